@@ -1,0 +1,174 @@
+"""What each kind of bench part must do, and how a driver is registered.
+
+A driver is one file: a pure codec above, a thin async class below. It is found by the entry
+point group ``labd.drivers``; stations.toml names it. Every ``open`` survives a predecessor
+that died half way (drain, resynchronise, identify), every ``close`` leaves the instrument
+idle and the port free and may be called twice, every wait has a deadline, and every library
+exception is translated into :mod:`labd.core.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from labd.core.model import Finding, Identity, Part, StreamFormat, StreamItem
+
+
+class DriverConfig(BaseModel):
+    """Base of every driver's table in stations.toml: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Driver(Protocol):
+    """What every driver can do."""
+
+    part: ClassVar[Part]
+    config_model: ClassVar[type[DriverConfig]]
+
+    async def open(self) -> Identity:
+        """Open the port, bring the device to a known state, say who answered.
+
+        Raises:
+            TransportError: the port is missing, busy or goes away.
+            InstrumentError: something answers, but not as this protocol.
+            DeadlineExceeded: nothing answers.
+        """
+        ...
+
+    async def self_check(self) -> list[Finding]:
+        """Look at the open device; an empty list means nothing to report."""
+        ...
+
+    async def close(self) -> None:
+        """Leave the device idle and the port free; safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of text a device sent, with the host's monotonic time of its arrival."""
+
+    text: str
+    t_ns: int
+
+
+class CommandChannel(Protocol):
+    """Carries DUT commands, one at a time, directly or through an I/O manager.
+
+    ``db_bytes`` is how many payload bytes one ``db`` line may carry on this way.
+    """
+
+    db_bytes: int
+
+    async def command(self, text: str, deadline_s: float) -> list[Line]:
+        """Send one command (without its ``%``) and return the lines before ``m-ready``.
+
+        Raises:
+            TransportError: the port went away.
+            DeadlineExceeded: no ``m-ready`` in time; the error quotes what did arrive.
+        """
+        ...
+
+    async def wait_boot(self, deadline_s: float) -> list[Line]:
+        """Wait for the prologue after power-on or flashing and return its lines.
+
+        A channel that cannot see unsolicited text resynchronises instead and returns what
+        it got, possibly nothing.
+        """
+        ...
+
+    async def resynchronise(self, deadline_s: float) -> None:
+        """Get to a state in which the next reply belongs to the next command."""
+        ...
+
+
+class DutPort(Driver, Protocol):
+    """The DUT's own serial port."""
+
+    @property
+    def channel(self) -> CommandChannel:
+        """The way to the DUT while the port is open."""
+        ...
+
+    async def set_baud(self, baud: int) -> None:
+        """Reopen the port at another speed if it differs."""
+        ...
+
+
+class IoManager(Driver, Protocol):
+    """The board that relays the DUT's UART and may time its pins."""
+
+    tick_s: ClassVar[float]
+
+    @property
+    def channel(self) -> CommandChannel:
+        """The way to the DUT through this board."""
+        ...
+
+    async def set_dut_baud(self, baud: int) -> None:
+        """Speak to the DUT at this speed; survives the board's reset if it needs one."""
+        ...
+
+    async def clear_intervals(self) -> None:
+        """Forget the processing intervals logged so far."""
+        ...
+
+    async def intervals(self) -> list[tuple[int, int]]:
+        """Start and stop ticks of the DUT's processing pin since the last clear."""
+        ...
+
+
+class PowerMonitor(Driver, Protocol):
+    """Measures, and often supplies, the DUT."""
+
+    @property
+    def format(self) -> StreamFormat:
+        """What the stream's numbers mean; valid after ``open``."""
+        ...
+
+    async def supply(self, voltage_mv: int | None) -> None:
+        """Power the DUT at this voltage, or switch it off with ``None``."""
+        ...
+
+    def acquire(self) -> AbstractAsyncContextManager[AsyncIterator[StreamItem]]:
+        """Start an acquisition; the context ends it and drains the instrument.
+
+        Samples come in order from index 0, each index once, in a :class:`Samples` or a
+        :class:`Gap`; an edge comes after the samples before it.
+        """
+        ...
+
+
+class Flasher(Driver, Protocol):
+    """Puts an image into the DUT's flash."""
+
+    async def flash(self, image: Path) -> None:
+        """Write the ELF ``image`` and let the board restart.
+
+        Raises:
+            JobError: the image is not one this board can take.
+            InstrumentError: the programmer refused or failed.
+        """
+        ...
+
+
+D = TypeVar("D")
+
+
+def driver(*, part: Part, config: type[DriverConfig]) -> Callable[[type[D]], type[D]]:
+    """Mark a class as the driver of one part and name its configuration model."""
+
+    def mark(cls: type[D]) -> type[D]:
+        marked: Any = cls
+        marked.part = part
+        marked.config_model = config
+        return cls
+
+    return mark

@@ -1,0 +1,228 @@
+"""The words of the lab as values: modes, verdicts, what instruments yield, what a run finds.
+
+Time bases: a trace counts samples (``index``); everything else is integer nanoseconds
+(``_ns``). Units stand in the names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Mode(StrEnum):
+    """What a job measures. Accuracy and performance run the same build."""
+
+    ACCURACY = "accuracy"
+    PERFORMANCE = "performance"
+    ENERGY = "energy"
+
+
+class Build(StrEnum):
+    """How the firmware marks time: by ``m-lap-us`` text or by a pin pulse."""
+
+    PERFORMANCE = "performance"
+    ENERGY = "energy"
+
+
+BUILD_FOR = {
+    Mode.ACCURACY: Build.PERFORMANCE,
+    Mode.PERFORMANCE: Build.PERFORMANCE,
+    Mode.ENERGY: Build.ENERGY,
+}
+
+
+class Verdict(StrEnum):
+    """How a job ended."""
+
+    PASS = "pass"  # noqa: S105 - a verdict
+    FAIL = "fail"
+    INVALID = "invalid"
+    INFRA = "infra"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Priority(StrEnum):
+    """Priority classes, most urgent first."""
+
+    INTERACTIVE = "interactive"
+    NORMAL = "normal"
+    OVERNIGHT = "overnight"
+
+
+class Part(StrEnum):
+    """What a station is made of."""
+
+    DUT = "dut"
+    IO = "io"
+    POWER = "power"
+    FLASHER = "flasher"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who answered at a port, as it says itself."""
+
+    kind: str
+    name: str
+    serial: str = ""
+    firmware: str = ""
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing a check noticed; ``todo`` says how to mend it."""
+
+    code: str
+    text: str
+    todo: str = ""
+    serious: bool = True
+
+
+# ---- what a power monitor yields -------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """A run of consecutive samples.
+
+    Args:
+        index: index of the first sample since the acquisition began.
+        power_w: mean power in each sample period, watt, shape (n,).
+        current_a: mean current, ampere, shape (n,), where the instrument gives it.
+        voltage_v: mean voltage, volt, shape (n,), where the instrument measures it.
+    """
+
+    index: int
+    power_w: NDArray[np.float64]
+    current_a: NDArray[np.float64] | None = None
+    voltage_v: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.power_w)
+
+    @property
+    def end(self) -> int:
+        """Index of the first sample after this run."""
+        return self.index + len(self.power_w)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Samples known to be missing: ``count`` of them from ``index`` on."""
+
+    index: int
+    count: int
+    reason: str = ""
+
+    @property
+    def end(self) -> int:
+        """Index of the first sample after the gap."""
+        return self.index + self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A timed change of a digital line, in sample periods since the acquisition began."""
+
+    index: float
+    line: str
+    rising: bool
+
+
+StreamItem = Samples | Gap | Edge
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFormat:
+    """What the numbers of a stream mean.
+
+    Args:
+        sample_rate_hz: nominal samples a second.
+        edge_uncertainty_s: half width of an edge's position.
+        clock_tolerance_ppm: how far the instrument's clock may be off.
+        quantity: what the instrument itself measured (``energy``, ``current``, ``power``).
+        voltage_v: set voltage used where it is not measured, else ``None``.
+    """
+
+    sample_rate_hz: float
+    edge_uncertainty_s: float
+    clock_tolerance_ppm: float
+    quantity: str
+    voltage_v: float | None = None
+
+
+# ---- what a run finds ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClockCheck:
+    """A window's length by an independent clock.
+
+    Args:
+        clock: ``io-manager``, ``host`` or ``dut``; ``none`` when there is no such clock.
+        seconds: the length it saw; ``None`` when it saw none.
+        tolerance_s: how far the two clocks may differ over this window.
+        note: why there is no check, or what it rests on.
+    """
+
+    clock: str
+    seconds: float | None
+    tolerance_s: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One measured interval between the two timestamps of one ``infer`` command.
+
+    ``problems`` empty means valid. Energy keys are ``None`` for a performance window.
+    """
+
+    number: int
+    input_file: str
+    inferences: int
+    runtime_s: float
+    throughput_ips: float
+    check: ClockCheck
+    problems: tuple[str, ...] = ()
+    energy_uj: float | None = None
+    power_uw: float | None = None
+    energy_per_inference_uj: float | None = None
+    idle_power_uw: float | None = None
+    start_index: float | None = None
+    stop_index: float | None = None
+    samples: int | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether the window's number may be used."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class ModeResult:
+    """What one mode of a job found: its verdict, score and everything behind it.
+
+    Args:
+        mode: what was measured.
+        verdict: pass, fail or invalid.
+        reasons: why not ``pass``; empty when it is.
+        score: named numbers, e.g. ``top1_pct``, ``median_throughput_ips``.
+        windows: every window measured, valid or not, in order.
+        details: evidence that is not a number of its own: firmware hash, identities, probe.
+    """
+
+    mode: Mode
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    score: dict[str, float]
+    windows: tuple[Window, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
