@@ -125,6 +125,42 @@ class IoManager(Driver, Protocol):
         ...
 
 
+class Acquisition(Protocol):
+    """A running acquisition: what was confirmed, and how far the wire has got.
+
+    Iterating yields the confirmed stream: samples in order from index 0, each index once,
+    in a :class:`Samples` or a :class:`Gap`; an edge comes after the samples before it. An
+    instrument may hold samples back until it can vouch for them, so a consumer that waits
+    for the DUT asks ``received`` and ``edges_seen`` and reads the stream afterwards. Once
+    the context of :meth:`PowerMonitor.acquire` has ended, iteration yields what is left
+    and stops. A fault of the instrument or its port is raised by whichever is awaited.
+    """
+
+    @property
+    def received(self) -> int:
+        """Sample periods seen on the wire so far, confirmed or not; never falls."""
+        ...
+
+    @property
+    def edges_seen(self) -> int:
+        """Edges seen on the wire so far, confirmed or not, counting those dropped later."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[StreamItem]:
+        """Yield the confirmed stream; only one iteration at a time."""
+        ...
+
+    async def wait_progress(self, deadline_s: float) -> None:
+        """Return as soon as ``received`` or ``edges_seen`` has grown since the call.
+
+        Raises:
+            TransportError: the port went away.
+            InstrumentError: the acquisition stopped by itself.
+            DeadlineExceeded: nothing new came in time.
+        """
+        ...
+
+
 class PowerMonitor(Driver, Protocol):
     """Measures, and often supplies, the DUT."""
 
@@ -137,11 +173,11 @@ class PowerMonitor(Driver, Protocol):
         """Power the DUT at this voltage, or switch it off with ``None``."""
         ...
 
-    def acquire(self) -> AbstractAsyncContextManager[AsyncIterator[StreamItem]]:
-        """Start an acquisition; the context ends it and drains the instrument.
+    def acquire(self) -> AbstractAsyncContextManager[Acquisition]:
+        """Start an acquisition; leaving the context stops it and drains the instrument.
 
-        Samples come in order from index 0, each index once, in a :class:`Samples` or a
-        :class:`Gap`; an edge comes after the samples before it.
+        Only one acquisition runs at a time. When the body of the context raised, a fault
+        of the instrument while stopping does not hide the body's own exception.
         """
         ...
 
