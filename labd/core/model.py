@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the client reads these words too and starts without NumPy
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Mode(StrEnum):

@@ -1,0 +1,68 @@
+"""A station's health and what may happen to it.
+
+``GOOD`` stations take jobs. After an infra fault a station is ``UNKNOWN`` until a health
+check says ``GOOD`` or ``BAD``; a ``BAD`` one leaves scheduling until it is checked again.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from labd.core.errors import LabdBug
+
+
+class Health(StrEnum):
+    """Whether a station may serve."""
+
+    GOOD = "good"
+    UNKNOWN = "unknown"
+    BAD = "bad"
+    MAINTENANCE = "maintenance"
+
+
+class Activity(StrEnum):
+    """What a station is doing."""
+
+    IDLE = "idle"
+    LEASED = "leased"
+    RUNNING = "running"
+    RESERVED = "reserved"
+    CHECKING = "checking"
+
+
+class HealthStep(StrEnum):
+    """What changes a station's health."""
+
+    CHECK_PASSED = "check-passed"
+    CHECK_FAILED = "check-failed"
+    FAULT = "fault"
+    RETIRE = "retire"
+    RETURN = "return"
+
+
+HEALTH: dict[tuple[Health, HealthStep], Health] = {
+    (Health.UNKNOWN, HealthStep.CHECK_PASSED): Health.GOOD,
+    (Health.UNKNOWN, HealthStep.CHECK_FAILED): Health.BAD,
+    (Health.BAD, HealthStep.CHECK_PASSED): Health.GOOD,
+    (Health.BAD, HealthStep.CHECK_FAILED): Health.BAD,
+    (Health.GOOD, HealthStep.CHECK_PASSED): Health.GOOD,
+    (Health.GOOD, HealthStep.CHECK_FAILED): Health.BAD,
+    (Health.GOOD, HealthStep.FAULT): Health.UNKNOWN,
+    (Health.UNKNOWN, HealthStep.FAULT): Health.UNKNOWN,
+    (Health.GOOD, HealthStep.RETIRE): Health.MAINTENANCE,
+    (Health.UNKNOWN, HealthStep.RETIRE): Health.MAINTENANCE,
+    (Health.BAD, HealthStep.RETIRE): Health.MAINTENANCE,
+    (Health.MAINTENANCE, HealthStep.RETURN): Health.UNKNOWN,
+}
+
+
+def next_health(health: Health, step: HealthStep) -> Health:
+    """Take one step.
+
+    Raises:
+        LabdBug: the table knows no such step from this health.
+    """
+    after = HEALTH.get((health, step))
+    if after is None:
+        raise LabdBug("health-step", f"a station of {health} health cannot {step}")
+    return after
