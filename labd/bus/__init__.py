@@ -1,0 +1,1 @@
+"""The wire: topics, messages, and the MQTT link they travel on (design §5)."""

@@ -1,0 +1,127 @@
+"""Reads requests from strangers: a model, or every mistake at once; never anything else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from labd.bus.messages import DEFAULT_CLIENT, REQUESTS, Request
+from labd.bus.mistakes import Mistake, explain, not_one_of, show
+from labd.bus.topics import is_name
+from labd.core.errors import JobError
+
+MAX_REQUEST_BYTES = 65_536
+"""Far above any honest request; a larger one is refused unread."""
+
+_JOB_IS_YOURS = (
+    "is missing: choose an id of your own; then sending the request again is harmless, "
+    "because one id is never run twice"
+)
+
+
+class BadRequest(JobError):  # noqa: N818 - what it is called on every wire
+    """A request that was refused as a whole.
+
+    Args:
+        code: ``bad-request``, or ``unknown-verb``.
+        errors: every mistake, each with its place.
+        client: whom to answer, where that could be read.
+        request: the request id to answer with, where that could be read.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        errors: Sequence[Mistake],
+        *,
+        client: str = DEFAULT_CLIENT,
+        request: str | None = None,
+    ) -> None:
+        super().__init__(code, "; ".join(str(mistake) for mistake in errors))
+        self.errors = tuple(errors)
+        self.client = client
+        self.request = request
+
+
+def parse_request(verb: str, payload: bytes) -> Request:
+    """Read one request.
+
+    Args:
+        verb: the last level of the topic it came on.
+        payload: the bytes that came; anything at all.
+
+    Raises:
+        BadRequest: with every mistake found, and the asker where the payload names one.
+    """
+    document, mistakes = _decode(payload)
+    client, request = _asker(document)
+    model = REQUESTS.get(verb)
+    if model is None:
+        unknown = [not_one_of("verb", verb, list(REQUESTS))]
+        raise BadRequest("unknown-verb", unknown, client=client, request=request)
+    if document is not None:
+        try:
+            found = model.model_validate_json(payload)
+        except ValidationError as error:
+            mistakes += _explain_all(error, model)
+        else:
+            if not mistakes:
+                return found
+    raise BadRequest("bad-request", mistakes, client=client, request=request)
+
+
+def _explain_all(error: ValidationError, model: type[Request]) -> list[Mistake]:
+    """Sentences for pydantic's errors; ``job`` gets the reason why it is asked for."""
+    keys = list(model.model_fields)
+    mistakes = [
+        explain(details, keys) for details in error.errors(include_url=False, include_context=True)
+    ]
+    return [
+        Mistake(at="job", text=_JOB_IS_YOURS)
+        if (each.at, each.text) == ("job", "is missing")
+        else each
+        for each in mistakes
+    ]
+
+
+def _decode(payload: bytes) -> tuple[dict[str, Any] | None, list[Mistake]]:
+    """A JSON object, and what is wrong with it; ``None`` when there is none at all."""
+    if len(payload) > MAX_REQUEST_BYTES:
+        size = f"{len(payload)} bytes are too many: at most {MAX_REQUEST_BYTES}"
+        return None, [Mistake(at="", text=size)]
+    twice: list[Mistake] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) < len(items):
+            keys = [key for key, _ in items]
+            repeated = sorted({key for key in keys if keys.count(key) > 1})
+            twice.extend(Mistake(at=show(key), text="stands more than once") for key in repeated)
+        return found
+
+    try:
+        value = json.loads(payload.decode("utf-8"), object_pairs_hook=pairs)
+    except UnicodeDecodeError as error:
+        return None, [Mistake(at="", text=f"not UTF-8: {error.reason} at byte {error.start}")]
+    except RecursionError:
+        return None, [Mistake(at="", text="not a request: nested far too deep")]
+    except json.JSONDecodeError as error:
+        return None, [Mistake(at="", text=f"not JSON: {error}")]
+    except ValueError:  # Python's own limit on the digits of an integer
+        return None, [Mistake(at="", text="not a request: a number has thousands of digits")]
+    if not isinstance(value, dict):
+        return None, [Mistake(at="", text=f"{show(value)} is not a JSON object")]
+    return cast("dict[str, Any]", value), twice
+
+
+def _asker(document: dict[str, Any] | None) -> tuple[str, str | None]:
+    """Whom to answer: read even from a request that is otherwise wrong."""
+    document = document or {}
+    client, request = document.get("client"), document.get("request")
+    return (
+        client if isinstance(client, str) and is_name(client) else DEFAULT_CLIENT,
+        request if isinstance(request, str) and is_name(request) else None,
+    )
