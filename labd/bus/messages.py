@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from labd.bus.mistakes import REMARK_PATTERN, Mistake
 from labd.bus.topics import NAME_PATTERN
+from labd.core.health import Activity, Health
 from labd.core.jobs import JobSpec, JobState
 from labd.core.model import Mode, Priority, Verdict
 
@@ -185,25 +186,6 @@ class JobStatus(_Sent):
     simulated: bool = False
     next_seq: int
     results: tuple[ModeSummary, ...] = ()
-
-
-class Health(StrEnum):
-    """Whether a station may be used (design §6)."""
-
-    GOOD = "good"
-    UNKNOWN = "unknown"
-    BAD = "bad"
-    MAINTENANCE = "maintenance"
-
-
-class Activity(StrEnum):
-    """What a station is doing (design §6)."""
-
-    IDLE = "idle"
-    LEASED = "leased"
-    RUNNING = "running"
-    RESERVED = "reserved"
-    CHECKING = "checking"
 
 
 class PartIdentity(_Sent):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -90,31 +91,38 @@ def _explain_all(error: ValidationError, model: type[Request]) -> list[Mistake]:
 def _decode(payload: bytes) -> tuple[dict[str, Any] | None, list[Mistake]]:
     """A JSON object, and what is wrong with it; ``None`` when there is none at all."""
     if len(payload) > MAX_REQUEST_BYTES:
-        size = f"{len(payload)} bytes are too many: at most {MAX_REQUEST_BYTES}"
-        return None, [Mistake(at="", text=size)]
+        return _nothing(f"{len(payload)} bytes are too many: at most {MAX_REQUEST_BYTES}")
     twice: list[Mistake] = []
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) < len(items):
-            keys = [key for key, _ in items]
-            repeated = sorted({key for key in keys if keys.count(key) > 1})
-            twice.extend(Mistake(at=show(key), text="stands more than once") for key in repeated)
-        return found
+        keys = Counter(key for key, _ in items)
+        repeated = (show(key) for key, count in keys.items() if count > 1)
+        twice.extend(Mistake(at="", text=f"key {key} stands more than once") for key in repeated)
+        return dict(items)
 
     try:
         value = json.loads(payload.decode("utf-8"), object_pairs_hook=pairs)
-    except UnicodeDecodeError as error:
-        return None, [Mistake(at="", text=f"not UTF-8: {error.reason} at byte {error.start}")]
-    except RecursionError:
-        return None, [Mistake(at="", text="not a request: nested far too deep")]
-    except json.JSONDecodeError as error:
-        return None, [Mistake(at="", text=f"not JSON: {error}")]
-    except ValueError:  # Python's own limit on the digits of an integer
-        return None, [Mistake(at="", text="not a request: a number has thousands of digits")]
+    except (ValueError, RecursionError) as error:
+        return _nothing(_why_not_json(error))
     if not isinstance(value, dict):
-        return None, [Mistake(at="", text=f"{show(value)} is not a JSON object")]
+        return _nothing(f"{show(value)} is not a JSON object")
     return cast("dict[str, Any]", value), twice
+
+
+def _nothing(text: str) -> tuple[None, list[Mistake]]:
+    return None, [Mistake(at="", text=text)]
+
+
+def _why_not_json(error: ValueError | RecursionError) -> str:
+    match error:
+        case UnicodeDecodeError():
+            return f"not UTF-8: {error.reason} at byte {error.start}"
+        case json.JSONDecodeError():
+            return f"not JSON: {error}"
+        case RecursionError():
+            return "not a request: nested far too deep"
+        case _:  # Python's own limit on the digits of an integer
+            return "not a request: a number has thousands of digits"
 
 
 def _asker(document: dict[str, Any] | None) -> tuple[str, str | None]:

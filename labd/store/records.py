@@ -1,0 +1,168 @@
+"""What the journal hands out: plain frozen values, and how rows become them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from labd.bus.messages import Event, EventType
+from labd.core.health import Health
+from labd.core.jobs import Job, JobSpec, JobState
+from labd.core.model import Mode, Priority, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A committed change of one job.
+
+    Args:
+        job: the job as it stands now.
+        events: what to publish, in order; empty when a repeated request changed nothing.
+        next_seq: the number its next event will have.
+    """
+
+    job: Job
+    events: tuple[Event, ...]
+    next_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(Change):
+    """A new job was queued."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate(Change):
+    """The very same job had been submitted before; nothing changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one mode of one attempt found; ``data`` is the whole ModeResult as JSON."""
+
+    job: str
+    attempt: int
+    mode: Mode
+    t_ns: int
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One attempt at a job; ``ended_ns`` is ``None`` while it runs."""
+
+    job: str
+    attempt: int
+    station: str
+    started_ns: int
+    ended_ns: int | None
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StationRecord:
+    """A station's health as last known."""
+
+    station: str
+    health: Health
+    why: str
+    updated_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A job with all that its retained message tells."""
+
+    job: Job
+    next_seq: int
+    results: tuple[Result, ...]
+
+
+def job_row(job: Job) -> dict[str, Any]:
+    """A job as a row, without its numbers."""
+    spec = job.spec
+    return {
+        "job": spec.job,
+        "user": spec.user,
+        "benchmark": spec.benchmark,
+        "modes": list(spec.modes),
+        "wanted_station": spec.station,
+        "firmware": spec.firmware,
+        "priority": spec.priority,
+        "voltage_mv": spec.voltage_mv,
+        "state": job.state,
+        "submitted_ns": job.submitted_ns,
+        "updated_ns": job.updated_ns,
+        "attempt": job.attempt,
+        "station": job.station,
+        "verdict": job.verdict,
+        "reason": job.reason,
+        "cancel_requested": job.cancel_requested,
+    }
+
+
+def read_job(row: RowMapping) -> Job:
+    """A row as a job."""
+    spec = JobSpec(
+        job=row["job"],
+        user=row["user"],
+        benchmark=row["benchmark"],
+        modes=tuple(Mode(mode) for mode in row["modes"]),
+        station=row["wanted_station"],
+        firmware=row["firmware"],
+        priority=Priority(row["priority"]),
+        voltage_mv=row["voltage_mv"],
+    )
+    return Job(
+        spec=spec,
+        state=JobState(row["state"]),
+        submitted_ns=row["submitted_ns"],
+        updated_ns=row["updated_ns"],
+        attempt=row["attempt"],
+        station=row["station"],
+        verdict=None if row["verdict"] is None else Verdict(row["verdict"]),
+        reason=row["reason"],
+        cancel_requested=row["cancel_requested"],
+    )
+
+
+def read_event(row: RowMapping) -> Event:
+    """A row as the message that was published."""
+    return Event(
+        job=row["job"],
+        seq=row["seq"],
+        t_ns=row["t_ns"],
+        type=EventType(row["type"]),
+        station=row["station"],
+        attempt=row["attempt"],
+        data=row["data"],
+    )
+
+
+def read_result(row: RowMapping) -> Result:
+    """A row as a result."""
+    return Result(
+        job=row["job"],
+        attempt=row["attempt"],
+        mode=Mode(row["mode"]),
+        t_ns=row["t_ns"],
+        data=row["data"],
+    )
+
+
+def read_run(row: RowMapping) -> Run:
+    """A row as a run."""
+    return Run(**row)
+
+
+def read_station(row: RowMapping) -> StationRecord:
+    """A row as a station's health."""
+    return StationRecord(
+        station=row["station"],
+        health=Health(row["health"]),
+        why=row["why"],
+        updated_ns=row["updated_ns"],
+    )

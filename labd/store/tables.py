@@ -1,0 +1,112 @@
+"""The journal's tables. Times are integer nanoseconds since the epoch.
+
+A job's row holds what was asked and where it stands; its events are numbered from 0 by
+``next_seq`` without a hole.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+schema = Table(
+    "schema",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("job", Text, nullable=False, unique=True),
+    Column("user", Text, nullable=False),
+    Column("benchmark", Text, nullable=False),
+    Column("modes", JSON, nullable=False),
+    Column("wanted_station", Text, nullable=False),
+    Column("firmware", Text, nullable=False),
+    Column("priority", Text, nullable=False),
+    Column("voltage_mv", Integer),
+    Column("state", Text, nullable=False),
+    Column("submitted_ns", BigInteger, nullable=False),
+    Column("updated_ns", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("station", Text, nullable=False),
+    Column("verdict", Text),
+    Column("reason", Text, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("next_seq", Integer, nullable=False),
+)
+
+Index("job_by_state", job.c.state, job.c.submitted_ns)
+
+one_job_a_station = Index(
+    "one_job_a_station",
+    job.c.station,
+    unique=True,
+    sqlite_where=job.c.state.in_(["leased", "running"]),
+    postgresql_where=job.c.state.in_(["leased", "running"]),
+)
+"""The data base itself refuses to have a station do two jobs at once."""
+
+run = Table(
+    "run",
+    metadata,
+    Column("job", Text, ForeignKey("job.job"), primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("station", Text, nullable=False),
+    Column("started_ns", BigInteger, nullable=False),
+    Column("ended_ns", BigInteger),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("job", Text, ForeignKey("job.job"), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("t_ns", BigInteger, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("station", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("data", JSON, nullable=False),
+)
+
+result = Table(
+    "result",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("job", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("t_ns", BigInteger, nullable=False),
+    Column("data", JSON, nullable=False),
+    UniqueConstraint("job", "attempt", "mode"),
+    ForeignKeyConstraint(["job", "attempt"], ["run.job", "run.attempt"]),
+)
+
+station = Table(
+    "station",
+    metadata,
+    Column("station", Text, primary_key=True),
+    Column("health", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("updated_ns", BigInteger, nullable=False),
+)
