@@ -1,0 +1,41 @@
+"""Turn an int8 `.tflite` model into the C tables that the kernels in firmware/nn run.
+
+    python firmware/tools/tflite_to_c.py kws01.tflite --name kws01 --out kws01.c
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from emit_c import emit_c
+from graph import ConversionError, Graph
+from tflite_reader import read_tflite
+
+
+def convert(model: Path, name: str) -> tuple[Graph, str]:
+    """The graph of a model and its C text. Raises ConversionError."""
+    graph = read_tflite(model, name)
+    try:
+        return graph, emit_c(graph, model.name)
+    except ConversionError as error:
+        raise ConversionError(f"{model}: {error}") from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; gives the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="int8 .tflite file")
+    parser.add_argument("--name", required=True, help="the benchmark's name, e.g. kws01")
+    parser.add_argument("--out", type=Path, required=True, help="C file to write")
+    options = parser.parse_args(arguments)
+    try:
+        _, text = convert(options.model, options.name)
+    except ConversionError as error:
+        print(f"tflite_to_c: {error}", file=sys.stderr)
+        return 1
+    options.out.write_text(text, encoding="ascii")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Compiling the firmware: zig (from PyPI, reproducible to the byte) or Debian's arm-none-eabi-gcc.
+
+Sources are named relative to firmware/ and compiled from there, without debug information and
+stripped: no path of the building machine gets into an ELF.
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+FIRMWARE = Path(__file__).resolve().parent.parent
+BOARD = "boards/nucleo_l4r5zi"
+PREBUILT_ZIG = "0.17.1"
+"""The ziglang release whose output is committed under firmware/prebuilt."""
+
+COMMON_FLAGS = (
+    "-std=c11", "-O2", "-g0", "-Wall", "-Wextra", "-Werror",
+    "-ffunction-sections", "-fdata-sections",
+    "-fno-unwind-tables", "-fno-asynchronous-unwind-tables",
+    "-Iharness", "-Inn", "-Idut", f"-I{BOARD}",
+    "-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,-s", f"-Wl,-T,{BOARD}/linker.ld",
+)  # fmt: skip
+
+ZIG = (
+    sys.executable, "-m", "ziglang", "cc",
+    "-target", "thumb-freestanding-eabihf",
+    "-mcpu=cortex_m4+vfp4d16sp",  # cortex_m4 alone has no FPU
+    "-Wl,-e,Reset_Handler",  # or the entry is 0
+    "-Wl,-z,max-page-size=4",
+)  # fmt: skip
+
+GCC = (
+    "arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard",
+    "-nostartfiles", "--specs=nano.specs",
+)  # fmt: skip
+
+COMPILERS = {"zig": ZIG, "gcc": GCC}
+
+
+class ToolchainError(Exception):
+    """The compiler is missing or refused; the text has what it said."""
+
+
+def compile_elf(
+    toolchain: str, sources: Sequence[str | Path], defines: Mapping[str, int], elf: Path
+) -> None:
+    """Compile and link for the NUCLEO-L4R5ZI. Raises ToolchainError."""
+    command = [
+        *COMPILERS[toolchain],
+        *COMMON_FLAGS,
+        *(f"-D{name}={value}" for name, value in sorted(defines.items())),
+        *map(str, sources),
+        "-o",
+        str(elf.resolve()),
+    ]
+    elf.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        done = subprocess.run(command, cwd=FIRMWARE, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise ToolchainError(f"{command[0]} is not installed") from error
+    if done.returncode != 0:
+        raise ToolchainError(f"{elf.name}: {toolchain} failed\n{done.stdout}{done.stderr}")
+    elf.chmod(0o644)  # nothing that the building machine could run
+
+
+def require_prebuilt_zig() -> None:
+    """Another release may well give other bytes: refuse to compare. Raises ToolchainError."""
+    try:
+        installed = version("ziglang")
+    except PackageNotFoundError:
+        installed = "none"
+    if installed != PREBUILT_ZIG:
+        raise ToolchainError(
+            f"the prebuilt ELFs come from ziglang {PREBUILT_ZIG}, but {installed} is installed; "
+            f"install it with: pip install ziglang=={PREBUILT_ZIG}"
+        )
