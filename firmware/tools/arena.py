@@ -52,9 +52,7 @@ def plan(graph: Graph) -> Arena:
     for storage in sorted(lives, key=lambda storage: (-lives[storage].size, storage)):
         life = lives[storage]
         rivals = sorted(
-            (offsets[other], lives[other].size)
-            for other in offsets
-            if lives[other].overlaps(life)
+            (offsets[other], lives[other].size) for other in offsets if lives[other].overlaps(life)
         )
         offset = 0
         for start, size in rivals:

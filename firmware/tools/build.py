@@ -1,5 +1,6 @@
 """Build the DUT firmware for the NUCLEO-L4R5ZI, a performance and an energy build a model.
 
+Usage:
     python firmware/tools/build.py                     the prebuilt digits01 ELFs
     python firmware/tools/build.py --check             prove that a rebuild gives the same bytes
     python firmware/tools/build.py --model kws01.tflite --name kws01
@@ -10,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import (
+from benchmark_table import (
     BENCHMARKS,
     ENERGY_BAUD,
     INPUT_ELEMENT_SIZES,

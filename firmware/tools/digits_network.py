@@ -29,7 +29,7 @@ POOLED_SIDE = DEPTHWISE_SIDE // POOL
 GRID_BITS = 14
 MANTISSA_BITS = 53
 SEED = 1797
-EPOCHS, BATCH = 60, 32
+EPOCHS, BATCH = 80, 32
 LEARNING_RATE = 0.004
 MOMENT_DECAY, SQUARE_DECAY, TINY = 0.9, 0.999, 1e-8
 
@@ -229,6 +229,15 @@ class Adam:
             setattr(self._weights, name, snap(moved))
 
 
+def jittered(images: Array, random: Random) -> Array:
+    """Half of the images moved by up to a pixel each way, as handwriting is."""
+    count = len(images)
+    offsets = np.floor(random.uniform(count, 2) * 3.0).astype(np.int64)
+    offsets[random.uniform(count) < 0.5] = 1  # noqa: PLR2004
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    return np.stack([padded[k, y : y + SIDE, x : x + SIDE] for k, (y, x) in enumerate(offsets)])
+
+
 def train(images: Array, labels: NDArray[np.int64]) -> Layers:
     """Train from scratch; the learning rate falls linearly to zero."""
     random = Random(SEED)
@@ -239,9 +248,10 @@ def train(images: Array, labels: NDArray[np.int64]) -> Layers:
     done = 0
     for _ in range(EPOCHS):
         order = random.permutation(len(images))
+        moved = jittered(images, random)
         for start, end in pairwise(bounds):
             batch = order[start:end]
-            seen = forward(weights, images[batch])
+            seen = forward(weights, moved[batch])
             gradients = backward(weights, seen, labels[batch])
             adam.step(gradients, LEARNING_RATE * (steps - done) / steps)
             done += 1

@@ -56,7 +56,7 @@ class _Emitter:
                 self._steps.append(self._step(index, operator))
             except ConversionError as error:
                 kind = type(operator).__name__
-                raise ConversionError(f"{self._graph.name}: step {index} ({kind}): {error}") from error
+                raise ConversionError(f"step {index} ({kind}): {error}") from error
         return "\n".join([self._head(source), *self._tables, self._step_table(), self._model()])
 
     def _head(self, source: str) -> str:

@@ -1,5 +1,6 @@
 """Turn an int8 `.tflite` model into the C tables that the kernels in firmware/nn run.
 
+Usage:
     python firmware/tools/tflite_to_c.py kws01.tflite --name kws01 --out kws01.c
 """
 

@@ -1,5 +1,6 @@
 """Make the built-in benchmark digits01: its network and its accuracy set.
 
+Usage:
     python firmware/tools/train_digits01.py            firmware/models/digits01.c, datasets/digits01
     python firmware/tools/train_digits01.py --check    prove that both are what this script gives
 
