@@ -51,6 +51,13 @@ class Recording:
             raise MeasurementInvalid("window-gap", "samples were lost inside the window")
         return float(self.power_w[start:stop].sum()) / self.format.sample_rate_hz * 1e6
 
+    def mean_power_uw(self, start: int, stop: int) -> float | None:
+        """Mean power of the samples [start, stop), µW; ``None`` where one was lost."""
+        part = self.power_w[start:stop]
+        if not len(part) or bool(np.isnan(part).any()):
+            return None
+        return float(part.mean()) * 1e6
+
 
 def assemble(stream_format: StreamFormat, items: Sequence[StreamItem]) -> Recording:
     """Put stream items together; indices run on without a hole.

@@ -1,0 +1,236 @@
+"""What people see: jobs, stations, results and events as text."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from labd.bus.messages import Event, EventType, JobStatus, ModeSummary, StationStatus
+from labd.core.model import Mode, Verdict
+
+VERDICT_STYLE = {
+    Verdict.PASS: "green",
+    Verdict.FAIL: "red",
+    Verdict.INVALID: "magenta",
+    Verdict.INFRA: "yellow",
+    Verdict.CANCELLED: "dim",
+    Verdict.EXPIRED: "dim",
+}
+HEALTH_STYLE = {"good": "green", "unknown": "yellow", "bad": "red", "maintenance": "blue"}
+
+
+def show_table(table: Table, empty: str = "") -> None:
+    """Print a table, or a word where there is nothing to tell."""
+    console = Console()
+    if empty and not table.row_count:
+        console.print(empty)
+    else:
+        console.print(table)
+
+
+def jobs_table(jobs: Sequence[JobStatus]) -> Table:
+    """Jobs with their states, and why the waiting ones wait."""
+    table = _table("job", "user", "benchmark", "modes", "state", "station", "submitted", "why")
+    for job in jobs:
+        table.add_row(
+            job.job,
+            job.user,
+            job.benchmark,
+            " ".join(job.modes),
+            _state(job),
+            job.station,
+            _clock(job.submitted_ns),
+            job.waiting or job.reason,
+        )
+    return table
+
+
+def results_table(jobs: Sequence[JobStatus]) -> Table:
+    """Scores and verdicts of finished jobs."""
+    table = _table("job", "user", "benchmark", "station")
+    for column in ("accuracy", "inferences/s", "µJ/inference"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("bench", no_wrap=True)
+    for job in jobs:
+        table.add_row(
+            job.job,
+            job.user,
+            job.benchmark,
+            job.station,
+            *(score_text(latest(job, mode)) for mode in Mode),
+            _state(job),
+            "simulated" if job.simulated else "real" if job.results else "",
+        )
+    return table
+
+
+def stations_table(stations: Sequence[StationStatus]) -> Table:
+    """Stations with their parts and health."""
+    table = _table("station", "board", "health", "activity", "job", "parts", "bench", "why")
+    for station in stations:
+        table.add_row(
+            station.station,
+            station.board,
+            Text(station.health, HEALTH_STYLE[station.health]),
+            station.activity,
+            station.job,
+            " ".join(station.parts),
+            "simulated" if station.simulated else "real",
+            station.why,
+        )
+    return table
+
+
+def show_job(status: JobStatus, events: Sequence[Event]) -> None:
+    """One job in full: state, scores, every window of the last attempt, evidence."""
+    console = Console()
+    show_table(results_table([status]))
+    show_reasons([status])
+    if status.waiting:
+        console.print(f"waiting: {status.waiting}")
+    windows = [e for e in events if e.type is EventType.WINDOW and e.attempt == status.attempt]
+    if windows:
+        console.print(windows_table(windows))
+    for event in events:
+        if event.type is EventType.RESULT and event.attempt == status.attempt:
+            _show_evidence(console, event)
+
+
+def windows_table(windows: Sequence[Event]) -> Table:
+    """Measured windows, valid or not, with the clock that checked them."""
+    table = _table("mode", "window", "input")
+    for column in ("inferences", "seconds", "inferences/s", "µJ/inference", "idle mW"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("second clock")
+    table.add_column("problems")
+    for event in windows:
+        data = event.data
+        energy, idle = data.get("energy_per_inference_uj"), data.get("idle_power_uw")
+        table.add_row(
+            str(data["mode"]),
+            str(data["number"]),
+            str(data["input_file"]),
+            str(data["inferences"]),
+            f"{data['runtime_s']:.6f}",
+            f"{data['throughput_ips']:.3f}",
+            "" if energy is None else f"{energy:.4f}",
+            "" if idle is None else f"{float(str(idle)) / 1e3:.3f}",
+            _check_text(data.get("check")),
+            Text("; ".join(str(p) for p in _items(data.get("problems"))), "magenta"),
+        )
+    return table
+
+
+def show_reasons(jobs: Sequence[JobStatus]) -> None:
+    """Say why jobs did not pass."""
+    console = Console()
+    for job in jobs:
+        if job.reason and job.verdict is not Verdict.PASS:
+            console.print(Text(f"{job.job}: {job.reason}"))
+
+
+def latest(job: JobStatus, mode: Mode) -> ModeSummary | None:
+    """The last attempt's summary of a mode, if it got that far."""
+    found = [r for r in job.results if r.mode is mode and r.attempt == job.attempt]
+    return found[-1] if found else None
+
+
+def score_text(summary: ModeSummary | None) -> str:
+    """The one number of a mode, with a mark when it is not valid."""
+    if summary is None:
+        return "–"
+    score = summary.score
+    text = "–"
+    if "top1_pct" in score:
+        text = f"{score['top1_pct']:.1f} %"
+    elif "median_throughput_ips" in score:
+        text = f"{score['median_throughput_ips']:.3f}"
+    elif "median_energy_uj" in score:
+        text = f"{score['median_energy_uj']:.3f}"
+    elif "auc" in score:
+        text = f"AUC {score['auc']:.3f}"
+    return f"{text} ({summary.verdict})" if summary.verdict is Verdict.INVALID else text
+
+
+def event_line(event: Event) -> str:
+    """An event in one line."""
+    return f"{event.seq:5d} {_clock(event.t_ns)} {event.type:9} {event_text(event)}".rstrip()
+
+
+def event_text(event: Event) -> str:
+    """What an event says, for people."""
+    data = event.data
+    match event.type:
+        case EventType.LEASED | EventType.STARTED:
+            return f"on {event.station}" + (f", attempt {event.attempt}" if event.attempt else "")
+        case EventType.PHASE:
+            return f"{data['mode']}: {data['phase']}"
+        case EventType.PROGRESS:
+            return f"{data['mode']}: {data['done']} of {data['total']} {data['unit']}"
+        case EventType.WINDOW:
+            return window_text(event)
+        case EventType.RESULT:
+            return f"{data['mode']}: {data['verdict']}"
+        case EventType.FINISHED:
+            return f"{data['verdict']} {data.get('reason') or ''}"
+        case EventType.NOTE | EventType.REQUEUED | EventType.QUEUED:
+            return str(data.get("text") or data.get("reason") or "")
+
+
+def window_text(event: Event) -> str:
+    """A window in one line."""
+    data = event.data
+    text = (
+        f"{data['mode']}: window {data['number']}, {data['inferences']} inferences in "
+        f"{data['runtime_s']:.3f} s"
+    )
+    energy = data.get("energy_per_inference_uj")
+    text += f", {energy:.3f} µJ each" if energy else f", {data['throughput_ips']:.3f}/s"
+    problems = _items(data.get("problems"))
+    return text + (f" — INVALID: {'; '.join(str(p) for p in problems)}" if problems else "")
+
+
+def _show_evidence(console: Console, event: Event) -> None:
+    details = event.data.get("details")
+    if not isinstance(details, dict):
+        return
+    console.print(Text(f"{event.data['mode']}", "bold"))
+    for key, value in details.items():
+        if value not in (None, "", [], {}):
+            console.print(Text(f"  {key}: {value}"))
+
+
+def _check_text(check: object) -> str:
+    if not isinstance(check, dict):
+        return ""
+    seconds = check.get("seconds")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    clock = check.get("clock")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    return f"{clock}" if seconds is None else f"{clock} {seconds:.6f} s"
+
+
+def _items(value: object) -> list[object]:
+    return list(value) if isinstance(value, (list, tuple)) else []  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def _state(job: JobStatus) -> Text:
+    if job.verdict is None:
+        return Text(job.state)
+    return Text(job.verdict, VERDICT_STYLE[job.verdict])
+
+
+def _clock(t_ns: int) -> str:
+    moment = dt.datetime.fromtimestamp(t_ns / 1e9).astimezone()
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

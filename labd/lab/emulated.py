@@ -1,0 +1,96 @@
+"""The emulated stations' process: started with the daemon, restarted when it dies.
+
+The child reads commands on its standard input and ends with it, so a killed daemon never
+leaves a bench behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from labd.core.errors import ConfigError, InfraError
+
+log = structlog.get_logger(__name__)
+
+READY_DEADLINE_S = 60.0
+STOP_DEADLINE_S = 5.0
+RESTART_S = 2.0
+
+
+class EmulatedBench:
+    """Runs ``python -m labd.virtual`` for the lab's emulated stations.
+
+    Args:
+        arguments: its command line.
+        restarted: called after the bench had died and is back.
+    """
+
+    def __init__(self, arguments: Sequence[str], restarted: Callable[[], None]) -> None:
+        self._arguments = arguments
+        self._restarted = restarted
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Keep a bench running until cancelled; ``ready`` is set once its ports are there.
+
+        Raises:
+            ConfigError: it refused to start; its own message went to standard error.
+            InfraError: it did not get ready in time.
+        """
+        while True:
+            process = await self._start()
+            try:
+                if ready.is_set():
+                    self._restarted()
+                ready.set()
+                status = await process.wait()
+            finally:
+                await _end(process)
+            log.error("bench-died", status=status)
+            await asyncio.sleep(RESTART_S)
+
+    async def _start(self) -> Process:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "labd.virtual",
+            *self._arguments,
+            "--control",
+            stdin=PIPE,
+            stdout=PIPE,
+        )
+        try:
+            async with asyncio.timeout(READY_DEADLINE_S):
+                ports = await process.stdout.readline() if process.stdout else b""
+        except TimeoutError:
+            await _end(process)
+            raise InfraError("bench-slow", "the emulated bench did not get ready") from None
+        except BaseException:
+            await _end(process)
+            raise
+        if not ports:
+            status = await process.wait()
+            raise ConfigError(
+                "bench-start",
+                f"the emulated bench ended with status {status} before it was ready",
+                "its own message stands above",
+            )
+        log.info("bench-ready", ports=ports.decode().strip())
+        return process
+
+
+async def _end(process: Process) -> None:
+    """End the bench: first by asking, then by force."""
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(STOP_DEADLINE_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

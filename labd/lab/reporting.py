@@ -1,0 +1,103 @@
+"""A run's news: from the procedure into the chronicle, its traces into the store."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from labd.bus.messages import EventType
+from labd.core.model import Identity, Mode, ModeResult, StreamFormat, StreamItem, Window
+from labd.lab.chronicle import Chronicle
+from labd.store.traces import TraceFile
+
+PROGRESS_INTERVAL_S = 0.5
+"""Progress is told at most this often; its last step always."""
+
+
+class RunReporter:
+    """Tells the news of one attempt at one job.
+
+    Args:
+        chronicle: where they go.
+        job: the job's id.
+        attempt: the attempt they belong to.
+        monotonic: seconds of a clock that never goes back.
+    """
+
+    def __init__(
+        self, chronicle: Chronicle, job: str, attempt: int, monotonic: Callable[[], float]
+    ) -> None:
+        self._chronicle = chronicle
+        self._job = job
+        self._attempt = attempt
+        self._monotonic = monotonic
+        self._last_progress = float("-inf")
+        self._mode = ""
+
+    async def phase(self, mode: Mode, name: str) -> None:
+        """Something new begins."""
+        self._mode = mode
+        self._last_progress = float("-inf")
+        await self._tell(EventType.PHASE, {"mode": mode, "phase": name})
+
+    async def progress(self, done: int, total: int, unit: str) -> None:
+        """So much of the present phase is done."""
+        now = self._monotonic()
+        if done < total and now - self._last_progress < PROGRESS_INTERVAL_S:
+            return
+        self._last_progress = now
+        data = {"mode": self._mode, "done": done, "total": total, "unit": unit}
+        await self._tell(EventType.PROGRESS, data)
+
+    async def window(self, mode: Mode, window: Window) -> None:
+        """A window was measured."""
+        data = {"mode": mode, "valid": window.valid, **dataclasses.asdict(window)}
+        await self._tell(EventType.WINDOW, data)
+
+    async def note(self, text: str, **data: Any) -> None:
+        """Something a reader of the result should know."""
+        await self._tell(EventType.NOTE, {"text": text, **data})
+
+    async def result(self, result: ModeResult) -> None:
+        """A mode is through: keep all of it."""
+        await self._chronicle.result(self._job, self._attempt, dataclasses.asdict(result))
+
+    async def _tell(self, kind: EventType, data: dict[str, Any]) -> None:
+        await self._chronicle.event(self._job, kind, data)
+
+
+class RunTraces:
+    """Keeps the traces of one attempt in its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @asynccontextmanager
+    async def trace(
+        self, name: str, stream_format: StreamFormat, instrument: Identity
+    ) -> AsyncIterator[FileTrace]:
+        """Open a trace file; it is completed whatever happens."""
+        file = await asyncio.to_thread(TraceFile, self._folder / name, stream_format, instrument)
+        try:
+            yield FileTrace(file)
+        finally:
+            await asyncio.to_thread(file.close)
+
+
+class FileTrace:
+    """One trace file, written from the event loop."""
+
+    def __init__(self, file: TraceFile) -> None:
+        self._file = file
+
+    async def write(self, items: Sequence[StreamItem]) -> None:
+        """Append stream items in order."""
+        await asyncio.to_thread(self._file.write, items)
+
+    async def windows(self, windows: Sequence[Window]) -> None:
+        """Mark the windows measured in it."""
+        await asyncio.to_thread(self._file.mark_windows, windows)

@@ -1,0 +1,232 @@
+"""One station's life: check it, run what it is given, and never leave it powered or busy."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from labd.core.errors import (
+    DutError,
+    InfraError,
+    JobError,
+    LabdBug,
+    LabdError,
+    MeasurementInvalid,
+)
+from labd.core.health import Activity, Health, HealthStep, next_health
+from labd.core.jobs import MAX_ATTEMPTS, Job, JobSpec
+from labd.core.model import Finding, Identity, ModeResult, Part, Verdict
+from labd.core.schedule import StationView
+from labd.lab.chronicle import Chronicle
+from labd.lab.reporting import RunReporter, RunTraces
+from labd.procedure.run import verdict_of
+from labd.station.bench import StationBench
+
+log = structlog.get_logger(__name__)
+
+RECHECK_S = 30.0
+"""A station that failed its check is looked at again after this, then twice as long …"""
+
+RECHECK_MAX_S = 600.0
+"""… up to this."""
+
+
+class Work(Protocol):
+    """What a supervisor does on its station; the daemon puts it together."""
+
+    def open(self, spec: JobSpec | None) -> AbstractAsyncContextManager[StationBench]:
+        """Open the station, for a job or (``None``) for a check."""
+        ...
+
+    def run(
+        self, bench: StationBench, spec: JobSpec, reporter: RunReporter, traces: RunTraces
+    ) -> AsyncIterator[ModeResult]:
+        """Run a job's modes on the open station."""
+        ...
+
+    async def check(self, bench: StationBench) -> list[Finding]:
+        """Decide whether the open station may serve."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended; ``retry`` when the job deserves another one."""
+
+    verdict: Verdict
+    reason: str
+    retry: bool = False
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Runs one station.
+
+    Args:
+        name: the station.
+        parts: what it has.
+        work: how to open, check and use it.
+        chronicle: where everything is written down.
+        traces: folder of all traces.
+        changed: called after every change of health or activity.
+    """
+
+    name: str
+    parts: frozenset[Part]
+    work: Work
+    chronicle: Chronicle
+    traces: Path
+    changed: Callable[[Supervisor], None]
+    health: Health = Health.UNKNOWN
+    activity: Activity = Activity.IDLE
+    why: str = "not checked yet"
+    job: str = ""
+    identities: dict[str, Identity] = field(default_factory=dict[str, Identity])
+    simulated: bool = False
+    _inbox: asyncio.Queue[JobSpec] = field(default_factory=lambda: asyncio.Queue(1))
+    _attempt: asyncio.Task[Ending] | None = None
+    _giving_up: bool = False
+
+    def view(self) -> StationView:
+        """The station as scheduling sees it."""
+        return StationView(self.name, self.parts, self.health, self.activity, self.why)
+
+    def assign(self, spec: JobSpec) -> None:
+        """Give the idle station a job that the journal has leased to it."""
+        self.job = spec.job
+        self._inbox.put_nowait(spec)
+        self._set(activity=Activity.LEASED)
+
+    def give_up(self, job: str) -> bool:
+        """Stop the attempt at this job, if it is here; it ends as cancelled."""
+        if job != self.job:
+            return False
+        self._giving_up = True
+        if self._attempt is not None:
+            self._attempt.cancel()
+        return True
+
+    async def supervise(self) -> None:
+        """Serve for ever; a cancellation ends it after the station was taken down."""
+        pause = RECHECK_S
+        while True:
+            if self.health is not Health.GOOD:
+                await self._check()
+            if self.health is Health.GOOD:
+                pause = RECHECK_S
+                await self._serve(await self._inbox.get())
+            else:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, RECHECK_MAX_S)
+
+    async def _check(self) -> None:
+        """Open the station and let the health check decide."""
+        self._set(activity=Activity.CHECKING)
+        try:
+            async with self.work.open(None) as bench:
+                self.identities, self.simulated = bench.identities, bench.simulated
+                findings = await self.work.check(bench)
+            serious = [finding for finding in findings if finding.serious]
+            why = "; ".join(f"{f.text} ({f.todo})" if f.todo else f.text for f in serious)
+        except LabdError as error:
+            why = str(error)
+        step = HealthStep.CHECK_FAILED if why else HealthStep.CHECK_PASSED
+        log.info("station-checked", station=self.name, step=step, why=why)
+        self._set(health=next_health(self.health, step), why=why, activity=Activity.IDLE)
+
+    async def _serve(self, spec: JobSpec) -> None:
+        """Run one job to its ending and write that down, even while being shut down."""
+        try:
+            if self._giving_up:
+                ending = Ending(Verdict.CANCELLED, "cancelled before it started")
+            else:
+                ending = await self._attempt_job(spec)
+            await self._conclude(spec, ending)
+        except asyncio.CancelledError:
+            await asyncio.shield(self.chronicle.requeue(spec.job, "labd was stopped"))
+            raise
+        finally:
+            self.job, self._giving_up, self._attempt = "", False, None
+            self._set(activity=Activity.IDLE)
+
+    async def _attempt_job(self, spec: JobSpec) -> Ending:
+        """One attempt in a task of its own, so that giving up stops just that."""
+        started = await self.chronicle.start(spec.job)
+        self._set(activity=Activity.RUNNING)
+        self._attempt = asyncio.create_task(
+            self._judge_attempt(started.job), name=f"{self.name}: {spec.job}"
+        )
+        if self._giving_up:
+            self._attempt.cancel()
+        try:
+            return await self._attempt
+        except asyncio.CancelledError:
+            if self._giving_up and self._attempt.cancelled():
+                return Ending(Verdict.CANCELLED, "cancelled while running")
+            self._attempt.cancel()
+            await asyncio.gather(self._attempt, return_exceptions=True)
+            raise
+
+    async def _judge_attempt(self, job: Job) -> Ending:
+        """Run the job and turn every kind of fault into its ending, by blame."""
+        try:
+            return await self._run(job)
+        except JobError as error:
+            return Ending(Verdict.INVALID, str(error))
+        except MeasurementInvalid as error:
+            return Ending(Verdict.INVALID, str(error))
+        except DutError as error:
+            return Ending(Verdict.FAIL, str(error))
+        except InfraError as error:
+            self._fault(str(error))
+            return Ending(Verdict.INFRA, str(error), retry=True)
+        except LabdBug as error:
+            log.exception("labd-bug", job=job.spec.job, station=self.name)
+            self._fault(str(error))
+            return Ending(Verdict.INFRA, f"a defect of labd: {error}")
+        except Exception as error:  # the top of a job's task: a defect must end the job too
+            log.exception("labd-bug", job=job.spec.job, station=self.name)
+            self._fault(repr(error))
+            return Ending(Verdict.INFRA, f"a defect of labd: {error!r}")
+
+    async def _run(self, job: Job) -> Ending:
+        spec = job.spec
+        reporter = RunReporter(self.chronicle, spec.job, job.attempt, time.monotonic)
+        traces = RunTraces(self.traces / spec.job / str(job.attempt))
+        results: list[ModeResult] = []
+        async with self.work.open(spec) as bench:
+            self.identities, self.simulated = bench.identities, bench.simulated
+            async for result in self.work.run(bench, spec, reporter, traces):
+                results.append(result)
+                await reporter.result(result)
+        reasons = "; ".join(f"{r.mode}: {reason}" for r in results for reason in r.reasons)
+        return Ending(verdict_of(results), reasons)
+
+    async def _conclude(self, spec: JobSpec, ending: Ending) -> None:
+        job = await self.chronicle.job(spec.job)
+        if ending.retry and job.attempt < MAX_ATTEMPTS:
+            await self.chronicle.requeue(spec.job, ending.reason)
+        else:
+            await self.chronicle.finish(spec.job, ending.verdict, ending.reason)
+
+    def _fault(self, why: str) -> None:
+        self._set(health=next_health(self.health, HealthStep.FAULT), why=why)
+
+    def _set(
+        self,
+        *,
+        health: Health | None = None,
+        activity: Activity | None = None,
+        why: str | None = None,
+    ) -> None:
+        self.health = health or self.health
+        self.activity = activity or self.activity
+        self.why = self.why if why is None else why
+        self.changed(self)

@@ -1,0 +1,70 @@
+"""Accuracy: every input of the set once, scored by the published formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labd.core.errors import MeasurementInvalid
+from labd.core.model import Mode, ModeResult, Verdict
+from labd.core.scoring import auc_eembc, auc_mlcommons, exact_area, top1_pct
+from labd.core.suite import Benchmark, Metric
+from labd.procedure.batch import PROBE_DEADLINE_S, check_outputs
+from labd.procedure.dataset import Dataset, Row
+from labd.procedure.session import Session
+
+
+async def measure_accuracy(session: Session) -> ModeResult:
+    """Run the whole set through the DUT and compare with the labels."""
+    await session.report.phase(Mode.ACCURACY, "infer")
+    rows = session.dataset.rows
+    outputs: list[list[float]] = []
+    for done, row in enumerate(rows, 1):
+        outputs.append(await _mean_output(session, row))
+        await session.report.progress(done, len(rows), "inputs")
+    labels = np.array([row.label for row in rows], dtype=np.int64)
+    score, notes = _score(np.array(outputs), labels, session.benchmark)
+    return _judge(session.benchmark, session.dataset, score, notes)
+
+
+async def _mean_output(session: Session, row: Row) -> list[float]:
+    """Mean of the outputs over a file's windows (one window for most benchmarks)."""
+    dut = session.ready.dut
+    outputs: list[tuple[float, ...]] = []
+    for data in session.dataset.inputs(row):
+        await dut.load(data)
+        reply = await dut.infer(1, 0, PROBE_DEADLINE_S)
+        check_outputs(reply, session.benchmark, row.file)
+        outputs.append(reply.results)
+    return [sum(column) / len(column) for column in zip(*outputs, strict=True)]
+
+
+def _score(
+    outputs: NDArray[np.float64], labels: NDArray[np.int64], benchmark: Benchmark
+) -> tuple[dict[str, float], list[str]]:
+    """Every metric that applies, and why one that should is missing."""
+    score: dict[str, float] = {"inputs": float(len(labels))}
+    if benchmark.outputs == 1:
+        score["auc"] = exact_area(labels == 1, outputs[:, 0])
+        return score, []
+    score["top1_pct"] = top1_pct(outputs, labels)
+    score["auc_eembc"] = auc_eembc(outputs, labels)
+    try:
+        score["auc"] = auc_mlcommons(outputs, labels)
+    except MeasurementInvalid as error:
+        return score, [f"no exact AUC: {error.what}"]
+    return score, []
+
+
+def _judge(
+    benchmark: Benchmark, dataset: Dataset, score: dict[str, float], notes: list[str]
+) -> ModeResult:
+    details = {"labels_sha256": dataset.sha256, "target": benchmark.target, "notes": notes}
+    metric = score.get(benchmark.metric)
+    if metric is None:
+        return ModeResult(Mode.ACCURACY, Verdict.INVALID, tuple(notes), score, details=details)
+    if metric >= benchmark.target:
+        return ModeResult(Mode.ACCURACY, Verdict.PASS, (), score, details=details)
+    name = "top-1" if benchmark.metric is Metric.TOP1 else "AUC"
+    reason = f"{name} {metric:g} is below the target {benchmark.target:g}"
+    return ModeResult(Mode.ACCURACY, Verdict.FAIL, (reason,), score, details=details)

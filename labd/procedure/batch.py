@@ -1,0 +1,114 @@
+"""One batch: an input loaded, N inferences on it, timed by the DUT and a second clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+
+from drivers.dut import Dut, InferReply
+from drivers.interfaces import IoManager
+from labd.core.energy import HOST_TOLERANCE_PPM, HOST_TOLERANCE_S, inferences_for_window
+from labd.core.errors import InfraError, JobError
+from labd.core.model import ClockCheck
+from labd.core.suite import MIN_WINDOW_S, Benchmark
+from labd.procedure.dataset import Dataset, Row
+from labd.station.bench import StationBench
+
+AIM_S = MIN_WINDOW_S * 1.05
+"""Windows are planned this long, so that a slightly faster batch is still valid."""
+
+PROBE_S = 1.0
+"""A probe this long tells the time of one inference well enough."""
+
+PROBE_INFERENCES = 10
+PROBE_DEADLINE_S = 300.0
+MAX_PROBES = 8
+
+PIN_TOLERANCE_S = 0.005
+"""The processing pin also covers the text of the second lap (2 ms at 115200 baud)."""
+
+CRYSTAL_PPM = 200.0
+"""Two crystals of ±100 ppm against each other."""
+
+
+def first_input(dataset: Dataset, row: Row) -> bytes:
+    """The bytes a window's batch runs on: the file, or the first window of it."""
+    return next(dataset.inputs(row))
+
+
+def check_outputs(reply: InferReply, benchmark: Benchmark, file: str) -> None:
+    """Require as many outputs as the model has.
+
+    Raises:
+        JobError: the firmware answers with another number: another model, most likely.
+    """
+    if len(reply.results) != benchmark.outputs:
+        raise JobError(
+            "outputs",
+            f"{file}: the DUT printed {len(reply.results)} results, "
+            f"{benchmark.name} has {benchmark.outputs}",
+            "check that the firmware holds this benchmark's model",
+        )
+
+
+def infer_deadline_s(inferences: int, inference_s: float) -> float:
+    """How long to wait for a batch that should last ``inferences`` times ``inference_s``."""
+    return 30.0 + 3.0 * inferences * inference_s
+
+
+async def timed_infer(
+    bench: StationBench, dut: Dut, inferences: int, warmups: int, deadline_s: float
+) -> tuple[InferReply, ClockCheck]:
+    """Run a batch and time it by the best independent clock the station has.
+
+    That is the I/O manager's, where the DUT's processing pin is wired to it; else the
+    host's. The host's clock says nothing about a simulated bench, whose time is its own.
+    """
+    timer = bench.timer
+    if timer is not None:
+        await timer.clear_intervals()
+    reply = await dut.infer(inferences, warmups, deadline_s)
+    if timer is not None:
+        return reply, await _timer_check(timer)
+    if bench.simulated:
+        note = "a simulated bench keeps its own time and has no second clock wired"
+        return reply, ClockCheck("none", None, 0.0, note)
+    seconds = (reply.done_ns - reply.start_ns) / 1e9
+    tolerance = HOST_TOLERANCE_S + seconds * HOST_TOLERANCE_PPM * 1e-6
+    return reply, ClockCheck("host", seconds, tolerance, "arrival of the DUT's text")
+
+
+async def _timer_check(timer: IoManager) -> ClockCheck:
+    """Length of the processing pulse by the I/O manager's counter."""
+    intervals = await timer.intervals()
+    if len(intervals) != 1:
+        note = f"{len(intervals)} pulses on the processing pin instead of 1"
+        return ClockCheck("io-manager", None, 0.0, note)
+    start, stop = intervals[0]
+    seconds = ((stop - start) % (1 << 32)) * timer.tick_s
+    tolerance = PIN_TOLERANCE_S + 2 * timer.tick_s + seconds * CRYSTAL_PPM * 1e-6
+    return ClockCheck("io-manager", seconds, tolerance, "processing pin")
+
+
+async def find_inferences(measure: Callable[[int], Awaitable[float]]) -> tuple[int, float]:
+    """Find how many inferences make a valid window, by probing.
+
+    Args:
+        measure: runs so many inferences and returns their seconds.
+
+    Returns:
+        the number for a window of :data:`AIM_S` and the seconds of one inference.
+
+    Raises:
+        InfraError: probes of growing size never took measurable time.
+    """
+    inferences = PROBE_INFERENCES
+    for _ in range(MAX_PROBES):
+        seconds = await measure(inferences)
+        if seconds >= PROBE_S:
+            return inferences_for_window(inferences, seconds, AIM_S), seconds / inferences
+        growth = min(100.0, 1.2 * PROBE_S / seconds) if seconds > 0 else 100.0
+        inferences = math.ceil(inferences * max(2.0, growth))
+    raise InfraError(
+        "probe", f"{inferences} inferences still took no measurable time", "look at the trace"
+    )

@@ -1,0 +1,148 @@
+"""A power monitor's acquisition, kept while it runs.
+
+Samples reach the recording only once the driver vouches for them, so *where the wire has
+got* (``received``, ``edges_seen``) and *what is confirmed* are two things here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from drivers.interfaces import Acquisition, PowerMonitor
+from labd.core.energy import Recording, assemble
+from labd.core.errors import DeadlineExceeded
+from labd.core.model import Edge, Part, StreamFormat, StreamItem, Window
+from labd.procedure.session import Session, TraceWriter
+
+QUIET_S = 0.02
+"""This much further signal must follow before an edge can be said not to have come."""
+
+PROGRESS_DEADLINE_S = 10.0
+"""Samples that do not come for this long will not come."""
+
+EDGE_DEADLINE_S = 10.0
+"""After a command's reply its edges must reach the host within this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far the wire had got."""
+
+    received: int
+    edges_seen: int
+
+
+class Capture:
+    """One running acquisition; made by :func:`capture`."""
+
+    def __init__(
+        self,
+        name: str,
+        stream_format: StreamFormat,
+        acquisition: Acquisition,
+        stack: AsyncExitStack,
+    ) -> None:
+        self.name = name
+        self.format = stream_format
+        self._acquisition = acquisition
+        self._stack = stack
+        self._items: list[StreamItem] = []
+        self._writer: TraceWriter | None = None
+        self._quiet = math.ceil(QUIET_S * stream_format.sample_rate_hz)
+        self.confirmed = 0
+        self.collector: asyncio.Task[None] | None = None
+
+    @property
+    def received(self) -> int:
+        """Samples seen on the wire."""
+        return self._acquisition.received
+
+    @property
+    def edges_seen(self) -> int:
+        """Edges seen on the wire."""
+        return self._acquisition.edges_seen
+
+    async def quiet(self) -> Position:
+        """Wait for a stretch without edges; the position after it."""
+        start = self._here()
+        while self.received < start.received + self._quiet:
+            await self._acquisition.wait_progress(PROGRESS_DEADLINE_S)
+            if self.edges_seen != start.edges_seen:
+                start = self._here()
+        return self._here()
+
+    async def edges_since(self, start: Position, wanted: int) -> int:
+        """Wait for edges and a quiet stretch after them; the sample index after that.
+
+        Missing edges are no error here: the window that lacks them is.
+        """
+        try:
+            async with asyncio.timeout(EDGE_DEADLINE_S):
+                while self.edges_seen < start.edges_seen + wanted:
+                    await self._acquisition.wait_progress(EDGE_DEADLINE_S)
+        except (TimeoutError, DeadlineExceeded):
+            return self.received
+        return (await self.quiet()).received
+
+    async def stop(self) -> None:
+        """End the acquisition; everything received is confirmed or a gap afterwards."""
+        await self._stack.aclose()
+        if self.collector is not None:
+            await self.collector
+
+    def recording(self) -> Recording:
+        """What is confirmed so far."""
+        return assemble(self.format, self._items)
+
+    def edges(self, start: int, stop: int) -> list[Edge]:
+        """Confirmed edges in the sample range [start, stop]."""
+        return [
+            item for item in self._items if isinstance(item, Edge) and start <= item.index <= stop
+        ]
+
+    async def mark(self, windows: Sequence[Window]) -> None:
+        """Write the windows into the trace."""
+        if self._writer is not None:
+            await self._writer.windows(windows)
+
+    async def collect(self, writer: TraceWriter | None) -> None:
+        """Read the stream to its end."""
+        self._writer = writer
+        async for item in self._acquisition:
+            self._items.append(item)
+            if not isinstance(item, Edge):
+                self.confirmed = item.end
+            if writer is not None:
+                await writer.write([item])
+
+    def _here(self) -> Position:
+        return Position(self.received, self.edges_seen)
+
+
+@asynccontextmanager
+async def capture(session: Session, monitor: PowerMonitor, name: str) -> AsyncIterator[Capture]:
+    """Acquire, collecting in the background; a trace is kept when it has a name."""
+    async with AsyncExitStack() as outer:
+        writer: TraceWriter | None = None
+        if name:
+            instrument = session.bench.identities[Part.POWER]
+            writer = await outer.enter_async_context(
+                session.traces.trace(name, monitor.format, instrument)
+            )
+        async with AsyncExitStack() as running:
+            acquisition = await running.enter_async_context(monitor.acquire())
+            recorder = Capture(name, monitor.format, acquisition, running)
+            collector = asyncio.create_task(recorder.collect(writer), name=f"collect {name}")
+            recorder.collector = collector
+            outer.push_async_callback(_reap, collector)
+            yield recorder
+
+
+async def _reap(collector: asyncio.Task[None]) -> None:
+    """End the collector after a body that failed; :meth:`Capture.stop` reports its faults."""
+    collector.cancel()
+    await asyncio.gather(collector, return_exceptions=True)

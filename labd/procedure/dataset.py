@@ -1,0 +1,140 @@
+"""Accuracy sets in the official layout: ``y_labels.csv`` beside one ``.bin`` an input.
+
+Rows (no header): ``file,classes,class[,window_bytes,stride_bytes]``. With the last two an
+input file is cut into overlapping windows whose outputs are averaged (ad01).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labd.core.errors import JobError
+from labd.core.suite import Benchmark
+
+LABELS = "y_labels.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One labelled input file."""
+
+    file: str
+    classes: int
+    label: int
+    window_bytes: int
+    stride_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A complete accuracy set, checked to be there.
+
+    ``sha256`` is of the labels file.
+    """
+
+    folder: Path
+    rows: tuple[Row, ...]
+    sha256: str
+
+    def read(self, row: Row) -> bytes:
+        """Read an input file whole.
+
+        Raises:
+            JobError: it cannot be read.
+        """
+        try:
+            return (self.folder / row.file).read_bytes()
+        except OSError as error:
+            raise JobError("data-missing", f"{self.folder / row.file}: {error.strerror}") from error
+
+    def inputs(self, row: Row) -> Iterator[bytes]:
+        """Yield what goes to the DUT for one file: itself, or its windows in order."""
+        data = self.read(row)
+        for start in range(0, len(data) - row.window_bytes + 1, row.stride_bytes):
+            yield data[start : start + row.window_bytes]
+
+
+def find_dataset(folders: Sequence[Path], benchmark: Benchmark) -> Dataset:
+    """Find and check a benchmark's accuracy set in the lab's data set folders.
+
+    Raises:
+        JobError: there is none, a row is malformed, or an input file is missing or has the
+            wrong size; the text names the file, the line and what was expected.
+    """
+    for folder in folders:
+        labels = folder / benchmark.name / LABELS
+        if labels.is_file():
+            return _load(labels, benchmark)
+    searched = ", ".join(str(folder / benchmark.name) for folder in folders) or "nothing"
+    raise JobError(
+        "dataset-missing",
+        f"the accuracy set of {benchmark.name} is not there: no {LABELS} in {searched}",
+        "put the set there or add its folder to [lab] datasets in stations.toml",
+    )
+
+
+def _load(labels: Path, benchmark: Benchmark) -> Dataset:
+    content = labels.read_bytes()
+    try:
+        lines = list(csv.reader(content.decode("utf-8").splitlines()))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise JobError("labels-malformed", f"{labels} is not a CSV file: {error}") from error
+    rows = tuple(
+        _row(fields, f"{labels}:{number}", benchmark)
+        for number, fields in enumerate(lines, 1)
+        if fields
+    )
+    if not rows:
+        raise JobError("labels-empty", f"{labels} lists no input file")
+    for row in rows:
+        _check_size(labels.parent / row.file, row)
+    return Dataset(labels.parent, rows, hashlib.sha256(content).hexdigest())
+
+
+def _row(fields: list[str], where: str, benchmark: Benchmark) -> Row:
+    if len(fields) not in {3, 5}:
+        raise JobError(
+            "labels-malformed",
+            f"{where}: {len(fields)} fields; a row is file,classes,class[,window,stride]",
+        )
+    file = fields[0].strip()
+    if not file or Path(file).name != file:
+        raise JobError("labels-malformed", f"{where}: {file!r} is not a plain file name")
+    try:
+        classes, label, *cut = (int(field) for field in fields[1:])
+    except ValueError:
+        raise JobError(
+            "labels-malformed", f"{where}: {','.join(fields[1:])} are not whole numbers"
+        ) from None
+    window, stride = cut or (benchmark.input_bytes, benchmark.input_bytes)
+    if not 0 <= label < classes or stride < 1:
+        raise JobError("labels-malformed", f"{where}: class {label} of {classes}, stride {stride}")
+    if window != benchmark.input_bytes:
+        raise JobError(
+            "labels-malformed",
+            f"{where}: windows of {window} bytes, but {benchmark.name} takes "
+            f"{benchmark.input_bytes}",
+        )
+    return Row(file, classes, label, window, stride)
+
+
+def _check_size(path: Path, row: Row) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise JobError(
+            "data-missing", f"{path}: {error.strerror}", "complete the data set"
+        ) from error
+    whole = size >= row.window_bytes and (size - row.window_bytes) % row.stride_bytes == 0
+    single = row.stride_bytes == row.window_bytes
+    if not whole or (single and size != row.window_bytes):
+        expected = (
+            f"{row.window_bytes}"
+            if single
+            else f"{row.window_bytes} plus a multiple of {row.stride_bytes}"
+        )
+        raise JobError("data-size", f"{path} has {size} bytes, expected {expected}")

@@ -1,0 +1,68 @@
+"""Performance: five windows timed by the DUT's own microsecond counter."""
+
+from __future__ import annotations
+
+from drivers.dut import InferReply
+from labd.core.energy import performance_window
+from labd.core.errors import DutError
+from labd.core.model import Mode, ModeResult, Verdict, Window
+from labd.core.scoring import median_throughput_ips
+from labd.core.suite import WARMUPS, WINDOWS
+from labd.procedure.batch import (
+    PROBE_DEADLINE_S,
+    check_outputs,
+    find_inferences,
+    first_input,
+    infer_deadline_s,
+    timed_infer,
+)
+from labd.procedure.session import Session
+
+
+async def measure_performance(session: Session) -> ModeResult:
+    """Probe, then measure :data:`WINDOWS` windows, each on another input file."""
+    dut, dataset, report = session.ready.dut, session.dataset, session.report
+    await report.phase(Mode.PERFORMANCE, "probe")
+    rows = [dataset.rows[i % len(dataset.rows)] for i in range(WINDOWS)]
+    await dut.load(first_input(dataset, rows[0]))
+
+    async def probe(inferences: int) -> float:
+        return runtime_us(await dut.infer(inferences, 1, PROBE_DEADLINE_S)) / 1e6
+
+    inferences, inference_s = await find_inferences(probe)
+    await report.phase(Mode.PERFORMANCE, "windows")
+    windows: list[Window] = []
+    for number, row in enumerate(rows, 1):
+        await dut.load(first_input(dataset, row))
+        deadline = infer_deadline_s(inferences + WARMUPS, inference_s)
+        reply, check = await timed_infer(session.bench, dut, inferences, WARMUPS, deadline)
+        check_outputs(reply, session.benchmark, row.file)
+        windows.append(performance_window(number, row.file, inferences, runtime_us(reply), check))
+        await report.window(Mode.PERFORMANCE, windows[-1])
+        await report.progress(number, WINDOWS, "windows")
+    score = {"median_throughput_ips": median_throughput_ips(windows)}
+    return judge_windows(Mode.PERFORMANCE, windows, score)
+
+
+def runtime_us(reply: InferReply) -> int:
+    """Microseconds between the two laps.
+
+    Raises:
+        DutError: the DUT printed no laps: an energy build.
+    """
+    if reply.laps_us is None:
+        raise DutError(
+            "laps-missing",
+            "the DUT printed no m-lap-us around its inferences",
+            "performance needs the performance build (EE_CFG_ENERGY_MODE 0)",
+        )
+    return reply.runtime_us
+
+
+def judge_windows(mode: Mode, windows: list[Window], score: dict[str, float]) -> ModeResult:
+    """Pass when every window is valid; otherwise invalid, with each window's reasons."""
+    reasons = tuple(
+        f"window {window.number} {problem}" for window in windows for problem in window.problems
+    )
+    verdict = Verdict.INVALID if reasons else Verdict.PASS
+    return ModeResult(mode, verdict, reasons, score, tuple(windows))

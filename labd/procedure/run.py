@@ -1,0 +1,86 @@
+"""A whole run: each mode on its build, in the order asked for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict, replace
+
+from labd.core.errors import JobError, LabdBug
+from labd.core.jobs import JobSpec
+from labd.core.model import BUILD_FOR, Mode, ModeResult, Verdict
+from labd.core.suite import Benchmark, benchmark
+from labd.procedure.accuracy import measure_accuracy
+from labd.procedure.dataset import Dataset
+from labd.procedure.energy import measure_energy
+from labd.procedure.performance import measure_performance
+from labd.procedure.session import Reporter, Session, TraceStore
+from labd.station.bench import Ready, StationBench
+
+
+async def run_benchmark(
+    bench: StationBench, spec: JobSpec, dataset: Dataset, report: Reporter, traces: TraceStore
+) -> AsyncIterator[ModeResult]:
+    """Run a job's modes and yield each result as soon as it stands.
+
+    Raises:
+        JobError: the board's firmware is not this benchmark.
+        DutError: the firmware misbehaved.
+        InfraError: the bench failed.
+    """
+    entry = benchmark(spec.benchmark)
+    ready: Ready | None = None
+    throughput: float | None = None
+    for mode in spec.modes:
+        if ready is None or ready.build is not BUILD_FOR[mode]:
+            await report.phase(mode, "prepare")
+            ready = await bench.prepare(BUILD_FOR[mode])
+            _check_model(ready, entry)
+        session = Session(bench, ready, entry, dataset, report, traces)
+        result = await _measure(mode, session, throughput)
+        throughput = result.score.get("median_throughput_ips", throughput)
+        yield replace(result, details={**result.details, **evidence(bench, ready)})
+
+
+def verdict_of(results: list[ModeResult]) -> Verdict:
+    """A job's verdict from its modes': invalid over fail over pass."""
+    verdicts = {result.verdict for result in results}
+    for verdict in (Verdict.INVALID, Verdict.FAIL):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.PASS
+
+
+def evidence(bench: StationBench, ready: Ready) -> dict[str, object]:
+    """What stands behind a number: firmware, route, supply, who answered, simulated or not."""
+    return {
+        "simulated": bench.simulated,
+        "dut": ready.profile.name,
+        "route": ready.route,
+        "firmware": ready.firmware,
+        "firmware_sha256": ready.firmware_sha256,
+        "voltage_mv": ready.voltage_mv,
+        "instruments": {part: asdict(who) for part, who in bench.identities.items()},
+    }
+
+
+async def _measure(mode: Mode, session: Session, throughput: float | None) -> ModeResult:
+    match mode:
+        case Mode.ACCURACY:
+            return await measure_accuracy(session)
+        case Mode.PERFORMANCE:
+            return await measure_performance(session)
+        case Mode.ENERGY:
+            monitor = session.bench.monitor
+            if monitor is None:
+                raise LabdBug("no-monitor", "energy was scheduled on a station without monitor")
+            return await measure_energy(session, monitor, throughput)
+
+
+def _check_model(ready: Ready, entry: Benchmark) -> None:
+    if ready.profile.model != entry.name:
+        raise JobError(
+            "wrong-model",
+            f"the board runs {ready.profile.model or 'an unknown model'}, "
+            f"the job wants {entry.name}",
+            "flash that benchmark's firmware, or give the station a flasher",
+        )

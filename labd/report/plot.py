@@ -1,0 +1,69 @@
+"""A picture of a power trace with its windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labd.core.errors import ConfigError
+from labd.store.traces import Trace, read_trace, summarise
+
+COLUMNS = 1600
+"""One minimum, mean and maximum a picture column: nothing short is lost."""
+
+
+def plot_trace(trace: Path, picture: Path, title: str) -> None:
+    """Draw a stored trace as PNG: power over time, windows shaded, gaps marked.
+
+    Args:
+        trace: the trace without its suffix, as :mod:`labd.store.traces` keeps it.
+        picture: the file to write.
+        title: stands above.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - a second of import
+    except ImportError:
+        raise ConfigError(
+            "no-matplotlib", "pictures need matplotlib", "pip install 'labd[report]'"
+        ) from None
+    mpl.use("Agg")
+    from matplotlib import pyplot  # noqa: PLC0415
+
+    read = read_trace(trace)
+    figure, axes = pyplot.subplots(figsize=(11, 4.2), layout="constrained")
+    _draw(axes, read)
+    axes.set_title(title, loc="left")
+    figure.savefig(picture, dpi=120)
+    pyplot.close(figure)
+
+
+def _draw(axes: Any, trace: Trace) -> None:
+    rate = trace.sample_rate_hz
+    lows, means, highs = (1e3 * part for part in summarise(trace.power_w, COLUMNS))
+    seconds = np.arange(len(means)) * (len(trace.power_w) / rate / len(means))
+    axes.fill_between(seconds, lows, highs, step="post", color="#9db8d2", linewidth=0)
+    axes.step(seconds, means, where="post", color="#1f4e79", linewidth=0.9, label="mean power")
+    for window in trace.windows:
+        start, stop = window["start_index"] / rate, window["stop_index"] / rate
+        axes.axvspan(start, stop, color="#e8a33d", alpha=0.22, linewidth=0)
+        text = f"window {window['number']}\n{window['energy_per_inference_uj']:.3f} µJ/inf"
+        axes.text(
+            (start + stop) / 2,
+            0.03,
+            text,
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="bottom",
+            fontsize=8,
+        )
+    for gap in trace.gaps:
+        axes.axvspan(gap.index / rate, gap.end / rate, color="#c0392b", alpha=0.5)
+    axes.set_xlabel("seconds since the acquisition began")
+    axes.set_ylabel("power (mW)")
+    axes.set_xlim(0, len(trace.power_w) / rate)
+    axes.set_ylim(bottom=0)

@@ -1,0 +1,289 @@
+"""An open station: its parts brought up in order, and always taken down again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+from drivers.dut import Dut, DutProfile
+from drivers.interfaces import (
+    CommandChannel,
+    Driver,
+    DutPort,
+    Flasher,
+    IoManager,
+    PowerMonitor,
+)
+from labd.core.errors import DeadlineExceeded, DutError, InfraError, JobError, LabdError, Where
+from labd.core.model import Build, Finding, Identity, Part
+from labd.station.firmware import Image, find_image
+
+BOOT_DEADLINE_S = 10.0
+IDENTIFY_DEADLINE_S = 10.0
+FLASH_DEADLINE_S = 120.0
+OPEN_DEADLINE_S = 30.0
+CLOSE_DEADLINE_S = 20.0
+
+BAUD = {Build.PERFORMANCE: 115200, Build.ENERGY: 9600}
+"""What the reference firmware uses; stations.toml may say otherwise."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The drivers of one station."""
+
+    dut: DutPort | None = None
+    io: IoManager | None = None
+    power: PowerMonitor | None = None
+    flasher: Flasher | None = None
+
+    def present(self) -> list[tuple[Part, Driver]]:
+        """The parts there are, in the order in which they are opened.
+
+        The power monitor first, so that the DUT can be switched off whatever else fails.
+        """
+        every: list[tuple[Part, Driver | None]] = [
+            (Part.POWER, self.power),
+            (Part.IO, self.io),
+            (Part.DUT, self.dut),
+            (Part.FLASHER, self.flasher),
+        ]
+        return [(part, driver) for part, driver in every if driver is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a station is and what it is to run.
+
+    Args:
+        station: its name.
+        board: names the folder of firmware images.
+        folders: where firmware is searched.
+        firmware: firmware name; its images are ``<firmware>-<build>.elf``.
+        voltage_mv: supply of the DUT.
+        off_s: how long the supply stays off so that the board truly resets.
+        processing_wire: the DUT's processing pin is wired to the I/O manager.
+        emulated: labd itself made this station.
+    """
+
+    station: str
+    board: str
+    folders: Sequence[Path]
+    firmware: str
+    voltage_mv: int
+    off_s: float
+    processing_wire: bool
+    emulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A DUT that runs the wanted firmware and answers.
+
+    Args:
+        dut: checked operations over the way chosen for this build.
+        profile: who it says it is.
+        build: how it marks time, as it was seen to do.
+        route: ``dut`` (its own port) or ``io`` (through the I/O manager).
+        firmware: name of the image flashed, empty when labd did not flash.
+        firmware_sha256: of that image.
+        voltage_mv: supply set for it, ``None`` when the station does not supply.
+    """
+
+    dut: Dut
+    profile: DutProfile
+    build: Build
+    route: str
+    firmware: str
+    firmware_sha256: str
+    voltage_mv: int | None
+
+
+class StationBench:
+    """One station while it is open; use as an async context manager.
+
+    Leaving the context switches the DUT off and frees every port, whatever happened inside
+    and even when the task is being cancelled.
+    """
+
+    def __init__(self, setup: Setup, parts: Parts) -> None:
+        self._setup = setup
+        self._parts = parts
+        self._identities: dict[str, Identity] = {}
+
+    async def __aenter__(self) -> Self:
+        """Open every part and switch the DUT off.
+
+        Raises:
+            LabdError: a part did not open; the ones opened before are closed again.
+        """
+        try:
+            for part, driver in self._parts.present():
+                identity = await self._timed(driver.open(), OPEN_DEADLINE_S, f"opening {part}")
+                self._identities[part] = identity
+            if self._parts.power is not None:
+                await self._timed(self._parts.power.supply(None), OPEN_DEADLINE_S, "power off")
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close; see :meth:`close`."""
+        await self.close()
+
+    async def close(self) -> list[str]:
+        """Switch off and free everything; returns what went wrong while doing so.
+
+        A cancellation waits until this is through: every step has its own deadline.
+        """
+        closing = asyncio.create_task(self._close_all(), name=f"close {self._setup.station}")
+        cancelled = False
+        while not closing.done():
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
+        return closing.result()
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any part of the station is emulated."""
+        return self._setup.emulated or any(who.simulated for who in self._identities.values())
+
+    @property
+    def identities(self) -> dict[str, Identity]:
+        """Who answered, by part."""
+        return dict(self._identities)
+
+    @property
+    def monitor(self) -> PowerMonitor | None:
+        """The open power monitor."""
+        return self._parts.power
+
+    @property
+    def timer(self) -> IoManager | None:
+        """The I/O manager, where the processing pin is wired to it."""
+        return self._parts.io if self._setup.processing_wire else None
+
+    async def prepare(self, build: Build) -> Ready:
+        """Flash, power and identify the DUT so that it runs this build.
+
+        Raises:
+            JobError: no such image, or a board without flasher runs something else.
+            DutError: the firmware just flashed is not the build it should be.
+            InfraError: the bench failed.
+        """
+        image = await self._flash(build)
+        route, channel = await self._open_route(build)
+        voltage = await self._power_up()
+        dut = Dut(channel)
+        await dut.boot(BOOT_DEADLINE_S)
+        profile = await dut.identify(IDENTIFY_DEADLINE_S)
+        seen = Build.ENERGY if await dut.timestamp() is None else Build.PERFORMANCE
+        if seen is not build:
+            raise self._wrong_build(seen, build, image)
+        name, sha256 = (image.path.name, image.sha256) if image else ("", "")
+        return Ready(dut, profile, build, route, name, sha256, voltage)
+
+    @property
+    def can_flash(self) -> bool:
+        """Whether labd puts the firmware into this station's board."""
+        return self._parts.flasher is not None
+
+    async def answer(self) -> DutProfile:
+        """Power the DUT and let it say who it is, whatever it runs.
+
+        Raises:
+            InfraError: it does not answer.
+            DutError: it answers, but not by the protocol.
+        """
+        if self._parts.power is not None:
+            await self._parts.power.supply(None)
+        dut = Dut((await self._open_route(Build.PERFORMANCE))[1])
+        await self._power_up()
+        await dut.boot(BOOT_DEADLINE_S)
+        return await dut.identify(IDENTIFY_DEADLINE_S)
+
+    async def self_check(self) -> list[Finding]:
+        """What the open parts find about themselves."""
+        findings: list[Finding] = []
+        for part, driver in self._parts.present():
+            findings += await self._timed(
+                driver.self_check(), OPEN_DEADLINE_S, f"self-check of {part}"
+            )
+        return findings
+
+    async def _flash(self, build: Build) -> Image | None:
+        flasher, power, setup = self._parts.flasher, self._parts.power, self._setup
+        if flasher is None:
+            if power is not None:
+                await power.supply(None)
+            return None
+        image = await asyncio.to_thread(
+            find_image, setup.folders, setup.board, setup.firmware, build
+        )
+        if power is not None:
+            await power.supply(setup.voltage_mv)
+        await self._timed(flasher.flash(image.path), FLASH_DEADLINE_S, f"flashing {image.path}")
+        if power is not None:
+            await power.supply(None)
+        return image
+
+    async def _open_route(self, build: Build) -> tuple[str, CommandChannel]:
+        """The way to the DUT: its own port, but the I/O manager's for energy.
+
+        A debug probe on the DUT's port would feed the board beside the monitor.
+        """
+        io, dut = self._parts.io, self._parts.dut
+        if io is not None and (build is Build.ENERGY or dut is None):
+            await io.set_dut_baud(BAUD[build])
+            return Part.IO, io.channel
+        if dut is not None:
+            await dut.set_baud(BAUD[build])
+            return Part.DUT, dut.channel
+        raise InfraError("no-route", "the station has no serial way to its DUT")
+
+    async def _power_up(self) -> int | None:
+        power, setup = self._parts.power, self._setup
+        if power is None:
+            return None
+        await asyncio.sleep(setup.off_s)
+        await power.supply(setup.voltage_mv)
+        return setup.voltage_mv
+
+    def _wrong_build(self, seen: Build, wanted: Build, image: Image | None) -> LabdError:
+        where = Where(station=self._setup.station, device="dut")
+        if image is None:
+            what = f"the board runs a {seen} build, this mode needs the {wanted} build"
+            return JobError("wrong-build", what, "flash it, or give the station a flasher", where)
+        what = f"{image.path} marks time like a {seen} build"
+        return DutError("wrong-build", what, f"build it as {wanted}", where)
+
+    async def _close_all(self) -> list[str]:
+        troubles: list[str] = []
+        for part, driver in reversed(self._parts.present()):
+            try:
+                await self._timed(driver.close(), CLOSE_DEADLINE_S, f"closing {part}")
+            except LabdError as error:
+                troubles.append(str(error))
+        return troubles
+
+    async def _timed(self, work: Awaitable[T], deadline_s: float, doing: str) -> T:
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await work
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "deadline",
+                f"{doing} took more than {deadline_s:g} s",
+                where=Where(station=self._setup.station),
+            ) from None

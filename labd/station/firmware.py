@@ -1,0 +1,41 @@
+"""The lab's shelf of firmware images: ``<folder>/<board>/<name>-<build>.elf``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labd.core.errors import JobError
+from labd.core.model import Build
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image found on the shelf; ``sha256`` of its file."""
+
+    path: Path
+    sha256: str
+
+
+def find_image(folders: Sequence[Path], board: str, name: str, build: Build) -> Image:
+    """Find the image of a firmware for a board, first folder first.
+
+    Raises:
+        JobError: no folder has it, or it cannot be read; the text says where it was looked
+            for.
+    """
+    for folder in folders:
+        path = folder / board / f"{name}-{build}.elf"
+        if path.is_file():
+            try:
+                return Image(path, hashlib.sha256(path.read_bytes()).hexdigest())
+            except OSError as error:
+                raise JobError("firmware-unreadable", f"{path}: {error.strerror}") from error
+    looked = ", ".join(str(folder / board) for folder in folders) or "no folder at all"
+    raise JobError(
+        "firmware-missing",
+        f"there is no {name}-{build}.elf in {looked}",
+        "build it (see firmware/README.md) or add its folder to [lab] firmware",
+    )

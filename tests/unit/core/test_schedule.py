@@ -1,0 +1,109 @@
+"""plan(): oldest first, never two jobs a station, and a reason for everyone who waits."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labd.core.health import Activity, Health
+from labd.core.jobs import Job, JobSpec, JobState
+from labd.core.model import Mode, Part
+from labd.core.schedule import StationView, impossible, plan, unsuitable
+
+ALL = frozenset(Part)
+NO_POWER = frozenset({Part.DUT, Part.FLASHER})
+
+
+def job(name: str, *modes: Mode, station: str = "", state: JobState = JobState.QUEUED) -> Job:
+    spec = JobSpec(name, "alice", "digits01", modes or (Mode.ACCURACY,), station=station)
+    return Job(spec, state, 1, 1)
+
+
+def station(
+    name: str,
+    parts: frozenset[Part] = ALL,
+    health: Health = Health.GOOD,
+    activity: Activity = Activity.IDLE,
+    why: str = "",
+) -> StationView:
+    return StationView(name, parts, health, activity, why)
+
+
+def test_the_oldest_job_goes_first() -> None:
+    planned = plan([job("old"), job("new")], [station("s1")])
+    assert [(a.job, a.station) for a in planned.assignments] == [("old", "s1")]
+    assert planned.waiting == {"new": "waiting for a station: s1 is taken by an older job"}
+
+
+def test_two_stations_take_two_jobs() -> None:
+    planned = plan([job("a"), job("b"), job("c")], [station("s1"), station("s2")])
+    assert {(a.job, a.station) for a in planned.assignments} == {("a", "s1"), ("b", "s2")}
+    assert set(planned.waiting) == {"c"}
+
+
+def test_energy_needs_a_power_monitor() -> None:
+    planned = plan([job("e", Mode.ENERGY)], [station("s1", NO_POWER), station("s2")])
+    assert planned.assignments[0].station == "s2"
+
+
+def test_a_job_behind_one_that_must_wait_still_runs() -> None:
+    jobs = [job("e", Mode.ENERGY), job("a")]
+    planned = plan(jobs, [station("s1", NO_POWER), station("s2", activity=Activity.RUNNING)])
+    assert [a.job for a in planned.assignments] == ["a"]
+    assert planned.waiting["e"] == "waiting for a station: s2 is running"
+
+
+def test_a_bad_station_is_not_used_and_says_why() -> None:
+    bad = station("s1", health=Health.BAD, why="port missing")
+    planned = plan([job("a")], [bad])
+    assert planned.assignments == ()
+    assert planned.waiting["a"] == "waiting for a station: s1 is bad (port missing)"
+
+
+def test_impossible_jobs_say_so() -> None:
+    assert "no power monitor" in impossible(job("e", Mode.ENERGY).spec, [station("s", NO_POWER)])
+    assert "there is no station 'x'" in impossible(job("a", station="x").spec, [station("s")])
+    assert impossible(job("a").spec, []) == "the lab has no station"
+    assert impossible(job("a").spec, [station("s")]) == ""
+
+
+views = st.builds(
+    station,
+    name=st.uuids().map(str),
+    parts=st.frozensets(st.sampled_from(list(Part))),
+    health=st.sampled_from(list(Health)),
+    activity=st.sampled_from(list(Activity)),
+)
+specs = st.tuples(
+    st.lists(st.sampled_from(list(Mode)), min_size=1, unique=True),
+    st.sampled_from(list(JobState)),
+)
+
+
+@given(st.lists(specs, max_size=12), st.lists(views, max_size=6, unique_by=lambda v: v.name))
+def test_every_queued_job_is_placed_once_or_told_why(
+    wanted: list[tuple[list[Mode], JobState]], stations: list[StationView]
+) -> None:
+    jobs = [job(f"j{i}", *modes, state=state) for i, (modes, state) in enumerate(wanted)]
+    planned = plan(jobs, stations)
+    placed = [a.job for a in planned.assignments]
+    used = [a.station for a in planned.assignments]
+    queued = {j.spec.job for j in jobs if j.state is JobState.QUEUED}
+    assert len(set(placed)) == len(placed)
+    assert len(set(used)) == len(used)
+    assert set(placed) | set(planned.waiting) == queued
+    assert not set(placed) & set(planned.waiting)
+    assert all(planned.waiting.values())
+    by_name = {view.name: view for view in stations}
+    for assignment in planned.assignments:
+        view = by_name[assignment.station]
+        spec = next(j.spec for j in jobs if j.spec.job == assignment.job)
+        assert view.health is Health.GOOD
+        assert view.activity is Activity.IDLE
+        assert unsuitable(spec, view) == ""
+    idle = [
+        v
+        for v in stations
+        if v.health is Health.GOOD and v.activity is Activity.IDLE and v.name not in used
+    ]
+    for name in planned.waiting:
+        spec = next(j.spec for j in jobs if j.spec.job == name)
+        assert all(unsuitable(spec, view) for view in idle)
