@@ -62,7 +62,9 @@ class Line:
 class CommandChannel(Protocol):
     """Carries DUT commands, one at a time, directly or through an I/O manager.
 
-    ``db_bytes`` is how many payload bytes one ``db`` line may carry on this way.
+    ``db_bytes`` is how many payload bytes one ``db`` line may carry on this way. After a
+    deadline the channel is out of step, for the late answer may still come: it refuses
+    commands until it has been resynchronised or the DUT has booted again.
     """
 
     db_bytes: int
@@ -73,14 +75,28 @@ class CommandChannel(Protocol):
         Raises:
             TransportError: the port went away.
             DeadlineExceeded: no ``m-ready`` in time; the error quotes what did arrive.
+            InfraError: ``out-of-step`` after a deadline, ``dut-restarted`` when a boot
+                prologue came unasked.
+        """
+        ...
+
+    async def expect_boot(self) -> None:
+        """Make ready for a prologue; call it while the DUT is off, before power or reset.
+
+        What the DUT said before is thrown away. A board that forwards text only while a
+        command is open opens one, so that the prologue cannot be taken for a later answer.
+
+        Raises:
+            TransportError: the port went away.
+            DeadlineExceeded: the board does not answer.
         """
         ...
 
     async def wait_boot(self, deadline_s: float) -> list[Line]:
         """Wait for the prologue after power-on or flashing and return its lines.
 
-        A channel that cannot see unsolicited text resynchronises instead and returns what
-        it got, possibly nothing.
+        A prologue that passed before, or firmware that has none, is no fault: then the
+        channel resynchronises within ``deadline_s`` more and returns what it got.
         """
         ...
 

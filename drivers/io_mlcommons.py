@@ -1,0 +1,401 @@
+"""The MLCommons interface board (STM32H573I-DK): relays the DUT's UART, times its pins.
+
+``dut CMD%`` is answered by ``m-ready`` from the board and then, prefixed ``[dut]: ``, by
+everything the DUT says up to its own ``m-ready``. The board listens to the DUT only while
+such a command is open. What the DUT said before waits in a queue and is delivered as the
+answer to the next command, ``m-ready`` included, and every later answer is then one command
+late. Two things keep this driver in step: it opens a command before the DUT is powered, so
+that the prologue is read as it comes, and it proves that answers belong to their commands.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import ClassVar
+
+from pydantic import Field
+
+from drivers.interfaces import CommandChannel, DriverConfig, Line, driver
+from drivers.link import LineReader, Link, before_ready, quoted
+from labd.core.errors import DeadlineExceeded, InfraError, InstrumentError, LabdBug
+from labd.core.model import Finding, Identity, Part
+
+# ---- pure --------------------------------------------------------------------------------
+
+PREFIX = "[dut]: "
+BOARD_NAME = "tinyML Enhanced Interface Board"
+DB_BYTES_RELAYED = 26
+TICK_MODULUS = 1 << 32
+
+_BAUD = re.compile(r"baud is: (\d+)")
+_STARTS = "Duty cycle start times"
+_STOPS = "Duty cycle stop times"
+
+
+class PassthroughReply:
+    """The answer to one ``dut`` command, line by line; ``finished`` once it is whole."""
+
+    def __init__(self) -> None:
+        self.accepted = False
+        self.finished = False
+        self.lines: list[Line] = []
+
+    def feed(self, line: Line) -> None:
+        """Take the next line from the board."""
+        board, prefix, text = line.text.partition(PREFIX.rstrip())
+        if not prefix:
+            self.accepted |= before_ready(board) is not None
+            return
+        head = before_ready(text)
+        self.finished |= head is not None
+        said = text.strip() if head is None else head
+        if said:
+            self.lines.append(Line(said, line.t_ns))
+
+
+def parse_dutycycle(lines: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Start and stop ticks from the reply to ``print_dutycycle``.
+
+    Raises:
+        ValueError: a part is missing or something in it is no number.
+    """
+    whole = " ".join(lines)
+    _, starts_mark, rest = whole.partition(_STARTS)
+    starts, stops_mark, stops = rest.partition(_STOPS)
+    if not (starts_mark and stops_mark):
+        raise ValueError("start or stop times are missing")
+    return _ticks(starts), _ticks(stops)
+
+
+def _ticks(text: str) -> list[int]:
+    _, _, numbers = text.partition("(s)")
+    return [int(item) for item in numbers.replace(",", " ").split()]
+
+
+def pair_intervals(starts: Sequence[int], stops: Sequence[int]) -> list[tuple[int, int]]:
+    """Pair starts with stops of a 32-bit counter; each pair is as logged, not unwrapped.
+
+    The board logs the two kinds of edges apart, so a lost edge would shift all later pairs.
+    They are merged in time and must alternate; only a stop whose start lies before the
+    recording, and a start whose stop had not come yet, may stand alone.
+
+    Raises:
+        ValueError: an edge was lost.
+    """
+    if not starts or not stops:
+        return []
+    ahead = (stops[0] - starts[0]) % TICK_MODULUS
+    if ahead >= TICK_MODULUS // 2:
+        stops = stops[1:]
+    pairs = list(zip(starts, stops, strict=False))
+    if len(starts) - len(pairs) > 1 or len(stops) > len(pairs):
+        raise ValueError(f"{len(starts)} starts but {len(stops)} stops")
+    edges = [edge for pair in pairs for edge in pair] + list(starts[len(pairs) :])
+    steps = [(b - a) % TICK_MODULUS for a, b in itertools.pairwise(edges)]
+    if any(step >= TICK_MODULUS // 2 for step in steps) or sum(steps) >= TICK_MODULUS:
+        raise ValueError("starts and stops do not alternate")
+    return pairs
+
+
+def _has(word: str, lines: Sequence[Line]) -> bool:
+    return any(word in line.text for line in lines)
+
+
+# ---- the channel -------------------------------------------------------------------------
+
+QUIET_S = 0.1
+STEP_TRIES = 3
+RESET_S = 10.0
+RESET_POLL_S = 0.5
+STUCK = (
+    "the board waits for its DUT for ever: check the DUT's power and wiring, power-cycle "
+    "it, or reset the interface board"
+)
+
+
+class RelayedChannel:
+    """DUT commands through the board."""
+
+    db_bytes = DB_BYTES_RELAYED
+
+    def __init__(self, board: MlcommonsInterface, link: Link, reader: LineReader) -> None:
+        self._board = board
+        self._link = link
+        self._reader = reader
+        self._open_reply: PassthroughReply | None = None  # the board still listens to the DUT
+        self._in_step = False
+
+    async def command(self, text: str, deadline_s: float) -> list[Line]:
+        """See :class:`CommandChannel`."""
+        if not self._in_step:
+            raise InfraError(
+                "out-of-step",
+                f"'{text}' was not sent: answers may belong to earlier commands",
+                "resynchronise, or power-cycle the DUT",
+                self._link.where,
+            )
+        self._reader.arrived()
+        lines = await self._transact(text, deadline_s)
+        if _has("m-init-done", lines):
+            self._in_step = False
+            raise InfraError(
+                "dut-restarted",
+                f"the DUT restarted by itself around '{text[:40]}': its input is gone; "
+                f"heard {quoted(' / '.join(line.text for line in lines))}",
+                "check its supply; a crash if every station sees it",
+                self._link.where,
+            )
+        return lines
+
+    async def expect_boot(self) -> None:
+        """Have the board listen: open a ``dut name`` that only the prologue will end."""
+        self.catch_up(await self._reader.until_quiet(QUIET_S, self._board.answer_s))
+        self._in_step = False
+        if self._open_reply is None:
+            await self._open_command("name", self._board.answer_s)
+
+    async def wait_boot(self, deadline_s: float) -> list[Line]:
+        """Read the prologue that ends the command opened by :meth:`expect_boot`."""
+        if self._open_reply is None:
+            await self.resynchronise(deadline_s)
+            return []
+        lines = await self._finish("boot", self._open_reply, deadline_s)
+        if _has("m-name-", lines) and not _has("m-init-done", lines):
+            await self.resynchronise(deadline_s)  # it was not off: it answered `name`
+        self._in_step = True
+        return lines
+
+    async def resynchronise(self, deadline_s: float) -> None:
+        """Prove that answers belong to their commands, or reset the board until they do."""
+        if self._in_step:
+            return
+        if self._open_reply is not None:
+            await self._finish("the open command", self._open_reply, deadline_s)
+        self.catch_up(await self._reader.until_quiet(QUIET_S, deadline_s))
+        for _ in range(STEP_TRIES):
+            if await self._proves_step(deadline_s):
+                self._in_step = True
+                return
+        await self._board.reset()
+        if not await self._proves_step(deadline_s):
+            raise InstrumentError(
+                "out-of-step",
+                "answers do not belong to their commands, even after a reset of the board",
+                "power-cycle the interface board and the DUT",
+                self._link.where,
+            )
+        self._in_step = True
+
+    async def _proves_step(self, deadline_s: float) -> bool:
+        """Ask in an order that answers one, two or three commands late cannot match."""
+        marks = {"name": "m-name-", "profile": "m-model-"}
+        for asked in ("name", "profile", "profile", "name"):
+            lines = await self._transact(asked, deadline_s)
+            answered = {text for text, mark in marks.items() if _has(mark, lines)}
+            if answered != {asked} or _has("m-init-done", lines):
+                return False
+        return True
+
+    async def _transact(self, text: str, deadline_s: float) -> list[Line]:
+        reply = await self._open_command(text, deadline_s)
+        return await self._finish(f"'{text[:40]}'", reply, deadline_s)
+
+    async def _open_command(self, text: str, deadline_s: float) -> PassthroughReply:
+        """Send a command and wait until the board has taken it."""
+        reply = PassthroughReply()
+        heard: list[Line] = []
+        async with self._reader.within(deadline_s, f"'dut {text[:40]}'", heard, STUCK):
+            await self._link.write(f"dut {text}%".encode("ascii"))
+            self._open_reply = reply
+            while not reply.accepted:
+                heard.append(await self._reader.line())
+                reply.feed(heard[-1])
+        return reply
+
+    async def _finish(self, what: str, reply: PassthroughReply, deadline_s: float) -> list[Line]:
+        """Wait until the DUT has ended the open command."""
+        try:
+            async with self._reader.within(deadline_s, what, reply.lines, STUCK):
+                while not reply.finished:
+                    reply.feed(await self._reader.line())
+        except DeadlineExceeded:
+            self._in_step = False
+            raise
+        self._open_reply = None
+        return reply.lines
+
+    def catch_up(self, lines: Sequence[Line]) -> None:
+        """Late lines may end the command that is still open; nothing else comes of them."""
+        for line in lines:
+            if self._open_reply is not None:
+                self._open_reply.feed(line)
+                if self._open_reply.finished:
+                    self._open_reply = None
+
+
+# ---- the board ---------------------------------------------------------------------------
+
+BAUD = 115_200
+
+
+class MlcommonsInterfaceConfig(DriverConfig):
+    """An MLCommons interface board on USB."""
+
+    port: str = Field(description="its device, best from /dev/serial/by-id", min_length=1)
+    answer_s: float = Field(5.0, gt=0, le=60, description="longest wait for an answer, seconds")
+
+
+@driver(part=Part.IO, config=MlcommonsInterfaceConfig)
+class MlcommonsInterface:
+    """The board and the DUT behind it."""
+
+    tick_s: ClassVar[float] = 1e-5
+
+    def __init__(self, config: MlcommonsInterfaceConfig) -> None:
+        self.config = config
+        self._link = Link(config.port, BAUD, "mlcommons-interface")
+        self._reader = LineReader(self._link)
+        self._channel: RelayedChannel | None = None
+        self._resets = 0
+
+    @property
+    def answer_s(self) -> float:
+        """Longest wait for an answer of the board's own."""
+        return self.config.answer_s
+
+    @property
+    def channel(self) -> CommandChannel:
+        """The way to the DUT while the port is open."""
+        if self._channel is None:
+            raise LabdBug("io-closed", "the board's port is not open", where=self._link.where)
+        return self._channel
+
+    async def open(self) -> Identity:
+        """Take the port, let late text pass, and require the board's own name.
+
+        The DUT may be off, so it is not spoken to.
+        """
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self.close)
+            await self._link.open()
+            self._reader = LineReader(self._link)
+            await self._reader.until_quiet(QUIET_S, self.answer_s)
+            await self._require_name()
+            self._channel = RelayedChannel(self, self._link, self._reader)
+            undo.pop_all()
+        return Identity("mlcommons-interface", BOARD_NAME, simulated=self._link.simulated)
+
+    async def set_dut_baud(self, baud: int) -> None:
+        """Change the DUT's speed only if it differs: each change wears the board's flash."""
+        if await self._baud() != baud:
+            await self._set_baud(baud)
+
+    async def reset(self) -> None:
+        """Reset the board, which empties its queues, by setting the speed it has."""
+        self._resets += 1
+        await self._set_baud(await self._baud())
+
+    async def clear_intervals(self) -> None:
+        """Forget the processing intervals logged so far."""
+        await self._own("record_detections")
+
+    async def intervals(self) -> list[tuple[int, int]]:
+        """Start and stop ticks of the DUT's processing pin since the last clear.
+
+        The board keeps the first 100 edges of each kind. The counter wraps after 11.9 hours.
+
+        Raises:
+            InstrumentError: the reply is damaged, or an edge was lost.
+        """
+        lines = [line.text for line in await self._own("print_dutycycle")]
+        try:
+            return pair_intervals(*parse_dutycycle(lines))
+        except ValueError as exc:
+            raise InstrumentError(
+                "intervals",
+                f"processing intervals cannot be trusted: {exc}; reply {quoted(' / '.join(lines))}",
+                "clear the record and measure again",
+                self._link.where,
+            ) from exc
+
+    async def self_check(self) -> list[Finding]:
+        """Whether the board answers and stays in step by itself."""
+        await self._own("checkbaud")
+        if not self._resets:
+            return []
+        text = f"the board had to be reset {self._resets} times to get in step with the DUT"
+        todo = "power the DUT only after expect_boot; each reset wears the board's flash"
+        return [Finding("io-resets", text, todo, serious=False)]
+
+    async def close(self) -> None:
+        """Free the port; safe to call twice. The board has nothing to switch off."""
+        self._channel = None
+        await self._link.close()
+
+    async def _require_name(self) -> None:
+        """A predecessor's half command may spoil the first try."""
+        heard: list[Line] = []
+        for _ in range(2):
+            heard = await self._own("name")
+            if _has(BOARD_NAME, heard):
+                return
+        raise InstrumentError(
+            "not-this-board",
+            f"'name' answered by {quoted(' / '.join(line.text for line in heard))}",
+            "the ST-LINK ports of many boards look alike: check the port in stations.toml",
+            self._link.where,
+        )
+
+    async def _baud(self) -> int:
+        lines = await self._own("checkbaud")
+        found = next((m for line in lines if (m := _BAUD.search(line.text))), None)
+        if found is None:
+            heard = quoted(" / ".join(line.text for line in lines))
+            what, todo = f"'checkbaud' answered by {heard}", "update the board's firmware"
+            raise InstrumentError("checkbaud", what, todo, self._link.where)
+        return int(found[1])
+
+    async def _set_baud(self, baud: int) -> None:
+        """Set the DUT's speed and wait until the board is back from the reset that follows."""
+        await self._own(f"setbaud {baud}")
+        heard: list[Line] = []
+        todo = "check the board's SD card: without it the firmware halts at start"
+        async with self._reader.within(RESET_S, "reset after 'setbaud'", heard, todo):
+            while not await self._answers_name():
+                continue
+        await self._reader.until_quiet(QUIET_S, self.answer_s)
+
+    async def _answers_name(self) -> bool:
+        heard: list[Line] = []
+        try:
+            async with self._reader.within(RESET_POLL_S, "name", heard):
+                await self._link.write(b"name%")
+                while not _has(BOARD_NAME, heard):
+                    heard.append(await self._reader.line())
+        except DeadlineExceeded:
+            return False
+        return True
+
+    async def _own(self, text: str) -> list[Line]:
+        """A command of the board's own: the lines before its ``m-ready``."""
+        heard: list[Line] = []
+        self._reader.arrived()
+        async with self._reader.within(self.answer_s, f"'{text}'", heard, STUCK):
+            await self._link.write(f"{text}%".encode("ascii"))
+            while True:
+                line = await self._reader.line()
+                head = before_ready(line.text)
+                if PREFIX.rstrip() in line.text:
+                    self._pass_on(line)
+                elif head is None:
+                    heard.append(line)
+                else:
+                    return [*heard, Line(head, line.t_ns)] if head else heard
+
+    def _pass_on(self, line: Line) -> None:
+        """Late text of the DUT ends the command it belongs to, no other."""
+        if self._channel is not None:
+            self._channel.catch_up([line])

@@ -1,0 +1,182 @@
+"""A DUT as the reference firmware and the published logs show it, byte for byte."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+COMMAND_SIZE = 80
+
+
+@dataclass(frozen=True)
+class Habits:
+    """Deviations seen in published session logs."""
+
+    echo: bool = False
+    trailing_comma: bool = False
+    debug_text: bool = False
+    noise: bool = False
+    bare_newline: bool = False
+    ready_prefix: str = ""
+    glued_lap: bool = False
+    first_lap: int = 67_410_227
+
+
+SEEN = {
+    "reference": Habits(),
+    "echo": Habits(echo=True),
+    "trailing-comma": Habits(trailing_comma=True),
+    "debug-text": Habits(debug_text=True),
+    "noise": Habits(noise=True),
+    "bare-newline": Habits(bare_newline=True),
+    "blank-before-ready": Habits(ready_prefix="   "),
+    "text-before-ready": Habits(ready_prefix="dut: "),
+    "lap-not-at-line-start": Habits(glued_lap=True),
+    "wrapping-laps": Habits(first_lap=4_294_809_060),
+    "everything": Habits(
+        echo=True,
+        trailing_comma=True,
+        debug_text=True,
+        noise=True,
+        bare_newline=True,
+        ready_prefix=" dut: ",
+        glued_lap=True,
+        first_lap=4_294_967_295,
+    ),
+}
+
+
+class FakeDut:
+    """The harness: a command buffer of 80 characters, an input buffer, a lap counter."""
+
+    us_per_inference = 155_587
+    results = (0.0, -0.125, 0.992)
+
+    def __init__(
+        self, habits: Habits = SEEN["reference"], *, energy: bool = False, model: str = "kws01"
+    ) -> None:
+        self.habits = habits
+        self.energy = energy
+        self.model = model
+        self.send: Callable[[bytes], None] = lambda _: None
+        self.powered = True
+        self.hung = False
+        self.commands: list[str] = []
+        self.input = b""
+        self.pulses = 0
+        self.spoil: Callable[[str], str] = lambda text: text
+        self.after_command: Callable[[str], None] = lambda _: None
+        self._buffer = ""
+        self._expected = 0
+        self._lap = habits.first_lap
+
+    def boot(self) -> None:
+        self.powered, self._buffer, self.input, self._expected = True, "", b"", 0
+        self._say(f"m-timestamp-mode-{'energy' if self.energy else 'performance'}")
+        self._timestamp()
+        self._say("m-init-done")
+        self._ready()
+
+    def receive(self, data: bytes) -> None:
+        if not self.powered or self.hung:
+            return
+        for character in data.decode("ascii", "replace"):
+            if character == "%":
+                text, self._buffer = self.spoil(self._buffer), ""
+                self._execute(text)
+            elif len(self._buffer) < COMMAND_SIZE:
+                self._buffer += character
+            else:
+                self._buffer = self._buffer[:-1] + character
+
+    def _execute(self, text: str) -> None:
+        self.commands.append(text)
+        if self.habits.echo:
+            self._raw(f"{text}%".encode())
+        word, *arguments = text.split() or [""]
+        handler = {
+            "name": self._name,
+            "profile": self._profile,
+            "timestamp": self._on_timestamp,
+            "db": self._db,
+            "infer": self._infer,
+            "results": self._results,
+        }.get(word)
+        if handler is None:
+            self._say(f"e-[Unknown command: {word}]")
+        else:
+            handler(arguments)
+        self.after_command(text)
+        self._ready()
+
+    def _name(self, _: list[str]) -> None:
+        self._say("m-name-dut-[unspecified]")
+
+    def _profile(self, _: list[str]) -> None:
+        self._say("m-profile-[ULPMark for tinyML Firmware V0.0.1]")
+        self._say(f"m-model-[{self.model}]")
+
+    def _on_timestamp(self, _: list[str]) -> None:
+        self._timestamp()
+
+    def _db(self, arguments: list[str]) -> None:
+        if not arguments:
+            self._say("e-[Command 'db' requires a subcommand]")
+        elif arguments[0] == "load":
+            self._expected, self.input = int(arguments[1]), b""
+            self._say(f"m-[Expecting {self._expected} bytes]")
+        elif len(arguments[0]) % 2:
+            self._say("e-[Insufficent number of hex digits]")
+        elif not re.fullmatch("[0-9a-fA-F]*", arguments[0]):
+            self._say(f"e-[Invalid hex digit '{arguments[0][:2]}']")
+        else:
+            self._take(bytes.fromhex(arguments[0]))
+
+    def _take(self, data: bytes) -> None:
+        self.input = (self.input + data)[: self._expected]
+        if len(self.input) == self._expected:
+            self._say("m-load-done")
+
+    def _infer(self, arguments: list[str]) -> None:
+        iterations, warmups = int(arguments[0]), int((*arguments, "10")[1])
+        if iterations < 1:
+            self._say("e-[Inference iterations must be >0]")
+            return
+        if len(self.input) < self._expected:
+            self._raw(
+                f"Input db has {len(self.input)} elemented, expected {self._expected}\n".encode()
+            )
+        self._say(f"m-warmup-start-{warmups}")
+        self._say("m-warmup-done")
+        self._say(f"m-infer-start-{iterations}")
+        self._timestamp()
+        self._lap += iterations * self.us_per_inference
+        self._timestamp()
+        self._say("m-infer-done")
+        self._results([])
+
+    def _results(self, _: list[str]) -> None:
+        text = ",".join(f"{value:.3f}" for value in self.results)
+        self._say(f"m-results-[{text}{',' if self.habits.trailing_comma else ''}]")
+
+    def _timestamp(self) -> None:
+        if self.energy:
+            self.pulses += 1
+            return
+        glue = "tick " if self.habits.glued_lap else ""
+        self._say(f"{glue}m-lap-us-{self._lap % 2**32}")
+
+    def _ready(self) -> None:
+        self._say(f"{self.habits.ready_prefix}m-ready")
+
+    def _say(self, text: str) -> None:
+        if self.habits.debug_text and not text.endswith("m-ready"):
+            self._raw(b"[vendor] heap 1234 free\r\n")
+        line = text.encode() + (b"\n" if self.habits.bare_newline else b"\r\n")
+        if self.habits.noise:
+            line = b"\x00\xff" + line[:3] + b"\x80" + line[3:]
+        self._raw(line)
+
+    def _raw(self, data: bytes) -> None:
+        self.send(data)

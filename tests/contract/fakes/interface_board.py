@@ -1,0 +1,87 @@
+"""The MLCommons interface board with its real faults, around a fake DUT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.contract.fakes.dut import FakeDut
+
+QUEUE = 100
+BUFFER = 100
+
+
+class FakeInterfaceBoard:
+    """Serves one host command at a time; hears the DUT only while one of its is open."""
+
+    def __init__(self, dut: FakeDut) -> None:
+        self.dut = dut
+        self.send: Callable[[bytes], None] = lambda _: None
+        self.baud = 9600
+        self.resets = 0
+        self.starts: list[int] = []
+        self.stops: list[int] = []
+        self._listening = False
+        self._host = ""
+        self._queue = b""
+        dut.send = self._from_dut
+
+    def receive(self, data: bytes) -> None:
+        self._host = (self._host + data.decode("ascii"))[:BUFFER]
+        self._serve()
+
+    def _serve(self) -> None:
+        while not self._listening and "%" in self._host:
+            text, _, self._host = self._host.partition("%")
+            self._execute(text)
+
+    def _execute(self, text: str) -> None:
+        word, _, rest = text.partition(" ")
+        if word == "dut":
+            self._passthrough(rest)
+        elif word == "name":
+            self._answer("tinyML Enhanced Interface Board")
+        elif word == "checkbaud":
+            self._answer(f"baud is: {self.baud}")
+        elif word == "setbaud":
+            self._answer(f"set baud to: {rest}")
+            self.baud, self.resets, self._queue, self._host = int(rest), self.resets + 1, b"", ""
+        elif word == "record_detections":
+            self.starts, self.stops = [], []
+            self._answer("Now recording detections")
+        elif word == "print_dutycycle":
+            self._print_dutycycle()
+        else:
+            self._answer()
+
+    def _print_dutycycle(self) -> None:
+        self.send(b"Duty cycle start times (s)\r\n" + self._rows(self.starts) + b"\r\n")
+        self.send(b"Duty cycle stop times (s)\r\n" + self._rows(self.stops) + b"m-ready\r\n")
+
+    @staticmethod
+    def _rows(ticks: list[int]) -> bytes:
+        rows = [ticks[i : i + 8] for i in range(0, len(ticks), 8)]
+        return b"\r\n".join("".join(f"{tick}, " for tick in row).encode() for row in rows)
+
+    def _answer(self, *lines: str) -> None:
+        self.send("".join(f"{line}\r\n" for line in (*lines, "m-ready")).encode())
+
+    def _passthrough(self, command: str) -> None:
+        self._answer(f"m-dut-passthrough({command})")
+        self._listening = True
+        self.dut.receive(command.encode() + b"%")
+        self._forward()
+
+    def _from_dut(self, data: bytes) -> None:
+        self._queue += data
+        if self._listening:
+            self._forward()
+        else:
+            self._queue = self._queue[:QUEUE]
+
+    def _forward(self) -> None:
+        while self._listening and b"\r\n" in self._queue:
+            line, _, self._queue = self._queue.partition(b"\r\n")
+            self.send(b"[dut]: " + line + b"\r\n")
+            self._listening = line != b"m-ready"
+        if not self._listening:
+            self._serve()
