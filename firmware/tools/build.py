@@ -7,6 +7,7 @@ Usage:
 """
 
 import argparse
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -61,6 +62,7 @@ def build(
     *,
     toolchain: str,
     clock_mhz: int,
+    firmware: Path = FIRMWARE,
 ) -> list[Path]:
     """Build `<out>/<board>/<name>-performance.elf` and `-energy.elf`. Raises ToolchainError."""
     elves = []
@@ -75,13 +77,13 @@ def build(
             "BOARD_CLOCK_MHZ": clock_mhz,
             "DUT_BUFFER_SIZE": benchmark.buffer_bytes,
         }
-        compile_elf(toolchain, sources(benchmark, model), defines, elf)
+        compile_elf(toolchain, firmware, sources(benchmark, model), defines, elf)
         elves.append(elf)
     return elves
 
 
-def build_prebuilt(out: Path) -> list[Path]:
-    """Build what is committed under firmware/prebuilt into another folder."""
+def build_prebuilt(out: Path, firmware: Path = FIRMWARE) -> list[Path]:
+    """Build what is committed under firmware/prebuilt. Raises ToolchainError."""
     require_prebuilt_zig()
     return build(
         "digits01",
@@ -90,19 +92,23 @@ def build_prebuilt(out: Path) -> list[Path]:
         out,
         toolchain="zig",
         clock_mhz=PREBUILT_CLOCK_MHZ,
+        firmware=firmware,
     )
 
 
 def check_prebuilt() -> None:
-    """Rebuild elsewhere and compare. Raises StaleError."""
+    """Rebuild a copy of the sources elsewhere and compare. Raises StaleError, ToolchainError."""
     with tempfile.TemporaryDirectory() as folder:
-        for rebuilt in build_prebuilt(Path(folder)):
-            committed = PREBUILT / rebuilt.relative_to(folder)
+        copy = Path(folder) / "copy"
+        shutil.copytree(FIRMWARE, copy, ignore=shutil.ignore_patterns("prebuilt", "__pycache__"))
+        out = Path(folder) / "out"
+        for rebuilt in build_prebuilt(out, copy):
+            committed = PREBUILT / rebuilt.relative_to(out)
             if not committed.exists():
-                raise StaleError(f"{committed.relative_to(FIRMWARE)} is missing")
+                raise StaleError(f"{committed} is missing")
             if committed.read_bytes() != rebuilt.read_bytes():
                 raise StaleError(
-                    f"{committed.relative_to(FIRMWARE)} is not what its sources give; "
+                    f"{committed} is not what its sources give; "
                     "run `python firmware/tools/build.py` and commit the result"
                 )
 

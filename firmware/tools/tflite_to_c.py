@@ -5,6 +5,7 @@ Usage:
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -12,9 +13,13 @@ from emit_c import emit_c
 from graph import ConversionError, Graph
 from tflite_reader import read_tflite
 
+NAME = re.compile(r"[A-Za-z0-9_-]+")
+
 
 def convert(model: Path, name: str) -> tuple[Graph, str]:
     """The graph of a model and its C text. Raises ConversionError."""
+    if not NAME.fullmatch(name):
+        raise ConversionError(f"{name!r} is no name for a benchmark: letters, digits, - and _ are")
     graph = read_tflite(model, name)
     try:
         return graph, emit_c(graph, model.name)

@@ -1,7 +1,7 @@
 """Compiling the firmware: zig (from PyPI, reproducible to the byte) or Debian's arm-none-eabi-gcc.
 
-Sources are named relative to firmware/ and compiled from there, without debug information and
-stripped: no path of the building machine gets into an ELF.
+Sources are named relative to the firmware folder and compiled from there, without debug information
+and stripped: no path of the building machine gets into an ELF.
 """
 
 import subprocess
@@ -44,7 +44,11 @@ class ToolchainError(Exception):
 
 
 def compile_elf(
-    toolchain: str, sources: Sequence[str | Path], defines: Mapping[str, int], elf: Path
+    toolchain: str,
+    firmware: Path,
+    sources: Sequence[str | Path],
+    defines: Mapping[str, int],
+    elf: Path,
 ) -> None:
     """Compile and link for the NUCLEO-L4R5ZI. Raises ToolchainError."""
     command = [
@@ -57,7 +61,7 @@ def compile_elf(
     ]
     elf.parent.mkdir(parents=True, exist_ok=True)
     try:
-        done = subprocess.run(command, cwd=FIRMWARE, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=firmware, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise ToolchainError(f"{command[0]} is not installed") from error
     if done.returncode != 0:
