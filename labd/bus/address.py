@@ -1,0 +1,51 @@
+"""A broker's address: ``mqtt://[user:password@]host[:port]``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+from labd.core.errors import ConfigError
+
+DEFAULT_PORT = 1883
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a broker is, and who to be there."""
+
+    host: str
+    port: int
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        """The URL without the password, fit for a message."""
+        user = f"{self.user}@" if self.user else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"mqtt://{user}{host}:{self.port}"
+
+
+def parse_url(url: str) -> Address:
+    """Read a broker's URL; the password never gets into an error.
+
+    Raises:
+        ConfigError: it has another form.
+    """
+    try:
+        parts = urlsplit(url)
+        port = DEFAULT_PORT if parts.port is None else parts.port
+    except ValueError as error:
+        raise _malformed(str(error).split(":")[0]) from None
+    if parts.scheme != "mqtt":
+        raise _malformed("it does not begin with mqtt://")
+    if not parts.hostname or port == 0 or parts.path.strip("/") or parts.query or parts.fragment:
+        raise _malformed("it is not just a host and a port")
+    user = None if parts.username is None else unquote(parts.username)
+    password = None if parts.password is None else unquote(parts.password)
+    return Address(parts.hostname, port, user, password)
+
+
+def _malformed(why: str) -> ConfigError:
+    todo = "write mqtt://host:port or mqtt://user:password@host:port"
+    return ConfigError("broker-url", f"the broker's address is wrong: {why}", todo)
