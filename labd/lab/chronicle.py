@@ -1,14 +1,15 @@
-"""What happens is written down first and told afterwards, in one order for everyone.
+"""What happens is written down first and told afterwards, in the order of the commits.
 
-Every change goes through here: the journal commits it, then its events and the job's
-retained state go to the outbox in the order of the commits. A broker that is away delays
-the telling, never the writing.
+Every change of a job goes through here: the journal commits it, then its events and the
+job's retained state go to the broker. A broker that is away delays the telling, never the
+writing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,19 +19,22 @@ from labd.bus.link import Bus
 from labd.bus.messages import Event, EventType, JobStatus, ModeSummary
 from labd.bus.topics import Topics
 from labd.core.errors import LabdBug, TransportError
+from labd.core.health import Health
 from labd.core.jobs import Job, JobSpec, JobState
 from labd.core.model import Verdict
-from labd.store.records import Accepted, Change, Duplicate, Snapshot
+from labd.store.journal import Journal
+from labd.store.records import Accepted, Change, Duplicate, Snapshot, StationRecord
 from labd.store.threaded import AsyncJournal
 
 log = structlog.get_logger(__name__)
 
-RETRY_S = 0.5
+RETAINED_JOBS = 200
+"""So many jobs' states are published anew when the broker was away."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One message on its way out."""
+class Message:
+    """Something else on its way out."""
 
     topic: str
     payload: bytes
@@ -38,78 +42,81 @@ class Outgoing:
 
 
 class Chronicle:
-    """The journal and the outbox behind one lock.
+    """The journal, and the outbox behind it.
 
     Args:
-        journal: where it is written.
         topics: of this lab.
         now_ns: wall clock, ns since the epoch.
     """
 
-    def __init__(self, journal: AsyncJournal, topics: Topics, now_ns: Callable[[], int]) -> None:
-        self._journal = journal
+    def __init__(self, topics: Topics, now_ns: Callable[[], int]) -> None:
         self._topics = topics
         self._now_ns = now_ns
-        self._order = asyncio.Lock()
-        self._outbox: asyncio.Queue[Outgoing] = asyncio.Queue()
+        self._outbox: asyncio.Queue[Change | Message] = asyncio.Queue()
+        self._untold: Counter[str] = Counter()
         self._waiting: dict[str, str] = {}
+        self._queue_changes = asyncio.Lock()
+        self._opened: AsyncJournal | None = None
+
+    def journal(self, url: str) -> AsyncJournal:
+        """The journal to enter before anything else; its changes are told from then on."""
+        self._opened = AsyncJournal(url, on_change=self._tell)
+        return self._opened
 
     # ---- changes -------------------------------------------------------------------------
 
     async def submit(self, spec: JobSpec) -> Accepted | Duplicate:
         """Queue a job; see :meth:`labd.store.journal.Journal.submit`."""
-        async with self._order:
-            change = await self._journal.submit(spec, self._now_ns())
-            await self._tell(change)
-            return change
+        return await self._journal(Journal.submit, spec, self._now_ns())
 
     async def cancel(self, job: str, user: str, reason: str) -> Change:
         """Give a job up; see :meth:`labd.store.journal.Journal.cancel`."""
-        return await self._change(self._journal.cancel(job, user, self._now_ns(), reason))
+        async with self._queue_changes:
+            return await self._journal(Journal.cancel, job, user, self._now_ns(), reason)
 
-    async def lease(self, job: str, station: str) -> Change | None:
-        """Give a job to a station; ``None`` if it is no longer queued."""
-        async with self._order:
-            known = await self._journal.job(job)
-            if known is None or known.state is not JobState.QUEUED:
-                return None
-            change = await self._journal.lease(job, station, self._now_ns())
-            await self._tell(change)
-            return change
+    async def lease(self, job: str, station: str) -> bool:
+        """Give a job to a station; False if it is no longer queued."""
+        async with self._queue_changes:
+            if (await self.job(job)).state is not JobState.QUEUED:
+                return False
+            await self._journal(Journal.lease, job, station, self._now_ns())
+            return True
 
-    async def start(self, job: str) -> Change:
+    async def start(self, job: str) -> Job:
         """Begin an attempt."""
-        return await self._change(self._journal.start(job, self._now_ns()))
+        return (await self._journal(Journal.start, job, self._now_ns())).job
 
-    async def requeue(self, job: str, reason: str) -> Change:
+    async def requeue(self, job: str, reason: str) -> None:
         """Put a job back into the queue."""
-        return await self._change(self._journal.requeue(job, reason, self._now_ns()))
+        await self._journal(Journal.requeue, job, reason, self._now_ns())
 
-    async def finish(self, job: str, verdict: Verdict, reason: str) -> Change:
+    async def finish(self, job: str, verdict: Verdict, reason: str) -> None:
         """End a job."""
-        return await self._change(self._journal.finish(job, verdict, reason, self._now_ns()))
+        await self._journal(Journal.finish, job, verdict, reason, self._now_ns())
 
-    async def event(self, job: str, kind: EventType, data: dict[str, Any]) -> Change:
+    async def event(self, job: str, kind: EventType, data: dict[str, Any]) -> None:
         """Tell something about a job."""
-        return await self._change(self._journal.append_event(job, kind, data, self._now_ns()))
+        await self._journal(Journal.append_event, job, kind, data, self._now_ns())
 
-    async def result(self, job: str, attempt: int, data: dict[str, Any]) -> Change:
+    async def result(self, job: str, attempt: int, data: dict[str, Any]) -> None:
         """Keep what one mode found."""
-        return await self._change(self._journal.record_result(job, attempt, data, self._now_ns()))
+        await self._journal(Journal.record_result, job, attempt, data, self._now_ns())
 
-    async def set_waiting(self, waiting: dict[str, str]) -> None:
-        """Publish why jobs wait, where that changed."""
-        async with self._order:
-            changed = {job for job in waiting if self._waiting.get(job) != waiting[job]}
-            self._waiting = dict(waiting)
-            for job in sorted(changed):
-                await self._tell_state(job)
+    async def station(self, station: str, health: Health, why: str) -> None:
+        """Remember a station's health."""
+        await self._journal(Journal.set_station, station, health, why, self._now_ns())
+
+    def set_waiting(self, waiting: dict[str, str]) -> set[str]:
+        """Remember why jobs wait; the jobs for which that changed."""
+        changed = {job for job in waiting if self._waiting.get(job) != waiting[job]}
+        self._waiting = dict(waiting)
+        return changed
 
     # ---- what is known -------------------------------------------------------------------
 
     async def known(self, job: str) -> Job | None:
         """One job, or ``None``."""
-        return await self._journal.job(job)
+        return await self._journal(Journal.job, job)
 
     async def job(self, job: str) -> Job:
         """One job that must exist.
@@ -117,44 +124,99 @@ class Chronicle:
         Raises:
             LabdBug: it does not.
         """
-        found = await self._journal.job(job)
+        found = await self.known(job)
         if found is None:
             raise LabdBug("no-such-job", f"job {job} vanished from the journal")
         return found
 
     async def jobs(self, states: Iterable[JobState]) -> list[Job]:
         """Jobs of these states, oldest first."""
-        return await self._journal.jobs(states)
+        return await self._journal(Journal.jobs, states)
+
+    async def stations(self) -> list[StationRecord]:
+        """The health of every station ever recorded."""
+        return await self._journal(Journal.stations)
 
     async def statuses(
         self, states: Iterable[JobState] | None, user: str | None, limit: int
     ) -> list[JobStatus]:
         """Jobs as their retained messages tell them."""
-        return [self.status(s) for s in await self._journal.snapshots(states, user, limit)]
+        found = await self._journal(Journal.snapshots, states, user, limit)
+        return [self._status(snapshot) for snapshot in found]
 
-    async def snapshot(self, job: str) -> JobStatus | None:
+    async def status(self, job: str) -> JobStatus | None:
         """One job as its retained message tells it."""
-        found = await self._journal.snapshot(job)
-        return None if found is None else self.status(found)
+        found = await self._journal(Journal.snapshot, job)
+        return None if found is None else self._status(found)
 
     async def events(self, job: str, from_seq: int, limit: int) -> list[Event]:
         """A job's events, in order."""
-        return await self._journal.events(job, from_seq, limit)
+        return await self._journal(Journal.events, job, from_seq, limit)
 
     # ---- telling -------------------------------------------------------------------------
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Send anything else, in order with the rest."""
-        self._outbox.put_nowait(Outgoing(topic, payload, retain))
+        self._outbox.put_nowait(Message(topic, payload, retain))
 
-    async def tell_every_state(self) -> None:
-        """Publish the retained state of recent jobs anew, after a broker was away."""
-        async with self._order:
-            for snapshot in await self._journal.snapshots(limit=200):
-                self._put_state(snapshot)
+    async def publish_states(self, jobs: Iterable[str]) -> None:
+        """Publish these jobs' retained states."""
+        for job in jobs:
+            status = await self.status(job)
+            if status is not None:
+                self._publish_state(status)
 
-    def status(self, snapshot: Snapshot) -> JobStatus:
-        """A job as its retained message tells it."""
+    async def publish_recent_states(self) -> None:
+        """Publish the retained states of recent jobs anew, after a broker was away."""
+        for status in await self.statuses(None, None, RETAINED_JOBS):
+            self._publish_state(status)
+
+    async def deliver(self, bus: Bus) -> None:
+        """Send the outbox, for ever."""
+        while True:
+            item = await self._outbox.get()
+            if isinstance(item, Message):
+                await _send(bus, item)
+            else:
+                await self._deliver_change(bus, item)
+            self._outbox.task_done()
+
+    async def flush(self, deadline_s: float) -> bool:
+        """Wait until everything told so far was delivered; False if it was not in time."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._outbox.join()
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def _journal(self) -> AsyncJournal:
+        if self._opened is None:
+            raise LabdBug("journal", "the chronicle was used before its journal was opened")
+        return self._opened
+
+    def _tell(self, change: Change) -> None:
+        self._untold[change.job.spec.job] += 1
+        self._outbox.put_nowait(change)
+
+    async def _deliver_change(self, bus: Bus, change: Change) -> None:
+        """Send a change's events, then the job's state unless a newer one follows anyway."""
+        job = change.job.spec.job
+        for event in change.events:
+            await _send(bus, Message(self._topics.event(job), event.payload(), retain=False))
+        self._untold[job] -= 1
+        if self._untold[job]:
+            return
+        del self._untold[job]
+        status = await self.status(job)
+        if status is not None:
+            await _send(bus, Message(self._topics.job(job), status.payload(), retain=True))
+
+    def _publish_state(self, status: JobStatus) -> None:
+        self.publish(self._topics.job(status.job), status.payload(), retain=True)
+
+    def _status(self, snapshot: Snapshot) -> JobStatus:
         job = snapshot.job
         return JobStatus(
             job=job.spec.job,
@@ -185,47 +247,13 @@ class Chronicle:
             ),
         )
 
-    async def deliver(self, bus: Bus) -> None:
-        """Send the outbox, for ever; a message is retried until the broker has it."""
-        while True:
-            message = await self._outbox.get()
-            while True:
-                try:
-                    await bus.publish(message.topic, message.payload, retain=message.retain)
-                    break
-                except TransportError as error:
-                    log.warning("publish-delayed", topic=message.topic, error=str(error))
-                    await asyncio.sleep(RETRY_S)
-            self._outbox.task_done()
 
-    async def flush(self, deadline_s: float) -> bool:
-        """Wait until everything told so far was delivered; False if it was not in time."""
+async def _send(bus: Bus, message: Message) -> None:
+    """Hand a message to the broker, however long that takes."""
+    while True:
         try:
-            async with asyncio.timeout(deadline_s):
-                await self._outbox.join()
-        except TimeoutError:
-            return False
-        return True
-
-    async def _change(self, work: Awaitable[Change]) -> Change:
-        async with self._order:
-            change = await work
-            await self._tell(change)
-            return change
-
-    async def _tell(self, change: Change) -> None:
-        job = change.job.spec.job
-        for event in change.events:
-            self.publish(self._topics.event(job), event.payload(), retain=False)
-        if change.events:
-            await self._tell_state(job)
-
-    async def _tell_state(self, job: str) -> None:
-        snapshot = await self._journal.snapshot(job)
-        if snapshot is not None:
-            self._put_state(snapshot)
-
-    def _put_state(self, snapshot: Snapshot) -> None:
-        job: Job = snapshot.job
-        payload = self.status(snapshot).payload()
-        self.publish(self._topics.job(job.spec.job), payload, retain=True)
+            await bus.publish(message.topic, message.payload, retain=message.retain)
+        except TransportError as error:
+            log.warning("publish-delayed", topic=message.topic, error=str(error))
+        else:
+            return

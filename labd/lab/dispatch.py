@@ -37,4 +37,5 @@ class Dispatcher:
             for assignment in planned.assignments:
                 if await self._chronicle.lease(assignment.job, assignment.station):
                     self._supervisors[assignment.station].assign(specs[assignment.job])
-            await self._chronicle.set_waiting(planned.waiting)
+            changed = self._chronicle.set_waiting(planned.waiting)
+            await self._chronicle.publish_states(sorted(changed))

@@ -161,7 +161,7 @@ class Supervisor:
         started = await self.chronicle.start(spec.job)
         self._set(activity=Activity.RUNNING)
         self._attempt = asyncio.create_task(
-            self._judge_attempt(started.job), name=f"{self.name}: {spec.job}"
+            self._judge_attempt(started), name=f"{self.name}: {spec.job}"
         )
         if self._giving_up:
             self._attempt.cancel()

@@ -1,0 +1,129 @@
+"""The demonstration: a lab of emulated stations does three jobs of two users."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import socket
+import sys
+from asyncio.subprocess import Process
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from labd.bus.messages import JobStatus
+from labd.cli.client import LabClient
+from labd.cli.live import follow_jobs
+from labd.cli.tables import latest, results_table, show_reasons, show_table
+from labd.core.errors import InfraError, TransportError
+from labd.core.model import Mode, Verdict
+from labd.report.plot import plot_trace
+from labd.store.artifacts import StateDirectory
+
+START_DEADLINE_S = 60.0
+STOP_DEADLINE_S = 30.0
+
+JOBS = (
+    ("alice", "alice-1", ["accuracy", "performance", "energy"]),
+    ("bob", "bob-1", ["accuracy", "performance", "energy"]),
+    ("alice", "alice-2", ["accuracy", "performance"]),
+)
+"""User, job id, modes."""
+
+
+async def demonstrate(config: Path, lab: str, directory: Path) -> bool:
+    """Run the demonstration; whether every job passed.
+
+    Args:
+        config: the lab's stations.toml.
+        lab: its name.
+        directory: state of this demonstration; anything in it is replaced.
+
+    Raises:
+        LabdError: the daemon did not start, or did not answer.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    port = _free_port()
+    click.echo(f"starting a lab of emulated stations on mqtt://127.0.0.1:{port}")
+    log = directory / "labd.log"
+    with log.open("wb") as stream:
+        arguments = ("--config", str(config), "--state", str(directory), "--port", str(port))
+        daemon = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "labd.cli.labd", "serve", *arguments), stderr=stream
+        )
+        try:
+            ended = await _use_lab(daemon, f"mqtt://127.0.0.1:{port}", lab, log)
+        finally:
+            await _stop(daemon)
+    show_table(results_table(ended))
+    show_reasons(ended)
+    _picture(ended, directory)
+    return all(status.verdict is Verdict.PASS for status in ended)
+
+
+async def _use_lab(daemon: Process, broker: str, lab: str, log: Path) -> list[JobStatus]:
+    """Submit as both users at once and follow everything to its end."""
+    await _wait_ready(daemon, broker, lab, log)
+    async with LabClient(broker, lab, "alice") as alice, LabClient(broker, lab, "bob") as bob:
+        clients = {"alice": alice, "bob": bob}
+        async with asyncio.TaskGroup() as tasks:
+            for user, job, modes in JOBS:
+                work = clients[user].ask("submit", job=job, benchmark="digits01", modes=modes)
+                tasks.create_task(work, name=job)
+        return await follow_jobs(alice, [job for _, job, _ in JOBS], as_json=False)
+
+
+async def _wait_ready(daemon: Process, broker: str, lab: str, log: Path) -> None:
+    """Wait until the lab answers; a daemon that ended tells why in its log."""
+    async with asyncio.timeout(START_DEADLINE_S):
+        while True:
+            if daemon.returncode is not None:
+                tail = log.read_text(errors="replace")[-2000:]
+                raise InfraError("demo-start", f"the daemon did not start:\n{tail}")
+            try:
+                async with LabClient(broker, lab, "demo") as client:
+                    await client.stations()
+            except TransportError:
+                await asyncio.sleep(0.3)
+            else:
+                return
+
+
+async def _stop(daemon: Process) -> None:
+    if daemon.returncode is not None:
+        return
+    daemon.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(STOP_DEADLINE_S):
+            await daemon.wait()
+    except TimeoutError:
+        daemon.kill()
+        await daemon.wait()
+        click.echo("the daemon did not stop by itself and was killed", err=True)
+
+
+def _picture(ended: list[JobStatus], directory: Path) -> None:
+    """Draw the first energy trace there is."""
+    for status in ended:
+        summary = latest(status, Mode.ENERGY)
+        if summary is None:
+            continue
+        traces = StateDirectory(directory.absolute()).traces(status.job, status.attempt)
+        picture = directory / "power-trace.png"
+        median = summary.score.get("median_energy_uj", float("nan"))
+        title = (
+            f"{status.benchmark} on {status.station}: {median:.3f} µJ/inference "
+            f"({summary.verdict}, {'simulated' if status.simulated else 'real'})"
+        )
+        plot_trace(traces / "energy", picture, title)
+        Console().print(f"power trace with its windows: {picture}", highlight=False)
+        return
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

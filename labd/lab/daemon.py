@@ -1,0 +1,267 @@
+"""The composition root: everything a daemon is made of, put together and taken down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
+from typing import Any
+
+import structlog
+
+from labd import __version__
+from labd.bus.broker import EmbeddedBroker
+from labd.bus.link import Bus, Will
+from labd.bus.messages import DaemonStatus, PartIdentity, StationStatus
+from labd.bus.topics import Topics, as_name
+from labd.core.errors import TransportError
+from labd.core.jobs import MAX_ATTEMPTS, JobState
+from labd.core.model import Verdict
+from labd.lab.chronicle import Chronicle
+from labd.lab.commands import Desk
+from labd.lab.dispatch import Dispatcher
+from labd.lab.emulated import EmulatedBench, bench_arguments
+from labd.lab.supervisor import Supervisor
+from labd.lab.workshop import Workshop
+from labd.station.config import LabConfig, StationConfig
+from labd.station.registry import Registry
+from labd.store.artifacts import StateDirectory
+
+log = structlog.get_logger(__name__)
+
+FLUSH_DEADLINE_S = 5.0
+BROKER_RESTART_S = 1.0
+
+
+class Daemon:
+    """One labd.
+
+    Args:
+        config: the lab, with the emulated stations' ports filled in.
+        registry: the drivers there are.
+    """
+
+    def __init__(self, config: LabConfig, registry: Registry) -> None:
+        self._config = config
+        self._registry = registry
+        self._host = as_name(socket.gethostname())
+        self._since_ns = time.time_ns()
+        self._topics = Topics(config.name)
+        self._state = StateDirectory(config.state)
+        self._chronicle = Chronicle(self._topics, time.time_ns)
+        self._supervisors = {station.name: self._supervisor(station) for station in config.stations}
+        self._dispatcher = Dispatcher(self._chronicle, self._supervisors)
+
+    async def serve(self, ready: Callable[[str], None]) -> None:
+        """Run until SIGTERM or SIGINT, then take everything down.
+
+        Args:
+            ready: called with the broker's URL once commands are answered.
+
+        Raises:
+            ConfigError: something in the configuration cannot work here.
+            TransportError: the broker cannot be reached.
+        """
+        stop = _stop_signal()
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._state.lock())
+            await stack.enter_async_context(self._chronicle.journal(self._state.journal_url))
+            url = await stack.enter_async_context(self._broker())
+            await stack.enter_async_context(self._benches())
+            bus = await stack.enter_async_context(self._bus(url))
+            await self._recover()
+            await stack.enter_async_context(self._telling(bus))
+            async with _background(self._work(bus)) as work:
+                self._say_state("online")
+                self._dispatcher.wake()
+                ready(url)
+                await _first(stop.wait(), work)
+                log.info("stopping")
+
+    # ---- parts of serve, each a context that takes itself down ---------------------------
+
+    @asynccontextmanager
+    async def _broker(self) -> AsyncIterator[str]:
+        """The configured broker's URL, or that of an embedded one kept running."""
+        if self._config.broker.url:
+            yield self._config.broker.url
+            return
+        broker = EmbeddedBroker(self._state.broker, self._config.broker.port)
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        async with _background(_keep_broker(broker, started)) as keeper:
+            await _first(started, keeper)
+            yield broker.url
+
+    @asynccontextmanager
+    async def _benches(self) -> AsyncIterator[None]:
+        """The emulated stations' processes, one a mode."""
+        async with AsyncExitStack() as stack:
+            for arguments in bench_arguments(self._config):
+                ready = asyncio.Event()
+                bench = EmulatedBench(arguments, self._dispatcher.wake)
+                running = await stack.enter_async_context(_background(bench.run(ready)))
+                await _first(ready.wait(), running)
+            yield
+
+    @asynccontextmanager
+    async def _bus(self, url: str) -> AsyncIterator[Bus]:
+        """The link to the broker, with the last will that says this daemon is gone."""
+        will = Will(self._topics.daemon(self._host), self._status("offline").payload())
+        async with Bus(url, f"labd-{self._config.name}-{self._host}", will=will) as bus:
+            bus.on_connect.append(self._say_everything)
+            yield bus
+
+    @asynccontextmanager
+    async def _telling(self, bus: Bus) -> AsyncIterator[None]:
+        """Deliver the outbox; at the end say goodbye and wait until all is told."""
+        async with _background(self._chronicle.deliver(bus)):
+            try:
+                yield
+            finally:
+                self._say_state("offline")
+                if not await self._chronicle.flush(FLUSH_DEADLINE_S):
+                    log.warning("not-everything-told", why="the broker is away")
+
+    async def _work(self, bus: Bus) -> None:
+        """Answer commands, dispatch jobs, run stations, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            desk = Desk(
+                self._config,
+                self._topics,
+                self._chronicle,
+                self._stations,
+                self._dispatcher.views,
+                self._give_up,
+                self._dispatcher.wake,
+            )
+            tasks.create_task(desk.serve(bus), name="desk")
+            tasks.create_task(self._dispatcher.dispatch(), name="dispatcher")
+            for supervisor in self._supervisors.values():
+                tasks.create_task(supervisor.supervise(), name=supervisor.name)
+
+    async def _recover(self) -> None:
+        """Put jobs that a dead daemon left behind back into the queue."""
+        for job in await self._chronicle.jobs([JobState.LEASED, JobState.RUNNING]):
+            reason = f"labd was restarted while it was {job.state} on {job.station}"
+            log.info("recovering", job=job.spec.job, reason=reason)
+            if job.attempt < MAX_ATTEMPTS or job.cancel_requested:
+                await self._chronicle.requeue(job.spec.job, reason)
+            else:
+                await self._chronicle.finish(job.spec.job, Verdict.INFRA, reason)
+
+    # ---- stations ------------------------------------------------------------------------
+
+    def _supervisor(self, station: StationConfig) -> Supervisor:
+        return Supervisor(
+            name=station.name,
+            parts=frozenset(station.parts),
+            work=Workshop(self._config, station, self._registry),
+            chronicle=self._chronicle,
+            traces=self._state.traces,
+            changed=self._station_changed,
+        )
+
+    def _station_changed(self, supervisor: Supervisor) -> None:
+        self._say_station(supervisor)
+        self._dispatcher.wake()
+
+    def _give_up(self, job: str) -> bool:
+        return any(supervisor.give_up(job) for supervisor in self._supervisors.values())
+
+    def _stations(self) -> list[StationStatus]:
+        return [self._station_status(s) for s in self._supervisors.values()]
+
+    def _station_status(self, supervisor: Supervisor) -> StationStatus:
+        station = self._config.station(supervisor.name)
+        return StationStatus(
+            station=supervisor.name,
+            host=self._host,
+            board=station.board,
+            health=supervisor.health,
+            activity=supervisor.activity,
+            job=supervisor.job,
+            why=supervisor.why,
+            parts={part: config.driver for part, config in station.parts.items()},
+            simulated=supervisor.simulated or station.emulated is not None,
+            identities={
+                part: PartIdentity(**asdict(who)) for part, who in supervisor.identities.items()
+            },
+            updated_ns=time.time_ns(),
+        )
+
+    # ---- what is said --------------------------------------------------------------------
+
+    def _status(self, state: str) -> DaemonStatus:
+        return DaemonStatus.model_validate(
+            {
+                "host": self._host,
+                "state": state,
+                "version": __version__,
+                "since_ns": self._since_ns,
+            }
+        )
+
+    def _say_state(self, state: str) -> None:
+        payload = self._status(state).payload()
+        self._chronicle.publish(self._topics.daemon(self._host), payload, retain=True)
+
+    def _say_station(self, supervisor: Supervisor) -> None:
+        payload = self._station_status(supervisor).payload()
+        self._chronicle.publish(self._topics.station(supervisor.name), payload, retain=True)
+
+    async def _say_everything(self) -> None:
+        """After the broker was away: it may have forgotten what was retained."""
+        self._say_state("online")
+        for supervisor in self._supervisors.values():
+            self._say_station(supervisor)
+        await self._chronicle.publish_recent_states()
+
+
+async def _keep_broker(broker: EmbeddedBroker, started: asyncio.Future[None]) -> None:
+    """Run the embedded broker; one that dies is started again."""
+    while True:
+        async with broker:
+            if not started.done():
+                started.set_result(None)
+            try:
+                await broker.run()
+            except TransportError as error:
+                log.warning("broker-died", error=str(error))
+        await asyncio.sleep(BROKER_RESTART_S)
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Run work beside the body, end it with the body; its own failure surfaces here."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _first(wanted: Awaitable[Any], work: asyncio.Task[None]) -> None:
+    """Wait for something unless the work it depends on fails first; that failure is raised."""
+    waiting = asyncio.ensure_future(wanted)
+    try:
+        await asyncio.wait({waiting, work}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+    finally:
+        waiting.cancel()
+
+
+def _stop_signal() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

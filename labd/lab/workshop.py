@@ -1,0 +1,69 @@
+"""How one station is opened, used and checked: drivers, procedure and shelf put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, cast
+
+from labd.core.jobs import JobSpec
+from labd.core.model import Finding, ModeResult, Part
+from labd.core.suite import benchmark
+from labd.lab.reporting import RunReporter, RunTraces
+from labd.procedure.check import KNOWN, check_station
+from labd.procedure.dataset import find_dataset
+from labd.procedure.run import run_benchmark
+from labd.station.bench import Parts, Setup, StationBench
+from labd.station.config import LabConfig, StationConfig
+from labd.station.registry import Registry
+
+
+class Workshop:
+    """Does a supervisor's work on one station.
+
+    Args:
+        lab: where firmware and data sets are.
+        station: its configuration.
+        registry: the drivers there are.
+    """
+
+    def __init__(self, lab: LabConfig, station: StationConfig, registry: Registry) -> None:
+        self._lab = lab
+        self._station = station
+        self._registry = registry
+
+    def open(self, spec: JobSpec | None) -> AbstractAsyncContextManager[StationBench]:
+        """The station for a job, or for a check; drivers are made anew each time."""
+        station = self._station
+        setup = Setup(
+            station=station.name,
+            board=station.board,
+            folders=self._lab.firmware,
+            firmware=(spec.firmware or spec.benchmark) if spec else KNOWN,
+            voltage_mv=(spec and spec.voltage_mv) or station.voltage_mv,
+            off_s=station.off_s,
+            processing_wire=station.processing_wire,
+            emulated=station.emulated is not None,
+        )
+        return StationBench(setup, self._parts())
+
+    async def run(
+        self, bench: StationBench, spec: JobSpec, reporter: RunReporter, traces: RunTraces
+    ) -> AsyncIterator[ModeResult]:
+        """Run a job's modes on the open station."""
+        dataset = await asyncio.to_thread(
+            find_dataset, self._lab.datasets, benchmark(spec.benchmark)
+        )
+        async for result in run_benchmark(bench, spec, dataset, reporter, traces):
+            yield result
+
+    async def check(self, bench: StationBench) -> list[Finding]:
+        """Decide whether the open station may serve."""
+        return await check_station(bench, self._lab.datasets)
+
+    def _parts(self) -> Parts:
+        made: dict[str, Any] = {
+            part: self._registry.make(self._station.parts[part]) for part in self._station.parts
+        }
+        return Parts(**{str(part): cast("Any", made.get(part)) for part in Part})
