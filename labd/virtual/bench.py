@@ -1,0 +1,147 @@
+"""The bench as a process: its stations, its command line, its signals."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import select
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from labd.virtual.control import obey
+from labd.virtual.drive import POLL_S
+from labd.virtual.image import ImageError, parse_image
+from labd.virtual.station import Station
+from labd.virtual.wiring import IO_PPM, PARTS, StationConfig
+
+_KEYS = frozenset(("name", "parts", "firmware", "seed", "board_ua", "io_ppm"))
+
+
+def station_config(text: str) -> StationConfig:
+    """Read one ``--station``.
+
+    Raises:
+        ValueError: not what is expected; the text names the key.
+    """
+    data = _json_object(text)
+    unknown = set(data) - _KEYS
+    if unknown:
+        raise ValueError(f"unknown key {', '.join(sorted(unknown))}")
+    name, parts = data.get("name"), data.get("parts", ["dut"])
+    if not isinstance(name, str) or not name or Path(name).name != name or name.startswith("."):
+        raise ValueError("name: a plain word expected")
+    if not isinstance(parts, list) or not set(cast("list[str]", parts)) <= set(PARTS):
+        raise ValueError(f"parts: a list of {', '.join(PARTS)} expected")
+    return StationConfig(
+        name=name,
+        parts=tuple(part for part in PARTS if part in parts),
+        firmware=parse_image(Path(str(data.get("firmware"))).read_bytes()),
+        seed=int(data.get("seed", 0)),
+        board_ua=int(data.get("board_ua", 0)),
+        io_ppm=float(data.get("io_ppm", IO_PPM)),
+    )
+
+
+def _json_object(text: str | bytes) -> dict[str, Any]:
+    raw: Any = json.loads(text)
+    if not isinstance(raw, dict):
+        raise ValueError("a JSON object expected")  # noqa: TRY004 - of the text, not of the caller
+    return cast("dict[str, Any]", raw)
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="labd.virtual", description=__doc__)
+    parser.add_argument("--directory", type=Path, required=True, help="where the links appear")
+    parser.add_argument("--mode", choices=("pace", "freeze"), default="pace")
+    parser.add_argument(
+        "--station",
+        action="append",
+        required=True,
+        metavar="JSON",
+        help='{"name": …, "parts": ["dut", "io", "power"], "firmware": PATH, "seed": 1}',
+    )
+    parser.add_argument(
+        "--control",
+        action="store_true",
+        help="take orders from standard input, one JSON object a line; end with it",
+    )
+    return parser.parse_args(argv)
+
+
+class Bench:
+    """Stations, and the main thread that looks after them."""
+
+    def __init__(self, configs: Sequence[StationConfig], directory: Path, *, freeze: bool) -> None:
+        self._stations = {
+            config.name: Station(config, directory, freeze=freeze) for config in configs
+        }
+        self._ended = False
+        self._orders = bytearray()
+
+    def run(self, *, control: bool) -> int:
+        """Announce the ports, serve until told to end, clean up; the exit status."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        try:
+            for station in self._stations.values():
+                station.start()
+            _say({name: station.paths for name, station in self._stations.items()})
+            while not self._ended and all(station.alive for station in self._stations.values()):
+                self._look_around([sys.stdin.fileno()] if control else [])
+        finally:
+            for station in self._stations.values():
+                station.stop()
+        return 0 if self._ended else 1
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._ended = True
+
+    def _look_around(self, inputs: list[int]) -> None:
+        ready, _, _ = select.select(inputs, [], [], POLL_S)
+        if ready:
+            self._take_orders(ready[0])
+        for station in self._stations.values():
+            station.poll_drive()
+
+    def _take_orders(self, source: int) -> None:
+        data = os.read(source, 65_536)
+        if not data:
+            self._ended = True
+        self._orders += data
+        *lines, rest = bytes(self._orders).split(b"\n")
+        self._orders[:] = rest
+        for line in lines:
+            if line.strip():
+                _say(self._answer(line))
+
+    def _answer(self, line: bytes) -> dict[str, object]:
+        try:
+            return obey(self._stations, _json_object(line))
+        except ValueError as error:
+            return {"ok": False, "error": str(error)}
+
+
+def _say(message: object) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a bench until SIGTERM, SIGINT or, under ``--control``, the end of standard input."""
+    arguments = _arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(station)s: %(message)s")
+    try:
+        configs = [station_config(text) for text in arguments.station]
+    except (ValueError, OSError, ImageError) as error:
+        sys.stderr.write(f"--station: {error}\n")
+        return 2
+    if len({config.name for config in configs}) != len(configs):
+        sys.stderr.write("--station: two stations have the same name\n")
+        return 2
+    bench = Bench(configs, arguments.directory, freeze=arguments.mode == "freeze")
+    return bench.run(control=arguments.control)

@@ -1,0 +1,124 @@
+"""What the board draws, and the exact account of it.
+
+Source of the figures, and how far each goes:
+
+* Run: 110 µA/MHz, the STM32L4R5 datasheet's headline for Run mode from the LDO (DS12023,
+  features page), taken for range 1 boost, linear in the core frequency.
+* Sleep: 37 µA/MHz, the STM32L4 family's figure (DS10198, STM32L476, Sleep mode in range 1:
+  2.96 mA at 80 MHz). **Assumption**: DS12023's own Sleep table was not at hand.
+* The other ranges: dynamic current follows the core voltage, 1.28 V boost, 1.20 V normal,
+  1.00 V range 2 (RM0432 section 5.1.8). **Derived**, not measured.
+* Board: nothing (LEDs, ST-LINK and level shifters are not behind the monitor), unless the
+  station's ``board_ua`` adds a constant load.
+
+Every energy that comes from this bench is simulated, and labd marks it so.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+RUN_NA_PER_MHZ = 110_000
+SLEEP_NA_PER_MHZ = 37_000
+_CORE_MV = {"boost": 1280, "normal": 1200, "low": 1000}
+
+_COULOMB = 10**21  # nA·ps in a coulomb
+_JOULE = 10**24  # nA·mV·ps in a joule
+_KEPT_SEGMENTS = 8192
+
+
+def core_current_na(hclk_hz: int, supply_range: str, *, asleep: bool) -> int:
+    """Current of the chip in nanoamperes, executing or in Sleep mode."""
+    per_mhz = SLEEP_NA_PER_MHZ if asleep else RUN_NA_PER_MHZ
+    return per_mhz * hclk_hz * _CORE_MV[supply_range] // (_CORE_MV["boost"] * 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """Charge and energy delivered since the bench started, exact."""
+
+    charge_na_ps: int = 0
+    energy_na_mv_ps: int = 0
+
+    @property
+    def coulombs(self) -> float:
+        """The charge, rounded once."""
+        return self.charge_na_ps / _COULOMB
+
+    @property
+    def joules(self) -> float:
+        """The energy, rounded once."""
+        return self.energy_na_mv_ps / _JOULE
+
+    def since(self, earlier: Total) -> Total:
+        """What was delivered in between."""
+        return Total(
+            self.charge_na_ps - earlier.charge_na_ps,
+            self.energy_na_mv_ps - earlier.energy_na_mv_ps,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    start_ps: int
+    current_na: int
+    voltage_mv: int
+    before: Total
+
+
+class Ledger:
+    """Piecewise-constant supply current and voltage, integrated in integers.
+
+    Only recent segments are kept: a question about a time before :attr:`oldest_ps` is a bug
+    of the caller and raises ``ValueError``.
+    """
+
+    def __init__(self) -> None:
+        self._starts = [0]
+        self._segments = [_Segment(0, 0, 0, Total())]
+        self.changes = 0
+        """How often current or voltage have changed."""
+
+    @property
+    def oldest_ps(self) -> int:
+        """The earliest time that can still be asked about."""
+        return self._starts[0]
+
+    @property
+    def current_na(self) -> int:
+        """The current drawn now."""
+        return self._segments[-1].current_na
+
+    def set(self, at_ps: int, current_na: int, voltage_mv: int) -> None:
+        """From ``at_ps`` on the supply delivers this; times never go back."""
+        last = self._segments[-1]
+        if (last.current_na, last.voltage_mv) == (current_na, voltage_mv):
+            return
+        self.changes += 1
+        segment = _Segment(at_ps, current_na, voltage_mv, self.at(at_ps))
+        if at_ps == last.start_ps:
+            self._segments[-1] = segment
+            return
+        self._starts.append(at_ps)
+        self._segments.append(segment)
+        if len(self._starts) > _KEPT_SEGMENTS:
+            self.forget_before(self._starts[_KEPT_SEGMENTS // 2])
+
+    def at(self, at_ps: int) -> Total:
+        """Everything delivered up to ``at_ps``."""
+        index = bisect_right(self._starts, at_ps) - 1
+        if index < 0:
+            raise ValueError(f"{at_ps} ps is older than what is kept ({self.oldest_ps} ps)")
+        segment = self._segments[index]
+        charge = segment.current_na * (at_ps - segment.start_ps)
+        return Total(
+            segment.before.charge_na_ps + charge,
+            segment.before.energy_na_mv_ps + charge * segment.voltage_mv,
+        )
+
+    def forget_before(self, at_ps: int) -> None:
+        """Drop segments that ended before ``at_ps``."""
+        index = bisect_right(self._starts, at_ps) - 1
+        if index > 0:
+            del self._starts[:index], self._segments[:index]

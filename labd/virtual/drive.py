@@ -1,0 +1,77 @@
+"""The ST-LINK's mass-storage drive: a folder into which firmware is copied to flash the board.
+
+A file is taken once it is complete: it is not empty and nobody has it open for writing (a
+read lease can be had), or, on file systems without leases, it has not changed for five polls.
+Names that begin with a dot are left alone, so a writer may also prepare one and rename it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+POLL_S = 0.02
+_STEADY_POLLS = 5
+_DETAILS = "Version: virtual\r\nBoard: NUCLEO-L4R5ZI\r\nTarget: STM32L4R5ZIT6, 2048 KB flash\r\n"
+_OWN = frozenset(("DETAILS.TXT", "FAIL.TXT"))
+
+
+class Drive:
+    """One folder; :meth:`poll` hands out what was copied into it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: dict[str, tuple[int, int, int]] = {}
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "DETAILS.TXT").write_bytes(_DETAILS.encode())
+
+    def poll(self) -> bytes | None:
+        """The next complete file, removed from the drive; None if there is none."""
+        for path in sorted(self._folder.iterdir()):
+            if path.name.startswith(".") or path.name in _OWN or not path.is_file():
+                continue
+            if self._complete(path):
+                data = path.read_bytes()
+                path.unlink()
+                self._seen.pop(path.name, None)
+                (self._folder / "FAIL.TXT").unlink(missing_ok=True)
+                return data
+        return None
+
+    def fail(self, reason: str) -> None:
+        """Leave FAIL.TXT on the drive, as an ST-LINK does when it cannot program."""
+        (self._folder / "FAIL.TXT").write_text(f"{reason}\r\n", newline="")
+
+    def remove(self) -> None:
+        """The drive goes away."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _complete(self, path: Path) -> bool:
+        status = path.stat()
+        if status.st_size == 0:
+            return False
+        unwritten = _nobody_writes(path)
+        if unwritten is not None:
+            return unwritten
+        size, modified, polls = self._seen.get(path.name, (0, 0, 0))
+        same = (size, modified) == (status.st_size, status.st_mtime_ns)
+        self._seen[path.name] = (status.st_size, status.st_mtime_ns, polls + 1 if same else 0)
+        return self._seen[path.name][2] >= _STEADY_POLLS
+
+
+def _nobody_writes(path: Path) -> bool | None:
+    """Whether no process has the file open for writing; None where that cannot be told."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return True

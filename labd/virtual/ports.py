@@ -1,0 +1,104 @@
+"""The pseudo-terminals a host opens, with names that last like those udev makes.
+
+The bench keeps the host's end open too, so that a host may come and go without the other end
+failing. A closed port then behaves like a USB serial adapter nobody reads: the kernel keeps
+the first 4 KiB or so, what does not fit is lost (:meth:`Port.send`), unless the sender asks
+how much is waiting and holds back (:attr:`Port.waiting`), as the power monitor does.
+"""
+
+from __future__ import annotations
+
+import os
+import tty
+from pathlib import Path
+
+SERIAL_BUFFER = 16 * 1024
+_READ_SIZE = 65_536
+
+
+class Port:
+    """One serial device: a pseudo-terminal, a symbolic link to it, and what waits to be sent."""
+
+    def __init__(self, link: Path, *, buffer_bytes: int = SERIAL_BUFFER) -> None:
+        self.link = link
+        self._buffer_bytes = buffer_bytes
+        self._out = bytearray()
+        self._to_lose = 0
+        self.blocked = False
+        """Nothing is passed on while set: the host has stopped reading."""
+        self._master: int | None = None
+        self._slave: int | None = None
+        self.path = ""
+        self.plug()
+
+    @property
+    def fileno(self) -> int | None:
+        """What to wait on for input; None while unplugged."""
+        return self._master
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that could not be passed on yet."""
+        return len(self._out)
+
+    @property
+    def has_line(self) -> bool:
+        """Whether a whole line waits to be passed on."""
+        return b"\n" in self._out
+
+    def plug(self) -> None:
+        """Appear as a device; an old link of the same name, stale or not, is replaced."""
+        if self._master is not None:
+            return
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.path = os.ttyname(self._slave)
+        self.link.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.link.with_name(f".{self.link.name}.new")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(self.path)
+        fresh.replace(self.link)
+
+    def unplug(self) -> None:
+        """Disappear: a host that has it open gets an error, as when a cable is pulled."""
+        if self._master is None or self._slave is None:
+            return
+        if self.link.is_symlink() and self.link.readlink() == Path(self.path):
+            self.link.unlink()
+        os.close(self._slave)
+        os.close(self._master)
+        self._master = self._slave = None
+        self._out.clear()
+
+    def lose_next(self, count: int) -> None:
+        """Drop the next ``count`` bytes sent towards the host."""
+        self._to_lose += count
+
+    def send(self, data: bytes) -> None:
+        """Send towards the host, beyond the buffer into nothing."""
+        lost = min(self._to_lose, len(data))
+        self._to_lose -= lost
+        room = max(0, self._buffer_bytes - len(self._out))
+        if self._master is not None:
+            self._out += data[lost : lost + room]
+
+    def flush(self) -> int:
+        """Pass on as much as the host's side takes now; how many bytes that was."""
+        if not self._out or self._master is None or self.blocked:
+            return 0
+        try:
+            written = os.write(self._master, self._out)
+        except BlockingIOError:
+            return 0
+        del self._out[:written]
+        return written
+
+    def receive(self) -> bytes:
+        """What the host has sent by now."""
+        if self._master is None:
+            return b""
+        try:
+            return os.read(self._master, _READ_SIZE)
+        except BlockingIOError:
+            return b""
