@@ -179,7 +179,7 @@ class Engine:
         """
         # unicorn keeps its handle private and offers no other way to its structure
         uch = self._uc._uch  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        handle = ctypes.cast(uch, ctypes.c_void_p).value
+        handle = uch.value if uch is not None else None
         if handle is None:
             return None
         scratch = 0x2000_0000
