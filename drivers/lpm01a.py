@@ -118,8 +118,8 @@ class StreamDecoder:
         self._quantity = quantity
         self._buffer = b""
         self._in_summary = False
-        self._anchor: tuple[int, int | None] = (0, None)  # last confirmed (index, ms)
-        self._base: tuple[int, int | None] = (0, None)  # last stamp: where this block begins
+        self._anchor = (0, 0)  # index and ms of the last confirmed stamp; time starts at zero
+        self._base = (0, 0)  # the same of the last stamp, where this block begins
         self._count = 0  # lines of samples, whole or not, since then
         self._blocks: list[NDArray[np.float64]] = []
         self._edges: list[int] = []  # positions in this block
@@ -189,7 +189,7 @@ class StreamDecoder:
 
     def _on_samples(self, values: NDArray[np.float64]) -> None:
         self._count += len(values)
-        self.received = max(self.received, self._base[0] + self._count)
+        self.received += len(values)
         if self._count > SAMPLES_PER_STAMP:
             self._distrust("a time stamp is missing")
         if not self._doubt:
@@ -207,12 +207,11 @@ class StreamDecoder:
 
     def _on_stamp(self, now_ms: int) -> None:
         index, then_ms = self._base
-        if then_ms is None and self._count == 0 and not self._doubt:
-            self._anchor = self._base = (index, now_ms)
-            return
+        if self._count == 0 and now_ms == then_ms and not self._doubt:
+            return  # the one before the first sample
         if self._count != SAMPLES_PER_STAMP:
             self._distrust(f"{self._count} samples between time stamps instead of 1000")
-        if then_ms is not None and not self._is_one_period(then_ms, now_ms):
+        if not self._is_one_period(then_ms, now_ms):
             self._distrust(f"time stamps {then_ms} ms and {now_ms} ms in succession")
         if self._doubt:
             self._gap_reason = self._gap_reason or self._doubt
@@ -220,6 +219,7 @@ class StreamDecoder:
         else:
             self._release()
             self._anchor = self._base = (index + SAMPLES_PER_STAMP, now_ms)
+            self.received = max(self.received, self._base[0])
         self._count, self._doubt = 0, ""
 
     def _is_one_period(self, then_ms: int, now_ms: int) -> bool:
@@ -229,9 +229,8 @@ class StreamDecoder:
     def _index_at(self, now_ms: int) -> int:
         """The sample index at a stamp after a doubt, from the last confirmed one."""
         index, then_ms = self._anchor
-        elapsed_ms = (now_ms - (then_ms or 0)) % STAMP_WRAP_MS
-        periods = max(1, round(elapsed_ms / self._period_ms))
-        return index + periods * SAMPLES_PER_STAMP
+        elapsed_ms = (now_ms - then_ms) % STAMP_WRAP_MS
+        return index + round(elapsed_ms / self._period_ms) * SAMPLES_PER_STAMP
 
     def _distrust(self, reason: str) -> None:
         """Drop the block that has not been confirmed yet."""
@@ -316,7 +315,6 @@ SUPPLY_MV = range(1800, 3301)
 CALIBRATION_S = 15.0
 STOP_S = 10.0
 QUIET_S = 0.25
-DRAIN_S = 5.0
 # UM2269 states no clock tolerance; twice the ±50 ppm of an ordinary crystal.
 CLOCK_TOLERANCE_PPM = 100.0
 MAX_WAITING_SAMPLES = 8_000_000  # 2.2 hours at 1 kHz, 64 MB
@@ -599,7 +597,7 @@ class Lpm01a:
         for last_try in (False, True):
             await self._link.write(b"stop\r\n")
             try:
-                await self._reader.until_quiet(QUIET_S, DRAIN_S)
+                await self._reader.until_quiet(QUIET_S, self.config.answer_s)
             except DeadlineExceeded:
                 if last_try:
                     raise
@@ -659,7 +657,7 @@ class Lpm01a:
             while not heard or (answer := answer_in(heard[-1].text, text)) is None:
                 heard.append(await self._reader.line())
         if not answer.accepted:
-            heard += await self._reader.until_quiet(QUIET_S, DRAIN_S)
+            heard += await self._reader.until_quiet(QUIET_S, self.config.answer_s)
             raise InstrumentError(
                 "command-refused",
                 f"'{text}' refused: {quoted(' / '.join(line.text for line in heard))}",

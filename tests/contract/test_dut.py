@@ -1,0 +1,228 @@
+"""The DUT driver against firmware as the published logs show it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from drivers.dut import Dut, SerialDut, SerialDutConfig
+from drivers.link import Link
+from labd.core.errors import DeadlineExceeded, DutError, InfraError, LabdBug
+from labd.core.model import Build
+from tests.contract.conftest import plugged
+from tests.contract.fakes.dut import SEEN, FakeDut, Habits
+from tests.contract.fakes.pty_device import PtyDevice
+
+INPUT = bytes(range(256)) * 2
+
+
+@asynccontextmanager
+async def connected(fake: FakeDut) -> AsyncGenerator[tuple[Dut, PtyDevice]]:
+    async with plugged(fake) as pty:
+        port = SerialDut(SerialDutConfig(port=pty.path))
+        await port.open()
+        yield Dut(port.channel, answer_s=0.5), pty
+        await port.close()
+
+
+@pytest.fixture(params=SEEN.values(), ids=SEEN.keys())
+def habits(request: pytest.FixtureRequest) -> Habits:
+    return request.param
+
+
+async def test_a_session_with_any_firmware_seen(habits: Habits) -> None:
+    fake = FakeDut(habits)
+    async with connected(fake) as (dut, _):
+        fake.boot()
+        await dut.boot(1.0)
+        profile = await dut.identify(1.0)
+        assert (profile.name, profile.model) == ("unspecified", "kws01")
+        assert profile.build is Build.PERFORMANCE
+        assert await dut.timestamp() is not None
+        assert (await dut.load(INPUT)).restarts == ()
+        assert fake.input == INPUT
+        reply = await dut.infer(70, 0, 1.0)
+        assert reply.runtime_us == 70 * fake.us_per_inference
+        assert reply.results == fake.results
+        assert reply.start_ns <= reply.done_ns
+
+
+async def test_an_energy_build_pulses_and_prints_no_laps() -> None:
+    fake = FakeDut(energy=True)
+    async with connected(fake) as (dut, _):
+        fake.boot()
+        await dut.boot(1.0)
+        assert (await dut.identify(1.0)).build is Build.ENERGY
+        assert await dut.timestamp() is None
+        await dut.load(INPUT)
+        assert (await dut.infer(10, 1, 1.0)).laps_us is None
+        assert fake.pulses == 1 + 1 + 2
+
+
+async def test_commands_go_out_whole_and_alone() -> None:
+    fake = FakeDut()
+    async with connected(fake) as (dut, pty):
+        await dut.identify(1.0)
+        pty.heard = b""
+        await dut.load(INPUT)
+        await dut.infer(3, 2, 1.0)
+        assert b"\n" not in pty.heard
+        assert pty.heard.startswith(b"db load 512%db 00010203")
+        assert pty.heard.endswith(b"%infer 3 2%")
+        assert max(map(len, pty.heard.split(b"%"))) <= 80
+
+
+async def test_a_prologue_that_passed_or_never_came_is_no_fault() -> None:
+    async with connected(FakeDut()) as (dut, _):
+        assert await dut.boot(0.2) == []
+        assert (await dut.identify(1.0)).build is None
+
+
+async def test_a_stale_prologue_does_not_answer_the_name() -> None:
+    fake = FakeDut()
+    async with connected(fake) as (dut, _):
+        fake.boot()
+        profile = await dut.identify(2.0)
+        assert (profile.name, profile.model) == ("unspecified", "kws01")
+
+
+def damage(nth: int, how: Callable[[str], str]) -> Callable[[str], str]:
+    """Spoil the n-th ``db`` line on its way to the DUT."""
+    seen = 0
+
+    def spoil(text: str) -> str:
+        nonlocal seen
+        if not text.startswith("db ") or text.startswith("db load"):
+            return text
+        seen += 1
+        return how(text) if seen == nth else text
+
+    return spoil
+
+
+@pytest.mark.parametrize("nth", [1, 7, 14])
+@pytest.mark.parametrize(
+    "how",
+    [lambda text: text[:-1], lambda text: text[:-2], lambda text: text[1:], lambda _: "db zz"],
+    ids=["digit", "byte", "command", "garbage"],
+)
+async def test_a_damaged_load_is_restarted_and_counted(nth: int, how: Callable[[str], str]) -> None:
+    fake = FakeDut()
+    async with connected(fake) as (dut, _):
+        await dut.identify(1.0)
+        fake.spoil = damage(nth, how)
+        reply = await dut.load(INPUT)
+        assert len(reply.restarts) == 1
+        assert fake.input == INPUT
+
+
+async def test_a_line_that_always_damages_is_the_benchs_fault() -> None:
+    fake = FakeDut()
+    async with connected(fake) as (dut, _):
+        await dut.identify(1.0)
+        fake.spoil = lambda text: text[:-1] if text.startswith("db 0") else text
+        with pytest.raises(InfraError, match="Insufficent number of hex digits"):
+            await dut.load(INPUT)
+        assert fake.commands.count("db load 512") == 3
+
+
+async def test_firmware_without_db_is_the_firmwares_fault() -> None:
+    fake = FakeDut()
+    async with connected(fake) as (dut, _):
+        await dut.identify(1.0)
+        fake.spoil = lambda _: "db"
+        fake._db = lambda _: fake._say("e-[Unknown command: db]")  # type: ignore[method-assign]
+        with pytest.raises(DutError, match="Unknown command: db"):
+            await dut.load(INPUT)
+
+
+async def test_an_empty_load_is_refused_before_the_wire() -> None:
+    fake = FakeDut()
+    async with connected(fake) as (dut, _):
+        with pytest.raises(LabdBug):
+            await dut.load(b"")
+        assert fake.commands == []
+
+
+async def test_a_short_input_fails_although_the_firmware_runs_on() -> None:
+    fake = FakeDut()
+    async with connected(fake) as (dut, _):
+        await dut.identify(1.0)
+        await dut.load(INPUT)
+        fake.input = fake.input[:-3]
+        with pytest.raises(DutError, match="Input db has 509 elemented, expected 512"):
+            await dut.infer(10, 1, 1.0)
+
+
+async def test_a_hung_dut_ends_in_a_deadline_and_its_late_answer_is_not_taken() -> None:
+    fake = FakeDut()
+    async with connected(fake) as (dut, _):
+        await dut.identify(1.0)
+        fake.hung = True
+        with pytest.raises(DeadlineExceeded, match="infer 10 1"):
+            await dut.infer(10, 1, 0.2)
+        fake.hung = False
+        fake.receive(b"infer 10 1%")  # it finishes after all
+        with pytest.raises(InfraError, match="was not sent"):
+            await dut.timestamp()
+        assert (await dut.identify(2.0)).name == "unspecified"
+        assert await dut.timestamp() is not None
+
+
+async def test_a_restart_in_the_middle_is_noticed_though_a_ready_came() -> None:
+    fake = FakeDut()
+    async with connected(fake) as (dut, _):
+        await dut.identify(1.0)
+        await dut.load(INPUT)
+        fake.boot()  # a brown-out between two commands
+        await asyncio.sleep(0.05)
+        with pytest.raises(InfraError) as caught:
+            await dut.infer(10, 1, 1.0)
+        assert caught.value.code == "dut-restarted"
+
+
+async def test_another_baud_rate_reopens_the_port() -> None:
+    fake = FakeDut()
+    async with plugged(fake) as pty:
+        port = SerialDut(SerialDutConfig(port=pty.path, baud=115200))
+        await port.set_baud(921600)
+        await port.open()
+        await port.set_baud(9600)
+        assert (await Dut(port.channel).identify(1.0)).model == "kws01"
+        await port.close()
+
+
+async def test_a_dut_behind_a_socket_is_driven_alike_and_is_no_simulation() -> None:
+    fake = FakeDut()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        fake.send = writer.write
+        while data := await reader.read(100):
+            fake.receive(data)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    number = server.sockets[0].getsockname()[1]
+    port = SerialDut(SerialDutConfig(port=f"socket://127.0.0.1:{number}"))
+    assert not (await port.open()).simulated
+    assert (await Dut(port.channel).identify(2.0)).model == "kws01"
+    await port.close()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_flood_is_held_back_instead_of_filling_the_memory() -> None:
+    async with plugged(FakeDut()) as pty:
+        link = Link(pty.path, 115200, "test")
+        await link.open()
+        flood = b"0123456789abcdef" * 65536 * 3
+        pty.send(flood)
+        await asyncio.sleep(0.3)
+        held = link.take_arrived()
+        assert sum(len(chunk.data) for chunk in held) < len(flood)
+        rest = await link.read_until_quiet(0.2, 10.0)
+        assert b"".join(chunk.data for chunk in held) + rest == flood
+        await link.close()

@@ -1,0 +1,179 @@
+"""The interface board driver against the board's documented faults."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from drivers.dut import Dut
+from drivers.io_mlcommons import MlcommonsInterface, MlcommonsInterfaceConfig
+from labd.core.errors import DeadlineExceeded, InfraError, InstrumentError
+from labd.core.model import Build
+from tests.contract.conftest import plugged
+from tests.contract.fakes.dut import FakeDut
+from tests.contract.fakes.interface_board import FakeInterfaceBoard
+from tests.contract.fakes.pty_device import PtyDevice
+
+
+@pytest.fixture
+def fake() -> FakeDut:
+    dut = FakeDut(energy=True)
+    dut.powered = False
+    return dut
+
+
+@pytest.fixture
+def board(fake: FakeDut) -> FakeInterfaceBoard:
+    return FakeInterfaceBoard(fake)
+
+
+@asynccontextmanager
+async def connected(
+    board: FakeInterfaceBoard, answer_s: float = 0.5
+) -> AsyncGenerator[tuple[MlcommonsInterface, PtyDevice]]:
+    async with plugged(board) as pty:
+        io = MlcommonsInterface(MlcommonsInterfaceConfig(port=pty.path, answer_s=answer_s))
+        await io.open()
+        yield io, pty
+        await io.close()
+
+
+async def test_a_session_through_the_board(fake: FakeDut, board: FakeInterfaceBoard) -> None:
+    async with connected(board) as (io, pty):
+        dut = Dut(io.channel)
+        await io.channel.expect_boot()
+        fake.boot()
+        await dut.boot(1.0)
+        profile = await dut.identify(1.0)
+        assert (profile.model, profile.build) == ("kws01", Build.ENERGY)
+        data = bytes(490)
+        await dut.load(data)
+        assert fake.input == data
+        assert (await dut.infer(10, 1, 1.0)).results == fake.results
+        assert max(map(len, pty.heard.split(b"%"))) < 64
+        assert board.resets == 0
+        assert await io.self_check() == []
+
+
+async def test_it_gets_in_step_although_a_prologue_waits_in_the_queue(
+    fake: FakeDut, board: FakeInterfaceBoard
+) -> None:
+    fake.boot()  # powered without expect_boot: every answer would come one command late
+    async with connected(board) as (io, _):
+        dut = Dut(io.channel)
+        assert (await dut.identify(1.0)).model == "kws01"
+        assert await dut.timestamp() is None
+        assert board.resets == 1
+        assert [finding.code for finding in await io.self_check()] == ["io-resets"]
+
+
+async def test_commands_are_refused_until_the_channel_is_in_step(
+    fake: FakeDut, board: FakeInterfaceBoard
+) -> None:
+    fake.boot()
+    async with connected(board) as (io, _):
+        with pytest.raises(InfraError, match="earlier commands"):
+            await io.channel.command("name", 1.0)
+
+
+async def test_a_dut_that_was_on_all_along_is_no_fault(
+    fake: FakeDut, board: FakeInterfaceBoard
+) -> None:
+    fake.powered = True
+    async with connected(board) as (io, _):
+        await io.channel.expect_boot()
+        await Dut(io.channel).boot(1.0)
+        assert (await Dut(io.channel).identify(1.0)).model == "kws01"
+        assert board.resets == 0
+
+
+async def test_a_dead_dut_blocks_the_board_and_power_frees_it(
+    fake: FakeDut, board: FakeInterfaceBoard
+) -> None:
+    async with connected(board, answer_s=0.3) as (io, _):
+        dut = Dut(io.channel)
+        await io.channel.expect_boot()
+        fake.boot()
+        await dut.boot(1.0)
+        fake.hung = True
+        with pytest.raises(DeadlineExceeded, match="reset the interface board"):
+            await dut.infer(10, 1, 0.2)
+        with pytest.raises(DeadlineExceeded, match="reset the interface board"):
+            await dut.identify(0.2)
+        fake.powered = False
+        await io.channel.expect_boot()
+        fake.hung = False
+        fake.boot()
+        await dut.boot(1.0)
+        assert (await dut.identify(1.0)).model == "kws01"
+        assert board.resets == 0
+
+
+async def test_a_late_answer_ends_its_own_command_only(
+    fake: FakeDut, board: FakeInterfaceBoard
+) -> None:
+    async with connected(board) as (io, _):
+        dut = Dut(io.channel)
+        await io.channel.expect_boot()
+        fake.boot()
+        await dut.boot(1.0)
+        fake.hung = True
+        with pytest.raises(DeadlineExceeded):
+            await dut.infer(10, 1, 0.2)
+        fake.hung = False
+        fake.receive(b"infer 10 1%")
+        assert await io.intervals() == []
+        assert (await dut.identify(1.0)).model == "kws01"
+        assert await dut.timestamp() is None
+
+
+async def test_a_restart_of_the_dut_is_noticed(fake: FakeDut, board: FakeInterfaceBoard) -> None:
+    async with connected(board) as (io, _):
+        dut = Dut(io.channel)
+        await io.channel.expect_boot()
+        fake.boot()
+        await dut.boot(1.0)
+        fake.boot()
+        with pytest.raises(InfraError) as caught:
+            await dut.timestamp()
+        assert caught.value.code == "dut-restarted"
+
+
+async def test_the_baud_rate_is_written_only_when_it_differs(board: FakeInterfaceBoard) -> None:
+    async with connected(board) as (io, _):
+        await io.set_dut_baud(9600)
+        assert board.resets == 0
+        await io.set_dut_baud(115200)
+        assert (board.resets, board.baud) == (1, 115200)
+        await io.set_dut_baud(115200)
+        assert board.resets == 1
+
+
+async def test_intervals_are_cleared_read_and_paired(board: FakeInterfaceBoard) -> None:
+    async with connected(board) as (io, _):
+        await io.clear_intervals()
+        board.starts = [4294967290, *range(100, 1000, 100)]
+        board.stops = [50, *range(150, 1000, 100)]
+        pairs = await io.intervals()
+        assert pairs[:2] == [(4294967290, 50), (100, 150)]
+        assert len(pairs) == 10
+        assert MlcommonsInterface.tick_s == 1e-5
+        await io.clear_intervals()
+        assert await io.intervals() == []
+
+
+async def test_a_lost_interval_edge_is_an_error_not_a_shift(board: FakeInterfaceBoard) -> None:
+    async with connected(board) as (io, _):
+        board.starts, board.stops = [100, 200, 300], [150, 350]
+        with pytest.raises(InstrumentError, match="cannot be trusted"):
+            await io.intervals()
+
+
+async def test_another_device_on_the_port_is_named(fake: FakeDut) -> None:
+    fake.powered = True
+    fake.energy = False
+    with pytest.raises(InstrumentError, match="m-name-dut"):
+        async with connected(fake):  # type: ignore[arg-type]
+            pytest.fail("a DUT was taken for an interface board")

@@ -1,0 +1,318 @@
+"""The LPM01A driver against an instrument whose samples come when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+from pydantic import ValidationError
+
+from drivers import lpm01a
+from drivers.interfaces import Acquisition
+from drivers.link import Link
+from drivers.lpm01a import Lpm01a, Lpm01aConfig
+from labd.core.errors import (
+    DeadlineExceeded,
+    InfraError,
+    InstrumentError,
+    JobError,
+    LabdBug,
+    TransportError,
+)
+from labd.core.model import Edge, Gap, Samples, StreamItem
+from tests.contract.conftest import plugged
+from tests.contract.fakes.lpm01a import FakeLpm01a
+from tests.contract.fakes.pty_device import PtyDevice
+
+
+@pytest.fixture
+def fake() -> FakeLpm01a:
+    return FakeLpm01a()
+
+
+@asynccontextmanager
+async def connected(fake: FakeLpm01a, **config: object) -> AsyncGenerator[tuple[Lpm01a, PtyDevice]]:
+    async with plugged(fake) as pty:
+        monitor = Lpm01a(Lpm01aConfig.model_validate({"port": pty.path, "answer_s": 0.5, **config}))
+        await monitor.open()
+        yield monitor, pty
+        if pty.plugged:
+            await monitor.close()
+
+
+async def progress_to(acquisition: Acquisition, samples: int, edges: int = 0) -> None:
+    while acquisition.received < samples or acquisition.edges_seen < edges:
+        await acquisition.wait_progress(1.0)
+
+
+async def all_of(
+    acquisition: Acquisition, seen: list[StreamItem] | None = None
+) -> list[StreamItem]:
+    seen = [] if seen is None else seen
+    async for item in acquisition:
+        seen.append(item)
+    return seen
+
+
+async def test_samples_and_edges_come_in_order(fake: FakeLpm01a) -> None:
+    async with connected(fake) as (monitor, _):
+        await monitor.supply(3000)
+        async with monitor.acquire() as acquisition:
+            fake.produce(1500)
+            fake.event()
+            fake.produce(700)
+            fake.event()
+            fake.produce(20)
+            await progress_to(acquisition, 2220, 2)
+        items = await all_of(acquisition)
+    assert [(type(i), i.index) for i in items] == [
+        (Samples, 0),
+        (Samples, 1000),
+        (Edge, 1500.0),
+        (Samples, 1500),
+        (Samples, 2000),
+        (Edge, 2200.0),
+        (Samples, 2200),
+    ]
+    assert sum(len(i) for i in items if isinstance(i, Samples)) == 2220
+    assert items[0].power_w[1] == pytest.approx(1001e-8 * 1000)  # type: ignore[union-attr]
+
+
+async def test_the_official_settings_are_sent_and_all_is_switched_off_at_the_end(
+    fake: FakeLpm01a,
+) -> None:
+    async with connected(fake) as (monitor, _):
+        await monitor.supply(1800)
+        assert fake.powered
+        await monitor.supply(1800)
+        assert monitor.format.voltage_v == 1.8
+    assert {"acqtime inf", "trigsrc sw", "trigdelay 0", "output energy"} <= set(fake.commands)
+    assert {"format ascii_dec", "freq 1k", "eventsrc d7 fal"} <= set(fake.commands)
+    assert fake.commands.count("volt 1800m") == 1
+    assert fake.commands[-2:] == ["pwr off", "hrc"]
+    assert not fake.powered
+
+
+async def test_a_predecessor_that_died_in_an_acquisition_is_survived(fake: FakeLpm01a) -> None:
+    async with plugged(fake) as pty:
+        predecessor = Link(pty.path, lpm01a.BAUD, "predecessor")
+        await predecessor.open()
+        await predecessor.write(b"start\r\n")
+        await asyncio.sleep(0.02)
+        fake.produce(2500)
+        await predecessor.write(b"vol")
+        await predecessor.close()
+        streaming = asyncio.create_task(_stream(fake))
+        monitor = Lpm01a(Lpm01aConfig(port=pty.path, answer_s=0.5))
+        assert (await monitor.open()).serial.startswith("540619864")
+        await streaming
+        assert not fake.acquiring
+        async with monitor.acquire() as acquisition:
+            fake.produce(5)
+            await progress_to(acquisition, 5)
+        assert [len(i) for i in await all_of(acquisition) if isinstance(i, Samples)] == [5]
+        await monitor.close()
+
+
+async def _stream(fake: FakeLpm01a) -> None:
+    while fake.acquiring:
+        fake.produce(10)
+        await asyncio.sleep(0.01)
+
+
+async def test_lost_samples_are_a_gap_on_the_instruments_time(fake: FakeLpm01a) -> None:
+    async with connected(fake) as (monitor, _):
+        async with monitor.acquire() as acquisition:
+            fake.produce(1200)
+            fake.event()
+            fake.skip(90)
+            fake.produce(3000)
+        items = await all_of(acquisition)
+    gaps = [item for item in items if isinstance(item, Gap)]
+    assert [(gap.index, gap.count) for gap in gaps] == [(1000, 1000)]
+    assert "910 samples between time stamps" in gaps[0].reason
+    assert "1 edges in it dropped" in gaps[0].reason
+    after = next(i for i in items if isinstance(i, Samples) and i.index == 2000)
+    assert after.power_w[0] == pytest.approx(3000e-8 * 1000)
+    assert acquisition.edges_seen == 1
+
+
+async def test_an_overrun_is_a_gap_and_an_error(fake: FakeLpm01a) -> None:
+    async with connected(fake) as (monitor, _):
+        acquisition = monitor.acquire()
+
+        async def overrun() -> None:
+            async with acquisition:
+                fake.produce(1100)
+                fake.overrun()
+                await progress_to(acquisition, 9999)
+
+        with pytest.raises(InstrumentError, match="overrun"):
+            await overrun()
+        seen: list[StreamItem] = []
+        with pytest.raises(InstrumentError, match="overrun"):
+            await all_of(acquisition, seen)
+        assert isinstance(seen[-1], Gap)
+        assert (seen[-1].index, seen[-1].count) == (1000, 100)
+
+
+async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
+    fake: FakeLpm01a,
+) -> None:
+    async with connected(fake) as (monitor, pty):
+        acquisition = monitor.acquire()
+        began = time.monotonic()
+
+        async def unplugged() -> None:
+            async with acquisition:
+                fake.produce(1100)
+                await progress_to(acquisition, 1100)
+                pty.unplug()
+                await progress_to(acquisition, 9999)
+
+        with pytest.raises(TransportError):
+            await unplugged()
+        with pytest.raises(TransportError):
+            await all_of(acquisition)
+        with pytest.raises(TransportError):
+            await monitor.close()
+        assert time.monotonic() - began < 1.0
+
+
+async def test_an_exception_in_the_body_still_stops_the_instrument(fake: FakeLpm01a) -> None:
+    async with connected(fake) as (monitor, _):
+        with pytest.raises(ZeroDivisionError):
+            async with monitor.acquire():
+                raise ZeroDivisionError
+        assert not fake.acquiring
+        await monitor.supply(None)
+
+
+async def test_a_cancelled_body_still_stops_the_instrument(fake: FakeLpm01a) -> None:
+    async with connected(fake) as (monitor, _):
+
+        async def acquire() -> None:
+            async with monitor.acquire() as acquisition:
+                await all_of(acquisition)
+
+        task = asyncio.create_task(acquire())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not fake.acquiring
+
+
+async def test_a_refused_stop_is_noted_and_does_not_hide_the_bodys_exception(
+    fake: FakeLpm01a, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lpm01a, "STOP_S", 0.2)
+    async with connected(fake) as (monitor, _):
+        fake.refuses = {"stop"}
+        with pytest.raises(ZeroDivisionError) as caught:
+            async with monitor.acquire():
+                raise ZeroDivisionError
+        assert "Acquisition completed" in caught.value.__notes__[0]
+        fake.refuses = set()
+
+
+async def test_closing_during_an_acquisition_ends_it(fake: FakeLpm01a) -> None:
+    async with connected(fake) as (monitor, _):
+        acquisition = monitor.acquire()
+        await acquisition.__aenter__()
+        fake.produce(1050)
+        await progress_to(acquisition, 1050)
+        await monitor.close()
+        assert not fake.acquiring
+        assert not fake.powered
+        items = await all_of(acquisition)
+        assert [(type(i), i.end) for i in items] == [(Samples, 1000), (Gap, 1050)]  # type: ignore[union-attr]
+
+
+async def test_a_refused_start_and_no_progress_are_told_apart(fake: FakeLpm01a) -> None:
+    async with connected(fake) as (monitor, _):
+        fake.refuses = {"start"}
+        with pytest.raises(InstrumentError, match="did not start"):
+            async with monitor.acquire():
+                pytest.fail("it did not start")
+        fake.refuses = set()
+        async with monitor.acquire() as acquisition:
+            with pytest.raises(DeadlineExceeded, match="no sample"):
+                await acquisition.wait_progress(0.05)
+
+
+async def test_nobody_else_speaks_while_it_streams(fake: FakeLpm01a) -> None:
+    async with connected(fake) as (monitor, _), monitor.acquire() as acquisition:
+        with pytest.raises(LabdBug):
+            await monitor.supply(None)
+        with pytest.raises(LabdBug):
+            monitor.acquire()
+        assert acquisition.received == 0
+
+
+async def test_a_consumer_that_sleeps_costs_no_sample_until_the_stated_limit(
+    fake: FakeLpm01a, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lpm01a, "MAX_WAITING_SAMPLES", 3000)
+    async with connected(fake) as (monitor, _):
+
+        async def sleep_on() -> None:
+            async with monitor.acquire() as acquisition:
+                fake.produce(3000)
+                await progress_to(acquisition, 3000)
+                fake.produce(1000)
+                await progress_to(acquisition, 9999)
+
+        with pytest.raises(InfraError, match="wait to be taken"):
+            await sleep_on()
+
+
+async def test_old_firmware_is_a_finding_not_a_failure(fake: FakeLpm01a) -> None:
+    fake.version = "1.0.0"
+    fake.refuses = {"eventsrc d7 fal", "pwr off"}
+    async with connected(fake) as (monitor, _):
+        findings = await monitor.self_check()
+        assert [finding.code for finding in findings] == ["no-edge-marks", "no-power-off"]
+        assert "1.0.6" in findings[0].todo
+        with pytest.raises(InstrumentError, match="pwr off"):
+            await monitor.supply(None)
+
+
+async def test_current_becomes_power_at_the_set_voltage(fake: FakeLpm01a) -> None:
+    async with connected(fake, output="current") as (monitor, _):
+        await monitor.supply(2000)
+        async with monitor.acquire() as acquisition:
+            fake.produce(3)
+            await progress_to(acquisition, 3)
+        (samples,) = await all_of(acquisition)
+    assert isinstance(samples, Samples)
+    assert samples.current_a is not None
+    assert samples.power_w.tolist() == [2 * current for current in samples.current_a]
+
+
+@pytest.mark.parametrize("voltage_mv", [1799, 3301, 0])
+async def test_a_voltage_it_cannot_supply_is_refused(fake: FakeLpm01a, voltage_mv: int) -> None:
+    async with connected(fake) as (monitor, _):
+        with pytest.raises(JobError, match="1800 to 3300"):
+            await monitor.supply(voltage_mv)
+        assert not fake.powered
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"rate_hz": 10_000}, "lasts one second"),
+        ({"rate_hz": 1234}, "none of 1, 2, 5"),
+        ({"output": "power"}, "'energy' or 'current'"),
+        ({"colour": "red"}, "Extra inputs"),
+        ({"port": ""}, "at least 1 character"),
+    ],
+)
+def test_a_wrong_table_in_the_stations_file_is_explained(
+    config: dict[str, object], why: str
+) -> None:
+    with pytest.raises(ValidationError, match=why):
+        Lpm01aConfig.model_validate({"port": "/dev/null", **config})

@@ -1,0 +1,254 @@
+"""The LPM01A's stream decoder: what it gives out is true, and what it cannot vouch for is a gap."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drivers.lpm01a import Quantity, StreamDecoder, answer_in, frequency_word, parse_number
+from labd.core.model import Edge, Gap, Samples, StreamItem
+
+ENERGY_1K = Quantity(power_factor=1000.0, is_current=False)
+EVENTS = (0, 700, 1500, 1501, 2999, 3100)
+TAIL = 3400
+
+
+def truth(index: int) -> float:
+    return float(f"{1000 + index * 7 % 9000:04d}e-08") * 1000.0
+
+
+def stamp(ms: int) -> bytes:
+    return b"\r\nTimeStamp: %03ds %03dms, buff 00%%\r\n" % (ms // 1000 % 1000, ms % 1000)
+
+
+def record(index: int) -> bytes:
+    return b"%04d-08\r\n" % (1000 + index * 7 % 9000)
+
+
+def pieces(samples: int = TAIL, *, events: tuple[int, ...] = EVENTS) -> list[bytes]:
+    """The stream as the instrument sends it, one line an item."""
+    out = [b"\r\nPowerShield > ack start\r\n\r\n", stamp(0)]
+    number = 96
+    for index in range(samples):
+        out += [b"event %02d ris\r\n" % ((number + n) % 100) for n in range(events.count(index))]
+        number += events.count(index)
+        nul = b"\0" if index % 1000 == 0 else b""
+        out.append(nul + record(index))
+        if index % 1000 == 999:
+            out.append(stamp(index + 1))
+    return out
+
+
+END = (
+    b"\r\nPowerShield > ack stop\r\n\r\n\r\nend\r\n\r\nsummary beg\r\nmin 1000-08\r\n"
+    b"max 9999-08\r\nsummary end\r\n\r\nPowerShield > Acquisition completed\r\n\r\n"
+)
+STREAM = b"".join(pieces()) + END
+LAST_STAMP = STREAM.rindex(b"TimeStamp")
+
+
+def decode(data: bytes, cuts: tuple[int, ...] = ()) -> tuple[StreamDecoder, list[StreamItem]]:
+    decoder = StreamDecoder(1000, ENERGY_1K)
+    items: list[StreamItem] = []
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    for start, end in itertools.pairwise(edges):
+        items += decoder.feed(data[start:end])
+    return decoder, items + decoder.finish("broken off")
+
+
+def flat(items: list[StreamItem]) -> list[object]:
+    """Items as comparable values."""
+    return [(i.index, i.power_w.tolist()) if isinstance(i, Samples) else i for i in items]
+
+
+def check_true(items: list[StreamItem]) -> None:
+    """Each index once and in order; each sample the right one; each edge where it was."""
+    at = 0
+    for item in items:
+        if isinstance(item, Edge):
+            assert item.index == at
+            assert int(item.index) in EVENTS
+            continue
+        assert item.index == at
+        assert item.end > at
+        if isinstance(item, Samples):
+            assert item.power_w.tolist() == [truth(i) for i in range(item.index, item.end)]
+        at = item.end
+
+
+def test_an_intact_stream_comes_out_whole() -> None:
+    decoder, items = decode(STREAM)
+    check_true(items)
+    assert not any(isinstance(item, Gap) for item in items)
+    assert [item.index for item in items if isinstance(item, Edge)] == list(EVENTS)
+    assert sum(len(item) for item in items if isinstance(item, Samples)) == TAIL
+    assert (decoder.received, decoder.edges_seen) == (TAIL, len(EVENTS))
+    assert decoder.started
+    assert decoder.completed
+    assert not decoder.fault
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(0, len(STREAM)), max_size=40).map(tuple))
+def test_any_chunking_gives_the_same(cuts: tuple[int, ...]) -> None:
+    assert flat(decode(STREAM, cuts)[1]) == flat(decode(STREAM)[1])
+
+
+def test_bytes_one_at_a_time_give_the_same() -> None:
+    assert flat(decode(STREAM, tuple(range(len(STREAM))))[1]) == flat(decode(STREAM)[1])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, len(STREAM) - 1), st.lists(st.integers(0, len(STREAM)), max_size=3))
+def test_a_lost_byte_never_makes_a_number(lost: int, cuts: list[int]) -> None:
+    _, items = decode(STREAM[:lost] + STREAM[lost + 1 :], tuple(cuts))
+    check_true(items)
+    edges = sum(isinstance(item, Edge) for item in items)
+    assert edges == len(EVENTS) or any(isinstance(item, Gap) for item in items)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, len(STREAM) - 1))
+def test_a_doubled_byte_never_makes_a_number(at: int) -> None:
+    _, items = decode(STREAM[: at + 1] + STREAM[at:])
+    check_true(items)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, LAST_STAMP), st.integers(0, LAST_STAMP))
+def test_a_lost_stretch_never_makes_a_number(one: int, other: int) -> None:
+    start, end = sorted((one, other))
+    _, items = decode(STREAM[:start] + STREAM[end:])
+    check_true(items)
+
+
+def test_whole_lost_periods_are_seen_by_the_clock() -> None:
+    lines = pieces(6000, events=())
+    lost = len(b"".join(lines[:1502])), len(b"".join(lines[: 1502 + 2002]))
+    data = b"".join(lines)
+    _, items = decode(data[: lost[0]] + data[lost[1] :] + END)
+    check_true(items)
+    gap = next(item for item in items if isinstance(item, Gap))
+    assert (gap.index, gap.end) == (1000, 4000)
+    assert "time stamps" in gap.reason
+
+
+@pytest.mark.parametrize("lost", [1, 2, 999])
+def test_lost_samples_are_counted_at_the_next_stamp(lost: int) -> None:
+    lines = pieces(4000, events=())
+    first = next(i for i, line in enumerate(lines) if line == record(1200))
+    _, items = decode(b"".join(lines[:first] + lines[first + min(lost, 790) :]) + END)
+    check_true(items)
+    gaps = [item for item in items if isinstance(item, Gap)]
+    assert [(gap.index, gap.count) for gap in gaps] == [(1000, 1000)]
+    assert "instead of 1000" in gaps[0].reason
+
+
+def test_a_lost_event_is_never_silent() -> None:
+    lines = pieces()
+    lost = next(i for i, line in enumerate(lines) if line.startswith(b"event 97"))
+    decoder, items = decode(b"".join(lines[:lost] + lines[lost + 1 :]) + END)
+    gap = next(item for item in items if isinstance(item, Gap))
+    assert "event 98 after 96" in gap.reason
+    assert "2 edges in it dropped" in gap.reason
+    assert (gap.index, gap.end) == (1000, 2000)
+    assert decoder.edges_seen == len(EVENTS) - 1
+
+
+@pytest.mark.parametrize(("rate_hz", "period_ms"), [(5000, 200), (2, 500_000), (1, 1_000_000)])
+def test_stamps_come_every_thousand_samples_and_their_seconds_wrap(
+    rate_hz: int, period_ms: int
+) -> None:
+    data = b"".join(
+        stamp(index * period_ms) + b"".join(map(record, range(index * 1000, index * 1000 + 1000)))
+        for index in range(7)
+    )
+    decoder = StreamDecoder(rate_hz, ENERGY_1K)
+    items = decoder.feed(data + END)
+    check_true(items)
+    assert [type(item) for item in items] == [Samples] * 7
+
+
+def test_a_lost_beginning_is_seen_by_the_clock() -> None:
+    _, items = decode(STREAM[STREAM.index(stamp(2000)) :])
+    assert isinstance(items[0], Gap)
+    assert items[0].index == 0
+    assert items[0].count >= 2000
+    check_true(items)
+
+
+@pytest.mark.parametrize("blank", [b">", b"<"])
+def test_a_mark_in_place_of_the_blank_is_a_stamp(blank: bytes) -> None:
+    data = STREAM.replace(b"TimeStamp: ", b"TimeStamp:" + blank)
+    assert flat(decode(data)[1]) == flat(decode(STREAM)[1])
+
+
+def test_a_wrong_digit_in_a_stamp_costs_its_neighbours_only() -> None:
+    data = b"".join(pieces(6000, events=())).replace(b"002s 000ms", b"072s 000ms") + END
+    decoder, items = decode(data)
+    check_true(items)
+    gaps = [(item.index, item.end) for item in items if isinstance(item, Gap)]
+    assert gaps == [(1000, 3000)]
+    assert decoder.received == 6000
+
+
+def test_a_reported_error_spoils_its_block() -> None:
+    lines = pieces(2300, events=())
+    data = b"".join(lines) + b"\r\nerror Transmit buffer overrun\r\n" + END
+    decoder, items = decode(data)
+    check_true(items)
+    assert decoder.fault == "Transmit buffer overrun"
+    gap = items[-1]
+    assert isinstance(gap, Gap)
+    assert (gap.index, gap.count) == (2000, 300)
+    assert "overrun" in gap.reason
+
+
+def test_without_an_end_the_tail_is_a_gap() -> None:
+    decoder, items = decode(b"".join(pieces(1250, events=(1100,))))
+    assert decoder.completed
+    assert items[-1] == Gap(1000, 250, "broken off; 1 edges in it dropped")
+
+
+def test_nothing_is_given_out_before_its_stamp() -> None:
+    decoder = StreamDecoder(1000, ENERGY_1K)
+    lines = pieces(1000, events=(10,))
+    assert decoder.feed(b"".join(lines[:-1])) == []
+    assert (decoder.received, decoder.edges_seen) == (1000, 1)
+    assert [type(item) for item in decoder.feed(lines[-1])] == [Samples, Edge, Samples]
+
+
+def test_current_gives_power_at_the_set_voltage() -> None:
+    decoder = StreamDecoder(1000, Quantity(power_factor=3.0, is_current=True))
+    (samples,) = decoder.feed(b"6409-07\r\n1000+00\r\n" + END)
+    assert isinstance(samples, Samples)
+    assert samples.current_a is not None
+    np.testing.assert_array_equal(samples.current_a, [640.9e-6, 1000.0])
+    np.testing.assert_array_equal(samples.power_w, samples.current_a * 3.0)
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=3000))
+def test_garbage_is_never_a_sample_and_never_crashes(data: bytes) -> None:
+    decoder = StreamDecoder(1000, ENERGY_1K)
+    items = decoder.feed(data) + decoder.finish("garbage")
+    assert all(isinstance(item, Gap) for item in items if b"-" not in data and b"+" not in data)
+
+
+def test_answers_are_found_behind_prompts_and_colons() -> None:
+    assert answer_in("PowerShield > ack version: 1.0.6", "version").data == "1.0.6"  # type: ignore[union-attr]
+    assert answer_in("PowerShield > ack volt get 3292-03", "volt get").data == "3292-03"  # type: ignore[union-attr]
+    assert answer_in("PowerShield > error pwr off", "pwr off").accepted is False  # type: ignore[union-attr]
+    assert answer_in("PowerShield > ack pwr offline", "pwr off") is None
+    assert answer_in("PowerShield > ack stop", "start") is None
+
+
+def test_numbers_and_frequencies_are_written_as_the_instrument_does() -> None:
+    assert parse_number("3292-03") == 3.292
+    with pytest.raises(ValueError, match="off"):
+        parse_number("off")
+    assert [frequency_word(hz) for hz in (1, 500, 1000, 5000)] == ["1", "500", "1k", "5k"]
