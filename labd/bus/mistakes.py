@@ -71,7 +71,8 @@ def not_one_of(at: str, value: object, allowed: Sequence[str]) -> Mistake:
 
 def not_a_key(at: str, key: str, allowed: Sequence[str]) -> Mistake:
     """``key`` is not known at this place; suggests the nearest that is."""
-    text = f"{show(key)} is not a key here{_did_you_mean(key, allowed)}"
+    choices = ", ".join(allowed)
+    text = f"{show(key)} is not a key here{_did_you_mean(key, allowed)} (known: {choices})"
     return Mistake(at=at, text=text, allowed=tuple(allowed))
 
 
@@ -128,6 +129,7 @@ _PATTERN_WORDS = {
 }
 _WORDS: dict[str, Callable[[object, dict[str, Any]], str]] = {
     "json_invalid": lambda _value, ctx: f"not JSON: {ctx['error']}",
+    "value_error": lambda _value, ctx: str(ctx["error"]),
     "missing": lambda _value, _ctx: "is missing",
     "string_type": _is_not("a string"),
     "int_type": _is_not("a whole number"),

@@ -1,0 +1,1 @@
+"""Stations: how stations.toml describes them, and how one is opened, flashed and powered."""

@@ -1,0 +1,241 @@
+"""stations.toml: the lab as its operator describes it, checked to the last key.
+
+A file with mistakes is refused as a whole, with every one of them, its line, and what is
+allowed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import tomli
+
+from labd.core.errors import ConfigError
+from labd.core.model import Part
+from labd.station.locate import Spot, Spots
+from labd.station.registry import PartConfig, Registry
+from labd.station.tables import Checked, EmulatedTable, StationsFile, StationTable, check
+
+DEFAULT_FILE = "stations.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig:
+    """Which broker: ``url``, or the embedded one on ``port`` where it is ``None``."""
+
+    url: str | None
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Emulation:
+    """How labd's own bench plays a station.
+
+    Args:
+        parts: the instruments it has: dut, io, power.
+        mode: ``pace`` follows the wall clock, ``freeze`` is deterministic.
+        seed: of its noise.
+        firmware: stem of the image it starts with.
+    """
+
+    parts: tuple[Part, ...]
+    mode: str
+    seed: int
+    firmware: str
+
+
+@dataclass(frozen=True, slots=True)
+class StationConfig:
+    """One station.
+
+    Args:
+        name: topic level.
+        board: names the folder of its firmware images.
+        parts: its drivers and their configurations.
+        voltage_mv: supply of the DUT unless a job wants another.
+        off_s: how long the supply stays off for a true reset.
+        processing_wire: the DUT's processing pin is wired to the I/O manager.
+        emulated: how labd plays it; ``None`` for a real one.
+    """
+
+    name: str
+    board: str
+    parts: Mapping[Part, PartConfig]
+    voltage_mv: int
+    off_s: float
+    processing_wire: bool
+    emulated: Emulation | None
+
+    @property
+    def flasher(self) -> PartConfig | None:
+        """What puts firmware into the board, if labd can."""
+        return self.parts.get(Part.FLASHER)
+
+
+@dataclass(frozen=True, slots=True)
+class LabConfig:
+    """A lab. Every path is absolute.
+
+    Args:
+        file: the stations.toml it was read from.
+        name: topic level.
+        state: where jobs, traces and the embedded broker's files are kept.
+        firmware: where images are searched, in order.
+        datasets: where data sets are searched, in order.
+        broker: which broker.
+        stations: in the file's order.
+    """
+
+    file: Path
+    name: str
+    state: Path
+    firmware: tuple[Path, ...]
+    datasets: tuple[Path, ...]
+    broker: BrokerConfig
+    stations: tuple[StationConfig, ...]
+
+    @property
+    def bench(self) -> Path:
+        """Where the emulated stations' ports and drives appear."""
+        return self.state / "bench"
+
+    def station(self, name: str) -> StationConfig:
+        """One station.
+
+        Raises:
+            ConfigError: the lab has none of this name.
+        """
+        for station in self.stations:
+            if station.name == name:
+                return station
+        known = ", ".join(station.name for station in self.stations)
+        raise ConfigError("no-station", f"there is no station {name}", f"known: {known}")
+
+
+def load_config(
+    path: Path, registry: Registry, *, state: Path | None = None, port: int | None = None
+) -> LabConfig:
+    """Read stations.toml; the ports of emulated stations are filled in.
+
+    Args:
+        path: the file.
+        registry: the drivers there are.
+        state: use this state directory instead of the file's.
+        port: use this port for the embedded broker instead of the file's.
+
+    Raises:
+        ConfigError: the file is missing or has mistakes: all of them are in the text.
+    """
+    text = _read(path)
+    document = _parse(path, text)
+    base = path.absolute().parent
+    checked = check(document, registry, base)
+    if checked.found or checked.file is None:
+        raise _refusal(path, text, checked)
+    lab = _resolve(path, checked.file, checked.parts)
+    if state is not None:
+        lab = replace(lab, state=state.absolute())
+    if port is not None:
+        lab = replace(lab, broker=replace(lab.broker, port=port))
+    stations = tuple(with_bench(station, lab.bench, registry) for station in lab.stations)
+    return replace(lab, stations=stations)
+
+
+def with_bench(station: StationConfig, directory: Path, registry: Registry) -> StationConfig:
+    """Give an emulated station drivers for the ports its bench makes; a real one is unchanged.
+
+    Args:
+        station: any station.
+        directory: where the bench makes ``<station>/{dut,io,power,drive}``.
+        registry: must have labd's own drivers.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if station.emulated is None:
+        return station
+    ports = directory / station.name
+    parts = {
+        part: registry.configure(part, driver, {key: str(ports / port)})
+        for part, (driver, key, port) in _BENCH.items()
+        if part in station.emulated.parts or part is Part.FLASHER
+    }
+    wire = Part.IO in station.emulated.parts
+    return replace(station, parts=MappingProxyType(parts), processing_wire=wire)
+
+
+_BENCH = {
+    Part.DUT: ("serial-dut", "port", "dut"),
+    Part.IO: ("mlcommons-interface", "port", "io"),
+    Part.POWER: ("lpm01a", "port", "power"),
+    Part.FLASHER: ("nucleo-drive", "path", "drive"),
+}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        todo = "name it with --config, or run labd in the directory it is in"
+        raise ConfigError("no-config", f"there is no {path}", todo) from error
+    except OSError as error:
+        raise ConfigError("no-config", f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        what = f"{path}:{line}: not UTF-8, which TOML must be"
+        raise ConfigError("bad-config", what) from error
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        what = f"{path}:{error.lineno}:{error.colno}: not TOML: {error.msg}"
+        raise ConfigError("bad-config", what) from error
+    except RecursionError as error:
+        raise ConfigError("bad-config", f"{path}: nested far too deep") from error
+
+
+def _refusal(path: Path, text: str, checked: Checked) -> ConfigError:
+    """Every mistake on a line of its own, in the file's order."""
+    spots = Spots(text)
+    first = Spot(1, 1)
+    placed = [(spots.find(found.key) or first, found.mistake) for found in checked.found]
+    placed.sort(key=lambda each: (each[0].line, each[0].column))
+    lines = [f"{path}:{spot}: {mistake}" for spot, mistake in placed]
+    count = "a mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+    return ConfigError("bad-config", "\n  ".join([f"{path} has {count}:", *lines]))
+
+
+def _resolve(path: Path, file: StationsFile, parts: list[dict[Part, PartConfig]]) -> LabConfig:
+    base = path.absolute().parent
+    return LabConfig(
+        file=path.absolute(),
+        name=file.lab.name,
+        state=base / file.lab.state,
+        firmware=tuple(base / folder for folder in file.lab.firmware),
+        datasets=tuple(base / folder for folder in file.lab.datasets),
+        broker=BrokerConfig(file.broker.url, file.broker.port),
+        stations=tuple(map(_station, file.station, parts)),
+    )
+
+
+def _station(table: StationTable, parts: dict[Part, PartConfig]) -> StationConfig:
+    return StationConfig(
+        name=table.name,
+        board=table.board,
+        parts=MappingProxyType(parts),
+        voltage_mv=table.voltage_mv,
+        off_s=table.off_s,
+        processing_wire=table.processing_wire,
+        emulated=table.emulated and _emulation(table.emulated),
+    )
+
+
+def _emulation(table: EmulatedTable) -> Emulation:
+    parts = tuple(Part(part) for part in table.parts)
+    return Emulation(parts, table.mode, table.seed, table.firmware)
