@@ -69,6 +69,18 @@ def transaction(engine: Engine) -> Generator[Connection]:
         raise LabdBug("journal-data", f"not for the journal: {error.orig}") from error
 
 
+def as_json(data: dict[str, Any]) -> dict[str, Any]:
+    """``data`` as a reader of its JSON would see it.
+
+    Raises:
+        LabdBug: JSON has no such value: NaN, an infinity, an object.
+    """
+    try:
+        return json.loads(_strict_json(data))
+    except (ValueError, TypeError) as error:
+        raise LabdBug("journal-data", f"not for the journal: {error}") from error
+
+
 def _strict_json(value: Any) -> str:
     return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 

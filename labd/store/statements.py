@@ -14,6 +14,7 @@ from labd.core.errors import LabdBug
 from labd.core.jobs import Job, JobState, JobStep, advance
 from labd.core.model import Verdict
 from labd.store import tables
+from labd.store.database import as_json
 from labd.store.records import (
     Change,
     Result,
@@ -71,7 +72,7 @@ def append_event(
         job: the job after the step; its ``updated_ns`` is the event's time.
         seq: the event's number, the job's ``next_seq`` until now.
         kind: the event's type.
-        data: what it tells.
+        data: what it tells; tuples become lists.
         station: where it happened, if that is not the job's present station.
     """
     event = Event(
@@ -81,7 +82,7 @@ def append_event(
         type=kind,
         station=station or job.station,
         attempt=job.attempt,
-        data=data,
+        data=as_json(data),
     )
     connection.execute(insert(tables.event).values(event.model_dump(exclude={"v"})))
     row = job_row(job) | {"next_seq": seq + 1}
