@@ -2,8 +2,8 @@
 
 Commands and replies follow UM2269 and the firmware's help text. What those leave open is
 decided here: standalone (before ``htc``) every command but the questions is refused; ``stop``
-without an acquisition is an error; ``psrst`` keeps the link, is silent for five seconds and
-comes back with defaults and the target off.
+without an acquisition is an error; ``psrst`` is acknowledged, keeps the link, is deaf for five
+seconds and comes back with defaults and the target off.
 """
 
 from __future__ import annotations
@@ -194,13 +194,14 @@ class Lpm01a:
             raise RefusedError('Arguments must be: line 1 or 2, "text" of at most 16 characters')
         return ""
 
-    def _restart(self, _rest: str) -> None:
+    def _restart(self, _rest: str) -> str:
         self._abandon()
         self._switch(on=False)
         self._settings, self._hosted, self._error = Settings(), False, ""
         self._lines.clear()
         self._restarting = True
         self._agenda.at(self._now_ps() + _RESTART_PS, self._restarted, waits=True)
+        return ""
 
     def _restarted(self, _at_ps: int) -> None:
         self._restarting = False
