@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import struct
 import time
 from dataclasses import dataclass
@@ -97,15 +98,18 @@ def _unfit(why: str) -> JobError:
 IMAGE_NAME = "labd.bin"
 PARTIAL_NAME = ".labd.partial"
 DETAILS = "DETAILS.TXT"
+_VERSION = re.compile(r"^Version: *(\S+)", re.MULTILINE)
+BOARD_PAGE = "MBED.HTM"
 FAIL = "FAIL.TXT"
 POLL_S = 0.05
+SETTLE_S = 0.3  # the file goes first, the complaint comes a moment later
 
 
 class NucleoDriveConfig(DriverConfig):
     """A programmer's USB drive, mounted."""
 
     path: Path = Field(description="the folder where the drive is mounted")
-    board: str = Field("", description="text that DETAILS.TXT or MBED.HTM must hold, e.g. 0829")
+    board: str = Field("", description="text that DETAILS.TXT or MBED.HTM must hold")
     address: int = Field(0x0800_0000, description="where the board's flash begins", ge=0)
     deadline_s: float = Field(60.0, gt=0, le=600, description="longest programming time, seconds")
 
@@ -129,12 +133,15 @@ class NucleoDrive:
         if self.config.board not in details:
             raise InstrumentError(
                 "wrong-board",
-                f"{DETAILS} does not mention '{self.config.board}'",
+                f"neither {DETAILS} nor {BOARD_PAGE} mentions '{self.config.board}'",
                 "check `path` and `board` in stations.toml: drives may swap names after a replug",
                 self._where,
             )
-        first_line = next(iter(details.splitlines()), "").strip()
-        return Identity("nucleo-drive", first_line, simulated="emulated" in details.lower())
+        board = next((line for line in details.splitlines() if "NUCLEO" in line), "")
+        version = _VERSION.search(details)
+        firmware = version[1] if version else ""
+        simulated = firmware == "virtual"
+        return Identity("nucleo-drive", board.strip(), firmware=firmware, simulated=simulated)
 
     async def flash(self, image: Path) -> None:
         """Write the ELF ``image`` and wait until the programmer has taken it.
@@ -147,6 +154,7 @@ class NucleoDrive:
         raw = await asyncio.to_thread(self._prepare, image)
         await asyncio.to_thread(self._copy, raw.data)
         await self._wait_taken()
+        await asyncio.sleep(SETTLE_S)
         failure = await asyncio.to_thread(self._read, FAIL)
         if failure is not None:
             raise InstrumentError(
@@ -200,7 +208,7 @@ class NucleoDrive:
     def _read_details(self) -> str:
         if not os.access(self.config.path, os.W_OK | os.X_OK):
             raise self._unusable(OSError(errno.ENOENT, "not there, or not writable"))
-        return self._read(DETAILS) or ""
+        return "\n".join(self._read(name) or "" for name in (DETAILS, BOARD_PAGE))
 
     def _read(self, name: str) -> str | None:
         try:

@@ -24,8 +24,10 @@ async def connected(fake: FakeDut) -> AsyncGenerator[tuple[Dut, PtyDevice]]:
     async with plugged(fake) as pty:
         port = SerialDut(SerialDutConfig(port=pty.path))
         await port.open()
-        yield Dut(port.channel, answer_s=0.5), pty
-        await port.close()
+        try:
+            yield Dut(port.channel, answer_s=0.5), pty
+        finally:
+            await port.close()
 
 
 @pytest.fixture(params=SEEN.values(), ids=SEEN.keys())
@@ -86,6 +88,39 @@ async def test_a_stale_prologue_does_not_answer_the_name() -> None:
     async with connected(fake) as (dut, _):
         fake.boot()
         profile = await dut.identify(2.0)
+        assert (profile.name, profile.model) == ("unspecified", "kws01")
+
+
+class LateDut(FakeDut):
+    """Takes its time for each ``name``; answers everything in order."""
+
+    def __init__(self, *delays_s: float, prologue: bytes = b"") -> None:
+        super().__init__()
+        self._delays_s = list(delays_s)
+        self._prologue = prologue
+        self._free_at = 0.0
+
+    def receive(self, data: bytes) -> None:
+        self.send(self._prologue)
+        self._prologue = b""
+        loop = asyncio.get_running_loop()
+        delay_s = self._delays_s.pop(0) if self._delays_s and data == b"name%" else 0.0
+        self._free_at = max(self._free_at, loop.time() + delay_s)
+        loop.call_at(self._free_at, super().receive, data)
+
+
+async def test_a_prologue_that_tells_the_name_is_not_the_answer() -> None:
+    """Seen on an Arty A7: its prologue holds ``m-name-…`` and ``m-profile-…``."""
+    prologue = b"m-name-dut-[Xilinx]\r\nm-init-done\r\nm-ready\r\n"
+    async with connected(LateDut(0.1, 0.5, prologue=prologue)) as (dut, _):
+        profile = await dut.identify(5.0)
+        assert (profile.name, profile.model) == ("unspecified", "kws01")
+
+
+async def test_answers_to_repeated_questions_are_waited_out() -> None:
+    """A busy DUT answers the repeats too, when it is done."""
+    async with connected(LateDut(1.3, 0.5, 0.5)) as (dut, _):
+        profile = await dut.identify(5.0)
         assert (profile.name, profile.model) == ("unspecified", "kws01")
 
 

@@ -36,8 +36,10 @@ async def connected(
     async with plugged(board) as pty:
         io = MlcommonsInterface(MlcommonsInterfaceConfig(port=pty.path, answer_s=answer_s))
         await io.open()
-        yield io, pty
-        await io.close()
+        try:
+            yield io, pty
+        finally:
+            await io.close()
 
 
 async def test_a_session_through_the_board(fake: FakeDut, board: FakeInterfaceBoard) -> None:

@@ -38,9 +38,11 @@ async def connected(fake: FakeLpm01a, **config: object) -> AsyncGenerator[tuple[
     async with plugged(fake) as pty:
         monitor = Lpm01a(Lpm01aConfig.model_validate({"port": pty.path, "answer_s": 0.5, **config}))
         await monitor.open()
-        yield monitor, pty
-        if pty.plugged:
-            await monitor.close()
+        try:
+            yield monitor, pty
+        finally:
+            if pty.plugged:
+                await monitor.close()
 
 
 async def progress_to(acquisition: Acquisition, samples: int, edges: int = 0) -> None:

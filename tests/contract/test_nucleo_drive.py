@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from drivers.nucleo_drive import NucleoDrive, NucleoDriveConfig
 from labd.core.errors import DeadlineExceeded, InstrumentError, JobError, TransportError
+from labd.core.model import Identity
 from tests.unit.drivers.test_raw_image import FLASH, elf
 
 
@@ -66,7 +68,7 @@ async def test_an_image_arrives_whole_and_the_drive_is_left_clean(drive: Path, i
 
     flasher = NucleoDrive(NucleoDriveConfig(path=drive, board="MB1312"))
     identity = await flasher.open()
-    assert identity.kind == "nucleo-drive"
+    assert identity == Identity("nucleo-drive", "MB1312 NUCLEO-L4R5ZI", firmware="0221")
     async with programmer(drive, take):
         await flasher.flash(image)
     assert taken == [b"vectors and code"]
@@ -76,15 +78,34 @@ async def test_an_image_arrives_whole_and_the_drive_is_left_clean(drive: Path, i
     assert names_in(drive) == ["DETAILS.TXT"]
 
 
+async def test_no_half_file_is_ever_taken(
+    drive: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen_half_way: list[list[str]] = []
+    sync = os.fsync
+
+    def slow_sync(number: int) -> None:
+        seen_half_way.append(names_in(drive))
+        sync(number)
+
+    monkeypatch.setattr(os, "fsync", slow_sync)
+    async with programmer(drive, Path.unlink):
+        await NucleoDrive(NucleoDriveConfig(path=drive)).flash(image)
+    assert [[name for name in names if name[0] != "."] for names in seen_half_way] == [
+        ["DETAILS.TXT"]
+    ]
+
+
 async def test_the_programmers_complaint_is_passed_on_and_not_held_against_the_next(
     drive: Path, image: Path
 ) -> None:
     complaints = ["The flash write failed"]
 
     def take(path: Path) -> None:
-        if complaints:
-            (drive / "FAIL.TXT").write_text(complaints.pop())
         path.unlink()
+        if complaints:
+            loop = asyncio.get_running_loop()
+            loop.call_later(0.15, (drive / "FAIL.TXT").write_text, complaints.pop())
 
     flasher = NucleoDrive(NucleoDriveConfig(path=drive))
     async with programmer(drive, take):
@@ -107,6 +128,11 @@ async def test_a_missing_drive_is_named(tmp_path: Path, image: Path) -> None:
         with pytest.raises(TransportError, match="NOWHERE"):
             await step
     await flasher.close()
+
+
+async def test_a_virtual_drive_says_so(drive: Path) -> None:
+    write(drive / "DETAILS.TXT", b"Version: virtual\r\nBoard: NUCLEO-L4R5ZI\r\n")
+    assert (await NucleoDrive(NucleoDriveConfig(path=drive)).open()).simulated
 
 
 async def test_another_boards_drive_is_refused(drive: Path) -> None:

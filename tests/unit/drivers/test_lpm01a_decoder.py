@@ -214,6 +214,12 @@ def test_without_an_end_the_tail_is_a_gap() -> None:
     assert items[-1] == Gap(1000, 250, "broken off; 1 edges in it dropped")
 
 
+def test_samples_after_a_missing_stamp_stay_out_even_at_the_end() -> None:
+    data = b"".join(pieces(1300, events=())).replace(stamp(1000), b"") + END
+    (gap,) = decode(data)[1]
+    assert gap == Gap(0, 1300, "a time stamp is missing")
+
+
 def test_nothing_is_given_out_before_its_stamp() -> None:
     decoder = StreamDecoder(1000, ENERGY_1K)
     lines = pieces(1000, events=(10,))
