@@ -107,6 +107,7 @@ def _has(word: str, lines: Sequence[Line]) -> bool:
 # ---- the channel -------------------------------------------------------------------------
 
 QUIET_S = 0.1
+QUEUED_ANSWERS = 5  # more do not fit into the board's queue of 100 characters
 STEP_TRIES = 3
 RESET_S = 10.0
 RESET_POLL_S = 0.5
@@ -151,11 +152,18 @@ class RelayedChannel:
         return lines
 
     async def expect_boot(self) -> None:
-        """Have the board listen: open a ``dut name`` that only the prologue will end."""
+        """Have the board listen: open a ``dut name`` that only the prologue will end.
+
+        A DUT that is off answers nothing, so a command that ends at once brought what was
+        left in the queue; a DUT that answers every time is on, and has booted already.
+        """
         self.catch_up(await self._reader.until_quiet(QUIET_S, self._board.answer_s))
         self._in_step = False
-        if self._open_reply is None:
+        for _ in range(QUEUED_ANSWERS):
+            if self._open_reply is not None:
+                return
             await self._open_command("name", self._board.answer_s)
+            self.catch_up(await self._reader.until_quiet(QUIET_S, self._board.answer_s))
 
     async def wait_boot(self, deadline_s: float) -> list[Line]:
         """Read the prologue that ends the command opened by :meth:`expect_boot`."""
@@ -163,9 +171,8 @@ class RelayedChannel:
             await self.resynchronise(deadline_s)
             return []
         lines = await self._finish("boot", self._open_reply, deadline_s)
-        if _has("m-name-", lines) and not _has("m-init-done", lines):
-            await self.resynchronise(deadline_s)  # it was not off: it answered `name`
-        self._in_step = True
+        self._in_step = _has("m-init-done", lines)
+        await self.resynchronise(deadline_s)  # nothing to do unless that was no prologue
         return lines
 
     async def resynchronise(self, deadline_s: float) -> None:

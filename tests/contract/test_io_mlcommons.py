@@ -71,6 +71,21 @@ async def test_it_gets_in_step_although_a_prologue_waits_in_the_queue(
         assert [finding.code for finding in await io.self_check()] == ["io-resets"]
 
 
+async def test_a_prologue_left_from_flashing_is_not_taken_for_the_boot(
+    fake: FakeDut, board: FakeInterfaceBoard
+) -> None:
+    fake.boot()  # powered for flashing, then off: its prologue stays in the board's queue
+    fake.powered = False
+    async with connected(board) as (io, _):
+        dut = Dut(io.channel)
+        await io.channel.expect_boot()
+        fake.boot()
+        await dut.boot(1.0)
+        assert (await dut.identify(1.0)).model == "kws01"
+        assert await dut.timestamp() is None
+        assert board.resets == 0
+
+
 async def test_commands_are_refused_until_the_channel_is_in_step(
     fake: FakeDut, board: FakeInterfaceBoard
 ) -> None:
