@@ -152,7 +152,7 @@ def _slow_host(station: Station, _request: Request) -> Callable[[Wiring], Answer
         raise BadRequestError("this station has no power monitor")
 
     def act(wiring: Wiring) -> Answer:
-        station.slow_host = wiring.ports["power"].blocked = True
+        wiring.ports["power"].blocked = True
         return {}
 
     return act

@@ -25,7 +25,7 @@ class Port:
         self._out = bytearray()
         self._to_lose = 0
         self.blocked = False
-        """Nothing is passed on while set: the host has stopped reading."""
+        """Ordered: nothing is passed on, as if the host had stopped reading."""
         self._master: int | None = None
         self._slave: int | None = None
         self.path = ""

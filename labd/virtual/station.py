@@ -38,8 +38,6 @@ class Station:
             Freeze(self.wiring, self) if freeze else Pace(self.wiring, self, time.monotonic_ns)
         )
         self._stopping = False
-        self.slow_host = False
-        """Ordered: the power port's reader stops and the buffer may fill up."""
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     # -- the bench's side
@@ -124,10 +122,10 @@ class Station:
             return
         deadline = time.monotonic() + OVERRUN_S
         while monitor.acquisition and port.waiting > TRANSMIT_BUFFER and not self._stopping:
-            if self.slow_host or time.monotonic() > deadline:
+            if port.blocked or time.monotonic() > deadline:
                 self.log.warning("nobody reads the power stream: overrun")
                 monitor.overrun()
-                self.slow_host = port.blocked = False
+                port.blocked = False
             elif port.flush():
                 deadline = time.monotonic() + OVERRUN_S
             else:

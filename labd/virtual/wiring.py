@@ -174,7 +174,16 @@ class Wiring:
         self.agenda.run_due(self.timeline.now_ps)
         self.board.resume()
         if self.monitor is not None:
-            self.monitor.advance(self.timeline.now_ps, self.ports["power"].waiting)
+            self.monitor.advance(self.timeline.now_ps, self._transmit_load())
+
+    def _transmit_load(self) -> int:
+        """What the monitor's own buffer would hold.
+
+        Nothing, while the host reads: that bytes wait then only says that the emulator is
+        faster than the host, which the wall clock decides and the stream must not show.
+        """
+        port = self.ports["power"]
+        return port.waiting if port.blocked else 0
 
     # -- what reaches the bench from outside
 
