@@ -24,7 +24,7 @@ from labd.core.errors import ConfigError, TransportError
 START_DEADLINE_S = 10.0
 STOP_DEADLINE_S = 5.0
 _POLL_S = 0.02
-_LOG_TAIL_CHARS = 600
+_QUOTED_LINES = 3
 
 # MQTT 3.1.1 CONNECT: clean session, keep-alive 10 s, client id "labd-probe"
 _CONNECT = b"\x10\x16\x00\x04MQTT\x04\x02\x00\x0a\x00\x0alabd-probe"
@@ -168,12 +168,18 @@ class EmbeddedBroker:
         raise self._died(f"does not answer after {START_DEADLINE_S:g} s")
 
     def _died(self, what: str) -> TransportError:
+        return TransportError("broker-died", f"the embedded broker {what}", self._last_words())
+
+    def _last_words(self) -> str:
+        """Its own complaints, or where to look for more."""
         try:
-            tail = self._log_file.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL_CHARS:]
+            lines = self._log_file.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
-            tail = ""
-        todo = f"its log says: {tail.strip()}" if tail.strip() else f"see {self._log_file}"
-        return TransportError("broker-died", f"the embedded broker {what}", todo)
+            lines = []
+        complaints = [line for line in lines if "[FTL]" in line or "[ERR]" in line]
+        if not complaints:
+            return f"see {self._log_file}"
+        return f"its log says: {' / '.join(complaints[-_QUOTED_LINES:])}"
 
     async def _stop(self) -> None:
         process = self._process

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,8 +25,10 @@ def test_addresses(url: str, address: Address) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "lab", "lab:1883", "http://lab", "mqtt://", "mqtt://lab:x", "mqtt://lab:99999"]
-    + ["mqtt://lab:0", "mqtt://lab/x", "mqtt://lab?x=1", "mqtt://[::1"],
+    [
+        *("", "lab", "lab:1883", "http://lab", "mqtt://", "mqtt://lab:x", "mqtt://lab:99999"),
+        *("mqtt://lab:0", "mqtt://lab/x", "mqtt://lab?x=1", "mqtt://[::1"),
+    ],
 )
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(ConfigError, match="write mqtt://host:port"):
@@ -43,7 +47,5 @@ def test_a_password_is_never_shown() -> None:
 @given(st.text())
 def test_any_text_is_an_address_or_a_config_error(text: str) -> None:
     for url in (text, f"mqtt://{text}"):
-        try:
+        with suppress(ConfigError):
             parse_url(url)
-        except ConfigError:
-            pass
