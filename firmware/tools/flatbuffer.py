@@ -86,5 +86,8 @@ class Table:
         target = self._target(index)
         if target is None:
             return []
-        places = [target + 4 + 4 * k for k in range(int(scalar(self._data, target, "I")))]
+        count = int(scalar(self._data, target, "I"))
+        if target + 4 + 4 * count > len(self._data):
+            raise FlatBufferError("a vector reaches past the end")
+        places = [target + 4 + 4 * k for k in range(count)]
         return [Table(self._data, at + int(scalar(self._data, at, "I"))) for at in places]

@@ -1,5 +1,6 @@
 """`.tflite` file -> graph. Whatever the kernels cannot run is refused, by file and operator."""
 
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -157,13 +158,14 @@ class _Reader:
             raise ConversionError(f"reshape to {raw.name!r} changes more than the shape")
         self._activations[target] = after
 
-    def _weights(self, inputs: tuple[int, ...], outputs: int) -> Weights:
+    def _weights(self, inputs: tuple[int, ...], output_axis: int) -> Weights:
         raw = self._quantised(inputs[1])
         if any(raw.zero_points):
             raise ConversionError(f"weights {raw.name!r} have a zero point")
+        values = _values(raw, "b")
+        outputs = raw.shape[output_axis]
         if len(raw.scales) not in (1, outputs):
             raise ConversionError(f"weights {raw.name!r} have {len(raw.scales)} scales")
-        values = _values(raw, "b")
         has_bias = len(inputs) > 2 and inputs[2] >= 0  # noqa: PLR2004
         bias = self._bias(inputs[2]) if has_bias else (0,) * outputs
         if len(bias) != outputs:
@@ -180,7 +182,7 @@ class _Reader:
 
     def _conv(self, inputs: tuple[int, ...], output: int, options: Table) -> Operator:
         source, target = self._known(inputs[0]), self._activation(output)
-        weights = self._weights(inputs, target.shape[-1])
+        weights = self._weights(inputs, output_axis=0)
         _require_shape("weights", weights.shape, (target.shape[-1], None, None, source.shape[-1]))
         _require_no_dilation(options, 4)
         window = _window(options, weights.shape[1], weights.shape[2])
@@ -188,7 +190,7 @@ class _Reader:
 
     def _depthwise_conv(self, inputs: tuple[int, ...], output: int, options: Table) -> Operator:
         source, target = self._known(inputs[0]), self._activation(output)
-        weights = self._weights(inputs, target.shape[-1])
+        weights = self._weights(inputs, output_axis=-1)
         if source.shape[-1] != target.shape[-1]:
             raise ConversionError("a depth multiplier other than 1 is not supported")
         _require_shape("weights", weights.shape, (1, None, None, target.shape[-1]))
@@ -199,7 +201,7 @@ class _Reader:
 
     def _fully_connected(self, inputs: tuple[int, ...], output: int, options: Table) -> Operator:
         source, target = self._known(inputs[0]), self._activation(output)
-        weights = self._weights(inputs, target.size)
+        weights = self._weights(inputs, output_axis=0)
         _require_shape("weights", weights.shape, (target.size, source.size))
         if len(weights.scales) != 1:
             raise ConversionError("a scale an output channel is not supported")
@@ -237,11 +239,10 @@ def _raw_tensor(table: Table, buffers: list[Table]) -> _RawTensor:
 
 
 def _values(raw: _RawTensor, kind: str) -> tuple[int, ...]:
-    size = struct.calcsize(kind)
-    count = 1
-    for length in raw.shape:
-        count *= length
-    if len(raw.data) != count * size:
+    """The elements of a constant; every length of its shape is within the size of its data."""
+    count = math.prod(raw.shape)
+    no_constant = not raw.shape or min(raw.shape) < 1
+    if no_constant or len(raw.data) != count * struct.calcsize(kind):
         raise ConversionError(f"{raw.name!r} is no constant of shape {raw.shape}")
     return struct.unpack(f"<{count}{kind}", raw.data)
 

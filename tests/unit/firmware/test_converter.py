@@ -1,6 +1,7 @@
 """`.tflite` -> C: what must be refused, and bit-exact agreement with TensorFlow Lite Micro."""
 
 import contextlib
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from emit_c import emit_c
 from fixed_point import Factor, factor, output_range, padding_before, quantised
+from flatbuffer import FlatBufferError, Table
 from graph import Activation, ConversionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -81,7 +83,9 @@ REFUSALS = [
     (FC, tensor(2, scales=(1.0, 2.0)), "a scale an output channel is not supported"),
     (CONV, tensor(2, scales=(1.0, 2.0, 3.0)), "weights 'weights' have 3 scales"),
     (FC, tensor(2, data=b"123"), r"'weights' is no constant of shape \(2, 3\)"),
-    (FC, tensor(2, shape=(3, 2)), r"weights of shape \(3, 2\) do not fit; 2 x 3 is due"),
+    (FC, tensor(2, shape=(0, 2**31 - 1), data=b""), "'weights' is no constant"),
+    (FC, tensor(1, shape=(1, 2**31 - 1)), "do not fit; 2147483647 x 3 is due"),
+    (FC, tensor(2, shape=(3, 2)), r"3 outputs"),
     (FC, tensor(3, type=tflite.INT8), "bias 'bias' is not int32"),
     (FC, tensor(3, shape=(1,), data=bytes(4)), "1 bias values for 2 outputs"),
     (FC, tensor(0, scales=(1e30,)), "scale ratio .* is out of range"),
@@ -137,6 +141,13 @@ def test_files_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert main([str(path), "--name", "x", "--out", out]) == 1
         assert f"tflite_to_c: {path}: {reason}" in capsys.readouterr().err
     assert not Path(out).exists()
+
+
+def test_lengths_beyond_the_file_are_not_believed() -> None:
+    """A vector of 2^32 tables, in a file of 28 bytes."""
+    data = struct.pack("<IHHHHiI", 12, 6, 8, 4, 0, 8, 4) + b"\xff\xff\xff\xff"
+    with pytest.raises(FlatBufferError, match="past the end"):
+        Table.root(data).tables(0)
 
 
 def test_a_name_must_fit_into_file_names_and_replies(tmp_path: Path) -> None:
