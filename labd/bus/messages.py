@@ -90,8 +90,9 @@ class Cancel(_Asked):
 
 
 class ListJobs(_Asked):
-    """The newest ``limit`` jobs, oldest of them first, as :class:`JobStatus`."""
+    """One job, or the newest ``limit`` jobs, oldest of them first, as :class:`JobStatus`."""
 
+    job: Name | None = None
     states: tuple[JobState, ...] | None = None
     user: Name | None = None
     limit: int = Field(default=100, ge=1, le=MAX_LISTED)

@@ -102,10 +102,8 @@ class LabClient:
         Raises:
             JobError: there is none of that id.
         """
-        found = await self.jobs(job=job)
-        if not found:
-            raise JobError("no-such-job", f"there is no job {job}", "labctl jobs lists them")
-        return found[0]
+        [status] = await self.jobs(job=job)
+        return status
 
     async def stations(self) -> list[StationStatus]:
         """Every station."""

@@ -24,6 +24,7 @@ from labd.store.artifacts import StateDirectory
 
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 30.0
+JOBS_DEADLINE_S = 300.0
 
 JOBS = (
     ("alice", "alice-1", ["accuracy", "performance", "energy"]),
@@ -44,12 +45,10 @@ async def demonstrate(config: Path, lab: str, directory: Path) -> bool:
     Raises:
         LabdError: the daemon did not start, or did not answer.
     """
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
     port = _free_port()
     click.echo(f"starting a lab of emulated stations on mqtt://127.0.0.1:{port}")
-    log = directory / "labd.log"
-    with log.open("wb") as stream:
+    with _empty(directory).open("wb") as stream:
+        log = Path(stream.name)
         arguments = ("--config", str(config), "--state", str(directory), "--port", str(port))
         daemon = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "labd.cli.labd", "serve", *arguments), stderr=stream
@@ -73,7 +72,14 @@ async def _use_lab(daemon: Process, broker: str, lab: str, log: Path) -> list[Jo
             for user, job, modes in JOBS:
                 work = clients[user].ask("submit", job=job, benchmark="digits01", modes=modes)
                 tasks.create_task(work, name=job)
-        return await follow_jobs(alice, [job for _, job, _ in JOBS], as_json=False)
+        try:
+            async with asyncio.timeout(JOBS_DEADLINE_S):
+                return await follow_jobs(alice, [job for _, job, _ in JOBS], as_json=False)
+        except TimeoutError:
+            why = "; ".join(f"{s.station} {s.health} {s.why}" for s in await alice.stations())
+            raise InfraError(
+                "demo-slow", f"the jobs did not end in {JOBS_DEADLINE_S:g} s: {why}", f"see {log}"
+            ) from None
 
 
 async def _wait_ready(daemon: Process, broker: str, lab: str, log: Path) -> None:
@@ -81,8 +87,7 @@ async def _wait_ready(daemon: Process, broker: str, lab: str, log: Path) -> None
     async with asyncio.timeout(START_DEADLINE_S):
         while True:
             if daemon.returncode is not None:
-                tail = log.read_text(errors="replace")[-2000:]
-                raise InfraError("demo-start", f"the daemon did not start:\n{tail}")
+                raise InfraError("demo-start", f"the daemon did not start:\n{_tail(log)}")
             try:
                 async with LabClient(broker, lab, "demo") as client:
                     await client.stations()
@@ -90,6 +95,17 @@ async def _wait_ready(daemon: Process, broker: str, lab: str, log: Path) -> None
                 await asyncio.sleep(0.3)
             else:
                 return
+
+
+def _empty(directory: Path) -> Path:
+    """Clear the demonstration's directory; the daemon's log in it."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    return directory / "labd.log"
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-2000:]
 
 
 async def _stop(daemon: Process) -> None:

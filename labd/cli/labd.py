@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -34,12 +36,20 @@ def main() -> None:
 @config_option
 @click.option("--state", type=click.Path(path_type=Path), help="Use this state directory instead.")
 @click.option("--port", type=int, help="Port of the embedded broker instead.")
+@click.option(
+    "--datasets",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="LABD_DATASETS",
+    multiple=True,
+    help="Search data sets here first; may be repeated.  [env: LABD_DATASETS, ':' between]",
+)
 @click.option("--log-json", is_flag=True, help="Log as JSON, one object a line.")
 @click.option("--verbose", "-v", is_flag=True, help="Log more.")
 def serve(
     config: Path,
     state: Path | None,
     port: int | None,
+    datasets: tuple[Path, ...],
     log_json: bool,  # noqa: FBT001 - click passes flags by name
     verbose: bool,  # noqa: FBT001
 ) -> None:
@@ -53,6 +63,7 @@ def serve(
     try:
         registry = Registry.installed()
         lab = load_config(config, registry, state=state, port=port)
+        lab = replace(lab, datasets=(*(each.absolute() for each in datasets), *lab.datasets))
         asyncio.run(Daemon(lab, registry).serve(lambda url: _announce(lab.name, url)))
     except LabdError as error:
         raise click.ClickException(str(error)) from error
@@ -61,28 +72,51 @@ def serve(
 @main.command()
 @config_option
 @click.argument("names", nargs=-1)
-@click.option("--freeze", is_flag=True, help="Deterministic time; else it follows the wall clock.")
-@click.option("--firmware", type=click.Path(exists=True, path_type=Path), help="ELF to start with.")
+@click.option("--freeze", is_flag=True, help="Deterministic time: same commands, same bytes.")
+@click.option(
+    "--firmware",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Start the boards with this ELF.",
+)
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),
-    default="var/bench",
-    show_default=True,
-    help="Where the stations' ports and drives appear.",
+    help="Where ports and drives appear (<state>/bench).",
 )
 def bench(
     config: Path,
     names: tuple[str, ...],
-    freeze: bool,  # noqa: FBT001
+    freeze: bool,  # noqa: FBT001 - click passes flags by name
     firmware: Path | None,
-    directory: Path,
+    directory: Path | None,
 ) -> None:
-    """Run the emulated stations by hand, all of stations.toml's or those NAMED.
+    """Run the emulated stations by hand: all those of stations.toml, or NAMES.
 
     Prints one JSON line when ready: {"<station>": {"dut": PATH, "io": PATH, "power": PATH}}.
-    Every path is a pseudo-terminal that any program can open. DIRECTORY/<station>/drive is
-    the board's flash drive: copy an ELF or a raw binary into it.
+    Every path is a pseudo-terminal that any program can open. The boards are supplied by
+    their power monitors and start switched off. <directory>/<station>/drive is the board's
+    flash drive: copy an ELF or a raw binary into it. Ends with SIGTERM or Ctrl-C.
     """
+    from labd.core.errors import LabdError  # noqa: PLC0415 - not for --help
+    from labd.lab.emulated import station_argument  # noqa: PLC0415
+    from labd.station.config import load_config  # noqa: PLC0415
+    from labd.station.registry import Registry  # noqa: PLC0415
+
+    try:
+        lab = load_config(config, Registry.installed())
+        stations = [lab.station(name) for name in names] or [s for s in lab.stations if s.emulated]
+        arguments = [station_argument(lab, station, firmware) for station in stations]
+    except LabdError as error:
+        raise click.ClickException(str(error)) from error
+    if not arguments:
+        raise click.ClickException(f"{config} has no emulated station")
+    mode = "freeze" if freeze else "pace"
+    command = [sys.executable, "-m", "labd.virtual", "--mode", mode]
+    command += ["--directory", str(directory or lab.bench)]
+    for argument in arguments:
+        command += ["--station", argument]
+    sys.stdout.flush()
+    os.execv(sys.executable, command)  # noqa: S606 - the bench takes this process over
 
 
 @main.command()

@@ -21,12 +21,17 @@ VERDICT_STYLE = {
     Verdict.CANCELLED: "dim",
     Verdict.EXPIRED: "dim",
 }
+PIPE_WIDTH = 200
+"""Columns where nobody says how wide the paper is."""
+
 HEALTH_STYLE = {"good": "green", "unknown": "yellow", "bad": "red", "maintenance": "blue"}
 
 
 def show_table(table: Table, empty: str = "") -> None:
     """Print a table, or a word where there is nothing to tell."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPE_WIDTH)
     if empty and not table.row_count:
         console.print(empty)
     else:
@@ -53,7 +58,7 @@ def jobs_table(jobs: Sequence[JobStatus]) -> Table:
 def results_table(jobs: Sequence[JobStatus]) -> Table:
     """Scores and verdicts of finished jobs."""
     table = _table("job", "user", "benchmark", "station")
-    for column in ("accuracy", "inferences/s", "µJ/inference"):
+    for column in ("accuracy", "inf/s", "µJ/inf"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("bench", no_wrap=True)
@@ -105,13 +110,13 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
 def windows_table(windows: Sequence[Event]) -> Table:
     """Measured windows, valid or not, with the clock that checked them."""
     table = _table("mode", "window", "input")
-    for column in ("inferences", "seconds", "inferences/s", "µJ/inference", "idle mW"):
+    for column in ("inferences", "seconds", "inferences/s", "µJ/inference"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("second clock")
     table.add_column("problems")
     for event in windows:
         data = event.data
-        energy, idle = data.get("energy_per_inference_uj"), data.get("idle_power_uw")
+        energy = data.get("energy_per_inference_uj")
         table.add_row(
             str(data["mode"]),
             str(data["number"]),
@@ -120,7 +125,6 @@ def windows_table(windows: Sequence[Event]) -> Table:
             f"{data['runtime_s']:.6f}",
             f"{data['throughput_ips']:.3f}",
             "" if energy is None else f"{energy:.4f}",
-            "" if idle is None else f"{float(str(idle)) / 1e3:.3f}",
             _check_text(data.get("check")),
             Text("; ".join(str(p) for p in _items(data.get("problems"))), "magenta"),
         )
@@ -230,7 +234,7 @@ def _clock(t_ns: int) -> str:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

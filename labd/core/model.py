@@ -197,7 +197,6 @@ class Window:
     energy_uj: float | None = None
     power_uw: float | None = None
     energy_per_inference_uj: float | None = None
-    idle_power_uw: float | None = None
     start_index: float | None = None
     stop_index: float | None = None
     samples: int | None = None

@@ -15,6 +15,7 @@ from labd.bus.link import Bus
 from labd.bus.messages import (
     DEFAULT_CLIENT,
     Cancel,
+    JobStatus,
     ListJobs,
     ListStations,
     ReplayEvents,
@@ -159,12 +160,20 @@ class Desk:
         return Answer("stopping" if running else "cancelled", request.job)
 
     async def _jobs(self, request: ListJobs) -> Answer:
-        found = await self.chronicle.statuses(request.states, request.user, request.limit)
+        if request.job is not None:
+            found = [await self._status(request.job)]
+        else:
+            found = await self.chronicle.statuses(request.states, request.user, request.limit)
         return Answer("", result=[status.model_dump(mode="json") for status in found])
 
+    async def _status(self, job: str) -> JobStatus:
+        status = await self.chronicle.status(job)
+        if status is None:
+            raise JobError("no-such-job", f"there is no job {job}", "labctl jobs lists them")
+        return status
+
     async def _events(self, request: ReplayEvents) -> Answer:
-        if await self.chronicle.known(request.job) is None:
-            raise JobError("no-such-job", f"there is no job {request.job}")
+        await self._status(request.job)
         events = await self.chronicle.events(request.job, request.from_seq, request.limit)
         return Answer("", request.job, [event.model_dump(mode="json") for event in events])
 

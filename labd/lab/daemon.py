@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -86,7 +86,7 @@ class Daemon:
     # ---- parts of serve, each a context that takes itself down ---------------------------
 
     @asynccontextmanager
-    async def _broker(self) -> AsyncIterator[str]:
+    async def _broker(self) -> AsyncGenerator[str]:
         """The configured broker's URL, or that of an embedded one kept running."""
         if self._config.broker.url:
             yield self._config.broker.url
@@ -98,7 +98,7 @@ class Daemon:
             yield broker.url
 
     @asynccontextmanager
-    async def _benches(self) -> AsyncIterator[None]:
+    async def _benches(self) -> AsyncGenerator[None]:
         """The emulated stations' processes, one a mode."""
         async with AsyncExitStack() as stack:
             for arguments in bench_arguments(self._config):
@@ -109,7 +109,7 @@ class Daemon:
             yield
 
     @asynccontextmanager
-    async def _bus(self, url: str) -> AsyncIterator[Bus]:
+    async def _bus(self, url: str) -> AsyncGenerator[Bus]:
         """The link to the broker, with the last will that says this daemon is gone."""
         will = Will(self._topics.daemon(self._host), self._status("offline").payload())
         async with Bus(url, f"labd-{self._config.name}-{self._host}", will=will) as bus:
@@ -117,7 +117,7 @@ class Daemon:
             yield bus
 
     @asynccontextmanager
-    async def _telling(self, bus: Bus) -> AsyncIterator[None]:
+    async def _telling(self, bus: Bus) -> AsyncGenerator[None]:
         """Deliver the outbox; at the end say goodbye and wait until all is told."""
         async with _background(self._chronicle.deliver(bus)):
             try:
@@ -236,7 +236,7 @@ async def _keep_broker(broker: EmbeddedBroker, started: asyncio.Future[None]) ->
 
 
 @asynccontextmanager
-async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+async def _background(work: Coroutine[Any, Any, None]) -> AsyncGenerator[asyncio.Task[None]]:
     """Run work beside the body, end it with the body; its own failure surfaces here."""
     task = asyncio.create_task(work)
     try:

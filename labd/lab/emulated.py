@@ -7,13 +7,16 @@ leaves a bench behind.
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import structlog
 
 from labd.core.errors import ConfigError, InfraError
+from labd.station.config import LabConfig, StationConfig
 
 log = structlog.get_logger(__name__)
 
@@ -94,3 +97,53 @@ async def _end(process: Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
+
+
+def bench_arguments(lab: LabConfig) -> list[list[str]]:
+    """Command lines for the lab's emulated stations: one process a mode.
+
+    Raises:
+        ConfigError: a station's first firmware is not on the shelf.
+    """
+    modes: dict[str, list[str]] = {}
+    for station in lab.stations:
+        if station.emulated is not None:
+            known = modes.setdefault(station.emulated.mode, [])
+            known += ["--station", station_argument(lab, station)]
+    start = ["--directory", str(lab.bench)]
+    return [[*start, "--mode", mode, *stations] for mode, stations in modes.items()]
+
+
+def station_argument(lab: LabConfig, station: StationConfig, image: Path | None = None) -> str:
+    """One emulated station as the bench takes it.
+
+    Args:
+        lab: where its firmware is searched.
+        station: an emulated station.
+        image: start with this ELF instead of the configured firmware.
+
+    Raises:
+        ConfigError: it is not emulated, or its firmware is not on the shelf.
+    """
+    emulation = station.emulated
+    if emulation is None:
+        raise ConfigError("not-emulated", f"station {station.name} is a real one")
+    return json.dumps(
+        {
+            "name": station.name,
+            "parts": list(emulation.parts),
+            "firmware": str(image or _first_image(lab, station.board, emulation.firmware)),
+            "seed": emulation.seed,
+        }
+    )
+
+
+def _first_image(lab: LabConfig, board: str, name: str) -> Path:
+    for folder in lab.firmware:
+        path = folder / board / f"{name}.elf"
+        if path.is_file():
+            return path
+    looked = ", ".join(str(folder / board) for folder in lab.firmware)
+    raise ConfigError(
+        "firmware-missing", f"there is no {name}.elf in {looked}", "see [lab] firmware"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class RunTraces:
     @asynccontextmanager
     async def trace(
         self, name: str, stream_format: StreamFormat, instrument: Identity
-    ) -> AsyncIterator[FileTrace]:
+    ) -> AsyncGenerator[FileTrace]:
         """Open a trace file; it is completed whatever happens."""
         file = await asyncio.to_thread(TraceFile, self._folder / name, stream_format, instrument)
         try:

@@ -74,7 +74,7 @@ class Supervisor:
         parts: what it has.
         work: how to open, check and use it.
         chronicle: where everything is written down.
-        traces: folder of all traces.
+        traces: the folder for the traces of a job's attempt.
         changed: called after every change of health or activity.
     """
 
@@ -82,7 +82,7 @@ class Supervisor:
     parts: frozenset[Part]
     work: Work
     chronicle: Chronicle
-    traces: Path
+    traces: Callable[[str, int], Path]
     changed: Callable[[Supervisor], None]
     health: Health = Health.UNKNOWN
     activity: Activity = Activity.IDLE
@@ -199,7 +199,7 @@ class Supervisor:
     async def _run(self, job: Job) -> Ending:
         spec = job.spec
         reporter = RunReporter(self.chronicle, spec.job, job.attempt, time.monotonic)
-        traces = RunTraces(self.traces / spec.job / str(job.attempt))
+        traces = RunTraces(self.traces(spec.job, job.attempt))
         results: list[ModeResult] = []
         async with self.work.open(spec) as bench:
             self.identities, self.simulated = bench.identities, bench.simulated

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -21,11 +22,14 @@ from labd.procedure.session import Session, TraceWriter
 QUIET_S = 0.02
 """This much further signal must follow before an edge can be said not to have come."""
 
-PROGRESS_DEADLINE_S = 10.0
-"""Samples that do not come for this long will not come."""
+STILL_S = 0.3
+"""A wire on which nothing comes for this long is drained (a frozen bench stands still)."""
+
+EDGE_STILL_S = 2.0
+"""Edges of a finished command are under way while anything still comes …"""
 
 EDGE_DEADLINE_S = 10.0
-"""After a command's reply its edges must reach the host within this."""
+"""… but no longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +71,11 @@ class Capture:
         return self._acquisition.edges_seen
 
     async def quiet(self) -> Position:
-        """Wait for a stretch without edges; the position after it."""
+        """Wait for a stretch without edges, or until nothing comes any more."""
         start = self._here()
         while self.received < start.received + self._quiet:
-            await self._acquisition.wait_progress(PROGRESS_DEADLINE_S)
+            if not await self._progress(STILL_S):
+                break
             if self.edges_seen != start.edges_seen:
                 start = self._here()
         return self._here()
@@ -80,12 +85,10 @@ class Capture:
 
         Missing edges are no error here: the window that lacks them is.
         """
-        try:
-            async with asyncio.timeout(EDGE_DEADLINE_S):
-                while self.edges_seen < start.edges_seen + wanted:
-                    await self._acquisition.wait_progress(EDGE_DEADLINE_S)
-        except (TimeoutError, DeadlineExceeded):
-            return self.received
+        deadline = time.monotonic() + EDGE_DEADLINE_S
+        while self.edges_seen < start.edges_seen + wanted:
+            if time.monotonic() > deadline or not await self._progress(EDGE_STILL_S):
+                return self.received
         return (await self.quiet()).received
 
     async def stop(self) -> None:
@@ -119,12 +122,20 @@ class Capture:
             if writer is not None:
                 await writer.write([item])
 
+    async def _progress(self, still_s: float) -> bool:
+        """Whether anything came within so much stillness."""
+        try:
+            await self._acquisition.wait_progress(still_s)
+        except DeadlineExceeded:
+            return False
+        return True
+
     def _here(self) -> Position:
         return Position(self.received, self.edges_seen)
 
 
 @asynccontextmanager
-async def capture(session: Session, monitor: PowerMonitor, name: str) -> AsyncIterator[Capture]:
+async def capture(session: Session, monitor: PowerMonitor, name: str) -> AsyncGenerator[Capture]:
     """Acquire, collecting in the background; a trace is kept when it has a name."""
     async with AsyncExitStack() as outer:
         writer: TraceWriter | None = None

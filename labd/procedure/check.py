@@ -1,8 +1,8 @@
 """The health check: may this station serve?
 
-A known answer: the built-in benchmark is flashed, one image of known outcome goes in, and
-the right digit must come out. A station without flasher, or whose board has no built-in
-firmware on the shelf, only has to answer by name.
+Known answers: the built-in benchmark is flashed, some images go in, and most of the right
+digits must come out (the network itself misreads a few). A station without flasher, or whose
+board has no built-in firmware on the shelf, only has to answer by name.
 """
 
 from __future__ import annotations
@@ -10,14 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from drivers.dut import Dut
 from labd.core.errors import JobError
 from labd.core.model import Build, Finding
 from labd.core.suite import benchmark
-from labd.procedure.dataset import find_dataset
+from labd.procedure.dataset import Dataset, find_dataset
 from labd.station.bench import StationBench
 
 KNOWN = "digits01"
-KNOWN_ANSWER_DEADLINE_S = 30.0
+KNOWN_IMAGES = 10
+KNOWN_RIGHT = 8
+"""Guessing gets so many of ten right once in a million."""
+
+ANSWER_DEADLINE_S = 30.0
 
 
 async def check_station(bench: StationBench, datasets: Sequence[Path]) -> list[Finding]:
@@ -36,11 +41,18 @@ async def check_station(bench: StationBench, datasets: Sequence[Path]) -> list[F
     except JobError as error:
         note = f"no known-answer check: {error}"
         return [*findings, Finding("no-known-answer", note, serious=False)]
-    row = dataset.rows[0]
-    await ready.dut.load(dataset.read(row))
-    reply = await ready.dut.infer(1, 0, KNOWN_ANSWER_DEADLINE_S)
-    answer = reply.results.index(max(reply.results))
-    if answer != row.label:
-        text = f"{KNOWN} took {row.file} for class {answer}, it is {row.label}"
+    right = await _count_right(ready.dut, dataset)
+    if right < KNOWN_RIGHT:
+        text = f"{KNOWN}: {right} of {KNOWN_IMAGES} known answers were right"
         findings.append(Finding("known-answer", text, "the board computes wrongly: replace it"))
     return findings
+
+
+async def _count_right(dut: Dut, dataset: Dataset) -> int:
+    """How many of the first images the board reads as they are labelled."""
+    right = 0
+    for row in dataset.rows[:KNOWN_IMAGES]:
+        await dut.load(dataset.read(row))
+        reply = await dut.infer(1, 0, ANSWER_DEADLINE_S)
+        right += reply.results.index(max(reply.results)) == row.label
+    return right

@@ -7,6 +7,7 @@ some further samples must have arrived.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from drivers.interfaces import PowerMonitor
@@ -29,16 +30,19 @@ from labd.procedure.dataset import Row
 from labd.procedure.performance import judge_windows
 from labd.procedure.session import Session
 
+IDLE_AFTER_S = 0.015
+IDLE_S = 0.02
+"""Idle power is the mean over this long, so long after the sync mark (its reply is out)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where in the recording a batch lies: quiet from ``idle``, running ``start`` to ``stop``."""
+    """Where in the recording a batch lies: its edges are between ``start`` and ``stop``."""
 
     number: int
     row: Row
     inferences: int
     check: ClockCheck
-    idle: int
     start: int
     stop: int
 
@@ -62,19 +66,35 @@ async def measure_energy(
     await session.report.phase(Mode.ENERGY, "windows")
     windows: list[Window] = []
     async with capture(session, monitor, "energy") as recorder:
-        await _sync_mark(session, recorder)
+        mark = await _sync_mark(session, recorder)
         pending: list[Mark] = []
         for number, row in enumerate(rows, 1):
             pending.append(await _batch(session, recorder, number, row, inferences, inference_s))
             await session.report.progress(number, WINDOWS, "windows")
-            await _judge(session, recorder, pending, windows)
+            while pending and recorder.confirmed >= pending[0].stop:
+                windows.append(await _judge(session, recorder, pending.pop(0)))
         await recorder.stop()
-        await _judge(session, recorder, pending, windows)
+        windows += [await _judge(session, recorder, late) for late in pending]
         await recorder.mark(windows)
-    measured = [window for window in windows if window.energy_per_inference_uj is not None]
-    score = {"median_energy_uj": median_energy_uj(measured)} if measured else {}
-    result = judge_windows(Mode.ENERGY, windows, score)
+    result = judge_windows(Mode.ENERGY, windows, _score(recorder, mark, windows))
     return replace(result, details={"trace": recorder.name, "method": "labd"})
+
+
+def _score(recorder: Capture, mark: int, windows: list[Window]) -> dict[str, float]:
+    """Median over the windows that have an energy, and what the board draws when idle."""
+    score: dict[str, float] = {}
+    measured = [window for window in windows if window.energy_per_inference_uj is not None]
+    if measured:
+        score["median_energy_uj"] = median_energy_uj(measured)
+    rate = recorder.format.sample_rate_hz
+    sync = next((edge.index for edge in recorder.edges(0, mark)), None)
+    if sync is not None:
+        start = math.ceil(sync + IDLE_AFTER_S * rate)
+        stop = start + max(1, math.floor(IDLE_S * rate))
+        idle = recorder.recording().mean_power_uw(start, stop)
+        if idle is not None:
+            score["idle_power_uw"] = idle
+    return score
 
 
 async def _plan_batch(
@@ -99,18 +119,23 @@ async def _plan_batch(
     return await find_inferences(probe)
 
 
-async def _sync_mark(session: Session, recorder: Capture) -> None:
-    """One pulse on demand: proves the wire before minutes of measuring rest on it."""
+async def _sync_mark(session: Session, recorder: Capture) -> int:
+    """One pulse on demand: proves the wire before minutes of measuring rest on it.
+
+    Returns:
+        the sample index after it and the quiet stretch that follows.
+    """
     before = await recorder.quiet()
     lap = await session.ready.dut.timestamp()
     if lap is not None:
         raise DutError(
             "build", "the DUT answers timestamp with text: a performance build", "flash energy"
         )
-    await recorder.edges_since(before, 1)
+    after = await recorder.edges_since(before, 1)
     seen = recorder.edges_seen - before.edges_seen
     if seen != 1:
         raise _no_edges(seen, 1)
+    return after
 
 
 def _no_edges(seen: int, wanted: int) -> InstrumentError:
@@ -127,7 +152,6 @@ async def _batch(
     """Load one input, let the bench go quiet, run the batch, wait for its edges."""
     dut = session.ready.dut
     await dut.load(first_input(session.dataset, row))
-    idle = recorder.received
     before = await recorder.quiet()
     deadline = infer_deadline_s(inferences + WARMUPS, inference_s)
     reply, check = await timed_infer(session.bench, dut, inferences, WARMUPS, deadline)
@@ -135,23 +159,18 @@ async def _batch(
     stop = await recorder.edges_since(before, 2)
     slack = 2 * recorder.format.edge_uncertainty_s
     check = replace(check, tolerance_s=check.tolerance_s + slack)
-    return Mark(number, row, inferences, check, idle, before.received, stop)
+    return Mark(number, row, inferences, check, before.received, stop)
 
 
-async def _judge(
-    session: Session, recorder: Capture, pending: list[Mark], windows: list[Window]
-) -> None:
-    """Turn the marks whose samples are confirmed into windows, in order."""
-    while pending and recorder.confirmed >= pending[0].stop:
-        window = _window(recorder, pending.pop(0))
-        windows.append(window)
-        await session.report.window(Mode.ENERGY, window)
-
-
-def _window(recorder: Capture, mark: Mark) -> Window:
-    recording = recorder.recording()
-    edges = recorder.edges(mark.start, mark.stop)
+async def _judge(session: Session, recorder: Capture, mark: Mark) -> Window:
+    """Turn a mark into a window."""
     window = energy_window(
-        mark.number, mark.row.file, mark.inferences, recording, edges, mark.check
+        mark.number,
+        mark.row.file,
+        mark.inferences,
+        recorder.recording(),
+        recorder.edges(mark.start, mark.stop),
+        mark.check,
     )
-    return replace(window, idle_power_uw=recording.mean_power_uw(mark.idle, mark.start))
+    await session.report.window(Mode.ENERGY, window)
+    return window

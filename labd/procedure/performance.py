@@ -50,13 +50,14 @@ def runtime_us(reply: InferReply) -> int:
     Raises:
         DutError: the DUT printed no laps: an energy build.
     """
-    if reply.laps_us is None:
+    elapsed = reply.runtime_us
+    if elapsed is None:
         raise DutError(
             "laps-missing",
             "the DUT printed no m-lap-us around its inferences",
             "performance needs the performance build (EE_CFG_ENERGY_MODE 0)",
         )
-    return reply.runtime_us
+    return elapsed
 
 
 def judge_windows(mode: Mode, windows: list[Window], score: dict[str, float]) -> ModeResult:

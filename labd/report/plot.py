@@ -32,14 +32,16 @@ def plot_trace(trace: Path, picture: Path, title: str) -> None:
             "no-matplotlib", "pictures need matplotlib", "pip install 'labd[report]'"
         ) from None
     mpl.use("Agg")
-    from matplotlib import pyplot  # noqa: PLC0415
+    import matplotlib.pyplot as plt  # noqa: PLC0415
 
     read = read_trace(trace)
-    figure, axes = pyplot.subplots(figsize=(11, 4.2), layout="constrained")
+    draw: Any = plt
+    figure = draw.figure(figsize=(11, 4.2), layout="constrained")
+    axes = figure.add_subplot()
     _draw(axes, read)
     axes.set_title(title, loc="left")
     figure.savefig(picture, dpi=120)
-    pyplot.close(figure)
+    draw.close(figure)
 
 
 def _draw(axes: Any, trace: Trace) -> None:

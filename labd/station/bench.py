@@ -184,7 +184,7 @@ class StationBench:
         """
         image = await self._flash(build)
         route, channel = await self._open_route(build)
-        voltage = await self._power_up()
+        voltage = await self._power_up(channel)
         dut = Dut(channel)
         await dut.boot(BOOT_DEADLINE_S)
         profile = await dut.identify(IDENTIFY_DEADLINE_S)
@@ -208,8 +208,9 @@ class StationBench:
         """
         if self._parts.power is not None:
             await self._parts.power.supply(None)
-        dut = Dut((await self._open_route(Build.PERFORMANCE))[1])
-        await self._power_up()
+        _, channel = await self._open_route(Build.PERFORMANCE)
+        dut = Dut(channel)
+        await self._power_up(channel)
         await dut.boot(BOOT_DEADLINE_S)
         return await dut.identify(IDENTIFY_DEADLINE_S)
 
@@ -252,11 +253,12 @@ class StationBench:
             return Part.DUT, dut.channel
         raise InfraError("no-route", "the station has no serial way to its DUT")
 
-    async def _power_up(self) -> int | None:
+    async def _power_up(self, channel: CommandChannel) -> int | None:
         power, setup = self._parts.power, self._setup
         if power is None:
             return None
         await asyncio.sleep(setup.off_s)
+        await channel.expect_boot()
         await power.supply(setup.voltage_mv)
         return setup.voltage_mv
 

@@ -188,7 +188,7 @@ class Journal:
         Args:
             job_id: the job.
             attempt: the attempt it belongs to.
-            data: a ``ModeResult`` as JSON; the event tells all but windows and details.
+            data: a ``ModeResult`` as JSON; the event tells all but the windows.
             now_ns: wall clock.
 
         Raises:
@@ -201,7 +201,7 @@ class Journal:
             mode = Mode(data["mode"])
             row = {"job": job_id, "attempt": attempt, "mode": mode, "t_ns": now_ns, "data": data}
             connection.execute(insert(tables.result).values(row))
-            told = {key: data[key] for key in ("mode", "verdict", "reasons", "score")}
+            told = {key: data[key] for key in ("mode", "verdict", "reasons", "score", "details")}
             after = replace(job, updated_ns=now_ns)
             return append_event(connection, after, next_seq, EventType.RESULT, told)
 

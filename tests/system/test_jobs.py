@@ -1,0 +1,99 @@
+"""Jobs through the whole daemon: broker, journal, drivers and the emulated bench are real."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from labd.bus.messages import EventType
+from tests.system.lab import HandBench, Lab, finished
+
+
+async def test_a_whole_job_is_scored(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab()
+    lab.start()
+    await lab.ready()
+    async with lab.client() as client:
+        await client.ask("submit", job="whole", benchmark="digits01")
+        events = await finished(client, "whole")
+        status = await client.job("whole")
+    assert [event.seq for event in events] == list(range(len(events)))
+    assert status.next_seq == len(events)
+    assert (status.state, status.verdict) == ("done", "pass")
+    assert status.simulated
+    score = {key: value for one in status.results for key, value in one.score.items()}
+    assert score["inputs"] == 360
+    assert score["top1_pct"] >= 95
+    assert score["median_throughput_ips"] > 10
+    assert score["median_energy_uj"] > 1
+    windows = [event.data for event in events if event.type is EventType.WINDOW]
+    assert [w["mode"] for w in windows] == ["performance"] * 5 + ["energy"] * 5
+    assert all(w["runtime_s"] >= 10 and w["inferences"] >= 10 for w in windows)
+    assert all(w["check"]["clock"] == "io-manager" for w in windows)
+    assert len({w["input_file"] for w in windows}) == 5
+
+
+async def test_labctl_watches_a_job_and_its_status_is_the_verdict(
+    make_lab: Callable[..., Lab],
+) -> None:
+    lab = make_lab()
+    lab.start()
+    await lab.ready()
+    watched = lab.labctl("submit", "digits01", "--modes", "accuracy", "--job", "w1", "--watch")
+    assert watched.returncode == 0, watched.stderr
+    assert "accuracy" in watched.stdout
+    assert "simulated" in watched.stdout
+    listed = json.loads(lab.labctl("jobs", "--json").stdout)
+    assert [(job["job"], job["verdict"], job["user"]) for job in listed] == [
+        ("w1", "pass", "alice")
+    ]
+    shown = json.loads(lab.labctl("show", "w1", "--json").stdout)
+    assert shown["events"][-1]["type"] == "finished"
+    assert "firmware_sha256" in str(shown["events"])
+    lines = lab.labctl("events", "w1").stdout.splitlines()
+    assert len(lines) == shown["next_seq"]
+    text = lab.labctl("show", "w1").stdout
+    assert "digits01-performance.elf" in text
+    assert lab.labctl("stations").stdout.count("v1") == 1
+
+
+async def test_a_dut_alone_does_accuracy_and_performance(
+    make_lab: Callable[..., Lab], hand_bench: HandBench
+) -> None:
+    hand_bench.stop()
+    hand_bench = HandBench(hand_bench.directory.parent, parts=["dut"])
+    hand_bench.start()
+    try:
+        lab = make_lab(hand_bench.station("dut"))
+        lab.start()
+        await lab.ready()
+        refused = lab.labctl("submit", "digits01")
+        assert refused.returncode == 2
+        assert "no power monitor for energy mode" in refused.stderr
+        done = lab.labctl("submit", "digits01", "--modes", "performance", "--watch", "--json")
+        assert done.returncode == 0, done.stderr
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        checks = [e["data"]["check"] for e in events if e["type"] == "window"]
+        assert [check["clock"] for check in checks] == ["none"] * 5
+        assert "simulated bench keeps its own time" in checks[0]["note"]
+    finally:
+        hand_bench.stop()
+
+
+async def test_two_jobs_run_at_once_and_the_third_waits(make_lab: Callable[..., Lab]) -> None:
+    two = "".join(
+        f'[[station]]\nname = "v{n}"\nboard = "nucleo-l4r5zi"\nemulated = {{ seed = {n} }}\n'
+        for n in (1, 2)
+    )
+    lab = make_lab(two)
+    lab.start()
+    await lab.ready()
+    async with lab.client("alice") as alice, lab.client("bob") as bob:
+        for client, job in ((alice, "a1"), (bob, "b1"), (alice, "a2")):
+            await client.ask("submit", job=job, benchmark="digits01", modes=["accuracy"])
+        events = {job: await finished(alice, job) for job in ("a1", "b1", "a2")}
+    started = {job: e.t_ns for job, many in events.items() for e in many if e.type == "started"}
+    ended = {job: many[-1].t_ns for job, many in events.items()}
+    assert max(started["a1"], started["b1"]) < min(ended["a1"], ended["b1"])
+    assert started["a2"] > min(ended["a1"], ended["b1"])
+    assert events["a1"][0].type == "queued"
