@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labd.core.errors import ConfigError, InfraError
+from labd.core.jobs import JobSpec
+from labd.core.model import Mode
+from labd.store.journal import Journal
+
+SPEC = JobSpec("j1", "ann", "kws01", tuple(Mode))
+
+
+def test_commits_are_durable(url: str, tmp_path: Path) -> None:
+    journal = Journal(url)
+    with journal._engine.connect() as connection:
+        settings = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    journal.close()
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+    assert (tmp_path / "labd.sqlite3").exists()
+
+
+def test_a_newer_labds_journal_is_left_alone(url: str, tmp_path: Path) -> None:
+    Journal(url).close()
+    with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
+        raw.execute("UPDATE schema SET version = 2")
+    raw.close()
+    with pytest.raises(ConfigError, match="has schema version 2, this labd knows 1") as caught:
+        Journal(url)
+    assert caught.value.code == "journal-version"
+
+
+def test_what_is_no_data_base(url: str, tmp_path: Path) -> None:
+    (tmp_path / "labd.sqlite3").write_bytes(b"a shopping list" * 100)
+    with pytest.raises(ConfigError, match="file is not a database"):
+        Journal(url)
+
+
+def test_somebody_elses_data_base(url: str, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
+        raw.execute("CREATE TABLE shopping (item TEXT)")
+    raw.close()
+    with pytest.raises(ConfigError, match="something else than labd's journal"):
+        Journal(url)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unable to open database file"):
+        Journal(f"sqlite:///{tmp_path / 'nowhere' / 'labd.sqlite3'}")
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "oracledb2://x"])
+def test_what_is_no_url(url: str) -> None:
+    with pytest.raises(ConfigError, match="names no data base labd knows"):
+        Journal(url)
+
+
+def test_a_journal_locked_by_another_program(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labd.store.database.BUSY_TIMEOUT_S", 0.1)
+    journal = Journal(url)
+    other = sqlite3.connect(tmp_path / "labd.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(InfraError, match="database is locked"):
+        journal.submit(SPEC, 1)
+    other.execute("ROLLBACK")
+    other.close()
+    journal.submit(SPEC, 1)
+    journal.close()
+
+
+KILLED = """
+import os, signal, sys
+from labd.core.jobs import JobSpec
+from labd.core.model import Mode
+from labd.store import journal as module
+journal = module.Journal(sys.argv[1])
+journal.submit(JobSpec("j1", "ann", "kws01", tuple(Mode)), 1)
+real = module.append_event
+def dying(*args, **more):
+    real(*args, **more)
+    os.kill(os.getpid(), signal.SIGKILL)
+module.append_event = dying
+journal.lease("j1", "s1", 2)
+"""
+
+
+def test_a_process_killed_inside_a_transaction_changes_nothing(url: str) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, url], timeout=30, check=False)
+    assert done.returncode == -signal.SIGKILL
+    journal = Journal(url)
+    assert [event.type for event in journal.events("j1")] == ["queued"]
+    assert journal.busy_jobs() == []
+    assert journal.lease("j1", "s1", 3).next_seq == 2
+    journal.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_journal_that_may_not_be_written(url: str, tmp_path: Path) -> None:
+    Journal(url).close()
+    (tmp_path / "labd.sqlite3").chmod(0o444)
+    tmp_path.chmod(0o555)
+    with pytest.raises(ConfigError, match="readonly"):
+        Journal(url)
+    tmp_path.chmod(0o755)

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from labd.bus.messages import EventType
+from labd.core.errors import JobError, LabdBug
+from labd.core.health import Health
+from labd.core.jobs import Job, JobSpec, JobState
+from labd.core.model import Mode, Priority, Verdict
+from labd.store.journal import Journal
+from labd.store.records import Accepted, Change, Duplicate, Run, StationRecord
+
+SPEC = JobSpec(
+    job="j1",
+    user="ann",
+    benchmark="kws01",
+    modes=(Mode.ENERGY, Mode.ACCURACY),
+    station="bench-3",
+    firmware="mine",
+    priority=Priority.OVERNIGHT,
+    voltage_mv=1800,
+)
+RESULT: dict[str, Any] = {
+    "mode": "energy",
+    "verdict": "pass",
+    "reasons": (),
+    "score": {"energy_per_inference_uj": 12.5},
+    "windows": ({"number": 1},),
+    "details": {"simulated": True},
+}
+
+
+def running(journal: Journal, job: str = "j1", station: str = "s1") -> Change:
+    journal.submit(replace(SPEC, job=job), 1)
+    journal.lease(job, station, 2)
+    return journal.start(job, 3)
+
+
+def types(journal: Journal, job: str = "j1") -> list[str]:
+    events = journal.events(job)
+    assert [event.seq for event in events] == list(range(len(events)))
+    return [event.type for event in events]
+
+
+# ---- submit ------------------------------------------------------------------------------
+
+
+def test_what_is_submitted_comes_back_as_it_was(journal: Journal, url: str) -> None:
+    accepted = journal.submit(SPEC, 7)
+    assert isinstance(accepted, Accepted)
+    assert accepted.job == Job(SPEC, JobState.QUEUED, 7, 7)
+    assert accepted.next_seq == 1
+    (event,) = accepted.events
+    assert (event.seq, event.t_ns, event.type) == (0, 7, EventType.QUEUED)
+    assert event.data == {"user": "ann", "benchmark": "kws01", "modes": ["energy", "accuracy"]}
+    journal.close()
+    again = Journal(url)
+    assert again.job("j1") == accepted.job
+    assert again.events("j1") == [event]
+    again.close()
+
+
+def test_submitting_again_changes_nothing(journal: Journal) -> None:
+    journal.submit(SPEC, 1)
+    journal.lease("j1", "s1", 2)
+    again = journal.submit(SPEC, 3)
+    assert isinstance(again, Duplicate)
+    assert again.events == ()
+    assert again.next_seq == 2
+    assert again.job.state is JobState.LEASED
+    assert types(journal) == ["queued", "leased"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"user": "bob"},
+        {"benchmark": "ic01"},
+        {"modes": (Mode.ACCURACY, Mode.ENERGY)},
+        {"station": ""},
+        {"priority": Priority.NORMAL},
+        {"voltage_mv": None},
+    ],
+)
+def test_one_id_is_one_request_of_one_user(journal: Journal, other: dict[str, Any]) -> None:
+    journal.submit(SPEC, 1)
+    with pytest.raises(JobError, match="choose an id of your own") as caught:
+        journal.submit(replace(SPEC, **other), 2)
+    assert caught.value.code == "job-exists"
+    assert "ann" not in str(caught.value)
+    assert len(journal.jobs()) == 1
+
+
+# ---- cancel ------------------------------------------------------------------------------
+
+
+def test_a_waiting_job_is_cancelled_at_once(journal: Journal) -> None:
+    journal.submit(SPEC, 1)
+    change = journal.cancel("j1", "ann", 2, "typo")
+    assert change.job.verdict is Verdict.CANCELLED
+    assert change.job.reason == "cancelled by ann: typo"
+    assert [event.type for event in change.events] == ["finished"]
+
+
+def test_a_running_job_is_asked_to_stop(journal: Journal) -> None:
+    running(journal)
+    change = journal.cancel("j1", "ann", 4)
+    assert change.job.state is JobState.RUNNING
+    assert change.job.cancel_requested
+    assert [event.type for event in change.events] == ["note"]
+
+
+def test_a_job_given_up_is_not_tried_again(journal: Journal) -> None:
+    running(journal)
+    journal.cancel("j1", "ann", 4)
+    change = journal.requeue("j1", "station lost", 5)
+    assert change.job.verdict is Verdict.CANCELLED
+    assert journal.open_runs() == []
+
+
+def test_cancelling_again_is_harmless(journal: Journal) -> None:
+    running(journal)
+    journal.submit(replace(SPEC, job="j2"), 1)
+    for job in ("j1", "j2"):
+        journal.cancel(job, "ann", 4)
+        again = journal.cancel(job, "ann", 5)
+        assert again.events == ()
+        assert again.next_seq == len(journal.events(job))
+
+
+def test_what_cannot_be_cancelled(journal: Journal) -> None:
+    running(journal)
+    for job, user in (("j1", "bob"), ("nothing", "ann")):
+        with pytest.raises(JobError) as caught:
+            journal.cancel(job, user, 4)
+        assert caught.value.code == "no-such-job"
+    journal.finish("j1", Verdict.PASS, "", 5)
+    with pytest.raises(JobError) as caught:
+        journal.cancel("j1", "ann", 6)
+    assert caught.value.code == "job-done"
+
+
+# ---- the lab's steps ---------------------------------------------------------------------
+
+
+def test_a_whole_life(journal: Journal) -> None:
+    running(journal)
+    journal.append_event("j1", EventType.PHASE, {"phase": "warmup"}, 4)
+    journal.requeue("j1", "power monitor lost", 5)
+    journal.lease("j1", "s2", 6)
+    assert journal.start("j1", 7).job.attempt == 2
+    journal.record_result("j1", 2, RESULT, 8)
+    done = journal.finish("j1", Verdict.PASS, "", 9)
+    assert types(journal) == [
+        *("queued", "leased", "started", "phase", "requeued"),
+        *("leased", "started", "result", "finished"),
+    ]
+    assert done.next_seq == 9
+    assert [event.station for event in journal.events("j1")] == ["", *["s1"] * 4, *["s2"] * 4]
+    assert [event.attempt for event in journal.events("j1")] == [0, 0, 1, 1, 1, 1, 2, 2, 2]
+    assert journal.runs("j1") == [
+        Run("j1", 1, "s1", 3, 5, "requeued", "power monitor lost"),
+        Run("j1", 2, "s2", 7, 9, "pass", ""),
+    ]
+    assert journal.busy_jobs() == []
+
+
+def test_a_step_that_is_not_in_the_table_changes_nothing(journal: Journal) -> None:
+    before = running(journal)
+    with pytest.raises(LabdBug, match="is running and cannot lease"):
+        journal.lease("j1", "s9", 9)
+    with pytest.raises(LabdBug, match="is running and cannot start"):
+        journal.start("j1", 9)
+    assert journal.job("j1") == before.job
+    assert len(journal.events("j1")) == before.next_seq
+    with pytest.raises(LabdBug, match="knows no job nothing"):
+        journal.lease("nothing", "s1", 9)
+
+
+def test_a_station_does_one_job_at_a_time(journal: Journal) -> None:
+    running(journal)
+    journal.submit(replace(SPEC, job="j2"), 4)
+    with pytest.raises(LabdBug, match="refused a change"):
+        journal.lease("j2", "s1", 5)
+    assert types(journal, "j2") == ["queued"]
+    assert journal.lease("j2", "s2", 5).job.station == "s2"
+    journal.finish("j1", Verdict.PASS, "", 6)
+    journal.submit(replace(SPEC, job="j3"), 7)
+    journal.lease("j3", "s1", 8)
+
+
+def test_nothing_follows_the_end(journal: Journal) -> None:
+    running(journal)
+    journal.finish("j1", Verdict.INVALID, "gap in window 1", 4)
+    with pytest.raises(LabdBug, match="cannot be told"):
+        journal.append_event("j1", EventType.PROGRESS, {}, 5)
+    with pytest.raises(LabdBug, match="cannot finish"):
+        journal.finish("j1", Verdict.PASS, "", 5)
+    assert types(journal)[-1] == "finished"
+
+
+def test_only_a_step_tells_of_a_step(journal: Journal) -> None:
+    running(journal)
+    with pytest.raises(LabdBug, match="cannot be told finished"):
+        journal.append_event("j1", EventType.FINISHED, {}, 5)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}])
+def test_what_json_cannot_hold_is_refused_whole(journal: Journal, value: object) -> None:
+    before = running(journal)
+    with pytest.raises(LabdBug, match="not for the journal"):
+        journal.append_event("j1", EventType.NOTE, {"value": value}, 4)
+    with pytest.raises(LabdBug, match="not for the journal"):
+        journal.record_result("j1", 1, RESULT | {"details": {"value": value}}, 4)
+    assert journal.job("j1") == before.job
+    assert journal.results("j1") == []
+
+
+# ---- results -----------------------------------------------------------------------------
+
+
+def test_a_result_is_kept_whole_and_told_short(journal: Journal) -> None:
+    running(journal)
+    change = journal.record_result("j1", 1, RESULT, 4)
+    assert change.events[0].data == {
+        "mode": "energy",
+        "verdict": "pass",
+        "reasons": [],
+        "score": {"energy_per_inference_uj": 12.5},
+        "details": {"simulated": True},
+    }
+    (kept,) = journal.results("j1")
+    assert (kept.job, kept.attempt, kept.mode, kept.t_ns) == ("j1", 1, Mode.ENERGY, 4)
+    assert kept.data["windows"] == [{"number": 1}]
+    snapshot = journal.snapshot("j1")
+    assert snapshot is not None
+    assert snapshot.results == (kept,)
+    assert snapshot.next_seq == change.next_seq
+
+
+def test_results_belong_to_the_running_attempt(journal: Journal) -> None:
+    running(journal)
+    with pytest.raises(LabdBug, match="not running attempt 2"):
+        journal.record_result("j1", 2, RESULT, 4)
+    journal.record_result("j1", 1, RESULT, 4)
+    with pytest.raises(LabdBug, match="refused a change"):
+        journal.record_result("j1", 1, RESULT, 5)
+    journal.finish("j1", Verdict.PASS, "", 6)
+    with pytest.raises(LabdBug, match="is done"):
+        journal.record_result("j1", 1, RESULT | {"mode": "accuracy"}, 7)
+    assert types(journal) == ["queued", "leased", "started", "result", "finished"]
+
+
+# ---- questions ---------------------------------------------------------------------------
+
+
+def test_jobs_come_oldest_first_and_the_limit_keeps_the_newest(journal: Journal) -> None:
+    for job, now in (("c", 5), ("a", 5), ("b", 1)):
+        journal.submit(replace(SPEC, job=job), now)
+    assert [job.spec.job for job in journal.jobs()] == ["b", "c", "a"]
+    assert [job.spec.job for job in journal.jobs(limit=2)] == ["c", "a"]
+    assert [each.job.spec.job for each in journal.snapshots(limit=2)] == ["c", "a"]
+
+
+def test_jobs_by_state_and_user(journal: Journal) -> None:
+    running(journal)
+    journal.submit(replace(SPEC, job="j2", user="bob"), 1)
+    assert [job.spec.job for job in journal.jobs([JobState.QUEUED])] == ["j2"]
+    assert [job.spec.job for job in journal.jobs(user="ann")] == ["j1"]
+    assert journal.jobs([]) == []
+    assert [job.spec.job for job in journal.busy_jobs()] == ["j1"]
+    assert [run.job for run in journal.open_runs()] == ["j1"]
+    assert journal.job("nothing") is None
+    assert journal.snapshot("nothing") is None
+
+
+def test_events_from_a_number_on(journal: Journal) -> None:
+    running(journal)
+    assert [event.seq for event in journal.events("j1", 1)] == [1, 2]
+    assert [event.seq for event in journal.events("j1", 0, 2)] == [0, 1]
+    assert journal.events("j1", 3) == []
+    assert journal.events("nothing") == []
+
+
+def test_more_jobs_than_one_statement_takes(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labd.store.statements._IDS_A_QUERY", 2)
+    for number in range(5):
+        running(journal, f"j{number}", f"s{number}")
+        journal.record_result(f"j{number}", 1, RESULT, 4)
+    found = journal.snapshots()
+    assert [[result.job for result in each.results] for each in found] == [
+        [f"j{number}"] for number in range(5)
+    ]
+
+
+def test_a_stations_health_is_remembered(journal: Journal) -> None:
+    journal.set_station("s2", Health.GOOD, "", 1)
+    journal.set_station("s1", Health.UNKNOWN, "new", 2)
+    journal.set_station("s2", Health.BAD, "no answer", 3)
+    assert journal.stations() == [
+        StationRecord("s1", Health.UNKNOWN, "new", 2),
+        StationRecord("s2", Health.BAD, "no answer", 3),
+    ]
