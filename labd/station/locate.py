@@ -94,9 +94,10 @@ class _Walk:
             path = tuple(walked)
             if repeated and number == len(names) - 1:
                 self._counts[path] = self._counts.get(path, -1) + 1
+            self._note(path, start)
             if path in self._counts:
                 walked.append(self._counts[path])
-            self._note(tuple(walked), start)
+                self._note(tuple(walked), start)
         self._at += 2 if repeated else 1
         return tuple(walked)
 

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pydantic import Field
+
+from drivers.interfaces import DriverConfig, driver
+from labd.core.model import Part
+from labd.station.config import LabConfig, load_config
+from labd.station.registry import Registry
+
+
+class PortConfig(DriverConfig):
+    port: str = Field(min_length=1)
+    baud: int = Field(115200, ge=1200)
+
+
+class PowerConfig(DriverConfig):
+    port: str = Field(min_length=1)
+    output: Literal["energy", "current"] = "energy"
+
+
+class DriveConfig(DriverConfig):
+    path: Path
+
+
+class _Made:
+    def __init__(self, config: DriverConfig) -> None:
+        self.config = config
+
+
+@driver(part=Part.DUT, config=PortConfig)
+class FakeDut(_Made):
+    pass
+
+
+@driver(part=Part.IO, config=PortConfig)
+class FakeIo(_Made):
+    pass
+
+
+@driver(part=Part.POWER, config=PowerConfig)
+class FakePower(_Made):
+    pass
+
+
+@driver(part=Part.FLASHER, config=DriveConfig)
+class FakeFlasher(_Made):
+    pass
+
+
+FAKES: dict[str, type[Any]] = {
+    "serial-dut": FakeDut,
+    "mlcommons-interface": FakeIo,
+    "lpm01a": FakePower,
+    "nucleo-drive": FakeFlasher,
+    "acme-9000": FakePower,
+}
+
+Load = Callable[..., LabConfig]
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry.of(FAKES)
+
+
+@pytest.fixture
+def load(tmp_path: Path, registry: Registry) -> Load:
+    def read(text: str | bytes, **more: Any) -> LabConfig:
+        path = tmp_path / "stations.toml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return load_config(path, registry, **more)
+
+    return read

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from labd.core.errors import ConfigError
+from labd.core.model import Part
+from labd.station.registry import Registry
+
+from .conftest import FAKES, FakeDut
+
+
+def broken() -> type[Any]:
+    raise ImportError("No module named 'acme'")
+
+
+def test_drivers_by_name_and_part(registry: Registry) -> None:
+    assert registry.find("serial-dut") is FakeDut
+    assert registry.find("nothing") is None
+    assert registry.names(Part.POWER) == ["acme-9000", "lpm01a"]
+
+
+def test_a_part_is_configured_and_made(registry: Registry) -> None:
+    part = registry.configure(Part.DUT, "serial-dut", {"port": "/dev/x"})
+    made: Any = registry.make(part)
+    assert isinstance(made, FakeDut)
+    assert made.config.port == "/dev/x"
+    assert registry.make(part) is not made
+    with pytest.raises(ConfigError, match="no driver 'nothing'"):
+        registry.configure(Part.DUT, "nothing", {})
+
+
+def test_only_what_is_used_is_imported() -> None:
+    loaded: list[str] = []
+
+    def loader(name: str) -> Any:
+        def load() -> type[Any]:
+            loaded.append(name)
+            return FAKES[name]
+
+        return load
+
+    registry = Registry({name: loader(name) for name in FAKES})
+    registry.find("lpm01a")
+    registry.find("lpm01a")
+    assert loaded == ["lpm01a"]
+
+
+def test_a_driver_that_cannot_be_imported() -> None:
+    registry = Registry({"acme": broken, "plain": lambda: int})
+    with pytest.raises(ConfigError, match="driver acme cannot be loaded: No module named 'acme'"):
+        registry.find("acme")
+    with pytest.raises(ConfigError, match="is not marked with @driver"):
+        registry.find("plain")
+    assert registry.names(Part.DUT) == []
+
+
+def test_the_installed_drivers_are_found_without_importing_them() -> None:
+    code = (
+        "import sys; from labd.station.registry import Registry;"
+        "from labd.core.model import Part;"
+        "r = Registry.installed(); assert 'drivers.lpm01a' not in sys.modules;"
+        "print(*(r.names(part) for part in Part))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert "['serial-dut']" in done.stdout
+    assert "'mlcommons-interface'" in done.stdout
+    assert "'lpm01a'" in done.stdout
+    assert "'nucleo-drive'" in done.stdout
