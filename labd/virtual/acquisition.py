@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from labd.virtual.clock import periods
-from labd.virtual.currents import Ledger, Total
+from labd.virtual.currents import COULOMB, JOULE, Ledger, Total
 
 STAMP_EVERY = 1000
 _NOISE_SIGMA = 0.0005
@@ -164,7 +164,7 @@ class Acquisition:
         """Write every sample complete by ``now_ps``."""
         while not self.finished and (end_ps := self._ends(self._taken)) <= now_ps:
             total = self._ledger.at(end_ps)
-            self._write(self._disturbed(self._value(total.since(self._before))))
+            self._write(self._disturbed(self._value(self._before, total)))
             self._before = total
             self._taken += 1
             if self._taken % STAMP_EVERY == 0:
@@ -197,8 +197,10 @@ class Acquisition:
     def _ends(self, index: int) -> int:
         return self._start_ps + periods(index + 1, self.plan.hz)
 
-    def _value(self, taken: Total) -> float:
-        return taken.joules if self.plan.energy else taken.coulombs * self.plan.hz
+    def _value(self, before: Total, after: Total) -> float:
+        if self.plan.energy:
+            return (after.energy_na_mv_ps - before.energy_na_mv_ps) / JOULE
+        return (after.charge_na_ps - before.charge_na_ps) * self.plan.hz / COULOMB
 
     def _disturbed(self, value: float) -> float:
         place = self._taken % STAMP_EVERY

@@ -9,11 +9,13 @@ import os
 import select
 import signal
 import sys
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
 
-from labd.virtual.control import obey
+from labd.virtual.control import Answer, obey
 from labd.virtual.drive import POLL_S
 from labd.virtual.image import ImageError, parse_image
 from labd.virtual.station import Station
@@ -82,6 +84,9 @@ class Bench:
         }
         self._ended = False
         self._orders = bytearray()
+        self._answers: deque[Future[Answer]] = deque()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
 
     def run(self, *, control: bool) -> int:
         """Announce the ports, serve until told to end, clean up; the exit status."""
@@ -102,9 +107,13 @@ class Bench:
         self._ended = True
 
     def _look_around(self, inputs: list[int]) -> None:
-        ready, _, _ = select.select(inputs, [], [], POLL_S)
-        if ready:
-            self._take_orders(ready[0])
+        ready, _, _ = select.select([*inputs, self._wake_read], [], [], POLL_S)
+        if self._wake_read in ready:
+            os.read(self._wake_read, 4096)
+        for source in set(ready) & set(inputs):
+            self._take_orders(source)
+        while self._answers and self._answers[0].done():
+            _say({"ok": True} | self._answers.popleft().result())
         for station in self._stations.values():
             station.poll_drive()
 
@@ -117,13 +126,17 @@ class Bench:
         self._orders[:] = rest
         for line in lines:
             if line.strip():
-                _say(self._answer(line))
+                answer = self._obey(line)
+                self._answers.append(answer)
+                answer.add_done_callback(lambda _: os.write(self._wake_write, b"\0"))
 
-    def _answer(self, line: bytes) -> dict[str, object]:
+    def _obey(self, line: bytes) -> Future[Answer]:
         try:
             return obey(self._stations, _json_object(line))
         except ValueError as error:
-            return {"ok": False, "error": str(error)}
+            refused: Future[Answer] = Future()
+            refused.set_result({"ok": False, "error": str(error)})
+            return refused
 
 
 def _say(message: object) -> None:

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import NamedTuple
 
 RUN_NA_PER_MHZ = 110_000
 SLEEP_NA_PER_MHZ = 37_000
 _CORE_MV = {"boost": 1280, "normal": 1200, "low": 1000}
 
-_COULOMB = 10**21  # nA·ps in a coulomb
-_JOULE = 10**24  # nA·mV·ps in a joule
+COULOMB = 10**21  # nA·ps in a coulomb
+JOULE = 10**24  # nA·mV·ps in a joule
 _KEPT_SEGMENTS = 8192
 
 
@@ -34,8 +35,7 @@ def core_current_na(hclk_hz: int, supply_range: str, *, asleep: bool) -> int:
     return per_mhz * hclk_hz * _CORE_MV[supply_range] // (_CORE_MV["boost"] * 1_000_000)
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
+class Total(NamedTuple):
     """Charge and energy delivered since the bench started, exact."""
 
     charge_na_ps: int = 0
@@ -44,12 +44,12 @@ class Total:
     @property
     def coulombs(self) -> float:
         """The charge, rounded once."""
-        return self.charge_na_ps / _COULOMB
+        return self.charge_na_ps / COULOMB
 
     @property
     def joules(self) -> float:
         """The energy, rounded once."""
-        return self.energy_na_mv_ps / _JOULE
+        return self.energy_na_mv_ps / JOULE
 
     def since(self, earlier: Total) -> Total:
         """What was delivered in between."""
@@ -107,10 +107,12 @@ class Ledger:
 
     def at(self, at_ps: int) -> Total:
         """Everything delivered up to ``at_ps``."""
-        index = bisect_right(self._starts, at_ps) - 1
-        if index < 0:
-            raise ValueError(f"{at_ps} ps is older than what is kept ({self.oldest_ps} ps)")
-        segment = self._segments[index]
+        segment = self._segments[-1]
+        if at_ps < segment.start_ps:
+            index = bisect_right(self._starts, at_ps) - 1
+            if index < 0:
+                raise ValueError(f"{at_ps} ps is older than what is kept ({self.oldest_ps} ps)")
+            segment = self._segments[index]
         charge = segment.current_na * (at_ps - segment.start_ps)
         return Total(
             segment.before.charge_na_ps + charge,

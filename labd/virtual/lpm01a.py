@@ -41,7 +41,7 @@ _AUTOTEST_PS = 500 * PS_PER_MS
 _RESTART_PS = 5 * PS_PER_S
 _LCD_TEXT = re.compile(r'[12] "[^"]{0,16}"')
 
-_QUESTIONS = frozenset(
+_ALWAYS_LEGAL = frozenset(
     ("help", "echo", "powershield", "version", "range", "status", "temp", "htc", "psrst")
 )
 _WHILE_ACQUIRING = frozenset(("pwr", "targrst", "stop", "lcd", "status", "temp"))
@@ -126,7 +126,7 @@ class Lpm01a:
     def _check_allowed(self, word: str, rest: str) -> None:
         if word not in self._handlers:
             raise RefusedError("Command unknown, type 'help' for the list of commands")
-        if rest == "get" or word in _QUESTIONS:
+        if rest == "get" or word in _ALWAYS_LEGAL:
             return
         if not self._hosted:
             raise RefusedError("PowerShield is in standalone mode, take control with 'htc'")
