@@ -2,7 +2,7 @@
 
 The bench keeps the host's end open too, so that a host may come and go without the other end
 failing. A closed port then behaves like a USB serial adapter nobody reads: the kernel keeps
-the first 4 KiB or so, what does not fit is lost (:meth:`Port.send`), unless the sender asks
+the first 20 KiB or so, what does not fit is lost (:meth:`Port.send`), unless the sender asks
 how much is waiting and holds back (:attr:`Port.waiting`), as the power monitor does.
 """
 
