@@ -31,6 +31,7 @@ else
 endif
 
 check-firmware: $(STAMP)
+	@$(RUN)python firmware/tools/train_digits01.py --check
 	@$(RUN)python firmware/tools/build.py --check
 
 # Rewrites the pinned, hashed requirements from pyproject.toml (needs uv).

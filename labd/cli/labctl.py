@@ -303,3 +303,7 @@ def _say(text: str) -> None:
 
 def _dump(models: list[Any]) -> str:
     return json.dumps([model.model_dump(mode="json") for model in models], indent=2)
+
+
+if __name__ == "__main__":
+    main()
