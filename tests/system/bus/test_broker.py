@@ -110,7 +110,11 @@ async def test_it_dies_with_an_owner_killed_by_force(tmp_path: Path) -> None:
     pid = pid_of(tmp_path)
     owner.kill()
     await owner.wait()
-    await gone(pid)
+    try:
+        await gone(pid)
+    finally:
+        if alive(pid):
+            os.kill(pid, signal.SIGKILL)
 
 
 async def test_an_orphan_is_ended_and_replaced(tmp_path: Path) -> None:
@@ -127,13 +131,17 @@ async def test_an_orphan_is_ended_and_replaced(tmp_path: Path) -> None:
         stderr=asyncio.subprocess.DEVNULL,
     )
     reaping = asyncio.create_task(orphan.wait())
-    async with asyncio.timeout(10):
-        while not await _answers(port):  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.02)
-    async with EmbeddedBroker(tmp_path, port) as second, Bus(second.url, "a") as bus:
-        assert bus.connected
-        assert pid_of(tmp_path) != orphan.pid
-    await reaping
+    try:
+        async with asyncio.timeout(10):
+            while not await _answers(port):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.02)
+        async with EmbeddedBroker(tmp_path, port) as second, Bus(second.url, "a") as bus:
+            assert bus.connected
+            assert pid_of(tmp_path) != orphan.pid
+    finally:
+        if not reaping.done():
+            orphan.kill()
+        await reaping
 
 
 async def _answers(port: int) -> bool:
