@@ -29,7 +29,7 @@ JOBS_DEADLINE_S = 300.0
 JOBS = (
     ("alice", "alice-1", ["accuracy", "performance", "energy"]),
     ("bob", "bob-1", ["accuracy", "performance", "energy"]),
-    ("alice", "alice-2", ["accuracy", "performance"]),
+    ("alice", "alice-2", ["accuracy"]),
 )
 """User, job id, modes."""
 

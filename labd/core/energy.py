@@ -109,6 +109,7 @@ def energy_window(
     inferences: int,
     recording: Recording,
     edges: Sequence[Edge],
+    span: tuple[int, int],
     check: ClockCheck,
 ) -> Window:
     """Judge a window timed by the power monitor's edges and integrate its energy.
@@ -123,11 +124,17 @@ def energy_window(
         inferences: N of ``infer N W``.
         recording: the acquisition around the window.
         edges: the timestamp edges that came between the command and its end.
+        span: the samples from before the command to after its end.
         check: the length by an independent clock.
     """
     if len(edges) != 2:  # noqa: PLR2004 - start and stop
         problem = f"{len(edges)} timestamp edges came during the command instead of 2"
-        return Window(number, input_file, inferences, 0.0, 0.0, check, (problem,))
+        lost = tuple(
+            f"samples {gap.index} to {gap.end - 1} are lost: {gap.reason}"
+            for gap in recording.gaps
+            if gap.index <= span[1] and span[0] <= gap.end
+        )
+        return Window(number, input_file, inferences, 0.0, 0.0, check, (problem, *lost))
     rate = recording.format.sample_rate_hz
     first, second = edges[0].index, edges[1].index
     start, stop = math.floor(first), math.floor(second)

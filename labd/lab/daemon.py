@@ -99,7 +99,7 @@ class Daemon:
 
     @asynccontextmanager
     async def _benches(self) -> AsyncGenerator[None]:
-        """The emulated stations' processes, one a mode."""
+        """The emulated stations' processes."""
         async with AsyncExitStack() as stack:
             for arguments in bench_arguments(self._config):
                 ready = asyncio.Event()

@@ -1,4 +1,4 @@
-"""The emulated stations' process: started with the daemon, restarted when it dies.
+"""The emulated stations' processes: started with the daemon, restarted when they die.
 
 The child reads commands on its standard input and ends with it, so a killed daemon never
 leaves a bench behind.
@@ -26,7 +26,7 @@ RESTART_S = 2.0
 
 
 class EmulatedBench:
-    """Runs ``python -m labd.virtual`` for the lab's emulated stations.
+    """Runs ``python -m labd.virtual`` for an emulated station.
 
     Args:
         arguments: its command line.
@@ -100,18 +100,19 @@ async def _end(process: Process) -> None:
 
 
 def bench_arguments(lab: LabConfig) -> list[list[str]]:
-    """Command lines for the lab's emulated stations: one process a mode.
+    """Command lines for the lab's emulated stations: a process each, so that they run at once.
 
     Raises:
         ConfigError: a station's first firmware is not on the shelf.
     """
-    modes: dict[str, list[str]] = {}
-    for station in lab.stations:
-        if station.emulated is not None:
-            known = modes.setdefault(station.emulated.mode, [])
-            known += ["--station", station_argument(lab, station)]
-    start = ["--directory", str(lab.bench)]
-    return [[*start, "--mode", mode, *stations] for mode, stations in modes.items()]
+    return [
+        [
+            *("--directory", str(lab.bench), "--mode", station.emulated.mode),
+            *("--station", station_argument(lab, station)),
+        ]
+        for station in lab.stations
+        if station.emulated is not None
+    ]
 
 
 def station_argument(lab: LabConfig, station: StationConfig, image: Path | None = None) -> str:

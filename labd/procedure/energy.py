@@ -170,6 +170,7 @@ async def _judge(session: Session, recorder: Capture, mark: Mark) -> Window:
         mark.inferences,
         recorder.recording(),
         recorder.edges(mark.start, mark.stop),
+        (mark.start, mark.stop),
         mark.check,
     )
     await session.report.window(Mode.ENERGY, window)

@@ -171,7 +171,9 @@ async def test_lost_samples_are_never_a_number(
         events = await finished(client, "s1")
     windows = [event.data for event in events if event.type is EventType.WINDOW]
     assert events[-1].data["verdict"] == "invalid"
-    assert any("lost" in str(window["problems"]) for window in windows)
+    assert any("lost" in str(window["problems"]) for window in windows), [
+        window["problems"] for window in windows
+    ]
 
 
 async def test_a_broker_that_dies_comes_back_with_everything(make_lab: Callable[..., Lab]) -> None:

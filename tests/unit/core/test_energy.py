@@ -16,6 +16,7 @@ from labd.core.errors import MeasurementInvalid
 from labd.core.model import ClockCheck, Edge, Gap, Samples, StreamFormat
 
 FORMAT = StreamFormat(1000.0, 0.001, 50.0, "energy", 3.0)
+SPAN = (0, 20_000)
 NONE = ClockCheck("none", None, 0.0)
 
 
@@ -29,7 +30,7 @@ def edges(first: float, second: float) -> list[Edge]:
 
 def test_constant_power_gives_power_times_time() -> None:
     window = energy_window(
-        1, "a.bin", 100, recording(np.full(20_000, 0.012)), edges(500, 10_900), NONE
+        1, "a.bin", 100, recording(np.full(20_000, 0.012)), edges(500, 10_900), SPAN, NONE
     )
     assert window.valid
     assert window.runtime_s == pytest.approx(10.4)
@@ -42,21 +43,28 @@ def test_only_the_samples_between_the_edges_count() -> None:
     power = np.zeros(12_000)
     power[1000:11_500] = 0.02
     power[999] = power[11_500] = 9.0
-    window = energy_window(1, "a", 10, recording(power), edges(1000, 11_500), NONE)
+    window = energy_window(1, "a", 10, recording(power), edges(1000, 11_500), SPAN, NONE)
     assert window.energy_uj == pytest.approx(0.02 * 10.5 * 1e6)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_other_than_two_edges_is_no_window(count: int) -> None:
     some = [Edge(1000.0 * i, "d7", rising=False) for i in range(count)]
-    window = energy_window(1, "a", 10, recording(np.ones(20_000)), some, NONE)
+    window = energy_window(1, "a", 10, recording(np.ones(20_000)), some, SPAN, NONE)
     assert window.problems == (f"{count} timestamp edges came during the command instead of 2",)
     assert window.energy_uj is None
 
 
+def test_a_gap_that_took_an_edge_is_named() -> None:
+    some = [Edge(100, "d7", rising=False)]
+    lost = recording(np.ones(20_000), Gap(9_000, 2_000, "998 samples"), Gap(15_000, 9, "later"))
+    window = energy_window(1, "a", 10, lost, some, (50, 12_000), NONE)
+    assert window.problems[1:] == ("samples 9000 to 10999 are lost: 998 samples",)
+
+
 def test_a_gap_inside_refuses_the_number() -> None:
     window = energy_window(
-        1, "a", 10, recording(np.ones(20_000), Gap(5000, 3)), edges(100, 11_000), NONE
+        1, "a", 10, recording(np.ones(20_000), Gap(5000, 3)), edges(100, 11_000), SPAN, NONE
     )
     assert window.energy_uj is None
     assert "samples were lost inside the window" in window.problems
@@ -64,14 +72,16 @@ def test_a_gap_inside_refuses_the_number() -> None:
 
 @pytest.mark.parametrize("gap", [Gap(90, 10), Gap(101, 4), Gap(10_990, 10)])
 def test_an_edge_that_touches_a_gap_is_not_an_edge(gap: Gap) -> None:
-    window = energy_window(1, "a", 10, recording(np.ones(20_000), gap), edges(100, 11_000), NONE)
+    window = energy_window(
+        1, "a", 10, recording(np.ones(20_000), gap), edges(100, 11_000), SPAN, NONE
+    )
     assert "an edge lies in or beside a gap" in window.problems
     assert window.energy_uj is None
 
 
 def test_a_gap_elsewhere_does_no_harm() -> None:
     window = energy_window(
-        1, "a", 10, recording(np.ones(20_000), Gap(15_000, 99)), edges(100, 11_000), NONE
+        1, "a", 10, recording(np.ones(20_000), Gap(15_000, 99)), edges(100, 11_000), SPAN, NONE
     )
     assert window.valid
 
@@ -100,12 +110,12 @@ def test_a_second_clock_that_saw_nothing_refuses_the_window() -> None:
 
 
 def test_no_energy_at_all_is_refused() -> None:
-    window = energy_window(1, "a", 10, recording(np.zeros(20_000)), edges(0, 10_500), NONE)
+    window = energy_window(1, "a", 10, recording(np.zeros(20_000)), edges(0, 10_500), SPAN, NONE)
     assert "the monitor did not see the board" in window.problems[0]
 
 
 def test_a_window_beyond_the_recording_is_refused() -> None:
-    window = energy_window(1, "a", 10, recording(np.ones(10_400)), edges(0, 10_500), NONE)
+    window = energy_window(1, "a", 10, recording(np.ones(10_400)), edges(0, 10_500), SPAN, NONE)
     assert "are not in the recording" in window.problems[0]
 
 
