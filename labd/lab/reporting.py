@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import dataclasses
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,7 +13,10 @@ from typing import Any
 from labd.bus.messages import EventType
 from labd.core.model import Identity, Mode, ModeResult, StreamFormat, StreamItem, Window
 from labd.lab.chronicle import Chronicle
+from labd.procedure.session import OutputRow
 from labd.store.traces import TraceFile
+
+OUTPUTS = "accuracy-outputs.csv"
 
 PROGRESS_INTERVAL_S = 0.5
 """Progress is told at most this often; its last step always."""
@@ -70,8 +74,8 @@ class RunReporter:
         await self._chronicle.event(self._job, kind, data)
 
 
-class RunTraces:
-    """Keeps the traces of one attempt in its folder."""
+class RunEvidence:
+    """Keeps the evidence of one attempt in its folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -86,6 +90,17 @@ class RunTraces:
             yield FileTrace(file)
         finally:
             await asyncio.to_thread(file.close)
+
+    async def outputs(self, rows: Sequence[OutputRow]) -> str:
+        """Write what the DUT answered as CSV: file, label, outputs."""
+        await asyncio.to_thread(_write_outputs, self._folder / OUTPUTS, rows)
+        return OUTPUTS
+
+
+def _write_outputs(path: Path, rows: Sequence[OutputRow]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([row.file, row.label, *row.outputs] for row in rows)
 
 
 class FileTrace:

@@ -25,7 +25,7 @@ from labd.core.jobs import MAX_ATTEMPTS, Job, JobSpec
 from labd.core.model import Finding, Identity, ModeResult, Part, Verdict
 from labd.core.schedule import StationView
 from labd.lab.chronicle import Chronicle
-from labd.lab.reporting import RunReporter, RunTraces
+from labd.lab.reporting import RunEvidence, RunReporter
 from labd.procedure.run import verdict_of
 from labd.station.bench import StationBench
 
@@ -46,7 +46,7 @@ class Work(Protocol):
         ...
 
     def run(
-        self, bench: StationBench, spec: JobSpec, reporter: RunReporter, traces: RunTraces
+        self, bench: StationBench, spec: JobSpec, reporter: RunReporter, evidence: RunEvidence
     ) -> AsyncIterator[ModeResult]:
         """Run a job's modes on the open station."""
         ...
@@ -199,11 +199,11 @@ class Supervisor:
     async def _run(self, job: Job) -> Ending:
         spec = job.spec
         reporter = RunReporter(self.chronicle, spec.job, job.attempt, time.monotonic)
-        traces = RunTraces(self.traces(spec.job, job.attempt))
+        evidence = RunEvidence(self.traces(spec.job, job.attempt))
         results: list[ModeResult] = []
         async with self.work.open(spec) as bench:
             self.identities, self.simulated = bench.identities, bench.simulated
-            async for result in self.work.run(bench, spec, reporter, traces):
+            async for result in self.work.run(bench, spec, reporter, evidence):
                 results.append(result)
                 await reporter.result(result)
         reasons = "; ".join(f"{r.mode}: {reason}" for r in results for reason in r.reasons)

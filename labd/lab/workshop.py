@@ -10,7 +10,7 @@ from typing import Any, cast
 from labd.core.jobs import JobSpec
 from labd.core.model import Finding, ModeResult, Part
 from labd.core.suite import benchmark
-from labd.lab.reporting import RunReporter, RunTraces
+from labd.lab.reporting import RunEvidence, RunReporter
 from labd.procedure.check import KNOWN, check_station
 from labd.procedure.dataset import find_dataset
 from labd.procedure.run import run_benchmark
@@ -49,13 +49,13 @@ class Workshop:
         return StationBench(setup, self._parts())
 
     async def run(
-        self, bench: StationBench, spec: JobSpec, reporter: RunReporter, traces: RunTraces
+        self, bench: StationBench, spec: JobSpec, reporter: RunReporter, evidence: RunEvidence
     ) -> AsyncIterator[ModeResult]:
         """Run a job's modes on the open station."""
         dataset = await asyncio.to_thread(
             find_dataset, self._lab.datasets, benchmark(spec.benchmark)
         )
-        async for result in run_benchmark(bench, spec, dataset, reporter, traces):
+        async for result in run_benchmark(bench, spec, dataset, reporter, evidence):
             yield result
 
     async def check(self, bench: StationBench) -> list[Finding]:

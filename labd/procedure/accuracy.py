@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,23 +13,26 @@ from labd.core.scoring import auc_eembc, auc_mlcommons, exact_area, top1_pct
 from labd.core.suite import Benchmark, Metric
 from labd.procedure.batch import PROBE_DEADLINE_S, check_outputs
 from labd.procedure.dataset import Dataset, Row
-from labd.procedure.session import Session
+from labd.procedure.session import OutputRow, Session
 
 
 async def measure_accuracy(session: Session) -> ModeResult:
     """Run the whole set through the DUT and compare with the labels."""
     await session.report.phase(Mode.ACCURACY, "infer")
     rows = session.dataset.rows
-    outputs: list[list[float]] = []
+    found: list[OutputRow] = []
     for done, row in enumerate(rows, 1):
-        outputs.append(await _mean_output(session, row))
+        found.append(OutputRow(row.file, row.label, await _mean_output(session, row)))
         await session.report.progress(done, len(rows), "inputs")
-    labels = np.array([row.label for row in rows], dtype=np.int64)
-    score, notes = _score(np.array(outputs), labels, session.benchmark)
-    return _judge(session.benchmark, session.dataset, score, notes)
+    kept = await session.evidence.outputs(found)
+    labels = np.array([row.label for row in found], dtype=np.int64)
+    outputs = np.array([row.outputs for row in found])
+    score, notes = _score(outputs, labels, session.benchmark)
+    result = _judge(session.benchmark, session.dataset, score, notes)
+    return replace(result, details={"outputs": kept, **result.details})
 
 
-async def _mean_output(session: Session, row: Row) -> list[float]:
+async def _mean_output(session: Session, row: Row) -> tuple[float, ...]:
     """Mean of the outputs over a file's windows (one window for most benchmarks)."""
     dut = session.ready.dut
     outputs: list[tuple[float, ...]] = []
@@ -36,7 +41,7 @@ async def _mean_output(session: Session, row: Row) -> list[float]:
         reply = await dut.infer(1, 0, PROBE_DEADLINE_S)
         check_outputs(reply, session.benchmark, row.file)
         outputs.append(reply.results)
-    return [sum(column) / len(column) for column in zip(*outputs, strict=True)]
+    return tuple(sum(column) / len(column) for column in zip(*outputs, strict=True))
 
 
 def _score(

@@ -142,7 +142,7 @@ async def capture(session: Session, monitor: PowerMonitor, name: str) -> AsyncGe
         if name:
             instrument = session.bench.identities[Part.POWER]
             writer = await outer.enter_async_context(
-                session.traces.trace(name, monitor.format, instrument)
+                session.evidence.trace(name, monitor.format, instrument)
             )
         async with AsyncExitStack() as running:
             acquisition = await running.enter_async_context(monitor.acquire())

@@ -13,12 +13,12 @@ from labd.procedure.accuracy import measure_accuracy
 from labd.procedure.dataset import Dataset
 from labd.procedure.energy import measure_energy
 from labd.procedure.performance import measure_performance
-from labd.procedure.session import Reporter, Session, TraceStore
+from labd.procedure.session import Evidence, Reporter, Session
 from labd.station.bench import Ready, StationBench
 
 
 async def run_benchmark(
-    bench: StationBench, spec: JobSpec, dataset: Dataset, report: Reporter, traces: TraceStore
+    bench: StationBench, spec: JobSpec, dataset: Dataset, report: Reporter, evidence: Evidence
 ) -> AsyncIterator[ModeResult]:
     """Run a job's modes and yield each result as soon as it stands.
 
@@ -35,10 +35,10 @@ async def run_benchmark(
             await report.phase(mode, "prepare")
             ready = await bench.prepare(BUILD_FOR[mode])
             _check_model(ready, entry)
-        session = Session(bench, ready, entry, dataset, report, traces)
+        session = Session(bench, ready, entry, dataset, report, evidence)
         result = await _measure(mode, session, throughput)
         throughput = result.score.get("median_throughput_ips", throughput)
-        yield replace(result, details={**result.details, **evidence(bench, ready)})
+        yield replace(result, details={**result.details, **provenance(bench, ready)})
 
 
 def verdict_of(results: list[ModeResult]) -> Verdict:
@@ -50,7 +50,7 @@ def verdict_of(results: list[ModeResult]) -> Verdict:
     return Verdict.PASS
 
 
-def evidence(bench: StationBench, ready: Ready) -> dict[str, object]:
+def provenance(bench: StationBench, ready: Ready) -> dict[str, object]:
     """What stands behind a number: firmware, route, supply, who answered, simulated or not."""
     return {
         "simulated": bench.simulated,

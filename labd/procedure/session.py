@@ -45,13 +45,26 @@ class TraceWriter(Protocol):
         ...
 
 
-class TraceStore(Protocol):
-    """Makes traces of one run."""
+@dataclass(frozen=True, slots=True)
+class OutputRow:
+    """An input file, its label, and the DUT's outputs (their mean over its windows)."""
+
+    file: str
+    label: int
+    outputs: tuple[float, ...]
+
+
+class Evidence(Protocol):
+    """Keeps what stands behind the numbers of one run."""
 
     def trace(
         self, name: str, stream_format: StreamFormat, instrument: Identity
     ) -> AbstractAsyncContextManager[TraceWriter]:
         """Open a trace; the context completes it whatever happened."""
+        ...
+
+    async def outputs(self, rows: Sequence[OutputRow]) -> str:
+        """Keep what the DUT answered to each input; the name of the file."""
         ...
 
 
@@ -64,4 +77,4 @@ class Session:
     benchmark: Benchmark
     dataset: Dataset
     report: Reporter
-    traces: TraceStore
+    evidence: Evidence

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 from labd.bus.messages import EventType
-from tests.system.lab import HandBench, Lab, finished
+from labd.store.traces import read_trace
+from tests.system.lab import ONE_EMULATED, HandBench, Lab, finished
 
 
 async def test_a_whole_job_is_scored(make_lab: Callable[..., Lab]) -> None:
@@ -97,3 +99,27 @@ async def test_two_jobs_run_at_once_and_the_third_waits(make_lab: Callable[..., 
     assert max(started["a1"], started["b1"]) < min(ended["a1"], ended["b1"])
     assert started["a2"] > min(ended["a1"], ended["b1"])
     assert events["a1"][0].type == "queued"
+
+
+async def test_frozen_time_gives_the_same_numbers_twice(tmp_path: Path) -> None:
+    """Two fresh labs, a job each: every window, energy and edge is the same to the last bit."""
+    found: list[object] = []
+    for run in ("first", "second"):
+        (tmp_path / run).mkdir()
+        lab = Lab(tmp_path / run, ONE_EMULATED.format(mode="freeze"))
+        lab.start()
+        try:
+            await lab.ready()
+            async with lab.client() as client:
+                modes = ["performance", "energy"]
+                await client.ask("submit", job="f", benchmark="digits01", modes=modes)
+                events = await finished(client, "f")
+                status = await client.job("f")
+        finally:
+            assert lab.stop() == 0
+        windows = [event.data for event in events if event.type is EventType.WINDOW]
+        assert len(windows) == 10
+        trace = read_trace(tmp_path / run / "state" / "traces" / "f" / "1" / "energy")
+        scores = [result.score for result in status.results]
+        found.append((windows, trace.edges, scores))
+    assert found[0] == found[1]
