@@ -417,11 +417,14 @@ class DirectChannel:
             )
 
 
+FIRST_BAUD = 115200
+"""Until :meth:`SerialDut.set_baud` says otherwise."""
+
+
 class SerialDutConfig(DriverConfig):
     """The DUT's own serial port."""
 
     port: str = Field(description="its device, best from /dev/serial/by-id", min_length=1)
-    baud: int = Field(115200, description="bits a second", ge=1200, le=12_000_000)
 
 
 @driver(part=Part.DUT, config=SerialDutConfig)
@@ -430,7 +433,7 @@ class SerialDut:
 
     def __init__(self, config: SerialDutConfig) -> None:
         self.config = config
-        self._link = Link(config.port, config.baud, "serial-dut")
+        self._link = Link(config.port, FIRST_BAUD, "serial-dut")
         self._channel: DirectChannel | None = None
 
     async def open(self) -> Identity:

@@ -8,8 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
 from labd.core.jobs import JobSpec
-from labd.core.model import Finding, ModeResult, Part
-from labd.core.suite import benchmark
+from labd.core.model import Build, Finding, ModeResult, Part
+from labd.core.suite import ENERGY_BAUD, benchmark
 from labd.lab.reporting import RunEvidence, RunReporter
 from labd.procedure.check import KNOWN, check_station
 from labd.procedure.dataset import find_dataset
@@ -36,11 +36,16 @@ class Workshop:
     def open(self, spec: JobSpec | None) -> AbstractAsyncContextManager[StationBench]:
         """The station for a job, or for a check; drivers are made anew each time."""
         station = self._station
+        reference = {
+            Build.PERFORMANCE: benchmark(spec.benchmark if spec else KNOWN).baud,
+            Build.ENERGY: ENERGY_BAUD,
+        }
         setup = Setup(
             station=station.name,
             board=station.board,
             folders=self._lab.firmware,
             firmware=(spec.firmware or spec.benchmark) if spec else KNOWN,
+            baud={**reference, **station.baud},
             voltage_mv=(spec and spec.voltage_mv) or station.voltage_mv,
             off_s=station.off_s,
             processing_wire=station.processing_wire,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -26,10 +26,6 @@ IDENTIFY_DEADLINE_S = 10.0
 FLASH_DEADLINE_S = 120.0
 OPEN_DEADLINE_S = 30.0
 CLOSE_DEADLINE_S = 20.0
-
-BAUD = {Build.PERFORMANCE: 115200, Build.ENERGY: 9600}
-"""What the reference firmware uses; stations.toml may say otherwise."""
-
 
 T = TypeVar("T")
 
@@ -66,6 +62,7 @@ class Setup:
         board: names the folder of firmware images.
         folders: where firmware is searched.
         firmware: firmware name; its images are ``<firmware>-<build>.elf``.
+        baud: of the DUT's UART, by build.
         voltage_mv: supply of the DUT.
         off_s: how long the supply stays off so that the board truly resets.
         processing_wire: the DUT's processing pin is wired to the I/O manager.
@@ -76,6 +73,7 @@ class Setup:
     board: str
     folders: Sequence[Path]
     firmware: str
+    baud: Mapping[Build, int]
     voltage_mv: int
     off_s: float
     processing_wire: bool
@@ -246,10 +244,10 @@ class StationBench:
         """
         io, dut = self._parts.io, self._parts.dut
         if io is not None and (build is Build.ENERGY or dut is None):
-            await io.set_dut_baud(BAUD[build])
+            await io.set_dut_baud(self._setup.baud[build])
             return Part.IO, io.channel
         if dut is not None:
-            await dut.set_baud(BAUD[build])
+            await dut.set_baud(self._setup.baud[build])
             return Part.DUT, dut.channel
         raise InfraError("no-route", "the station has no serial way to its DUT")
 

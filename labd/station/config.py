@@ -15,10 +15,10 @@ from typing import Any
 import tomli
 
 from labd.core.errors import ConfigError
-from labd.core.model import Part
+from labd.core.model import Build, Part
 from labd.station.locate import Spot, Spots
 from labd.station.registry import PartConfig, Registry
-from labd.station.tables import Checked, EmulatedTable, StationsFile, StationTable, check
+from labd.station.tables import BaudTable, Checked, EmulatedTable, StationsFile, StationTable, check
 
 DEFAULT_FILE = "stations.toml"
 
@@ -59,6 +59,7 @@ class StationConfig:
         voltage_mv: supply of the DUT unless a job wants another.
         off_s: how long the supply stays off for a true reset.
         processing_wire: the DUT's processing pin is wired to the I/O manager.
+        baud: of the DUT's UART, for the builds where it is not the reference's.
         emulated: how labd plays it; ``None`` for a real one.
     """
 
@@ -68,6 +69,7 @@ class StationConfig:
     voltage_mv: int
     off_s: float
     processing_wire: bool
+    baud: Mapping[Build, int]
     emulated: Emulation | None
 
     @property
@@ -165,7 +167,7 @@ def with_bench(station: StationConfig, directory: Path, registry: Registry) -> S
         if part in station.emulated.parts or part is Part.FLASHER
     }
     wire = Part.IO in station.emulated.parts
-    return replace(station, parts=MappingProxyType(parts), processing_wire=wire)
+    return replace(station, parts=MappingProxyType(parts), processing_wire=wire, off_s=0.0)
 
 
 _BENCH = {
@@ -232,8 +234,14 @@ def _station(table: StationTable, parts: dict[Part, PartConfig]) -> StationConfi
         voltage_mv=table.voltage_mv,
         off_s=table.off_s,
         processing_wire=table.processing_wire,
+        baud=_baud(table.baud),
         emulated=table.emulated and _emulation(table.emulated),
     )
+
+
+def _baud(table: BaudTable) -> Mapping[Build, int]:
+    told = {Build.PERFORMANCE: table.performance, Build.ENERGY: table.energy}
+    return MappingProxyType({build: baud for build, baud in told.items() if baud is not None})
 
 
 def _emulation(table: EmulatedTable) -> Emulation:

@@ -52,6 +52,13 @@ class EmulatedTable(_Table):
     firmware: Name = "digits01-performance"
 
 
+class BaudTable(_Table):
+    """``baud``: of the DUT's UART; without it, what the benchmark's reference uses."""
+
+    performance: int | None = Field(default=None, ge=1200, le=12_000_000)
+    energy: int | None = Field(default=None, ge=1200, le=12_000_000)
+
+
 class StationTable(_Table):
     """``[[station]]``: a bench position. Its parts' tables are their drivers' business."""
 
@@ -60,6 +67,7 @@ class StationTable(_Table):
     voltage_mv: int = Field(default=3000, ge=1000, le=5500)
     off_s: float = Field(default=0.5, ge=0, le=60)
     processing_wire: bool = False
+    baud: BaudTable = BaudTable()
     emulated: EmulatedTable | None = None
     dut: dict[str, Any] | None = None
     io: dict[str, Any] | None = None
@@ -81,6 +89,7 @@ _TABLES: dict[tuple[str, ...], type[_Table]] = {
     ("broker",): BrokerTable,
     ("station",): StationTable,
     ("station", "emulated"): EmulatedTable,
+    ("station", "baud"): BaudTable,
 }
 
 

@@ -222,7 +222,7 @@ async def test_a_restart_in_the_middle_is_noticed_though_a_ready_came() -> None:
 async def test_another_baud_rate_reopens_the_port() -> None:
     fake = FakeDut()
     async with plugged(fake) as pty:
-        port = SerialDut(SerialDutConfig(port=pty.path, baud=115200))
+        port = SerialDut(SerialDutConfig(port=pty.path))
         await port.set_baud(921600)
         await port.open()
         await port.set_baud(9600)
