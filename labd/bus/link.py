@@ -142,6 +142,15 @@ class Bus:
             lambda client: client.publish(topic, payload, qos=qos, retain=retain), deadline_s
         )
 
+    def listen(self, topic_filter: str) -> Inbox:
+        """Messages whose topic matches, as long as the bus lives; call it before entering.
+
+        Then nothing is missed that the broker kept for a persistent client.
+        """
+        inbox = Inbox(topic_filter)
+        self._inboxes.append(inbox)
+        return inbox
+
     @asynccontextmanager
     async def subscribe(
         self, topic_filter: str, *, deadline_s: float = DEADLINE_S

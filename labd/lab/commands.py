@@ -10,8 +10,7 @@ from pathlib import Path
 import structlog
 from pydantic import JsonValue
 
-from labd.bus.inbox import Message
-from labd.bus.link import Bus
+from labd.bus.inbox import Inbox, Message
 from labd.bus.messages import (
     DEFAULT_CLIENT,
     Cancel,
@@ -25,7 +24,7 @@ from labd.bus.messages import (
     Submit,
 )
 from labd.bus.requests import BadRequest, parse_request
-from labd.bus.topics import Kind, Topics
+from labd.bus.topics import Topics
 from labd.core.errors import JobError, LabdError
 from labd.core.jobs import JobSpec
 from labd.core.model import BUILD_FOR
@@ -72,11 +71,10 @@ class Desk:
     give_up: Callable[[str], bool]
     wake: Callable[[], None]
 
-    async def serve(self, bus: Bus) -> None:
+    async def serve(self, inbox: Inbox) -> None:
         """Answer requests one after the other, for ever."""
-        async with bus.subscribe(self.topics.every(Kind.COMMAND)) as inbox:
-            async for message in inbox:
-                await self.handle(message)
+        async for message in inbox:
+            await self.handle(message)
 
     async def handle(self, message: Message) -> None:
         """Answer one request; whatever it holds, the desk stays open."""

@@ -16,9 +16,10 @@ import structlog
 
 from labd import __version__
 from labd.bus.broker import EmbeddedBroker
+from labd.bus.inbox import Inbox
 from labd.bus.link import Bus, Will
 from labd.bus.messages import DaemonStatus, PartIdentity, StationStatus
-from labd.bus.topics import Topics, as_name
+from labd.bus.topics import Kind, Topics, as_name
 from labd.core.errors import TransportError
 from labd.core.jobs import MAX_ATTEMPTS, JobState
 from labd.core.model import Verdict
@@ -73,10 +74,10 @@ class Daemon:
             await stack.enter_async_context(self._chronicle.journal(self._state.journal_url))
             url = await stack.enter_async_context(self._broker())
             await stack.enter_async_context(self._benches())
-            bus = await stack.enter_async_context(self._bus(url))
+            bus, inbox = await stack.enter_async_context(self._bus(url))
             await self._recover()
             await stack.enter_async_context(self._telling(bus))
-            async with _background(self._work(bus)) as work:
+            async with _background(self._work(inbox)) as work:
                 self._say_state("online")
                 self._dispatcher.wake()
                 ready(url)
@@ -109,12 +110,18 @@ class Daemon:
             yield
 
     @asynccontextmanager
-    async def _bus(self, url: str) -> AsyncGenerator[Bus]:
-        """The link to the broker, with the last will that says this daemon is gone."""
+    async def _bus(self, url: str) -> AsyncGenerator[tuple[Bus, Inbox]]:
+        """The link to the broker, and the commands that come over it.
+
+        The broker keeps commands while the daemon is away, and its last will says so.
+        """
         will = Will(self._topics.daemon(self._host), self._status("offline").payload())
-        async with Bus(url, f"labd-{self._config.name}-{self._host}", will=will) as bus:
+        name = f"labd-{self._config.name}-{self._host}"
+        bus = Bus(url, name, will=will, persistent=True)
+        inbox = bus.listen(self._topics.every(Kind.COMMAND))
+        async with bus:
             bus.on_connect.append(self._say_everything)
-            yield bus
+            yield bus, inbox
 
     @asynccontextmanager
     async def _telling(self, bus: Bus) -> AsyncGenerator[None]:
@@ -127,7 +134,7 @@ class Daemon:
                 if not await self._chronicle.flush(FLUSH_DEADLINE_S):
                     log.warning("not-everything-told", why="the broker is away")
 
-    async def _work(self, bus: Bus) -> None:
+    async def _work(self, inbox: Inbox) -> None:
         """Answer commands, dispatch jobs, run stations, for ever."""
         async with asyncio.TaskGroup() as tasks:
             desk = Desk(
@@ -139,7 +146,7 @@ class Daemon:
                 self._give_up,
                 self._dispatcher.wake,
             )
-            tasks.create_task(desk.serve(bus), name="desk")
+            tasks.create_task(desk.serve(inbox), name="desk")
             tasks.create_task(self._dispatcher.dispatch(), name="dispatcher")
             for supervisor in self._supervisors.values():
                 tasks.create_task(supervisor.supervise(), name=supervisor.name)

@@ -8,13 +8,17 @@ import dataclasses
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from labd.bus.messages import EventType
+from labd.core.errors import InfraError
 from labd.core.model import Identity, Mode, ModeResult, StreamFormat, StreamItem, Window
 from labd.lab.chronicle import Chronicle
 from labd.procedure.session import OutputRow
 from labd.store.traces import TraceFile
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 OUTPUTS = "accuracy-outputs.csv"
 
@@ -85,16 +89,25 @@ class RunEvidence:
         self, name: str, stream_format: StreamFormat, instrument: Identity
     ) -> AsyncGenerator[FileTrace]:
         """Open a trace file; it is completed whatever happens."""
-        file = await asyncio.to_thread(TraceFile, self._folder / name, stream_format, instrument)
+        file = await _on_disk(TraceFile, self._folder / name, stream_format, instrument)
         try:
             yield FileTrace(file)
         finally:
-            await asyncio.to_thread(file.close)
+            await _on_disk(file.close)
 
     async def outputs(self, rows: Sequence[OutputRow]) -> str:
         """Write what the DUT answered as CSV: file, label, outputs."""
-        await asyncio.to_thread(_write_outputs, self._folder / OUTPUTS, rows)
+        await _on_disk(_write_outputs, self._folder / OUTPUTS, rows)
         return OUTPUTS
+
+
+async def _on_disk(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do something that blocks on the disk; a disk that refuses is the bench's fault."""
+    try:
+        return await asyncio.to_thread(work, *args, **kwargs)
+    except OSError as error:
+        what = f"the lab's disk refuses: {error}"
+        raise InfraError("disk", what, "free space in [lab] state") from error
 
 
 def _write_outputs(path: Path, rows: Sequence[OutputRow]) -> None:
@@ -111,8 +124,8 @@ class FileTrace:
 
     async def write(self, items: Sequence[StreamItem]) -> None:
         """Append stream items in order."""
-        await asyncio.to_thread(self._file.write, items)
+        await _on_disk(self._file.write, items)
 
     async def windows(self, windows: Sequence[Window]) -> None:
         """Mark the windows measured in it."""
-        await asyncio.to_thread(self._file.mark_windows, windows)
+        self._file.mark_windows(windows)

@@ -211,6 +211,20 @@ async def test_a_persistent_bus_hears_what_was_said_while_it_was_away(broker: Br
         assert (await receive(inbox)).payload == b"meanwhile"
 
 
+async def test_an_inbox_from_before_connecting_misses_nothing(broker: Broker) -> None:
+    before = Bus(broker.url, "daemon", persistent=True)
+    before.listen("labd/lab/u/+/do/+")
+    async with before:
+        pass
+    async with Bus(broker.url, "cli") as client:
+        await client.publish("labd/lab/u/ann/do/submit", b"meanwhile")
+    again = Bus(broker.url, "daemon", persistent=True)
+    inbox = again.listen("labd/lab/u/+/do/+")
+    async with again:
+        await asyncio.sleep(0.5)  # the owner has other things to do first
+        assert (await receive(inbox)).payload == b"meanwhile"
+
+
 @pytest.fixture
 async def guarded(tmp_path: Path) -> Any:
     """A mosquitto with a password and a rule who may say what."""
