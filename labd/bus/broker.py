@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from labd.bus import tether
+from labd.bus.child import end_process
 from labd.core.errors import ConfigError, TransportError
 
 START_DEADLINE_S = 10.0
@@ -87,6 +88,7 @@ class EmbeddedBroker:
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", tether.__file__, str(os.getpid())),
             *(server, "--config", str(self._config_file)),
+            start_new_session=True,  # a Ctrl-C is for labd, which ends its children in order
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
@@ -182,16 +184,8 @@ class EmbeddedBroker:
         return f"its log says: {' / '.join(complaints[-_QUOTED_LINES:])}"
 
     async def _stop(self) -> None:
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        process.terminate()
-        try:
-            async with asyncio.timeout(STOP_DEADLINE_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        if self._process is not None:
+            await end_process(self._process, STOP_DEADLINE_S)
 
 
 def _find_server() -> str:

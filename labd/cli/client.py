@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,9 @@ REPEAT_S = 2.0
 """A request without an answer is sent again after this; asking twice is harmless."""
 
 ANSWER_DEADLINE_S = 10.0
+PATIENCE_S = 120.0
+"""A lab may be away this long while its jobs are watched."""
+
 LOOK_AGAIN_S = 10.0
 """When a job is silent this long, its events are asked for: one may have been missed."""
 
@@ -126,7 +130,7 @@ class LabClient:
             catch_up = True
             while True:
                 if catch_up:
-                    for event in await self.events(job, expected):
+                    for event in await self._patiently(job, expected):
                         expected = event.seq + 1
                         yield event
                         if event.type is EventType.FINISHED:
@@ -139,6 +143,16 @@ class LabClient:
                 yield event
                 if event.type is EventType.FINISHED:
                     return
+
+    async def _patiently(self, job: str, from_seq: int) -> list[Event]:
+        """A job's events, waiting for a lab that is away: it may be being restarted."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return await self.events(job, from_seq)
+            except TransportError:
+                if time.monotonic() > deadline:
+                    raise
 
     async def _repeat(self, topic: str, payload: bytes, answer: asyncio.Future[Reply]) -> Reply:
         try:

@@ -68,10 +68,12 @@ async def _use_lab(daemon: Process, broker: str, lab: str, log: Path) -> list[Jo
     await _wait_ready(daemon, broker, lab, log)
     async with LabClient(broker, lab, "alice") as alice, LabClient(broker, lab, "bob") as bob:
         clients = {"alice": alice, "bob": bob}
-        async with asyncio.TaskGroup() as tasks:
-            for user, job, modes in JOBS:
-                work = clients[user].ask("submit", job=job, benchmark="digits01", modes=modes)
-                tasks.create_task(work, name=job)
+        await asyncio.gather(
+            *(
+                clients[user].ask("submit", job=job, benchmark="digits01", modes=modes)
+                for user, job, modes in JOBS
+            )
+        )
         try:
             async with asyncio.timeout(JOBS_DEADLINE_S):
                 return await follow_jobs(alice, [job for _, job, _ in JOBS], as_json=False)

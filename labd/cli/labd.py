@@ -54,7 +54,7 @@ def serve(
     verbose: bool,  # noqa: FBT001
 ) -> None:
     """Serve the lab described in stations.toml until SIGTERM."""
-    from labd.core.errors import LabdError  # noqa: PLC0415 - not for --help
+    from labd.core.errors import LabdError, first_fault  # noqa: PLC0415 - not for --help
     from labd.lab.daemon import Daemon  # noqa: PLC0415
     from labd.station.config import load_config  # noqa: PLC0415
     from labd.station.registry import Registry  # noqa: PLC0415
@@ -67,6 +67,8 @@ def serve(
         asyncio.run(Daemon(lab, registry).serve(lambda url: _announce(lab.name, url)))
     except LabdError as error:
         raise click.ClickException(str(error)) from error
+    except ExceptionGroup as group:
+        raise click.ClickException(str(first_fault(group))) from group
 
 
 @main.command()
@@ -140,6 +142,8 @@ def demo(config: Path, directory: Path) -> None:
         passed = asyncio.run(demonstrate(config, lab.name, directory))
     except LabdError as error:
         raise click.ClickException(str(error)) from error
+    except TimeoutError as error:
+        raise click.ClickException(f"the lab did not get ready; see {directory}") from error
     sys.exit(0 if passed else 1)
 
 

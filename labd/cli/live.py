@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from labd.bus.messages import Event, EventType, JobStatus
 from labd.cli.client import LabClient
 from labd.cli.tables import event_text
+from labd.core.errors import first_fault
 
 QUIET = {EventType.PROGRESS}
 """Events that move a bar but make no line."""
@@ -56,9 +57,12 @@ async def _follow(client: LabClient, jobs: list[str], show: Callable[[Event], No
         async for event in client.follow(job):
             show(event)
 
-    async with asyncio.TaskGroup() as tasks:
-        for job in jobs:
-            tasks.create_task(one(job), name=f"follow {job}")
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for job in jobs:
+                tasks.create_task(one(job), name=f"follow {job}")
+    except ExceptionGroup as group:
+        raise first_fault(group) from group
 
 
 def _print_line(console: Console, event: Event) -> None:

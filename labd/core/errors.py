@@ -8,7 +8,9 @@ asked (:class:`JobError`, :class:`ConfigError`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +105,17 @@ class MeasurementInvalid(LabdError):  # noqa: N818 - a verdict, not a malfunctio
 
 class LabdBug(LabdError):  # noqa: N818 - says whose fault it is
     """Something labd itself got wrong."""
+
+
+def first_fault(group: ExceptionGroup[Exception]) -> Exception:
+    """The fault to tell a person of: the first that labd names, else the first."""
+    faults = list(_leaves(group))
+    return next((fault for fault in faults if isinstance(fault, LabdError)), faults[0])
+
+
+def _leaves(error: Exception) -> Iterator[Exception]:
+    if isinstance(error, ExceptionGroup):
+        for part in cast("ExceptionGroup[Exception]", error).exceptions:
+            yield from _leaves(part)
+    else:
+        yield error

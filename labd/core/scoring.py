@@ -64,9 +64,7 @@ def auc_mlcommons(outputs: NDArray[np.float64], labels: NDArray[np.int64]) -> fl
         )
     shares = outputs / totals
     classes = outputs.shape[1]
-    missing = sorted(set(range(classes)) - set(labels.tolist()))
-    if missing:
-        raise MeasurementInvalid("auc-class", f"no input of class {missing[0]} was run")
+    _require_every_class(classes, labels)
     if classes == 2:  # noqa: PLR2004 - binary
         return exact_area(labels == 1, shares[:, 1])
     areas = [exact_area(labels == c, shares[:, c]) for c in range(classes)]
@@ -77,7 +75,11 @@ def auc_eembc(outputs: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Area as the EEMBC runner computes it: thresholds 0, 0.01 … 1, mean over classes.
 
     A point counts the scores strictly above its threshold; the first is forced to (1, 1).
+
+    Raises:
+        MeasurementInvalid: a class never occurs.
     """
+    _require_every_class(outputs.shape[1], labels)
     thresholds = np.arange(101) / 100.0
     areas: list[float] = []
     for c in range(outputs.shape[1]):
@@ -90,6 +92,12 @@ def auc_eembc(outputs: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     return statistics.fmean(areas)
 
 
+def _require_every_class(classes: int, labels: NDArray[np.int64]) -> None:
+    missing = sorted(set(range(classes)) - set(labels.tolist()))
+    if missing:
+        raise MeasurementInvalid("auc-class", f"no input of class {missing[0]} was run")
+
+
 def exact_area(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
     """Exact area under the ROC curve of one score against a yes/no label.
 
@@ -97,7 +105,12 @@ def exact_area(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> floa
         positive: shape (n,), both values occurring.
         scores: shape (n,), larger speaks for positive. For anomaly detection: one mean
             score a file.
+
+    Raises:
+        MeasurementInvalid: only one of the two labels occurs.
     """
+    if bool(positive.all()) or not bool(positive.any()):
+        raise MeasurementInvalid("auc-class", "the set has inputs of one kind only")
     from sklearn.metrics import (  # noqa: PLC0415 - two seconds of import
         roc_auc_score,  # pyright: ignore[reportUnknownVariableType]
     )

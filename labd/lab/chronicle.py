@@ -18,18 +18,21 @@ import structlog
 from labd.bus.link import Bus
 from labd.bus.messages import Event, EventType, JobStatus, ModeSummary
 from labd.bus.topics import Topics
-from labd.core.errors import LabdBug, TransportError
-from labd.core.health import Health
+from labd.core.errors import InfraError, LabdBug, TransportError
 from labd.core.jobs import Job, JobSpec, JobState
 from labd.core.model import Verdict
 from labd.store.journal import Journal
-from labd.store.records import Accepted, Change, Duplicate, Snapshot, StationRecord
+from labd.store.records import Accepted, Change, Duplicate, Snapshot
 from labd.store.threaded import AsyncJournal
 
 log = structlog.get_logger(__name__)
 
 RETAINED_JOBS = 200
 """So many jobs' states are published anew when the broker was away."""
+
+
+MAX_UNTOLD = 10_000
+"""With so much waiting for a broker, mere progress is no longer queued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Chronicle:
     def __init__(self, topics: Topics, now_ns: Callable[[], int]) -> None:
         self._topics = topics
         self._now_ns = now_ns
-        self._outbox: asyncio.Queue[Change | Message] = asyncio.Queue()
+        self._outbox: asyncio.Queue[Change | Message | str] = asyncio.Queue()
         self._untold: Counter[str] = Counter()
         self._waiting: dict[str, str] = {}
         self._queue_changes = asyncio.Lock()
@@ -102,10 +105,6 @@ class Chronicle:
         """Keep what one mode found."""
         await self._journal(Journal.record_result, job, attempt, data, self._now_ns())
 
-    async def station(self, station: str, health: Health, why: str) -> None:
-        """Remember a station's health."""
-        await self._journal(Journal.set_station, station, health, why, self._now_ns())
-
     def set_waiting(self, waiting: dict[str, str]) -> set[str]:
         """Remember why jobs wait; the jobs for which that changed."""
         changed = {job for job in waiting if self._waiting.get(job) != waiting[job]}
@@ -133,10 +132,6 @@ class Chronicle:
         """Jobs of these states, oldest first."""
         return await self._journal(Journal.jobs, states)
 
-    async def stations(self) -> list[StationRecord]:
-        """The health of every station ever recorded."""
-        return await self._journal(Journal.stations)
-
     async def statuses(
         self, states: Iterable[JobState] | None, user: str | None, limit: int
     ) -> list[JobStatus]:
@@ -159,26 +154,26 @@ class Chronicle:
         """Send anything else, in order with the rest."""
         self._outbox.put_nowait(Message(topic, payload, retain))
 
-    async def publish_states(self, jobs: Iterable[str]) -> None:
-        """Publish these jobs' retained states."""
+    def publish_states(self, jobs: Iterable[str]) -> None:
+        """Publish these jobs' retained states, as they are when their turn comes."""
         for job in jobs:
-            status = await self.status(job)
-            if status is not None:
-                self._publish_state(status)
+            self._outbox.put_nowait(job)
 
     async def publish_recent_states(self) -> None:
         """Publish the retained states of recent jobs anew, after a broker was away."""
-        for status in await self.statuses(None, None, RETAINED_JOBS):
-            self._publish_state(status)
+        self.publish_states(s.job for s in await self.statuses(None, None, RETAINED_JOBS))
 
     async def deliver(self, bus: Bus) -> None:
         """Send the outbox, for ever."""
         while True:
             item = await self._outbox.get()
-            if isinstance(item, Message):
-                await _send(bus, item)
-            else:
-                await self._deliver_change(bus, item)
+            match item:
+                case Message():
+                    await _send(bus, item)
+                case Change():
+                    await self._deliver_change(bus, item)
+                case str():
+                    await self._deliver_state(bus, item)
             self._outbox.task_done()
 
     async def flush(self, deadline_s: float) -> bool:
@@ -197,6 +192,9 @@ class Chronicle:
         return self._opened
 
     def _tell(self, change: Change) -> None:
+        small = all(event.type is EventType.PROGRESS for event in change.events)
+        if small and self._outbox.qsize() > MAX_UNTOLD:
+            return  # the broker is away for long; who missed a step asks for it by number
         self._untold[change.job.spec.job] += 1
         self._outbox.put_nowait(change)
 
@@ -209,12 +207,16 @@ class Chronicle:
         if self._untold[job]:
             return
         del self._untold[job]
-        status = await self.status(job)
+        await self._deliver_state(bus, job)
+
+    async def _deliver_state(self, bus: Bus, job: str) -> None:
+        try:
+            status = await self.status(job)
+        except InfraError as error:
+            log.warning("state-not-told", job=job, error=str(error))
+            return
         if status is not None:
             await _send(bus, Message(self._topics.job(job), status.payload(), retain=True))
-
-    def _publish_state(self, status: JobStatus) -> None:
-        self.publish(self._topics.job(status.job), status.payload(), retain=True)
 
     def _status(self, snapshot: Snapshot) -> JobStatus:
         job = snapshot.job
@@ -232,7 +234,7 @@ class Chronicle:
             cancel_requested=job.cancel_requested,
             submitted_ns=job.submitted_ns,
             updated_ns=job.updated_ns,
-            waiting=self._waiting.get(job.spec.job, ""),
+            waiting=self._waiting.get(job.spec.job, "") if job.state is JobState.QUEUED else "",
             simulated=any(r.data["details"].get("simulated", False) for r in snapshot.results),
             next_seq=snapshot.next_seq,
             results=tuple(
@@ -255,5 +257,8 @@ async def _send(bus: Bus, message: Message) -> None:
             await bus.publish(message.topic, message.payload, retain=message.retain)
         except TransportError as error:
             log.warning("publish-delayed", topic=message.topic, error=str(error))
+        except LabdBug as error:
+            log.warning("publish-impossible", topic=message.topic, error=str(error))
+            return
         else:
             return

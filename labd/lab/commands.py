@@ -109,14 +109,10 @@ class Desk:
         try:
             answer = await self._do(user, request)
         except LabdError as error:
-            return Reply(
-                ok=False,
-                request=request.request,
-                verb=verb,
-                job=job,
-                code=error.code,
-                text=str(error),
-            )
+            return _refusal(verb, request, job, error.code, str(error))
+        except Exception as error:  # the top of a request: one must not end the lab
+            log.exception("labd-bug", verb=verb, job=job)
+            return _refusal(verb, request, job, "bug", f"a defect of labd: {error!r}")
         return Reply(
             ok=True,
             request=request.request,
@@ -174,6 +170,10 @@ class Desk:
         await self._status(request.job)
         events = await self.chronicle.events(request.job, request.from_seq, request.limit)
         return Answer("", request.job, [event.model_dump(mode="json") for event in events])
+
+
+def _refusal(verb: str, request: Request, job: str, code: str, text: str) -> Reply:
+    return Reply(ok=False, request=request.request, verb=verb, job=job, code=code, text=text)
 
 
 def check_feasible(spec: JobSpec, views: Sequence[StationView], config: LabConfig) -> None:

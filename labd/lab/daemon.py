@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import socket
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -20,7 +19,7 @@ from labd.bus.inbox import Inbox
 from labd.bus.link import Bus, Will
 from labd.bus.messages import DaemonStatus, PartIdentity, StationStatus
 from labd.bus.topics import Kind, Topics, as_name
-from labd.core.errors import TransportError
+from labd.core.errors import LabdError
 from labd.core.jobs import MAX_ATTEMPTS, JobState
 from labd.core.model import Verdict
 from labd.lab.chronicle import Chronicle
@@ -30,6 +29,7 @@ from labd.lab.emulated import EmulatedBench, bench_arguments
 from labd.lab.supervisor import Supervisor
 from labd.lab.workshop import Workshop
 from labd.station.config import LabConfig, StationConfig
+from labd.station.outlast import outlast
 from labd.station.registry import Registry
 from labd.store.artifacts import StateDirectory
 
@@ -72,42 +72,48 @@ class Daemon:
         async with AsyncExitStack() as stack:
             stack.enter_context(self._state.lock())
             await stack.enter_async_context(self._chronicle.journal(self._state.journal_url))
-            url = await stack.enter_async_context(self._broker())
-            await stack.enter_async_context(self._benches())
-            bus, inbox = await stack.enter_async_context(self._bus(url))
-            await self._recover()
-            await stack.enter_async_context(self._telling(bus))
-            async with _background(self._work(inbox)) as work:
-                self._say_state("online")
-                self._dispatcher.wake()
-                ready(url)
-                await _first(stop.wait(), work)
+            watched = Watched(stack, stop)
+            try:
+                await self._serve(stack, watched, ready)
+            except StopRequestedError:
                 log.info("stopping")
 
-    # ---- parts of serve, each a context that takes itself down ---------------------------
+    async def _serve(
+        self, stack: AsyncExitStack, watched: Watched, ready: Callable[[str], None]
+    ) -> None:
+        """Start everything in order; what was started is ended in reverse by the stack."""
+        url = await self._start_broker(watched)
+        await self._start_benches(watched)
+        bus, inbox = await stack.enter_async_context(self._bus(url))
+        await self._recover()
+        await stack.enter_async_context(self._telling(bus, watched))
+        await watched.start(self._work(inbox))
+        self._say_state("online")
+        self._dispatcher.wake()
+        ready(url)
+        await watched.wait_for(asyncio.Event().wait())
 
-    @asynccontextmanager
-    async def _broker(self) -> AsyncGenerator[str]:
+    # ---- parts of serve ------------------------------------------------------------------
+
+    async def _start_broker(self, watched: Watched) -> str:
         """The configured broker's URL, or that of an embedded one kept running."""
         if self._config.broker.url:
-            yield self._config.broker.url
-            return
+            return self._config.broker.url
         broker = EmbeddedBroker(self._state.broker, self._config.broker.port)
-        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        async with _background(_keep_broker(broker, started)) as keeper:
-            await _first(started, keeper)
-            yield broker.url
+        started = asyncio.Event()
+        await watched.start(_keep_broker(broker, started))
+        await watched.wait_for(started.wait())
+        return broker.url
 
-    @asynccontextmanager
-    async def _benches(self) -> AsyncGenerator[None]:
-        """The emulated stations' processes."""
-        async with AsyncExitStack() as stack:
-            for arguments in bench_arguments(self._config):
-                ready = asyncio.Event()
-                bench = EmulatedBench(arguments, self._dispatcher.wake)
-                running = await stack.enter_async_context(_background(bench.run(ready)))
-                await _first(ready.wait(), running)
-            yield
+    async def _start_benches(self, watched: Watched) -> None:
+        """The emulated stations' processes, all at once."""
+        started: list[asyncio.Event] = []
+        for arguments in bench_arguments(self._config):
+            started.append(asyncio.Event())
+            bench = EmulatedBench(arguments, self._look_again)
+            await watched.start(bench.run(started[-1]))
+        for each in started:
+            await watched.wait_for(each.wait())
 
     @asynccontextmanager
     async def _bus(self, url: str) -> AsyncGenerator[tuple[Bus, Inbox]]:
@@ -124,15 +130,15 @@ class Daemon:
             yield bus, inbox
 
     @asynccontextmanager
-    async def _telling(self, bus: Bus) -> AsyncGenerator[None]:
+    async def _telling(self, bus: Bus, watched: Watched) -> AsyncGenerator[None]:
         """Deliver the outbox; at the end say goodbye and wait until all is told."""
-        async with _background(self._chronicle.deliver(bus)):
-            try:
-                yield
-            finally:
-                self._say_state("offline")
-                if not await self._chronicle.flush(FLUSH_DEADLINE_S):
-                    log.warning("not-everything-told", why="the broker is away")
+        await watched.start(self._chronicle.deliver(bus))
+        try:
+            yield
+        finally:
+            self._say_state("offline")
+            if not await self._chronicle.flush(FLUSH_DEADLINE_S):
+                log.warning("not-everything-told", why="the broker is away")
 
     async def _work(self, inbox: Inbox) -> None:
         """Answer commands, dispatch jobs, run stations, for ever."""
@@ -176,6 +182,10 @@ class Daemon:
     def _station_changed(self, supervisor: Supervisor) -> None:
         self._say_station(supervisor)
         self._dispatcher.wake()
+
+    def _look_again(self) -> None:
+        for supervisor in self._supervisors.values():
+            supervisor.look_again()
 
     def _give_up(self, job: str) -> bool:
         return any(supervisor.give_up(job) for supervisor in self._supervisors.values())
@@ -229,40 +239,75 @@ class Daemon:
         await self._chronicle.publish_recent_states()
 
 
-async def _keep_broker(broker: EmbeddedBroker, started: asyncio.Future[None]) -> None:
-    """Run the embedded broker; one that dies is started again."""
+class StopRequestedError(Exception):
+    """SIGTERM or SIGINT came."""
+
+
+class Watched:
+    """Tasks that must run as long as the daemon does; each ends with the stack.
+
+    Args:
+        stack: ends them, the last started first.
+        stop: set when the daemon shall end.
+    """
+
+    def __init__(self, stack: AsyncExitStack, stop: asyncio.Event) -> None:
+        self._stack = stack
+        self._stop = stop
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run work until the stack ends it."""
+        task = await self._stack.enter_async_context(_background(work))
+        self._tasks.append(task)
+
+    async def wait_for(self, wanted: Coroutine[Any, Any, Any]) -> None:
+        """Wait for something.
+
+        Raises:
+            StopRequestedError: the daemon shall end.
+            Exception: that with which one of the tasks failed.
+        """
+        waiting = asyncio.create_task(wanted)
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            every = {waiting, stopping, *self._tasks}
+            await asyncio.wait(every, return_when=asyncio.FIRST_COMPLETED)
+            for task in self._tasks:
+                if task.done():
+                    task.result()
+            if self._stop.is_set():
+                raise StopRequestedError
+        finally:
+            waiting.cancel()
+            stopping.cancel()
+
+
+async def _keep_broker(broker: EmbeddedBroker, started: asyncio.Event) -> None:
+    """Run the embedded broker; one that dies is started again, a first start must succeed."""
     while True:
-        async with broker:
-            if not started.done():
-                started.set_result(None)
-            try:
+        try:
+            async with broker:
+                started.set()
                 await broker.run()
-            except TransportError as error:
-                log.warning("broker-died", error=str(error))
+        except LabdError as error:
+            if not started.is_set():
+                raise
+            log.warning("broker-died", error=str(error))
         await asyncio.sleep(BROKER_RESTART_S)
 
 
 @asynccontextmanager
 async def _background(work: Coroutine[Any, Any, None]) -> AsyncGenerator[asyncio.Task[None]]:
-    """Run work beside the body, end it with the body; its own failure surfaces here."""
+    """Run work beside the body and end it with the body."""
     task = asyncio.create_task(work)
     try:
         yield task
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def _first(wanted: Awaitable[Any], work: asyncio.Task[None]) -> None:
-    """Wait for something unless the work it depends on fails first; that failure is raised."""
-    waiting = asyncio.ensure_future(wanted)
-    try:
-        await asyncio.wait({waiting, work}, return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            work.result()
-    finally:
-        waiting.cancel()
+        await outlast(task, hasten=False)
+        if not task.cancelled() and task.exception() is not None:
+            log.warning("ended-badly", what=task.get_coro(), error=repr(task.exception()))
 
 
 def _stop_signal() -> asyncio.Event:

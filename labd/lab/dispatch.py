@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
+from labd.core.errors import InfraError
 from labd.core.jobs import JobState
 from labd.core.schedule import StationView, plan
 from labd.lab.chronicle import Chronicle
 from labd.lab.supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 1.0
 
 
 class Dispatcher:
@@ -27,15 +34,24 @@ class Dispatcher:
         return [supervisor.view() for supervisor in self._supervisors.values()]
 
     async def dispatch(self) -> None:
-        """Plan after every change, for ever."""
+        """Plan after every change, for ever; a journal that fails is tried again."""
         while True:
             await self._changed.wait()
             self._changed.clear()
-            queued = await self._chronicle.jobs([JobState.QUEUED])
-            planned = plan(queued, self.views())
-            specs = {job.spec.job: job.spec for job in queued}
-            for assignment in planned.assignments:
-                if await self._chronicle.lease(assignment.job, assignment.station):
-                    self._supervisors[assignment.station].assign(specs[assignment.job])
-            changed = self._chronicle.set_waiting(planned.waiting)
-            await self._chronicle.publish_states(sorted(changed))
+            try:
+                await self._plan()
+            except InfraError as error:
+                log.warning("journal-fails", error=str(error))
+                await asyncio.sleep(RETRY_S)
+                self.wake()
+
+    async def _plan(self) -> None:
+        """Hand out what can start now, and tell the others why they wait."""
+        queued = await self._chronicle.jobs([JobState.QUEUED])
+        planned = plan(queued, self.views())
+        specs = {job.spec.job: job.spec for job in queued}
+        for assignment in planned.assignments:
+            if await self._chronicle.lease(assignment.job, assignment.station):
+                self._supervisors[assignment.station].assign(specs[assignment.job])
+        changed = self._chronicle.set_waiting(planned.waiting)
+        self._chronicle.publish_states(sorted(changed))

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import structlog
 
-from labd.core.errors import ConfigError, InfraError
+from labd.bus.child import end_process
+from labd.core.errors import ConfigError, InfraError, LabdError
 from labd.station.config import LabConfig, StationConfig
 
 log = structlog.get_logger(__name__)
@@ -45,16 +46,29 @@ class EmulatedBench:
             InfraError: it did not get ready in time.
         """
         while True:
-            process = await self._start()
             try:
-                if ready.is_set():
-                    self._restarted()
-                ready.set()
-                status = await process.wait()
-            finally:
-                await _end(process)
-            log.error("bench-died", status=status)
+                await self._run_once(ready)
+            except LabdError as error:
+                if not ready.is_set():
+                    raise
+                log.warning("bench-died", error=str(error))
             await asyncio.sleep(RESTART_S)
+
+    async def _run_once(self, ready: asyncio.Event) -> None:
+        """Run one process to its end.
+
+        Raises:
+            InfraError: it ended, as it never should.
+        """
+        process = await self._start()
+        try:
+            if ready.is_set():
+                self._restarted()
+            ready.set()
+            status = await process.wait()
+        finally:
+            await end_process(process, STOP_DEADLINE_S)
+        raise InfraError("bench-died", f"the emulated bench ended with status {status}")
 
     async def _start(self) -> Process:
         process = await asyncio.create_subprocess_exec(
@@ -65,15 +79,16 @@ class EmulatedBench:
             "--control",
             stdin=PIPE,
             stdout=PIPE,
+            start_new_session=True,  # a Ctrl-C is for labd, which ends its children in order
         )
         try:
             async with asyncio.timeout(READY_DEADLINE_S):
                 ports = await process.stdout.readline() if process.stdout else b""
         except TimeoutError:
-            await _end(process)
+            await end_process(process, STOP_DEADLINE_S)
             raise InfraError("bench-slow", "the emulated bench did not get ready") from None
         except BaseException:
-            await _end(process)
+            await end_process(process, STOP_DEADLINE_S)
             raise
         if not ports:
             status = await process.wait()
@@ -84,19 +99,6 @@ class EmulatedBench:
             )
         log.info("bench-ready", ports=ports.decode().strip())
         return process
-
-
-async def _end(process: Process) -> None:
-    """End the bench: first by asking, then by force."""
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        async with asyncio.timeout(STOP_DEADLINE_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
 
 
 def bench_arguments(lab: LabConfig) -> list[list[str]]:

@@ -15,6 +15,7 @@ from labd.core.errors import InfraError
 from labd.core.model import Identity, Mode, ModeResult, StreamFormat, StreamItem, Window
 from labd.lab.chronicle import Chronicle
 from labd.procedure.session import OutputRow
+from labd.station.outlast import outlast
 from labd.store.traces import TraceFile
 
 P = ParamSpec("P")
@@ -90,10 +91,12 @@ class RunEvidence:
     ) -> AsyncGenerator[FileTrace]:
         """Open a trace file; it is completed whatever happens."""
         file = await _on_disk(TraceFile, self._folder / name, stream_format, instrument)
+        complete = False
         try:
             yield FileTrace(file)
+            complete = True
         finally:
-            await _on_disk(file.close)
+            await _on_disk(file.close, complete=complete)
 
     async def outputs(self, rows: Sequence[OutputRow]) -> str:
         """Write what the DUT answered as CSV: file, label, outputs."""
@@ -102,12 +105,16 @@ class RunEvidence:
 
 
 async def _on_disk(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do something that blocks on the disk; a disk that refuses is the bench's fault."""
-    try:
-        return await asyncio.to_thread(work, *args, **kwargs)
-    except OSError as error:
-        what = f"the lab's disk refuses: {error}"
-        raise InfraError("disk", what, "free space in [lab] state") from error
+    """Do something that blocks on the disk, to its end; a refusal is the bench's fault."""
+    writing = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    cancelled = await outlast(writing, hasten=False)
+    fault = writing.exception()
+    if cancelled:
+        raise asyncio.CancelledError
+    if isinstance(fault, OSError):
+        what = f"the lab's disk refuses: {fault}"
+        raise InfraError("disk", what, "free space in [lab] state") from fault
+    return writing.result()
 
 
 def _write_outputs(path: Path, rows: Sequence[OutputRow]) -> None:

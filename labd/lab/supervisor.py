@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -13,10 +14,10 @@ from typing import Protocol
 import structlog
 
 from labd.core.errors import (
+    ConfigError,
     DutError,
     InfraError,
     JobError,
-    LabdBug,
     LabdError,
     MeasurementInvalid,
 )
@@ -28,6 +29,7 @@ from labd.lab.chronicle import Chronicle
 from labd.lab.reporting import RunEvidence, RunReporter
 from labd.procedure.run import verdict_of
 from labd.station.bench import StationBench
+from labd.station.outlast import outlast
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +38,12 @@ RECHECK_S = 30.0
 
 RECHECK_MAX_S = 600.0
 """… up to this."""
+
+
+ATTEMPT_DEADLINE_S = 48 * 3600.0
+"""No attempt takes longer: the slowest official set needs 30 h at 9600 baud."""
+
+JOURNAL_RETRY_S = 1.0
 
 
 class Work(Protocol):
@@ -93,6 +101,7 @@ class Supervisor:
     _inbox: asyncio.Queue[JobSpec] = field(default_factory=lambda: asyncio.Queue(1))
     _attempt: asyncio.Task[Ending] | None = None
     _giving_up: bool = False
+    _look_again: asyncio.Event = field(default_factory=asyncio.Event)
 
     def view(self) -> StationView:
         """The station as scheduling sees it."""
@@ -113,6 +122,10 @@ class Supervisor:
             self._attempt.cancel()
         return True
 
+    def look_again(self) -> None:
+        """Check a station that is out of service now instead of later."""
+        self._look_again.set()
+
     async def supervise(self) -> None:
         """Serve for ever; a cancellation ends it after the station was taken down."""
         pause = RECHECK_S
@@ -123,95 +136,123 @@ class Supervisor:
                 pause = RECHECK_S
                 await self._serve(await self._inbox.get())
             else:
-                await asyncio.sleep(pause)
+                await self._rest(pause)
                 pause = min(2 * pause, RECHECK_MAX_S)
+
+    async def _rest(self, pause_s: float) -> None:
+        self._look_again.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._look_again.wait()
 
     async def _check(self) -> None:
         """Open the station and let the health check decide."""
         self._set(activity=Activity.CHECKING)
+        passed, why = False, "the check was broken off"
         try:
-            async with self.work.open(None) as bench:
-                self.identities, self.simulated = bench.identities, bench.simulated
-                findings = await self.work.check(bench)
-            serious = [finding for finding in findings if finding.serious]
-            why = "; ".join(f"{f.text} ({f.todo})" if f.todo else f.text for f in serious)
+            passed, why = await self._examine()
         except LabdError as error:
             why = str(error)
-        step = HealthStep.CHECK_FAILED if why else HealthStep.CHECK_PASSED
-        log.info("station-checked", station=self.name, step=step, why=why)
-        self._set(health=next_health(self.health, step), why=why, activity=Activity.IDLE)
+        except Exception as error:  # the top of the check: one station must not end the lab
+            log.exception("labd-bug", station=self.name)
+            why = f"a defect of labd: {error!r}"
+        finally:
+            step = HealthStep.CHECK_PASSED if passed else HealthStep.CHECK_FAILED
+            log.info("station-checked", station=self.name, step=step, why=why)
+            self._set(health=next_health(self.health, step), why=why, activity=Activity.IDLE)
+
+    async def _examine(self) -> tuple[bool, str]:
+        """Whether the station may serve, and everything that was noticed."""
+        async with self.work.open(None) as bench:
+            self.identities, self.simulated = bench.identities, bench.simulated
+            findings = await self.work.check(bench)
+        noticed = "; ".join(f"{f.text} ({f.todo})" if f.todo else f.text for f in findings)
+        return not any(finding.serious for finding in findings), noticed
 
     async def _serve(self, spec: JobSpec) -> None:
         """Run one job to its ending and write that down, even while being shut down."""
-        try:
-            if self._giving_up:
-                ending = Ending(Verdict.CANCELLED, "cancelled before it started")
-            else:
-                ending = await self._attempt_job(spec)
-            await self._conclude(spec, ending)
-        except asyncio.CancelledError:
-            await asyncio.shield(self.chronicle.requeue(spec.job, "labd was stopped"))
-            raise
-        finally:
-            self.job, self._giving_up, self._attempt = "", False, None
-            self._set(activity=Activity.IDLE)
-
-    async def _attempt_job(self, spec: JobSpec) -> Ending:
-        """One attempt in a task of its own, so that giving up stops just that."""
-        started = await self.chronicle.start(spec.job)
-        self._set(activity=Activity.RUNNING)
-        self._attempt = asyncio.create_task(
-            self._judge_attempt(started), name=f"{self.name}: {spec.job}"
-        )
+        self._attempt = asyncio.create_task(self._start(spec), name=f"{self.name}: {spec.job}")
         if self._giving_up:
             self._attempt.cancel()
-        try:
-            return await self._attempt
-        except asyncio.CancelledError:
-            if self._giving_up and self._attempt.cancelled():
-                return Ending(Verdict.CANCELLED, "cancelled while running")
-            self._attempt.cancel()
-            await asyncio.gather(self._attempt, return_exceptions=True)
-            raise
+        stopped = await outlast(self._attempt, hasten=True)
+        ending = self._ending(self._attempt, stopped=stopped)
+        concluding = asyncio.create_task(self._conclude(spec, ending))
+        stopped |= await outlast(concluding, hasten=False)
+        self.job, self._giving_up, self._attempt = "", False, None
+        self._set(activity=Activity.IDLE)
+        concluding.result()
+        if stopped:
+            raise asyncio.CancelledError
 
-    async def _judge_attempt(self, job: Job) -> Ending:
+    def _ending(self, attempt: asyncio.Task[Ending], *, stopped: bool) -> Ending | None:
+        """How an attempt ended; ``None`` when labd itself is being stopped."""
+        ending: Ending | None = None
+        if not attempt.cancelled():
+            fault = attempt.exception()
+            ending = Ending(Verdict.INFRA, str(fault), retry=True) if fault else attempt.result()
+        if ending is None or ending.retry:
+            if self._giving_up:
+                return Ending(Verdict.CANCELLED, "cancelled while it ran")
+            if stopped:
+                return None
+        return ending or Ending(Verdict.INFRA, "the attempt was broken off", retry=True)
+
+    async def _start(self, spec: JobSpec) -> Ending:
+        job = await self.chronicle.start(spec.job)
+        self._set(activity=Activity.RUNNING)
+        return await self._judge(job)
+
+    async def _judge(self, job: Job) -> Ending:
         """Run the job and turn every kind of fault into its ending, by blame."""
         try:
-            return await self._run(job)
-        except JobError as error:
-            return Ending(Verdict.INVALID, str(error))
-        except MeasurementInvalid as error:
+            async with asyncio.timeout(ATTEMPT_DEADLINE_S):
+                return await self._run(job)
+        except (JobError, MeasurementInvalid) as error:
             return Ending(Verdict.INVALID, str(error))
         except DutError as error:
             return Ending(Verdict.FAIL, str(error))
-        except InfraError as error:
-            self._fault(str(error))
-            return Ending(Verdict.INFRA, str(error), retry=True)
-        except LabdBug as error:
-            log.exception("labd-bug", job=job.spec.job, station=self.name)
-            self._fault(str(error))
-            return Ending(Verdict.INFRA, f"a defect of labd: {error}")
+        except (InfraError, ConfigError, TimeoutError) as error:
+            self._fault(str(error) or "the attempt took far too long")
+            return Ending(Verdict.INFRA, self.why, retry=True)
         except Exception as error:  # the top of a job's task: a defect must end the job too
             log.exception("labd-bug", job=job.spec.job, station=self.name)
-            self._fault(repr(error))
-            return Ending(Verdict.INFRA, f"a defect of labd: {error!r}")
+            self._fault(f"a defect of labd: {error!r}")
+            return Ending(Verdict.INFRA, self.why)
 
     async def _run(self, job: Job) -> Ending:
         spec = job.spec
         reporter = RunReporter(self.chronicle, spec.job, job.attempt, time.monotonic)
         evidence = RunEvidence(self.traces(spec.job, job.attempt))
         results: list[ModeResult] = []
-        async with self.work.open(spec) as bench:
-            self.identities, self.simulated = bench.identities, bench.simulated
-            async for result in self.work.run(bench, spec, reporter, evidence):
-                results.append(result)
-                await reporter.result(result)
+        try:
+            async with self.work.open(spec) as bench:
+                self.identities, self.simulated = bench.identities, bench.simulated
+                async for result in self.work.run(bench, spec, reporter, evidence):
+                    results.append(result)
+                    await reporter.result(result)
+        except InfraError as error:
+            if len(results) < len(spec.modes):
+                raise
+            self._fault(str(error))  # all is measured; taking the station down went wrong
         reasons = "; ".join(f"{r.mode}: {reason}" for r in results for reason in r.reasons)
         return Ending(verdict_of(results), reasons)
 
-    async def _conclude(self, spec: JobSpec, ending: Ending) -> None:
+    async def _conclude(self, spec: JobSpec, ending: Ending | None) -> None:
+        """Write the ending down; a journal that fails for a while is waited for."""
+        while True:
+            try:
+                await self._write_ending(spec, ending)
+            except InfraError as error:
+                log.warning("journal-fails", job=spec.job, error=str(error))
+                await asyncio.sleep(JOURNAL_RETRY_S)
+            else:
+                return
+
+    async def _write_ending(self, spec: JobSpec, ending: Ending | None) -> None:
         job = await self.chronicle.job(spec.job)
-        if ending.retry and job.attempt < MAX_ATTEMPTS:
+        if ending is None:
+            await self.chronicle.requeue(spec.job, "labd was stopped")
+        elif ending.retry and job.attempt < MAX_ATTEMPTS:
             await self.chronicle.requeue(spec.job, ending.reason)
         else:
             await self.chronicle.finish(spec.job, ending.verdict, ending.reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from labd.core.errors import MeasurementInvalid
 from labd.core.model import Mode, ModeResult, Verdict
 from labd.core.scoring import auc_eembc, auc_mlcommons, exact_area, top1_pct
 from labd.core.suite import Benchmark, Metric
-from labd.procedure.batch import PROBE_DEADLINE_S, check_outputs
+from labd.procedure.batch import PROBE_DEADLINE_S, check_outputs, load_input
 from labd.procedure.dataset import Dataset, Row
 from labd.procedure.session import OutputRow, Session
 
@@ -27,7 +28,7 @@ async def measure_accuracy(session: Session) -> ModeResult:
     kept = await session.evidence.outputs(found)
     labels = np.array([row.label for row in found], dtype=np.int64)
     outputs = np.array([row.outputs for row in found])
-    score, notes = _score(outputs, labels, session.benchmark)
+    score, notes = await asyncio.to_thread(_score, outputs, labels, session.benchmark)
     result = _judge(session.benchmark, session.dataset, score, notes)
     return replace(result, details={"outputs": kept, **result.details})
 
@@ -37,7 +38,7 @@ async def _mean_output(session: Session, row: Row) -> tuple[float, ...]:
     dut = session.ready.dut
     outputs: list[tuple[float, ...]] = []
     for data in session.dataset.inputs(row):
-        await dut.load(data)
+        await load_input(session, data, row.file)
         reply = await dut.infer(1, 0, PROBE_DEADLINE_S)
         check_outputs(reply, session.benchmark, row.file)
         outputs.append(reply.results)
@@ -49,16 +50,17 @@ def _score(
 ) -> tuple[dict[str, float], list[str]]:
     """Every metric that applies, and why one that should is missing."""
     score: dict[str, float] = {"inputs": float(len(labels))}
-    if benchmark.outputs == 1:
-        score["auc"] = exact_area(labels == 1, outputs[:, 0])
-        return score, []
-    score["top1_pct"] = top1_pct(outputs, labels)
-    score["auc_eembc"] = auc_eembc(outputs, labels)
+    notes: list[str] = []
     try:
+        if benchmark.outputs == 1:
+            score["auc"] = exact_area(labels == 1, outputs[:, 0])
+            return score, notes
+        score["top1_pct"] = top1_pct(outputs, labels)
+        score["auc_eembc"] = auc_eembc(outputs, labels)
         score["auc"] = auc_mlcommons(outputs, labels)
     except MeasurementInvalid as error:
-        return score, [f"no exact AUC: {error.what}"]
-    return score, []
+        notes.append(f"no AUC: {error.what}")
+    return score, notes
 
 
 def _judge(

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from drivers.dut import Dut, InferReply
 from drivers.interfaces import IoManager
 from labd.core.energy import HOST_TOLERANCE_PPM, HOST_TOLERANCE_S, inferences_for_window
-from labd.core.errors import InfraError, JobError
+from labd.core.errors import DutError, JobError
 from labd.core.model import ClockCheck
 from labd.core.suite import MIN_WINDOW_S, Benchmark
 from labd.procedure.dataset import Dataset, Row
+from labd.procedure.session import Session
 from labd.station.bench import StationBench
 
 AIM_S = MIN_WINDOW_S * 1.05
@@ -34,6 +35,13 @@ CRYSTAL_PPM = 200.0
 def first_input(dataset: Dataset, row: Row) -> bytes:
     """The bytes a window's batch runs on: the file, or the first window of it."""
     return next(dataset.inputs(row))
+
+
+async def load_input(session: Session, data: bytes, file: str) -> None:
+    """Load an input; a load that had to be started again is noted in the record."""
+    loaded = await session.ready.dut.load(data)
+    if loaded.restarts:
+        await session.report.note(f"{file}: loaded again", reasons=list(loaded.restarts))
 
 
 def check_outputs(reply: InferReply, benchmark: Benchmark, file: str) -> None:
@@ -100,7 +108,7 @@ async def find_inferences(measure: Callable[[int], Awaitable[float]]) -> tuple[i
         the number for a window of :data:`AIM_S` and the seconds of one inference.
 
     Raises:
-        InfraError: probes of growing size never took measurable time.
+        DutError: probes of growing size never took measurable time.
     """
     inferences = PROBE_INFERENCES
     for _ in range(MAX_PROBES):
@@ -109,6 +117,8 @@ async def find_inferences(measure: Callable[[int], Awaitable[float]]) -> tuple[i
             return inferences_for_window(inferences, seconds, AIM_S), seconds / inferences
         growth = min(100.0, 1.2 * PROBE_S / seconds) if seconds > 0 else 100.0
         inferences = math.ceil(inferences * max(2.0, growth))
-    raise InfraError(
-        "probe", f"{inferences} inferences still took no measurable time", "look at the trace"
+    raise DutError(
+        "probe",
+        f"{inferences} inferences still took no measurable time by the DUT's timestamps",
+        "its timer stands still",
     )

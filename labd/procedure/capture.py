@@ -15,15 +15,20 @@ from dataclasses import dataclass
 
 from drivers.interfaces import Acquisition, PowerMonitor
 from labd.core.energy import Recording, assemble
-from labd.core.errors import DeadlineExceeded
+from labd.core.errors import DeadlineExceeded, InstrumentError
 from labd.core.model import Edge, Part, StreamFormat, StreamItem, Window
 from labd.procedure.session import Session, TraceWriter
 
 QUIET_S = 0.02
 """This much further signal must follow before an edge can be said not to have come."""
 
+DRAIN_DEADLINE_S = 5.0
+
 STILL_S = 0.3
 """A wire on which nothing comes for this long is drained (a frozen bench stands still)."""
+
+QUIET_DEADLINE_S = 30.0
+"""An input on which edges never cease is not the DUT's timestamp."""
 
 EDGE_STILL_S = 2.0
 """Edges of a finished command are under way while anything still comes …"""
@@ -71,9 +76,20 @@ class Capture:
         return self._acquisition.edges_seen
 
     async def quiet(self) -> Position:
-        """Wait for a stretch without edges, or until nothing comes any more."""
+        """Wait for a stretch without edges, or until nothing comes any more.
+
+        Raises:
+            InstrumentError: edges never cease.
+        """
         start = self._here()
+        deadline = time.monotonic() + QUIET_DEADLINE_S
         while self.received < start.received + self._quiet:
+            if time.monotonic() > deadline:
+                raise InstrumentError(
+                    "timestamp-wire",
+                    f"the monitor's trigger input was not quiet for {QUIET_DEADLINE_S:g} s",
+                    "is it open, or on another pin than the DUT's timestamp (D7)?",
+                )
             if not await self._progress(STILL_S):
                 break
             if self.edges_seen != start.edges_seen:
@@ -123,7 +139,9 @@ class Capture:
                 await writer.write([item])
 
     async def _progress(self, still_s: float) -> bool:
-        """Whether anything came within so much stillness."""
+        """Whether anything came within so much stillness; a dead stream raises its fault."""
+        if self.collector is not None and self.collector.done():
+            self.collector.result()
         try:
             await self._acquisition.wait_progress(still_s)
         except DeadlineExceeded:
@@ -154,6 +172,10 @@ async def capture(session: Session, monitor: PowerMonitor, name: str) -> AsyncGe
 
 
 async def _reap(collector: asyncio.Task[None]) -> None:
-    """End the collector after a body that failed; :meth:`Capture.stop` reports its faults."""
+    """Let the collector take what is left, but not for ever.
+
+    Its faults are reported by :meth:`Capture.stop`; a body that failed has its own.
+    """
+    await asyncio.wait({collector}, timeout=DRAIN_DEADLINE_S)
     collector.cancel()
     await asyncio.gather(collector, return_exceptions=True)

@@ -78,9 +78,11 @@ def find_dataset(folders: Sequence[Path], benchmark: Benchmark) -> Dataset:
 
 
 def _load(labels: Path, benchmark: Benchmark) -> Dataset:
-    content = labels.read_bytes()
     try:
+        content = labels.read_bytes()
         lines = list(csv.reader(content.decode("utf-8").splitlines()))
+    except OSError as error:
+        raise JobError("labels-unreadable", f"{labels}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise JobError("labels-malformed", f"{labels} is not a CSV file: {error}") from error
     rows = tuple(

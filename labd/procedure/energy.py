@@ -23,6 +23,7 @@ from labd.procedure.batch import (
     find_inferences,
     first_input,
     infer_deadline_s,
+    load_input,
     timed_infer,
 )
 from labd.procedure.capture import Capture, capture
@@ -58,15 +59,15 @@ async def measure_energy(
         throughput_ips: what performance mode found on the same code, if it ran; saves
             the probe.
     """
-    dataset, dut = session.dataset, session.ready.dut
+    dataset = session.dataset
     rows = [dataset.rows[i % len(dataset.rows)] for i in range(WINDOWS)]
     await session.report.phase(Mode.ENERGY, "probe")
-    await dut.load(first_input(dataset, rows[0]))
+    await load_input(session, first_input(dataset, rows[0]), rows[0].file)
     inferences, inference_s = await _plan_batch(session, monitor, throughput_ips)
     await session.report.phase(Mode.ENERGY, "windows")
     windows: list[Window] = []
     async with capture(session, monitor, "energy") as recorder:
-        mark = await _sync_mark(session, recorder)
+        sync = await _sync_mark(session, recorder)
         pending: list[Mark] = []
         for number, row in enumerate(rows, 1):
             pending.append(await _batch(session, recorder, number, row, inferences, inference_s))
@@ -76,20 +77,19 @@ async def measure_energy(
         await recorder.stop()
         windows += [await _judge(session, recorder, late) for late in pending]
         await recorder.mark(windows)
-    result = judge_windows(Mode.ENERGY, windows, _score(recorder, mark, windows))
+    result = judge_windows(Mode.ENERGY, windows, _score(recorder, sync, windows))
     return replace(result, details={"trace": recorder.name, "method": "labd"})
 
 
-def _score(recorder: Capture, mark: int, windows: list[Window]) -> dict[str, float]:
+def _score(recorder: Capture, sync: tuple[int, int], windows: list[Window]) -> dict[str, float]:
     """Median over the windows that have an energy, and what the board draws when idle."""
     score: dict[str, float] = {}
     measured = [window for window in windows if window.energy_per_inference_uj is not None]
     if measured:
         score["median_energy_uj"] = median_energy_uj(measured)
     rate = recorder.format.sample_rate_hz
-    sync = next((edge.index for edge in recorder.edges(0, mark)), None)
-    if sync is not None:
-        start = math.ceil(sync + IDLE_AFTER_S * rate)
+    for edge in recorder.edges(*sync):
+        start = math.ceil(edge.index + IDLE_AFTER_S * rate)
         stop = start + max(1, math.floor(IDLE_S * rate))
         idle = recorder.recording().mean_power_uw(start, stop)
         if idle is not None:
@@ -112,6 +112,8 @@ async def _plan_batch(
             stop = await recorder.edges_since(start, 2)
             await recorder.stop()
             edges = recorder.edges(start.received, stop)
+        if gaps := recorder.recording().gaps:
+            raise InstrumentError("samples-lost", f"the probe lost samples: {gaps[0].reason}")
         if len(edges) != 2:  # noqa: PLR2004 - start and stop
             raise _no_edges(len(edges), 2)
         return (edges[1].index - edges[0].index) / monitor.format.sample_rate_hz
@@ -119,11 +121,11 @@ async def _plan_batch(
     return await find_inferences(probe)
 
 
-async def _sync_mark(session: Session, recorder: Capture) -> int:
+async def _sync_mark(session: Session, recorder: Capture) -> tuple[int, int]:
     """One pulse on demand: proves the wire before minutes of measuring rest on it.
 
     Returns:
-        the sample index after it and the quiet stretch that follows.
+        the samples from before it to after the quiet stretch that follows.
     """
     before = await recorder.quiet()
     lap = await session.ready.dut.timestamp()
@@ -135,7 +137,7 @@ async def _sync_mark(session: Session, recorder: Capture) -> int:
     seen = recorder.edges_seen - before.edges_seen
     if seen != 1:
         raise _no_edges(seen, 1)
-    return after
+    return before.received, after
 
 
 def _no_edges(seen: int, wanted: int) -> InstrumentError:
@@ -151,7 +153,7 @@ async def _batch(
 ) -> Mark:
     """Load one input, let the bench go quiet, run the batch, wait for its edges."""
     dut = session.ready.dut
-    await dut.load(first_input(session.dataset, row))
+    await load_input(session, first_input(session.dataset, row), row.file)
     before = await recorder.quiet()
     deadline = infer_deadline_s(inferences + WARMUPS, inference_s)
     reply, check = await timed_infer(session.bench, dut, inferences, WARMUPS, deadline)

@@ -14,6 +14,7 @@ from labd.procedure.batch import (
     find_inferences,
     first_input,
     infer_deadline_s,
+    load_input,
     timed_infer,
 )
 from labd.procedure.session import Session
@@ -24,7 +25,7 @@ async def measure_performance(session: Session) -> ModeResult:
     dut, dataset, report = session.ready.dut, session.dataset, session.report
     await report.phase(Mode.PERFORMANCE, "probe")
     rows = [dataset.rows[i % len(dataset.rows)] for i in range(WINDOWS)]
-    await dut.load(first_input(dataset, rows[0]))
+    await load_input(session, first_input(dataset, rows[0]), rows[0].file)
 
     async def probe(inferences: int) -> float:
         return runtime_us(await dut.infer(inferences, 1, PROBE_DEADLINE_S)) / 1e6
@@ -33,7 +34,7 @@ async def measure_performance(session: Session) -> ModeResult:
     await report.phase(Mode.PERFORMANCE, "windows")
     windows: list[Window] = []
     for number, row in enumerate(rows, 1):
-        await dut.load(first_input(dataset, row))
+        await load_input(session, first_input(dataset, row), row.file)
         deadline = infer_deadline_s(inferences + WARMUPS, inference_s)
         reply, check = await timed_infer(session.bench, dut, inferences, WARMUPS, deadline)
         check_outputs(reply, session.benchmark, row.file)

@@ -46,11 +46,16 @@ def plot_trace(trace: Path, picture: Path, title: str) -> None:
 
 def _draw(axes: Any, trace: Trace) -> None:
     rate = trace.sample_rate_hz
+    if not len(trace.power_w):
+        axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center")
+        return
     lows, means, highs = (1e3 * part for part in summarise(trace.power_w, COLUMNS))
     seconds = np.arange(len(means)) * (len(trace.power_w) / rate / len(means))
     axes.fill_between(seconds, lows, highs, step="post", color="#9db8d2", linewidth=0)
     axes.step(seconds, means, where="post", color="#1f4e79", linewidth=0.9, label="mean power")
     for window in trace.windows:
+        if window["energy_per_inference_uj"] is None:
+            continue
         start, stop = window["start_index"] / rate, window["stop_index"] / rate
         axes.axvspan(start, stop, color="#e8a33d", alpha=0.22, linewidth=0)
         text = f"window {window['number']}\n{window['energy_per_inference_uj']:.3f} µJ/inf"
@@ -68,4 +73,4 @@ def _draw(axes: Any, trace: Trace) -> None:
     axes.set_xlabel("seconds since the acquisition began")
     axes.set_ylabel("power (mW)")
     axes.set_xlim(0, len(trace.power_w) / rate)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=0, top=1.05 * float(np.nanmax(highs, initial=1e-3)))

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Self, TypeVar
+
+import structlog
 
 from drivers.dut import Dut, DutProfile
 from drivers.interfaces import (
@@ -20,6 +23,9 @@ from drivers.interfaces import (
 from labd.core.errors import DeadlineExceeded, DutError, InfraError, JobError, LabdError, Where
 from labd.core.model import Build, Finding, Identity, Part
 from labd.station.firmware import Image, find_image
+from labd.station.outlast import outlast
+
+log = structlog.get_logger(__name__)
 
 BOOT_DEADLINE_S = 10.0
 IDENTIFY_DEADLINE_S = 10.0
@@ -132,9 +138,20 @@ class StationBench:
             raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        """Close; see :meth:`close`."""
-        await self.close()
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close; see :meth:`close`.
+
+        Raises:
+            InfraError: something went wrong while closing, and nothing before.
+        """
+        troubles = await self.close()
+        if troubles and kind is None:
+            raise InfraError("teardown", "; ".join(troubles), "look whether the board is off")
 
     async def close(self) -> list[str]:
         """Switch off and free everything; returns what went wrong while doing so.
@@ -142,13 +159,7 @@ class StationBench:
         A cancellation waits until this is through: every step has its own deadline.
         """
         closing = asyncio.create_task(self._close_all(), name=f"close {self._setup.station}")
-        cancelled = False
-        while not closing.done():
-            try:
-                await asyncio.shield(closing)
-            except asyncio.CancelledError:
-                cancelled = True
-        if cancelled:
+        if await outlast(closing, hasten=False):
             raise asyncio.CancelledError
         return closing.result()
 
@@ -186,7 +197,7 @@ class StationBench:
         dut = Dut(channel)
         await dut.boot(BOOT_DEADLINE_S)
         profile = await dut.identify(IDENTIFY_DEADLINE_S)
-        seen = Build.ENERGY if await dut.timestamp() is None else Build.PERFORMANCE
+        seen = profile.build or await _build_by_timestamp(dut)
         if seen is not build:
             raise self._wrong_build(seen, build, image)
         name, sha256 = (image.path.name, image.sha256) if image else ("", "")
@@ -198,7 +209,7 @@ class StationBench:
         return self._parts.flasher is not None
 
     async def answer(self) -> DutProfile:
-        """Power the DUT and let it say who it is, whatever it runs.
+        """Power the DUT and let it say who it is, whatever build it runs.
 
         Raises:
             InfraError: it does not answer.
@@ -206,11 +217,19 @@ class StationBench:
         """
         if self._parts.power is not None:
             await self._parts.power.supply(None)
-        _, channel = await self._open_route(Build.PERFORMANCE)
-        dut = Dut(channel)
-        await self._power_up(channel)
-        await dut.boot(BOOT_DEADLINE_S)
-        return await dut.identify(IDENTIFY_DEADLINE_S)
+        refusal: LabdError | None = None
+        for build in Build:
+            _, channel = await self._open_route(build)
+            dut = Dut(channel)
+            await self._power_up(channel)
+            try:
+                await dut.boot(BOOT_DEADLINE_S)
+                return await dut.identify(IDENTIFY_DEADLINE_S)
+            except (DeadlineExceeded, DutError) as error:
+                refusal = refusal or error
+            if self._parts.power is not None:
+                await self._parts.power.supply(None)
+        raise refusal or InfraError("no-answer", "there was nothing to ask")
 
     async def self_check(self) -> list[Finding]:
         """What the open parts find about themselves."""
@@ -273,8 +292,9 @@ class StationBench:
         for part, driver in reversed(self._parts.present()):
             try:
                 await self._timed(driver.close(), CLOSE_DEADLINE_S, f"closing {part}")
-            except LabdError as error:
-                troubles.append(str(error))
+            except Exception as error:  # whatever one part does, the next must be closed
+                log.exception("close-failed", station=self._setup.station, part=part)
+                troubles.append(f"closing {part}: {error}")
         return troubles
 
     async def _timed(self, work: Awaitable[T], deadline_s: float, doing: str) -> T:
@@ -287,3 +307,11 @@ class StationBench:
                 f"{doing} took more than {deadline_s:g} s",
                 where=Where(station=self._setup.station),
             ) from None
+
+
+async def _build_by_timestamp(dut: Dut) -> Build:
+    """The build a DUT without prologue shows: text or a pulse; asked twice, text may be lost."""
+    for _ in range(2):
+        if await dut.timestamp() is not None:
+            return Build.PERFORMANCE
+    return Build.ENERGY

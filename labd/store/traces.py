@@ -92,11 +92,15 @@ class TraceFile:
         """Note the windows measured in this trace, in place of those noted before."""
         self._windows = list(windows)
 
-    def close(self) -> None:
-        """Complete the metadata and let go of the files; safe to call twice."""
+    def close(self, *, complete: bool = True) -> None:
+        """Write the metadata and let go of the files; safe to call twice.
+
+        Args:
+            complete: whether the acquisition ended in good order.
+        """
         if not self._data.closed:
             self._data.close()
-            self._write_meta(complete=True)
+            self._write_meta(complete=complete)
 
     def _append(self, samples: Samples) -> None:
         self._put(samples.power_w.astype(DTYPE).tobytes())
