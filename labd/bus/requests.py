@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from labd.bus.messages import DEFAULT_CLIENT, REQUESTS, Request
+from labd.bus.messages import DEFAULT_CLIENT, REQUESTS, Request, Submit
 from labd.bus.mistakes import Mistake, explain, not_one_of, show
 from labd.bus.topics import is_name
 from labd.core.errors import JobError
@@ -77,12 +77,16 @@ def parse_request(verb: str, payload: bytes) -> Request:
 def _explain_all(error: ValidationError, model: type[Request]) -> list[Mistake]:
     """Sentences for pydantic's errors; ``job`` gets the reason why it is asked for."""
     keys = list(model.model_fields)
+    every = error.errors(include_url=False, include_context=True)
+    deeper = {details["loc"][:-1] for details in every}
     mistakes = [
-        explain(details, keys) for details in error.errors(include_url=False, include_context=True)
+        explain(details, keys)
+        for details in every
+        if not (details["type"] == "too_short" and details["loc"] in deeper)
     ]
     return [
         Mistake(at="job", text=_JOB_IS_YOURS)
-        if (each.at, each.text) == ("job", "is missing")
+        if model is Submit and (each.at, each.text) == ("job", "is missing")
         else each
         for each in mistakes
     ]

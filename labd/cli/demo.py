@@ -17,7 +17,7 @@ from labd.bus.messages import JobStatus
 from labd.cli.client import LabClient
 from labd.cli.live import follow_jobs
 from labd.cli.tables import latest, results_table, show_reasons, show_table
-from labd.core.errors import InfraError, TransportError
+from labd.core.errors import ConfigError, InfraError, TransportError
 from labd.core.model import Mode, Verdict
 from labd.report.plot import plot_trace
 from labd.store.artifacts import StateDirectory
@@ -101,9 +101,15 @@ async def _wait_ready(daemon: Process, broker: str, lab: str, log: Path) -> None
 
 def _empty(directory: Path) -> Path:
     """Clear the demonstration's directory; the daemon's log in it."""
-    shutil.rmtree(directory, ignore_errors=True)
+    log = directory / "labd.log"
+    if directory.exists():
+        if any(directory.iterdir()) and not log.is_file():
+            raise ConfigError(
+                "demo-directory", f"{directory} holds other files", "name an empty directory"
+            )
+        shutil.rmtree(directory)
     directory.mkdir(parents=True)
-    return directory / "labd.log"
+    return log
 
 
 def _tail(log: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ VERDICT_STATUS = {"pass": 0, "fail": 1, "invalid": 3, "infra": 4, "cancelled": 5
 
 REFUSED_STATUS = 2
 UNREACHABLE_STATUS = 7
+CUT_SHORT_STATUS = 141
 
 EXIT_STATUS_HELP = """\b
 Exit status: 0 pass or done, 1 fail, 2 refused or wrong usage, 3 invalid,
@@ -280,6 +282,9 @@ def _run(target: Target, work: Callable[[LabClient], Awaitable[int]]) -> None:
 
     try:
         status = _finish(connected())
+    except BrokenPipeError:  # whoever read us has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = CUT_SHORT_STATUS
     except TransportError as error:
         click.echo(f"labctl: {error}", err=True)
         status = UNREACHABLE_STATUS

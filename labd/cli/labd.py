@@ -35,7 +35,7 @@ def main() -> None:
 @main.command()
 @config_option
 @click.option("--state", type=click.Path(path_type=Path), help="Use this state directory instead.")
-@click.option("--port", type=int, help="Port of the embedded broker instead.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the embedded broker instead.")
 @click.option(
     "--datasets",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -83,7 +83,7 @@ def serve(
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),
-    help="Where ports and drives appear (<state>/bench).",
+    help="Where ports and drives appear (<state>/bench-by-hand).",
 )
 def bench(
     config: Path,
@@ -96,8 +96,10 @@ def bench(
 
     Prints one JSON line when ready: {"<station>": {"dut": PATH, "io": PATH, "power": PATH}}.
     Every path is a pseudo-terminal that any program can open. The boards are supplied by
-    their power monitors and start switched off. <directory>/<station>/drive is the board's
-    flash drive: copy an ELF or a raw binary into it. Ends with SIGTERM or Ctrl-C.
+    their power monitors and start switched off. Under --freeze time stands still while
+    nobody sends a command: every command is followed by 30 ms, no more.
+    <directory>/<station>/drive is the board's flash drive: copy an ELF or a raw binary into
+    it. Ends with SIGTERM or Ctrl-C.
     """
     from labd.core.errors import LabdError  # noqa: PLC0415 - not for --help
     from labd.lab.emulated import station_argument  # noqa: PLC0415
@@ -114,7 +116,7 @@ def bench(
         raise click.ClickException(f"{config} has no emulated station")
     mode = "freeze" if freeze else "pace"
     command = [sys.executable, "-m", "labd.virtual", "--mode", mode]
-    command += ["--directory", str(directory or lab.bench)]
+    command += ["--directory", str(directory or lab.state / "bench-by-hand")]
     for argument in arguments:
         command += ["--station", argument]
     sys.stdout.flush()

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from labd.bus.messages import Event, EventType, JobStatus, ModeSummary, StationStatus
+from labd.bus.messages import Event, EventType, JobStatus, ModeSummary, PartIdentity, StationStatus
 from labd.core.model import Mode, Verdict
 
 VERDICT_STYLE = {
@@ -29,9 +29,7 @@ HEALTH_STYLE = {"good": "green", "unknown": "yellow", "bad": "red", "maintenance
 
 def show_table(table: Table, empty: str = "") -> None:
     """Print a table, or a word where there is nothing to tell."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PIPE_WIDTH)
+    console = _console()
     if empty and not table.row_count:
         console.print(empty)
     else:
@@ -94,7 +92,7 @@ def stations_table(stations: Sequence[StationStatus]) -> Table:
 
 def show_job(status: JobStatus, events: Sequence[Event]) -> None:
     """One job in full: state, scores, every window of the last attempt, evidence."""
-    console = Console()
+    console = _console()
     show_table(results_table([status]))
     show_reasons([status])
     if status.waiting:
@@ -109,8 +107,8 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
 
 def windows_table(windows: Sequence[Event]) -> Table:
     """Measured windows, valid or not, with the clock that checked them."""
-    table = _table("mode", "window", "input")
-    for column in ("inferences", "seconds", "inferences/s", "µJ/inference"):
+    table = _table("mode", "#")
+    for column in ("inferences", "seconds", "inf/s", "µJ/inf"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("second clock")
     table.add_column("problems")
@@ -120,7 +118,6 @@ def windows_table(windows: Sequence[Event]) -> Table:
         table.add_row(
             str(data["mode"]),
             str(data["number"]),
-            str(data["input_file"]),
             str(data["inferences"]),
             f"{data['runtime_s']:.6f}",
             f"{data['throughput_ips']:.3f}",
@@ -133,7 +130,7 @@ def windows_table(windows: Sequence[Event]) -> Table:
 
 def show_reasons(jobs: Sequence[JobStatus]) -> None:
     """Say why jobs did not pass."""
-    console = Console()
+    console = _console()
     for job in jobs:
         if job.reason and job.verdict is not Verdict.PASS:
             console.print(Text(f"{job.job}: {job.reason}"))
@@ -171,8 +168,10 @@ def event_text(event: Event) -> str:
     """What an event says, for people."""
     data = event.data
     match event.type:
-        case EventType.LEASED | EventType.STARTED:
-            return f"on {event.station}" + (f", attempt {event.attempt}" if event.attempt else "")
+        case EventType.LEASED:
+            return f"on {event.station}"
+        case EventType.STARTED:
+            return f"on {event.station}, attempt {event.attempt}"
         case EventType.PHASE:
             return f"{data['mode']}: {data['phase']}"
         case EventType.PROGRESS:
@@ -206,8 +205,25 @@ def _show_evidence(console: Console, event: Event) -> None:
         return
     console.print(Text(f"{event.data['mode']}", "bold"))
     for key, value in details.items():
-        if value not in (None, "", [], {}):
+        if isinstance(value, dict):
+            for part, who in value.items():
+                console.print(Text(f"  {part}: {_who(who)}"))
+        elif value not in (None, "", []):
             console.print(Text(f"  {key}: {value}"))
+
+
+def _who(identity: object) -> str:
+    """Who answered at a part's port, in one line."""
+    if not isinstance(identity, dict):
+        return str(identity)
+    known = PartIdentity.model_validate(identity)
+    words = [known.kind, known.name, known.serial, known.firmware and f"firmware {known.firmware}"]
+    return " ".join(word for word in words if word) + (", simulated" if known.simulated else "")
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
 def _check_text(check: object) -> str:

@@ -54,8 +54,11 @@ TRANSITIONS: dict[tuple[JobState, JobStep], JobState] = {
 
 FIXED_VERDICT = {JobStep.CANCEL: Verdict.CANCELLED, JobStep.EXPIRE: Verdict.EXPIRED}
 
-MAX_ATTEMPTS = 3
-"""A job is tried this often before an infra fault becomes its verdict."""
+MAX_FAULTS = 3
+"""So many attempts may end by a fault of the bench; the last one becomes the verdict."""
+
+MAX_ATTEMPTS = 20
+"""No more attempts are begun, whatever interrupted the others: a job may crash labd itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from labd.core.errors import InfraError, LabdBug, TransportError
 from labd.core.jobs import Job, JobSpec, JobState
 from labd.core.model import Verdict
 from labd.store.journal import Journal
-from labd.store.records import Accepted, Change, Duplicate, Snapshot
+from labd.store.records import Accepted, Change, Duplicate, Outcome, Snapshot
 from labd.store.threaded import AsyncJournal
 
 log = structlog.get_logger(__name__)
@@ -89,9 +89,9 @@ class Chronicle:
         """Begin an attempt."""
         return (await self._journal(Journal.start, job, self._now_ns())).job
 
-    async def requeue(self, job: str, reason: str) -> None:
+    async def requeue(self, job: str, reason: str, outcome: Outcome) -> None:
         """Put a job back into the queue."""
-        await self._journal(Journal.requeue, job, reason, self._now_ns())
+        await self._journal(Journal.requeue, job, reason, self._now_ns(), outcome)
 
     async def finish(self, job: str, verdict: Verdict, reason: str) -> None:
         """End a job."""
@@ -127,6 +127,14 @@ class Chronicle:
         if found is None:
             raise LabdBug("no-such-job", f"job {job} vanished from the journal")
         return found
+
+    async def faults(self, job: str) -> int:
+        """How many attempts at a job ended by a fault of the bench."""
+        return await self._journal(Journal.faults, job)
+
+    async def busy_jobs(self) -> list[Job]:
+        """Jobs a daemon before this one was doing."""
+        return await self._journal(Journal.busy_jobs)
 
     async def jobs(self, states: Iterable[JobState]) -> list[Job]:
         """Jobs of these states, oldest first."""

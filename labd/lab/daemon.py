@@ -20,7 +20,7 @@ from labd.bus.link import Bus, Will
 from labd.bus.messages import DaemonStatus, PartIdentity, StationStatus
 from labd.bus.topics import Kind, Topics, as_name
 from labd.core.errors import LabdError
-from labd.core.jobs import MAX_ATTEMPTS, JobState
+from labd.core.jobs import MAX_ATTEMPTS
 from labd.core.model import Verdict
 from labd.lab.chronicle import Chronicle
 from labd.lab.commands import Desk
@@ -32,6 +32,7 @@ from labd.station.config import LabConfig, StationConfig
 from labd.station.outlast import outlast
 from labd.station.registry import Registry
 from labd.store.artifacts import StateDirectory
+from labd.store.records import Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -159,11 +160,11 @@ class Daemon:
 
     async def _recover(self) -> None:
         """Put jobs that a dead daemon left behind back into the queue."""
-        for job in await self._chronicle.jobs([JobState.LEASED, JobState.RUNNING]):
+        for job in await self._chronicle.busy_jobs():
             reason = f"labd was restarted while it was {job.state} on {job.station}"
             log.info("recovering", job=job.spec.job, reason=reason)
             if job.attempt < MAX_ATTEMPTS or job.cancel_requested:
-                await self._chronicle.requeue(job.spec.job, reason)
+                await self._chronicle.requeue(job.spec.job, reason, Outcome.INTERRUPTED)
             else:
                 await self._chronicle.finish(job.spec.job, Verdict.INFRA, reason)
 

@@ -135,18 +135,20 @@ def station_argument(lab: LabConfig, station: StationConfig, image: Path | None 
         {
             "name": station.name,
             "parts": list(emulation.parts),
-            "firmware": str(image or _first_image(lab, station.board, emulation.firmware)),
+            "firmware": str(image or _first_image(lab, station, emulation.firmware)),
             "seed": emulation.seed,
         }
     )
 
 
-def _first_image(lab: LabConfig, board: str, name: str) -> Path:
+def _first_image(lab: LabConfig, station: StationConfig, name: str) -> Path:
     for folder in lab.firmware:
-        path = folder / board / f"{name}.elf"
+        path = folder / station.board / f"{name}.elf"
         if path.is_file():
             return path
-    looked = ", ".join(str(folder / board) for folder in lab.firmware)
+    looked = ", ".join(str(folder / station.board) for folder in lab.firmware)
     raise ConfigError(
-        "firmware-missing", f"there is no {name}.elf in {looked}", "see [lab] firmware"
+        "firmware-missing",
+        f"{lab.file}: station {station.name}: emulated.firmware: no {name}.elf in {looked}",
+        "name one that is there, or add its folder to [lab] firmware",
     )

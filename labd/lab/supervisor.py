@@ -22,7 +22,7 @@ from labd.core.errors import (
     MeasurementInvalid,
 )
 from labd.core.health import Activity, Health, HealthStep, next_health
-from labd.core.jobs import MAX_ATTEMPTS, Job, JobSpec
+from labd.core.jobs import MAX_FAULTS, Job, JobSpec
 from labd.core.model import Finding, Identity, ModeResult, Part, Verdict
 from labd.core.schedule import StationView
 from labd.lab.chronicle import Chronicle
@@ -30,6 +30,7 @@ from labd.lab.reporting import RunEvidence, RunReporter
 from labd.procedure.run import verdict_of
 from labd.station.bench import StationBench
 from labd.station.outlast import outlast
+from labd.store.records import Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -123,7 +124,7 @@ class Supervisor:
         return True
 
     def look_again(self) -> None:
-        """Check a station that is out of service now instead of later."""
+        """Check the station as soon as it is free, whatever its health was."""
         self._look_again.set()
 
     async def supervise(self) -> None:
@@ -134,10 +135,26 @@ class Supervisor:
                 await self._check()
             if self.health is Health.GOOD:
                 pause = RECHECK_S
-                await self._serve(await self._inbox.get())
+                await self._await_work()
             else:
                 await self._rest(pause)
                 pause = min(2 * pause, RECHECK_MAX_S)
+
+    async def _await_work(self) -> None:
+        """Serve the next job, or look again when somebody says so."""
+        coming = asyncio.create_task(self._inbox.get())
+        alarm = asyncio.create_task(self._look_again.wait())
+        try:
+            await asyncio.wait({coming, alarm}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            alarm.cancel()
+            if not coming.done():
+                coming.cancel()
+        if coming.done() and not coming.cancelled():
+            await self._serve(coming.result())
+        if self._look_again.is_set():
+            self._look_again.clear()
+            self._fault("its bench was restarted")
 
     async def _rest(self, pause_s: float) -> None:
         self._look_again.clear()
@@ -249,11 +266,10 @@ class Supervisor:
                 return
 
     async def _write_ending(self, spec: JobSpec, ending: Ending | None) -> None:
-        job = await self.chronicle.job(spec.job)
         if ending is None:
-            await self.chronicle.requeue(spec.job, "labd was stopped")
-        elif ending.retry and job.attempt < MAX_ATTEMPTS:
-            await self.chronicle.requeue(spec.job, ending.reason)
+            await self.chronicle.requeue(spec.job, "labd was stopped", Outcome.INTERRUPTED)
+        elif ending.retry and await self.chronicle.faults(spec.job) + 1 < MAX_FAULTS:
+            await self.chronicle.requeue(spec.job, ending.reason, Outcome.FAULT)
         else:
             await self.chronicle.finish(spec.job, ending.verdict, ending.reason)
 

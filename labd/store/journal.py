@@ -11,11 +11,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 
 from labd.bus.messages import Event, EventType
 from labd.core.errors import JobError, LabdBug
-from labd.core.health import Health
 from labd.core.jobs import Job, JobSpec, JobState, JobStep, advance
 from labd.core.model import Mode, Verdict
 from labd.store import tables
@@ -24,14 +23,13 @@ from labd.store.records import (
     Accepted,
     Change,
     Duplicate,
+    Outcome,
     Result,
     Run,
     Snapshot,
-    StationRecord,
     read_event,
     read_job,
     read_run,
-    read_station,
 )
 from labd.store.statements import (
     append_event,
@@ -140,8 +138,17 @@ class Journal:
             insert_run(connection, after)
             return append_event(connection, after, next_seq, EventType.STARTED, {})
 
-    def requeue(self, job_id: str, reason: str, now_ns: int) -> Change:
+    def requeue(
+        self, job_id: str, reason: str, now_ns: int, outcome: Outcome = Outcome.FAULT
+    ) -> Change:
         """Put a leased or running job back; one whose user gave it up ends cancelled instead.
+
+        Args:
+            job_id: the job.
+            reason: why, for people.
+            now_ns: wall clock.
+            outcome: what is written of the attempt: a fault of the bench, or an interruption
+                that is nobody's fault.
 
         Raises:
             LabdBug: it is neither leased nor running.
@@ -151,7 +158,7 @@ class Journal:
             if job.cancel_requested:
                 return finish_job(connection, job, next_seq, Verdict.CANCELLED, reason, now_ns)
             after = advance(job, JobStep.REQUEUE, now_ns, reason=reason)
-            end_run(connection, job, "requeued", reason, now_ns)
+            end_run(connection, job, outcome, reason, now_ns)
             data = {"reason": reason}
             return append_event(
                 connection, after, next_seq, EventType.REQUEUED, data, station=job.station
@@ -205,16 +212,6 @@ class Journal:
             after = replace(job, updated_ns=now_ns)
             return append_event(connection, after, next_seq, EventType.RESULT, told)
 
-    def set_station(self, station: str, health: Health, why: str, now_ns: int) -> None:
-        """Remember a station's health."""
-        values = {"health": health, "why": why, "updated_ns": now_ns}
-        with transaction(self._engine) as connection:
-            found = connection.execute(
-                update(tables.station).where(tables.station.c.station == station).values(values)
-            )
-            if not found.rowcount:
-                connection.execute(insert(tables.station).values(values | {"station": station}))
-
     # ---- what is known -------------------------------------------------------------------
 
     def job(self, job_id: str) -> Job | None:
@@ -258,6 +255,10 @@ class Journal:
         """Jobs a station was doing: after a restart, those to recover."""
         return self.jobs(_BUSY)
 
+    def faults(self, job_id: str) -> int:
+        """How many attempts at a job ended by a fault of the bench."""
+        return sum(run.outcome == Outcome.FAULT for run in self.runs(job_id))
+
     def open_runs(self) -> list[Run]:
         """Attempts that have not ended."""
         query = select(tables.run).where(tables.run.c.ended_ns.is_(None))
@@ -282,9 +283,3 @@ class Journal:
         """What every attempt of a job found, in the order it was found."""
         with transaction(self._engine) as connection:
             return read_results(connection, [job_id])
-
-    def stations(self) -> list[StationRecord]:
-        """The health of every station ever recorded, by name."""
-        query = select(tables.station).order_by(tables.station.c.station)
-        with transaction(self._engine) as connection:
-            return [read_station(row) for row in connection.execute(query).mappings()]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import RowMapping
 
 from labd.bus.messages import Event, EventType
-from labd.core.health import Health
 from labd.core.jobs import Job, JobSpec, JobState
 from labd.core.model import Mode, Priority, Verdict
 
@@ -49,9 +49,19 @@ class Result:
     data: dict[str, Any]
 
 
+class Outcome(StrEnum):
+    """How an attempt ended that was not the job's end."""
+
+    FAULT = "fault"
+    INTERRUPTED = "interrupted"
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One attempt at a job; ``ended_ns`` is ``None`` while it runs."""
+    """One attempt at a job; ``ended_ns`` is ``None`` while it runs.
+
+    ``outcome`` is an :class:`Outcome`, or the verdict when it was the job's end.
+    """
 
     job: str
     attempt: int
@@ -60,16 +70,6 @@ class Run:
     ended_ns: int | None
     outcome: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class StationRecord:
-    """A station's health as last known."""
-
-    station: str
-    health: Health
-    why: str
-    updated_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +156,3 @@ def read_result(row: RowMapping) -> Result:
 def read_run(row: RowMapping) -> Run:
     """A row as a run."""
     return Run(**row)
-
-
-def read_station(row: RowMapping) -> StationRecord:
-    """A row as a station's health."""
-    return StationRecord(
-        station=row["station"],
-        health=Health(row["health"]),
-        why=row["why"],
-        updated_ns=row["updated_ns"],
-    )

@@ -101,12 +101,3 @@ result = Table(
     UniqueConstraint("job", "attempt", "mode"),
     ForeignKeyConstraint(["job", "attempt"], ["run.job", "run.attempt"]),
 )
-
-station = Table(
-    "station",
-    metadata,
-    Column("station", Text, primary_key=True),
-    Column("health", Text, nullable=False),
-    Column("why", Text, nullable=False),
-    Column("updated_ns", BigInteger, nullable=False),
-)

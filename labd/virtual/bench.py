@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import logging
 import os
@@ -156,5 +157,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len({config.name for config in configs}) != len(configs):
         sys.stderr.write("--station: two stations have the same name\n")
         return 2
+    try:
+        locks = [_lock(arguments.directory, config.name) for config in configs]
+    except OSError as error:
+        sys.stderr.write(f"--directory: {error}; is another bench running there?\n")
+        return 2
     bench = Bench(configs, arguments.directory, freeze=arguments.mode == "freeze")
-    return bench.run(control=arguments.control)
+    try:
+        return bench.run(control=arguments.control)
+    finally:
+        for lock in locks:
+            os.close(lock)
+
+
+def _lock(directory: Path, station: str) -> int:
+    """Be the only bench that makes this station here; the kernel frees it when we die.
+
+    Raises:
+        OSError: another one does, or the directory cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory / f".{station}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

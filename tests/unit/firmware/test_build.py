@@ -4,11 +4,11 @@ import shutil
 import struct
 from pathlib import Path
 
-import build
 import pytest
 from benchmark_table import UnknownBenchmarkError, benchmark_for
 from toolchain import ToolchainError, require_prebuilt_zig
 
+import build
 from tests.unit.firmware import tflite_writer as tflite
 from tests.unit.firmware.host import FIRMWARE, ROOT, SHARED
 

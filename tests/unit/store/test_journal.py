@@ -7,11 +7,10 @@ import pytest
 
 from labd.bus.messages import EventType
 from labd.core.errors import JobError, LabdBug
-from labd.core.health import Health
 from labd.core.jobs import Job, JobSpec, JobState
 from labd.core.model import Mode, Priority, Verdict
 from labd.store.journal import Journal
-from labd.store.records import Accepted, Change, Duplicate, Run, StationRecord
+from labd.store.records import Accepted, Change, Duplicate, Outcome, Run
 
 SPEC = JobSpec(
     job="j1",
@@ -162,7 +161,7 @@ def test_a_whole_life(journal: Journal) -> None:
     assert [event.station for event in journal.events("j1")] == ["", *["s1"] * 4, *["s2"] * 4]
     assert [event.attempt for event in journal.events("j1")] == [0, 0, 1, 1, 1, 1, 2, 2, 2]
     assert journal.runs("j1") == [
-        Run("j1", 1, "s1", 3, 5, "requeued", "power monitor lost"),
+        Run("j1", 1, "s1", 3, 5, "fault", "power monitor lost"),
         Run("j1", 2, "s2", 7, 9, "pass", ""),
     ]
     assert journal.busy_jobs() == []
@@ -298,11 +297,10 @@ def test_more_jobs_than_one_statement_takes(
     ]
 
 
-def test_a_stations_health_is_remembered(journal: Journal) -> None:
-    journal.set_station("s2", Health.GOOD, "", 1)
-    journal.set_station("s1", Health.UNKNOWN, "new", 2)
-    journal.set_station("s2", Health.BAD, "no answer", 3)
-    assert journal.stations() == [
-        StationRecord("s1", Health.UNKNOWN, "new", 2),
-        StationRecord("s2", Health.BAD, "no answer", 3),
-    ]
+def test_only_the_benchs_faults_are_counted(journal: Journal) -> None:
+    running(journal)
+    journal.requeue("j1", "cable", 5)
+    journal.lease("j1", "s1", 6)
+    journal.start("j1", 7)
+    journal.requeue("j1", "labd was stopped", 8, Outcome.INTERRUPTED)
+    assert journal.faults("j1") == 1
