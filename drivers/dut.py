@@ -37,12 +37,13 @@ _NAME = re.compile(r"m-name-(?:dut-)?\[(.*)\]")
 _PROFILE = re.compile(r"m-profile-\[([^\]]*)\]")
 _MODEL = re.compile(r"m-model-\[([^\]]*)\]")
 _TIMESTAMP_MODE = re.compile(r"m-timestamp-mode-(performance|energy)")
-_LAP = re.compile(r"m-lap-us-(\d+)")
+_LAP = re.compile(r"m-lap-us-(\d+)", re.ASCII)
 _EXPECTING = re.compile(r"m-\[Expecting (\d+) bytes\]")
 _LOAD_DONE = re.compile(r"m-load-done")
 _WARMUP_START = re.compile(r"m-warmup-start-(\d+)")
 _INFER_START = re.compile(r"m-infer-start-(\d+)")
 _INFER_DONE = re.compile(r"m-infer-done")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?", re.ASCII)
 _RESULTS = re.compile(r"m-results-\[([^\]]*)\]")
 
 
@@ -133,9 +134,12 @@ def parse_results(text: str) -> tuple[float, ...]:
     """Numbers between the brackets of ``m-results-[…]``; empty items are dropped.
 
     Raises:
-        ValueError: an item is no number.
+        ValueError: an item is no number such as a DUT prints; ``nan`` is none.
     """
-    return tuple(float(item) for item in text.split(",") if item.strip())
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    if wrong := next((item for item in items if not _NUMBER.fullmatch(item)), None):
+        raise ValueError(f"{wrong!r} is no number")
+    return tuple(float(item) for item in items)
 
 
 def parse_infer(lines: Sequence[Line], iterations: int, warmups: int) -> InferReply:

@@ -128,6 +128,22 @@ class IoManager(Driver, Protocol):
         """The way to the DUT through this board."""
         ...
 
+    @property
+    def waiting_for_dut(self) -> bool:
+        """Whether ``open`` found the board waiting for a DUT that lost its power.
+
+        Then the DUT has to be powered and :meth:`free` called before anything else.
+        """
+        ...
+
+    async def free(self, deadline_s: float) -> None:
+        """Get a waiting board back, now that the DUT is powered.
+
+        Raises:
+            DeadlineExceeded: it stays silent.
+        """
+        ...
+
     async def set_dut_baud(self, baud: int) -> None:
         """Speak to the DUT at this speed; survives the board's reset if it needs one."""
         ...

@@ -267,6 +267,7 @@ class MlcommonsInterface:
         self._reader = LineReader(self._link)
         self._channel: RelayedChannel | None = None
         self._resets = 0
+        self.waiting_for_dut = False
 
     @property
     def answer_s(self) -> float:
@@ -283,17 +284,35 @@ class MlcommonsInterface:
     async def open(self) -> Identity:
         """Take the port, let late text pass, and require the board's own name.
 
-        The DUT may be off, so it is not spoken to.
+        The DUT may be off, so it is not spoken to. A board that does not answer may wait for
+        its DUT, left so by a predecessor: then :attr:`waiting_for_dut` is true, and nothing
+        else works before :meth:`free`.
         """
         async with AsyncExitStack() as undo:
             undo.push_async_callback(self.close)
             await self._link.open()
             self._reader = LineReader(self._link)
             await self._reader.until_quiet(QUIET_S, self.answer_s)
-            await self._require_name()
+            try:
+                await self._require_name()
+            except DeadlineExceeded:
+                self.waiting_for_dut = True
             self._channel = RelayedChannel(self, self._link, self._reader)
             undo.pop_all()
         return Identity("mlcommons-interface", BOARD_NAME, simulated=self._link.simulated)
+
+    async def free(self, deadline_s: float) -> None:
+        """Let a DUT that has just been powered end the command the board waits in.
+
+        Raises:
+            DeadlineExceeded: the board stays silent.
+        """
+        heard: list[Line] = []
+        async with self._reader.within(deadline_s, "end of an old command", heard, STUCK):
+            while not await self._answers_name():
+                continue
+        await self._reader.until_quiet(QUIET_S, self.answer_s)
+        self.waiting_for_dut = False
 
     async def set_dut_baud(self, baud: int) -> None:
         """Change the DUT's speed only if it differs: each change wears the board's flash."""
@@ -330,7 +349,8 @@ class MlcommonsInterface:
 
     async def self_check(self) -> list[Finding]:
         """Whether the board answers and stays in step by itself."""
-        await self._own("checkbaud")
+        if not self.waiting_for_dut:
+            await self._own("checkbaud")
         if not self._resets:
             return []
         text = f"the board had to be reset {self._resets} times to get in step with the DUT"

@@ -201,12 +201,15 @@ class Link:
         transport, self._transport, self._inbox = self._transport, None, None
         if transport is None:
             return
-        transport.abort()
         try:
+            transport.abort()
             async with asyncio.timeout(CLOSE_DEADLINE_S):
                 await transport.wait_closed()
         except TimeoutError as exc:
             raise self._late("the system did not free the port", CLOSE_DEADLINE_S) from exc
+        except (OSError, serialx.SerialException) as exc:
+            what = f"closing {self.port} failed: {exc}"
+            raise TransportError("port-close", what, "unplug the cable", self.where) from exc
 
     async def write(self, data: bytes, deadline_s: float = 5.0) -> None:
         """Hand ``data`` to the port in one piece.

@@ -8,6 +8,7 @@ that exactly 1000 came since the last one, and whatever is in doubt becomes a ga
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -317,7 +318,12 @@ STOP_S = 10.0
 QUIET_S = 0.25
 # UM2269 states no clock tolerance; twice the ±50 ppm of an ordinary crystal.
 CLOCK_TOLERANCE_PPM = 100.0
+CLOSE_STEP_S = 4.0
 MAX_WAITING_SAMPLES = 8_000_000  # 2.2 hours at 1 kHz, 64 MB
+
+
+SLOWEST_HZ = 1000
+"""Two edges of ±1 ms in a window of 10 s: 0.02 %."""
 
 
 class Lpm01aConfig(DriverConfig):
@@ -333,6 +339,11 @@ class Lpm01aConfig(DriverConfig):
     @field_validator("rate_hz")
     @classmethod
     def _sustainable(cls, rate_hz: int) -> int:
+        if rate_hz < SLOWEST_HZ:
+            raise ValueError(
+                f"at {rate_hz} Hz a window's edges, known to one sample, are too vague; "
+                f"use at least {SLOWEST_HZ} Hz"
+            )
         if rate_hz in SHORT_RATES_HZ:
             raise ValueError(
                 f"at {rate_hz} Hz the instrument's ASCII stream lasts one second at most; "
@@ -372,6 +383,11 @@ class Lpm01aAcquisition:
     def running(self) -> bool:
         """Whether it holds the port."""
         return not self._ended
+
+    @property
+    def stopped_cleanly(self) -> bool:
+        """Whether the instrument is idle: never started, or its end was heard."""
+        return self._drain is None or self._decoder.completed
 
     async def __aenter__(self) -> Self:
         """Start, and go on draining the port whatever the consumer does."""
@@ -435,6 +451,8 @@ class Lpm01aAcquisition:
                 self._fault = self._stopped("stopped by itself")
         except InfraError as fault:
             self._fault = fault
+        except Exception as exc:  # noqa: BLE001 - the top of a task: no defect may look like silence
+            self._fault = LabdBug("lpm01a-decoder", f"{exc!r}", where=self._link.where)
         finally:
             self._progress.set()
 
@@ -516,7 +534,7 @@ class Lpm01a:
         """Take the port, end what a predecessor left running, set up, switch the DUT off."""
         self._findings, self._voltage_mv = [], None
         async with AsyncExitStack() as undo:
-            undo.push_async_callback(self._link.close)
+            undo.push_async_callback(self._undo_open)
             await self._link.open()
             self._reader = LineReader(self._link)
             await self._silence()
@@ -572,7 +590,7 @@ class Lpm01a:
         return [*self._findings, Finding("lpm01a-status", f"the instrument says: {status}")]
 
     async def close(self) -> None:
-        """Stop, switch the DUT off, give the instrument back, free the port.
+        """Switch the DUT off, stop, give the instrument back, free the port.
 
         Every step is tried with its own deadline; the last fault is raised when all is done.
         """
@@ -582,13 +600,22 @@ class Lpm01a:
         try:
             for step in (self._break_off, self._switch_off, self._release):
                 try:
-                    await step()
+                    async with asyncio.timeout(CLOSE_STEP_S):
+                        await step()
                 except InfraError as fault:
                     problem = fault
+                except TimeoutError:
+                    what = f"a step of closing took more than {CLOSE_STEP_S:g} s"
+                    problem = DeadlineExceeded("close", what, where=self._link.where)
         finally:
             await self._link.close()
         if problem:
             raise problem
+
+    async def _undo_open(self) -> None:
+        """Leave the DUT dark after an ``open`` that failed; its own fault is the one to tell."""
+        with contextlib.suppress(InfraError):
+            await self.close()
 
     # ---- steps ---------------------------------------------------------------------------
 
@@ -634,8 +661,10 @@ class Lpm01a:
         return True
 
     async def _break_off(self) -> None:
-        if self._acquisition and self._acquisition.running:
+        """End an acquisition whose end was not heard; the DUT goes dark before anything else."""
+        if self._acquisition and not self._acquisition.stopped_cleanly:
             await self._acquisition.abandon()
+            await self._link.write(b"pwr off\r\n")
             await self._silence()
 
     async def _switch_off(self) -> None:

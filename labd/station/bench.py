@@ -131,6 +131,7 @@ class StationBench:
             for part, driver in self._parts.present():
                 identity = await self._timed(driver.open(), OPEN_DEADLINE_S, f"opening {part}")
                 self._identities[part] = identity
+            await self._free_io()
             if self._parts.power is not None:
                 await self._timed(self._parts.power.supply(None), OPEN_DEADLINE_S, "power off")
         except BaseException:
@@ -239,6 +240,21 @@ class StationBench:
                 driver.self_check(), OPEN_DEADLINE_S, f"self-check of {part}"
             )
         return findings
+
+    async def _free_io(self) -> None:
+        """Get an I/O manager back that waits for a DUT whose power was cut in a command.
+
+        The DUT's boot prologue ends that command.
+        """
+        io, power = self._parts.io, self._parts.power
+        if io is None or not io.waiting_for_dut:
+            return
+        log.info("freeing-io", station=self._setup.station)
+        if power is not None:
+            await power.supply(None)
+            await asyncio.sleep(self._setup.off_s)
+            await power.supply(self._setup.voltage_mv)
+        await io.free(BOOT_DEADLINE_S)
 
     async def _flash(self, build: Build) -> Image | None:
         flasher, power, setup = self._parts.flasher, self._parts.power, self._setup
