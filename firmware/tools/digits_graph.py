@@ -5,6 +5,7 @@ from the training images.
 """
 
 import numpy as np
+
 from digits_network import (
     CHANNELS,
     CLASSES,

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+
 from digits_graph import quantise
 from digits_network import CLASSES, Array, Random, forward, train
 from emit_c import emit_c
-from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = Path("firmware/models/digits01.c")

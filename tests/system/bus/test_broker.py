@@ -42,7 +42,7 @@ def alive(pid: int) -> bool:
 
 async def gone(pid: int, deadline_s: float = 10.0) -> None:
     async with asyncio.timeout(deadline_s):
-        while alive(pid):  # noqa: ASYNC110 - another process
+        while alive(pid):
             await asyncio.sleep(0.02)
 
 
@@ -133,7 +133,7 @@ async def test_an_orphan_is_ended_and_replaced(tmp_path: Path) -> None:
     reaping = asyncio.create_task(orphan.wait())
     try:
         async with asyncio.timeout(10):
-            while not await _answers(port):  # noqa: ASYNC110 - another process
+            while not await _answers(port):
                 await asyncio.sleep(0.02)
         async with EmbeddedBroker(tmp_path, port) as second, Bus(second.url, "a") as bus:
             assert bus.connected

@@ -94,7 +94,7 @@ async def test_the_link_comes_back_with_its_subscriptions(broker: Broker) -> Non
         async with bus.subscribe("labd/lab/daemon/h") as inbox:
             await broker.stop()
             async with asyncio.timeout(5):
-                while bus.connected:  # noqa: ASYNC110 - what is watched
+                while bus.connected:
                     await asyncio.sleep(0.01)
             waiting = asyncio.create_task(bus.publish("labd/lab/x", b"kept", deadline_s=30))
             await asyncio.sleep(0.3)

@@ -5,12 +5,12 @@ import struct
 from pathlib import Path
 
 import pytest
-from benchmark_table import UnknownBenchmarkError, benchmark_for
-from toolchain import ToolchainError, require_prebuilt_zig
 
 import build
+from benchmark_table import UnknownBenchmarkError, benchmark_for
 from tests.unit.firmware import tflite_writer as tflite
 from tests.unit.firmware.host import FIRMWARE, ROOT, SHARED
+from toolchain import ToolchainError, require_prebuilt_zig
 
 PREBUILT = FIRMWARE / "prebuilt/nucleo-l4r5zi"
 FLASH, RAM, RAM_END = 0x0800_0000, 0x2000_0000, 0x200A_0000

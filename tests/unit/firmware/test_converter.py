@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from emit_c import emit_c
 from fixed_point import Factor, factor, output_range, padding_before, quantised
 from flatbuffer import FlatBufferError, Table
 from graph import Activation, ConversionError
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tflite_reader import read_tflite
-from tflite_to_c import convert, main
-
 from tests.unit.firmware import tflite_writer as tflite
 from tests.unit.firmware.host import SHARED, HostModel, build_kernels
 from tests.unit.firmware.tflite_writer import ModelSpec, OperatorSpec, Scalar, TensorSpec
+from tflite_reader import read_tflite
+from tflite_to_c import convert, main
 
 MODELS = SHARED / "mlperf-tiny/models"
 KWS_SAMPLES = SHARED / "mlperf-tiny/datasets/kws01"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import train_digits01
 from digits_network import exact_product, snap
 from fixed_point import INT8_MAX, INT8_MIN
-
 from tests.unit.firmware.host import FIRMWARE, ROOT, HostModel, ask, build_kernels, load_commands
 
 FOLDER = ROOT / "datasets/digits01"
