@@ -11,8 +11,9 @@ import select
 import signal
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -157,30 +158,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len({config.name for config in configs}) != len(configs):
         sys.stderr.write("--station: two stations have the same name\n")
         return 2
-    try:
-        locks = [_lock(arguments.directory, config.name) for config in configs]
-    except OSError as error:
-        sys.stderr.write(f"--directory: {error}; is another bench running there?\n")
-        return 2
-    bench = Bench(configs, arguments.directory, freeze=arguments.mode == "freeze")
-    try:
+    with ExitStack() as stack:
+        try:
+            for config in configs:
+                stack.enter_context(_sole(arguments.directory, config.name))
+        except OSError as error:
+            sys.stderr.write(f"--directory: {error}; is another bench running there?\n")
+            return 2
+        bench = Bench(configs, arguments.directory, freeze=arguments.mode == "freeze")
         return bench.run(control=arguments.control)
-    finally:
-        for lock in locks:
-            os.close(lock)
 
 
-def _lock(directory: Path, station: str) -> int:
+@contextmanager
+def _sole(directory: Path, station: str) -> Generator[None]:
     """Be the only bench that makes this station here; the kernel frees it when we die.
 
     Raises:
         OSError: another one does, or the directory cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory / f".{station}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    path = directory / f".{station}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        yield
+        path.unlink(missing_ok=True)
+    finally:
         os.close(descriptor)
-        raise
-    return descriptor

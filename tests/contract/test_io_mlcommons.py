@@ -128,6 +128,50 @@ async def test_a_dead_dut_blocks_the_board_and_power_frees_it(
         assert board.resets == 0
 
 
+async def test_a_predecessor_cut_off_in_a_command_is_no_end(
+    fake: FakeDut, board: FakeInterfaceBoard
+) -> None:
+    """Cancelled or killed during ``dut infer``: the board waits for a DUT that is dark now."""
+    async with plugged(board) as pty:
+        config = MlcommonsInterfaceConfig(port=pty.path, answer_s=0.3)
+        dead = MlcommonsInterface(config)
+        await dead.open()
+        await dead.channel.expect_boot()  # opens a command; then its process dies
+        await dead.close()
+        heir = MlcommonsInterface(config)
+        await heir.open()
+        try:
+            assert heir.waiting_for_dut
+            fake.boot()
+            await heir.free(2.0)
+            assert not heir.waiting_for_dut
+            fake.powered = False
+            await heir.set_dut_baud(9600)
+            await heir.channel.expect_boot()
+            fake.boot()
+            dut = Dut(heir.channel)
+            await dut.boot(1.0)
+            assert (await dut.identify(1.0)).model == "kws01"
+        finally:
+            await heir.close()
+
+
+async def test_a_board_that_stays_silent_is_told_with_advice(board: FakeInterfaceBoard) -> None:
+    async with plugged(board) as pty:
+        config = MlcommonsInterfaceConfig(port=pty.path, answer_s=0.3)
+        io = MlcommonsInterface(config)
+        await io.open()
+        await io.channel.expect_boot()
+        await io.close()
+        io = MlcommonsInterface(config)
+        await io.open()
+        try:
+            with pytest.raises(DeadlineExceeded, match="reset the interface board"):
+                await io.free(0.6)
+        finally:
+            await io.close()
+
+
 async def test_a_late_answer_ends_its_own_command_only(
     fake: FakeDut, board: FakeInterfaceBoard
 ) -> None:

@@ -6,9 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from labd.bus.messages import EventType
 from labd.store.traces import read_trace
 from tests.system.lab import ONE_EMULATED, HandBench, Lab, finished
+
+pytestmark = pytest.mark.timeout(180)
 
 
 async def test_a_whole_job_is_scored(make_lab: Callable[..., Lab]) -> None:

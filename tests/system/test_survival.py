@@ -12,6 +12,8 @@ from labd.bus.messages import EventType
 from labd.cli.client import LabClient
 from tests.system.lab import HandBench, Lab, finished
 
+pytestmark = pytest.mark.timeout(180)
+
 
 async def until_event(client: LabClient, job: str, kind: EventType, mode: str = "") -> None:
     async with asyncio.timeout(60):
@@ -100,16 +102,18 @@ async def test_kill_9_of_the_daemon_leaves_a_bench_that_works_again(
     assert not hand_bench.order(query="state")["powered"]
 
 
+@pytest.mark.parametrize("mode", ["performance", "energy"])
 async def test_cancelling_a_running_job_switches_the_board_off(
-    make_lab: Callable[..., Lab], hand_bench: HandBench
+    make_lab: Callable[..., Lab], hand_bench: HandBench, mode: str
 ) -> None:
+    """Even in the middle of an ``infer`` through the interface board; the next job runs."""
     lab = make_lab(hand_bench.station())
     lab.start()
     await lab.ready()
     async with lab.client() as client:
-        await client.ask("submit", job="c1", benchmark="digits01", modes=["performance"])
+        await client.ask("submit", job="c1", benchmark="digits01", modes=[mode])
         await client.ask("submit", job="c2", benchmark="digits01", modes=["accuracy"])
-        await until_event(client, "c1", EventType.PHASE, "performance")
+        await until_event(client, "c1", EventType.WINDOW, mode)
         assert (await client.ask("cancel", job="c2")).text == "cancelled"
         await client.ask("cancel", job="c1", reason="changed my mind")
         first = await finished(client, "c1")
@@ -120,6 +124,8 @@ async def test_cancelling_a_running_job_switches_the_board_off(
     assert not hand_bench.order(query="state")["powered"]
     ports_are_free(hand_bench)
     assert lab.labctl("watch", "c1").returncode == 5
+    after = lab.labctl("submit", "digits01", "--modes", "energy", "--watch")
+    assert after.returncode == 0, after.stdout
 
 
 async def test_a_board_that_hangs_is_an_infra_fault_and_tried_again(

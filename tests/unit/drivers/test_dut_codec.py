@@ -137,6 +137,13 @@ def test_a_wrong_infer_reply_is_refused_and_quoted(old: str, new: str, code: str
 
 def test_results_may_be_negative_or_end_in_a_comma() -> None:
     assert parse_results("-0.125,0.977,") == (-0.125, 0.977)
+    assert parse_results(" 1.5e-3, .5,2. ") == (0.0015, 0.5, 2.0)
+
+
+@pytest.mark.parametrize("text", ["nan,0.1", "inf", "1_0", "0x1", "0.1;0.2", "\u0661"])
+def test_what_no_dut_prints_is_no_number(text: str) -> None:
+    with pytest.raises(ValueError, match="is no number"):
+        parse_results(text)
 
 
 @pytest.mark.parametrize("build", list(Build))

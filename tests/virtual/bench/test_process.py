@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_announces_stable_names(bench: Any, performance: Any, energy: Any) -> None:
@@ -75,3 +78,22 @@ def test_a_bad_station_is_refused_at_once(tmp_path: Path, station: str, message:
     )
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_a_second_bench_in_the_same_place_is_refused(bench: Any, performance: Any) -> None:
+    first = bench(performance)
+    rival = subprocess.run(
+        [
+            *(sys.executable, "-m", "labd.virtual", "--directory", str(first.directory)),
+            *("--station", json.dumps(performance)),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert rival.returncode == 2
+    assert "another bench" in rival.stderr
+    name = next(iter(first.paths))
+    assert (first.directory / name / "dut").exists()
