@@ -78,7 +78,7 @@ async def measure_energy(
         windows += [await _judge(session, recorder, late) for late in pending]
         await recorder.mark(windows)
     result = judge_windows(Mode.ENERGY, windows, _score(recorder, sync, windows))
-    return replace(result, details={"trace": recorder.name, "method": "labd"})
+    return replace(result, details={"trace": recorder.name, "method": "mlcommons"})
 
 
 def _score(recorder: Capture, sync: tuple[int, int], windows: list[Window]) -> dict[str, float]:
