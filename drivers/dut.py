@@ -8,6 +8,7 @@ I/O manager is driven by the same code.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -37,11 +38,12 @@ _NAME = re.compile(r"m-name-(?:dut-)?\[(.*)\]")
 _PROFILE = re.compile(r"m-profile-\[([^\]]*)\]")
 _MODEL = re.compile(r"m-model-\[([^\]]*)\]")
 _TIMESTAMP_MODE = re.compile(r"m-timestamp-mode-(performance|energy)")
-_LAP = re.compile(r"m-lap-us-(\d+)", re.ASCII)
-_EXPECTING = re.compile(r"m-\[Expecting (\d+) bytes\]")
+_LAP_WORD = "m-lap-us-"
+_LAP = re.compile(r"m-lap-us-([0-9]{1,20})(?=m-|[^\w.]|$)")
+_EXPECTING = re.compile(r"m-\[Expecting ([0-9]{1,20}) bytes\]")
 _LOAD_DONE = re.compile(r"m-load-done")
-_WARMUP_START = re.compile(r"m-warmup-start-(\d+)")
-_INFER_START = re.compile(r"m-infer-start-(\d+)")
+_WARMUP_START = re.compile(r"m-warmup-start-([0-9]{1,20})")
+_INFER_START = re.compile(r"m-infer-start-([0-9]{1,20})")
 _INFER_DONE = re.compile(r"m-infer-done")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?", re.ASCII)
 _RESULTS = re.compile(r"m-results-\[([^\]]*)\]")
@@ -110,8 +112,15 @@ def first(pattern: re.Pattern[str], lines: Sequence[Line]) -> str | None:
 
 
 def laps_in(lines: Sequence[Line]) -> list[int]:
-    """All lap counters, in order, even several in one line."""
-    return [int(lap) for line in lines for lap in _LAP.findall(line.text)]
+    """All lap counters, in order, even several in one line.
+
+    Raises:
+        DutError: one of them is no plain number.
+    """
+    laps = [int(lap) for line in lines for lap in _LAP.findall(line.text)]
+    if len(laps) != sum(line.text.count(_LAP_WORD) for line in lines):
+        raise _wrong("lap-damaged", f"a {_LAP_WORD} is followed by no plain number", lines)
+    return laps
 
 
 def build_in(lines: Sequence[Line]) -> Build | None:
@@ -134,12 +143,16 @@ def parse_results(text: str) -> tuple[float, ...]:
     """Numbers between the brackets of ``m-results-[…]``; empty items are dropped.
 
     Raises:
-        ValueError: an item is no number such as a DUT prints; ``nan`` is none.
+        ValueError: an item is no number such as a DUT prints: no ``nan``, nothing infinite.
     """
-    items = [item.strip() for item in text.split(",") if item.strip()]
-    if wrong := next((item for item in items if not _NUMBER.fullmatch(item)), None):
-        raise ValueError(f"{wrong!r} is no number")
-    return tuple(float(item) for item in items)
+    return tuple(_number(item.strip()) for item in text.split(",") if item.strip())
+
+
+def _number(text: str) -> float:
+    number = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]!r} is no number")
+    return number
 
 
 def parse_infer(lines: Sequence[Line], iterations: int, warmups: int) -> InferReply:

@@ -197,13 +197,23 @@ class Link:
         self._inbox = inbox
 
     async def close(self) -> None:
-        """Free the port; safe to call twice, and when the device is gone."""
+        """Free the port; safe to call twice, and when the device is gone.
+
+        Raises:
+            TransportError: ``port-close``, the system complained while freeing it.
+            DeadlineExceeded: the system did not free it in time.
+        """
         transport, self._transport, self._inbox = self._transport, None, None
         if transport is None:
             return
         try:
-            transport.abort()
             async with asyncio.timeout(CLOSE_DEADLINE_S):
+                try:
+                    transport.abort()
+                except (OSError, serialx.SerialException):
+                    transport.close()  # the gentler way may free it all the same
+                    await transport.wait_closed()
+                    raise
                 await transport.wait_closed()
         except TimeoutError as exc:
             raise self._late("the system did not free the port", CLOSE_DEADLINE_S) from exc

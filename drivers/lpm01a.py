@@ -8,7 +8,6 @@ that exactly 1000 came since the last one, and whatever is in doubt becomes a ga
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -303,14 +302,14 @@ def parse_number(text: str) -> float:
 
 
 def frequency_word(rate_hz: int) -> str:
-    """The way the instrument writes a sample rate: ``500``, ``1k``."""
-    return f"{rate_hz // 1000}k" if rate_hz >= 1000 else str(rate_hz)  # noqa: PLR2004
+    """The way the instrument writes a sample rate: ``1k``."""
+    return f"{rate_hz // 1000}k"
 
 
 # ---- the instrument ----------------------------------------------------------------------
 
 BAUD = 3_686_400
-RATES_HZ = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+RATES_HZ = (1000, 2000, 5000)
 SHORT_RATES_HZ = (10_000, 20_000)
 SUPPLY_MV = range(1800, 3301)
 CALIBRATION_S = 15.0
@@ -318,10 +317,8 @@ STOP_S = 10.0
 QUIET_S = 0.25
 # UM2269 states no clock tolerance; twice the ±50 ppm of an ordinary crystal.
 CLOCK_TOLERANCE_PPM = 100.0
-CLOSE_STEP_S = 4.0
+CLOSE_STEP_S = 4.0  # three of them and the port's own 2 s, whatever ``answer_s`` says
 MAX_WAITING_SAMPLES = 8_000_000  # 2.2 hours at 1 kHz, 64 MB
-
-
 SLOWEST_HZ = 1000
 """Two edges of ±1 ms in a window of 10 s: 0.02 %."""
 
@@ -368,6 +365,7 @@ class Lpm01aAcquisition:
         self._stopping = False
         self._ended = False
         self._drain: asyncio.Task[None] | None = None
+        self._broken_off = False
 
     @property
     def received(self) -> int:
@@ -385,9 +383,9 @@ class Lpm01aAcquisition:
         return not self._ended
 
     @property
-    def stopped_cleanly(self) -> bool:
-        """Whether the instrument is idle: never started, or its end was heard."""
-        return self._drain is None or self._decoder.completed
+    def left_running(self) -> bool:
+        """Whether it was started and let go of before the instrument's end was heard."""
+        return self._broken_off
 
     async def __aenter__(self) -> Self:
         """Start, and go on draining the port whatever the consumer does."""
@@ -411,7 +409,7 @@ class Lpm01aAcquisition:
         """Stop, take what is still in the instrument, and let go of the port."""
         try:
             await self._stop()
-        except InfraError as fault:
+        except LabdError as fault:
             if exc is None:
                 raise
             exc.add_note(f"stopping the acquisition failed too: {fault}")
@@ -449,10 +447,12 @@ class Lpm01aAcquisition:
                 self._progress.set()
             if not self._stopping:
                 self._fault = self._stopped("stopped by itself")
-        except InfraError as fault:
+        except LabdError as fault:
             self._fault = fault
         except Exception as exc:  # noqa: BLE001 - the top of a task: no defect may look like silence
-            self._fault = LabdBug("lpm01a-decoder", f"{exc!r}", where=self._link.where)
+            what = f"the stream could not be taken: {exc!r}"
+            self._fault = LabdBug("lpm01a-stream", what, where=self._link.where)
+            self._fault.__cause__ = exc
         finally:
             self._progress.set()
 
@@ -503,6 +503,9 @@ class Lpm01aAcquisition:
         """Let go of the port without stopping the instrument."""
         if self._drain and not self._ended:
             self._ended = True
+            decoder = self._decoder
+            refused = bool(decoder.fault) and not decoder.started
+            self._broken_off = not (refused or decoder.completed)  # before finish() settles it
             self._drain.cancel()
             await asyncio.wait([self._drain])
             self._items.extend(self._decoder.finish("the acquisition was broken off"))
@@ -528,21 +531,31 @@ class Lpm01a:
         self._findings: list[Finding] = []
         self._voltage_mv: int | None = None
         self._can_switch_off = True
+        self._silenced = False  # a predecessor's acquisition streams no more
         self._acquisition: Lpm01aAcquisition | None = None
 
     async def open(self) -> Identity:
-        """Take the port, end what a predecessor left running, set up, switch the DUT off."""
-        self._findings, self._voltage_mv = [], None
-        async with AsyncExitStack() as undo:
-            undo.push_async_callback(self._undo_open)
-            await self._link.open()
-            self._reader = LineReader(self._link)
-            await self._silence()
+        """Take the port, end what a predecessor left running, set up, switch the DUT off.
+
+        When that fails the instrument is closed as after use: a predecessor may have left
+        the DUT powered.
+        """
+        await self._link.open()
+        self._reader = LineReader(self._link)
+        self._findings, self._voltage_mv, self._acquisition = [], None, None
+        self._can_switch_off, self._silenced = True, False
+        try:
+            await self._silence(self.config.answer_s)
             await self._command("htc")
             serial = await self._command("powershield")
             firmware = await self._command("version")
             await self._set_up(firmware)
-            undo.pop_all()
+        except BaseException as exc:
+            try:
+                await self.close()
+            except LabdError as fault:
+                exc.add_note(f"closing it again failed too: {fault}")
+            raise
         return Identity("lpm01a", "X-NUCLEO-LPM01A", serial, firmware, self._link.simulated)
 
     @property
@@ -578,6 +591,13 @@ class Lpm01a:
     def acquire(self) -> Lpm01aAcquisition:
         """See :class:`drivers.interfaces.PowerMonitor`."""
         self._refuse_while_acquiring("acquire")
+        if self._left_running:
+            raise InstrumentError(
+                "acquisition-left-running",
+                "the acquisition before was broken off and may still stream",
+                "close and open the instrument: that stops it",
+                self._link.where,
+            )
         decoder = StreamDecoder(self.config.rate_hz, self._quantity())
         self._acquisition = Lpm01aAcquisition(self._link, decoder, self.config.answer_s)
         return self._acquisition
@@ -592,43 +612,45 @@ class Lpm01a:
     async def close(self) -> None:
         """Switch the DUT off, stop, give the instrument back, free the port.
 
-        Every step is tried with its own deadline; the last fault is raised when all is done.
+        The DUT's power first: it may be switched while the instrument acquires, and must be
+        off even if a caller has no patience for the rest. Every step is tried with its own
+        deadline, 14 s in all; the first fault is raised when all is done.
         """
         if not self._link.is_open:
             return
-        problem: InfraError | None = None
+        problem: LabdError | None = None
+        steps = {
+            "switching the DUT off": self._switch_off,
+            "stopping the acquisition": self._break_off,
+            "giving the instrument back": self._release,
+        }
         try:
-            for step in (self._break_off, self._switch_off, self._release):
+            if self._acquisition:
+                await self._acquisition.abandon()
+            for what, step in steps.items():
                 try:
-                    async with asyncio.timeout(CLOSE_STEP_S):
+                    async with self._reader.within(CLOSE_STEP_S, what, []):
                         await step()
-                except InfraError as fault:
-                    problem = fault
-                except TimeoutError:
-                    what = f"a step of closing took more than {CLOSE_STEP_S:g} s"
-                    problem = DeadlineExceeded("close", what, where=self._link.where)
+                except LabdError as fault:
+                    problem = problem or fault
         finally:
             await self._link.close()
         if problem:
             raise problem
 
-    async def _undo_open(self) -> None:
-        """Leave the DUT dark after an ``open`` that failed; its own fault is the one to tell."""
-        with contextlib.suppress(InfraError):
-            await self.close()
-
     # ---- steps ---------------------------------------------------------------------------
 
-    async def _silence(self) -> None:
-        """End a predecessor's acquisition; a half command of his may spoil the first try."""
+    async def _silence(self, patience_s: float) -> None:
+        """End an acquisition; a predecessor's half command may spoil the first try."""
         for last_try in (False, True):
             await self._link.write(b"stop\r\n")
             try:
-                await self._reader.until_quiet(QUIET_S, self.config.answer_s)
+                await self._reader.until_quiet(QUIET_S, patience_s)
             except DeadlineExceeded:
                 if last_try:
                     raise
             else:
+                self._silenced = True
                 return
 
     async def _set_up(self, firmware: str) -> None:
@@ -661,11 +683,13 @@ class Lpm01a:
         return True
 
     async def _break_off(self) -> None:
-        """End an acquisition whose end was not heard; the DUT goes dark before anything else."""
-        if self._acquisition and not self._acquisition.stopped_cleanly:
-            await self._acquisition.abandon()
-            await self._link.write(b"pwr off\r\n")
-            await self._silence()
+        """End an acquisition whose end was not heard, its own or a predecessor's."""
+        if self._left_running or not self._silenced:
+            await self._silence(min(self.config.answer_s, CLOSE_STEP_S / 2))
+
+    @property
+    def _left_running(self) -> bool:
+        return self._acquisition is not None and self._acquisition.left_running
 
     async def _switch_off(self) -> None:
         if self._can_switch_off:

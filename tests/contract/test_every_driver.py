@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from serialx import SerialException
 
 from drivers.interfaces import Driver
 from drivers.link import Link
@@ -123,6 +124,26 @@ async def test_close_after_an_unplug_is_prompt_and_final(case: Case, pty: PtyDev
         await driver.close()
     assert time.monotonic() - began < 1.0
     await driver.close()
+
+
+@pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), SerialException("gone")])
+async def test_a_system_that_complains_while_closing_is_a_fault_and_the_port_is_free(
+    pty: PtyDevice, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def abort(_: object) -> None:
+        raise fault
+
+    link = Link(pty.path, 115200, "link")
+    await link.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(link._transport), "abort", abort)
+        with pytest.raises(TransportError) as caught:
+            await link.close()
+    assert caught.value.code == "port-close"
+    assert str(fault) in str(caught.value)
+    await link.close()
+    await link.open()
+    await link.close()
 
 
 async def test_a_predecessor_that_died_in_a_command_is_survived(case: Case, pty: PtyDevice) -> None:

@@ -234,6 +234,131 @@ async def test_closing_during_an_acquisition_ends_it(fake: FakeLpm01a) -> None:
         assert [(type(i), i.end) for i in items] == [(Samples, 1000), (Gap, 1050)]  # type: ignore[union-attr]
 
 
+async def test_closing_switches_the_dut_off_before_it_stops(fake: FakeLpm01a) -> None:
+    """A caller's deadline may cut the rest of closing short; the DUT must be dark by then."""
+    async with connected(fake) as (monitor, _):
+        await monitor.supply(3000)
+        acquisition = monitor.acquire()
+        await acquisition.__aenter__()
+        streaming = asyncio.create_task(_stream(fake))
+        await asyncio.sleep(0.03)
+        await monitor.close()
+        await streaming
+    assert fake.commands[-3:] == ["pwr off", "stop", "hrc"]
+    assert not fake.powered
+    assert not fake.acquiring
+
+
+async def test_an_acquisition_broken_off_while_starting_is_stopped_by_close(
+    fake: FakeLpm01a,
+) -> None:
+    async with connected(fake) as (monitor, pty):
+        pty.mute = True  # the ack of ``start`` does not come
+
+        async def acquire() -> None:
+            async with monitor.acquire():
+                pytest.fail("it was not acknowledged")
+
+        task = asyncio.create_task(acquire())
+        while not fake.acquiring:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        pty.mute = False
+        with pytest.raises(InstrumentError, match="may still stream"):
+            monitor.acquire()
+        await monitor.close()
+        assert not fake.powered
+        assert not fake.acquiring
+
+
+async def test_an_acquisition_cancelled_twice_is_stopped_by_close(fake: FakeLpm01a) -> None:
+    async with connected(fake) as (monitor, _):
+        fake.refuses = {"stop"}
+
+        async def acquire() -> None:
+            async with monitor.acquire() as acquisition:
+                await all_of(acquisition)
+
+        task = asyncio.create_task(acquire())
+        while not fake.acquiring:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.03)
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0.03)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert fake.acquiring
+        fake.refuses = set()
+        await monitor.close()
+        assert not fake.acquiring
+
+
+async def test_an_acquisition_that_nobody_reads_is_stopped_by_close(
+    fake: FakeLpm01a, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lpm01a, "MAX_WAITING_SAMPLES", 1000)
+    async with connected(fake) as (monitor, _):
+
+        async def sleep_on() -> None:
+            async with monitor.acquire() as acquisition:
+                fake.produce(2000)
+                await progress_to(acquisition, 9999)
+
+        with pytest.raises(InfraError, match="wait to be taken"):
+            await sleep_on()
+        await monitor.close()
+        assert not fake.acquiring
+
+
+async def test_closing_is_bounded_whatever_the_answer_time(
+    fake: FakeLpm01a, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lpm01a, "CLOSE_STEP_S", 0.3)
+    async with connected(fake, answer_s=60) as (monitor, pty):
+        pty.mute = True
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match="switching the DUT off"):
+            await monitor.close()
+        assert time.monotonic() - began < 1.5
+        assert fake.commands[-2:] == ["pwr off", "hrc"]
+
+
+async def test_a_defect_while_decoding_is_raised_not_taken_for_the_end(
+    fake: FakeLpm01a, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(fake) as (monitor, _):
+        acquisition = monitor.acquire()
+
+        async def decode() -> None:
+            async with acquisition:
+                monkeypatch.setattr(lpm01a, "values_of", lambda _: 1 // 0)
+                fake.produce(5)
+                await progress_to(acquisition, 5)
+
+        with pytest.raises(LabdBug, match="ZeroDivisionError") as caught:
+            await decode()
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+        with pytest.raises(LabdBug):
+            await all_of(acquisition)
+
+
+async def test_a_failed_open_leaves_a_predecessors_dut_dark(fake: FakeLpm01a) -> None:
+    fake.powered = True
+    fake.refuses = {"acqtime inf"}
+    async with plugged(fake) as pty:
+        monitor = Lpm01a(Lpm01aConfig(port=pty.path, answer_s=0.5))
+        with pytest.raises(InstrumentError, match="acqtime"):
+            await monitor.open()
+        assert fake.commands[-2:] == ["pwr off", "hrc"]
+        assert not fake.powered
+        fake.refuses = set()
+        await monitor.open()
+        await monitor.close()
+
+
 async def test_a_refused_start_and_no_progress_are_told_apart(fake: FakeLpm01a) -> None:
     async with connected(fake) as (monitor, _):
         fake.refuses = {"start"}
@@ -307,7 +432,9 @@ async def test_a_voltage_it_cannot_supply_is_refused(fake: FakeLpm01a, voltage_m
     ("config", "why"),
     [
         ({"rate_hz": 10_000}, "lasts one second"),
-        ({"rate_hz": 1234}, "none of 1, 2, 5"),
+        ({"rate_hz": 1234}, "none of 1000, 2000, 5000"),
+        ({"rate_hz": 500}, "at 500 Hz a window's edges"),
+        ({"rate_hz": 0}, "at 0 Hz"),
         ({"output": "power"}, "'energy' or 'current'"),
         ({"colour": "red"}, "Extra inputs"),
         ({"port": ""}, "at least 1 character"),

@@ -119,6 +119,11 @@ def test_observed_deviations_change_nothing() -> None:
         ("m-warmup-start-10\n", "", "infer-echo"),
         ("m-lap-us-79868334\n", "", "infer-laps"),
         ("m-infer-done", "m-lap-us-5\nm-infer-done", "infer-laps"),
+        ("m-lap-us-79868334", "m-lap-us-7986_8334", "lap-damaged"),
+        ("m-lap-us-79868334", "m-lap-us-7986.8", "lap-damaged"),
+        ("m-lap-us-79868334", "m-lap-us--1", "lap-damaged"),
+        ("m-lap-us-79868334", "m-lap-us-" + "9" * 5000, "lap-damaged"),
+        ("m-infer-start-", "m-infer-start-" + "9" * 5000, "infer-echo"),
         ("m-infer-done\n", "", "infer-incomplete"),
         ("m-infer-start-70\n", "", "infer-incomplete"),
         ("m-results-[0.000,0.007,0.992]", "", "infer-results"),
@@ -140,7 +145,7 @@ def test_results_may_be_negative_or_end_in_a_comma() -> None:
     assert parse_results(" 1.5e-3, .5,2. ") == (0.0015, 0.5, 2.0)
 
 
-@pytest.mark.parametrize("text", ["nan,0.1", "inf", "1_0", "0x1", "0.1;0.2", "\u0661"])
+@pytest.mark.parametrize("text", ["nan,0.1", "inf", "1_0", "0x1", "0.1;0.2", "\u0661", "9" * 400])
 def test_what_no_dut_prints_is_no_number(text: str) -> None:
     with pytest.raises(ValueError, match="is no number"):
         parse_results(text)

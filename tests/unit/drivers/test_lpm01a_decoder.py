@@ -257,4 +257,4 @@ def test_numbers_and_frequencies_are_written_as_the_instrument_does() -> None:
     assert parse_number("3292-03") == 3.292
     with pytest.raises(ValueError, match="off"):
         parse_number("off")
-    assert [frequency_word(hz) for hz in (1, 500, 1000, 5000)] == ["1", "500", "1k", "5k"]
+    assert [frequency_word(hz) for hz in (1000, 2000, 5000)] == ["1k", "2k", "5k"]
