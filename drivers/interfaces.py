@@ -96,12 +96,27 @@ class CommandChannel(Protocol):
         """Wait for the prologue after power-on or flashing and return its lines.
 
         A prologue that passed before, or firmware that has none, is no fault: then the
-        channel resynchronises within ``deadline_s`` more and returns what it got.
+        channel resynchronises as :meth:`resynchronise` does and returns what it got.
+
+        Raises:
+            TransportError: the port went away.
+            InstrumentError: the channel cannot get in step.
+            DeadlineExceeded: the DUT is silent then too. A board that hears nobody else
+                until the DUT speaks stays blocked; the channel refuses commands, and the
+                next boot it hears frees it.
         """
         ...
 
     async def resynchronise(self, deadline_s: float) -> None:
-        """Get to a state in which the next reply belongs to the next command."""
+        """Get to a state in which the next reply belongs to the next command.
+
+        Takes ``deadline_s`` at most, and ten seconds more where a board has to be reset.
+
+        Raises:
+            TransportError: the port went away.
+            InstrumentError: answers do not belong to their commands.
+            DeadlineExceeded: the DUT, or the board before it, does not answer.
+        """
         ...
 
 
@@ -130,17 +145,21 @@ class IoManager(Driver, Protocol):
 
     @property
     def waiting_for_dut(self) -> bool:
-        """Whether ``open`` found the board waiting for a DUT that lost its power.
+        """Whether a command is open: the board hears its DUT alone, as far as is known.
 
-        Then the DUT has to be powered and :meth:`free` called before anything else.
+        True after an ``open`` that heard nothing: then a predecessor may have died with a
+        command open, and the DUT has to be powered, and :meth:`free` called, before
+        anything else. The board's name has not been checked until then.
         """
         ...
 
     async def free(self, deadline_s: float) -> None:
-        """Get a waiting board back, now that the DUT is powered.
+        """Get a waiting board back, now that the DUT is powered, and check its name.
 
         Raises:
-            DeadlineExceeded: it stays silent.
+            TransportError: the port went away.
+            InstrumentError: what answers then is not this board.
+            DeadlineExceeded: it stays silent; only a reset helps the board.
         """
         ...
 

@@ -6,6 +6,9 @@ such a command is open. What the DUT said before waits in a queue and is deliver
 answer to the next command, ``m-ready`` included, and every later answer is then one command
 late. Two things keep this driver in step: it opens a command before the DUT is powered, so
 that the prologue is read as it comes, and it proves that answers belong to their commands.
+
+While a command is open the board hears nobody but the DUT, for ever: a driver that died then
+leaves a board that does not even tell its name. The DUT's next prologue ends the command.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import ClassVar
 
 from pydantic import Field
@@ -110,7 +113,7 @@ QUIET_S = 0.1
 QUEUED_ANSWERS = 5  # more do not fit into the board's queue of 100 characters
 STEP_TRIES = 3
 RESET_S = 10.0
-RESET_POLL_S = 0.5
+PROBE_S = 0.5
 STUCK = (
     "the board waits for its DUT for ever: check the DUT's power and wiring, power-cycle "
     "it, or reset the interface board"
@@ -122,12 +125,20 @@ class RelayedChannel:
 
     db_bytes = DB_BYTES_RELAYED
 
-    def __init__(self, board: MlcommonsInterface, link: Link, reader: LineReader) -> None:
+    def __init__(
+        self, board: MlcommonsInterface, link: Link, reader: LineReader, *, waiting: bool
+    ) -> None:
+        """``waiting``: a predecessor left a command open."""
         self._board = board
         self._link = link
         self._reader = reader
-        self._open_reply: PassthroughReply | None = None  # the board still listens to the DUT
+        self._open_reply = PassthroughReply() if waiting else None  # the board hears the DUT
         self._in_step = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a command is open."""
+        return self._open_reply is not None
 
     async def command(self, text: str, deadline_s: float) -> list[Line]:
         """See :class:`CommandChannel`."""
@@ -139,9 +150,9 @@ class RelayedChannel:
                 self._link.where,
             )
         self._reader.arrived()
+        self._in_step = False  # until the answer is whole, whatever interrupts this
         lines = await self._transact(text, deadline_s)
         if _has("m-init-done", lines):
-            self._in_step = False
             raise InfraError(
                 "dut-restarted",
                 f"the DUT restarted by itself around '{text[:40]}': its input is gone; "
@@ -149,6 +160,7 @@ class RelayedChannel:
                 "check its supply; a crash if every station sees it",
                 self._link.where,
             )
+        self._in_step = True
         return lines
 
     async def expect_boot(self) -> None:
@@ -159,6 +171,7 @@ class RelayedChannel:
         """
         self.catch_up(await self._reader.until_quiet(QUIET_S, self._board.answer_s))
         self._in_step = False
+        await self._board.probe()
         for _ in range(QUEUED_ANSWERS):
             if self._open_reply is not None:
                 return
@@ -167,21 +180,40 @@ class RelayedChannel:
 
     async def wait_boot(self, deadline_s: float) -> list[Line]:
         """Read the prologue that ends the command opened by :meth:`expect_boot`."""
-        if self._open_reply is None:
-            await self.resynchronise(deadline_s)
-            return []
-        lines = await self._finish("boot", self._open_reply, deadline_s)
-        self._in_step = _has("m-init-done", lines)
-        await self.resynchronise(deadline_s)  # nothing to do unless that was no prologue
-        return lines
+        reply = self._open_reply or PassthroughReply()
+        if self.waiting:
+            with suppress(DeadlineExceeded):  # it may still come while getting in step
+                await self._finish("boot", reply, deadline_s)
+                await self._reader.until_quiet(QUIET_S, deadline_s)  # answers to probes
+                self._in_step = _has("m-init-done", reply.lines)
+        await self.resynchronise(deadline_s)  # nothing to do after a prologue
+        return reply.lines
 
     async def resynchronise(self, deadline_s: float) -> None:
         """Prove that answers belong to their commands, or reset the board until they do."""
         if self._in_step:
             return
-        if self._open_reply is not None:
+        async with self._reader.within(deadline_s + RESET_S, "getting in step", [], STUCK):
+            await self._end_open_command(deadline_s)
+            self.catch_up(await self._reader.until_quiet(QUIET_S, deadline_s))
+            await self._get_in_step(deadline_s)
+
+    def forget(self) -> None:
+        """The board hears its host: no command is open after all."""
+        self._open_reply = None
+
+    async def _end_open_command(self, deadline_s: float) -> None:
+        """Wait until the DUT has ended it, unless the board never got it whole."""
+        if self._open_reply is None:
+            return
+        try:
             await self._finish("the open command", self._open_reply, deadline_s)
-        self.catch_up(await self._reader.until_quiet(QUIET_S, deadline_s))
+        except DeadlineExceeded:
+            await self._board.probe()
+            if self.waiting:
+                raise
+
+    async def _get_in_step(self, deadline_s: float) -> None:
         for _ in range(STEP_TRIES):
             if await self._proves_step(deadline_s):
                 self._in_step = True
@@ -224,13 +256,9 @@ class RelayedChannel:
 
     async def _finish(self, what: str, reply: PassthroughReply, deadline_s: float) -> list[Line]:
         """Wait until the DUT has ended the open command."""
-        try:
-            async with self._reader.within(deadline_s, what, reply.lines, STUCK):
-                while not reply.finished:
-                    reply.feed(await self._reader.line())
-        except DeadlineExceeded:
-            self._in_step = False
-            raise
+        async with self._reader.within(deadline_s, what, reply.lines, STUCK):
+            while not reply.finished:
+                reply.feed(await self._reader.line())
         self._open_reply = None
         return reply.lines
 
@@ -246,6 +274,7 @@ class RelayedChannel:
 # ---- the board ---------------------------------------------------------------------------
 
 BAUD = 115_200
+NAME_S = 2.0
 
 
 class MlcommonsInterfaceConfig(DriverConfig):
@@ -266,8 +295,8 @@ class MlcommonsInterface:
         self._link = Link(config.port, BAUD, "mlcommons-interface")
         self._reader = LineReader(self._link)
         self._channel: RelayedChannel | None = None
+        self._dut_baud: int | None = None  # as last asked or set
         self._resets = 0
-        self.waiting_for_dut = False
 
     @property
     def answer_s(self) -> float:
@@ -281,23 +310,26 @@ class MlcommonsInterface:
             raise LabdBug("io-closed", "the board's port is not open", where=self._link.where)
         return self._channel
 
-    async def open(self) -> Identity:
-        """Take the port, let late text pass, and require the board's own name.
+    @property
+    def waiting_for_dut(self) -> bool:
+        """See :class:`IoManager`."""
+        return self._channel is not None and self._channel.waiting
 
-        The DUT may be off, so it is not spoken to. A board that does not answer may wait for
+    async def open(self) -> Identity:
+        """Take the port, let late text pass, and ask the board's own name.
+
+        The DUT may be off, so it is not spoken to. A board that says nothing may wait for
         its DUT, left so by a predecessor: then :attr:`waiting_for_dut` is true, and nothing
-        else works before :meth:`free`.
+        else works before :meth:`free`. Any other answer than the name is a fault.
         """
         async with AsyncExitStack() as undo:
             undo.push_async_callback(self.close)
             await self._link.open()
             self._reader = LineReader(self._link)
             await self._reader.until_quiet(QUIET_S, self.answer_s)
-            try:
-                await self._require_name()
-            except DeadlineExceeded:
-                self.waiting_for_dut = True
-            self._channel = RelayedChannel(self, self._link, self._reader)
+            waiting = not await self._tells_name()
+            self._dut_baud = None
+            self._channel = RelayedChannel(self, self._link, self._reader, waiting=waiting)
             undo.pop_all()
         return Identity("mlcommons-interface", BOARD_NAME, simulated=self._link.simulated)
 
@@ -305,17 +337,32 @@ class MlcommonsInterface:
         """Let a DUT that has just been powered end the command the board waits in.
 
         Raises:
+            InstrumentError: what answers then is not this board.
             DeadlineExceeded: the board stays silent.
         """
-        heard: list[Line] = []
-        async with self._reader.within(deadline_s, "end of an old command", heard, STUCK):
-            while not await self._answers_name():
+        if self._channel is None or not self._channel.waiting:
+            return
+        async with self._reader.within(deadline_s, "end of an old command", [], STUCK):
+            while not await self._tells_name():
                 continue
-        await self._reader.until_quiet(QUIET_S, self.answer_s)
-        self.waiting_for_dut = False
+        self._channel.forget()
+        await self._reader.until_quiet(QUIET_S, self.answer_s)  # answers to earlier tries
+
+    async def probe(self) -> None:
+        """Ask a board that seems to wait for its DUT whether it does.
+
+        One that does answers once it is free; such late answers are thrown away.
+        """
+        if self._channel is not None and self._channel.waiting and await self._answers_name():
+            self._channel.forget()
 
     async def set_dut_baud(self, baud: int) -> None:
-        """Change the DUT's speed only if it differs: each change wears the board's flash."""
+        """Change the DUT's speed only if it differs: each change wears the board's flash.
+
+        A board that waits for its DUT cannot be asked, but keeps the speed it had.
+        """
+        if self.waiting_for_dut and baud == self._dut_baud:
+            return
         if await self._baud() != baud:
             await self._set_baud(baud)
 
@@ -349,8 +396,7 @@ class MlcommonsInterface:
 
     async def self_check(self) -> list[Finding]:
         """Whether the board answers and stays in step by itself."""
-        if not self.waiting_for_dut:
-            await self._own("checkbaud")
+        await self._own("checkbaud")
         if not self._resets:
             return []
         text = f"the board had to be reset {self._resets} times to get in step with the DUT"
@@ -362,13 +408,24 @@ class MlcommonsInterface:
         self._channel = None
         await self._link.close()
 
-    async def _require_name(self) -> None:
-        """A predecessor's half command may spoil the first try."""
+    async def _tells_name(self) -> bool:
+        """Whether it says its name; no, when it says nothing at all.
+
+        A predecessor's half command may spoil the first try.
+        """
         heard: list[Line] = []
+        answered = False
         for _ in range(2):
-            heard = await self._own("name")
+            try:
+                await self._exchange("name", heard, min(NAME_S, self.answer_s))
+                answered = True
+            except DeadlineExceeded:
+                if heard:
+                    raise
             if _has(BOARD_NAME, heard):
-                return
+                return True
+        if not answered:
+            return False
         raise InstrumentError(
             "not-this-board",
             f"'name' answered by {quoted(' / '.join(line.text for line in heard))}",
@@ -383,46 +440,60 @@ class MlcommonsInterface:
             heard = quoted(" / ".join(line.text for line in lines))
             what, todo = f"'checkbaud' answered by {heard}", "update the board's firmware"
             raise InstrumentError("checkbaud", what, todo, self._link.where)
-        return int(found[1])
+        self._dut_baud = int(found[1])
+        return self._dut_baud
 
     async def _set_baud(self, baud: int) -> None:
         """Set the DUT's speed and wait until the board is back from the reset that follows."""
         await self._own(f"setbaud {baud}")
+        self._dut_baud = baud
         heard: list[Line] = []
         todo = "check the board's SD card: without it the firmware halts at start"
         async with self._reader.within(RESET_S, "reset after 'setbaud'", heard, todo):
             while not await self._answers_name():
                 continue
-        await self._reader.until_quiet(QUIET_S, self.answer_s)
 
     async def _answers_name(self) -> bool:
+        """One short try at the name; answers to earlier tries pass by."""
         heard: list[Line] = []
         try:
-            async with self._reader.within(RESET_POLL_S, "name", heard):
-                await self._link.write(b"name%")
-                while not _has(BOARD_NAME, heard):
-                    heard.append(await self._reader.line())
+            await self._exchange("name", heard, PROBE_S)
         except DeadlineExceeded:
             return False
-        return True
+        self._pass_on(await self._reader.until_quiet(QUIET_S, self.answer_s))
+        return _has(BOARD_NAME, heard)
 
     async def _own(self, text: str) -> list[Line]:
-        """A command of the board's own: the lines before its ``m-ready``."""
+        """A command of the board's own: the lines before its ``m-ready``.
+
+        It is not sent to a board that waits for its DUT: the answer would come when nobody
+        expects it any more.
+        """
+        await self.probe()
+        if self.waiting_for_dut:
+            what = f"'{text}' was not sent: the board hears its DUT alone"
+            raise DeadlineExceeded("io-waiting", what, STUCK, self._link.where)
         heard: list[Line] = []
-        self._reader.arrived()
-        async with self._reader.within(self.answer_s, f"'{text}'", heard, STUCK):
+        await self._exchange(text, heard, self.answer_s)
+        return heard
+
+    async def _exchange(self, text: str, heard: list[Line], deadline_s: float) -> None:
+        """Send a command of the board's own and hear it out, up to its ``m-ready``."""
+        self._pass_on(self._reader.arrived())
+        async with self._reader.within(deadline_s, f"'{text}'", heard, STUCK):
             await self._link.write(f"{text}%".encode("ascii"))
             while True:
                 line = await self._reader.line()
                 head = before_ready(line.text)
                 if PREFIX.rstrip() in line.text:
-                    self._pass_on(line)
-                elif head is None:
-                    heard.append(line)
-                else:
-                    return [*heard, Line(head, line.t_ns)] if head else heard
+                    self._pass_on([line])
+                    continue
+                if head is None or head:
+                    heard.append(line if head is None else Line(head, line.t_ns))
+                if head is not None:
+                    return
 
-    def _pass_on(self, line: Line) -> None:
+    def _pass_on(self, lines: Sequence[Line]) -> None:
         """Late text of the DUT ends the command it belongs to, no other."""
         if self._channel is not None:
-            self._channel.catch_up([line])
+            self._channel.catch_up(lines)

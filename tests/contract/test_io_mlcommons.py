@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -9,6 +11,7 @@ import pytest
 
 from drivers.dut import Dut
 from drivers.io_mlcommons import MlcommonsInterface, MlcommonsInterfaceConfig
+from drivers.link import Link
 from labd.core.errors import DeadlineExceeded, InfraError, InstrumentError
 from labd.core.model import Build
 from tests.contract.conftest import plugged
@@ -170,6 +173,116 @@ async def test_a_board_that_stays_silent_is_told_with_advice(board: FakeInterfac
                 await io.free(0.6)
         finally:
             await io.close()
+
+
+async def test_a_board_that_waits_is_asked_nothing_it_would_answer_late(
+    fake: FakeDut, board: FakeInterfaceBoard
+) -> None:
+    async with connected(board, answer_s=0.3) as (io, pty):
+        await io.set_dut_baud(9600)
+        await io.channel.expect_boot()
+        assert io.waiting_for_dut
+        await io.set_dut_baud(9600)  # the speed it is known to have
+        for refused in (io.intervals(), io.self_check(), io.set_dut_baud(115200)):
+            with pytest.raises(DeadlineExceeded, match="reset the interface board"):
+                await refused
+        for command in (b"print_dutycycle", b"setbaud"):
+            assert command not in pty.heard
+        fake.boot()
+        dut = Dut(io.channel)
+        await dut.boot(1.0)
+        assert await io.intervals() == []
+        assert (await dut.identify(1.0)).model == "kws01"
+        assert board.resets == 0
+
+
+async def test_a_cancelled_command_leaves_the_channel_out_of_step(
+    fake: FakeDut, board: FakeInterfaceBoard
+) -> None:
+    async with connected(board) as (io, _):
+        dut = Dut(io.channel)
+        await io.channel.expect_boot()
+        fake.boot()
+        await dut.boot(1.0)
+        fake.hung = True
+        infer = asyncio.create_task(dut.infer(10, 1, 9.0))
+        await asyncio.sleep(0.05)
+        infer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await infer
+        with pytest.raises(InfraError, match="was not sent"):
+            await dut.timestamp()
+        fake.powered = fake.hung = False
+        await io.channel.expect_boot()
+        fake.boot()
+        await dut.boot(1.0)
+        assert (await dut.identify(1.0)).model == "kws01"
+
+
+async def test_a_late_prologue_is_still_the_boot(fake: FakeDut, board: FakeInterfaceBoard) -> None:
+    """When none came in time the channel goes on to get in step, and may hear it then."""
+    async with connected(board) as (io, _):
+        dut = Dut(io.channel)
+        await io.channel.expect_boot()
+        asyncio.get_running_loop().call_later(0.5, fake.boot)
+        lines = await io.channel.wait_boot(0.3)
+        assert any("m-init-done" in line.text for line in lines)
+        assert (await dut.identify(1.0)).model == "kws01"
+        assert board.resets == 0
+
+
+async def test_a_dut_that_never_boots_ends_in_a_deadline_and_poisons_nothing(
+    fake: FakeDut, board: FakeInterfaceBoard
+) -> None:
+    async with connected(board) as (io, _):
+        dut = Dut(io.channel)
+        await io.channel.expect_boot()
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match="reset the interface board"):
+            await dut.boot(0.2)
+        assert time.monotonic() - began < 2.0
+        with pytest.raises(InfraError, match="was not sent"):
+            await dut.timestamp()
+        await io.channel.expect_boot()
+        fake.boot()
+        await dut.boot(1.0)
+        profile = await dut.identify(1.0)
+        assert (profile.model, profile.build) == ("kws01", Build.ENERGY)
+        assert await io.intervals() == []
+        assert board.resets == 0
+
+
+async def test_a_command_the_board_never_got_whole_blocks_nothing(
+    fake: FakeDut, board: FakeInterfaceBoard
+) -> None:
+    """Lost on its way to the board: the host takes for open what the board never began."""
+    async with connected(board) as (io, _):
+        dut = Dut(io.channel)
+        await io.channel.expect_boot()
+        fake.boot()
+        await dut.boot(1.0)
+        hear = board.receive
+        board.receive = lambda data: hear(data.replace(b"dut", b"dt"))  # type: ignore[method-assign]
+        with pytest.raises(DeadlineExceeded):
+            await dut.timestamp()
+        board.receive = hear  # type: ignore[method-assign]
+        assert (await dut.identify(0.5)).model == "kws01"
+
+
+async def test_a_predecessor_that_died_in_the_word_name_is_survived(
+    board: FakeInterfaceBoard,
+) -> None:
+    """``namename`` is a word the board gives no answer to."""
+    hear, board._execute = board._execute, lambda text: None if text == "namename" else hear(text)  # type: ignore[method-assign]
+    async with plugged(board) as pty:
+        predecessor = Link(pty.path, 115200, "predecessor")
+        await predecessor.open()
+        await predecessor.write(b"name")
+        await predecessor.close()
+        io = MlcommonsInterface(MlcommonsInterfaceConfig(port=pty.path, answer_s=0.3))
+        await io.open()
+        assert not io.waiting_for_dut
+        await io.close()
 
 
 async def test_a_late_answer_ends_its_own_command_only(
