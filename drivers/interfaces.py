@@ -133,10 +133,32 @@ class DutPort(Driver, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class TimerEdge:
+    """A timestamp of the DUT as an I/O manager's own counter saw it.
+
+    Args:
+        ticks: the counter, modulo 2^32; see :attr:`IoManager.tick_s`.
+        t_ns: host's monotonic time at which the board told it.
+    """
+
+    ticks: int
+    t_ns: int
+
+
 class IoManager(Driver, Protocol):
     """The board that relays the DUT's UART and may time its pins."""
 
     tick_s: ClassVar[float]
+
+    @property
+    def times_timestamps(self) -> bool:
+        """Whether the DUT's timestamp line is wired to this board's counter."""
+        ...
+
+    def timestamps(self) -> list[TimerEdge]:
+        """The timestamps its counter saw since :meth:`clear_intervals`, in order."""
+        ...
 
     @property
     def channel(self) -> CommandChannel:
@@ -168,11 +190,14 @@ class IoManager(Driver, Protocol):
         ...
 
     async def clear_intervals(self) -> None:
-        """Forget the processing intervals logged so far."""
+        """Forget the intervals and timestamps logged so far."""
         ...
 
     async def intervals(self) -> list[tuple[int, int]]:
-        """Start and stop ticks of the DUT's processing pin since the last clear."""
+        """Start and stop ticks of the DUT's batches since the last clear.
+
+        From its processing pin, or from pairs of timestamps where it times those.
+        """
         ...
 
 
@@ -180,11 +205,12 @@ class Acquisition(Protocol):
     """A running acquisition: what was confirmed, and how far the wire has got.
 
     Iterating yields the confirmed stream: samples in order from index 0, each index once,
-    in a :class:`Samples` or a :class:`Gap`; an edge comes after the samples before it. An
-    instrument may hold samples back until it can vouch for them, so a consumer that waits
-    for the DUT asks ``received`` and ``edges_seen`` and reads the stream afterwards. Once
-    the context of :meth:`PowerMonitor.acquire` has ended, iteration yields what is left
-    and stops. A fault of the instrument or its port is raised by whichever is awaited.
+    in a :class:`Samples` or a :class:`Gap`; an edge comes after the samples before it; a
+    time mark stands anywhere. An instrument may hold samples back until it can vouch for
+    them, so a consumer that waits for the DUT asks ``received`` and ``edges_seen`` and reads
+    the stream afterwards. Once the context of :meth:`PowerMonitor.acquire` has ended,
+    iteration yields what is left and stops. A fault of the instrument or its port is raised
+    by whichever is awaited.
     """
 
     @property
@@ -194,7 +220,10 @@ class Acquisition(Protocol):
 
     @property
     def edges_seen(self) -> int:
-        """Edges seen on the wire so far, confirmed or not, counting those dropped later."""
+        """Timestamps seen on the wire so far, confirmed or not, counting those dropped later.
+
+        A timestamp is a falling edge of the format's ``timestamp_line``.
+        """
         ...
 
     def __aiter__(self) -> AsyncIterator[StreamItem]:
@@ -220,8 +249,19 @@ class PowerMonitor(Driver, Protocol):
         """What the stream's numbers mean; valid after ``open``."""
         ...
 
+    @property
+    def supplies(self) -> bool:
+        """Whether the DUT's power goes through :meth:`supply`; else somebody else feeds it."""
+        ...
+
     async def supply(self, voltage_mv: int | None) -> None:
-        """Power the DUT at this voltage, or switch it off with ``None``."""
+        """Power the DUT at this voltage, or switch it off with ``None``.
+
+        Only called where the monitor supplies.
+
+        Raises:
+            JobError: the instrument cannot supply this voltage.
+        """
         ...
 
     def acquire(self) -> AbstractAsyncContextManager[Acquisition]:

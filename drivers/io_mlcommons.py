@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from drivers.interfaces import CommandChannel, DriverConfig, Line, driver
+from drivers.interfaces import CommandChannel, DriverConfig, Line, TimerEdge, driver
 from drivers.link import LineReader, Link, before_ready, quoted
 from labd.core.errors import DeadlineExceeded, InfraError, InstrumentError, LabdBug
 from labd.core.model import Finding, Identity, Part
@@ -289,6 +289,7 @@ class MlcommonsInterface:
     """The board and the DUT behind it."""
 
     tick_s: ClassVar[float] = 1e-5
+    times_timestamps: ClassVar[bool] = False  # the line is not connected to this board
 
     def __init__(self, config: MlcommonsInterfaceConfig) -> None:
         self.config = config
@@ -370,6 +371,10 @@ class MlcommonsInterface:
         """Reset the board, which empties its queues, by setting the speed it has."""
         self._resets += 1
         await self._set_baud(await self._baud())
+
+    def timestamps(self) -> list[TimerEdge]:
+        """None: see :attr:`times_timestamps`."""
+        return []
 
     async def clear_intervals(self) -> None:
         """Forget the processing intervals logged so far."""

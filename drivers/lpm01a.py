@@ -48,6 +48,7 @@ RECORD_BYTES = 9  # DDDD±EE\r\n
 STAMP_WRAP_MS = 1_000_000  # three digits of seconds
 STAMP_TOLERANCE_MS = 2
 MAX_LINE = 4096
+TIMESTAMP_LINE = "d7"
 
 _PROMPT = b"PowerShield > "
 _STAMP = re.compile(rb"TimeStamp:[ <>]*(\d{3,})s[ <>]+(\d{3})ms, buff[ <>]+\d{1,3}%")
@@ -249,7 +250,7 @@ class StreamDecoder:
         for place in self._edges:
             if place > done:
                 self._out.append(self._quantity.samples(start + done, values[done:place]))
-            self._out.append(Edge(float(start + place), "d7", rising=False))
+            self._out.append(Edge(float(start + place), TIMESTAMP_LINE, rising=False))
             done = place
         if done < len(values):
             self._out.append(self._quantity.samples(start + done, values[done:]))
@@ -568,7 +569,13 @@ class Lpm01a:
             clock_tolerance_ppm=CLOCK_TOLERANCE_PPM,
             quantity=self.config.output,
             voltage_v=self._voltage_mv / 1000 if self._voltage_mv else None,
+            timestamp_line=TIMESTAMP_LINE,
         )
+
+    @property
+    def supplies(self) -> bool:
+        """The instrument feeds the DUT."""
+        return True
 
     async def supply(self, voltage_mv: int | None) -> None:
         """Power the DUT at this voltage, or switch it off with ``None``.

@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labd.core.errors import MeasurementInvalid
-from labd.core.model import ClockCheck, Edge, Gap, Samples, StreamFormat, StreamItem, Window
+from labd.core.model import (
+    ClockCheck,
+    Edge,
+    Gap,
+    Samples,
+    StreamFormat,
+    StreamItem,
+    TimeMark,
+    Window,
+)
 from labd.core.suite import MIN_INFERENCES, MIN_WINDOW_S
 
 HOST_TOLERANCE_S = 0.15
@@ -72,6 +81,8 @@ def assemble(stream_format: StreamFormat, items: Sequence[StreamItem]) -> Record
     for item in items:
         if isinstance(item, Edge):
             edges.append(item)
+            continue
+        if isinstance(item, TimeMark):
             continue
         if item.index != at:
             raise MeasurementInvalid("stream-order", f"sample {item.index} came, expected {at}")

@@ -138,7 +138,24 @@ class Edge:
     rising: bool
 
 
-StreamItem = Samples | Gap | Edge
+@dataclass(frozen=True, slots=True)
+class TimeMark:
+    """A place in the stream whose time by another clock is known.
+
+    Args:
+        index: in sample periods since the acquisition began.
+        t_ns: that clock's time, ns; ``host``: monotonic, ``utc``: since 1970.
+        uncertainty_ns: the true time lies within ± this.
+        clock: ``host`` or ``utc``.
+    """
+
+    index: float
+    t_ns: int
+    uncertainty_ns: int
+    clock: str
+
+
+StreamItem = Samples | Gap | Edge | TimeMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +168,8 @@ class StreamFormat:
         clock_tolerance_ppm: how far the instrument's clock may be off.
         quantity: what the instrument itself measured (``energy``, ``current``, ``power``).
         voltage_v: set voltage used where it is not measured, else ``None``.
+        timestamp_line: the digital line the DUT's timestamp pin is wired to (its falls are
+            the timestamps), empty for an instrument without digital inputs.
     """
 
     sample_rate_hz: float
@@ -158,6 +177,7 @@ class StreamFormat:
     clock_tolerance_ppm: float
     quantity: str
     voltage_v: float | None = None
+    timestamp_line: str = ""
 
 
 # ---- what a run finds ------------------------------------------------------------------

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from drivers.interfaces import Acquisition, PowerMonitor
 from labd.core.energy import Recording, assemble
 from labd.core.errors import DeadlineExceeded, InstrumentError
-from labd.core.model import Edge, Part, StreamFormat, StreamItem, Window
+from labd.core.model import Edge, Gap, Part, Samples, StreamFormat, StreamItem, Window
 from labd.procedure.session import Session, TraceWriter
 
 QUIET_S = 0.02
@@ -118,9 +118,14 @@ class Capture:
         return assemble(self.format, self._items)
 
     def edges(self, start: int, stop: int) -> list[Edge]:
-        """Confirmed edges in the sample range [start, stop]."""
+        """Confirmed timestamps of the DUT in the sample range [start, stop]."""
         return [
-            item for item in self._items if isinstance(item, Edge) and start <= item.index <= stop
+            item
+            for item in self._items
+            if isinstance(item, Edge)
+            and item.line == self.format.timestamp_line
+            and not item.rising
+            and start <= item.index <= stop
         ]
 
     async def mark(self, windows: Sequence[Window]) -> None:
@@ -133,7 +138,7 @@ class Capture:
         self._writer = writer
         async for item in self._acquisition:
             self._items.append(item)
-            if not isinstance(item, Edge):
+            if isinstance(item, (Samples, Gap)):
                 self.confirmed = item.end
             if writer is not None:
                 await writer.write([item])

@@ -132,8 +132,8 @@ class StationBench:
                 identity = await self._timed(driver.open(), OPEN_DEADLINE_S, f"opening {part}")
                 self._identities[part] = identity
             await self._free_io()
-            if self._parts.power is not None:
-                await self._timed(self._parts.power.supply(None), OPEN_DEADLINE_S, "power off")
+            if self._supply is not None:
+                await self._timed(self._supply.supply(None), OPEN_DEADLINE_S, "power off")
         except BaseException:
             await self.close()
             raise
@@ -181,8 +181,16 @@ class StationBench:
 
     @property
     def timer(self) -> IoManager | None:
-        """The I/O manager, where the processing pin is wired to it."""
-        return self._parts.io if self._setup.processing_wire else None
+        """The I/O manager, where a wire lets it time the DUT's batches."""
+        io = self._parts.io
+        wired = io is not None and (self._setup.processing_wire or io.times_timestamps)
+        return io if wired else None
+
+    @property
+    def _supply(self) -> PowerMonitor | None:
+        """The power monitor, where the DUT is fed through it."""
+        power = self._parts.power
+        return power if power is not None and power.supplies else None
 
     async def prepare(self, build: Build) -> Ready:
         """Flash, power and identify the DUT so that it runs this build.
@@ -216,8 +224,9 @@ class StationBench:
             InfraError: it does not answer.
             DutError: it answers, but not by the protocol.
         """
-        if self._parts.power is not None:
-            await self._parts.power.supply(None)
+        supply = self._supply
+        if supply is not None:
+            await supply.supply(None)
         refusal: LabdError | None = None
         for build in Build:
             _, channel = await self._open_route(build)
@@ -228,8 +237,8 @@ class StationBench:
                 return await dut.identify(IDENTIFY_DEADLINE_S)
             except (DeadlineExceeded, DutError) as error:
                 refusal = refusal or error
-            if self._parts.power is not None:
-                await self._parts.power.supply(None)
+            if supply is not None:
+                await supply.supply(None)
         raise refusal or InfraError("no-answer", "there was nothing to ask")
 
     async def self_check(self) -> list[Finding]:
@@ -246,7 +255,7 @@ class StationBench:
 
         The DUT's boot prologue ends that command.
         """
-        io, power = self._parts.io, self._parts.power
+        io, power = self._parts.io, self._supply
         if io is None or not io.waiting_for_dut:
             return
         log.info("freeing-io", station=self._setup.station)
@@ -257,7 +266,7 @@ class StationBench:
         await io.free(BOOT_DEADLINE_S)
 
     async def _flash(self, build: Build) -> Image | None:
-        flasher, power, setup = self._parts.flasher, self._parts.power, self._setup
+        flasher, power, setup = self._parts.flasher, self._supply, self._setup
         if flasher is None:
             if power is not None:
                 await power.supply(None)
@@ -287,7 +296,7 @@ class StationBench:
         raise InfraError("no-route", "the station has no serial way to its DUT")
 
     async def _power_up(self, channel: CommandChannel) -> int | None:
-        power, setup = self._parts.power, self._setup
+        power, setup = self._supply, self._setup
         if power is None:
             return None
         await asyncio.sleep(setup.off_s)

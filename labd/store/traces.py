@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labd.core.errors import ConfigError, LabdBug
-from labd.core.model import Edge, Gap, Identity, Samples, StreamFormat, StreamItem, Window
+from labd.core.model import Edge, Gap, Identity, Samples, StreamFormat, StreamItem, TimeMark, Window
 from labd.store.artifacts import write_json
 
 DTYPE = np.dtype("<f4")
@@ -51,7 +51,7 @@ class TraceFile:
         self._instrument = instrument
         self._started = datetime.now(UTC)
         self._samples = 0
-        self._items: list[Edge | Gap] = []
+        self._items: list[Edge | Gap | TimeMark] = []
         self._windows: list[Window] = []
         self._hash = hashlib.sha512()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ class TraceFile:
             LabdBug: a sample's index is not the next one; nothing of that item is written.
         """
         for item in items:
-            if isinstance(item, Edge):
+            if isinstance(item, (Edge, TimeMark)):
                 self._items.append(item)
                 continue
             if item.index != self._samples:
@@ -243,10 +243,13 @@ def _map(path: Path) -> NDArray[np.float32]:
     return np.memmap(path, DTYPE, mode="r", shape=(count,))
 
 
-def _annotate_item(item: Edge | Gap) -> dict[str, Any]:
+def _annotate_item(item: Edge | Gap | TimeMark) -> dict[str, Any]:
     if isinstance(item, Gap):
         place = {"core:sample_start": item.index, "core:sample_count": item.count}
         return place | {"core:label": "gap", "labd:gap": asdict(item)}
+    if isinstance(item, TimeMark):
+        place = {"core:sample_start": math.floor(item.index)}
+        return place | {"core:label": f"{item.clock} time", "labd:time": asdict(item)}
     label = f"{item.line} {'rises' if item.rising else 'falls'}"
     start = {"core:sample_start": math.floor(item.index)}
     return start | {"core:label": label, "labd:edge": asdict(item)}

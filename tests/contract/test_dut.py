@@ -12,15 +12,15 @@ from drivers.dut import Dut, SerialDut, SerialDutConfig
 from drivers.link import Link
 from labd.core.errors import DeadlineExceeded, DutError, InfraError, LabdBug
 from labd.core.model import Build
-from tests.contract.conftest import plugged
-from tests.contract.fakes.dut import SEEN, FakeDut, Habits
-from tests.contract.fakes.pty_device import PtyDevice
+from labd.fakes.dut import SEEN, FakeDut, Habits
+from labd.fakes.host import PtyCable
+from tests.contract.case import plugged
 
 INPUT = bytes(range(256)) * 2
 
 
 @asynccontextmanager
-async def connected(fake: FakeDut) -> AsyncGenerator[tuple[Dut, PtyDevice]]:
+async def connected(fake: FakeDut) -> AsyncGenerator[tuple[Dut, PtyCable]]:
     async with plugged(fake) as pty:
         port = SerialDut(SerialDutConfig(port=pty.path))
         await port.open()

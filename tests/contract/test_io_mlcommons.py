@@ -14,10 +14,10 @@ from drivers.io_mlcommons import MlcommonsInterface, MlcommonsInterfaceConfig
 from drivers.link import Link
 from labd.core.errors import DeadlineExceeded, InfraError, InstrumentError
 from labd.core.model import Build
-from tests.contract.conftest import plugged
-from tests.contract.fakes.dut import FakeDut
-from tests.contract.fakes.interface_board import FakeInterfaceBoard
-from tests.contract.fakes.pty_device import PtyDevice
+from labd.fakes.dut import FakeDut
+from labd.fakes.host import PtyCable
+from labd.fakes.interface_board import FakeInterfaceBoard
+from tests.contract.case import plugged
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def board(fake: FakeDut) -> FakeInterfaceBoard:
 @asynccontextmanager
 async def connected(
     board: FakeInterfaceBoard, answer_s: float = 0.5
-) -> AsyncGenerator[tuple[MlcommonsInterface, PtyDevice]]:
+) -> AsyncGenerator[tuple[MlcommonsInterface, PtyCable]]:
     async with plugged(board) as pty:
         io = MlcommonsInterface(MlcommonsInterfaceConfig(port=pty.path, answer_s=answer_s))
         await io.open()

@@ -23,9 +23,9 @@ from labd.core.errors import (
     TransportError,
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem
-from tests.contract.conftest import plugged
-from tests.contract.fakes.lpm01a import FakeLpm01a
-from tests.contract.fakes.pty_device import PtyDevice
+from labd.fakes.host import PtyCable
+from labd.fakes.lpm01a import FakeLpm01a
+from tests.contract.case import plugged
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def fake() -> FakeLpm01a:
 
 
 @asynccontextmanager
-async def connected(fake: FakeLpm01a, **config: object) -> AsyncGenerator[tuple[Lpm01a, PtyDevice]]:
+async def connected(fake: FakeLpm01a, **config: object) -> AsyncGenerator[tuple[Lpm01a, PtyCable]]:
     async with plugged(fake) as pty:
         monitor = Lpm01a(Lpm01aConfig.model_validate({"port": pty.path, "answer_s": 0.5, **config}))
         await monitor.open()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.contract.fakes.dut import FakeDut
+from labd.fakes.dut import FakeDut
+from labd.fakes.host import PtyCable
 
 QUEUE = 100
 BUFFER = 100
@@ -25,7 +26,12 @@ class FakeInterfaceBoard:
         self._queue = b""
         dut.send = self._from_dut
 
+    async def live(self) -> None:
+        """Let the DUT boot, then only answer."""
+        await self.dut.live()
+
     def receive(self, data: bytes) -> None:
+        """Characters from the host; ``%`` ends a command."""
         self._host = (self._host + data.decode("ascii"))[:BUFFER]
         self._serve()
 
@@ -85,3 +91,8 @@ class FakeInterfaceBoard:
             self._listening = line != b"m-ready"
         if not self._listening:
             self._serve()
+
+
+def plug() -> PtyCable:
+    """A board with a kws01 DUT behind it."""
+    return PtyCable(FakeInterfaceBoard(FakeDut(energy=True)))

@@ -23,6 +23,7 @@ class FakeLpm01a:
         self._line = ""
 
     def receive(self, data: bytes) -> None:
+        """Lines from the host."""
         self._line += data.decode("ascii")
         while "\n" in self._line:
             line, _, self._line = self._line.partition("\n")
@@ -51,6 +52,7 @@ class FakeLpm01a:
         self.send(f"{PROMPT}{text}\r\n\r\n".encode())
 
     def stamp(self) -> None:
+        """The time stamp of this moment."""
         ms = self.produced * 1000 // self._rate_hz
         self.send(b"\r\nTimeStamp: %03ds %03dms, buff 00%%\r\n" % divmod(ms, 1000))
 
@@ -71,14 +73,17 @@ class FakeLpm01a:
                 self.stamp()
 
     def event(self) -> None:
+        """An edge on D7."""
         self.send(b"event %02d ris\r\n" % self._events)
         self._events = (self._events + 1) % 100
 
     def overrun(self) -> None:
+        """The host was too slow."""
         self.send(b"\r\nerror Transmit buffer overrun\r\n")
         self.end()
 
     def end(self) -> None:
+        """The acquisition is over."""
         self.acquiring = False
         self.send(b"\r\nend\r\n\r\nsummary beg\r\nmin 1000-08\r\nmax 9999-08\r\nsummary end\r\n")
         self.send(f"{PROMPT}Acquisition completed\r\n\r\n".encode())

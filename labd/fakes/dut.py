@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from labd.fakes.host import PtyCable
 
 COMMAND_SIZE = 80
 
@@ -72,13 +75,20 @@ class FakeDut:
         self._lap = habits.first_lap
 
     def boot(self) -> None:
+        """Power on: the prologue."""
         self.powered, self._buffer, self.input, self._expected = True, "", b"", 0
         self._say(f"m-timestamp-mode-{'energy' if self.energy else 'performance'}")
         self._timestamp()
         self._say("m-init-done")
         self._ready()
 
+    async def live(self) -> None:
+        """Boot, then only answer."""
+        self.boot()
+        await asyncio.Event().wait()
+
     def receive(self, data: bytes) -> None:
+        """Characters from the host; ``%`` ends a command."""
         if not self.powered or self.hung:
             return
         for character in data.decode("ascii", "replace"):
@@ -180,3 +190,8 @@ class FakeDut:
 
     def _raw(self, data: bytes) -> None:
         self.send(data)
+
+
+def plug() -> PtyCable:
+    """A kws01 board on its own serial port."""
+    return PtyCable(FakeDut())

@@ -1,0 +1,196 @@
+"""The cables behind which a fake answers: a pseudo-terminal, or a socket on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import tty
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Device(Protocol):
+    """Bytes in, bytes out; ``send`` is plugged in by the cable."""
+
+    send: Callable[[bytes], None]
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the host."""
+        ...
+
+
+class LiveDevice(Device, Protocol):
+    """A device that can produce by the wall clock, for use by hand."""
+
+    async def live(self) -> None:
+        """Produce what the real one would, until cancelled."""
+        ...
+
+
+class Cable(Protocol):
+    """The device's end of a cable."""
+
+    device: Device
+    mute: bool
+    heard: bytes
+    plugged: bool
+
+    @property
+    def path(self) -> str:
+        """What a driver opens: a device path or ``socket://127.0.0.1:PORT``."""
+        ...
+
+    @property
+    def backlog(self) -> int:
+        """Bytes sent that the host has not taken yet."""
+        ...
+
+    def unplug(self) -> None:
+        """Pull the cable; safe to call twice."""
+        ...
+
+
+class _Sending:
+    """Both kinds of cable: what the device says goes into an outbox.
+
+    ``tamper`` may change what the device sends (drop, double); ``mute`` drops it all.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.tamper: Callable[[bytes], bytes] = lambda data: data
+        self.mute = False
+        self.heard = b""
+        self.plugged = True
+        self._outbox = bytearray()
+        self._loop = asyncio.get_running_loop()
+        device.send = self.send
+
+    @property
+    def backlog(self) -> int:
+        """Bytes sent that the host has not taken yet."""
+        return len(self._outbox)
+
+    def send(self, data: bytes) -> None:
+        """What the device says."""
+        if self.plugged and not self.mute:
+            self._outbox += self.tamper(data)
+            self._write()
+
+    def _write(self) -> None:
+        raise NotImplementedError
+
+    def _hand_over(self, descriptor: int) -> None:
+        """Write as much as the host takes now, the rest when it takes more."""
+        try:
+            sent = os.write(descriptor, self._outbox)
+        except BlockingIOError:
+            sent = 0
+        del self._outbox[:sent]
+        if self._outbox:
+            self._loop.add_writer(descriptor, self._write)
+        else:
+            self._loop.remove_writer(descriptor)
+
+
+class PtyCable(_Sending):
+    """A serial cable: a pseudo-terminal in raw mode."""
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(device)
+        self._master, slave = os.openpty()
+        tty.setraw(slave)
+        os.set_blocking(self._master, False)
+        self.path = os.ttyname(slave)
+        self._slave = slave  # held, so that closing and reopening is no hang-up
+        self._loop.add_reader(self._master, self._read)
+
+    def unplug(self) -> None:
+        """Pull the cable; safe to call twice."""
+        if self.plugged:
+            self.plugged = False
+            self._loop.remove_reader(self._master)
+            self._loop.remove_writer(self._master)
+            os.close(self._slave)
+            os.close(self._master)
+
+    def _read(self) -> None:
+        data = os.read(self._master, 65_536)
+        self.heard += data
+        self.device.receive(data)
+
+    def _write(self) -> None:
+        self._hand_over(self._master)
+
+
+class TcpCable(_Sending):
+    """A network cable: a listening socket on loopback that serves one host at a time.
+
+    ``on_connect`` is called when a host has connected (some servers greet it). While one is
+    connected another one is turned away, as instruments with a single control socket do.
+    """
+
+    def __init__(self, device: Device, on_connect: Callable[[], None] | None = None) -> None:
+        super().__init__(device)
+        self._on_connect = on_connect
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.settimeout(0)
+        self.port: int = self._server.getsockname()[1]
+        self.path = f"socket://127.0.0.1:{self.port}"
+        self._peer: socket.socket | None = None
+        self._loop.add_reader(self._server, self._accept)
+
+    def unplug(self) -> None:
+        """Close the connection and listen no more; safe to call twice."""
+        if self.plugged:
+            self.plugged = False
+            self._hang_up()
+            self._loop.remove_reader(self._server)
+            self._server.close()
+
+    def send(self, data: bytes) -> None:
+        """What the device says; nobody hears it while no host is connected."""
+        if self._peer is not None:
+            super().send(data)
+
+    def _accept(self) -> None:
+        peer, _ = self._server.accept()
+        if self._peer is not None:
+            peer.close()
+            return
+        peer.settimeout(0)
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._peer = peer
+        self._outbox.clear()
+        self._loop.add_reader(peer, self._read)
+        if self._on_connect is not None:
+            self._on_connect()
+
+    def _read(self) -> None:
+        if self._peer is None:
+            return
+        try:
+            data = self._peer.recv(65_536)
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._hang_up()
+            return
+        self.heard += data
+        self.device.receive(data)
+
+    def _write(self) -> None:
+        if self._peer is None:
+            return
+        try:
+            self._hand_over(self._peer.fileno())
+        except ConnectionError:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            self._loop.remove_reader(peer)
+            self._loop.remove_writer(peer)
+            peer.close()

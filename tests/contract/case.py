@@ -1,0 +1,50 @@
+"""What the contract suite needs to know of a driver and its fake."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from drivers.interfaces import Driver
+from labd.fakes.host import Cable, Device, PtyCable
+
+ANSWER_S = 0.6
+
+C = TypeVar("C", bound=Cable)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One driver, its fake, and one thing that makes the two talk.
+
+    Args:
+        name: the driver's name in stations.toml.
+        fake: makes the device.
+        driver: makes the driver for a port.
+        talk: one exchange with the device, on the open driver.
+        half_command: what a predecessor had typed when it died.
+        cable: behind which the device answers.
+        babble: what a device that never stops says; None if the protocol has no such state.
+        serial: whether the device is on a serial port of its own.
+    """
+
+    name: str
+    fake: Callable[[], Device]
+    driver: Callable[[str], Driver]
+    talk: Callable[[Any], Awaitable[object]]
+    half_command: bytes
+    cable: Callable[[Device], Cable] = PtyCable
+    babble: bytes | None = b"Hard fault at 0x0800beef\r\n"
+    serial: bool = True
+
+
+@asynccontextmanager
+async def plugged(device: Device, cable: Callable[[Device], C] = PtyCable) -> AsyncGenerator[C]:
+    """A fake behind its cable, unplugged at the end."""
+    plugged_in = cable(device)
+    try:
+        yield plugged_in
+    finally:
+        plugged_in.unplug()

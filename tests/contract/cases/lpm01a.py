@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from drivers.lpm01a import Lpm01a, Lpm01aConfig
+from labd.fakes.lpm01a import FakeLpm01a
+from tests.contract.case import ANSWER_S, Case
+
+CASES = [
+    Case(
+        "lpm01a",
+        FakeLpm01a,
+        lambda port: Lpm01a(Lpm01aConfig(port=port, answer_s=ANSWER_S)),
+        lambda driver: driver.supply(3000),
+        b"volt 30",
+    )
+]

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from drivers.dut import Dut, SerialDut, SerialDutConfig
+from labd.fakes.dut import FakeDut
+from tests.contract.case import ANSWER_S, Case
+
+
+async def identify(driver: SerialDut) -> object:
+    return await Dut(driver.channel).identify(ANSWER_S * 5)
+
+
+CASES = [
+    Case(
+        "serial-dut",
+        FakeDut,
+        lambda port: SerialDut(SerialDutConfig(port=port)),
+        identify,
+        b"db 0011",
+    )
+]
