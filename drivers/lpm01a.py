@@ -7,24 +7,19 @@ that exactly 1000 came since the last one, and whatever is in doubt becomes a ga
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from drivers.acquisition import PumpedAcquisition
 from drivers.interfaces import DriverConfig, Line, driver
 from drivers.link import LineReader, Link, quoted
 from labd.core.errors import (
     DeadlineExceeded,
-    InfraError,
     InstrumentError,
     JobError,
     LabdBug,
@@ -319,7 +314,6 @@ QUIET_S = 0.25
 # UM2269 states no clock tolerance; twice the ±50 ppm of an ordinary crystal.
 CLOCK_TOLERANCE_PPM = 100.0
 CLOSE_STEP_S = 4.0  # three of them and the port's own 2 s, whatever ``answer_s`` says
-MAX_WAITING_SAMPLES = 8_000_000  # 2.2 hours at 1 kHz, 64 MB
 SLOWEST_HZ = 1000
 """Two edges of ±1 ms in a window of 10 s: 0.02 %."""
 
@@ -352,21 +346,13 @@ class Lpm01aConfig(DriverConfig):
         return rate_hz
 
 
-class Lpm01aAcquisition:
-    """One acquisition: a context manager, and the stream it yields."""
+class Lpm01aAcquisition(PumpedAcquisition):
+    """One acquisition of the instrument."""
 
     def __init__(self, link: Link, decoder: StreamDecoder, answer_s: float) -> None:
+        super().__init__(link.where, answer_s)
         self._link = link
         self._decoder = decoder
-        self._answer_s = answer_s
-        self._items: deque[StreamItem] = deque()
-        self._waiting_samples = 0
-        self._progress = asyncio.Event()
-        self._fault: LabdError | None = None
-        self._stopping = False
-        self._ended = False
-        self._drain: asyncio.Task[None] | None = None
-        self._broken_off = False
 
     @property
     def received(self) -> int:
@@ -379,146 +365,31 @@ class Lpm01aAcquisition:
         return self._decoder.edges_seen
 
     @property
-    def running(self) -> bool:
-        """Whether it holds the port."""
-        return not self._ended
+    def _at_rest(self) -> bool:
+        refused = bool(self._decoder.fault) and not self._decoder.started
+        return refused or self._decoder.completed
 
-    @property
-    def left_running(self) -> bool:
-        """Whether it was started and let go of before the instrument's end was heard."""
-        return self._broken_off
-
-    async def __aenter__(self) -> Self:
-        """Start, and go on draining the port whatever the consumer does."""
-        self._drain = asyncio.create_task(self._drain_port(), name="lpm01a-drain")
-        async with AsyncExitStack() as undo:
-            undo.push_async_callback(self.abandon)
-            await self._link.write(b"start\r\n")
-            await self._until(lambda: self._decoder.started or bool(self._decoder.fault), "start")
-            undo.pop_all()
+    async def _begin(self) -> None:
+        await self._link.write(b"start\r\n")
+        await self._until(lambda: self._decoder.started or bool(self._decoder.fault), "start")
         if not self._decoder.started:
-            await self.abandon()
             raise self._stopped("did not start")
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Stop, take what is still in the instrument, and let go of the port."""
-        try:
-            await self._stop()
-        except LabdError as fault:
-            if exc is None:
-                raise
-            exc.add_note(f"stopping the acquisition failed too: {fault}")
-        finally:
-            await self.abandon()
+    async def _pump(self) -> None:
+        while not self._decoder.completed:
+            chunk = await self._link.read(None)
+            self._take(self._decoder.feed(chunk.data))
 
-    def __aiter__(self) -> AsyncIterator[StreamItem]:
-        """Yield the confirmed stream; ends once the context has ended."""
-        return self._stream()
-
-    async def wait_progress(self, deadline_s: float) -> None:
-        """See :class:`drivers.interfaces.Acquisition`."""
-        before = (self.received, self.edges_seen)
-        if self._ended:
-            raise LabdBug("acquisition-ended", "nothing more will come", where=self._link.where)
-        await self._until(lambda: (self.received, self.edges_seen) != before, "sample", deadline_s)
-
-    async def _stream(self) -> AsyncIterator[StreamItem]:
-        while True:
-            while self._items:
-                item = self._items.popleft()
-                self._waiting_samples -= len(item) if isinstance(item, Samples) else 0
-                yield item
-            if self._fault:
-                raise self._fault
-            if self._ended:
-                return
-            await self._pulse().wait()
-
-    async def _drain_port(self) -> None:
-        try:
-            while not self._decoder.completed:
-                chunk = await self._link.read(None)
-                self._take(self._decoder.feed(chunk.data))
-                self._progress.set()
-            if not self._stopping:
-                self._fault = self._stopped("stopped by itself")
-        except LabdError as fault:
-            self._fault = fault
-        except Exception as exc:  # noqa: BLE001 - the top of a task: no defect may look like silence
-            what = f"the stream could not be taken: {exc!r}"
-            self._fault = LabdBug("lpm01a-stream", what, where=self._link.where)
-            self._fault.__cause__ = exc
-        finally:
-            self._progress.set()
-
-    def _take(self, items: list[StreamItem]) -> None:
-        self._items.extend(items)
-        self._waiting_samples += sum(len(i) for i in items if isinstance(i, Samples))
-        if self._waiting_samples > MAX_WAITING_SAMPLES:
-            raise InfraError(
-                "consumer-too-slow",
-                f"{self._waiting_samples} samples wait to be taken",
-                "the host is overloaded, or nobody reads the stream",
-                self._link.where,
-            )
-
-    async def _until(
-        self, done: Callable[[], bool], what: str, deadline_s: float | None = None
-    ) -> None:
-        limit_s = deadline_s or self._answer_s
-        try:
-            async with asyncio.timeout(limit_s):
-                while not done():
-                    if self._fault:
-                        raise self._fault
-                    await self._pulse().wait()
-        except TimeoutError as exc:
-            raise DeadlineExceeded(
-                "no-answer",
-                f"no {what} within {limit_s:g} s after {self.received} samples",
-                "check the instrument's display and its USB cable",
-                self._link.where,
-            ) from exc
-
-    def _pulse(self) -> asyncio.Event:
-        """An event that the next progress sets."""
-        if self._progress.is_set():
-            self._progress = asyncio.Event()
-        return self._progress
-
-    async def _stop(self) -> None:
-        self._stopping = True
-        if self._fault:
-            raise self._fault
+    async def _end(self) -> None:
         if not self._decoder.completed:
             await self._link.write(b"stop\r\n")
             await self._until(lambda: self._decoder.completed, "'Acquisition completed'", STOP_S)
 
-    async def abandon(self) -> None:
-        """Let go of the port without stopping the instrument."""
-        if self._drain and not self._ended:
-            self._ended = True
-            decoder = self._decoder
-            refused = bool(decoder.fault) and not decoder.started
-            self._broken_off = not (refused or decoder.completed)  # before finish() settles it
-            self._drain.cancel()
-            await asyncio.wait([self._drain])
-            self._items.extend(self._decoder.finish("the acquisition was broken off"))
-            self._progress.set()
+    def _settle(self, reason: str) -> list[StreamItem]:
+        return self._decoder.finish(reason)
 
-    def _stopped(self, how: str) -> InstrumentError:
-        return InstrumentError(
-            "acquisition-stopped",
-            f"the acquisition {how}: {self._decoder.fault or 'no reason given'}",
-            "read the instrument's display; an overrun means the host was too slow",
-            self._link.where,
-        )
+    def _stop_reason(self) -> str:
+        return self._decoder.fault or "no reason given"
 
 
 @driver(part=Part.POWER, config=Lpm01aConfig)

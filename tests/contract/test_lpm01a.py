@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from pydantic import ValidationError
 
+from drivers import acquisition as machinery
 from drivers import lpm01a
 from drivers.interfaces import Acquisition
 from drivers.link import Link
@@ -299,7 +300,7 @@ async def test_an_acquisition_cancelled_twice_is_stopped_by_close(fake: FakeLpm0
 async def test_an_acquisition_that_nobody_reads_is_stopped_by_close(
     fake: FakeLpm01a, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lpm01a, "MAX_WAITING_SAMPLES", 1000)
+    monkeypatch.setattr(machinery, "MAX_WAITING_SAMPLES", 1000)
     async with connected(fake) as (monitor, _):
 
         async def sleep_on() -> None:
@@ -383,7 +384,7 @@ async def test_nobody_else_speaks_while_it_streams(fake: FakeLpm01a) -> None:
 async def test_a_consumer_that_sleeps_costs_no_sample_until_the_stated_limit(
     fake: FakeLpm01a, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lpm01a, "MAX_WAITING_SAMPLES", 3000)
+    monkeypatch.setattr(machinery, "MAX_WAITING_SAMPLES", 3000)
     async with connected(fake) as (monitor, _):
 
         async def sleep_on() -> None:
