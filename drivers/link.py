@@ -316,6 +316,9 @@ class Link:
 
     def _refused(self, exc: Exception) -> TransportError:
         """Why the port did not open, in words; looks at the system, so it may block."""
+        if self.port.startswith("socket://") and isinstance(exc, OSError):
+            todo = "check the address, that the device's network interface is on, and the firewall"
+            return TransportError("port-missing", f"nothing answers: {exc}", todo, self.where)
         number = exc.errno if isinstance(exc, OSError) else None
         if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
             return TransportError("port-missing", "there is no such port", _choices(), self.where)
