@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from labd import __version__
+from labd.cli.score import score
 
 DEFAULT_CONFIG = "stations.toml"
 
@@ -147,6 +148,9 @@ def demo(config: Path, directory: Path) -> None:
     except TimeoutError as error:
         raise click.ClickException(f"the lab did not get ready; see {directory}") from error
     sys.exit(0 if passed else 1)
+
+
+main.add_command(score)
 
 
 def _announce(lab: str, url: str) -> None:

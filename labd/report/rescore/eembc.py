@@ -1,0 +1,215 @@
+"""Re-scoring of sessions of the EEMBC runner: from its log and its energy trace."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.dut import LAP_MODULUS
+from labd.core.methods import eembc_energy
+from labd.report.rescore.accuracy import Answer, score_eembc
+from labd.report.rescore.eembc_log import Inference, Session
+from labd.report.rescore.files import read_bytes, read_json
+from labd.report.rescore.model import Recomputed, ScoredWindow
+
+TRACE_MARK = 0xF1
+SYNC_STAMPS = 1
+"""A session begins with one stamp that belongs to no window."""
+
+_CLOCK_SLACK_S = 0.4
+_CLOCK_SLACK = 0.005
+"""How far the program's clock may be off: text waits in buffers, so only gross errors show."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EnergyTrace:
+    """What the power monitor recorded.
+
+    Args:
+        rate_hz: samples a second.
+        samples_uj: energy in each sample period.
+        stamps_s: time stamps, the first being the sync mark.
+    """
+
+    rate_hz: float
+    samples_uj: NDArray[np.float32]
+    stamps_s: tuple[float, ...]
+
+
+def score_performance(session: Session) -> Recomputed:
+    """Windows from the DUT's own laps; the score is the median of their throughputs."""
+    result = Recomputed()
+    for index, inference, laps in _paired_laps(session, result):
+        number = 2 * (index + 1)
+        if laps[1] < laps[0]:
+            text = f"window {number}: the lap counter wrapped from {laps[0]} to {laps[1]}"
+            result.note("lap-wrapped", text)
+        runtime_s = ((laps[1] - laps[0]) % LAP_MODULUS) / 1e6
+        result.windows.append(_window(number, inference.inferences, runtime_s))
+        _check_clock(number, runtime_s, inference, result)
+    _note_odd(session, result)
+    return result
+
+
+def score_energy(session: Session, trace: EnergyTrace) -> Recomputed:
+    """Windows from the monitor's trace; counts of inferences from the log."""
+    result = Recomputed()
+    counts = [each.inferences for each in session.inferences]
+    _check_stamps(trace, len(counts), result)
+    pairs = list(zip(trace.stamps_s[1::2], trace.stamps_s[2::2], strict=False))
+    for index, (start_s, stop_s) in enumerate(pairs):
+        number = 2 * (index + 1)
+        count = counts[index] if index < len(counts) else None
+        found = eembc_energy(trace.samples_uj, trace.rate_hz, start_s, stop_s)
+        if stop_s > (len(trace.samples_uj) + 1) / trace.rate_hz:
+            result.note("trace-short", f"window {number}: the trace ends before {stop_s} s")
+        if not math.isfinite(found.energy_uj):
+            result.note("trace-lost", f"window {number}: the trace holds samples without a value")
+            continue
+        window = _window(number, count, found.runtime_s)
+        per_inference = found.energy_uj / count if count else None
+        result.windows.append(
+            ScoredWindow(
+                number,
+                window.inferences,
+                window.runtime_s,
+                window.throughput_ips,
+                found.energy_uj,
+                found.power_uw,
+                per_inference,
+            )
+        )
+        if index < len(counts):
+            _check_clock(number, found.runtime_s, session.inferences[index], result)
+    _note_odd(session, result)
+    return result
+
+
+def score_accuracy(session: Session, benchmark: str | None) -> Recomputed:
+    """Top-1 and area from the logged results, by the formulas of this runner."""
+    result = Recomputed()
+    answers = [Answer(each.file, each.results) for each in session.inferences if each.results]
+    damaged = [each for each in session.inferences if each.damaged]
+    if damaged:
+        text = f"{len(damaged)} results are no numbers, the first: {damaged[0].damaged}"
+        result.note("results-damaged", text)
+    silent = sum(each.results is None and not each.damaged for each in session.inferences)
+    if silent or (session.loads and session.loads != len(session.inferences)):
+        text = f"{session.loads} inputs were loaded, {len(answers)} results are logged"
+        result.note("result-count", text)
+    score_eembc(answers, benchmark, result)
+    _note_odd(session, result)
+    return result
+
+
+def read_trace(trace: Path, stamps: Path) -> tuple[EnergyTrace | None, str]:
+    """An energy trace and its stamps, and what was wrong with them.
+
+    The container: byte 0xF1, sample rate as float32, then energy in µJ as float32, all
+    little-endian; stamps are a JSON list of seconds (results format §2).
+    """
+    content, damage = read_bytes(trace)
+    if len(content) < 5 or content[0] != TRACE_MARK:  # noqa: PLR2004 - mark and rate
+        return None, damage or f"{trace.name} is no energy trace"
+    rate_hz = float(np.frombuffer(content[1:5], "<f4")[0])
+    if not (math.isfinite(rate_hz) and rate_hz > 0):
+        return None, f"{trace.name} has a sample rate of {rate_hz}"
+    if (len(content) - 5) % 4:
+        damage = damage or f"{trace.name} ends within a sample"
+    samples = np.frombuffer(content, "<f4", (len(content) - 5) // 4, offset=5)
+    value, wrong = read_json(stamps)
+    times = _stamp_list(value)
+    if times is None:
+        return None, f"{stamps.name} {wrong or 'is no list of rising times'}"
+    return EnergyTrace(rate_hz, samples, times), damage
+
+
+def _stamp_list(value: Any) -> tuple[float, ...] | None:
+    if not isinstance(value, list):
+        return None
+    items = cast("list[Any]", value)
+    if not all(isinstance(item, (int, float)) and math.isfinite(item) for item in items):
+        return None
+    times = tuple(float(item) for item in items)
+    return times if all(a <= b for a, b in pairwise(times)) else None
+
+
+def _window(number: int, inferences: int | None, runtime_s: float) -> ScoredWindow:
+    throughput = inferences / runtime_s if inferences is not None and runtime_s > 0 else None
+    return ScoredWindow(number, inferences, runtime_s, throughput)
+
+
+def _paired_laps(
+    session: Session, result: Recomputed
+) -> list[tuple[int, Inference, tuple[int, int]]]:
+    """Each inference with its two laps: those in between, or else by position."""
+    inferences = session.inferences
+    if all(len(each.laps_us) == 2 for each in inferences):  # noqa: PLR2004 - start, stop
+        return [(i, e, (e.laps_us[0], e.laps_us[1])) for i, e in enumerate(inferences)]
+    laps = session.laps_us[len(session.laps_us) % 2 :]
+    if len(laps) == 2 * len(inferences):
+        pairs = zip(laps[::2], laps[1::2], strict=True)
+        return [(i, e, p) for i, (e, p) in enumerate(zip(inferences, pairs, strict=True))]
+    usable: list[tuple[int, Inference, tuple[int, int]]] = []
+    for index, each in enumerate(inferences):
+        if len(each.laps_us) == 2:  # noqa: PLR2004
+            usable.append((index, each, (each.laps_us[0], each.laps_us[1])))
+        else:
+            text = f"window {2 * (index + 1)}: {len(each.laps_us)} laps instead of 2"
+            result.note("lost-stamp", text)
+    return usable
+
+
+def _check_stamps(trace: EnergyTrace, inferences: int, result: Recomputed) -> None:
+    expected = SYNC_STAMPS + 2 * inferences
+    stamps = len(trace.stamps_s)
+    if inferences and stamps != expected:
+        code = "lost-stamp" if stamps < expected else "extra-stamp"
+        windows = max(0, (stamps - SYNC_STAMPS) // 2)
+        text = f"{stamps} time stamps instead of {expected}: {windows} windows can be told"
+        result.note(code, text)
+
+
+def _check_clock(number: int, runtime_s: float, inference: Inference, result: Recomputed) -> None:
+    """Compare a window with the program's clock, as far as buffered text allows."""
+    if inference.done_s is None:
+        return
+    slack = _CLOCK_SLACK_S + _CLOCK_SLACK * runtime_s
+    begun = inference.command_s if inference.command_s is not None else inference.start_s
+    longest = math.inf if begun is None else inference.done_s - begun
+    shortest = 0.0 if inference.start_s is None else inference.done_s - inference.start_s
+    if not shortest - slack <= runtime_s <= longest + slack:
+        text = (
+            f"window {number} lasts {runtime_s:.3f} s by its stamps, but the program's clock "
+            f"saw {shortest:.3f} s from m-infer-start to m-infer-done"
+        )
+        result.note("clock-disagrees", text)
+
+
+def _note_odd(session: Session, result: Recomputed) -> None:
+    if session.errors:
+        text = f"the device reported {len(session.errors)} errors, the first: {session.errors[0]}"
+        result.note("device-error", text)
+    if session.dropped[0]:
+        text = f"the monitor dropped {session.dropped[0]} of {session.dropped[1]} packets"
+        result.note("dropped-packets", text)
+
+
+def medians(windows: Sequence[ScoredWindow]) -> dict[str, float]:
+    """Scores that are medians over windows."""
+    score: dict[str, float] = {}
+    throughputs = [w.throughput_ips for w in windows if w.throughput_ips is not None]
+    energies = [w.energy_per_inference_uj for w in windows if w.energy_per_inference_uj is not None]
+    if throughputs:
+        score["median_throughput_ips"] = statistics.median(throughputs)
+    if energies:
+        score["median_energy_uj"] = statistics.median(energies)
+    return score

@@ -1,0 +1,215 @@
+"""Re-scoring of labd's own runs: ``<state>/traces/<job>/<attempt>``.
+
+The folder holds a SigMF trace with its windows, the outputs of an accuracy run, and for
+each mode the result labd gave (``result-<mode>.json``). What was stored as float32 cannot
+give all digits again, so numbers agree to a millionth.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from labd.core.errors import ConfigError
+from labd.core.methods import WindowEnergy, labd_energy, mlcommons_energy
+from labd.core.model import Finding, Mode
+from labd.report.rescore.accuracy import Answer, score_mlcommons
+from labd.report.rescore.eembc import medians
+from labd.report.rescore.files import Lines, read_json
+from labd.report.rescore.folder import SessionFiles
+from labd.report.rescore.judge import compare, judge_score, judge_windows
+from labd.report.rescore.model import (
+    SCORE_KEYS,
+    WINDOW_KEYS,
+    Recomputed,
+    ScoredWindow,
+    SessionScore,
+)
+from labd.report.rescore.published import Printed, Published, PublishedWindow
+from labd.store.traces import Trace, read_trace
+
+STORED_PRECISION = 1e-6
+"""Share by which float32 samples, added up, may be off."""
+
+
+def is_own(files: SessionFiles) -> bool:
+    """Whether a folder holds a run of labd."""
+    return any(files.every(kind) for kind in ("sigmf", "outputs", "own"))
+
+
+def score_own(files: SessionFiles, name: Path) -> list[SessionScore]:
+    """Every mode of one run that can be told from its folder."""
+    results = {mode: _result(files, mode) for mode in Mode}
+    benchmark = next((str(r["benchmark"]) for r, _ in results.values() if "benchmark" in r), None)
+    scores: list[SessionScore] = []
+    for mode, (result, findings) in results.items():
+        raw = _recompute(files, mode, benchmark, result)
+        if raw is None and not result and not findings:
+            continue
+        scores.append(_judged(name, benchmark, mode, raw or Recomputed(), result, findings))
+    return scores
+
+
+def _judged(
+    name: Path,
+    benchmark: str | None,
+    mode: Mode,
+    raw: Recomputed,
+    result: dict[str, Any],
+    findings: Sequence[Finding],
+) -> SessionScore:
+    published = _published(result)
+    comparison = compare(raw.windows, raw.score, published)
+    judged = [] if mode is Mode.ACCURACY else judge_windows(raw.windows, published, streaming=False)
+    verdict = (*findings, *raw.findings, *judged, *comparison.findings)
+    limits = judge_score(benchmark, mode, raw.score)
+    return SessionScore(
+        name,
+        "labd",
+        benchmark,
+        mode,
+        raw.windows,
+        raw.score,
+        published,
+        comparison.agrees,
+        (*verdict, *limits),
+    )
+
+
+def _result(files: SessionFiles, mode: Mode) -> tuple[dict[str, Any], list[Finding]]:
+    """What labd itself concluded; energy windows stand in the trace as well."""
+    findings: list[Finding] = []
+    for path in files.every("own"):
+        if path.name.removesuffix(".gz") != f"result-{mode}.json":
+            continue
+        value, damage = read_json(path)
+        if isinstance(value, dict):
+            return cast("dict[str, Any]", value), findings
+        findings.append(Finding("file-damaged", f"{path.name} {damage or 'is no result'}"))
+    return {}, findings
+
+
+def _recompute(
+    files: SessionFiles, mode: Mode, benchmark: str | None, result: dict[str, Any]
+) -> Recomputed | None:
+    if mode is Mode.ACCURACY and (outputs := files.first("outputs")):
+        return _score_outputs(outputs, benchmark)
+    if mode is Mode.ENERGY and (meta := files.first("sigmf")):
+        return _score_trace(meta, result)
+    if mode is Mode.PERFORMANCE and result:
+        return _score_laps(result)
+    return None
+
+
+def _score_outputs(path: Path, benchmark: str | None) -> Recomputed:
+    raw = Recomputed()
+    answers: list[Answer] = []
+    lines = Lines(path)
+    odd = 0
+    for row in csv.reader(lines):
+        try:
+            answers.append(Answer(row[0], tuple(float(x) for x in row[2:]), int(row[1])))
+        except (ValueError, IndexError):
+            odd += 1
+    if lines.damage or odd or not answers:
+        text = lines.damage or f"{odd} of {odd + len(answers)} rows hold no outputs"
+        raw.note("file-damaged", f"{path.name}: {text}")
+    score_mlcommons(answers, benchmark, raw)
+    return raw
+
+
+def _score_trace(meta: Path, result: dict[str, Any]) -> Recomputed:
+    raw = Recomputed()
+    try:
+        trace = read_trace(meta.with_name(meta.name.removesuffix(".sigmf-meta")))
+    except ConfigError as error:
+        raw.note("file-damaged", error.what)
+        return raw
+    if not trace.complete:
+        raw.note("trace-short", "the recording was cut off: its edges and windows are missing")
+    result.setdefault("windows", [dict(window) for window in trace.windows])
+    for window in trace.windows:
+        _add_window(trace, window, raw)
+    raw.score |= medians(raw.windows)
+    return raw
+
+
+def _add_window(trace: Trace, told: dict[str, Any], raw: Recomputed) -> None:
+    number, first, second = told.get("number"), told.get("start_index"), told.get("stop_index")
+    inferences = told.get("inferences")
+    if not (isinstance(number, int) and isinstance(inferences, int) and inferences > 0):
+        raw.note("file-damaged", "the trace holds a window without number or inferences")
+        return
+    if not (isinstance(first, (int, float)) and isinstance(second, (int, float))):
+        raw.note("lost-stamp", f"window {number} has no edges")
+        return
+    if not 0 <= first < second <= len(trace.power_w):
+        raw.note("trace-short", f"window {number} is not within the trace")
+        return
+    found = _energy_like(trace, float(first), float(second), told.get("energy_uj"))
+    if not math.isfinite(found.energy_uj):
+        raw.note("trace-lost", f"window {number}: the trace holds samples without a value")
+        return
+    runtime_s = (second - first) / trace.sample_rate_hz
+    raw.windows.append(
+        ScoredWindow(
+            number,
+            inferences,
+            runtime_s,
+            inferences / runtime_s,
+            found.energy_uj,
+            found.power_uw,
+            found.energy_uj / inferences,
+        )
+    )
+
+
+def _energy_like(trace: Trace, first: float, second: float, told: Any) -> WindowEnergy:
+    """By the method whose energy is nearest to the one told."""
+    rate = trace.sample_rate_hz
+    joules = trace.power_w / rate
+    methods = (
+        labd_energy(trace.power_w, rate, first, second),
+        mlcommons_energy(joules, int(first), int(second), rate),
+    )
+    if not isinstance(told, (int, float)):
+        return methods[0]
+    return min(methods, key=lambda found: abs(found.energy_uj - told))
+
+
+def _score_laps(result: dict[str, Any]) -> Recomputed:
+    """Throughputs from the runtimes kept: the laps themselves are in the journal only."""
+    raw = Recomputed()
+    for told in cast("list[Any]", result.get("windows") or []):
+        window = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+        number, count, runtime_s = (window.get(k) for k in ("number", "inferences", "runtime_s"))
+        if not (isinstance(number, int) and isinstance(count, int)):
+            raw.note("file-damaged", "the result holds a window without number or inferences")
+        elif isinstance(runtime_s, (int, float)) and runtime_s > 0:
+            raw.windows.append(ScoredWindow(number, count, runtime_s, count / runtime_s))
+    raw.score |= medians(raw.windows)
+    return raw
+
+
+def _published(result: dict[str, Any]) -> Published:
+    """What labd stated, as numbers to compare with."""
+    score = result.get("score")
+    windows = result.get("windows")
+    told: list[PublishedWindow] = []
+    for item in cast("list[Any]", windows) if isinstance(windows, list) else []:
+        window = cast("dict[str, Any]", item) if isinstance(item, dict) else {}
+        if isinstance(window.get("number"), int):
+            told.append(PublishedWindow(window["number"], _printed(window, WINDOW_KEYS)))
+    known = cast("dict[str, Any]", score) if isinstance(score, dict) else {}
+    return Published(_printed(known, SCORE_KEYS), (tuple(told),) if told else ())
+
+
+def _printed(values: dict[str, Any], keys: Sequence[str]) -> dict[str, Printed]:
+    return {
+        key: Printed(repr(values[key]), slack=STORED_PRECISION * abs(values[key]))
+        for key in keys
+        if isinstance(values.get(key), (int, float)) and math.isfinite(values[key])
+    }

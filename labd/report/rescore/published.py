@@ -1,0 +1,197 @@
+"""What a runner's result text states: every printed number, as printed.
+
+The scores follow the official submission checker: the last matching line wins. A file may
+hold several result blocks, one after the other; each begins where a window comes again.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+_NUMBER = (
+    r"([-+]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})(?:[eE][-+]?\d{1,3})?|-?(?:nan|inf|NaN|Infinity))"
+)
+_HEADER = re.compile(r"(Energy data|Performance results) for (?:window|trial) (\d{1,9})\b")
+_WINDOW_LINES = tuple(
+    (re.compile(pattern.replace("#", _NUMBER)), key)
+    for pattern, key in (
+        (r"Inferences\s*:\s*#", "inferences"),
+        (r"Runtime\s*:\s*# ?sec", "runtime_s"),
+        (r"Elapsed time\s*:\s*#", "runtime_s"),
+        (r"Throughput\s*:\s*# ?inf", "throughput_ips"),
+        (r"Energy\s*:\s*# ?uJ", "energy_uj"),
+        (r"Power\s*:\s*# ?uW", "power_uw"),
+        (r"Power\s*:\s*# ?mW", "power_mw"),
+        (r"Energy/Inf\.?\s*:\s*#", "energy_per_inference_uj"),
+    )
+)
+_SCORE_LINES = tuple(
+    (re.compile(pattern.replace("#", _NUMBER)), key)
+    for pattern, key in (
+        (r"Top[- ]1\s?%?\s?[:=]\s*#", "top1_pct"),
+        (r"\bAUC\s?[:=]\s*#", "auc"),
+        (r"Median throughput is\s+#", "median_throughput_ips"),
+        (r"Median energy cost is\s+#", "median_energy_uj"),
+        (r"Estimated throughput:\s*#", "median_throughput_ips"),
+        (r"Average duty cycle:\s*#", "duty_cycle"),
+        (r"Average period:\s*#", "period_s"),
+    )
+)
+_WAKEWORDS = re.compile(
+    r"(\d{1,9}) True positives, (\d{1,9}) False negatives, (\d{1,9}) False positives"
+)
+_SIGNS = re.compile(r"esults for|data for|Top|AUC|Median|Average|Estimated|True positives")
+"""Outside of a window, a line without any of these states nothing; logs have millions."""
+
+_SCALE = {"power_mw": ("power_uw", 1000.0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A number as it was printed.
+
+    Args:
+        text: its digits.
+        scale: this times the printed number is in our unit.
+        slack: how far off it may be beyond its rounding.
+    """
+
+    text: str
+    scale: float = 1.0
+    slack: float = 0.0
+
+    @property
+    def value(self) -> float | None:
+        """In our unit; ``None`` when it is no number."""
+        number = float(self.text) * self.scale
+        return number if math.isfinite(number) else None
+
+    def same_digits(self, ours: float) -> bool:
+        """Whether our number, rounded to the printed digits, is the printed one.
+
+        Halves may go either way: the two runners' languages round them differently.
+        """
+        if self.value is None or not math.isfinite(ours):
+            return False
+        printed = Decimal(self.text)
+        half = Decimal(5).scaleb(_exponent(printed) - 1)
+        return abs(Decimal(ours / self.scale) - printed) <= half + Decimal(self.slack)
+
+
+def _exponent(number: Decimal) -> int:
+    exponent = number.as_tuple().exponent
+    return exponent if isinstance(exponent, int) else 0
+
+
+@dataclass(slots=True)
+class PublishedWindow:
+    """One window as printed; ``kinds`` are the headers it stood under."""
+
+    number: int
+    values: dict[str, Printed] = field(default_factory=dict[str, Printed])
+    kinds: set[str] = field(default_factory=set[str])
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Everything a result text states."""
+
+    score: dict[str, Printed] = field(default_factory=dict[str, Printed])
+    blocks: Sequence[Sequence[PublishedWindow]] = ()
+
+    @property
+    def windows(self) -> Sequence[PublishedWindow]:
+        """The windows of the last block."""
+        return self.blocks[-1] if self.blocks else ()
+
+    @property
+    def all_windows(self) -> Sequence[PublishedWindow]:
+        """The windows of every block, in order."""
+        return [window for block in self.blocks for window in block]
+
+    def __bool__(self) -> bool:
+        """Whether anything is stated at all."""
+        return bool(self.score or self.blocks)
+
+    def as_json(self) -> dict[str, Any]:
+        """Score keys and ``windows``, numbers in our units."""
+        score: dict[str, Any] = {
+            key: _plain(printed) for key, printed in self.score.items() if key != "period_s"
+        }
+        if self.blocks:
+            score["windows"] = [
+                {key: _plain(printed) for key, printed in window.values.items()}
+                for window in self.windows
+            ]
+        return score
+
+
+def _plain(printed: Printed) -> float | int | None:
+    """A whole number as such."""
+    return int(printed.text) if printed.text.isdecimal() else printed.value
+
+
+class ResultReader:
+    """Takes result lines one after the other."""
+
+    def __init__(self) -> None:
+        self._score: dict[str, Printed] = {}
+        self._blocks: list[dict[int, PublishedWindow]] = []
+        self._window: PublishedWindow | None = None
+        self._power_mw: Printed | None = None
+
+    def feed(self, line: str) -> None:
+        """Take one line."""
+        if self._window is None and not _SIGNS.search(line):
+            return
+        if found := _HEADER.search(line):
+            self._open(found[1], int(found[2]))
+        elif words := _WAKEWORDS.search(line):
+            self._score |= dict(zip(("tp", "fn", "fp"), map(Printed, words.groups()), strict=True))
+        elif not self._feed_score(line) and self._window is not None:
+            self._feed_window(self._window, line)
+
+    def finish(self) -> Published:
+        """All of it; the wake word power score is the last power line (checker)."""
+        score = dict(self._score)
+        if "tp" in score and self._power_mw is not None:
+            score["mean_power_mw"] = self._power_mw
+        return Published(score, tuple(tuple(block.values()) for block in self._blocks))
+
+    def _open(self, kind: str, number: int) -> None:
+        block = self._blocks[-1] if self._blocks else None
+        if block is None or (number in block and kind in block[number].kinds):
+            block = dict[int, PublishedWindow]()
+            self._blocks.append(block)
+        self._window = block.setdefault(number, PublishedWindow(number))
+        self._window.kinds.add(kind)
+
+    def _feed_score(self, line: str) -> bool:
+        for pattern, key in _SCORE_LINES:
+            if found := pattern.search(line):
+                self._score[key] = Printed(found[1])
+                self._window = None
+                return True
+        return False
+
+    def _feed_window(self, window: PublishedWindow, line: str) -> None:
+        for pattern, key in _WINDOW_LINES:
+            if found := pattern.search(line):
+                if key == "power_mw":
+                    self._power_mw = Printed(found[1])
+                name, scale = _SCALE.get(key, (key, 1.0))
+                window.values[name] = Printed(found[1], scale)
+                return
+
+
+def read_published(lines: Iterable[str]) -> Published:
+    """Read a whole result text."""
+    reader = ResultReader()
+    for line in lines:
+        reader.feed(line)
+    return reader.finish()
