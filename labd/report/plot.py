@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from labd.core.errors import ConfigError
-from labd.store.traces import Trace, read_trace, summarise
+from labd.store.traces import Trace, read_trace
 
 COLUMNS = 1600
 """One minimum, mean and maximum a picture column: nothing short is lost."""
@@ -49,8 +49,9 @@ def _draw(axes: Any, trace: Trace) -> None:
     if not len(trace.power_w):
         axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center")
         return
-    lows, means, highs = (1e3 * part for part in summarise(trace.power_w, COLUMNS))
-    seconds = np.arange(len(means)) * (len(trace.power_w) / rate / len(means))
+    summary = trace.summary(COLUMNS)
+    lows, means, highs = (1e3 * part for part in (summary.low, summary.mean, summary.high))
+    seconds = summary.bounds[:-1] / rate
     axes.fill_between(seconds, lows, highs, step="post", color="#9db8d2", linewidth=0)
     axes.step(seconds, means, where="post", color="#1f4e79", linewidth=0.9, label="mean power")
     for window in trace.windows:

@@ -5,14 +5,14 @@ import json
 import signal
 import subprocess
 import sys
-from itertools import pairwise
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from labd.core.errors import ConfigError, LabdBug
 from labd.core.model import (
@@ -25,7 +25,7 @@ from labd.core.model import (
     StreamItem,
     Window,
 )
-from labd.store.traces import TraceFile, read_trace, summarise
+from labd.store.traces import TraceFile, is_live, read_trace, seal_trace
 
 FORMAT = StreamFormat(1000.0, 0.0005, 100.0, "energy", 3.0)
 WHO = Identity("power", "LPM01A", "42", "1.0.6", simulated=True)
@@ -85,9 +85,17 @@ def test_the_files_are_sigmf(tmp_path: Path) -> None:
     assert described["labd:instrument"]["simulated"] is True
     assert meta["captures"][0]["core:sample_start"] == 0
     starts = [each["core:sample_start"] for each in meta["annotations"]]
-    assert starts == sorted(starts) == [2, 2, 2]
+    assert starts == sorted(starts) == [0, 2, 2, 2]
     counts = {each["core:label"]: each.get("core:sample_count") for each in meta["annotations"]}
-    assert counts == {"gap": 20, "d7 rises": None, "window 1": 13}
+    assert counts == {"LPM01A": 22, "gap": 20, "d7 rises": None, "window 1": 13}
+    whole = meta["annotations"][0]
+    assert whole["core:comment"] == "power, serial 42, firmware 1.0.6, simulated"
+    assert meta["captures"][0]["core:datetime"].endswith("Z")
+    assert {each.name for each in tmp_path.iterdir()} == {
+        "power.sigmf-data",
+        "power.sigmf-meta",
+        "power.sigmf-pyramid",
+    }
 
 
 def test_samples_out_of_place_are_refused(tmp_path: Path) -> None:
@@ -126,24 +134,194 @@ def test_closing_twice_is_harmless(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from typing import Any
 import numpy as np
-from labd.core.model import Identity, Samples, StreamFormat
-from labd.store.traces import TraceFile
-file = TraceFile(Path(sys.argv[1]), StreamFormat(1000.0, 0.0, 0.0, "energy"), Identity("p", "x"))
-file.write([Samples(0, np.full(1000, 0.5))])
+from labd.core.model import Edge, Gap, Identity, Samples, StreamFormat
+from labd.store.traces import TraceFile, is_live
+path = Path(sys.argv[1])
+file = TraceFile(path, StreamFormat(1000.0, 0.0, 0.0, "energy"), Identity("p", "x"))
+file.write([Samples(0, np.full(1000, 0.5)), Edge(12.5, "d7", rising=False)])
+file.write([Gap(1000, 5, "lost"), Samples(1005, np.full(995, 0.25))])
+assert is_live(path)
 file._data.write(b"\\0\\0")
+file._events.write(b'{"core:label": "d7 ri')
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_trace_cut_off_by_a_kill_is_readable_and_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "power"
+def kill_a_writer(path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(path)], timeout=30, check=False)
     assert done.returncode == -signal.SIGKILL
+
+
+def test_a_trace_cut_off_by_a_kill_is_readable_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "power"
+    kill_a_writer(path)
     trace = read_trace(path)
     assert not trace.complete
-    assert list(trace.power_w) == [0.5] * 1000
+    assert list(trace.power_w[:1000]) == [0.5] * 1000
+    assert len(trace.power_w) == 2000
+    assert trace.edges == (Edge(12.5, "d7", rising=False),)
+    assert trace.gaps == (Gap(1000, 5, "lost"),)
     assert trace.meta["global"]["labd:instrument"]["name"] == "x"
+    assert not is_live(path)
+    found = trace.summary(2, 0, 2000)
+    assert list(found.mean) == [0.5, 0.25]
+    assert list(found.count) == [1000, 995]
+
+
+def test_a_killed_trace_is_sealed_for_any_reader(tmp_path: Path) -> None:
+    path = tmp_path / "power"
+    kill_a_writer(path)
+    before = read_trace(path)
+    assert seal_trace(path)
+    assert not seal_trace(path)
+    after = read_trace(path)
+    assert not after.complete
+    np.testing.assert_array_equal(after.values, before.values)
+    assert (after.edges, after.gaps) == (before.edges, before.gaps)
+    data = (tmp_path / "power.sigmf-data").read_bytes()
+    meta = json.loads((tmp_path / "power.sigmf-meta").read_text())
+    assert len(data) == 4 * 2000
+    assert meta["global"]["core:sha512"] == hashlib.sha512(data).hexdigest()
+    assert [each["core:label"] for each in meta["annotations"]] == ["x", "d7 falls", "gap"]
+    assert not (tmp_path / "power.sigmf-events").exists()
+
+
+def test_events_that_never_reached_the_disk_do_not_count(tmp_path: Path) -> None:
+    """After a power cut a file may end in zeros."""
+    path = tmp_path / "power"
+    kill_a_writer(path)
+    with (tmp_path / "power.sigmf-events").open("r+b") as file:
+        file.seek(file.read().index(b"\n") + 1)
+        file.write(bytes(40) + b"\n")
+    trace = read_trace(path)
+    assert trace.edges == (Edge(12.5, "d7", rising=False),)
+    assert trace.gaps == ()
+
+
+def test_a_trace_is_readable_while_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "power"
+    with TraceFile(path, FORMAT, WHO) as file:
+        file.write([samples(0, *np.arange(10_000)), Edge(7.0, "d7", rising=True)])
+        file.mark_windows([WINDOW])
+        file.mark_windows([WINDOW, WINDOW])
+        assert is_live(path)
+        assert not seal_trace(path)
+        trace = read_trace(path)
+        assert not trace.complete
+        assert trace.edges == (Edge(7.0, "d7", rising=True),)
+        assert len(trace.windows) == 2
+        assert list(trace.summary(2).high) == [4999.0, 9999.0]
+        assert not (tmp_path / "power.sigmf-pyramid" / "whole").exists()
+        file.write([samples(10_000, 1.0)])
+    assert not is_live(path)
+    assert len(read_trace(path).windows) == 2
+
+
+def test_current_and_voltage_are_kept_where_they_were_measured(tmp_path: Path) -> None:
+    path = tmp_path / "power"
+    power, current, voltage = np.array([[0.5, 0.75], [0.25, 0.375], [2.0, 2.0]])
+    with TraceFile(path, FORMAT, WHO) as file:
+        file.write([Gap(0, 1, "start"), Samples(1, power, current, voltage)])
+        file.write([Samples(3, power, None, voltage)])
+        with pytest.raises(LabdBug, match="given sample 9"):
+            file.write([Samples(9, power, current)])
+    trace = read_trace(path)
+    assert trace.channels == ("power_w", "current_a", "voltage_v")
+    np.testing.assert_array_equal(trace.power_w, [np.nan, 0.5, 0.75, 0.5, 0.75])
+    np.testing.assert_array_equal(trace.current_a, [np.nan, 0.25, 0.375, np.nan, np.nan])
+    np.testing.assert_array_equal(trace.voltage_v, [np.nan, 2.0, 2.0, 2.0, 2.0])
+    assert trace.meta["global"]["core:num_channels"] == 3
+    assert (tmp_path / "power.sigmf-data").stat().st_size == 5 * 12
+    assert list(trace.summary(1, channel="current_a").high) == [0.375]
+    with pytest.raises(ConfigError, match="no charge"):
+        trace.summary(1, channel="charge")
+
+
+def test_a_channel_cannot_appear_later(tmp_path: Path) -> None:
+    with TraceFile(tmp_path / "power", FORMAT, WHO) as file:
+        file.write([samples(0, 1.0)])
+        with pytest.raises(LabdBug, match="current_a"):
+            file.write([samples(1, 2.0), Samples(2, np.array([1.0]), np.array([1.0]))])
+    trace = read_trace(tmp_path / "power")
+    assert trace.current_a is None
+    assert list(trace.power_w) == [1.0, 2.0]
+
+
+def test_a_trace_of_nothing_but_a_gap(tmp_path: Path) -> None:
+    write(tmp_path / "power", Gap(0, 3, "all of it"))
+    trace = read_trace(tmp_path / "power")
+    assert np.isnan(trace.power_w).all()
+    assert len(trace.power_w) == 3
+
+
+def test_a_run_that_failed_leaves_an_incomplete_trace(tmp_path: Path) -> None:
+    path = tmp_path / "power"
+    with pytest.raises(LabdBug), TraceFile(path, FORMAT, WHO) as file:
+        file.write([samples(0, 1.0), Edge(0.5, "d7", rising=True), samples(7, 1.0)])
+    trace = read_trace(path)
+    assert not trace.complete
+    assert trace.edges == (Edge(0.5, "d7", rising=True),)
+    assert not (tmp_path / "power.sigmf-events").exists()
+
+
+class FullDisk:
+    """A file that takes some bytes of the next write and then refuses."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._refuse = False
+
+    def write(self, data: memoryview) -> int:
+        if self._refuse:
+            raise OSError(28, "No space left on device")
+        self._refuse = True
+        return self._file.write(data[:6])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def test_a_full_disk_leaves_what_was_written_and_nothing_shifted(tmp_path: Path) -> None:
+    path = tmp_path / "power"
+    file = TraceFile(path, FORMAT, WHO)
+    file.write([samples(0, 1.0, 2.0)])
+    file._data = FullDisk(file._data)  # type: ignore[assignment]
+    with pytest.raises(OSError, match="No space"):
+        file.write([samples(2, 3.0, 4.0)])
+    with pytest.raises(OSError, match="No space"):
+        file.write([samples(4, 5.0)])
+    file.close()
+    trace = read_trace(path)
+    assert list(trace.power_w) == [1.0, 2.0]
+    assert not trace.complete
+    assert list(trace.summary(1).mean) == [1.5]
+
+
+@given(lengths=st.lists(st.integers(0, 90_000), max_size=6), cut=st.integers(1, 3))
+def test_however_it_is_cut_the_trace_is_the_same(lengths: list[int], cut: int) -> None:
+    """One item a write, or all at once; blocks larger than one write included."""
+    items: list[StreamItem] = []
+    at = 0
+    for number, length in enumerate(lengths):
+        if number % 2:
+            items.append(Samples(at, np.linspace(0, number, length)))
+        elif length:
+            items.append(Gap(at, length))
+        at += length
+    with tempfile.TemporaryDirectory() as folder:
+        found = []
+        for name, step in (("whole", 100), ("pieces", cut)):
+            seen: list[np.ndarray] = []
+            with TraceFile(Path(folder) / name, FORMAT, WHO, watch=seen.append) as file:
+                for first in range(0, len(items), step):
+                    file.write(items[first : first + step])
+            trace = read_trace(Path(folder) / name)
+            found.append((trace.values.tobytes(), trace.gaps))
+            assert np.concatenate([*seen, np.empty(0, "<f4")]).tobytes() == found[-1][0]
+        assert found[0] == found[1]
+        assert len(found[0][0]) == 4 * at
 
 
 @pytest.mark.parametrize(
@@ -155,42 +333,3 @@ def test_what_is_no_trace(tmp_path: Path, meta: str | None) -> None:
         (tmp_path / "power.sigmf-meta").write_text(meta)
     with pytest.raises(ConfigError):
         read_trace(tmp_path / "power")
-
-
-def plain_summary(power: np.ndarray, points: int) -> list[tuple[float, float, float]]:
-    points = min(points, len(power))
-    bounds = [int(bound) for bound in np.linspace(0, len(power), points + 1)]
-    found = []
-    for start, stop in pairwise(bounds):
-        known = [float(value) for value in power[start:stop] if not np.isnan(value)]
-        low, high = (min(known), max(known)) if known else (np.nan, np.nan)
-        found.append((low, sum(known) / len(known) if known else np.nan, high))
-    return found
-
-
-powers = arrays(
-    np.float32,
-    st.integers(0, 400),
-    elements=st.floats(0, 2, width=32) | st.just(float("nan")),
-)
-
-
-@given(power=powers, points=st.integers(1, 500), piece=st.integers(1, 50))
-def test_a_summary_is_exact(power: np.ndarray, points: int, piece: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("labd.store.traces._SUMMARY_SAMPLES", piece)
-        found = summarise(power, points)
-    expected = np.array(plain_summary(power, points)).reshape(-1, 3)
-    np.testing.assert_array_equal(found[0], expected[:, 0])
-    np.testing.assert_allclose(found[1], expected[:, 1], rtol=1e-9)
-    np.testing.assert_array_equal(found[2], expected[:, 2])
-
-
-def test_a_spike_of_one_sample_is_seen() -> None:
-    power = np.full(1_000_000, 0.001, np.float32)
-    power[654_321] = 0.5
-    lows, means, highs = summarise(power, 1000)
-    assert highs.argmax() == 654
-    assert highs.max() == 0.5
-    assert lows.max() < 0.0011
-    assert len(means) == 1000

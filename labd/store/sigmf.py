@@ -1,0 +1,98 @@
+"""The metadata of a trace as SigMF 1.2 asks for it, and labd's own fields in it.
+
+labd's fields have the namespace ``labd``: what SigMF has no word for (unit, channels,
+instrument, exact positions between samples, windows) in JSON, beside core fields that any
+SigMF reader understands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from labd.core.model import Edge, Gap, Identity, StreamFormat, TimeMark, Window
+
+SIGMF_VERSION = "1.2.0"
+EXTENSION = {"name": "labd", "version": "1.1.0", "optional": True}
+DATATYPE = "rf32_le"
+
+UNITS = {"power_w": "W", "current_a": "A", "voltage_v": "V"}
+"""What a trace's channels may be, and their units; power is always the first."""
+
+Annotation = dict[str, Any]
+
+
+def describe(
+    stream_format: StreamFormat, instrument: Identity, channels: Sequence[str]
+) -> dict[str, Any]:
+    """The global object, as far as it is known when the trace begins."""
+    drawn = ", ".join(channel.rpartition("_")[0] for channel in channels)
+    return {
+        "core:datatype": DATATYPE,
+        "core:sample_rate": stream_format.sample_rate_hz,
+        "core:version": SIGMF_VERSION,
+        "core:num_channels": len(channels),
+        "core:description": f"{drawn} of the device under test; NaN: sample lost",
+        "core:hw": " ".join(filter(None, (instrument.kind, instrument.name))),
+        "core:recorder": "labd",
+        "core:extensions": [EXTENSION],
+        "labd:unit": UNITS[channels[0]],
+        "labd:channels": [{"name": name, "unit": UNITS[name]} for name in channels],
+        "labd:instrument": asdict(instrument),
+        "labd:format": asdict(stream_format),
+    }
+
+
+def capture(started: datetime) -> dict[str, Any]:
+    """The one capture segment; ``started`` (UTC) is when the host opened the trace."""
+    moment = started.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return {"core:sample_start": 0, "core:global_index": 0, "core:datetime": moment}
+
+
+def annotate_item(item: Edge | Gap | TimeMark) -> Annotation:
+    """An edge, a gap or a time mark."""
+    if isinstance(item, Gap):
+        place = {"core:sample_start": item.index, "core:sample_count": item.count}
+        told = {"core:comment": item.reason} if item.reason else {}
+        return place | {"core:label": "gap", **told, "labd:gap": asdict(item)}
+    start = {"core:sample_start": max(0, math.floor(item.index))}
+    if isinstance(item, TimeMark):
+        return start | {"core:label": f"{item.clock} time", "labd:time": asdict(item)}
+    label = f"{item.line} {'rises' if item.rising else 'falls'}"
+    return start | {"core:label": label, "labd:edge": asdict(item)}
+
+
+def annotate_window(window: Window) -> Annotation:
+    """A window; one without edges of its own stands at the beginning."""
+    place: dict[str, Any] = {"core:sample_start": 0}
+    if window.start_index is not None and window.stop_index is not None:
+        first = math.floor(window.start_index)
+        count = math.ceil(window.stop_index) - first
+        place = {"core:sample_start": first, "core:sample_count": count}
+    return place | {"core:label": f"window {window.number}", "labd:window": asdict(window)}
+
+
+def annotate_instrument(instrument: Identity, samples: int) -> Annotation:
+    """Who measured all of it."""
+    what = [f"{name} {value}" for name, value in _particulars(instrument) if value]
+    simulated = ["simulated"] if instrument.simulated else []
+    return {
+        "core:sample_start": 0,
+        "core:sample_count": samples,
+        "core:label": instrument.name or instrument.kind,
+        "core:comment": ", ".join([instrument.kind, *what, *simulated]),
+        "core:generator": "labd",
+        "labd:instrument": asdict(instrument),
+    }
+
+
+def in_order(annotations: Iterable[Annotation]) -> list[Annotation]:
+    """As SigMF asks for them: by first sample."""
+    return sorted(annotations, key=lambda each: each["core:sample_start"])
+
+
+def _particulars(instrument: Identity) -> tuple[tuple[str, str], ...]:
+    return (("serial", instrument.serial), ("firmware", instrument.firmware))
