@@ -18,6 +18,7 @@ from pydantic import Field
 
 from drivers.interfaces import CommandChannel, DriverConfig, Line, driver
 from drivers.link import LineReader, Link, before_ready, quoted
+from drivers.passthrough import RELAY_DAMAGED
 from labd.core.errors import DeadlineExceeded, DutError, InfraError, LabdBug, LabdError
 from labd.core.model import Build, Finding, Identity, Part
 
@@ -296,6 +297,14 @@ class Dut:
 
     async def _attempt_load(self, data: bytes) -> LabdError | None:
         """One load; the fault that spoilt it, if another attempt makes sense."""
+        try:
+            return await self._fill(data)
+        except InfraError as fault:
+            if fault.code != RELAY_DAMAGED:
+                raise
+            return fault
+
+    async def _fill(self, data: bytes) -> LabdError | None:
         opened = await self._channel.command(f"db load {len(data)}", self._answer_s)
         errors, expecting = errors_in(opened), first(_EXPECTING, opened)
         if any("exceeds maximum" in error for error in errors):

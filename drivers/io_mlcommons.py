@@ -23,40 +23,25 @@ from pydantic import Field
 
 from drivers.interfaces import CommandChannel, DriverConfig, Line, TimerEdge, driver
 from drivers.link import LineReader, Link, before_ready, quoted
-from labd.core.errors import DeadlineExceeded, InfraError, InstrumentError, LabdBug
+from drivers.passthrough import (
+    BOOTED,
+    PREFIX,
+    PassthroughChannel,
+    PassthroughReply,
+    heard_word,
+    reply_text,
+)
+from labd.core.errors import DeadlineExceeded, InstrumentError, LabdBug
 from labd.core.model import Finding, Identity, Part
 
 # ---- pure --------------------------------------------------------------------------------
 
-PREFIX = "[dut]: "
 BOARD_NAME = "tinyML Enhanced Interface Board"
-DB_BYTES_RELAYED = 26
 TICK_MODULUS = 1 << 32
 
 _BAUD = re.compile(r"baud is: (\d+)")
 _STARTS = "Duty cycle start times"
 _STOPS = "Duty cycle stop times"
-
-
-class PassthroughReply:
-    """The answer to one ``dut`` command, line by line; ``finished`` once it is whole."""
-
-    def __init__(self) -> None:
-        self.accepted = False
-        self.finished = False
-        self.lines: list[Line] = []
-
-    def feed(self, line: Line) -> None:
-        """Take the next line from the board."""
-        board, prefix, text = line.text.partition(PREFIX.rstrip())
-        if not prefix:
-            self.accepted |= before_ready(board) is not None
-            return
-        head = before_ready(text)
-        self.finished |= head is not None
-        said = text.strip() if head is None else head
-        if said:
-            self.lines.append(Line(said, line.t_ns))
 
 
 def parse_dutycycle(lines: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -103,10 +88,6 @@ def pair_intervals(starts: Sequence[int], stops: Sequence[int]) -> list[tuple[in
     return pairs
 
 
-def _has(word: str, lines: Sequence[Line]) -> bool:
-    return any(word in line.text for line in lines)
-
-
 # ---- the channel -------------------------------------------------------------------------
 
 QUIET_S = 0.1
@@ -120,48 +101,15 @@ STUCK = (
 )
 
 
-class RelayedChannel:
-    """DUT commands through the board."""
-
-    db_bytes = DB_BYTES_RELAYED
+class RelayedChannel(PassthroughChannel):
+    """DUT commands through the board, which hears its DUT alone while one is open."""
 
     def __init__(
         self, board: MlcommonsInterface, link: Link, reader: LineReader, *, waiting: bool
     ) -> None:
         """``waiting``: a predecessor left a command open."""
+        super().__init__(link, reader, STUCK, waiting=waiting)
         self._board = board
-        self._link = link
-        self._reader = reader
-        self._open_reply = PassthroughReply() if waiting else None  # the board hears the DUT
-        self._in_step = False
-
-    @property
-    def waiting(self) -> bool:
-        """Whether a command is open."""
-        return self._open_reply is not None
-
-    async def command(self, text: str, deadline_s: float) -> list[Line]:
-        """See :class:`CommandChannel`."""
-        if not self._in_step:
-            raise InfraError(
-                "out-of-step",
-                f"'{text}' was not sent: answers may belong to earlier commands",
-                "resynchronise, or power-cycle the DUT",
-                self._link.where,
-            )
-        self._reader.arrived()
-        self._in_step = False  # until the answer is whole, whatever interrupts this
-        lines = await self._transact(text, deadline_s)
-        if _has("m-init-done", lines):
-            raise InfraError(
-                "dut-restarted",
-                f"the DUT restarted by itself around '{text[:40]}': its input is gone; "
-                f"heard {quoted(' / '.join(line.text for line in lines))}",
-                "check its supply; a crash if every station sees it",
-                self._link.where,
-            )
-        self._in_step = True
-        return lines
 
     async def expect_boot(self) -> None:
         """Have the board listen: open a ``dut name`` that only the prologue will end.
@@ -185,7 +133,7 @@ class RelayedChannel:
             with suppress(DeadlineExceeded):  # it may still come while getting in step
                 await self._finish("boot", reply, deadline_s)
                 await self._reader.until_quiet(QUIET_S, deadline_s)  # answers to probes
-                self._in_step = _has("m-init-done", reply.lines)
+                self._in_step = heard_word(BOOTED, reply.lines)
         await self.resynchronise(deadline_s)  # nothing to do after a prologue
         return reply.lines
 
@@ -232,43 +180,11 @@ class RelayedChannel:
         """Ask in an order that answers one, two or three commands late cannot match."""
         marks = {"name": "m-name-", "profile": "m-model-"}
         for asked in ("name", "profile", "profile", "name"):
-            lines = await self._transact(asked, deadline_s)
-            answered = {text for text, mark in marks.items() if _has(mark, lines)}
-            if answered != {asked} or _has("m-init-done", lines):
+            lines = (await self._transact(asked, deadline_s)).lines
+            answered = {text for text, mark in marks.items() if heard_word(mark, lines)}
+            if answered != {asked} or heard_word(BOOTED, lines):
                 return False
         return True
-
-    async def _transact(self, text: str, deadline_s: float) -> list[Line]:
-        reply = await self._open_command(text, deadline_s)
-        return await self._finish(f"'{text[:40]}'", reply, deadline_s)
-
-    async def _open_command(self, text: str, deadline_s: float) -> PassthroughReply:
-        """Send a command and wait until the board has taken it."""
-        reply = PassthroughReply()
-        heard: list[Line] = []
-        async with self._reader.within(deadline_s, f"'dut {text[:40]}'", heard, STUCK):
-            await self._link.write(f"dut {text}%".encode("ascii"))
-            self._open_reply = reply
-            while not reply.accepted:
-                heard.append(await self._reader.line())
-                reply.feed(heard[-1])
-        return reply
-
-    async def _finish(self, what: str, reply: PassthroughReply, deadline_s: float) -> list[Line]:
-        """Wait until the DUT has ended the open command."""
-        async with self._reader.within(deadline_s, what, reply.lines, STUCK):
-            while not reply.finished:
-                reply.feed(await self._reader.line())
-        self._open_reply = None
-        return reply.lines
-
-    def catch_up(self, lines: Sequence[Line]) -> None:
-        """Late lines may end the command that is still open; nothing else comes of them."""
-        for line in lines:
-            if self._open_reply is not None:
-                self._open_reply.feed(line)
-                if self._open_reply.finished:
-                    self._open_reply = None
 
 
 # ---- the board ---------------------------------------------------------------------------
@@ -427,13 +343,13 @@ class MlcommonsInterface:
             except DeadlineExceeded:
                 if heard:
                     raise
-            if _has(BOARD_NAME, heard):
+            if heard_word(BOARD_NAME, heard):
                 return True
         if not answered:
             return False
         raise InstrumentError(
             "not-this-board",
-            f"'name' answered by {quoted(' / '.join(line.text for line in heard))}",
+            f"'name' answered by {reply_text(heard)}",
             "the ST-LINK ports of many boards look alike: check the port in stations.toml",
             self._link.where,
         )
@@ -442,7 +358,7 @@ class MlcommonsInterface:
         lines = await self._own("checkbaud")
         found = next((m for line in lines if (m := _BAUD.search(line.text))), None)
         if found is None:
-            heard = quoted(" / ".join(line.text for line in lines))
+            heard = reply_text(lines)
             what, todo = f"'checkbaud' answered by {heard}", "update the board's firmware"
             raise InstrumentError("checkbaud", what, todo, self._link.where)
         self._dut_baud = int(found[1])
@@ -466,7 +382,7 @@ class MlcommonsInterface:
         except DeadlineExceeded:
             return False
         self._pass_on(await self._reader.until_quiet(QUIET_S, self.answer_s))
-        return _has(BOARD_NAME, heard)
+        return heard_word(BOARD_NAME, heard)
 
     async def _own(self, text: str) -> list[Line]:
         """A command of the board's own: the lines before its ``m-ready``.

@@ -70,9 +70,15 @@ class FakeDut:
         self.pulses = 0
         self.spoil: Callable[[str], str] = lambda text: text
         self.after_command: Callable[[str], None] = lambda _: None
+        self.on_pulse: Callable[[], None] = lambda: None
         self._buffer = ""
         self._expected = 0
         self._lap = habits.first_lap
+
+    @property
+    def now_us(self) -> int:
+        """Its own clock, which an inference moves on and nothing else does."""
+        return self._lap
 
     def boot(self) -> None:
         """Power on: the prologue."""
@@ -173,6 +179,7 @@ class FakeDut:
     def _timestamp(self) -> None:
         if self.energy:
             self.pulses += 1
+            self.on_pulse()
             return
         glue = "tick " if self.habits.glued_lap else ""
         self._say(f"{glue}m-lap-us-{self._lap % 2**32}")

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.interfaces import Line
-from drivers.io_mlcommons import PassthroughReply, pair_intervals, parse_dutycycle
+from drivers.io_mlcommons import pair_intervals, parse_dutycycle
+from drivers.passthrough import PassthroughReply
 
 WRAP = 1 << 32
 

@@ -1,0 +1,370 @@
+"""The Arduino UNO driver against a board with the habits the published logs show."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from drivers.dut import Dut
+from drivers.io_eembc import EembcChannel, EembcIoManager, EembcIoManagerConfig
+from labd.core.errors import ConfigError, DeadlineExceeded, InfraError, InstrumentError
+from labd.core.model import Build
+from labd.fakes.dut import FakeDut
+from labd.fakes.host import PtyCable
+from labd.fakes.interface_board import FakeInterfaceBoard
+from labd.fakes.io_eembc import FakeIoManager
+from tests.contract.case import plugged
+
+
+@pytest.fixture
+def fake() -> FakeDut:
+    dut = FakeDut(energy=True)
+    dut.powered = False
+    return dut
+
+
+@pytest.fixture
+def board(fake: FakeDut) -> FakeIoManager:
+    return FakeIoManager(fake)
+
+
+@asynccontextmanager
+async def connected(
+    board: FakeIoManager, *, timestamp_wire: bool = False
+) -> AsyncGenerator[tuple[EembcIoManager, PtyCable]]:
+    async with plugged(board) as pty:
+        config = EembcIoManagerConfig(
+            port=pty.path, answer_s=0.5, boot_s=2.0, timestamp_wire=timestamp_wire
+        )
+        io = EembcIoManager(config)
+        await io.open()
+        try:
+            yield io, pty
+        finally:
+            await io.close()
+
+
+async def booted(io: EembcIoManager, fake: FakeDut) -> Dut:
+    dut = Dut(io.channel)
+    await io.channel.expect_boot()
+    fake.boot()
+    await dut.boot(1.0)
+    return dut
+
+
+def once(start: str, spoil: Callable[[str], str]) -> Callable[[str], str]:
+    """Spoil the first command that begins like this, and let all others pass."""
+    waiting = [start]
+
+    def pass_on(text: str) -> str:
+        if waiting and text.startswith(waiting[0]):
+            waiting.clear()
+            return spoil(text)
+        return text
+
+    return pass_on
+
+
+def reset_when_opened(io: EembcIoManager, board: FakeIoManager, boot_s: float) -> None:
+    """Give the pseudo-terminal what a USB port has: opening it resets the Arduino."""
+    take_port = io._link.open
+
+    async def take_and_reset() -> None:
+        await take_port()
+        board.reset(boot_s)
+
+    io._link.open = take_and_reset  # type: ignore[method-assign]
+
+
+async def test_a_session_through_the_board(fake: FakeDut, board: FakeIoManager) -> None:
+    async with connected(board) as (io, pty):
+        dut = await booted(io, fake)
+        profile = await dut.identify(1.0)
+        assert (profile.model, profile.build) == ("kws01", Build.ENERGY)
+        data = bytes(range(245)) * 2
+        assert (await dut.load(data)).restarts == ()
+        assert fake.input == data
+        assert (await dut.infer(10, 1, 1.0)).results == fake.results
+        assert max(map(len, pty.heard.split(b"%"))) < 64
+        assert await io.self_check() == []
+        assert (io.waiting_for_dut, io.times_timestamps) == (False, False)
+
+
+async def test_a_board_that_boots_when_the_port_opens_is_waited_for(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    async with plugged(board) as pty:
+        io = EembcIoManager(EembcIoManagerConfig(port=pty.path, answer_s=0.5, boot_s=4.0))
+        reset_when_opened(io, board, boot_s=1.2)
+        identity = await io.open()
+        assert (identity.name, identity.firmware) == ("m-name-[io-manager]", "m-version-[1.0.3]")
+        assert (await (await booted(io, fake)).identify(1.0)).model == "kws01"
+        assert board.resets == 1
+        await io.close()
+
+
+async def test_a_board_that_does_not_boot_in_time_is_told(board: FakeIoManager) -> None:
+    async with plugged(board) as pty:
+        io = EembcIoManager(EembcIoManagerConfig(port=pty.path, answer_s=0.5, boot_s=0.7))
+        reset_when_opened(io, board, boot_s=9.0)
+        with pytest.raises(DeadlineExceeded, match="io-manager image"):
+            await io.open()
+
+
+async def test_the_duts_late_text_at_opening_is_nobodys_answer(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    """A predecessor died in an inference, which goes on behind the board's reset."""
+    fake.powered = True
+    async with connected(board) as (io, _):
+        fake.receive(b"infer 10 1%")
+        assert (await Dut(io.channel).identify(2.0)).model == "kws01"
+        assert await Dut(io.channel).timestamp() is None
+
+
+async def test_commands_are_refused_until_the_channel_is_in_step(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    fake.boot()
+    async with connected(board) as (io, _):
+        with pytest.raises(InfraError, match="earlier commands"):
+            await io.channel.command("name", 1.0)
+
+
+async def test_a_dut_that_was_on_all_along_is_no_fault(fake: FakeDut, board: FakeIoManager) -> None:
+    fake.powered = True
+    async with connected(board) as (io, _):
+        assert await io.channel.wait_boot(0.3) == []
+        assert (await Dut(io.channel).identify(1.0)).model == "kws01"
+
+
+async def test_the_speed_to_the_dut_cannot_be_set(board: FakeIoManager) -> None:
+    async with connected(board) as (io, _):
+        await io.set_dut_baud(9600)
+        with pytest.raises(ConfigError, match="9600 only") as caught:
+            await io.set_dut_baud(115_200)
+        assert "`dut` port" in caught.value.todo
+
+
+async def test_only_falls_are_timed_and_only_where_the_line_is_wired(board: FakeIoManager) -> None:
+    async with connected(board, timestamp_wire=True):
+        assert (board.both_edges, board.timer) == (False, True)
+        assert board.commands[-2:] == ["tm 0", "enable-timer"]
+    assert not board.timer
+    async with connected(board) as (io, _):
+        assert not board.timer
+        with pytest.raises(ConfigError, match="not wired"):
+            await io.intervals()
+
+
+async def test_timestamps_come_between_the_lines_of_a_reply_and_disturb_none(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    async with connected(board, timestamp_wire=True) as (io, _):
+        dut = await booted(io, fake)
+        await io.clear_intervals()
+        before_us = fake.now_us
+        reply = await dut.infer(10, 1, 1.0)
+        assert all("lap" not in line.text for line in reply.lines)
+        assert reply.laps_us is None
+        edges = io.timestamps()
+        assert [edge.ticks for edge in edges] == [before_us, before_us + 10 * fake.us_per_inference]
+        assert all(edge.t_ns > 0 for edge in edges)
+        assert await io.intervals() == [(edges[0].ticks, edges[1].ticks)]
+        assert EembcIoManager.tick_s == 1e-6
+        await io.clear_intervals()
+        assert (io.timestamps(), await io.intervals()) == ([], [])
+
+
+async def test_a_timestamp_nobody_waited_for_is_logged_and_no_line_is_lost(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    async with connected(board, timestamp_wire=True) as (io, _):
+        dut = await booted(io, fake)
+        await io.clear_intervals()
+        board.pulse()
+        fake.boot()  # pulses, and its text is not lost by looking for timestamps
+        await asyncio.sleep(0.05)
+        assert len(io.timestamps()) == 2
+        with pytest.raises(InfraError) as caught:
+            await dut.timestamp()
+        assert caught.value.code == "dut-restarted"
+
+
+async def test_looking_for_timestamps_takes_nothing_from_a_command_that_waits(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    async with connected(board, timestamp_wire=True) as (io, _):
+        dut = await booted(io, fake)
+        fake.hung = True
+        infer = asyncio.create_task(dut.infer(10, 1, 2.0))
+        await asyncio.sleep(0.1)
+        fake.hung = False
+        fake.receive(b"infer 10 1%")
+        while not infer.done():
+            io.timestamps()
+            await asyncio.sleep(0)
+        assert (await infer).results == fake.results
+
+
+async def test_the_counter_wraps_between_two_timestamps(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    fake._lap = 2**32 - 5
+    async with connected(board, timestamp_wire=True) as (io, _):
+        dut = await booted(io, fake)
+        await io.clear_intervals()
+        await dut.infer(10, 1, 1.0)
+        assert await io.intervals() == [(2**32 - 5, 10 * fake.us_per_inference - 5)]
+
+
+async def test_a_lost_timestamp_is_an_error_not_a_shift(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    async with connected(board, timestamp_wire=True) as (io, _):
+        dut = await booted(io, fake)
+        await io.clear_intervals()
+        await dut.infer(10, 1, 1.0)
+        board.lap_text = lambda _: "e"
+        await dut.timestamp()
+        board.lap_text = lambda text: text
+        await dut.timestamp()
+        with pytest.raises(InstrumentError, match="do not pair"):
+            await io.intervals()
+
+
+@pytest.mark.parametrize("damaged", ["m-lap-us-12x4", "m-lap-us-", "m-lap-us-9999999999"])
+async def test_a_damaged_timestamp_is_refused_until_cleared(
+    fake: FakeDut, board: FakeIoManager, damaged: str
+) -> None:
+    async with connected(board, timestamp_wire=True) as (io, _):
+        dut = await booted(io, fake)
+        board.lap_text = lambda _: damaged
+        assert await dut.timestamp() is None
+        with pytest.raises(InstrumentError, match=damaged):
+            io.timestamps()
+        with pytest.raises(InstrumentError, match=damaged):
+            await io.intervals()
+        await io.clear_intervals()
+        assert io.timestamps() == []
+
+
+async def test_a_restart_of_the_dut_is_noticed_even_while_the_board_is_spoken_to(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    async with connected(board) as (io, _):
+        dut = await booted(io, fake)
+        fake.boot()
+        await io.self_check()
+        with pytest.raises(InfraError) as caught:
+            await dut.timestamp()
+        assert caught.value.code == "dut-restarted"
+
+
+async def test_a_restart_in_the_middle_of_a_command_is_noticed(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    async with connected(board) as (io, _):
+        dut = await booted(io, fake)
+        fake.after_command = lambda _: fake.boot()
+        with pytest.raises(InfraError) as caught:
+            await dut.infer(10, 1, 1.0)
+        assert caught.value.code == "dut-restarted"
+        fake.after_command = lambda _: None
+        assert (await dut.identify(3.0)).model == "kws01"
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+async def test_a_dead_dut_ends_in_a_deadline_and_power_brings_it_back(
+    fake: FakeDut, board: FakeIoManager, *, blocks: bool
+) -> None:
+    board.blocks = blocks
+    async with connected(board) as (io, _):
+        reset_when_opened(io, board, boot_s=0.3)
+        dut = await booted(io, fake)
+        fake.hung = True
+        with pytest.raises(DeadlineExceeded, match="power-cycle"):
+            await dut.infer(10, 1, 0.2)
+        with pytest.raises(InfraError, match="was not sent"):
+            await dut.timestamp()
+        with pytest.raises(DeadlineExceeded, match="level shifters"):
+            await dut.identify(0.5)
+        fake.powered = fake.hung = False
+        dut = await booted(io, fake)
+        assert (await dut.identify(1.0)).model == "kws01"
+        assert await dut.timestamp() is None
+        assert bool(board.resets) is blocks
+        assert [finding.code for finding in await io.self_check()] == ["io-resets"] * blocks
+
+
+async def test_an_answer_that_comes_late_is_not_the_next_commands(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    async with connected(board) as (io, _):
+        dut = await booted(io, fake)
+        fake.hung = True
+        infer = asyncio.create_task(dut.infer(10, 1, 9.0))
+        await asyncio.sleep(0.05)
+        infer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await infer
+        hear, fake.receive = fake.receive, lambda _: None  # type: ignore[method-assign]
+
+        def finish() -> None:
+            fake.hung, fake.receive = False, hear  # type: ignore[method-assign]
+            fake.receive(b"infer 10 1%")
+
+        asyncio.get_running_loop().call_later(0.3, finish)
+        assert (await dut.identify(4.0)).model == "kws01"
+        assert await dut.timestamp() is None
+
+
+async def test_a_command_torn_on_its_way_to_the_dut_restarts_the_load(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    """Half duplex: the board's sending was disturbed by a DUT that talked."""
+    fake.spoil = once("db 1a", lambda text: text[4:])
+    async with connected(board) as (io, _):
+        dut = await booted(io, fake)
+        data = bytes(range(245)) * 2
+        loaded = await dut.load(data)
+        assert len(loaded.restarts) == 1
+        assert "Unknown command" in loaded.restarts[0]
+        assert fake.input == data
+
+
+async def test_a_command_damaged_on_its_way_to_the_board_shows_in_its_echo(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    """Two digits lost leave an even number, which the DUT would take without a word."""
+    async with connected(board) as (io, _):
+        dut = await booted(io, fake)
+        board.spoil = once("dut db 1a", lambda text: text[:9] + text[11:])
+        data = bytes(range(245)) * 2
+        loaded = await dut.load(data)
+        assert len(loaded.restarts) == 1
+        assert "reached the board as" in loaded.restarts[0]
+        assert fake.input == data
+        board.spoil = lambda text: text.replace("infer 10", "infer 1")
+        with pytest.raises(InfraError) as caught:
+            await dut.infer(10, 1, 1.0)
+        assert caught.value.code == "relay-damaged"
+        board.spoil = lambda text: text
+        assert await dut.timestamp() is None
+
+
+async def test_other_boards_on_the_port_are_named(fake: FakeDut) -> None:
+    for other in (FakeInterfaceBoard(fake), FakeDut()):
+        with pytest.raises(InstrumentError, match="no EEMBC io-manager"):
+            async with connected(other):  # type: ignore[arg-type]
+                pytest.fail("it was taken for an io-manager")
+
+
+async def test_the_channel_needs_an_open_port(board: FakeIoManager) -> None:
+    async with connected(board) as (io, _):
+        assert isinstance(io.channel, EembcChannel)
+    with pytest.raises(Exception, match="not open"):
+        _ = io.channel
