@@ -89,7 +89,7 @@ def _put_auc(area: Callable[[], float], result: Recomputed) -> None:
 
 
 def _labelled(answers: Sequence[Answer], benchmark: str | None, result: Recomputed) -> list[Answer]:
-    """The answers whose class is known and whose length is the common one."""
+    """The answers of the common length; none if any class is not known."""
     if not answers:
         return []
     negative = sum(any(value < 0 for value in answer.outputs) for answer in answers)
@@ -103,12 +103,13 @@ def _labelled(answers: Sequence[Answer], benchmark: str | None, result: Recomput
     if unknown:
         text = f"the class of {len(unknown)} inputs is not known, the first: {unknown[0] or '?'}"
         result.note("labels-unknown", text)
+        return []
     lengths = [len(answer.outputs) for answer in found]
     usual = max(set(lengths), key=lengths.count)
     if set(lengths) != {usual}:
         text = f"{len(lengths) - lengths.count(usual)} results do not hold {usual} values"
         result.note("results-damaged", text)
-    return [a for a in found if a.label is not None and len(a.outputs) == usual]
+    return [answer for answer in found if len(answer.outputs) == usual]
 
 
 def _table(answers: Sequence[Answer]) -> tuple[Outputs, Labels]:

@@ -164,3 +164,8 @@ def read_log(lines: Iterable[str]) -> list[Session]:
     for line in lines:
         reader.feed(line)
     return reader.finish()
+
+
+def planned_counts(script: Iterable[str]) -> list[int]:
+    """How many inferences each ``infer`` command of a script asks for."""
+    return [int(found[1]) for line in script if (found := _COMMAND.search(line))]

@@ -17,7 +17,7 @@ FINDINGS = {
     "file-missing": "a file that the submission checker asks for is not there",
     "folder-unreadable": "the folder is not there or cannot be listed",
     "labd-bug": "labd itself failed on this folder",
-    "labels-unknown": "inputs whose class is not known: they are left out of the score",
+    "labels-unknown": "inputs whose class is not known: there is no score then",
     "lap-wrapped": "the DUT's microsecond counter passed 2^32 within a window",
     "lost-stamp": "time stamps or laps are missing; windows with them",
     "mode-differs": "the path names another mode than the session measured",

@@ -35,6 +35,7 @@ BENCHMARK_WORDS = {
     for word in words.split()
 }
 _KINDS = (
+    ("own", re.compile(r"result-(accuracy|performance|energy)\.json")),
     ("script", re.compile(r"(.*[_-])?script([_-].*)?\.(async|txt)|.*\.async")),
     ("data", re.compile(r"(.*[_-])?results?([_-].*)?\.json")),
     ("results", re.compile(r"(.*[_-])?results?([_-].*)?\.txt")),
@@ -44,14 +45,13 @@ _KINDS = (
     ("stamps", re.compile(r".*timestamps?\.json")),
     ("outputs", re.compile(r"accuracy-outputs\.csv")),
     ("sigmf", re.compile(r".*\.sigmf-meta")),
-    ("own", re.compile(r"result-\w+\.json")),
 )
 _SIGNATURE = re.compile(
     r"m-session-start|ulp-ml|Logging initialized|Performance results for|Energy data for"
-    r"|Top[- ]1|Power Edition|True positives|\"infer\""
+    r"|Top[- ]1|Power Edition|True positives|\"infer\"|infer \d"
 )
 _SNIFFED_LINES = 200
-_SURE = ("script", "trace", "stamps", "outputs", "sigmf", "own")
+_SURE = ("trace", "stamps", "outputs", "sigmf", "own")
 _SKIPPED = re.compile(r"\..*|__pycache__|node_modules")
 
 

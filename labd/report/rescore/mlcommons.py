@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -18,8 +19,11 @@ from labd.core.wakeword import DOCUMENTED_GRACE_S, WORDS, duty_cycle, score_wake
 from labd.report.rescore.accuracy import Answer, score_mlcommons
 from labd.report.rescore.mlcommons_log import LogFacts
 from labd.report.rescore.model import Recomputed, ScoredWindow
+from labd.report.rescore.published import PublishedWindow
 from labd.report.rescore.truth import wakewords_s
 
+MOST_WHOLE = 1 << 53
+_DIGITS = re.compile(r"\s*[0-9]{1,15}\s*")
 MODES = {"a": Mode.ACCURACY, "p": Mode.PERFORMANCE, "e": Mode.ENERGY}
 
 
@@ -61,6 +65,24 @@ def read_trials(value: Any) -> Trials:
         else:
             trials.odd += 1
     return trials
+
+
+def logged_trials(windows: Sequence[PublishedWindow]) -> list[Trial]:
+    """Trials from the windows a log states with all digits, where results.json is lost."""
+    trials: list[Trial] = []
+    for window in windows:
+        count, runtime = (window.values.get(key) for key in ("inferences", "runtime_s"))
+        if count and runtime and count.value and runtime.value:
+            elapsed_us = round(runtime.value * 1e6)
+            trials.append(Trial(iterations=int(count.value), elapsed_us=elapsed_us))
+    return trials
+
+
+def note_logged(facts: LogFacts, result: Recomputed) -> None:
+    """Tell the errors that stand in the log."""
+    for code, errors in (("device-error", facts.device_errors), ("runner-error", facts.errors)):
+        if errors:
+            result.note(code, f"the log tells {len(errors)} errors, the first: {errors[0]}")
 
 
 def score_performance(trials: Sequence[Trial]) -> Recomputed:
@@ -223,7 +245,7 @@ def _trial(element: dict[str, Any]) -> Trial:
         samples_j=np.array(samples, np.float64) if samples else None,
         events=_events(power.get("timestamps")),
         words_s=tuple((a, b) for a, b in _pairs(infer.get("detection_windows"))),
-        detections_ms=tuple(int(x) for x in _numbers(infer.get("detections")) if math.isfinite(x)),
+        detections_ms=_whole_list(infer.get("detections")),
         starts_s=tuple(_numbers(duty.get("start_times_s"))),
         stops_s=tuple(_numbers(duty.get("stop_times_s"))),
         mode=MODES.get(str(element.get("mode"))),
@@ -240,16 +262,23 @@ def _list(value: Any) -> list[Any]:
 
 
 def _whole(value: Any) -> int | None:
-    if isinstance(value, str) and value.strip().isdecimal():
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
-    is_whole = isinstance(value, (int, float)) and math.isfinite(value) and value == int(value)
-    return int(value) if is_whole else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return int(value) if abs(value) < MOST_WHOLE and value == int(value) else None
 
 
 def _numbers(value: Any) -> list[float]:
     """A list of numbers, or nothing; a single odd element spoils it."""
     items = _list(value)
     return items if all(type(item) in {int, float} for item in items) else []
+
+
+def _whole_list(value: Any) -> tuple[int, ...]:
+    """A list of whole numbers, or nothing; a single odd element spoils it."""
+    found = [_whole(item) for item in _list(value)]
+    return tuple(item for item in found if item is not None) if None not in found else ()
 
 
 def _pairs(value: Any) -> list[list[float]]:

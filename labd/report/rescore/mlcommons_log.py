@@ -15,7 +15,8 @@ _MODEL = re.compile(r"Device model retrieved: (\w+)")
 _LIST = re.compile(r"\[(\d{1,12}(?:, \d{1,12})*)\]")
 _STARTS = "Duty cycle start times"
 _STOPS = "Duty cycle stop times"
-_ERROR = re.compile(r"(?<![a-z])e-\[([^\]]*)|ERROR:? (.*)")
+_DEVICE_ERROR = re.compile(r"(?<![a-z])e-\[([^\]]*)")
+_ERROR = re.compile(r"ERROR:? (.*)")
 _NUMBERS = re.compile(r"(?:RX:)?(?:\s*\d{1,12},)*\s*(?:\d{1,12}\s*)?(?:m-ready)?")
 
 TICK_S = 10e-6
@@ -36,6 +37,7 @@ class LogFacts:
     detections_ms: list[int] = field(default_factory=list[int])
     starts_s: list[float] = field(default_factory=list[float])
     stops_s: list[float] = field(default_factory=list[float])
+    device_errors: list[str] = field(default_factory=list[str])
     errors: list[str] = field(default_factory=list[str])
 
 
@@ -79,7 +81,9 @@ class FactReader:
         elif "Power Edition Output" in line or "amples:" in line:
             facts.energy = True
         elif found := _ERROR.search(line):
-            facts.errors.append(found[1] or found[2] or "")
+            facts.errors.append(found[1].strip())
+        elif found := _DEVICE_ERROR.search(line):
+            facts.device_errors.append(found[1])
 
     def _take_answer(self, text: str) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,7 @@ class ScoredWindow:
     def values(self) -> dict[str, float]:
         """The numbers there are, by key."""
         found = ((key, getattr(self, key)) for key in WINDOW_KEYS)
-        return {key: value for key, value in found if value is not None}
+        return {key: value for key, value in found if value is not None and math.isfinite(value)}
 
 
 @dataclass(slots=True)
@@ -99,7 +100,11 @@ class SessionScore:
             "benchmark": self.benchmark,
             "mode": self.mode,
             "windows": [window.values() for window in self.windows],
-            "score": {key: self.score[key] for key in SCORE_KEYS if key in self.score},
+            "score": {
+                key: self.score[key]
+                for key in SCORE_KEYS
+                if key in self.score and math.isfinite(self.score[key])
+            },
             "published": self.published.as_json(),
             "agrees": self.agrees,
             "findings": [{"code": found.code, "text": found.text} for found in self.findings],

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 _KWS = re.compile(r"tst_\d+_[A-Za-z]+_(\d{1,2})")
+_CIFAR_NUMBER = re.compile(r"_s_\d{6}$")
 _AD = re.compile(r"(normal|anomaly)_")
 
 
@@ -22,7 +23,9 @@ def label_of(benchmark: str, file: str) -> int | None:
         kind = _AD.match(stem)
         return int(kind[1] == "anomaly") if kind else None
     if benchmark == "vww01":
-        stem = stem.lstrip("0")
+        stem = stem.removeprefix("COCO_val2014_").lstrip("0")
+    elif benchmark == "ic01":
+        stem = _CIFAR_NUMBER.sub("", stem)
     return _tables().get(benchmark, {}).get(stem)
 
 

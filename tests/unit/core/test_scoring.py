@@ -14,10 +14,12 @@ from labd.core.errors import MeasurementInvalid
 from labd.core.model import ClockCheck, Window
 from labd.core.scoring import (
     auc_eembc,
+    auc_eembc_anomaly,
     auc_mlcommons,
     exact_area,
     median_energy_uj,
     median_throughput_ips,
+    top1_anomaly_pct,
     top1_pct,
 )
 
@@ -91,3 +93,28 @@ def test_mlcommons_formulas_give_the_published_ic_accuracy() -> None:
     labels = np.array([int(s["class"]) for s in sessions])
     assert f"{top1_pct(outputs, labels):.1f}" == "87.0"
     assert f"{auc_mlcommons(outputs, labels):.3f}" == "0.988"
+
+
+def test_anomaly_scores_follow_the_published_formulas() -> None:
+    scores = np.array([0.0, 1.0, 2.0, 3.0, 10.0])
+    anomalous = np.array([False, False, True, False, True])
+    assert exact_area(anomalous, scores) == pytest.approx(5 / 6)
+    assert auc_eembc_anomaly(scores, anomalous) == pytest.approx(5 / 6)
+    assert top1_anomaly_pct(scores, anomalous) == pytest.approx(100 * (2 / 3 + 1) / 2)
+
+
+def test_thresholds_of_the_eembc_area_are_a_hundredth_apart() -> None:
+    """Two scores within one step of the thresholds cannot be told apart; the exact area can."""
+    scores = np.array([0.0, 0.501, 0.502, 1.0])
+    anomalous = np.array([False, False, True, True])
+    assert exact_area(anomalous, scores) == 1.0
+    assert auc_eembc_anomaly(scores, anomalous) == pytest.approx(0.875)
+
+
+def test_anomalies_of_one_kind_have_no_area() -> None:
+    with pytest.raises(MeasurementInvalid, match="one kind"):
+        auc_eembc_anomaly(np.array([1.0, 2.0]), np.array([True, True]))
+
+
+def test_ties_count_half() -> None:
+    assert exact_area(np.array([False, True]), np.array([0.5, 0.5])) == 0.5

@@ -1,0 +1,186 @@
+"""What a session folder holds: its texts read, and what they say it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labd.core.model import Finding, Mode
+from labd.report.rescore import mlcommons
+from labd.report.rescore.eembc_log import Inference, LogReader, Session, planned_counts
+from labd.report.rescore.files import Lines, read_json
+from labd.report.rescore.folder import (
+    BENCHMARK_WORDS,
+    SessionFiles,
+    benchmark_of_path,
+    mode_of_path,
+)
+from labd.report.rescore.mlcommons import Trial
+from labd.report.rescore.mlcommons_log import FactReader, LogFacts
+from labd.report.rescore.model import Runner
+from labd.report.rescore.published import Published, ResultReader, read_published
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Everything read from a folder before it is judged."""
+
+    files: SessionFiles
+    sessions: list[Session] = field(default_factory=list[Session])
+    facts: LogFacts = field(default_factory=LogFacts)
+    trials: list[Trial] = field(default_factory=list[Trial])
+    published: Published = field(default_factory=Published)
+    logged: Published = field(default_factory=Published)
+    findings: list[Finding] = field(default_factory=list[Finding])
+
+    @property
+    def planned(self) -> Session:
+        """A session as the script, or else the result text, tells how many inferences ran."""
+        script = self.files.first("script")
+        counts = planned_counts(Lines(script)) if script else []
+        if not counts:
+            told = (window.values.get("inferences") for window in self.published.windows)
+            counts = [int(printed.value) for printed in told if printed and printed.value]
+        return Session(inferences=[Inference(count, "") for count in counts])
+
+    def note(self, code: str, text: str) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(code, text))
+
+
+def gather(files: SessionFiles) -> Evidence:
+    """Read a folder's texts; traces wait until the mode is known."""
+    evidence = Evidence(files)
+    if files.damage:
+        evidence.note("folder-unreadable", f"the folder cannot be listed: {files.damage}")
+        return evidence
+    for kind in ("results", "log", "script", "data"):
+        if len(files.every(kind)) > 1:
+            names = ", ".join(path.name for path in files.every(kind))
+            evidence.note("several-files", f"{names}: the first one is used")
+    if data := files.first("data"):
+        value, damage = read_json(data)
+        trials = mlcommons.read_trials(value)
+        evidence.trials = trials.items
+        if damage:
+            evidence.note("file-damaged", f"{data.name} {damage}")
+        elif trials.odd:
+            evidence.note("file-damaged", f"{data.name} holds {trials.odd} items without results")
+    if log := files.first("log"):
+        _read_log(log, evidence)
+    _read_published(files, evidence)
+    return evidence
+
+
+def _read_log(path: Path, evidence: Evidence) -> None:
+    eembc_log, facts, results = LogReader(), FactReader(), ResultReader()
+    lines = Lines(path)
+    empty = True
+    mlcommons_log = False
+    for line in lines:
+        mlcommons_log = mlcommons_log or line.startswith("Logging initialized")
+        if mlcommons_log:
+            facts.feed(line)
+        else:
+            eembc_log.feed(line)
+        results.feed(line)
+        empty = False
+    if lines.damage:
+        evidence.note("file-damaged", f"{path.name} is damaged: {lines.damage}")
+    elif empty:
+        evidence.note("file-damaged", f"{path.name} is empty")
+    evidence.sessions, evidence.facts = eembc_log.finish(), facts.facts
+    evidence.logged = results.finish()
+
+
+def _read_published(files: SessionFiles, evidence: Evidence) -> None:
+    path = files.first("results") or files.first("postproc")
+    if path is None:
+        evidence.published = evidence.logged
+        return
+    lines = Lines(path)
+    evidence.published = read_published(lines)
+    if lines.damage:
+        evidence.note("file-damaged", f"{path.name} is damaged: {lines.damage}")
+    elif not evidence.published:
+        evidence.note("file-damaged", f"{path.name} states no result")
+        evidence.published = evidence.logged
+
+
+# ---- what it is -------------------------------------------------------------------------
+
+
+def runner_of(evidence: Evidence) -> Runner | None:
+    """Whose session this is, by its content."""
+    files = evidence.files
+    if evidence.facts.begun or evidence.trials:
+        return "mlcommons"
+    if evidence.sessions or files.first("script") or files.first("trace"):
+        return "eembc"
+    if files.first("data"):
+        return "mlcommons"
+    if files.first("log") is None and not evidence.published:
+        return None
+    windows = evidence.published.windows
+    energies = any("power_uw" in w.values and w.values["power_uw"].scale != 1 for w in windows)
+    if energies or "tp" in evidence.published.score:
+        return "mlcommons"
+    auc = evidence.published.score.get("auc")
+    if auc is not None and len(auc.text.partition(".")[2]) > 2:  # noqa: PLR2004 - EEMBC's digits
+        return "mlcommons"
+    return "eembc" if evidence.published else None
+
+
+def benchmark_of(evidence: Evidence) -> str | None:
+    """What was run: by the input files' folder, the configuration, the DUT, or the path."""
+    session = evidence.sessions[-1] if evidence.sessions else Session()
+    told = (
+        session.folder_model,
+        session.config.get("model", ""),
+        session.model,
+        evidence.facts.model,
+        "sww01" if any(t.detections_ms or t.words_s for t in evidence.trials) else "",
+        "sww01" if "tp" in evidence.published.score else "",
+    )
+    found = next((BENCHMARK_WORDS[w.lower()] for w in told if w.lower() in BENCHMARK_WORDS), None)
+    of_path = benchmark_of_path(evidence.files.folder)
+    if found and of_path and found != of_path:
+        evidence.note("benchmark-differs", f"the path says {of_path}, the session ran {found}")
+    return found or of_path
+
+
+def mode_of(evidence: Evidence, runner: Runner | None) -> Mode | None:
+    """What was measured: by the session itself, by what was published, or by the path."""
+    found = _mlcommons_mode(evidence) if runner == "mlcommons" else _eembc_mode(evidence)
+    found = found or _published_mode(evidence.published)
+    of_path = mode_of_path(evidence.files.folder)
+    if found and of_path and found is not of_path:
+        evidence.note("mode-differs", f"the path says {of_path}, the session measured {found}")
+    return found or of_path
+
+
+def _mlcommons_mode(evidence: Evidence) -> Mode | None:
+    told = next((trial.mode for trial in evidence.trials if trial.mode), None)
+    if told:
+        return told
+    return Mode.ENERGY if evidence.facts.energy else None
+
+
+def _eembc_mode(evidence: Evidence) -> Mode | None:
+    session = evidence.sessions[-1] if evidence.sessions else Session()
+    if session.code == "ulp-ml" or evidence.files.first("trace"):
+        return Mode.ENERGY
+    run_mode = session.config.get("runMode")
+    if run_mode == "multi":
+        return Mode.ACCURACY
+    return Mode.PERFORMANCE if run_mode else None
+
+
+def _published_mode(published: Published) -> Mode | None:
+    if any("energy_uj" in window.values for window in published.windows):
+        return Mode.ENERGY
+    if "top1_pct" in published.score or "auc" in published.score:
+        return Mode.ACCURACY
+    if published.windows or "tp" in published.score:
+        return Mode.PERFORMANCE
+    return None
