@@ -16,6 +16,7 @@ from labd.core.model import Identity, Mode, ModeResult, StreamFormat, StreamItem
 from labd.lab.chronicle import Chronicle
 from labd.procedure.session import OutputRow
 from labd.station.outlast import outlast
+from labd.store.artifacts import write_json
 from labd.store.traces import TraceFile
 
 P = ParamSpec("P")
@@ -103,6 +104,11 @@ class RunEvidence:
         await _on_disk(_write_outputs, self._folder / OUTPUTS, rows)
         return OUTPUTS
 
+    async def result(self, job: str, benchmark: str, result: ModeResult) -> None:
+        """Keep what a mode concluded beside its evidence: ``labd score`` reads it there."""
+        told = {"job": job, "benchmark": benchmark, **dataclasses.asdict(result)}
+        await _on_disk(_write_result, self._folder / f"result-{result.mode}.json", told)
+
 
 async def _on_disk(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Do something that blocks on the disk, to its end; a refusal is the bench's fault."""
@@ -121,6 +127,11 @@ def _write_outputs(path: Path, rows: Sequence[OutputRow]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([row.file, row.label, *row.outputs] for row in rows)
+
+
+def _write_result(path: Path, told: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, told)
 
 
 class FileTrace:
