@@ -1,37 +1,58 @@
-"""Samples a second of the LPM01A decoder, beside a plain Python decoder of the same bytes.
+"""Samples a second of the LPM01A's decoders, each beside a plain Python decoder of its bytes.
 
 python benchmarks/lpm01a_decoder.py
 """
 
 import time
+from collections.abc import Callable
 
-from drivers.lpm01a import Quantity, StreamDecoder
+from drivers.lpm01a_ascii import AsciiDecoder
+from drivers.lpm01a_binary import BinaryDecoder
+from drivers.lpm01a_blocks import Quantity, StampedDecoder
 from labd.core.model import Samples
 
-RATE_HZ = 1000
-SECONDS = 500
+ASCII_HZ = 1000
+BINARY_HZ = 100_000
+STAMPS = 500
 CHUNK = 65_536
 
 
-def stream() -> bytes:
+def ascii_stream() -> bytes:
     """An acquisition as the instrument sends it: energies, a stamp every 1000 samples."""
     parts = [b"\r\nTimeStamp: 000s 000ms, buff 00%\r\n"]
-    for second in range(SECONDS):
-        parts.extend(b"%04d-08\r\n" % (1000 + (7 * k + second) % 8000) for k in range(RATE_HZ))
+    for second in range(STAMPS):
+        parts.extend(b"%04d-08\r\n" % (1000 + (7 * k + second) % 8000) for k in range(1000))
         parts.append(b"\r\nTimeStamp: %03ds 000ms, buff 00%%\r\n" % (second + 1))
     return b"".join(parts)
 
 
-def ours(data: bytes) -> int:
+def binary_stream() -> bytes:
+    """The same in binary at full rate: currents of 1 to 64 mA, a stamp every 10 ms."""
+    parts = [b"\xf0\xf3\0\0\0\0\0\xff\xff"]
+    for stamp in range(1, STAMPS + 1):
+        words = (0x3000 | (16 + (7 * k + stamp) % 256) for k in range(1000))
+        parts.append(b"".join(word.to_bytes(2) for word in words))
+        parts.append(b"\xf0\xf3" + (10 * stamp).to_bytes(4) + b"\0\xff\xff")
+    return b"".join(parts)
+
+
+def confirmed(decoder: StampedDecoder, data: bytes) -> int:
     """Samples the driver's decoder confirms."""
-    decoder = StreamDecoder(RATE_HZ, Quantity(float(RATE_HZ), is_current=False))
     items = [
         item for at in range(0, len(data), CHUNK) for item in decoder.feed(data[at : at + CHUNK])
     ]
     return sum(len(item) for item in items if isinstance(item, Samples))
 
 
-def plain(data: bytes) -> int:
+def our_ascii(data: bytes) -> int:
+    return confirmed(AsciiDecoder(ASCII_HZ, Quantity(float(ASCII_HZ), is_current=False)), data)
+
+
+def our_binary(data: bytes) -> int:
+    return confirmed(BinaryDecoder(BINARY_HZ, Quantity(3.0, is_current=True)), data)
+
+
+def plain_ascii(data: bytes) -> int:
     """Samples a loop over lines finds."""
     values: list[float] = []
     for line in data.split(b"\r\n"):
@@ -41,19 +62,37 @@ def plain(data: bytes) -> int:
     return len(values)
 
 
-def main() -> None:
-    data = stream()
-    speed: dict[str, float] = {}
-    for name, decode in (("labd", ours), ("plain Python", plain)):
+def plain_binary(data: bytes) -> int:
+    """Samples a loop over pairs of bytes finds."""
+    values: list[float] = []
+    at = 0
+    while at < len(data):
+        word = int.from_bytes(data[at : at + 2])
+        if word == 0xF0F3:  # noqa: PLR2004 - a stamp of nine bytes
+            at += 9
+            continue
+        values.append((word & 0xFFF) * 16.0 ** -(word >> 12))
+        at += 2
+    return len(values)
+
+
+def compare(name: str, data: bytes, decoders: dict[str, Callable[[bytes], int]]) -> None:
+    speed: list[float] = []
+    for who, decode in decoders.items():
         best = float("inf")
-        for _ in range(3):
+        for _ in range(5):
             start = time.perf_counter()
             count = decode(data)
             best = min(best, time.perf_counter() - start)
-        assert count == RATE_HZ * SECONDS, (name, count)  # noqa: S101 - same work for both
-        speed[name] = count / best
-        print(f"LPM01A ASCII, {name:12}: {speed[name] / 1e6:6.2f} M samples/s")
-    print(f"ratio: {speed['labd'] / speed['plain Python']:.1f}")
+        assert count == 1000 * STAMPS, (name, who, count)  # noqa: S101 - same work for both
+        speed.append(count / best)
+        print(f"LPM01A {name}, {who:12}: {speed[-1] / 1e6:6.2f} M samples/s")
+    print(f"LPM01A {name}, ratio: {speed[0] / speed[1]:.1f}")
+
+
+def main() -> None:
+    compare("ASCII ", ascii_stream(), {"labd": our_ascii, "plain Python": plain_ascii})
+    compare("binary", binary_stream(), {"labd": our_binary, "plain Python": plain_binary})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from drivers import acquisition as machinery
-from drivers import lpm01a
+from drivers import lpm01a, lpm01a_ascii
 from drivers.interfaces import Acquisition
 from drivers.link import Link
 from drivers.lpm01a import Lpm01a, Lpm01aConfig
@@ -335,7 +335,7 @@ async def test_a_defect_while_decoding_is_raised_not_taken_for_the_end(
 
         async def decode() -> None:
             async with acquisition:
-                monkeypatch.setattr(lpm01a, "values_of", lambda _: 1 // 0)
+                monkeypatch.setattr(lpm01a_ascii, "values_of", lambda _: 1 // 0)
                 fake.produce(5)
                 await progress_to(acquisition, 5)
 

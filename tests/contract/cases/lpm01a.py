@@ -8,7 +8,7 @@ CASES = [
     Case(
         "lpm01a",
         FakeLpm01a,
-        lambda port: Lpm01a(Lpm01aConfig(port=port, answer_s=ANSWER_S)),
+        lambda port: Lpm01a(Lpm01aConfig(port=port, answer_s=ANSWER_S, restart_s=0.2)),
         lambda driver: driver.supply(3000),
         b"volt 30",
     )

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.lpm01a import Quantity, StreamDecoder, answer_in, frequency_word, parse_number
+from drivers.lpm01a_ascii import AsciiDecoder
+from drivers.lpm01a_blocks import Quantity
+from drivers.lpm01a_replies import answer_in, frequency_word, number_word, parse_number
 from labd.core.model import Edge, Gap, Samples, StreamItem
 
 ENERGY_1K = Quantity(power_factor=1000.0, is_current=False)
@@ -51,8 +53,8 @@ STREAM = b"".join(pieces()) + END
 LAST_STAMP = STREAM.rindex(b"TimeStamp")
 
 
-def decode(data: bytes, cuts: tuple[int, ...] = ()) -> tuple[StreamDecoder, list[StreamItem]]:
-    decoder = StreamDecoder(1000, ENERGY_1K)
+def decode(data: bytes, cuts: tuple[int, ...] = ()) -> tuple[AsciiDecoder, list[StreamItem]]:
+    decoder = AsciiDecoder(1000, ENERGY_1K)
     items: list[StreamItem] = []
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, end in itertools.pairwise(edges):
@@ -167,7 +169,7 @@ def test_stamps_come_every_thousand_samples_and_their_seconds_wrap(
         stamp(index * period_ms) + b"".join(map(record, range(index * 1000, index * 1000 + 1000)))
         for index in range(7)
     )
-    decoder = StreamDecoder(rate_hz, ENERGY_1K)
+    decoder = AsciiDecoder(rate_hz, ENERGY_1K)
     items = decoder.feed(data + END)
     check_true(items)
     assert [type(item) for item in items] == [Samples] * 7
@@ -208,6 +210,46 @@ def test_a_reported_error_spoils_its_block() -> None:
     assert "overrun" in gap.reason
 
 
+def test_after_a_reported_error_nothing_counts() -> None:
+    lines = pieces(6000, events=())
+    lines.insert(2500, b"\r\nerror Static acquisition: current not constant\r\n")
+    decoder, items = decode(b"".join(lines) + END)
+    check_true(items)
+    assert [(i.index, i.end) for i in items if isinstance(i, Gap)] == [(2000, 6000)]
+    assert decoder.fault == "Static acquisition: current not constant"
+
+
+def test_after_the_power_was_cut_nothing_counts() -> None:
+    lines = pieces(3000, events=())
+    lines.insert(1500, b"\r\npwr off\r\n")
+    decoder, items = decode(b"".join(lines) + END)
+    check_true(items)
+    assert [(i.index, i.end) for i in items if isinstance(i, Gap)] == [(1000, 3000)]
+    assert "power was switched off" in decoder.fault
+
+
+def test_a_refused_stop_spoils_nothing_and_hides_nothing() -> None:
+    lines = pieces(3000, events=())
+    refused = b"\r\nPowerShield > error stop\r\nError detail: not now\r\n\r\n"
+    lines.insert(1500, refused)
+    decoder, items = decode(b"".join(lines) + END)
+    check_true(items)
+    assert not any(isinstance(item, Gap) for item in items)
+    assert not decoder.fault
+    assert decoder.notes.texts == ["refused: stop", "refused: not now"]
+    lines.insert(1600, b"\r\nerror Overrun\r\n")
+    assert decode(b"".join(lines) + END)[0].fault == "Overrun"
+
+
+@pytest.mark.parametrize(("load", "noted"), [(49, False), (50, True), (100, True)])
+def test_a_full_transmit_buffer_is_noted(load: int, *, noted: bool) -> None:
+    data = b"".join(pieces(3000, events=())).replace(
+        b"002s 000ms, buff 00", b"002s 000ms, buff %02d" % load
+    )
+    findings = decode(data + END)[0].notes.findings()
+    assert [finding.code for finding in findings] == ["transmit-buffer"] * noted
+
+
 def test_without_an_end_the_tail_is_a_gap() -> None:
     decoder, items = decode(b"".join(pieces(1250, events=(1100,))))
     assert decoder.completed
@@ -221,7 +263,7 @@ def test_samples_after_a_missing_stamp_stay_out_even_at_the_end() -> None:
 
 
 def test_nothing_is_given_out_before_its_stamp() -> None:
-    decoder = StreamDecoder(1000, ENERGY_1K)
+    decoder = AsciiDecoder(1000, ENERGY_1K)
     lines = pieces(1000, events=(10,))
     assert decoder.feed(b"".join(lines[:-1])) == []
     assert (decoder.received, decoder.edges_seen) == (1000, 1)
@@ -229,7 +271,7 @@ def test_nothing_is_given_out_before_its_stamp() -> None:
 
 
 def test_current_gives_power_at_the_set_voltage() -> None:
-    decoder = StreamDecoder(1000, Quantity(power_factor=3.0, is_current=True))
+    decoder = AsciiDecoder(1000, Quantity(power_factor=3.0, is_current=True))
     (samples,) = decoder.feed(b"6409-07\r\n1000+00\r\n" + END)
     assert isinstance(samples, Samples)
     assert samples.current_a is not None
@@ -240,7 +282,7 @@ def test_current_gives_power_at_the_set_voltage() -> None:
 @settings(max_examples=200)
 @given(st.binary(max_size=3000))
 def test_garbage_is_never_a_sample_and_never_crashes(data: bytes) -> None:
-    decoder = StreamDecoder(1000, ENERGY_1K)
+    decoder = AsciiDecoder(1000, ENERGY_1K)
     items = decoder.feed(data) + decoder.finish("garbage")
     assert all(isinstance(item, Gap) for item in items if b"-" not in data and b"+" not in data)
 
@@ -257,4 +299,5 @@ def test_numbers_and_frequencies_are_written_as_the_instrument_does() -> None:
     assert parse_number("3292-03") == 3.292
     with pytest.raises(ValueError, match="off"):
         parse_number("off")
-    assert [frequency_word(hz) for hz in (1000, 2000, 5000)] == ["1k", "2k", "5k"]
+    assert [frequency_word(hz) for hz in (1000, 5000, 100_000)] == ["1k", "5k", "100k"]
+    assert [number_word(a) for a in (1e-3, 100e-9, 50e-3)] == ["1000-6", "1000-10", "5000-5"]

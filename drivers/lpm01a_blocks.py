@@ -1,0 +1,320 @@
+"""What both formats of the LPM01A's stream share: blocks of samples between two time stamps.
+
+The instrument stamps its stream after every 1000 samples. Samples, edges and notes since the
+last stamp form a block, which waits for the next one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labd.core.model import Edge, Finding, Gap, Samples, StreamItem
+
+SAMPLES_PER_STAMP = 1000
+STAMP_TOLERANCE_MS = 2
+TIMESTAMP_LINE = "d7"
+LOAD_NOTED_PERCENT = 50
+"""A transmit buffer this full says that the host is too slow; at 100 % the stream breaks off."""
+VOLTAGE_TOLERANCE = 0.01
+"""UM2269 states no accuracy; a current is made a power with the set voltage, so 1 % is 1 %."""
+MAX_TEXTS = 20
+PLAUSIBLE_LOSS_S = 60
+"""What an unconfirmed last stamp may claim to be missing; a flipped bit can claim days."""
+
+_PROMPT = b"PowerShield > "
+_COMPLETED = b"Acquisition completed"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """What a sample's number is: joules a period, or amperes at a set voltage."""
+
+    power_factor: float
+    is_current: bool
+
+    def samples(self, index: int, values: NDArray[np.float64]) -> Samples:
+        """The values as power, and as current where they are current."""
+        power = values * self.power_factor
+        return Samples(index, power, values if self.is_current else None)
+
+
+@dataclass(slots=True)
+class Notes:
+    """What the instrument said about itself beside its samples."""
+
+    set_mv: int | None = None
+    worst_load: int = 0
+    voltage_mv: int | None = None
+    temperature_c: tuple[int, int] | None = None
+    texts: list[str] = field(default_factory=list[str])
+
+    def load(self, percent: int) -> None:
+        """How full its transmit buffer was at a stamp."""
+        self.worst_load = max(self.worst_load, percent)
+
+    def voltage(self, millivolts: int) -> None:
+        """The supply voltage it measured; the one furthest from the set voltage counts."""
+        before = self.voltage_mv
+        wanted = millivolts if self.set_mv is None else self.set_mv
+        if before is None or abs(millivolts - wanted) > abs(before - wanted):
+            self.voltage_mv = millivolts
+
+    def temperature(self, celsius: int) -> None:
+        """The board's temperature."""
+        low, high = self.temperature_c or (celsius, celsius)
+        self.temperature_c = min(low, celsius), max(high, celsius)
+
+    def text(self, text: str) -> None:
+        """Words of its own."""
+        if text not in self.texts and len(self.texts) < MAX_TEXTS:
+            self.texts.append(text)
+
+    def findings(self) -> list[Finding]:
+        """All of it for a person; serious where the numbers suffer."""
+        found = [
+            Finding("instrument-text", f"it says: {text}", serious=False) for text in self.texts
+        ]
+        if self.worst_load >= LOAD_NOTED_PERCENT:
+            text = f"its transmit buffer was up to {self.worst_load} % full"
+            found.append(
+                Finding("transmit-buffer", text, "give the host less to do", serious=False)
+            )
+        if self.temperature_c is not None:
+            low, high = self.temperature_c
+            text = f"its temperature was {low} to {high} °C"
+            found.append(Finding("temperature", text, serious=False))
+        mv, set_mv = self.voltage_mv, self.set_mv
+        if mv is not None and set_mv and abs(mv - set_mv) > VOLTAGE_TOLERANCE * set_mv:
+            text = f"it supplies {mv} mV, {set_mv} mV are set: powers are off as much"
+            found.append(Finding("supply-voltage", text, "calibrate it, check the DUT's load"))
+        return found
+
+
+class StampedDecoder(ABC):
+    """Turn the bytes after ``start`` into samples that can be vouched for, gaps and edges.
+
+    Samples and edges since the last time stamp wait for the next one. It confirms them when
+    exactly 1000 samples came, every one was whole, no event is missing and its time is one
+    stamp period later. Otherwise they are dropped and the stretch becomes a gap whose length
+    follows from the stamps' times; the first stamp after a doubt must be confirmed by the
+    next one before anything counts again. The end of the acquisition confirms a tail whose
+    samples are all whole. Once the instrument has reported an error or cut the DUT's power,
+    nothing counts any more.
+
+    Args:
+        rate_hz: samples a second.
+        quantity: what the samples' numbers are.
+        wrap_ms: where the stamps' time begins again, ms.
+        set_mv: the supply voltage set, if known.
+    """
+
+    def __init__(
+        self, rate_hz: int, quantity: Quantity, wrap_ms: int, set_mv: int | None = None
+    ) -> None:
+        self.started = False
+        self.completed = False
+        self.fault = ""
+        self.received = 0
+        self.edges_seen = 0
+        self.notes = Notes(set_mv)
+        self._period_ms = SAMPLES_PER_STAMP * 1000 // rate_hz
+        self._quantity = quantity
+        self._wrap_ms = wrap_ms
+        self._plausible_loss = PLAUSIBLE_LOSS_S * rate_hz
+        self._buffer = b""
+        self._anchor: tuple[int, int] = (
+            0,
+            0,
+        )  # index and ms of the last confirmed stamp; time starts at zero
+        self._base: tuple[int, int] = (0, 0)  # the same of the last stamp, where this block begins
+        self._count = 0  # samples, whole or not, since then
+        self._seen = 0  # the same since the anchor
+        self._blocks: list[NDArray[np.float64]] = []
+        self._edges: list[int] = []  # positions in this block
+        self._doubt = ""  # why this block cannot be trusted
+        self._stop_refused = False
+        self._dead = ""  # why no block ever can again
+        self._gap_reason = ""  # why nothing since the anchor can be
+        self._edges_dropped = 0
+        self._out: list[StreamItem] = []
+
+    def feed(self, data: bytes) -> list[StreamItem]:
+        """Take more bytes; return what they confirmed, in order."""
+        self._buffer += self._cleaned(data)
+        position = 0
+        while not self.completed and (step := self._step(position)):
+            position += step
+        self._buffer = self._buffer[position:]
+        out, self._out = self._out, []
+        return out
+
+    def finish(self, reason: str) -> list[StreamItem]:
+        """Give up on an acquisition that did not end by itself: its tail is a gap."""
+        if not self.completed:
+            self._distrust(reason)
+            self._complete()
+        out, self._out = self._out, []
+        return out
+
+    # ---- what a format says ---------------------------------------------------------------
+
+    def _cleaned(self, data: bytes) -> bytes:
+        """Bytes without what the format is known to sprinkle in."""
+        return data
+
+    @abstractmethod
+    def _step(self, position: int) -> int:
+        """Decode what stands at ``position``; how many bytes it was, 0 when it is not whole."""
+
+    # ---- for a format's decoder -----------------------------------------------------------
+
+    def _on_reply(self, line: bytes) -> bool:
+        """Take a line of a reply to a command; whether it was one."""
+        reply = line.startswith(_PROMPT)
+        while line.startswith(_PROMPT):
+            line = line[len(_PROMPT) :]
+        if line == _COMPLETED:
+            self._complete()
+        elif line.startswith(b"ack "):
+            self.started |= line.startswith(b"ack start")
+        elif line.startswith((b"error", b"err ")):
+            text = line.removeprefix(b"error").removeprefix(b"err").strip(b" :")
+            self._stop_refused = self.started and text.startswith(b"stop")
+            self._on_complaint(text)
+        elif line.startswith(b"Error detail"):
+            self._on_complaint(line.removeprefix(b"Error detail").strip(b" :"))
+        else:
+            return reply and not line
+        return True
+
+    def _on_complaint(self, text: bytes) -> None:
+        if self._stop_refused:
+            self.notes.text(f"refused: {text.decode('ascii', 'replace')}")
+        else:
+            self._on_error(text)
+
+    def _on_error(self, text: bytes) -> None:
+        """The instrument reports that something went wrong: nothing counts from here on."""
+        words = text.decode("ascii", "replace")
+        self.fault = f"{self.fault}: {words}" if self.fault else words
+        self._kill(f"the instrument reported: {self.fault}")
+
+    def _on_power_lost(self, what: str) -> None:
+        """The DUT is off: nothing that is measured from here on is what was asked for."""
+        self.fault = self.fault or what
+        self._kill(what)
+
+    def _on_samples(self, values: NDArray[np.float64]) -> None:
+        self._count += len(values)
+        self._seen += len(values)
+        self.received += len(values)
+        if self._count > SAMPLES_PER_STAMP:
+            self._distrust("a time stamp is missing")
+        if not self._doubt:
+            self._blocks.append(values)
+
+    def _on_damage(self, reason: str) -> None:
+        """Something that took the place of a sample."""
+        self._count += 1
+        self._seen += 1
+        self._distrust(reason)
+
+    def _on_edge(self) -> None:
+        """An edge before the next sample."""
+        self.edges_seen += 1
+        if self._doubt:
+            self._edges_dropped += 1
+        else:
+            self._edges.append(self._count)
+
+    def _on_stamp(self, now_ms: int, load_percent: int) -> None:
+        index, then_ms = self._base
+        if self._count == 0 and now_ms == then_ms and not self._doubt:
+            return  # the one before the first sample
+        if self._count != SAMPLES_PER_STAMP:
+            self._distrust(f"{self._count} samples between time stamps instead of 1000")
+        if not self._is_one_period(then_ms, now_ms):
+            self._distrust(f"time stamps {then_ms} ms and {now_ms} ms in succession")
+        if self._doubt:
+            self._gap_reason = self._gap_reason or self._doubt
+            self._base = (self._index_at(now_ms), now_ms)
+        else:
+            self._release()
+            self._confirmed(load_percent)
+            self._anchor = self._base = (index + SAMPLES_PER_STAMP, now_ms)
+            self._seen = 0
+            self.received = max(self.received, self._base[0])
+        self._count, self._doubt = 0, self._dead
+
+    def _confirmed(self, load_percent: int) -> None:
+        """A block has just been vouched for, by a stamp with this transmit buffer load."""
+        self.notes.load(load_percent)
+
+    def _distrust(self, reason: str) -> None:
+        """Drop the block that has not been confirmed yet."""
+        self._doubt = self._doubt or reason
+        self._edges_dropped += len(self._edges)
+        self._blocks.clear()
+        self._edges.clear()
+
+    def _complete(self) -> None:
+        """The instrument's own word that nothing more comes settles the tail."""
+        self.completed = True
+        self._gap_reason = self._gap_reason or self._doubt
+        if self._gap_reason:
+            self._emit_gap(self._last_index())
+        else:
+            self._release()
+            self._confirmed(0)
+
+    # ---- inside ---------------------------------------------------------------------------
+
+    def _kill(self, reason: str) -> None:
+        self._dead = self._dead or reason
+        self._distrust(reason)
+
+    def _is_one_period(self, then_ms: int, now_ms: int) -> bool:
+        error_ms = (now_ms - then_ms - self._period_ms) % self._wrap_ms
+        return min(error_ms, self._wrap_ms - error_ms) <= STAMP_TOLERANCE_MS
+
+    def _index_at(self, now_ms: int) -> int:
+        """The sample index at a stamp after a doubt, from the last confirmed one."""
+        index, then_ms = self._anchor
+        elapsed_ms = (now_ms - then_ms) % self._wrap_ms
+        return index + round(elapsed_ms / self._period_ms) * SAMPLES_PER_STAMP
+
+    def _last_index(self) -> int:
+        """Where a stream in doubt ends: by its last stamp, if that is plausible."""
+        by_count, by_stamp = self._anchor[0] + self._seen, self._base[0] + self._count
+        return by_stamp if by_stamp - by_count <= self._plausible_loss else by_count
+
+    def _release(self) -> None:
+        """Give out this block, after the gap before it if there is one."""
+        start = self._base[0]
+        if self._gap_reason:
+            self._emit_gap(start)
+        if len(self._blocks) == 1:
+            values = self._blocks[0]
+        else:
+            values = np.concatenate(self._blocks) if self._blocks else np.empty(0)
+        done = 0
+        for place in self._edges:
+            if place > done:
+                self._out.append(self._quantity.samples(start + done, values[done:place]))
+            self._out.append(Edge(float(start + place), TIMESTAMP_LINE, rising=False))
+            done = place
+        if done < len(values):
+            self._out.append(self._quantity.samples(start + done, values[done:]))
+        self._blocks.clear()
+        self._edges.clear()
+
+    def _emit_gap(self, end: int) -> None:
+        index = self._anchor[0]
+        dropped = f"; {self._edges_dropped} edges in it dropped" if self._edges_dropped else ""
+        if end > index:
+            self._out.append(Gap(index, end - index, self._gap_reason + dropped))
+        self._gap_reason, self._edges_dropped = "", 0

@@ -1,0 +1,351 @@
+"""The LPM01A's binary stream: what comes out is true, what cannot be vouched for is a gap."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drivers.lpm01a_binary import BinaryDecoder
+from drivers.lpm01a_blocks import Quantity
+from labd.core.model import Gap, Samples, StreamItem
+
+CURRENT = Quantity(power_factor=2.0, is_current=True)
+TAIL = 4400
+PERIOD_MS = 10
+
+
+def word(index: int) -> int:
+    """Sample ``index``: every byte value occurs in it, the low byte F0 and FF too."""
+    return (3 + index % 5) << 12 | (index * 37 + 11) % 4096
+
+
+def truth(index: int) -> float:
+    power, value = divmod(word(index), 4096)
+    return value * 2.0 ** (-4 * power)
+
+
+def stamp(ms: int, load: int = 0) -> bytes:
+    return b"\xf0\xf3" + struct.pack(">IB", ms, load) + b"\xff\xff"
+
+
+def reply(text: str) -> bytes:
+    return b"\r\nPowerShield > " + text.encode() + b"\r\n\r\n"
+
+
+VOLTAGE = b"\xf0\xf7" + struct.pack(">H", 3299) + b"\xff\xff"
+COLD = b"\xf0\xf8" + struct.pack(">h", -1) + b"\xff\xff"  # its payload is FF FF
+POWER_ON = b"\xf0\xf9\x01\xff\xff"  # an odd number of bytes
+INFO = b"\xf0\xf2calibrated\r\n\xff\xff"
+RESERVED = b"\xf0\xfe\x01\x02\xff\xff"
+SUMMARY = b"\r\nsummary beg\r\nmin 1000-08\r\nmax 9999-08\r\nsummary end\r\n"
+END = b"\xf0\xf4\xff\xff" + SUMMARY + reply("Acquisition completed")
+METADATA = {
+    5: POWER_ON,
+    700: VOLTAGE,
+    1500: INFO,
+    1501: COLD,
+    2999: RESERVED,
+    4100: reply("ack lcd 1"),
+    4300: reply("ack stop"),
+}
+
+
+def pieces(samples: int = TAIL, metadata: dict[int, bytes] | None = None) -> list[bytes]:
+    """The stream as the instrument sends it, a sample or a record an item."""
+    metadata = METADATA if metadata is None else metadata
+    out = [reply("ack start"), stamp(0)]
+    for index in range(samples):
+        if index in metadata:
+            out.append(metadata[index])
+        out.append(word(index).to_bytes(2))
+        if index % 1000 == 999:
+            out.append(stamp((index + 1) // 1000 * PERIOD_MS))
+    return out
+
+
+STREAM = b"".join(pieces()) + END
+LAST_STAMP = STREAM.rindex(b"\xf0\xf3")
+
+
+def decode(data: bytes, cuts: tuple[int, ...] = ()) -> tuple[BinaryDecoder, list[StreamItem]]:
+    decoder = BinaryDecoder(100_000, CURRENT, 3300)
+    items: list[StreamItem] = []
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    for start, end in itertools.pairwise(edges):
+        items += decoder.feed(data[start:end])
+    return decoder, items + decoder.finish("broken off")
+
+
+def flat(items: list[StreamItem]) -> list[object]:
+    return [(i.index, i.power_w.tolist()) if isinstance(i, Samples) else i for i in items]
+
+
+def check_true(items: list[StreamItem], changed: int = 0) -> None:
+    """Each index once and in order; each sample the right one, but for ``changed`` of them."""
+    at = wrong = 0
+    for item in items:
+        assert isinstance(item, Samples | Gap)
+        assert item.index == at
+        assert item.end > at
+        if isinstance(item, Samples):
+            assert item.current_a is not None
+            expected = [truth(i) for i in range(item.index, item.end)]
+            wrong += int(np.sum(item.current_a != expected))
+            assert (item.power_w == item.current_a * 2.0).all()
+        at = item.end
+    assert wrong <= changed
+
+
+def gaps(items: list[StreamItem]) -> list[tuple[int, int]]:
+    return [(item.index, item.end) for item in items if isinstance(item, Gap)]
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b"\x52\xa0", 640.9e-6),
+        (b"\x31\x45", 79.35e-3),
+        (b"\x00\x00", 0.0),
+        (b"\xe0\x01", 16.0**-14),
+        (b"\x1f\xff", 4095 / 16),
+    ],
+)
+def test_samples_of_the_manual(data: bytes, value: float) -> None:
+    (samples,) = BinaryDecoder(1000, CURRENT).feed(reply("ack start") + stamp(0) + data + END)
+    assert isinstance(samples, Samples)
+    assert samples.current_a is not None
+    assert samples.current_a[0] == pytest.approx(value, rel=2e-4)
+
+
+def test_every_word_has_the_value_it_stands_for() -> None:
+    words = [n for n in range(0xF000) if n >> 12 or not n]
+    for start in range(0, len(words), 1000):
+        some = words[start : start + 1000]
+        data = b"".join(n.to_bytes(2) for n in some)
+        (samples,) = BinaryDecoder(1000, CURRENT).feed(stamp(0) + data + END)
+        assert isinstance(samples, Samples)
+        assert samples.current_a is not None
+        assert samples.current_a.tolist() == [(n & 4095) * 2.0 ** (-4 * (n >> 12)) for n in some]
+
+
+def test_an_intact_stream_comes_out_whole() -> None:
+    decoder, items = decode(STREAM)
+    check_true(items)
+    assert not gaps(items)
+    assert sum(len(item) for item in items if isinstance(item, Samples)) == TAIL
+    assert (decoder.received, decoder.edges_seen) == (TAIL, 0)
+    assert decoder.started
+    assert decoder.completed
+    assert not decoder.fault
+
+
+def test_metadata_is_kept() -> None:
+    notes = decode(STREAM)[0].notes
+    assert notes.voltage_mv == 3299
+    assert notes.temperature_c == (-1, -1)
+    assert notes.texts == ["calibrated", "record f0 fe 01 02 ff ff, which is unknown"]
+    codes = [(finding.code, finding.serious) for finding in notes.findings()]
+    assert codes == [("instrument-text", False)] * 2 + [("temperature", False)]
+
+
+def test_a_supply_that_deviates_is_a_serious_finding() -> None:
+    low = b"\xf0\xf7" + struct.pack(">H", 3200) + b"\xff\xff"
+    decoder, _ = decode(b"".join(pieces(2000, {10: VOLTAGE, 20: low, 30: VOLTAGE})) + END)
+    (finding,) = decoder.notes.findings()
+    assert (finding.code, finding.serious) == ("supply-voltage", True)
+    assert "3200 mV, 3300 mV are set" in finding.text
+
+
+def test_a_rising_buffer_load_is_noted() -> None:
+    data = b"".join(pieces(3000, {})).replace(stamp(20), stamp(20, 73)) + END
+    (finding,) = decode(data)[0].notes.findings()
+    assert "up to 73 % full" in finding.text
+    assert not finding.serious
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(0, len(STREAM)), max_size=40).map(tuple))
+def test_any_chunking_gives_the_same(cuts: tuple[int, ...]) -> None:
+    one, other = decode(STREAM, cuts), decode(STREAM)
+    assert flat(one[1]) == flat(other[1])
+    assert one[0].notes == other[0].notes
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, len(STREAM) - 1),
+    st.integers(0, 40),
+    st.lists(st.integers(0, len(STREAM)), max_size=40).map(tuple),
+)
+def test_any_chunking_of_a_damaged_stream_gives_the_same(
+    at: int, lost: int, cuts: tuple[int, ...]
+) -> None:
+    data = STREAM[:at] + STREAM[at + lost :]
+    assert flat(decode(data, cuts)[1]) == flat(decode(data)[1])
+
+
+def test_bytes_one_at_a_time_give_the_same() -> None:
+    assert flat(decode(STREAM, tuple(range(len(STREAM))))[1]) == flat(decode(STREAM)[1])
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, len(STREAM) - 1), st.lists(st.integers(0, len(STREAM)), max_size=3))
+def test_a_lost_byte_never_makes_a_number(lost: int, cuts: list[int]) -> None:
+    check_true(decode(STREAM[:lost] + STREAM[lost + 1 :], tuple(cuts))[1])
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, len(STREAM) - 1))
+def test_a_doubled_byte_never_makes_a_number(at: int) -> None:
+    check_true(decode(STREAM[: at + 1] + STREAM[at:])[1])
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, LAST_STAMP), st.integers(0, LAST_STAMP))
+def test_a_lost_stretch_never_makes_a_number(one: int, other: int) -> None:
+    start, end = sorted((one, other))
+    check_true(decode(STREAM[:start] + STREAM[end:])[1])
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, len(STREAM) - 1), st.integers(0, 7))
+def test_a_flipped_bit_changes_one_sample_at_most(at: int, bit: int) -> None:
+    data = STREAM[:at] + bytes([STREAM[at] ^ 1 << bit]) + STREAM[at + 1 :]
+    check_true(decode(data)[1], changed=1)
+
+
+@pytest.mark.parametrize(
+    ("lost", "until"),
+    [(1, 4000), (2, 4000), (3, 4000), (2000, 5000), (2009, 5000), (4018, 6000)],
+)
+def test_a_loss_costs_its_blocks_and_no_more(lost: int, until: int) -> None:
+    data = b"".join(pieces(9000, {})) + END
+    at = data.index(stamp(30)) + 9 + 500
+    _, items = decode(data[:at] + data[at + lost :])
+    check_true(items)
+    assert gaps(items) == [(3000, until)]
+    assert items[-1].end == 9000  # type: ignore[union-attr]
+
+
+def test_a_lost_beginning_is_seen_by_the_clock() -> None:
+    _, items = decode(STREAM[STREAM.index(stamp(20)) :])
+    check_true(items)
+    assert gaps(items) == [(0, 2000)]
+
+
+def test_a_first_stamp_that_lost_its_head_costs_one_block() -> None:
+    lines = pieces(3000, {})
+    _, items = decode(lines[0] + lines[1][1:] + b"".join(lines[2:]) + END)
+    check_true(items)
+    assert gaps(items) == [(0, 1000)]
+
+
+def test_a_wrong_bit_in_a_stamps_time_costs_its_neighbours_only() -> None:
+    data = b"".join(pieces(9000, {})).replace(stamp(30), stamp(30 ^ 1 << 20)) + END
+    decoder, items = decode(data)
+    check_true(items)
+    assert gaps(items) == [(2000, 4000)]
+    assert decoder.received == 9000
+
+
+def test_a_wrong_bit_in_the_last_stamps_time_does_not_make_days() -> None:
+    data = b"".join(pieces(3100, {})).replace(stamp(30), stamp(30 ^ 1 << 29)) + END
+    _, items = decode(data)
+    check_true(items)
+    assert gaps(items) == [(2000, 3100)]
+
+
+def test_time_overflows_after_bit_30() -> None:
+    """Bit 31 says that the time began again."""
+    base = (1 << 31) - 2 * PERIOD_MS
+    samples = b"".join(word(i).to_bytes(2) for i in range(1000))
+    times = [(base + n * PERIOD_MS) % (1 << 31) | (n >= 2) << 31 for n in range(6)]
+    decoder = BinaryDecoder(100_000, CURRENT)
+    items = decoder.feed(b"".join(stamp(ms) + samples for ms in times) + END)
+    assert isinstance(items[0], Gap)
+    assert [type(item) for item in items[1:]] == [Samples] * 6
+    assert items[-1].end - items[0].end == 6000  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        (b"\xf0\xf5\xff\xff", "overcurrent"),
+        (b"\xf0\xf6\xff\xff", "power was switched off"),
+        (b"\xf0\xf9\x00\xff\xff", "power was switched off"),
+        (b"\xf0\xf1Transmit buffer overrun\r\n\xff\xff", "Transmit buffer overrun"),
+        (reply("error target\r\nError detail: not now"), "reported: target"),
+    ],
+)
+def test_after_a_fault_nothing_counts(record: bytes, why: str) -> None:
+    decoder, items = decode(b"".join(pieces(5500, {2345: record})) + END)
+    check_true(items)
+    assert gaps(items) == [(2000, 5500)]
+    assert why in items[-1].reason  # type: ignore[union-attr]
+    assert decoder.fault
+
+
+def test_a_record_is_taken_by_its_length_whatever_it_holds() -> None:
+    """A stamp at 0x80F0F4FF ms, a temperature of -1 and a voltage of 0xF0F3 mV."""
+    strange = b"\xf0\xf7\xf0\xf3\xff\xff"
+    _, items = decode(b"".join(pieces(2000, {10: COLD, 1200: strange})) + END)
+    check_true(items)
+    assert not gaps(items)
+    decoder = BinaryDecoder(100_000, CURRENT)
+    samples = b"".join(word(i).to_bytes(2) for i in range(1000))
+    data = b"".join(stamp(ms) + samples for ms in (0x70F0F4FF, 0x70F0F509, 0x70F0F513, 0x70F0F51D))
+    out = decoder.feed(data + END)
+    assert [type(item) for item in out] == [Gap] + [Samples] * 4
+
+
+def test_the_text_of_a_record_is_bounded() -> None:
+    endless = b"\xf0\xf2" + b"x" * 600 + b"\xff\xff"
+    decoder, items = decode(b"".join(pieces(5000, {1500: endless})) + END)
+    check_true(items)
+    assert gaps(items) == [(1000, 2000)]
+    assert not decoder.notes.texts
+
+
+def test_a_note_in_a_block_that_is_dropped_is_not_believed() -> None:
+    """What is left of a stamp may look like a voltage."""
+    stump = b"\xf0\xf7" + struct.pack(">H", 12) + b"\xff\xff"
+    data = b"".join(pieces(3000, {500: stump}))
+    at = data.index(stamp(10)) - 200
+    decoder, items = decode(data[:at] + data[at + 1 :] + END)
+    check_true(items)
+    assert decoder.notes.voltage_mv is None
+
+
+def test_without_an_end_mark_the_tail_is_a_gap() -> None:
+    data = b"".join(pieces(1250, {}))
+    assert decode(data)[1][-1] == Gap(1000, 250, "broken off")
+    _, items = decode(data + reply("Acquisition completed"))
+    assert items[-1] == Gap(1000, 250, "the end of the stream is missing")
+
+
+def test_nothing_is_given_out_before_its_stamp() -> None:
+    decoder = BinaryDecoder(100_000, CURRENT)
+    lines = pieces(1000, {})
+    assert decoder.feed(b"".join(lines[:-1])) == []
+    assert decoder.received == 1000
+    assert [type(item) for item in decoder.feed(lines[-1])] == [Samples]
+
+
+def test_a_refused_start_says_why() -> None:
+    decoder = BinaryDecoder(100_000, CURRENT)
+    assert decoder.feed(reply("error start\r\nError detail: no target")) == []
+    assert not decoder.started
+    assert decoder.fault == "start: no target"
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=3000))
+def test_garbage_is_never_a_sample_and_never_crashes(data: bytes) -> None:
+    decoder = BinaryDecoder(100_000, CURRENT)
+    items = decoder.feed(data) + decoder.finish("garbage")
+    assert all(isinstance(item, Gap) for item in items)
