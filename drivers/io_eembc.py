@@ -136,6 +136,7 @@ class LapReader(LineReader):
 
 QUIET_S = 0.1
 RESEND_AFTER_S = 1.0
+SETTLE_S = 1.5  # answers to questions asked a second apart come a second apart
 PROBE_S = 0.5
 STUCK = (
     "check the DUT's power, its level shifters and wiring, and that its UART is at 9600 baud; "
@@ -152,10 +153,8 @@ class EembcChannel(PassthroughChannel):
         self._overheard: list[Line] = []
 
     async def expect_boot(self) -> None:
-        """Throw away what the DUT said before; reset a board that a dead DUT may hold."""
+        """Throw away what the DUT said before; its prologue comes by itself."""
         self._in_step = False
-        if self.waiting and not await self._board.answers():
-            await self._board.reset()
         self._forget()
 
     async def wait_boot(self, deadline_s: float) -> list[Line]:
@@ -200,8 +199,7 @@ class EembcChannel(PassthroughChannel):
         while not await self._hears_name(heard):
             tries += 1
         if tries > 1:  # an answer to an earlier try may still be under way
-            patience_s = RESEND_AFTER_S + self._board.config.answer_s
-            await self._reader.until_quiet(RESEND_AFTER_S, patience_s)
+            await self._reader.until_quiet(SETTLE_S, SETTLE_S * (tries + 1))
         self._forget()
 
     async def _hears_name(self, heard: list[Line]) -> bool:
@@ -446,7 +444,7 @@ class EembcIoManager:
             raise self._not_this_board("tm 0", lines)
         if self.times_timestamps:
             await self._own("enable-timer")
-            self._laps.clear()
+            pass
 
     def _not_this_board(self, asked: str, heard: Sequence[Line]) -> InstrumentError:
         return InstrumentError(

@@ -55,6 +55,10 @@ async def booted(io: EembcIoManager, fake: FakeDut) -> Dut:
     return dut
 
 
+def late(delay_s: float, call: Callable[[bytes], None], data: bytes) -> None:
+    asyncio.get_running_loop().call_later(delay_s, call, data)
+
+
 def once(start: str, spoil: Callable[[str], str]) -> Callable[[str], str]:
     """Spoil the first command that begins like this, and let all others pass."""
     waiting = [start]
@@ -139,6 +143,37 @@ async def test_a_dut_that_was_on_all_along_is_no_fault(fake: FakeDut, board: Fak
     async with connected(board) as (io, _):
         assert await io.channel.wait_boot(0.3) == []
         assert (await Dut(io.channel).identify(1.0)).model == "kws01"
+        fake.hung = True
+        with pytest.raises(DeadlineExceeded):  # being in step before says nothing now
+            await io.channel.wait_boot(0.3)
+
+
+async def test_a_slow_duts_answers_to_repeated_questions_are_heard_out(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    fake.powered = True
+    hear = fake.receive
+    fake.receive = lambda data: late(1.3, hear, data)  # type: ignore[method-assign]
+    async with connected(board) as (io, _):
+        assert (await Dut(io.channel).identify(6.0)).model == "kws01"
+        assert fake.commands == ["name", "name", "name", "profile"]
+
+
+async def test_a_prologue_that_tells_a_name_is_no_answer_to_name(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    """As that of the Arty A7: the answer proper comes after it."""
+    fake.powered = True
+    hear = fake.receive
+
+    def boot_first(data: bytes) -> None:
+        fake.receive = hear  # type: ignore[method-assign]
+        board._from_dut(b"m-name-dut-[Arty]\r\nm-init-done\r\nm-ready\r\n")
+        late(0.4, hear, data)
+
+    fake.receive = boot_first  # type: ignore[method-assign]
+    async with connected(board) as (io, _):
+        assert (await Dut(io.channel).identify(4.0)).name == "unspecified"
 
 
 async def test_the_speed_to_the_dut_cannot_be_set(board: FakeIoManager) -> None:
@@ -210,6 +245,15 @@ async def test_looking_for_timestamps_takes_nothing_from_a_command_that_waits(
         assert (await infer).results == fake.results
 
 
+async def test_a_reset_board_counts_anew(fake: FakeDut, board: FakeIoManager) -> None:
+    async with connected(board, timestamp_wire=True) as (io, _):
+        await (await booted(io, fake)).timestamp()
+        assert len(io.timestamps()) == 2
+        await io.reset()
+        assert io.timestamps() == []
+        assert board.timer
+
+
 async def test_the_counter_wraps_between_two_timestamps(
     fake: FakeDut, board: FakeIoManager
 ) -> None:
@@ -259,6 +303,22 @@ async def test_a_restart_of_the_dut_is_noticed_even_while_the_board_is_spoken_to
         dut = await booted(io, fake)
         fake.boot()
         await io.self_check()
+        with pytest.raises(InfraError) as caught:
+            await dut.timestamp()
+        assert caught.value.code == "dut-restarted"
+
+
+async def test_a_restart_between_sending_and_the_boards_answer_is_noticed(
+    fake: FakeDut, board: FakeIoManager
+) -> None:
+    async with connected(board) as (io, _):
+        dut = await booted(io, fake)
+
+        def boot(text: str) -> str:
+            fake.boot()
+            return text
+
+        board.spoil = once("dut timestamp", boot)
         with pytest.raises(InfraError) as caught:
             await dut.timestamp()
         assert caught.value.code == "dut-restarted"
