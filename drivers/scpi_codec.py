@@ -1,0 +1,198 @@
+"""SCPI answers out of bytes: text lines, IEEE 488.2 blocks, error queue, numbers. Pure.
+
+Framing after IEEE 488.2-1992, 8.7.9 and 8.7.10: an answer ends with a line feed; a block
+``#<n><length><data>`` may hold any byte, line feeds too; a block ``#0<data>`` has no length
+and ends where the transport says that the message ends, or where its length is known.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_BLOCK = 64 << 20
+MAX_TEXT = 16 << 20
+SENTINEL = 9.8e37
+"""SCPI-99, 7.2.1: ±9.9e37 stands for infinity (overload), 9.91e37 for not a number."""
+
+NumberFormat = Literal["ascii", "real32", "real64"]
+ByteOrder = Literal["big", "little"]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """An answer that is a line."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """An answer that is a block of bytes."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes that are no answer; where the next one begins is unknown from here on."""
+
+    what: str
+
+
+Reply = Text | Block | Damage
+
+
+class ReplyDecoder:
+    """Cut a stream of answers apart, however it is chunked.
+
+    After a :class:`Damage` everything is ignored: only a new start helps.
+
+    Attributes:
+        indefinite_bytes: length of the data of a ``#0`` block, 0 where it is not known.
+    """
+
+    def __init__(self, indefinite_bytes: int = 0) -> None:
+        self.indefinite_bytes = indefinite_bytes
+        self._buffer = bytearray()
+        self._searched = 0  # no line feed before this
+        self._dead = False
+
+    @property
+    def rest(self) -> bytes:
+        """The beginning of an answer that has not ended."""
+        return bytes(self._buffer)
+
+    def feed(self, data: bytes) -> list[Reply]:
+        """Take more bytes; return the answers they completed."""
+        if self._dead:
+            return []
+        self._buffer += data
+        return self._all(whole=False)
+
+    def end(self) -> list[Reply]:
+        """The transport's word that a message ended; return what that completed."""
+        return [] if self._dead else self._all(whole=True)
+
+    def _all(self, *, whole: bool) -> list[Reply]:
+        replies: list[Reply] = []
+        while self._buffer and (reply := self._next(whole=whole)):
+            replies.append(reply)
+            if isinstance(reply, Damage):
+                self._dead = True
+                self._buffer.clear()
+        return replies
+
+    def _next(self, *, whole: bool) -> Reply | None:
+        buffer = self._buffer
+        if buffer[0] != ord("#"):
+            return self._text(whole=whole)
+        if len(buffer) == 1:
+            return Damage("an answer that is '#' alone") if whole else None
+        if not buffer[1:2].isdigit():  # a number such as #H1F
+            return self._text(whole=whole)
+        if buffer[1] == ord("0"):
+            return self._indefinite(whole=whole)
+        return self._definite(whole=whole)
+
+    def _text(self, *, whole: bool) -> Reply | None:
+        end = self._buffer.find(b"\n", self._searched)
+        if end < 0 and not whole:
+            self._searched = len(self._buffer)
+            return Damage("a line that does not end") if self._searched > MAX_TEXT else None
+        end = end if end >= 0 else len(self._buffer)
+        raw = self._take(end, 1)
+        if not raw.isascii():
+            return Damage(f"a line with bytes that are no text: {raw[:40]!r}")
+        return Text(raw.decode("ascii").strip())
+
+    def _definite(self, *, whole: bool) -> Reply | None:
+        head = 2 + self._buffer[1] - ord("0")
+        digits = bytes(self._buffer[2:head])
+        if digits and not digits.isdigit():
+            return Damage(f"a block whose length is {digits!r}")
+        if len(self._buffer) < head:
+            return Damage("a block that ends inside its length") if whole else None
+        if int(digits) > MAX_BLOCK:
+            return Damage(f"a block of {int(digits)} bytes")
+        return self._block(head, int(digits), whole=whole)
+
+    def _indefinite(self, *, whole: bool) -> Reply | None:
+        size = self.indefinite_bytes
+        if size:
+            return self._block(2, size, whole=whole)
+        if not whole:
+            return None if len(self._buffer) <= MAX_BLOCK else Damage("a block that does not end")
+        return Block(self._take(len(self._buffer), 0)[2:].removesuffix(b"\n"))
+
+    def _block(self, head: int, size: int, *, whole: bool) -> Reply | None:
+        """A block of known size: its data are its own only if the answer ends behind them."""
+        have, end = len(self._buffer), head + size
+        if have < end:
+            what = f"a block that ends after {have - head} of {size} bytes"
+            return Damage(what) if whole else None
+        after = bytes(self._buffer[end : end + 2])
+        if after in (b"", b"\r") and not whole:
+            return None
+        ending = 2 if after == b"\r\n" else 1 if after[:1] == b"\n" else 0
+        if after and not ending:
+            return Damage(f"{after[:1]!r} behind a block of {size} bytes instead of its end")
+        return Block(self._take(end, ending)[head:])
+
+    def _take(self, end: int, ending: int) -> bytes:
+        """Remove an answer of ``end`` bytes and the ``ending`` behind it."""
+        taken = bytes(self._buffer[:end])
+        del self._buffer[: end + ending]
+        self._searched = 0
+        return taken
+
+
+# ---- what answers say --------------------------------------------------------------------
+
+_ERROR = re.compile(r"([+-]?\d+)\s*(?:,.*)?")
+
+
+def error_in(answer: str) -> str:
+    """The error an answer to ``SYST:ERR?`` tells of, empty for ``+0,"No error"``.
+
+    Raises:
+        ValueError: this is no such answer.
+    """
+    found = _ERROR.fullmatch(answer)
+    if not found:
+        raise ValueError(answer)
+    return answer if int(found[1]) else ""
+
+
+def switches_in(answer: str) -> list[bool]:
+    """The states an answer such as ``1,0,0,0`` lists.
+
+    Raises:
+        ValueError: one of them is neither on nor off.
+    """
+    states = {"0": False, "1": True, "OFF": False, "ON": True}
+    words = [word.strip().upper().removeprefix("+") for word in answer.split(",")]
+    if not set(words) <= set(states):
+        raise ValueError(answer)
+    return [states[word] for word in words]
+
+
+def values_in(payload: bytes, form: NumberFormat, order: ByteOrder) -> NDArray[np.float64]:
+    """The numbers of an answer; NaN where the instrument has none (overload, not measured).
+
+    Raises:
+        ValueError: the payload is not made of whole numbers of this form.
+    """
+    if form == "ascii":
+        text = payload.decode("ascii").strip()
+        values = np.array(text.split(",") if text else [], dtype=np.float64)
+    else:
+        sign = ">" if order == "big" else "<"
+        kind = np.dtype(f"{sign}f{4 if form == 'real32' else 8}")
+        values = np.frombuffer(payload, kind).astype(np.float64)
+    values[~(np.abs(values) < SENTINEL)] = np.nan
+    return values

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from drivers.n6705 import N6705, N6705Config
+from labd.fakes.n6705 import FakeN6705, lan
+from tests.contract.case import ANSWER_S, Case
+
+CASES = [
+    Case(
+        "n6705",
+        FakeN6705,
+        lambda port: N6705(N6705Config(resource=port, answer_s=ANSWER_S)),
+        lambda driver: driver.supply(3000),
+        b"VOLT 30",
+        cable=lan,
+        babble=None,
+        serial=False,
+    )
+]

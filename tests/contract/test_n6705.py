@@ -1,0 +1,715 @@
+"""The N6705 driver against an instrument that obeys, logs by a clock, and can misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from drivers import n6705
+from drivers.interfaces import Acquisition
+from drivers.link import Link
+from drivers.n6705 import N6705, N6705Config
+from labd.core.errors import (
+    DeadlineExceeded,
+    InfraError,
+    InstrumentError,
+    JobError,
+    LabdBug,
+    TransportError,
+)
+from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
+from labd.fakes import load
+from labd.fakes.host import TcpCable
+from labd.fakes.n6705 import IO_IDLE_A, PULL_UP_A, TICK_S, FakeN6705, lan
+from tests.contract.case import plugged
+
+PERIOD_S = 49 * TICK_S  # what the instrument makes of 1 ms
+ON_IO = {"io_channel": 2, "io_threshold_a": IO_IDLE_A + PULL_UP_A / 2, "io_hysteresis_a": 5e-5}
+
+
+class HandClock:
+    """A clock that the driver and its fake share, moved by the test."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def ns(self) -> int:
+        return round(self.now_s * 1e9)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
+    monkeypatch.setattr(n6705, "POLL_S", 0.001)
+    monkeypatch.setattr(n6705, "ARM_S", 0.0)
+    return HandClock()
+
+
+@pytest.fixture
+def fake(clock: HandClock) -> FakeN6705:
+    return FakeN6705(clock=clock)
+
+
+def driver_for(cable: TcpCable, clock: HandClock | None = None, **config: object) -> N6705:
+    values = {"resource": cable.path, "answer_s": 0.5, **config}
+    return N6705(N6705Config.model_validate(values), *([clock.ns] if clock else []))
+
+
+@asynccontextmanager
+async def connected(
+    fake: FakeN6705, **config: object
+) -> AsyncGenerator[tuple[N6705, HandClock, TcpCable]]:
+    clock = fake.clock
+    assert isinstance(clock, HandClock)
+    async with plugged(fake, lan) as cable:
+        monitor = driver_for(cable, clock, **config)
+        await monitor.open()
+        try:
+            yield monitor, clock, cable
+        finally:
+            if cable.plugged:
+                await monitor.close()
+
+
+async def pass_time(
+    acquisition: Acquisition, clock: HandClock, seconds: float, step_s: float = 0.25
+) -> None:
+    """Move the clock on, letting the driver poll after every step."""
+    for _ in range(round(seconds / step_s)):
+        clock.now_s += step_s
+        await acquisition.wait_progress(2.0)
+
+
+async def all_of(
+    acquisition: Acquisition, seen: list[StreamItem] | None = None
+) -> list[StreamItem]:
+    seen = [] if seen is None else seen
+    async for item in acquisition:
+        seen.append(item)
+    return seen
+
+
+def joined(items: list[StreamItem]) -> Samples:
+    """All samples in one, after checking that each index came once and in order."""
+    at = 0
+    runs = [item for item in items if isinstance(item, (Samples, Gap))]
+    for run in runs:
+        assert run.index == at
+        assert run.end > at
+        at = run.end
+    samples = [run for run in runs if isinstance(run, Samples)]
+    current = [s.current_a for s in samples if s.current_a is not None]
+    voltage = [s.voltage_v for s in samples if s.voltage_v is not None]
+    return Samples(
+        0,
+        np.concatenate([s.power_w for s in samples]),
+        np.concatenate(current),
+        np.concatenate(voltage) if voltage else None,
+    )
+
+
+def truth(start_s: float, count: int) -> NDArray[np.float64]:
+    times = start_s + (np.arange(count) + 0.5) * PERIOD_S
+    return load.current_a(times).astype(np.float32).astype(np.float64)
+
+
+# ---- what it does ------------------------------------------------------------------------
+
+
+async def test_the_log_is_the_current_and_the_power_at_the_set_voltage(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, clock, _):
+        await monitor.supply(3000)
+        assert monitor.format.voltage_v == 3.0
+        async with monitor.acquire() as acquisition:
+            await pass_time(acquisition, clock, 5.0)
+        samples = joined(await all_of(acquisition))
+    assert len(samples) == int(5.0 / PERIOD_S)
+    assert samples.current_a is not None
+    np.testing.assert_array_equal(samples.current_a, truth(100.0, len(samples)))
+    np.testing.assert_array_equal(samples.power_w, samples.current_a * 3.0)
+
+
+async def test_the_rate_is_that_of_the_period_the_instrument_settled_on(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, _, _):
+        assert monitor.format.sample_rate_hz == pytest.approx(1 / PERIOD_S, rel=1e-6)
+        assert monitor.format.sample_rate_hz != pytest.approx(1000.0, rel=1e-3)
+        assert monitor.format.timestamp_line == ""
+
+
+async def test_setting_up_follows_the_guide_and_all_is_off_at_the_end(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, _, _):
+        await monitor.supply(1800)
+        assert fake.channels[1].output
+        assert not fake.channels[2].output
+        assert fake.channels[1].volts == 1.8
+        assert fake.channels[1].limit_a == 0.2
+        assert fake.channels[1].emulation == "PS2Q"
+        await monitor.supply(None)
+        assert not fake.powered
+        await monitor.supply(3300)
+    assert not fake.powered
+    order = ["*RST", "FUNC VOLT,(@1)", "VOLT 1.800,(@1)", "OUTP ON,(@1)", "OUTP OFF,(@1)"]
+    assert [fake.commands.index(command) for command in order] == sorted(
+        fake.commands.index(command) for command in order
+    )
+    assert "SENS:ELOG:CURR:RANG:AUTO ON,(@1)" in fake.commands
+    assert fake.errors == type(fake.errors)()
+
+
+async def test_a_module_that_is_no_smu_is_set_up_in_its_own_words(clock: HandClock) -> None:
+    fake = FakeN6705({3: "N6762A"}, clock)
+    async with connected(fake, channel=3, current_limit_a=0.5) as (monitor, _, _):
+        await monitor.supply(3000)
+        assert fake.channels[3].output
+        assert fake.channels[3].limit_a == 0.5
+    assert not any(c.startswith(("EMUL", "FUNC VOLT", "CURR:LIM")) for c in fake.commands)
+
+
+async def test_only_the_wanted_functions_log_on_every_slot(fake: FakeN6705) -> None:
+    fake.channels[2].functions = {"CURR", "VOLT", "VOLT:MINM"}
+    async with connected(fake) as (monitor, _, _):
+        assert fake.channels[1].functions == {"CURR"}
+        assert fake.channels[2].functions == set()
+        assert await monitor.self_check() == []
+
+
+async def test_voltage_is_logged_beside_the_current_when_asked(fake: FakeN6705) -> None:
+    async with connected(fake, measure_voltage=True) as (monitor, clock, _):
+        await monitor.supply(2000)
+        assert monitor.format.voltage_v is None
+        async with monitor.acquire() as acquisition:
+            await pass_time(acquisition, clock, 2.0)
+        samples = joined(await all_of(acquisition))
+    assert samples.current_a is not None
+    assert samples.voltage_v is not None
+    np.testing.assert_array_equal(samples.current_a, truth(100.0, len(samples)))
+    assert set(samples.voltage_v.tolist()) == {2.0}
+    np.testing.assert_array_equal(samples.power_w, samples.current_a * 2.0)
+
+
+async def test_the_second_slot_shows_the_timestamps(fake: FakeN6705) -> None:
+    async with connected(fake, **ON_IO) as (monitor, clock, _):
+        assert monitor.format.timestamp_line == "io"
+        assert monitor.format.edge_uncertainty_s == pytest.approx(PERIOD_S, rel=1e-6)
+        await monitor.supply(3000)
+        assert fake.channels[2].volts == 3.0
+        async with monitor.acquire() as acquisition:
+            await pass_time(acquisition, clock, 7.0)
+            assert acquisition.edges_seen == 7
+        items = await all_of(acquisition)
+        await monitor.supply(None)
+        assert not fake.powered
+    samples = joined(items)
+    assert samples.current_a is not None
+    np.testing.assert_array_equal(samples.current_a, truth(100.0, len(samples)))
+    edges = [item for item in items if isinstance(item, Edge)]
+    falls = [100.0 + edge.index * PERIOD_S for edge in edges if not edge.rising]
+    rises = [100.0 + edge.index * PERIOD_S for edge in edges if edge.rising]
+    true_falls = load.falls_between(100.0, 107.0)
+    np.testing.assert_allclose(falls, true_falls, atol=PERIOD_S)
+    np.testing.assert_allclose(rises, np.add(true_falls, load.PULSE_S), atol=PERIOD_S)
+    assert {edge.line for edge in edges} == {"io"}
+    for before, after in itertools.pairwise(items):
+        if isinstance(before, Samples) and isinstance(after, Edge):
+            assert after.index == before.end
+
+
+async def test_both_ends_and_every_second_are_tied_to_the_hosts_clock(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, clock, _):
+        await monitor.supply(3000)
+        async with monitor.acquire() as acquisition:
+            await pass_time(acquisition, clock, 6.0)
+        marks = [item for item in await all_of(acquisition) if isinstance(item, TimeMark)]
+    assert marks[0].index == 0
+    assert marks[-1].index >= 6.0 / PERIOD_S - 1
+    assert len(marks) >= 6
+    for mark in marks:
+        true_ns = 100.0e9 + mark.index * PERIOD_S * 1e9
+        assert abs(mark.t_ns - true_ns) <= mark.uncertainty_ns + 1
+        assert mark.uncertainty_ns < 3 * PERIOD_S * 1e9
+        assert mark.clock == "host"
+
+
+async def test_it_runs_in_real_time_too() -> None:
+    fake = FakeN6705()
+    async with plugged(fake, lan) as cable:
+        monitor = driver_for(cable)
+        await monitor.open()
+        await monitor.supply(3000)
+        async with monitor.acquire() as acquisition:
+            start_s = fake.channels[1].triggered_s
+            assert start_s is not None
+            while acquisition.received < 1500:
+                await acquisition.wait_progress(2.0)
+        items = await all_of(acquisition)
+        samples = joined(items)
+        await monitor.close()
+    assert samples.current_a is not None
+    np.testing.assert_array_equal(samples.current_a, truth(start_s, len(samples)))
+    for mark in (item for item in items if isinstance(item, TimeMark)):
+        true_ns = start_s * 1e9 + mark.index * PERIOD_S * 1e9
+        assert abs(mark.t_ns - true_ns) <= mark.uncertainty_ns + 1
+
+
+async def test_a_host_that_comes_late_gets_all_that_the_buffer_held(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, clock, _):
+        await monitor.supply(3000)
+        async with monitor.acquire() as acquisition:
+            await pass_time(acquisition, clock, 2.0)
+            clock.now_s += 12.0
+            await pass_time(acquisition, clock, 1.0)
+        samples = joined(await all_of(acquisition))
+    assert len(samples) == int(15.0 / PERIOD_S)
+    assert samples.current_a is not None
+    np.testing.assert_array_equal(samples.current_a, truth(100.0, len(samples)))
+
+
+# ---- the stretched trace -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("pace", "share"), [(0.5, "0.5"), (0.75, "0.7"), (2.0, "2.0")])
+async def test_a_log_at_another_rate_is_no_measurement(
+    fake: FakeN6705, pace: float, share: str
+) -> None:
+    fake.pace = pace
+    async with connected(fake) as (monitor, clock, _):
+        await monitor.supply(3000)
+        acquisition = monitor.acquire()
+
+        async def measure() -> None:
+            async with acquisition:
+                await pass_time(acquisition, clock, 3.0)
+
+        with pytest.raises(InstrumentError) as caught:
+            await measure()
+        assert caught.value.code == "elog-records"
+        assert f"{share}" in caught.value.what
+        assert "functions that log: CURR on (@1)" in caught.value.what
+        seen: list[StreamItem] = []
+        with pytest.raises(InstrumentError):
+            await all_of(acquisition, seen)
+    assert not any(isinstance(item, Samples) for item in seen)
+
+
+async def test_a_function_that_logs_in_secret_is_found_by_the_rate(fake: FakeN6705) -> None:
+    fake.hidden = {"VOLT"}
+    async with connected(fake) as (monitor, clock, _):
+        await monitor.supply(3000)
+        with pytest.raises(InstrumentError, match=r"2\.00 times what they should be"):
+            async with monitor.acquire() as acquisition:
+                await pass_time(acquisition, clock, 3.0)
+
+
+async def test_a_function_that_does_not_go_off_is_named(fake: FakeN6705) -> None:
+    fake.stuck = {"VOLT"}
+    async with plugged(fake, lan) as cable:
+        with pytest.raises(InstrumentError) as caught:
+            await driver_for(cable).open()
+    assert caught.value.code in ("elog-functions", "module-unfit")
+    assert "VOLT" in caught.value.what
+
+
+async def test_a_function_that_somebody_switches_on_is_found_before_a_measurement(
+    fake: FakeN6705,
+) -> None:
+    async with connected(fake) as (monitor, _, _):
+        await monitor.supply(3000)
+        fake.channels[2].functions = {"VOLT"}
+        with pytest.raises(InstrumentError, match=r"VOLT on \(@2\); wanted: CURR on \(@1\)"):
+            async with monitor.acquire():
+                pass
+        (finding,) = await monitor.self_check()
+        assert finding.code == "elog-functions"
+
+
+async def test_records_overwritten_in_the_buffer_are_never_passed_over(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, clock, _):
+        await monitor.supply(3000)
+        acquisition = monitor.acquire()
+
+        async def measure() -> None:
+            async with acquisition:
+                await pass_time(acquisition, clock, 3.0)
+                clock.now_s += 25.0
+                await pass_time(acquisition, clock, 3.0)
+
+        with pytest.raises(InstrumentError, match="some were lost"):
+            await measure()
+        assert fake.overwritten > 0
+        seen: list[StreamItem] = []
+        with pytest.raises(InstrumentError):
+            await all_of(acquisition, seen)
+    samples = joined(seen)
+    assert samples.current_a is not None
+    np.testing.assert_array_equal(samples.current_a, truth(100.0, len(samples)))
+    gap = next(item for item in seen if isinstance(item, Gap))
+    assert gap.index <= int(3.0 / PERIOD_S)
+
+
+async def test_an_error_of_the_log_ends_it(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, clock, _):
+        await monitor.supply(3000)
+
+        async def measure() -> None:
+            async with monitor.acquire() as acquisition:
+                await pass_time(acquisition, clock, 1.0)
+                fake.errors.append('-321,"Out of memory"')
+                await pass_time(acquisition, clock, 1.0)
+
+        with pytest.raises(InstrumentError, match="Out of memory"):
+            await measure()
+
+
+async def test_current_at_its_limit_is_a_gap_for_the_voltage_is_not_the_set_one(
+    fake: FakeN6705,
+) -> None:
+    def inrush(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where((times_s >= 101.0) & (times_s < 101.1), 0.5, 0.01)
+
+    fake.draws = inrush
+    async with connected(fake) as (monitor, clock, _):
+        await monitor.supply(3000)
+        async with monitor.acquire() as acquisition:
+            await pass_time(acquisition, clock, 2.0)
+        items = await all_of(acquisition)
+    (gap,) = [item for item in items if isinstance(item, Gap)]
+    assert gap.index == pytest.approx(1.0 / PERIOD_S, abs=1)
+    assert gap.count == pytest.approx(0.1 / PERIOD_S, abs=1)
+    assert "limit" in gap.reason
+    assert set(joined(items).power_w.tolist()) == {float(np.float32(0.01)) * 3.0}
+
+
+@pytest.mark.parametrize("fault", ["lost", "doubled"])
+async def test_a_byte_lost_or_doubled_in_a_block_never_makes_a_number(
+    fake: FakeN6705, fault: str
+) -> None:
+    async with connected(fake) as (monitor, clock, cable):
+        await monitor.supply(3000)
+        acquisition = monitor.acquire()
+
+        def damage(data: bytes) -> bytes:
+            if not data.startswith(b"#") or len(data) < 500:
+                return data
+            return data[:301] + (data[302:] if fault == "lost" else data[300:])
+
+        async def measure() -> None:
+            async with acquisition:
+                await pass_time(acquisition, clock, 3.0)
+                cable.tamper = damage
+                await pass_time(acquisition, clock, 3.0)
+
+        with pytest.raises(InfraError):
+            await measure()
+        cable.tamper = lambda data: data
+        seen: list[StreamItem] = []
+        with pytest.raises(InfraError):
+            await all_of(acquisition, seen)
+    samples = joined(seen)
+    assert samples.current_a is not None
+    np.testing.assert_array_equal(samples.current_a, truth(100.0, len(samples)))
+
+
+# ---- a wrong instrument ------------------------------------------------------------------
+
+
+async def test_another_instrument_is_refused_and_not_commanded(fake: FakeN6705) -> None:
+    fake.name = "E36312A"
+    async with plugged(fake, lan) as cable:
+        with pytest.raises(InstrumentError, match="E36312A"):
+            await driver_for(cable).open()
+    assert fake.commands == ["*IDN?"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "config", "why"),
+    [
+        ({2: "N6781A"}, {}, "slot 1 has no module; there is 2: N6781A"),
+        ({1: "N6791A"}, {}, "slot 1 has N6791A"),
+        ({1: "N6781A"}, {"io_channel": 2}, "slot 2 has no module"),
+        ({1: "N6731B"}, {"measure_voltage": True}, "N6731B, cannot log VOLT"),
+    ],
+)
+async def test_a_module_that_cannot_do_it_is_refused(
+    clock: HandClock, modules: dict[int, str], config: dict[str, object], why: str
+) -> None:
+    async with plugged(FakeN6705(modules, clock), lan) as cable:
+        with pytest.raises(InstrumentError) as caught:
+            await driver_for(cable, **config).open()
+    assert caught.value.code == "module-unfit"
+    assert why in caught.value.what
+
+
+async def test_a_module_without_current_logging_is_refused(fake: FakeN6705) -> None:
+    fake.refuses = {"SENS:ELOG:FUNC:CURR ON": '+302,"Option not installed"'}
+    async with plugged(fake, lan) as cable:
+        with pytest.raises(InstrumentError, match=r"N6781A, cannot log CURR.*Option not installed"):
+            await driver_for(cable).open()
+    assert not fake.powered
+
+
+async def test_an_output_that_stays_on_after_a_reset_is_refused(fake: FakeN6705) -> None:
+    fake.channels[2].reset = lambda: None  # type: ignore[method-assign]
+    fake.channels[2].output = True
+    async with plugged(fake, lan) as cable:
+        with pytest.raises(InstrumentError, match="all outputs off"):
+            await driver_for(cable).open()
+
+
+async def test_a_refused_command_tells_the_instruments_words_and_switches_nothing_on(
+    fake: FakeN6705,
+) -> None:
+    async with connected(fake) as (monitor, _, _):
+        fake.refuses = {"VOLT 3": '-222,"Data out of range"'}
+        with pytest.raises(InstrumentError, match=r"'VOLT 3.000,\(@1\)' refused: -222"):
+            await monitor.supply(3000)
+        assert not fake.powered
+
+
+@pytest.mark.parametrize("voltage_mv", [0, -5, 3601])
+async def test_a_voltage_the_station_does_not_allow_is_refused(
+    fake: FakeN6705, voltage_mv: int
+) -> None:
+    async with connected(fake) as (monitor, _, _):
+        with pytest.raises(JobError, match="up to 3600 mV"):
+            await monitor.supply(voltage_mv)
+        assert not fake.powered
+
+
+async def test_a_module_that_gives_less_than_the_station_allows_says_so(clock: HandClock) -> None:
+    fake = FakeN6705({1: "N6731B"}, clock)
+    async with connected(fake, max_mv=12_000) as (monitor, _, _):
+        with pytest.raises(JobError, match="up to 5000 mV"):
+            await monitor.supply(5500)
+
+
+async def test_a_protection_that_tripped_is_a_finding(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, _, _):
+        fake.trips = {1}
+        (finding,) = await monitor.self_check()
+    assert finding.code == "n6705-status"
+    assert "slot 1, N6781A" in finding.text
+
+
+# ---- broken off --------------------------------------------------------------------------
+
+
+async def test_a_predecessor_that_died_in_a_log_is_survived(fake: FakeN6705) -> None:
+    async with plugged(fake, lan) as cable:
+        predecessor = Link(cable.path, 0, "predecessor")
+        await predecessor.open()
+        await predecessor.write(
+            b"SENS:ELOG:FUNC:CURR ON,(@1)\nVOLT 3,(@1)\nOUTP ON,(@1)\nINIT:ELOG (@1)\n"
+            b"TRIG:ELOG (@1)\nNONSENSE\nFETC:ELOG? 10,(@1)\nOUTP?"
+        )
+        await asyncio.sleep(0.05)
+        assert fake.powered
+        await predecessor.close()
+        await asyncio.sleep(0.05)
+        clock = fake.clock
+        assert isinstance(clock, HandClock)
+        monitor = driver_for(cable, clock)
+        assert (await monitor.open()).serial == "SIMULATED"
+        assert not fake.powered
+        await monitor.supply(3000)
+        async with monitor.acquire() as acquisition:
+            await pass_time(acquisition, clock, 2.0)
+        assert len(joined(await all_of(acquisition))) == int(2.0 / PERIOD_S)
+        await monitor.close()
+
+
+async def test_closing_during_an_acquisition_ends_it_and_switches_off(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, clock, _):
+        await monitor.supply(3000)
+        acquisition = monitor.acquire()
+        await acquisition.__aenter__()
+        await pass_time(acquisition, clock, 3.0)
+        await monitor.close()
+        assert not fake.powered
+        assert fake.channels[1].triggered_s is None
+        items = await all_of(acquisition)
+        joined(items)
+        gap = items[-1]
+        assert isinstance(gap, Gap)
+        assert gap.end == int(3.0 / PERIOD_S)
+        assert "broken off" in gap.reason
+
+
+async def test_the_dut_is_switched_off_before_the_log_is_stopped(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, clock, _):
+        await monitor.supply(3000)
+        acquisition = monitor.acquire()
+        await acquisition.__aenter__()
+        await pass_time(acquisition, clock, 0.5)
+        before = len(fake.commands)
+        await monitor.close()
+    ending = [c for c in fake.commands[before:] if c.startswith(("OUTP OFF", "ABOR"))]
+    assert ending == ["OUTP OFF,(@1)", "ABOR:ELOG (@1)"]
+
+
+async def test_a_connection_that_was_lost_is_made_anew_to_switch_off(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, _, cable):
+        await monitor.supply(3000)
+        cable._hang_up()
+        await asyncio.sleep(0.05)
+        with pytest.raises(TransportError):
+            await monitor.supply(3100)
+        with pytest.raises(TransportError):
+            await monitor.supply(3100)
+        assert fake.powered
+        await monitor.close()
+        assert not fake.powered
+
+
+async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
+    fake: FakeN6705,
+) -> None:
+    async with connected(fake) as (monitor, clock, cable):
+        await monitor.supply(3000)
+        acquisition = monitor.acquire()
+        began = time.monotonic()
+
+        async def unplugged() -> None:
+            async with acquisition:
+                await pass_time(acquisition, clock, 1.0)
+                cable.unplug()
+                await acquisition.wait_progress(1.0)
+
+        with pytest.raises(TransportError):
+            await unplugged()
+        with pytest.raises(TransportError):
+            await all_of(acquisition)
+        with pytest.raises(TransportError):
+            await monitor.close()
+        assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize("how", [ZeroDivisionError, asyncio.CancelledError])
+async def test_a_body_that_raises_still_stops_the_log(
+    fake: FakeN6705, how: type[BaseException]
+) -> None:
+    async with connected(fake) as (monitor, clock, _):
+        await monitor.supply(3000)
+
+        async def measure() -> None:
+            async with monitor.acquire() as acquisition:
+                await pass_time(acquisition, clock, 0.5)
+                raise how
+
+        with pytest.raises(how):
+            await measure()
+        assert fake.channels[1].triggered_s is None
+        await monitor.supply(None)
+        assert not fake.powered
+
+
+async def test_an_instrument_that_falls_silent_ends_in_a_deadline_and_can_be_used_again(
+    fake: FakeN6705,
+) -> None:
+    async with connected(fake) as (monitor, clock, cable):
+        await monitor.supply(3000)
+
+        async def measure() -> None:
+            async with monitor.acquire() as acquisition:
+                await pass_time(acquisition, clock, 1.0)
+                cable.mute = True
+                await acquisition.wait_progress(5.0)
+
+        with pytest.raises(DeadlineExceeded, match="FETC:ELOG"):
+            await measure()
+        cable.mute = False
+        async with monitor.acquire() as again:
+            await pass_time(again, clock, 2.0)
+        assert len(joined(await all_of(again))) == int(2.0 / PERIOD_S)
+
+
+async def test_a_late_answer_is_not_taken_for_the_next_one(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, _, _):
+        fake.delay_s = 0.7
+        with pytest.raises(DeadlineExceeded):
+            await monitor.supply(3000)
+        fake.delay_s = 0.0
+        await asyncio.sleep(0.5)
+        await monitor.supply(2500)
+        assert fake.channels[1].volts == 2.5
+        assert await monitor.self_check() == []
+
+
+async def test_supply_and_checks_work_during_an_acquisition(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, clock, _):
+        await monitor.supply(3000)
+        async with monitor.acquire() as acquisition:
+            await pass_time(acquisition, clock, 1.0)
+            await monitor.supply(None)
+            assert not fake.powered
+            assert await monitor.self_check() == []
+            await monitor.supply(3000)
+            await pass_time(acquisition, clock, 1.0)
+        assert len(joined(await all_of(acquisition))) == int(2.0 / PERIOD_S)
+
+
+async def test_misuse_is_a_bug(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, _, _):
+        with pytest.raises(LabdBug, match="before supply"):
+            monitor.acquire()
+        await monitor.supply(3000)
+        async with monitor.acquire():
+            with pytest.raises(LabdBug, match="in an acquisition"):
+                monitor.acquire()
+    with pytest.raises(LabdBug, match="not open"):
+        await monitor.supply(3000)
+
+
+async def test_nobody_at_the_address_is_said_so() -> None:
+    monitor = N6705(N6705Config(resource="TCPIP::127.0.0.1::1::SOCKET", answer_s=0.5))
+    with pytest.raises(TransportError) as caught:
+        await monitor.open()
+    assert caught.value.code == "port-missing"
+    assert "firewall" in caught.value.todo
+
+
+# ---- its table in stations.toml ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"resource": "10.0.0.7"}, "is no instrument's address; examples"),
+        ({"resource": "socket://10.0.0.7"}, "is no instrument's address"),
+        ({"visa": "py"}, "match pattern"),
+        ({"channel": 5}, "less than or equal to 4"),
+        ({"period_s": 0.002}, "less than or equal to 0.001"),
+        ({"period_s": 0.00015, "measure_voltage": True}, "with 2 values a record the shortest"),
+        ({"io_channel": 1}, "must be another"),
+        ({"io_threshold_a": 0.001}, "needs io_channel"),
+        ({"io_channel": 2, "io_hysteresis_a": 0.001}, "needs io_threshold_a"),
+        ({"colour": "red"}, "Extra inputs"),
+    ],
+)
+def test_a_wrong_table_in_the_stations_file_is_explained(
+    config: dict[str, object], why: str
+) -> None:
+    with pytest.raises(ValidationError, match=why):
+        N6705Config.model_validate({"resource": "socket://10.0.0.7:5025", **config})
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        "TCPIP::10.0.0.7::5025::SOCKET",
+        "TCPIP0::n6705.lab::inst0::INSTR",
+        "USB0::0x0957::0x0F07::MY50000001::INSTR",
+        "GPIB0::5::INSTR",
+    ],
+)
+def test_every_way_to_an_instrument_may_be_named(resource: str) -> None:
+    assert N6705Config(resource=resource).resource == resource
