@@ -154,9 +154,8 @@ def _paired_laps(
     inferences = session.inferences
     if all(len(each.laps_us) == 2 for each in inferences):  # noqa: PLR2004 - start, stop
         return [(i, e, (e.laps_us[0], e.laps_us[1])) for i, e in enumerate(inferences)]
-    laps = session.laps_us[len(session.laps_us) % 2 :]
-    if len(laps) == 2 * len(inferences):
-        pairs = zip(laps[::2], laps[1::2], strict=True)
+    if len(session.laps_us) == SYNC_STAMPS + 2 * len(inferences):
+        pairs = zip(session.laps_us[1::2], session.laps_us[2::2], strict=True)
         return [(i, e, p) for i, (e, p) in enumerate(zip(inferences, pairs, strict=True))]
     usable: list[tuple[int, Inference, tuple[int, int]]] = []
     for index, each in enumerate(inferences):

@@ -91,6 +91,8 @@ def _read_log(path: Path, evidence: Evidence) -> None:
         evidence.note("file-damaged", f"{path.name} is empty")
     evidence.sessions, evidence.facts = eembc_log.finish(), facts.facts
     evidence.logged = results.finish()
+    if not (empty or lines.damage or evidence.sessions or mlcommons_log or evidence.logged):
+        evidence.note("file-damaged", f"{path.name} holds no session")
 
 
 def _read_published(files: SessionFiles, evidence: Evidence) -> None:
