@@ -26,7 +26,7 @@ from labd.bus.mistakes import REMARK_PATTERN, Mistake
 from labd.bus.topics import NAME_PATTERN
 from labd.core.health import Activity, Health
 from labd.core.jobs import JobSpec, JobState
-from labd.core.model import Mode, Priority, Verdict
+from labd.core.model import EnergyMethod, Mode, Priority, Verdict
 
 DEFAULT_CLIENT = "default"
 MAX_LISTED = 1000
@@ -67,6 +67,7 @@ class Submit(_Asked):
     firmware: Name | None = None
     priority: Priority = Priority.NORMAL
     voltage_mv: int | None = Field(default=None, ge=1000, le=5500)
+    energy_method: EnergyMethod = EnergyMethod.LABD
 
     def spec(self, user: str) -> JobSpec:
         """What ``user`` asks for, as the core knows it."""
@@ -79,6 +80,7 @@ class Submit(_Asked):
             firmware=self.firmware or "",
             priority=self.priority,
             voltage_mv=self.voltage_mv,
+            energy_method=self.energy_method,
         )
 
 

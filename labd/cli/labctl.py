@@ -89,6 +89,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON for pro
 @click.option("--firmware", help="Firmware to flash, if not the benchmark's own.")
 @click.option("--priority", help="interactive, normal or overnight (normal).")
 @click.option("--voltage-mv", type=int, help="Supply voltage, if not the station's own.")
+@click.option(
+    "--energy-method",
+    help="Whose arithmetic makes the energy score: labd, mlcommons, eembc (labd).",
+)
 @click.option("--job", help="Your own id for it; submitting one id twice is harmless.")
 @click.option("--watch", is_flag=True, help="Stay, show progress, end with the verdict.")
 @json_option
@@ -101,6 +105,7 @@ def submit(
     firmware: str | None,
     priority: str | None,
     voltage_mv: int | None,
+    energy_method: str | None,
     job: str | None,
     watch: bool,  # noqa: FBT001 - click passes flags by name
     as_json: bool,  # noqa: FBT001
@@ -117,6 +122,7 @@ def submit(
         "firmware": firmware,
         "priority": priority,
         "voltage_mv": voltage_mv,
+        "energy_method": energy_method,
     }
 
     async def work(client: LabClient) -> int:

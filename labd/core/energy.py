@@ -12,19 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from labd.core.errors import MeasurementInvalid
+from labd.core.methods import WindowEnergy, mlcommons_energy, sample_times_s, sequential_sum
 from labd.core.model import (
     ClockCheck,
     Edge,
+    EnergyMethod,
     Gap,
-    Samples,
-    StreamFormat,
-    StreamItem,
-    TimeMark,
     Window,
 )
+from labd.core.recording import Recording, publishable
 from labd.core.suite import MIN_INFERENCES, MIN_WINDOW_S
 
 HOST_TOLERANCE_S = 0.15
@@ -33,67 +31,11 @@ HOST_TOLERANCE_S = 0.15
 HOST_TOLERANCE_PPM = 500.0
 """Host clock under NTP slewing against a crystal."""
 
+MAX_EDGE_DOUBT = 0.005
+"""Edges that leave more than this share of a window's energy open make no number.
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Recording:
-    """Everything one acquisition yielded, in sample periods from its start.
-
-    ``power_w`` has one value a sample period; lost ones are NaN.
-    """
-
-    format: StreamFormat
-    power_w: NDArray[np.float64]
-    edges: tuple[Edge, ...]
-    gaps: tuple[Gap, ...]
-
-    def energy_uj(self, start: int, stop: int) -> float:
-        """Energy of the samples [start, stop), µJ; each is a whole sample period.
-
-        Raises:
-            MeasurementInvalid: a sample in there was lost, or the recording ends earlier.
-        """
-        if not 0 <= start < stop <= len(self.power_w):
-            raise MeasurementInvalid(
-                "window-outside", f"samples {start} to {stop} are not in the recording"
-            )
-        if any(gap.index < stop and start < gap.end for gap in self.gaps):
-            raise MeasurementInvalid("window-gap", "samples were lost inside the window")
-        return float(self.power_w[start:stop].sum()) / self.format.sample_rate_hz * 1e6
-
-    def mean_power_uw(self, start: int, stop: int) -> float | None:
-        """Mean power of the samples [start, stop), µW; ``None`` where one was lost."""
-        part = self.power_w[start:stop]
-        if not len(part) or bool(np.isnan(part).any()):
-            return None
-        return float(part.mean()) * 1e6
-
-
-def assemble(stream_format: StreamFormat, items: Sequence[StreamItem]) -> Recording:
-    """Put stream items together; indices run on without a hole.
-
-    Raises:
-        MeasurementInvalid: an index was skipped or came twice (a driver's fault).
-    """
-    parts: list[NDArray[np.float64]] = []
-    edges: list[Edge] = []
-    gaps: list[Gap] = []
-    at = 0
-    for item in items:
-        if isinstance(item, Edge):
-            edges.append(item)
-            continue
-        if isinstance(item, TimeMark):
-            continue
-        if item.index != at:
-            raise MeasurementInvalid("stream-order", f"sample {item.index} came, expected {at}")
-        at = item.end
-        if isinstance(item, Samples):
-            parts.append(item.power_w)
-        else:
-            gaps.append(item)
-            parts.append(np.full(item.count, np.nan))
-    power = np.concatenate(parts) if parts else np.empty(0)
-    return Recording(stream_format, power, tuple(edges), tuple(gaps))
+The spread of the windows in the published traces is 0.19 % in the median, 0.78 % at the 90th
+percentile (power monitors, resolution needed)."""
 
 
 def performance_window(
@@ -114,69 +56,171 @@ def performance_window(
     return replace(window, problems=length_problems(window))
 
 
-def energy_window(
-    number: int,
-    input_file: str,
-    inferences: int,
-    recording: Recording,
-    edges: Sequence[Edge],
-    span: tuple[int, int],
-    check: ClockCheck,
-) -> Window:
-    """Judge a window timed by the power monitor's edges and integrate its energy.
-
-    Energy is the sum over the whole sample periods from the one holding the first edge up
-    to the one holding the second (method ``mlcommons``; the edges of a sampled stream are
-    known to one period).
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a window was measured on.
 
     Args:
         number: 1-based, in the order of measuring.
         input_file: the input the batch ran on.
         inferences: N of ``infer N W``.
+    """
+
+    number: int
+    input_file: str
+    inferences: int
+
+
+def energy_window(
+    batch: Batch,
+    recording: Recording,
+    edges: Sequence[Edge],
+    span: tuple[int, int],
+    check: ClockCheck,
+    *,
+    method: EnergyMethod = EnergyMethod.LABD,
+    idle_power_uw: float | None = None,
+    edge_uncertainty_s: float | None = None,
+) -> Window:
+    """Judge a window between two edges and integrate its energy.
+
+    Args:
+        batch: what ran in it.
         recording: the acquisition around the window.
         edges: the timestamp edges that came between the command and its end.
         span: the samples from before the command to after its end.
         check: the length by an independent clock.
+        method: whose energy is the window's; every method's is reported.
+        idle_power_uw: what the board draws when it waits.
+        edge_uncertainty_s: of the edges, where it is not the instrument's own.
     """
     if len(edges) != 2:  # noqa: PLR2004 - start and stop
-        problem = f"{len(edges)} timestamp edges came during the command instead of 2"
-        lost = tuple(
-            f"samples {gap.index} to {gap.end - 1} are lost: {gap.reason}"
-            for gap in recording.gaps
-            if gap.index <= span[1] and span[0] <= gap.end
-        )
-        return Window(number, input_file, inferences, 0.0, 0.0, check, (problem, *lost))
+        return _no_window(batch, recording, len(edges), span, check)
     rate = recording.format.sample_rate_hz
     first, second = edges[0].index, edges[1].index
-    start, stop = math.floor(first), math.floor(second)
     runtime_s = (second - first) / rate
     window = Window(
-        number,
-        input_file,
-        inferences,
+        batch.number,
+        batch.input_file,
+        batch.inferences,
         runtime_s,
-        inferences / runtime_s if runtime_s > 0 else 0.0,
+        batch.inferences / runtime_s if runtime_s > 0 else 0.0,
         check,
         start_index=first,
         stop_index=second,
-        samples=stop - start,
+        samples=math.floor(second) - math.floor(first),
+        idle_power_uw=idle_power_uw,
     )
     problems = length_problems(window)
     if _touches_gap(recording.gaps, first, second):
         return replace(window, problems=(*problems, "an edge lies in or beside a gap"))
+    if edge_uncertainty_s is None:
+        edge_uncertainty_s = recording.format.edge_uncertainty_s
     try:
-        energy = recording.energy_uj(start, stop)
+        window = _with_energy(window, recording, method, edge_uncertainty_s)
     except MeasurementInvalid as error:
         return replace(window, problems=(*problems, error.what))
-    if energy <= 0:
-        problems = (*problems, f"energy is {energy:.3f} µJ: the monitor did not see the board")
+    return replace(window, problems=(*problems, *_energy_problems(window)))
+
+
+def _no_window(
+    batch: Batch, recording: Recording, edges: int, span: tuple[int, int], check: ClockCheck
+) -> Window:
+    problem = f"{edges} timestamp edges came during the command instead of 2"
+    lost = tuple(
+        f"samples {gap.index} to {gap.end - 1} are lost: {gap.reason}"
+        for gap in recording.gaps
+        if gap.index <= span[1] and span[0] <= gap.end
+    )
+    problems = (problem, *lost)
+    return Window(batch.number, batch.input_file, batch.inferences, 0.0, 0.0, check, problems)
+
+
+def _with_energy(
+    window: Window, recording: Recording, method: EnergyMethod, edge_uncertainty_s: float
+) -> Window:
+    """Fill in the energy by every method, the charge, and how far the edges may move it.
+
+    Raises:
+        MeasurementInvalid: samples in the window were lost, or the method does not apply.
+    """
+    first, second = _edges_of(window)
+    found = {EnergyMethod.LABD: _labd_energy(recording, first, second)}
+    if publishable(recording.format):
+        found |= published_energies(recording, first, second)
+    chosen = found.get(method)
+    if chosen is None:
+        raise MeasurementInvalid(
+            "method", f"method {method} needs a multiple of 1000 samples a second"
+        )
+    per_inference = chosen.energy_uj / window.inferences
+    idle = window.idle_power_uw
     return replace(
         window,
-        problems=problems,
-        energy_uj=energy,
-        power_uw=energy / ((stop - start) / rate),
-        energy_per_inference_uj=energy / inferences,
+        energy_uj=chosen.energy_uj,
+        power_uw=chosen.power_uw,
+        energy_per_inference_uj=per_inference,
+        charge_uc=recording.charge_uc(first, second),
+        energy_uncertainty_uj=recording.edge_energy_uj(first, second, edge_uncertainty_s),
+        baseline_per_inference_uj=(
+            None if idle is None else idle * window.runtime_s / window.inferences
+        ),
+        methods={str(name): each.energy_uj / window.inferences for name, each in found.items()},
     )
+
+
+def _labd_energy(recording: Recording, first: float, second: float) -> WindowEnergy:
+    """Method ``labd``: the whole time between the edges, samples cut by them by their share."""
+    energy_uj = recording.energy_uj(first, second)
+    runtime_s = (second - first) / recording.format.sample_rate_hz
+    whole = math.floor(second) - math.floor(first)
+    return WindowEnergy(energy_uj, energy_uj / runtime_s, runtime_s, whole)
+
+
+def published_energies(
+    recording: Recording, first: float, second: float
+) -> dict[EnergyMethod, WindowEnergy]:
+    """A window's energy as each published runner would have had it.
+
+    Both runners see millisecond samples. ``mlcommons`` counts from the one in which an edge
+    fell; ``eembc`` knows the edges' times to three decimals and adds 1/1000 again and again to
+    find the samples at them (rules and metrics §3).
+
+    Raises:
+        MeasurementInvalid: samples were lost, or the recording is too short.
+    """
+    per_s = recording.format.sample_rate_hz
+    first_ms, last_ms = math.floor(first * 1000 / per_s), math.floor(second * 1000 / per_s)
+    t0_s, t1_s = round(first / per_s, 3), round(second / per_s, 3)
+    times_s = sample_times_s(last_ms + 3, 1000.0)
+    start, stop = (int(i) for i in np.searchsorted(times_s, (t0_s, t1_s)))
+    origin = min(start, first_ms)
+    joules = recording.joules_per_ms(origin, max(stop, last_ms))
+    count = max(1, stop - start)
+    eembc_uj = sequential_sum(joules[start - origin : stop - origin] * 1e6)
+    return {
+        EnergyMethod.EEMBC: WindowEnergy(
+            eembc_uj, eembc_uj / (count / 1e3), t1_s - t0_s, stop - start
+        ),
+        EnergyMethod.MLCOMMONS: mlcommons_energy(joules, first_ms - origin, last_ms - origin),
+    }
+
+
+def _edges_of(window: Window) -> tuple[float, float]:
+    if window.start_index is None or window.stop_index is None:
+        raise MeasurementInvalid("window-edges", "the window has no edges")
+    return window.start_index, window.stop_index
+
+
+def _energy_problems(window: Window) -> tuple[str, ...]:
+    """Say what is wrong with a window's energy."""
+    energy, doubt = window.energy_uj or 0.0, window.energy_uncertainty_uj or 0.0
+    if energy <= 0:
+        return (f"energy is {energy:.3f} µJ: the monitor did not see the board",)
+    if doubt > MAX_EDGE_DOUBT * energy:
+        share = 100 * doubt / energy
+        return (f"its edges' uncertainty is worth {share:.2f} % of its energy",)
+    return ()
 
 
 def length_problems(window: Window) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from labd.core.errors import LabdBug
-from labd.core.model import Mode, Priority, Verdict
+from labd.core.model import EnergyMethod, Mode, Priority, Verdict
 
 
 class JobState(StrEnum):
@@ -74,6 +74,7 @@ class JobSpec:
         firmware: firmware name to flash; empty means the benchmark's own name.
         priority: priority class.
         voltage_mv: supply voltage; ``None`` means the station's own.
+        energy_method: whose arithmetic the energy score follows.
     """
 
     job: str
@@ -84,6 +85,7 @@ class JobSpec:
     firmware: str = ""
     priority: Priority = Priority.NORMAL
     voltage_mv: int | None = None
+    energy_method: EnergyMethod = EnergyMethod.LABD
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,18 @@ class Verdict(StrEnum):
     EXPIRED = "expired"
 
 
+class EnergyMethod(StrEnum):
+    """How a window's energy is made of samples.
+
+    ``labd``: the exact time between the edges, samples cut by an edge by their share.
+    ``mlcommons``, ``eembc``: the arithmetic of the published runners, on milliseconds.
+    """
+
+    LABD = "labd"
+    MLCOMMONS = "mlcommons"
+    EEMBC = "eembc"
+
+
 class Priority(StrEnum):
     """Priority classes, most urgent first."""
 
@@ -205,6 +217,26 @@ class Window:
     """One measured interval between the two timestamps of one ``infer`` command.
 
     ``problems`` empty means valid. Energy keys are ``None`` for a performance window.
+
+    Args:
+        number: 1-based, in the order of measuring.
+        input_file: the input the batch ran on.
+        inferences: in the batch.
+        runtime_s: between the edges.
+        throughput_ips: inferences a second.
+        check: the length by an independent clock.
+        problems: why its number may not be used.
+        energy_uj: of the whole window, by the method chosen.
+        power_uw: mean power by that method.
+        energy_per_inference_uj: by that method.
+        start_index: position of the first edge in the trace, sample periods.
+        stop_index: position of the second.
+        samples: sample periods between them.
+        charge_uc: of the whole window.
+        energy_uncertainty_uj: how far the edges' uncertainty may move ``energy_uj``.
+        idle_power_uw: what the board drew just before the batch.
+        baseline_per_inference_uj: what it would have drawn idle for as long, an inference.
+        methods: energy per inference by every method that applies, µJ.
     """
 
     number: int
@@ -220,6 +252,11 @@ class Window:
     start_index: float | None = None
     stop_index: float | None = None
     samples: int | None = None
+    charge_uc: float | None = None
+    energy_uncertainty_uj: float | None = None
+    idle_power_uw: float | None = None
+    baseline_per_inference_uj: float | None = None
+    methods: dict[str, float] = field(default_factory=dict[str, float])
 
     @property
     def valid(self) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
-from drivers.dut import Dut, InferReply
+from drivers.dut import InferReply
 from drivers.interfaces import IoManager
 from labd.core.energy import HOST_TOLERANCE_PPM, HOST_TOLERANCE_S, inferences_for_window
 from labd.core.errors import DutError, JobError
@@ -13,7 +14,6 @@ from labd.core.model import ClockCheck
 from labd.core.suite import MIN_WINDOW_S, Benchmark
 from labd.procedure.dataset import Dataset, Row
 from labd.procedure.session import Session
-from labd.station.bench import StationBench
 
 AIM_S = MIN_WINDOW_S * 1.05
 """Windows are planned this long, so that a slightly faster batch is still valid."""
@@ -30,6 +30,13 @@ PIN_TOLERANCE_S = 0.005
 
 CRYSTAL_PPM = 200.0
 """Two crystals of ±100 ppm against each other."""
+
+FULL_LOG = 80
+"""The MLCommons board logs 100 intervals; clearing its log also restarts its counter, which is
+therefore not done within a run of a dozen batches."""
+
+COUNTER_MODULUS = 1 << 32
+"""Every I/O manager's counter has 32 bits."""
 
 
 def first_input(dataset: Dataset, row: Row) -> bytes:
@@ -64,38 +71,60 @@ def infer_deadline_s(inferences: int, inference_s: float) -> float:
     return 30.0 + 3.0 * inferences * inference_s
 
 
-async def timed_infer(
-    bench: StationBench, dut: Dut, inferences: int, warmups: int, deadline_s: float
-) -> tuple[InferReply, ClockCheck]:
-    """Run a batch and time it by the best independent clock the station has.
+@dataclass(frozen=True, slots=True)
+class TimedBatch:
+    """A batch, and what the clocks beside the DUT saw of it.
 
-    That is the I/O manager's, where the DUT's processing pin is wired to it; else the
-    host's. The host's clock says nothing about a simulated bench, whose time is its own.
+    Args:
+        reply: the DUT's.
+        timer: the I/O manager, where a wire lets it time the batch.
+        ticks: start and stop of every interval its counter saw meanwhile.
     """
-    timer = bench.timer
-    if timer is not None:
+
+    reply: InferReply
+    timer: IoManager | None = None
+    ticks: tuple[tuple[int, int], ...] = ()
+
+
+async def timed_infer(
+    session: Session, inferences: int, warmups: int, deadline_s: float
+) -> TimedBatch:
+    """Run a batch and let the I/O manager time it, where it can."""
+    ready = session.ready
+    timer = session.bench.timer(ready.build)
+    if timer is None:
+        return TimedBatch(await ready.dut.infer(inferences, warmups, deadline_s))
+    known = len(await timer.intervals())
+    if known > FULL_LOG:
         await timer.clear_intervals()
-    reply = await dut.infer(inferences, warmups, deadline_s)
-    if timer is not None:
-        return reply, await _timer_check(timer)
-    if bench.simulated:
+        known = 0
+    reply = await ready.dut.infer(inferences, warmups, deadline_s)
+    return TimedBatch(reply, timer, tuple((await timer.intervals())[known:]))
+
+
+def best_check(session: Session, batch: TimedBatch) -> ClockCheck:
+    """The batch's length by the best independent clock: the I/O manager's, else the host's."""
+    if batch.timer is None:
+        return host_check(session, batch.reply)
+    if len(batch.ticks) != 1:
+        note = f"{len(batch.ticks)} intervals on its wire instead of 1"
+        return ClockCheck("io-manager", None, 0.0, note)
+    start, stop = batch.ticks[0]
+    tick_s = batch.timer.tick_s
+    seconds = ((stop - start) % COUNTER_MODULUS) * tick_s
+    tolerance = PIN_TOLERANCE_S + 2 * tick_s + seconds * CRYSTAL_PPM * 1e-6
+    wire = "timestamp pin" if batch.timer.times_timestamps else "processing pin"
+    return ClockCheck("io-manager", seconds, tolerance, wire)
+
+
+def host_check(session: Session, reply: InferReply) -> ClockCheck:
+    """The batch's length by the host's clock, which says nothing of a simulated bench's time."""
+    if session.bench.simulated:
         note = "a simulated bench keeps its own time and has no second clock wired"
-        return reply, ClockCheck("none", None, 0.0, note)
+        return ClockCheck("none", None, 0.0, note)
     seconds = (reply.done_ns - reply.start_ns) / 1e9
     tolerance = HOST_TOLERANCE_S + seconds * HOST_TOLERANCE_PPM * 1e-6
-    return reply, ClockCheck("host", seconds, tolerance, "arrival of the DUT's text")
-
-
-async def _timer_check(timer: IoManager) -> ClockCheck:
-    """Length of the processing pulse by the I/O manager's counter."""
-    intervals = await timer.intervals()
-    if len(intervals) != 1:
-        note = f"{len(intervals)} pulses on the processing pin instead of 1"
-        return ClockCheck("io-manager", None, 0.0, note)
-    start, stop = intervals[0]
-    seconds = ((stop - start) % (1 << 32)) * timer.tick_s
-    tolerance = PIN_TOLERANCE_S + 2 * timer.tick_s + seconds * CRYSTAL_PPM * 1e-6
-    return ClockCheck("io-manager", seconds, tolerance, "processing pin")
+    return ClockCheck("host", seconds, tolerance, "arrival of the DUT's text")
 
 
 async def find_inferences(measure: Callable[[int], Awaitable[float]]) -> tuple[int, float]:

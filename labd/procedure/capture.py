@@ -9,14 +9,24 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from drivers.interfaces import Acquisition, PowerMonitor
-from labd.core.energy import Recording, assemble
 from labd.core.errors import DeadlineExceeded, InstrumentError
-from labd.core.model import Edge, Gap, Part, Samples, StreamFormat, StreamItem, Window
+from labd.core.model import (
+    Edge,
+    Gap,
+    Part,
+    Samples,
+    StreamFormat,
+    StreamItem,
+    TimeMark,
+    Window,
+)
+from labd.core.recording import Recording, assemble
 from labd.procedure.session import Session, TraceWriter
 
 QUIET_S = 0.02
@@ -35,6 +45,13 @@ EDGE_STILL_S = 2.0
 
 EDGE_DEADLINE_S = 10.0
 """… but no longer than this."""
+
+
+ARRIVAL_NS = 20_000_000
+"""A sample arrives this much after it was taken at most: a USB port's timer and a busy host."""
+
+ARRIVALS_NS = 250_000_000
+"""Arrivals are remembered so far apart at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +76,9 @@ class Capture:
         self.format = stream_format
         self._acquisition = acquisition
         self._stack = stack
-        self._items: list[StreamItem] = []
+        self._items: deque[StreamItem] = deque()
+        self._marks: list[TimeMark] = []
+        self._arrivals: list[TimeMark] = []
         self._writer: TraceWriter | None = None
         self._quiet = math.ceil(QUIET_S * stream_format.sample_rate_hz)
         self.confirmed = 0
@@ -74,6 +93,11 @@ class Capture:
     def edges_seen(self) -> int:
         """Edges seen on the wire."""
         return self._acquisition.edges_seen
+
+    @property
+    def quiet_samples(self) -> int:
+        """Length of the stretch without edges that :meth:`quiet` waits for."""
+        return self._quiet
 
     async def quiet(self) -> Position:
         """Wait for a stretch without edges, or until nothing comes any more.
@@ -113,9 +137,24 @@ class Capture:
         if self.collector is not None:
             await self.collector
 
-    def recording(self) -> Recording:
-        """What is confirmed so far."""
-        return assemble(self.format, self._items)
+    def recording(self, start: int, stop: int) -> Recording:
+        """What is confirmed of the samples [start, stop), in whole runs of the stream."""
+        return assemble(self.format, [item for item in self._items if _overlaps(item, start, stop)])
+
+    def forget(self, before: int, keep: Sequence[tuple[int, int]] = ()) -> None:
+        """Let go of the stream before a sample, but for these stretches of it.
+
+        The trace has it all; only what a window still needs may fill the memory.
+        """
+        kept: list[StreamItem] = []
+        while self._items and _end(self._items[0]) < before:
+            item = self._items.popleft()
+            kept += [item] if any(_overlaps(item, *stretch) for stretch in keep) else []
+        self._items.extendleft(reversed(kept))
+
+    def times(self) -> list[TimeMark]:
+        """Places in the stream with the host's time: the driver's own, else of arrival."""
+        return self._marks or self._arrivals
 
     def edges(self, start: int, stop: int) -> list[Edge]:
         """Confirmed timestamps of the DUT in the sample range [start, stop]."""
@@ -137,7 +176,10 @@ class Capture:
         """Read the stream to its end."""
         self._writer = writer
         async for item in self._acquisition:
-            self._items.append(item)
+            if isinstance(item, TimeMark):
+                self._marks += [item] if item.clock == "host" else []
+            else:
+                self._items.append(item)
             if isinstance(item, (Samples, Gap)):
                 self.confirmed = item.end
             if writer is not None:
@@ -151,7 +193,14 @@ class Capture:
             await self._acquisition.wait_progress(still_s)
         except DeadlineExceeded:
             return False
+        self._note_arrival(time.monotonic_ns())
         return True
+
+    def _note_arrival(self, now_ns: int) -> None:
+        """Remember when so many samples had arrived, now and then."""
+        if not self._arrivals or now_ns - self._arrivals[-1].t_ns > ARRIVALS_NS:
+            middle, half = now_ns - ARRIVAL_NS // 2, ARRIVAL_NS // 2
+            self._arrivals.append(TimeMark(float(self.received), middle, half, "host"))
 
     def _here(self) -> Position:
         return Position(self.received, self.edges_seen)
@@ -184,3 +233,11 @@ async def _reap(collector: asyncio.Task[None]) -> None:
     await asyncio.wait({collector}, timeout=DRAIN_DEADLINE_S)
     collector.cancel()
     await asyncio.gather(collector, return_exceptions=True)
+
+
+def _end(item: StreamItem) -> float:
+    return item.end if isinstance(item, (Samples, Gap)) else item.index
+
+
+def _overlaps(item: StreamItem, start: int, stop: int) -> bool:
+    return item.index <= stop and start <= _end(item)

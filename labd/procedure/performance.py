@@ -10,6 +10,7 @@ from labd.core.scoring import median_throughput_ips
 from labd.core.suite import WARMUPS, WINDOWS
 from labd.procedure.batch import (
     PROBE_DEADLINE_S,
+    best_check,
     check_outputs,
     find_inferences,
     first_input,
@@ -36,9 +37,11 @@ async def measure_performance(session: Session) -> ModeResult:
     for number, row in enumerate(rows, 1):
         await load_input(session, first_input(dataset, row), row.file)
         deadline = infer_deadline_s(inferences + WARMUPS, inference_s)
-        reply, check = await timed_infer(session.bench, dut, inferences, WARMUPS, deadline)
-        check_outputs(reply, session.benchmark, row.file)
-        windows.append(performance_window(number, row.file, inferences, runtime_us(reply), check))
+        batch = await timed_infer(session, inferences, WARMUPS, deadline)
+        check_outputs(batch.reply, session.benchmark, row.file)
+        runtime = runtime_us(batch.reply)
+        check = best_check(session, batch)
+        windows.append(performance_window(number, row.file, inferences, runtime, check))
         await report.window(Mode.PERFORMANCE, windows[-1])
         await report.progress(number, WINDOWS, "windows")
     score = {"median_throughput_ips": median_throughput_ips(windows)}

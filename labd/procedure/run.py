@@ -35,7 +35,7 @@ async def run_benchmark(
             await report.phase(mode, "prepare")
             ready = await bench.prepare(BUILD_FOR[mode])
             _check_model(ready, entry)
-        session = Session(bench, ready, entry, dataset, report, evidence)
+        session = Session(bench, ready, spec.energy_method, entry, dataset, report, evidence)
         result = await _measure(mode, session, throughput)
         throughput = result.score.get("median_throughput_ips", throughput)
         yield replace(result, details={**result.details, **provenance(bench, ready)})

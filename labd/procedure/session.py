@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from labd.core.model import Identity, Mode, StreamFormat, StreamItem, Window
+from labd.core.model import EnergyMethod, Identity, Mode, StreamFormat, StreamItem, Window
 from labd.core.suite import Benchmark
 from labd.procedure.dataset import Dataset
 from labd.station.bench import Ready, StationBench
@@ -74,6 +74,7 @@ class Session:
 
     bench: StationBench
     ready: Ready
+    method: EnergyMethod
     benchmark: Benchmark
     dataset: Dataset
     report: Reporter

@@ -179,12 +179,21 @@ class StationBench:
         """The open power monitor."""
         return self._parts.power
 
-    @property
-    def timer(self) -> IoManager | None:
-        """The I/O manager, where a wire lets it time the DUT's batches."""
+    def baud(self, build: Build) -> int:
+        """Speed of the DUT's UART in this build."""
+        return self._setup.baud[build]
+
+    def timer(self, build: Build) -> IoManager | None:
+        """The I/O manager, where a wire lets it time this build's batches.
+
+        The processing pin shows every build's; the timestamp pin pulses in the energy build
+        alone.
+        """
         io = self._parts.io
-        wired = io is not None and (self._setup.processing_wire or io.times_timestamps)
-        return io if wired else None
+        if io is None:
+            return None
+        pulses = io.times_timestamps and build is Build.ENERGY
+        return io if self._setup.processing_wire or pulses else None
 
     @property
     def _supply(self) -> PowerMonitor | None:

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -116,6 +116,11 @@ def _check_version(connection: Connection) -> None:
     if tables.schema.name not in names:
         raise ConfigError("journal", "the data base holds something else than labd's journal")
     version = connection.execute(select(tables.schema.c.version)).scalar_one()
+    while version in tables.UPGRADES:
+        for statement in tables.UPGRADES[version]:
+            connection.exec_driver_sql(statement)
+        version += 1
+        connection.execute(update(tables.schema).values(version=version))
     if version != tables.SCHEMA_VERSION:
         what = f"the journal has schema version {version}, this labd knows {tables.SCHEMA_VERSION}"
         raise ConfigError("journal-version", what, "run the labd that wrote it, or a newer one")

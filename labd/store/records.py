@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping
 
 from labd.bus.messages import Event, EventType
 from labd.core.jobs import Job, JobSpec, JobState
-from labd.core.model import Mode, Priority, Verdict
+from labd.core.model import EnergyMethod, Mode, Priority, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,7 @@ def job_row(job: Job) -> dict[str, Any]:
         "firmware": spec.firmware,
         "priority": spec.priority,
         "voltage_mv": spec.voltage_mv,
+        "energy_method": spec.energy_method,
         "state": job.state,
         "submitted_ns": job.submitted_ns,
         "updated_ns": job.updated_ns,
@@ -115,6 +116,7 @@ def read_job(row: RowMapping) -> Job:
         firmware=row["firmware"],
         priority=Priority(row["priority"]),
         voltage_mv=row["voltage_mv"],
+        energy_method=EnergyMethod(row["energy_method"]),
     )
     return Job(
         spec=spec,

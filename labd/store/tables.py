@@ -21,7 +21,15 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+UPGRADES: dict[int, tuple[str, ...]] = {
+    1: ("ALTER TABLE job ADD COLUMN energy_method TEXT NOT NULL DEFAULT 'mlcommons'",),
+}
+"""What makes a journal of one version one of the next: no accepted job is lost by an update.
+
+Version 1 knew one method, ``mlcommons``.
+"""
 
 metadata = MetaData()
 
@@ -43,6 +51,7 @@ job = Table(
     Column("firmware", Text, nullable=False),
     Column("priority", Text, nullable=False),
     Column("voltage_mv", Integer),
+    Column("energy_method", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("submitted_ns", BigInteger, nullable=False),
     Column("updated_ns", BigInteger, nullable=False),

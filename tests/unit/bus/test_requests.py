@@ -91,7 +91,10 @@ def test_every_mistake_at_once_each_with_its_place() -> None:
             "v": 2,
         }
     )
-    keys = "v, client, request, job, benchmark, modes, station, firmware, priority, voltage_mv"
+    keys = (
+        "v, client, request, job, benchmark, modes, station, firmware, priority, voltage_mv, "
+        "energy_method"
+    )
     assert sorted(lines(error)) == [
         "benchmark: is missing",
         f"benchmrk: 'benchmrk' is not a key here; did you mean benchmark? (known: {keys})",

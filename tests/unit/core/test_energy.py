@@ -1,19 +1,22 @@
 """Windows: exact energy between edges, and a reason wherever there is no number."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labd.core.energy import (
-    Recording,
-    assemble,
+    Batch,
     energy_window,
     inferences_for_window,
     performance_window,
 )
 from labd.core.errors import MeasurementInvalid
-from labd.core.model import ClockCheck, Edge, Gap, Samples, StreamFormat
+from labd.core.methods import eembc_energy
+from labd.core.model import ClockCheck, Edge, EnergyMethod, Gap, Samples, StreamFormat
+from labd.core.recording import Recording, assemble
 
 FORMAT = StreamFormat(1000.0, 0.001, 50.0, "energy", 3.0)
 SPAN = (0, 20_000)
@@ -30,7 +33,7 @@ def edges(first: float, second: float) -> list[Edge]:
 
 def test_constant_power_gives_power_times_time() -> None:
     window = energy_window(
-        1, "a.bin", 100, recording(np.full(20_000, 0.012)), edges(500, 10_900), SPAN, NONE
+        Batch(1, "a.bin", 100), recording(np.full(20_000, 0.012)), edges(500, 10_900), SPAN, NONE
     )
     assert window.valid
     assert window.runtime_s == pytest.approx(10.4)
@@ -43,14 +46,14 @@ def test_only_the_samples_between_the_edges_count() -> None:
     power = np.zeros(12_000)
     power[1000:11_500] = 0.02
     power[999] = power[11_500] = 9.0
-    window = energy_window(1, "a", 10, recording(power), edges(1000, 11_500), SPAN, NONE)
+    window = energy_window(Batch(1, "a", 10), recording(power), edges(1000, 11_500), SPAN, NONE)
     assert window.energy_uj == pytest.approx(0.02 * 10.5 * 1e6)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_other_than_two_edges_is_no_window(count: int) -> None:
     some = [Edge(1000.0 * i, "d7", rising=False) for i in range(count)]
-    window = energy_window(1, "a", 10, recording(np.ones(20_000)), some, SPAN, NONE)
+    window = energy_window(Batch(1, "a", 10), recording(np.ones(20_000)), some, SPAN, NONE)
     assert window.problems == (f"{count} timestamp edges came during the command instead of 2",)
     assert window.energy_uj is None
 
@@ -58,13 +61,13 @@ def test_other_than_two_edges_is_no_window(count: int) -> None:
 def test_a_gap_that_took_an_edge_is_named() -> None:
     some = [Edge(100, "d7", rising=False)]
     lost = recording(np.ones(20_000), Gap(9_000, 2_000, "998 samples"), Gap(15_000, 9, "later"))
-    window = energy_window(1, "a", 10, lost, some, (50, 12_000), NONE)
+    window = energy_window(Batch(1, "a", 10), lost, some, (50, 12_000), NONE)
     assert window.problems[1:] == ("samples 9000 to 10999 are lost: 998 samples",)
 
 
 def test_a_gap_inside_refuses_the_number() -> None:
     window = energy_window(
-        1, "a", 10, recording(np.ones(20_000), Gap(5000, 3)), edges(100, 11_000), SPAN, NONE
+        Batch(1, "a", 10), recording(np.ones(20_000), Gap(5000, 3)), edges(100, 11_000), SPAN, NONE
     )
     assert window.energy_uj is None
     assert "samples were lost inside the window" in window.problems
@@ -73,7 +76,7 @@ def test_a_gap_inside_refuses_the_number() -> None:
 @pytest.mark.parametrize("gap", [Gap(90, 10), Gap(101, 4), Gap(10_990, 10)])
 def test_an_edge_that_touches_a_gap_is_not_an_edge(gap: Gap) -> None:
     window = energy_window(
-        1, "a", 10, recording(np.ones(20_000), gap), edges(100, 11_000), SPAN, NONE
+        Batch(1, "a", 10), recording(np.ones(20_000), gap), edges(100, 11_000), SPAN, NONE
     )
     assert "an edge lies in or beside a gap" in window.problems
     assert window.energy_uj is None
@@ -81,7 +84,11 @@ def test_an_edge_that_touches_a_gap_is_not_an_edge(gap: Gap) -> None:
 
 def test_a_gap_elsewhere_does_no_harm() -> None:
     window = energy_window(
-        1, "a", 10, recording(np.ones(20_000), Gap(15_000, 99)), edges(100, 11_000), SPAN, NONE
+        Batch(1, "a", 10),
+        recording(np.ones(20_000), Gap(15_000, 99)),
+        edges(100, 11_000),
+        SPAN,
+        NONE,
     )
     assert window.valid
 
@@ -110,12 +117,16 @@ def test_a_second_clock_that_saw_nothing_refuses_the_window() -> None:
 
 
 def test_no_energy_at_all_is_refused() -> None:
-    window = energy_window(1, "a", 10, recording(np.zeros(20_000)), edges(0, 10_500), SPAN, NONE)
+    window = energy_window(
+        Batch(1, "a", 10), recording(np.zeros(20_000)), edges(0, 10_500), SPAN, NONE
+    )
     assert "the monitor did not see the board" in window.problems[0]
 
 
 def test_a_window_beyond_the_recording_is_refused() -> None:
-    window = energy_window(1, "a", 10, recording(np.ones(10_400)), edges(0, 10_500), SPAN, NONE)
+    window = energy_window(
+        Batch(1, "a", 10), recording(np.ones(10_400)), edges(0, 10_500), SPAN, NONE
+    )
     assert "are not in the recording" in window.problems[0]
 
 
@@ -159,3 +170,124 @@ def test_inference_counts_round_up_and_keep_the_minimum() -> None:
     assert inferences_for_window(10, 1.0, 10.5) == 105
     assert inferences_for_window(10, 20.0, 10.5) == 10
     assert inferences_for_window(3, 1.0, 10.1) == 31
+
+
+def test_a_sample_cut_by_an_edge_counts_by_its_share() -> None:
+    power = np.array([8.0, 1.0, 2.0, 4.0, 16.0])
+    found = recording(power).energy_uj(1.25, 3.5)
+    assert found == pytest.approx((0.75 * 1 + 2 + 0.5 * 4) * 1e3, rel=1e-15)
+    assert recording(power).energy_uj(2.25, 2.75) == pytest.approx(0.5 * 2 * 1e3, rel=1e-15)
+
+
+@given(st.floats(0.0, 999.0), st.floats(0.0, 999.0))
+def test_energy_between_any_positions_is_the_difference_of_the_running_total(
+    one: float, other: float
+) -> None:
+    first, second = sorted((one, other))
+    if second - first < 1e-6:
+        return
+    power = 0.01 + 0.004 * np.sin(np.arange(1000) / 7)
+    total = np.concatenate([[0.0], np.cumsum(power)])
+    exact = np.interp(second, np.arange(1001), total) - np.interp(first, np.arange(1001), total)
+    assert recording(power).energy_uj(first, second) == pytest.approx(exact * 1e3, rel=1e-9)
+
+
+def test_a_stretch_from_the_middle_keeps_the_acquisitions_positions() -> None:
+    items = [Samples(700, np.arange(700.0, 800.0)), Gap(800, 5, "x"), Samples(805, np.ones(95))]
+    part = assemble(FORMAT, items)
+    assert (part.start, part.end) == (700, 900)
+    assert part.energy_uj(710, 712) == pytest.approx((710 + 711) * 1e3)
+    with pytest.raises(MeasurementInvalid, match="lost inside"):
+        part.energy_uj(790, 806)
+    with pytest.raises(MeasurementInvalid, match="not in the recording"):
+        part.energy_uj(690, 710)
+
+
+def test_charge_comes_from_current_where_it_is_measured_else_from_the_set_voltage() -> None:
+    power, current = np.full(100, 0.03), np.full(100, 0.011)
+    measured = assemble(FORMAT, [Samples(0, power, current), Gap(100, 3), Samples(103, power)])
+    assert measured.charge_uc(0, 50) == pytest.approx(0.03 * 0.05 / 3.0 * 1e6)
+    measured = assemble(FORMAT, [Samples(0, power, current), Gap(100, 3)])
+    assert measured.charge_uc(0, 50) == pytest.approx(0.011 * 0.05 * 1e6)
+    unknown = Recording(replace(FORMAT, voltage_v=None), power, (), ())
+    assert unknown.charge_uc(0, 50) is None
+
+
+def test_samples_that_are_no_numbers_are_refused() -> None:
+    power = np.full(12_000, 0.01)
+    power[5_000] = np.nan
+    window = energy_window(Batch(1, "a", 10), recording(power), edges(0, 10_500), SPAN, NONE)
+    assert window.problems == ("the monitor gave samples that are no numbers",)
+    assert window.energy_uj is None
+
+
+@given(
+    first=st.integers(100, 3_000),
+    length=st.integers(10_000, 12_000),
+    start=st.integers(0, 100),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=30, deadline=None)
+def test_the_published_methods_give_what_their_runners_would(
+    first: int, length: int, start: int, seed: int
+) -> None:
+    power = np.random.default_rng(seed).uniform(0.01, 0.02, 16_000)
+    part = Recording(FORMAT, power[start:], (), (), start)
+    window = energy_window(
+        Batch(1, "a", 50),
+        part,
+        edges(first, first + length),
+        SPAN,
+        NONE,
+        method=EnergyMethod.EEMBC,
+    )
+    eembc = eembc_energy(power * 1e3, 1000.0, first / 1e3, (first + length) / 1e3)
+    assert window.energy_uj == pytest.approx(eembc.energy_uj, rel=1e-12)
+    assert window.power_uw == pytest.approx(eembc.power_uw, rel=1e-12)
+    assert window.methods["eembc"] == window.energy_per_inference_uj
+    mlcommons = power[first : first + length].sum() * 1e3 / 50
+    assert window.methods["mlcommons"] == pytest.approx(mlcommons, rel=1e-12)
+    assert window.methods["labd"] == pytest.approx(mlcommons, rel=1e-12)
+
+
+def test_a_published_method_sees_milliseconds_of_a_faster_instrument() -> None:
+    fast = replace(FORMAT, sample_rate_hz=5000.0)
+    power = np.random.default_rng(5).uniform(0.01, 0.02, 60_000)
+    window = energy_window(
+        Batch(1, "a", 50), Recording(fast, power, (), ()), edges(1003, 52_003), SPAN, NONE
+    )
+    assert window.methods["mlcommons"] == pytest.approx(power[1000:52_000].sum() * 200 / 50)
+    assert window.methods["labd"] == pytest.approx(power[1003:52_003].sum() * 200 / 50)
+
+
+def test_a_method_that_does_not_apply_is_said_to() -> None:
+    slow = replace(FORMAT, sample_rate_hz=300.0, edge_uncertainty_s=0.0)
+    whole = Recording(slow, np.full(4_000, 0.01), (), ())
+    window = energy_window(
+        Batch(1, "a", 50), whole, edges(10, 3_500), SPAN, NONE, method=EnergyMethod.MLCOMMONS
+    )
+    assert window.problems == ("method mlcommons needs a multiple of 1000 samples a second",)
+    window = energy_window(Batch(1, "a", 50), whole, edges(10, 3_500), SPAN, NONE)
+    assert window.valid
+    assert set(window.methods) == {"labd"}
+
+
+def test_vague_edges_make_no_number() -> None:
+    whole = recording(np.full(20_000, 0.012))
+    window = energy_window(
+        Batch(1, "a", 10), whole, edges(500, 10_900), SPAN, NONE, edge_uncertainty_s=0.03
+    )
+    assert window.energy_uncertainty_uj == pytest.approx(2 * 0.03 * 0.012 * 1e6)
+    assert window.problems == ("its edges' uncertainty is worth 0.58 % of its energy",)
+
+
+def test_the_idle_baseline_is_told_an_inference() -> None:
+    window = energy_window(
+        Batch(1, "a", 100),
+        recording(np.full(20_000, 0.012)),
+        edges(500, 10_900),
+        SPAN,
+        NONE,
+        idle_power_uw=3_000.0,
+    )
+    assert window.baseline_per_inference_uj == pytest.approx(3_000 * 10.4 / 100)

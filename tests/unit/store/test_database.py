@@ -5,13 +5,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from labd.core.errors import ConfigError, InfraError
 from labd.core.jobs import JobSpec
-from labd.core.model import Mode
+from labd.core.model import EnergyMethod, Mode
 from labd.store.journal import Journal
 
 SPEC = JobSpec("j1", "ann", "kws01", tuple(Mode))
@@ -32,11 +33,30 @@ def test_commits_are_durable(url: str, tmp_path: Path) -> None:
 def test_a_newer_labds_journal_is_left_alone(url: str, tmp_path: Path) -> None:
     Journal(url).close()
     with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
-        raw.execute("UPDATE schema SET version = 2")
+        raw.execute("UPDATE schema SET version = 99")
     raw.close()
-    with pytest.raises(ConfigError, match="has schema version 2, this labd knows 1") as caught:
+    with pytest.raises(ConfigError, match="has schema version 99, this labd knows 2") as caught:
         Journal(url)
     assert caught.value.code == "journal-version"
+
+
+def test_an_older_journal_is_brought_up_to_date_and_keeps_its_jobs(
+    url: str, tmp_path: Path
+) -> None:
+    """Version 1 knew one way to make energy of samples, and its jobs keep it."""
+    journal = Journal(url)
+    journal.submit(SPEC, 1)
+    journal.close()
+    with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
+        raw.execute("ALTER TABLE job DROP COLUMN energy_method")
+        raw.execute("UPDATE schema SET version = 1")
+    raw.close()
+    for _ in range(2):
+        journal = Journal(url)
+        job = journal.job("j1")
+        journal.close()
+        assert job is not None
+        assert job.spec == replace(SPEC, energy_method=EnergyMethod.MLCOMMONS)
 
 
 def test_what_is_no_data_base(url: str, tmp_path: Path) -> None:
@@ -82,7 +102,7 @@ def test_a_journal_locked_by_another_program(
 KILLED = """
 import os, signal, sys
 from labd.core.jobs import JobSpec
-from labd.core.model import Mode
+from labd.core.model import EnergyMethod, Mode
 from labd.store import journal as module
 journal = module.Journal(sys.argv[1])
 journal.submit(JobSpec("j1", "ann", "kws01", tuple(Mode)), 1)
