@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import structlog
@@ -26,7 +27,9 @@ from labd.lab.chronicle import Chronicle
 from labd.lab.commands import Desk
 from labd.lab.dispatch import Dispatcher
 from labd.lab.emulated import EmulatedBench, bench_arguments
+from labd.lab.reporting import RunEvidence
 from labd.lab.supervisor import Supervisor
+from labd.lab.tracing import LiveFrames
 from labd.lab.workshop import Workshop
 from labd.station.config import LabConfig, StationConfig
 from labd.station.outlast import outlast
@@ -56,6 +59,7 @@ class Daemon:
         self._topics = Topics(config.name)
         self._state = StateDirectory(config.state)
         self._chronicle = Chronicle(self._topics, time.time_ns)
+        self._frames = LiveFrames()
         self._supervisors = {station.name: self._supervisor(station) for station in config.stations}
         self._dispatcher = Dispatcher(self._chronicle, self._supervisors)
 
@@ -134,6 +138,7 @@ class Daemon:
     async def _telling(self, bus: Bus, watched: Watched) -> AsyncGenerator[None]:
         """Deliver the outbox; at the end say goodbye and wait until all is told."""
         await watched.start(self._chronicle.deliver(bus))
+        await watched.start(self._frames.deliver(bus))
         try:
             yield
         finally:
@@ -176,9 +181,13 @@ class Daemon:
             parts=frozenset(station.parts),
             work=Workshop(self._config, station, self._registry),
             chronicle=self._chronicle,
-            traces=self._state.traces,
+            evidence=self._evidence,
             changed=self._station_changed,
         )
+
+    def _evidence(self, job: str, attempt: int) -> RunEvidence:
+        send = partial(self._frames.send, self._topics.trace(job))
+        return RunEvidence(self._state.traces(job, attempt), attempt, send)
 
     def _station_changed(self, supervisor: Supervisor) -> None:
         self._say_station(supervisor)

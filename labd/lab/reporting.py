@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import dataclasses
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
+from labd.bus.frames import FrameMaker
 from labd.bus.messages import EventType
-from labd.core.errors import InfraError
-from labd.core.model import Identity, Mode, ModeResult, StreamFormat, StreamItem, Window
+from labd.core.model import Identity, Mode, ModeResult, StreamFormat, Window
 from labd.lab.chronicle import Chronicle
+from labd.lab.disk import on_disk
+from labd.lab.tracing import FileTrace, open_trace
 from labd.procedure.session import OutputRow
-from labd.station.outlast import outlast
 from labd.store.artifacts import write_json
-from labd.store.traces import TraceFile
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 OUTPUTS = "accuracy-outputs.csv"
 
@@ -81,46 +77,46 @@ class RunReporter:
 
 
 class RunEvidence:
-    """Keeps the evidence of one attempt in its folder."""
+    """Keeps the evidence of one attempt.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where; made when there is something to keep.
+        attempt: of the job.
+        send: gets the frames for live plots, where anybody may look on; returns at once.
+    """
+
+    def __init__(
+        self, folder: Path, attempt: int = 1, send: Callable[[bytes], None] | None = None
+    ) -> None:
         self._folder = folder
+        self._attempt = attempt
+        self._send = send or _drop
+        self._traces = 0
 
     @asynccontextmanager
     async def trace(
         self, name: str, stream_format: StreamFormat, instrument: Identity
     ) -> AsyncGenerator[FileTrace]:
-        """Open a trace file; it is completed whatever happens."""
-        file = await _on_disk(TraceFile, self._folder / name, stream_format, instrument)
-        complete = False
-        try:
-            yield FileTrace(file)
-            complete = True
-        finally:
-            await _on_disk(file.close, complete=complete)
+        """Open a trace file; it is closed whatever happens."""
+        frames = FrameMaker(self._attempt, self._traces, stream_format.sample_rate_hz)
+        self._traces += 1
+        path = self._folder / name
+        async with open_trace(path, stream_format, instrument, frames, self._send) as trace:
+            yield trace
 
     async def outputs(self, rows: Sequence[OutputRow]) -> str:
         """Write what the DUT answered as CSV: file, label, outputs."""
-        await _on_disk(_write_outputs, self._folder / OUTPUTS, rows)
+        await on_disk(_write_outputs, self._folder / OUTPUTS, rows)
         return OUTPUTS
 
     async def result(self, job: str, benchmark: str, result: ModeResult) -> None:
         """Keep what a mode concluded beside its evidence: ``labd score`` reads it there."""
         told = {"job": job, "benchmark": benchmark, **dataclasses.asdict(result)}
-        await _on_disk(_write_result, self._folder / f"result-{result.mode}.json", told)
+        await on_disk(_write_result, self._folder / f"result-{result.mode}.json", told)
 
 
-async def _on_disk(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do something that blocks on the disk, to its end; a refusal is the bench's fault."""
-    writing = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
-    cancelled = await outlast(writing, hasten=False)
-    fault = writing.exception()
-    if cancelled:
-        raise asyncio.CancelledError
-    if isinstance(fault, OSError):
-        what = f"the lab's disk refuses: {fault}"
-        raise InfraError("disk", what, "free space in [lab] state") from fault
-    return writing.result()
+def _drop(_frame: bytes) -> None:
+    """Nobody looks on."""
 
 
 def _write_outputs(path: Path, rows: Sequence[OutputRow]) -> None:
@@ -132,18 +128,3 @@ def _write_outputs(path: Path, rows: Sequence[OutputRow]) -> None:
 def _write_result(path: Path, told: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, told)
-
-
-class FileTrace:
-    """One trace file, written from the event loop."""
-
-    def __init__(self, file: TraceFile) -> None:
-        self._file = file
-
-    async def write(self, items: Sequence[StreamItem]) -> None:
-        """Append stream items in order."""
-        await _on_disk(self._file.write, items)
-
-    async def windows(self, windows: Sequence[Window]) -> None:
-        """Mark the windows measured in it."""
-        self._file.mark_windows(windows)

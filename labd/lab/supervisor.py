@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -83,7 +82,7 @@ class Supervisor:
         parts: what it has.
         work: how to open, check and use it.
         chronicle: where everything is written down.
-        traces: the folder for the traces of a job's attempt.
+        evidence: keeps what stands behind the numbers of a job's attempt.
         changed: called after every change of health or activity.
     """
 
@@ -91,7 +90,7 @@ class Supervisor:
     parts: frozenset[Part]
     work: Work
     chronicle: Chronicle
-    traces: Callable[[str, int], Path]
+    evidence: Callable[[str, int], RunEvidence]
     changed: Callable[[Supervisor], None]
     health: Health = Health.UNKNOWN
     activity: Activity = Activity.IDLE
@@ -239,7 +238,7 @@ class Supervisor:
     async def _run(self, job: Job) -> Ending:
         spec = job.spec
         reporter = RunReporter(self.chronicle, spec.job, job.attempt, time.monotonic)
-        evidence = RunEvidence(self.traces(spec.job, job.attempt))
+        evidence = self.evidence(spec.job, job.attempt)
         results: list[ModeResult] = []
         try:
             async with self.work.open(spec) as bench:

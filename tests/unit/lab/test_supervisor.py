@@ -16,6 +16,7 @@ from labd.core.health import Activity, Health
 from labd.core.jobs import MAX_FAULTS, JobSpec
 from labd.core.model import Finding, Mode, ModeResult, Part, Verdict
 from labd.lab.chronicle import Chronicle
+from labd.lab.reporting import RunEvidence
 from labd.lab.supervisor import Supervisor
 
 SPEC = JobSpec("j1", "alice", "digits01", (Mode.ACCURACY,))
@@ -73,7 +74,9 @@ class Stage:
             parts=frozenset(Part),
             work=self.work,
             chronicle=chronicle,
-            traces=lambda job, attempt: folder / job / str(attempt),
+            evidence=lambda job, attempt: RunEvidence(
+                folder / job / str(attempt), attempt, lambda _frame: None
+            ),
             changed=lambda _: None,
         )
 
