@@ -124,6 +124,23 @@ def bench(
     os.execv(sys.executable, command)  # noqa: S606 - the bench takes this process over
 
 
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("instrument", required=False)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def fake(instrument: str | None, options: tuple[str, ...]) -> None:
+    """Serve a fake INSTRUMENT by hand, for those who write or debug drivers.
+
+    It speaks the real protocol, byte for byte, behind a pseudo-terminal or a socket on this
+    machine, and measures a made-up board by the wall clock. Prints one JSON line when ready:
+    {"<instrument>": PATH}. Without INSTRUMENT it lists those there are. Ends with SIGTERM or
+    Ctrl-C.
+    """
+    command = [sys.executable, "-m", "labd.fakes"]
+    command += [instrument, *options] if instrument else ["--help"]
+    sys.stdout.flush()
+    os.execv(sys.executable, command)  # noqa: S606 - the fake takes this process over
+
+
 @main.command()
 @config_option
 @click.option(
