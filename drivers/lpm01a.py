@@ -62,7 +62,9 @@ class Lpm01aConfig(DriverConfig):
     )
     rate_hz: int = Field(1000, description="samples a second, 1000 as in the official settings")
     output: Literal["energy", "current"] = Field(
-        "energy", description="energy integrated over each sample period, or current"
+        "energy",
+        description="energy integrated over each sample period, or current",
+        validate_default=True,
     )
     function_mode: Literal["optim", "high"] = Field(
         "optim", description="all of the range, or 30 µA to 10 mA at 50 and 100 kHz"
@@ -109,8 +111,8 @@ class Lpm01aConfig(DriverConfig):
     @field_validator("function_mode")
     @classmethod
     def _fast_enough(cls, mode: str, info: ValidationInfo) -> str:
-        rate_hz = info.data.get("rate_hz", 0)
-        if mode == "high" and rate_hz not in HIGH_CURRENT_HZ:
+        rate_hz = info.data.get("rate_hz")  # missing when it was refused itself
+        if mode == "high" and rate_hz and rate_hz not in HIGH_CURRENT_HZ:
             raise ValueError(
                 f"'high' works at 50000 and 100000 Hz, not at {rate_hz} Hz; use 'optim'"
             )
@@ -371,7 +373,7 @@ class Lpm01a:
         for last_try in (False, True):
             await self._link.write(b"stop\r\n")
             try:
-                await self._reader.until_quiet(QUIET_S, patience_s)
+                await self._reader.until_quiet(QUIET_S, max(patience_s, 2 * QUIET_S))
             except DeadlineExceeded:
                 if last_try:
                     raise

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -25,7 +28,8 @@ from labd.core.errors import (
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem
 from labd.fakes.host import PtyCable
-from labd.fakes.lpm01a import FakeLpm01a
+from labd.fakes.load import RUN_A, SLEEP_A
+from labd.fakes.lpm01a import FakeLpm01a, plug
 from tests.contract.case import plugged
 
 
@@ -433,7 +437,17 @@ async def test_a_voltage_it_cannot_supply_is_refused(fake: FakeLpm01a, voltage_m
     ("config", "why"),
     [
         ({"rate_hz": 10_000}, "lasts one second"),
+        ({"rate_hz": 20_000}, 'half a second at most; use format = "binary"'),
+        ({"rate_hz": 100_000}, 'does not exist; use format = "binary"'),
         ({"rate_hz": 1234}, "none of 1000, 2000, 5000"),
+        ({"rate_hz": 1234, "format": "binary"}, "none of 1000, 2000, 5000"),
+        ({"rate_hz": 500, "format": "binary"}, "at 500 Hz a window's edges"),
+        ({"rate_hz": 20_000, "format": "binary"}, 'use output = "current", or 10000 Hz'),
+        ({"format": "hexa"}, "'ascii' or 'binary'"),
+        ({"function_mode": "high"}, "50000 and 100000 Hz, not at 1000 Hz; use 'optim'"),
+        ({"threshold_a": 0.06}, "0.06 A is not within 1e-07 to 0.05 A"),
+        ({"threshold_a": -1e-3}, "0 is off"),
+        ({"restart_s": -1}, "greater than or equal to 0"),
         ({"rate_hz": 500}, "at 500 Hz a window's edges"),
         ({"rate_hz": 0}, "at 0 Hz"),
         ({"output": "power"}, "'energy' or 'current'"),
@@ -446,3 +460,319 @@ def test_a_wrong_table_in_the_stations_file_is_explained(
 ) -> None:
     with pytest.raises(ValidationError, match=why):
         Lpm01aConfig.model_validate({"port": "/dev/null", **config})
+
+
+# ---- binary ------------------------------------------------------------------------------
+
+BINARY = {"format": "binary", "rate_hz": 100_000, "output": "current"}
+
+
+def amperes(index: int) -> float:
+    return (256 + index % 3840) * 16.0**-5
+
+
+def indices(items: list[StreamItem]) -> list[tuple[type, float, float]]:
+    return [(type(i), i.index, i.end) for i in items if isinstance(i, Samples | Gap)]
+
+
+async def test_binary_reaches_100_khz_and_has_no_edges(fake: FakeLpm01a) -> None:
+    config = {**BINARY, "function_mode": "high", "threshold_a": 1e-3}
+    async with connected(fake, **config) as (monitor, _):
+        await monitor.supply(2000)
+        assert monitor.format.sample_rate_hz == 100_000
+        assert monitor.format.timestamp_line == ""
+        async with monitor.acquire() as acquisition:
+            fake.produce(2300)
+            fake.event()
+            fake.produce(20)
+            await progress_to(acquisition, 2320)
+        items = await all_of(acquisition)
+        assert acquisition.edges_seen == 0
+        assert await monitor.self_check() == []
+    assert indices(items) == [(Samples, 0, 1000), (Samples, 1000, 2000), (Samples, 2000, 2320)]
+    for item in items:
+        assert isinstance(item, Samples)
+        assert item.current_a is not None
+        assert item.current_a.tolist() == [amperes(i) for i in range(item.index, item.end)]
+        assert item.power_w.tolist() == [2 * current for current in item.current_a]
+    assert "format bin_hexa" in fake.commands
+    assert fake.commands.index("freq 100k") < fake.commands.index("funcmode high")
+    assert "currthres 1000-6" in fake.commands
+    assert not any(command.startswith("eventsrc") for command in fake.commands)
+
+
+async def test_binary_energy_is_power_too(fake: FakeLpm01a) -> None:
+    config = {"format": "binary", "rate_hz": 10_000}
+    async with connected(fake, **config) as (monitor, _):
+        async with monitor.acquire() as acquisition:
+            fake.produce(5)
+            await progress_to(acquisition, 5)
+        (samples,) = await all_of(acquisition)
+    assert isinstance(samples, Samples)
+    assert samples.power_w.tolist() == [amperes(i) * 10_000 for i in range(5)]
+
+
+async def test_a_predecessor_that_died_in_a_binary_acquisition_is_survived(
+    fake: FakeLpm01a,
+) -> None:
+    async with plugged(fake) as pty:
+        predecessor = Link(pty.path, lpm01a.BAUD, "predecessor")
+        await predecessor.open()
+        await predecessor.write(b"format bin_hexa\r\nfreq 100k\r\npwr on\r\nstart\r\n")
+        await asyncio.sleep(0.02)
+        fake.produce(2500)
+        await predecessor.write(b"vol")
+        await predecessor.close()
+        assert fake.powered
+        streaming = asyncio.create_task(_stream(fake))
+        monitor = Lpm01a(Lpm01aConfig(port=pty.path, answer_s=0.5))
+        assert (await monitor.open()).serial.startswith("540619864")
+        await streaming
+        assert not fake.acquiring
+        assert not fake.powered
+        async with monitor.acquire() as acquisition:
+            fake.produce(5)
+            await progress_to(acquisition, 5)
+        assert [len(i) for i in await all_of(acquisition) if isinstance(i, Samples)] == [5]
+        await monitor.close()
+
+
+@pytest.mark.parametrize("config", [{}, BINARY])
+@pytest.mark.parametrize("what", ["overcurrent", "power_down"])
+async def test_a_dut_without_power_is_a_fault_at_once_and_a_gap_to_the_end(
+    fake: FakeLpm01a, config: dict[str, object], what: str
+) -> None:
+    async with connected(fake, **config) as (monitor, _):
+        await monitor.supply(3000)
+        acquisition = monitor.acquire()
+
+        async def measure() -> None:
+            async with acquisition:
+                fake.produce(1100)
+                await progress_to(acquisition, 1100)
+                getattr(fake, what)()
+                fake.produce(2000)
+                await progress_to(acquisition, 9999)
+
+        with pytest.raises(InstrumentError, match=r"is spoilt: .*([Oo]vercurrent|switched off)"):
+            await measure()
+        seen: list[StreamItem] = []
+        with pytest.raises(InstrumentError, match="is spoilt"):
+            await all_of(acquisition, seen)
+        assert indices(seen)[0] == (Samples, 0, 1000)
+        assert isinstance(seen[-1], Gap)
+        assert len(seen) == 2
+        assert re.search(r"[Oo]vercurrent|switched off", seen[-1].reason)
+    assert not fake.acquiring
+
+
+async def test_a_binary_overrun_says_how_full_the_buffer_was(fake: FakeLpm01a) -> None:
+    async with connected(fake, **BINARY) as (monitor, _):
+        await monitor.supply(3000)
+        acquisition = monitor.acquire()
+
+        async def overrun() -> None:
+            async with acquisition:
+                for fake.load in (10, 60, 97):
+                    fake.produce(1000)
+                fake.overrun()
+                await progress_to(acquisition, 9999)
+
+        with pytest.raises(InstrumentError, match="overrun; before, 97 % of its buffer"):
+            await overrun()
+        found = [finding.code for finding in await monitor.self_check()]
+        assert found == ["transmit-buffer"]
+
+
+async def test_what_the_instrument_says_of_itself_is_kept(fake: FakeLpm01a) -> None:
+    async with connected(fake, **BINARY) as (monitor, _):
+        await monitor.supply(3000)
+        for temperature in (27, 31):
+            async with monitor.acquire() as acquisition:
+                fake.inform("Calibration done")
+                fake.temperature(temperature)
+                fake.measured_voltage(2900)
+                fake.produce(1000)
+                await progress_to(acquisition, 1000)
+        assert [finding.code for finding in acquisition.findings] == [
+            *("instrument-text", "temperature", "supply-voltage"),
+        ]
+        found = {finding.text: finding.serious for finding in await monitor.self_check()}
+        assert found == {
+            "it says: Calibration done": False,
+            "its temperature was 27 to 27 °C": False,
+            "its temperature was 31 to 31 °C": False,
+            "it supplies 2900 mV, 3000 mV are set: powers are off as much": True,
+        }
+
+
+async def test_lost_samples_of_a_binary_stream_are_a_gap(fake: FakeLpm01a) -> None:
+    async with connected(fake, **BINARY) as (monitor, pty):
+        await monitor.supply(3000)
+        async with monitor.acquire() as acquisition:
+            fake.produce(1200)
+            fake.skip(90)
+            fake.produce(2000)
+            pty.tamper = lambda data: data[1:]
+            fake.produce(1)
+            pty.tamper = lambda data: data
+            fake.produce(4000)
+            await progress_to(acquisition, 7000)
+        items = await all_of(acquisition)
+    gaps = [(item.index, item.end) for item in items if isinstance(item, Gap)]
+    assert gaps == [(1000, 2000), (3000, 4000)]
+    for item in items:
+        if isinstance(item, Samples) and item.current_a is not None:
+            assert item.current_a.tolist() == [amperes(i) for i in range(item.index, item.end)]
+
+
+# ---- old firmware ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["err", "error"])
+async def test_old_firmware_does_not_measure_in_ascii_and_says_what_would(
+    fake: FakeLpm01a, word: str
+) -> None:
+    fake.refusal, fake.refuses = word, {"eventsrc d7 fal", "pwr off"}
+    fake.version = "1.0.0"
+    async with connected(fake) as (monitor, _):
+        await monitor.supply(3000)
+        with pytest.raises(InstrumentError, match="cannot mark edges") as caught:
+            monitor.acquire()
+        assert caught.value.code == "firmware-too-old"
+        assert "1.0.0 to 1.0.6" in caught.value.todo
+        assert 'format = "binary"' in caught.value.todo
+        assert fake.powered
+    assert not fake.powered
+    assert fake.commands[-2:] == ["targrst 0", "hrc"]
+
+
+async def test_old_firmware_measures_current_in_binary(fake: FakeLpm01a) -> None:
+    fake.refuses = {"eventsrc d7 fal", "pwr off", "output energy"}
+    async with connected(fake, **BINARY) as (monitor, _):
+        await monitor.supply(3000)
+        async with monitor.acquire() as acquisition:
+            fake.produce(1000)
+            await progress_to(acquisition, 1000)
+        assert [finding.code for finding in await monitor.self_check()] == ["no-power-off"]
+
+
+async def test_old_firmware_without_fast_energy_points_at_current(fake: FakeLpm01a) -> None:
+    fake.refuses = {"output energy"}
+    async with connected(fake) as (monitor, _):
+        assert [finding.code for finding in await monitor.self_check()] == ["no-energy-output"]
+        with pytest.raises(InstrumentError, match="integrates no energy") as caught:
+            monitor.acquire()
+        assert 'output = "current"' in caught.value.todo
+
+
+# ---- restarting --------------------------------------------------------------------------
+
+
+class Replug:
+    """A USB device under a name that lasts, as udev makes it: gone while it restarts."""
+
+    def __init__(self, fake: FakeLpm01a, name: Path, away_s: float) -> None:
+        self.fake, self.name = fake, name
+        self._away_s = away_s
+        self.cables: list[PtyCable] = []
+        self._appear()
+        fake.on_restart = self._restart
+
+    def _appear(self) -> None:
+        self.cables.append(PtyCable(self.fake))
+        self.name.symlink_to(self.cables[-1].path)
+
+    def _restart(self) -> None:
+        asyncio.get_running_loop().call_soon(self.unplug)
+        asyncio.get_running_loop().call_later(self._away_s, self._appear)
+
+    def unplug(self) -> None:
+        self.name.unlink(missing_ok=True)
+        self.cables[-1].unplug()
+
+
+async def test_an_instrument_that_does_not_answer_is_restarted(
+    fake: FakeLpm01a, tmp_path: Path
+) -> None:
+    fake.deaf = fake.powered = True
+    usb = Replug(fake, tmp_path / "by-id", 0.5)
+    monitor = Lpm01a(Lpm01aConfig(port=str(usb.name), answer_s=0.3, restart_s=10))
+    began = time.monotonic()
+    identity = await monitor.open()
+    assert time.monotonic() - began < 5.0
+    assert identity.serial.startswith("540619864")
+    assert identity.simulated
+    assert len(usb.cables) == 2
+    assert fake.commands.count("psrst") == 1
+    assert not fake.powered
+    (finding,) = await monitor.self_check()
+    assert (finding.code, finding.serious) == ("restarted", False)
+    assert "'htc'" in finding.text
+    async with monitor.acquire() as acquisition:
+        fake.produce(5)
+        await progress_to(acquisition, 5)
+    await monitor.close()
+    usb.unplug()
+
+
+async def test_an_instrument_that_babbles_is_restarted(fake: FakeLpm01a, tmp_path: Path) -> None:
+    """A predecessor's binary stream that no ``stop`` ends."""
+    fake.binary = fake.acquiring = fake.deaf = True
+    usb = Replug(fake, tmp_path / "by-id", 0.3)
+    streaming = asyncio.create_task(_stream(fake))
+    monitor = Lpm01a(Lpm01aConfig(port=str(usb.name), answer_s=0.3, restart_s=10))
+    await monitor.open()
+    await streaming
+    await monitor.close()
+    usb.unplug()
+
+
+async def test_an_instrument_that_does_not_come_back_is_a_missing_port(
+    fake: FakeLpm01a, tmp_path: Path
+) -> None:
+    fake.deaf = True
+    usb = Replug(fake, tmp_path / "by-id", 60)
+    monitor = Lpm01a(Lpm01aConfig(port=str(usb.name), answer_s=0.2, restart_s=0.5))
+    with pytest.raises(TransportError) as caught:
+        await monitor.open()
+    assert caught.value.code == "port-missing"
+    await monitor.close()
+
+
+async def test_restarting_can_be_forbidden(fake: FakeLpm01a) -> None:
+    fake.deaf = True
+    async with plugged(fake) as pty:
+        monitor = Lpm01a(Lpm01aConfig(port=pty.path, answer_s=0.2, restart_s=0))
+        with pytest.raises(DeadlineExceeded, match="htc"):
+            await monitor.open()
+    assert "psrst" not in fake.commands
+
+
+# ---- in real time ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"rate_hz": 5000}, BINARY, {"format": "binary", "rate_hz": 10_000, "output": "energy"}],
+)
+async def test_the_live_fake_streams_at_full_rate(config: dict[str, object]) -> None:
+    cable = plug()
+    living = asyncio.create_task(cable.device.live())  # type: ignore[attr-defined]
+    monitor = Lpm01a(Lpm01aConfig.model_validate({"port": cable.path, **config}))
+    await monitor.open()
+    await monitor.supply(3000)
+    rate_hz = monitor.config.rate_hz
+    async with monitor.acquire() as acquisition:
+        await progress_to(acquisition, 2 * rate_hz)
+    items = await all_of(acquisition)
+    await monitor.close()
+    living.cancel()
+    await asyncio.wait([living])
+    cable.unplug()
+    assert not any(isinstance(item, Gap) for item in items)
+    power = np.concatenate([item.power_w for item in items if isinstance(item, Samples)])
+    mean = power[: 2 * rate_hz].mean()
+    assert mean == pytest.approx(3.0 * (RUN_A + SLEEP_A) / 2, rel=1e-3)
+    edges = [item.index / rate_hz for item in items if isinstance(item, Edge)]
+    assert edges[:2] == ([0.5, 1.5] if config.get("format") != "binary" else [])
