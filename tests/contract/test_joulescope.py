@@ -1,0 +1,678 @@
+"""The Joulescope driver against a fake of its library that loses, delays and unplugs."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from drivers import joulescope, joulescope_usb
+from drivers.interfaces import Acquisition
+from drivers.joulescope import Joulescope, JoulescopeAcquisition, JoulescopeConfig
+from labd.core.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    InstrumentError,
+    LabdBug,
+    LabdError,
+    TransportError,
+)
+from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
+from labd.fakes import joulescope as fake_library
+from labd.fakes.joulescope import USB, Driver, UsbCable
+from labd.fakes.joulescope_device import TICK_HZ, Disorder, FakeJoulescope, Load
+from labd.fakes.load import current_a
+
+FAKE = "labd.fakes.joulescope:Driver"
+ALMOST_A_SECOND = 9500  # samples of one; what is left of a message at the end is never sent
+
+
+@pytest.fixture(autouse=True)
+def _a_stepped_instrument_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joulescope, "SILENCE_S", 20.0)
+
+
+@pytest.fixture
+async def plug() -> AsyncGenerator[Callable[..., FakeJoulescope]]:
+    cables: list[UsbCable] = []
+
+    def one(*args: Any, **keys: Any) -> FakeJoulescope:
+        cables.append(UsbCable(FakeJoulescope(*args, **keys)))
+        return cables[-1].device
+
+    yield one
+    for cable in cables:
+        cable.unplug()
+
+
+@pytest.fixture
+def fake(plug: Callable[..., FakeJoulescope]) -> FakeJoulescope:
+    return plug()
+
+
+def made(**config: object) -> Joulescope:
+    values = {"answer_s": 1.0, "library": FAKE, **config}
+    return Joulescope(JoulescopeConfig.model_validate(values))
+
+
+@asynccontextmanager
+async def opened(**config: object) -> AsyncGenerator[Joulescope]:
+    monitor = made(**config)
+    await monitor.open()
+    try:
+        yield monitor
+    finally:
+        with suppress(TransportError):
+            await monitor.close()
+
+
+async def progress_to(acquisition: Acquisition, samples: int, edges: int = 0) -> None:
+    while acquisition.received < samples or acquisition.edges_seen < edges:
+        await acquisition.wait_progress(5.0)
+
+
+async def all_of(acquisition: Acquisition) -> list[StreamItem]:
+    return [item async for item in acquisition]
+
+
+async def recorded(
+    fake: FakeJoulescope, monitor: Joulescope, *steps: Callable[[], None]
+) -> list[StreamItem]:
+    """An acquisition around what the instrument does, with a clean second at its end."""
+    async with monitor.acquire() as acquisition:
+        for step in steps:
+            step()
+        fake.run(1.0)
+        await asyncio.sleep(0.1)
+    return await all_of(acquisition)
+
+
+def power_of(items: list[StreamItem]) -> np.ndarray:
+    """Power by index, NaN in gaps; every index must come once and in order."""
+    parts, at = [], 0
+    for item in items:
+        if isinstance(item, Samples | Gap):
+            assert item.index == at
+            at = item.end
+            known = isinstance(item, Samples)
+            parts.append(item.power_w if known else np.full(item.count, np.nan))
+    return np.concatenate(parts)
+
+
+def only(kind: type, items: list[StreamItem]) -> list[Any]:
+    return [item for item in items if isinstance(item, kind)]
+
+
+def expected_power(count: int, rate_hz: int = 10_000, step: int = 2) -> np.ndarray:
+    ticks = np.arange(0, count * TICK_HZ // rate_hz, step)
+    power = current_a(ticks / TICK_HZ).astype(np.float32).astype(float) * 3.0
+    return power.reshape(count, -1).mean(axis=1)
+
+
+# ---- what is measured ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "step"), [("js220", 2), ("js110", 1)])
+async def test_power_and_edges_are_those_of_the_load(
+    plug: Callable[..., FakeJoulescope], model: str, step: int
+) -> None:
+    fake = plug(model)
+    async with opened() as monitor, monitor.acquire() as acquisition:
+        fake.run(1.8)
+        await progress_to(acquisition, 17_000, 2)
+        assert acquisition.edges_seen == 2
+    items = await all_of(acquisition)
+    power = power_of(items)
+    assert only(Gap, items) == []
+    np.testing.assert_allclose(power, expected_power(len(power), step=step), rtol=1e-6)
+    assert only(Edge, items) == [
+        Edge(5000.0, "gpi0", rising=False),
+        Edge(5040.0, "gpi0", rising=True),
+        Edge(15_000.0, "gpi0", rising=False),
+        Edge(15_040.0, "gpi0", rising=True),
+    ]
+    assert acquisition.received == len(power)
+    samples = only(Samples, items)[0]
+    np.testing.assert_allclose(samples.voltage_v, 3.0)
+    np.testing.assert_allclose(samples.current_a * 3.0, samples.power_w, rtol=1e-6)
+
+
+async def test_an_edge_comes_after_the_samples_before_it(fake: FakeJoulescope) -> None:
+    async with opened() as monitor:
+        items = await recorded(fake, monitor, lambda: fake.run(1.0))
+    at = 0
+    for item in items:
+        if isinstance(item, Edge):
+            assert item.index <= at
+        elif isinstance(item, Samples):
+            at = item.end
+
+
+class Pulses(Load):
+    """Two lines that change at odd ticks."""
+
+    def level(self, line: int, ticks: np.ndarray) -> np.ndarray:
+        first = (ticks >= 1_000_001) & (ticks < 1_000_003)
+        return ~first if line == 0 else first if line == 3 else np.zeros(len(ticks), np.bool_)
+
+
+async def test_a_pulse_of_one_microsecond_is_seen_at_any_rate(
+    plug: Callable[..., FakeJoulescope],
+) -> None:
+    fake = plug(load=Pulses())
+    for rate_hz in (1000, 1_000_000):
+        async with opened(rate_hz=rate_hz, lines=["gpi3"]) as monitor:
+            fake.time_base = fake.tick
+            items = await recorded(fake, monitor)
+        begin = 0.5000005 * rate_hz
+        assert [(e.line, e.rising, pytest.approx(e.index)) for e in only(Edge, items)] == [
+            ("gpi0", False, begin),
+            ("gpi3", True, begin),
+            ("gpi0", True, begin + rate_hz / 1e6),
+            ("gpi3", False, begin + rate_hz / 1e6),
+        ]
+        assert monitor.format.edge_uncertainty_s == 0.5e-6
+
+
+async def test_time_marks_say_when_samples_were_taken(fake: FakeJoulescope) -> None:
+    async with opened() as monitor:
+        items = await recorded(fake, monitor, lambda: fake.run(2.2))
+    marks: list[TimeMark] = only(TimeMark, items)
+    assert [mark.index for mark in marks] == [0.0, 10_000.0, 20_000.0, 30_000.0]
+    assert marks[0].t_ns == 1_700_000_000 * 10**9
+    assert {mark.clock for mark in marks} == {"utc"}
+    for before, after in itertools.pairwise(marks):
+        elapsed = after.t_ns - before.t_ns
+        assert elapsed == pytest.approx(1e9 / (1 + 12e-6), abs=3)
+
+
+# ---- opened once, never switched -----------------------------------------------------------
+
+
+async def test_a_job_of_several_acquisitions_leaves_the_supply_alone(fake: FakeJoulescope) -> None:
+    async with opened() as monitor:
+        set_up = len(fake.history)
+        assert ("s/i/range/mode", "auto") in fake.history
+        for _ in range(3):
+            assert len(power_of(await recorded(fake, monitor))) > ALMOST_A_SECOND
+            assert not fake.cuts_power
+        assert await monitor.self_check() == []
+        assert (fake.opened, fake.closed) == (1, 0)
+        topics = {topic for topic, _ in fake.history[set_up:]}
+        assert topics == {"s/gpi/0/ctrl", "s/i/ctrl", "s/v/ctrl", "s/gpi/+/!req"}
+        assert not fake.streaming
+    assert (fake.opened, fake.closed) == (1, 1)
+
+
+async def test_a_js220_is_set_up_as_configured(fake: FakeJoulescope) -> None:
+    async with opened(
+        voltage_range="2 V", current_range="180 uA", gpio_voltage="external"
+    ) as monitor:
+        assert fake.values == {
+            "c/fw/version": 0x01030002,
+            "s/v/range/select": "2 V",
+            "s/v/range/mode": "manual",
+            "s/i/range/select": "180 µA",
+            "s/i/range/mode": "manual",
+            "c/gpio/vref": "external",
+            "h/fs": 1_000_000,
+        }
+        assert not monitor.supplies
+        assert monitor.format.voltage_v is None
+        assert monitor.format.timestamp_line == "gpi0"
+
+
+async def test_a_js110_is_told_to_put_its_inputs_into_the_lowest_bits(
+    plug: Callable[..., FakeJoulescope],
+) -> None:
+    fake = plug("js110", "004321")
+    monitor = made(timestamp_line="gpi1", voltage_range="5 V", gpio_voltage="1.8 V")
+    identity = await monitor.open()
+    assert (identity.name, identity.serial, identity.firmware) == ("Joulescope JS110", "004321", "")
+    assert fake.values == {
+        "h/fs": 2_000_000,
+        "s/extio/voltage": 1800,
+        "s/i/lsb_src": "normal",
+        "s/v/lsb_src": "gpi1",
+        "s/i/range/select": "auto",
+        "s/v/range/select": "5 V",
+    }
+    await monitor.close()
+
+
+async def test_the_identity_names_model_serial_and_firmware(fake: FakeJoulescope) -> None:
+    monitor = made()
+    identity = await monitor.open()
+    assert (identity.kind, identity.name) == ("joulescope", "Joulescope JS220")
+    assert (identity.serial, identity.firmware, identity.simulated) == ("000123", "1.3.2", True)
+    await monitor.close()
+
+
+# ---- loss and disorder -----------------------------------------------------------------------
+
+
+async def test_messages_out_of_order_late_and_doubled_change_nothing(fake: FakeJoulescope) -> None:
+    fake.tamper = disorder = Disorder(7, double=0.2, hold=12)
+    async with opened() as monitor:
+        items = await recorded(
+            fake, monitor, lambda: fake.run(2.0), lambda: setattr(disorder, "hold", 0)
+        )
+    power = power_of(items)
+    assert only(Gap, items) == []
+    np.testing.assert_allclose(power, expected_power(len(power)), rtol=1e-6)
+    assert [edge.index for edge in only(Edge, items)] == [
+        5000.0, 5040.0, 15_000.0, 15_040.0, 25_000.0, 25_040.0
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_lost_messages_are_gaps_and_a_finding(fake: FakeJoulescope, seed: int) -> None:
+    fake.tamper = Disorder(seed, lose=0.03, hold=5)
+    async with opened() as monitor:
+        items = await recorded(fake, monitor, lambda: fake.run(3.0))
+        (finding,) = await monitor.self_check()
+        fake.tamper = list
+        await recorded(fake, monitor)
+        assert await monitor.self_check() == []
+    power = power_of(items)
+    known = ~np.isnan(power)
+    assert 0 < np.count_nonzero(~known) < len(power) / 2
+    assert finding.code == "samples-lost"
+    assert "limit 0.1%" in finding.text
+    assert "root hub" in finding.todo
+
+
+async def test_a_lost_message_shifts_nothing(fake: FakeJoulescope) -> None:
+    lost: list[str] = []
+
+    def lose_one(messages: list[Any]) -> list[Any]:
+        kept = []
+        for topic, fields in messages:
+            early = fields["sample_id"] - fake.time_base < 0.7 * TICK_HZ
+            if topic.endswith("s/v/!data") and not early and not lost:
+                lost.append(topic)
+            else:
+                kept.append((topic, fields))
+        return kept
+
+    fake.tamper = lose_one
+    async with opened() as monitor:
+        items = await recorded(fake, monitor, lambda: fake.run(1.0))
+    power = power_of(items)
+    (gap,) = only(Gap, items)
+    assert gap.reason == "voltage lost"
+    assert 7000 <= gap.index < 7500
+    known = ~np.isnan(power)
+    np.testing.assert_allclose(power[known], expected_power(len(power))[known], rtol=1e-6)
+    assert [edge.index for edge in only(Edge, items)] == [5000.0, 5040.0, 15_000.0, 15_040.0]
+
+
+@pytest.mark.parametrize("model", ["js220", "js110"])
+async def test_data_lost_on_usb_are_a_gap_without_an_edge(
+    plug: Callable[..., FakeJoulescope], model: str
+) -> None:
+    fake = plug(model)
+    async with opened() as monitor:
+        items = await recorded(
+            fake, monitor, lambda: fake.run(0.6), lambda: fake.lose(0.2), lambda: fake.run(0.2)
+        )
+    (gap,) = only(Gap, items)
+    assert (gap.index, gap.count) == (6000, 2000)
+    assert [edge.index for edge in only(Edge, items)] == [5000.0, 5040.0, 15_000.0, 15_040.0]
+    power = power_of(items)
+    known = ~np.isnan(power)
+    step = 1 if model == "js110" else 2
+    np.testing.assert_allclose(
+        power[known], expected_power(len(power), step=step)[known], rtol=1e-6
+    )
+
+
+async def test_a_run_of_no_numbers_is_a_gap_that_takes_its_edges(fake: FakeJoulescope) -> None:
+    async with opened() as monitor:
+        items = await recorded(
+            fake, monitor, lambda: fake.run(0.49), lambda: fake.not_a_number("s/i", 0.02)
+        )
+    (gap,) = only(Gap, items)
+    assert (gap.index, gap.count) == (4900, 200)
+    assert gap.reason == "not a number; 2 edges in it dropped"
+    assert [edge.index for edge in only(Edge, items)] == []
+
+
+async def test_a_host_that_stands_still_gets_a_gap_and_says_so(
+    fake: FakeJoulescope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joulescope_usb, "INBOX_MESSAGES", 40)
+    async with opened() as monitor:
+        async with monitor.acquire() as acquisition:
+            fake.run(3.0)  # the loop stands still meanwhile
+            while USB.host is not None and not USB.host._queue.empty():
+                time.sleep(0.01)  # noqa: ASYNC251 - that is the point
+            await progress_to(acquisition, 1)
+            fake.run(1.0)
+            await asyncio.sleep(0.1)
+        items = await all_of(acquisition)
+        (finding,) = await monitor.self_check()
+    assert "this host was too slow for" in finding.text
+    power = power_of(items)
+    known = ~np.isnan(power)
+    assert not known.all()
+    np.testing.assert_allclose(power[known], expected_power(len(power))[known], rtol=1e-6)
+
+
+async def test_a_signal_that_never_comes_ends_the_acquisition(fake: FakeJoulescope) -> None:
+    fake.tamper = lambda messages: [one for one in messages if "/s/v/" not in one[0]]
+    async with opened() as monitor:
+        with pytest.raises(InstrumentError, match="nothing comes of voltage"):
+            await recorded(fake, monitor, lambda: fake.run(3.0))
+        fake.tamper = list
+        assert len(power_of(await recorded(fake, monitor))) > ALMOST_A_SECOND
+
+
+# ---- ends ------------------------------------------------------------------------------------
+
+
+async def watch(fake: FakeJoulescope, acquisition: JoulescopeAcquisition) -> None:
+    """Acquire for ever, though the instrument stops after half a second."""
+    async with acquisition:
+        fake.run(0.5)
+        while True:
+            await acquisition.wait_progress(10.0)
+
+
+async def test_an_unplug_in_an_acquisition_is_seen_within_a_second(fake: FakeJoulescope) -> None:
+    async with opened() as monitor:
+        acquisition = monitor.acquire()
+        waiting = asyncio.create_task(watch(fake, acquisition))
+        await asyncio.sleep(0.2)
+        began = time.monotonic()
+        USB.unplug(fake)
+        with pytest.raises(TransportError) as caught:
+            await waiting
+        assert caught.value.code == "port-lost"
+        assert "supply was cut" in caught.value.todo
+        await monitor.close()
+        assert time.monotonic() - began < 1.0
+    with pytest.raises(TransportError):
+        await all_of(acquisition)
+
+
+async def test_silence_ends_an_acquisition(
+    fake: FakeJoulescope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joulescope, "SILENCE_S", 0.3)
+    async with opened() as monitor:
+        with pytest.raises(TransportError) as caught:
+            await watch(fake, monitor.acquire())
+        assert caught.value.code == "stream-silent"
+        async with monitor.acquire() as acquisition:
+            fake.run(0.5)
+            await progress_to(acquisition, 2000)
+
+
+async def test_an_instrument_that_came_back_can_be_opened_again(
+    plug: Callable[..., FakeJoulescope], fake: FakeJoulescope
+) -> None:
+    old = made()
+    await old.open()
+    USB.unplug(fake)
+    again = plug()
+    with pytest.raises(TransportError):
+        await old.self_check()
+    async with opened() as monitor:
+        await old.close()
+        assert len(power_of(await recorded(again, monitor))) > ALMOST_A_SECOND
+        with pytest.raises(TransportError, match="open already"):
+            await made().open()
+
+
+async def test_an_acquisition_broken_off_is_stopped_by_the_next_one(fake: FakeJoulescope) -> None:
+    async with opened() as monitor:
+        acquisition = monitor.acquire()
+        await acquisition.__aenter__()
+        fake.run(0.5)
+        await acquisition.abandon()
+        assert fake.streaming
+        fake.run(0.3)
+        async with monitor.acquire() as again:
+            fake.run(0.5)
+            await progress_to(again, 2000)
+        assert not fake.streaming
+        assert only(Samples, await all_of(again))[0].index == 0
+
+
+async def test_close_stops_what_an_acquisition_left_running(fake: FakeJoulescope) -> None:
+    monitor = made()
+    await monitor.open()
+    acquisition = monitor.acquire()
+    await acquisition.__aenter__()
+    await monitor.close()
+    assert not fake.streaming
+    assert not fake.is_open
+    assert USB.host is None
+
+
+async def test_the_bodys_exception_wins(fake: FakeJoulescope) -> None:
+    async def body(monitor: Joulescope) -> None:
+        async with monitor.acquire():
+            fake.mute = True
+            raise ValueError("body")
+
+    async with opened(answer_s=0.2) as monitor:
+        with pytest.raises(ValueError, match="body") as caught:
+            await body(monitor)
+        assert "stopping the acquisition failed too" in caught.value.__notes__[0]
+        fake.mute = False
+
+
+async def test_only_one_acquisition_at_a_time_and_none_when_closed(fake: FakeJoulescope) -> None:
+    async with opened() as monitor:
+        async with monitor.acquire():
+            with pytest.raises(LabdBug):
+                monitor.acquire()
+        with pytest.raises(LabdBug):
+            await monitor.open()
+        with pytest.raises(LabdBug):
+            await monitor.supply(3000)
+    with pytest.raises(LabdBug):
+        monitor.acquire()
+
+
+# ---- which instrument ------------------------------------------------------------------------
+
+
+async def refused(**config: object) -> LabdError:
+    with pytest.raises(LabdError) as caught:
+        await made(**config).open()
+    assert USB.host is None
+    return caught.value
+
+
+async def test_without_an_instrument_those_there_are_are_named(
+    plug: Callable[..., FakeJoulescope],
+) -> None:
+    error = await refused()
+    assert (type(error), error.code) == (TransportError, "port-missing")
+    plug(serial="000777")
+    error = await refused(serial="000123")
+    assert "no Joulescope 000123 on USB; there: u/js220/000777" in str(error)
+
+
+async def test_of_several_one_must_be_named(plug: Callable[..., FakeJoulescope]) -> None:
+    first, second = plug(serial="000001"), plug("js110", "000002")
+    error = await refused()
+    assert (type(error), error.code) == (ConfigError, "serial-needed")
+    assert "u/js110/000002, u/js220/000001" in str(error)
+    async with opened(serial="000001") as one, opened(serial="000002") as other:
+        assert first.is_open
+        assert second.is_open
+        with pytest.raises(TransportError) as caught:
+            await made(serial="000001").open()
+        assert caught.value.code == "port-busy"
+        for fake, monitor in ((first, one), (second, other)):
+            assert len(power_of(await recorded(fake, monitor))) > ALMOST_A_SECOND
+        await one.close()
+        assert second.is_open
+        assert len(power_of(await recorded(second, other))) > ALMOST_A_SECOND
+    assert USB.host is None
+
+
+async def test_a_bootloader_is_named(plug: Callable[..., FakeJoulescope]) -> None:
+    plug("&js220")
+    error = await refused()
+    assert (type(error), error.code) == (ConfigError, "bootloader")
+    assert "update" in error.todo
+
+
+async def test_an_unknown_model_is_named(plug: Callable[..., FakeJoulescope]) -> None:
+    plug("js999")
+    assert (await refused()).code == "unknown-model"
+
+
+async def test_an_instrument_another_program_has_is_busy(fake: FakeJoulescope) -> None:
+    fake.open()
+    library = Driver()
+    library.finalize()  # the fake forgets nothing of its own accord
+    fake.attach = lambda host: setattr(fake, "_host", host)  # type: ignore[method-assign]
+    fake.is_open = True
+    error = await refused()
+    assert (type(error), error.code) == (TransportError, "port-busy")
+    assert "udev" in error.todo
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "text"),
+    [
+        ("js220", {"voltage_range": "5 V"}, "voltage_range = '5 V', but a JS220 has 15 V, 2 V"),
+        ("js110", {"voltage_range": "2 V"}, "but a JS110 has 15 V, 5 V"),
+        ("js220", {"current_range": "2 A"}, "current_range = '2 A'"),
+        ("js110", {"timestamp_line": "gpi3"}, "line = 'gpi3', but a JS110 has gpi0, gpi1"),
+        ("js110", {"gpio_voltage": "external"}, "gpio_voltage = 'external'"),
+        ("js220", {"gpio_voltage": "1.8 V"}, "3.3 V, external"),
+    ],
+)
+async def test_what_a_model_lacks_is_said_before_its_supply_is_interrupted(
+    plug: Callable[..., FakeJoulescope], model: str, config: dict[str, str], text: str
+) -> None:
+    fake = plug(model)
+    error = await refused(**config)
+    assert (type(error), error.code) == (ConfigError, "model-lacks")
+    assert text in str(error)
+    assert fake.opened == 0
+
+
+async def test_a_refused_setting_closes_the_instrument(fake: FakeJoulescope) -> None:
+    fake.refuses["h/fs"] = "5 PARAMETER_INVALID"
+    error = await refused()
+    assert (type(error), error.code) == (InstrumentError, "refused")
+    assert "h/fs" in str(error)
+    assert not fake.is_open
+
+
+async def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyjoulescope_driver", None)
+    error = await refused(library=joulescope_usb.LIBRARY)
+    assert (type(error), error.code) == (ConfigError, "library-missing")
+    assert error.todo == "pip install labd[joulescope]"
+
+
+async def test_a_library_call_that_never_returns_ends_in_a_deadline(
+    fake: FakeJoulescope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joulescope_usb, "GRACE_S", 0.1)
+
+    def stuck(*_: Any, **__: Any) -> None:
+        time.sleep(1.5)
+
+    async with opened(answer_s=0.2) as monitor:
+        with monkeypatch.context() as patch:
+            patch.setattr(Driver, "publish", stuck)
+            began = time.monotonic()
+            with pytest.raises(DeadlineExceeded):
+                await monitor.self_check()
+            assert time.monotonic() - began < 1.0
+        await asyncio.sleep(1.5)
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"rate_hz": 44_100}, "none of 1000"),
+        ({"voltage_range": "3 V"}, "15 V"),
+        ({"current_range": "3 mA"}, "'3 mA' is none of"),
+        ({"timestamp_line": "d7"}, "'d7' is none of gpi0"),
+        ({"lines": ["gpi9"]}, "'gpi9' is none of gpi0"),
+        ({"port": "/dev/ttyACM0"}, "Extra inputs"),
+    ],
+)
+def test_a_wrong_table_is_refused(config: dict[str, object], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        JoulescopeConfig.model_validate(config)
+
+
+# ---- the fake is the library -------------------------------------------------------------------
+
+
+def test_the_fake_has_the_librarys_methods_and_arguments() -> None:
+    real = pytest.importorskip("pyjoulescope_driver").Driver
+    names = {name for name in vars(real) if not name.startswith("_")}
+    assert names <= set(dir(Driver)) | {"log_level"}
+    for name in names - {"log_level"}:
+        of_real = inspect.signature(getattr(real, name)).parameters.values()
+        of_fake = inspect.signature(getattr(Driver, name)).parameters.values()
+        assert [(p.name, p.default, p.kind) for p in of_fake] == [
+            (p.name, p.default, p.kind) for p in of_real
+        ], name
+
+
+def test_the_fake_fails_as_the_library_does() -> None:
+    """Without an instrument the real one can be asked, too."""
+    real = pytest.importorskip("pyjoulescope_driver").Driver
+    path = "u/js220/999999"
+    asks: list[Callable[[Any], object]] = [
+        lambda one: type(one)(),
+        lambda one: one.open(path, timeout=0.05),
+        lambda one: one.close(path, timeout=0.05),
+        lambda one: one.publish(f"{path}/h/fs", 1000, timeout=0.05),
+        lambda one: one.publish(f"{path}/h/fs", [1]),
+        lambda one: one.query(f"{path}/c/fw/version"),
+        lambda one: one.device_paths(),
+    ]
+    outcomes = []
+    for library in (real, Driver):
+        with library() as one:
+            outcomes.append([outcome(one, ask) for ask in asks])
+    assert outcomes[0] == outcomes[1]
+
+
+def outcome(one: Any, ask: Callable[[Any], object]) -> tuple[str, str]:
+    try:
+        return "value", repr(ask(one))
+    except Exception as exc:  # noqa: BLE001 - what it raises is the question
+        return type(exc).__name__, str(exc).split("|")[0].strip()
+
+
+async def test_the_real_library_starts_and_ends_without_instruments() -> None:
+    pytest.importorskip("pyjoulescope_driver")
+    for _ in range(2):
+        with pytest.raises(TransportError) as caught:
+            await made(library=joulescope_usb.LIBRARY, serial="no such").open()
+        assert caught.value.code == "port-missing"
+
+
+async def test_the_fake_for_use_by_hand_measures_in_real_time() -> None:
+    async with opened(library="labd.fakes.joulescope:LiveDriver") as monitor:
+        async with monitor.acquire() as acquisition:
+            assert isinstance(acquisition, JoulescopeAcquisition)
+            await progress_to(acquisition, 6000, 1)
+        items = await all_of(acquisition)
+    assert len(power_of(items)) >= 6000
+    assert not fake_library.USB.devices
