@@ -85,8 +85,20 @@ def auc_mlcommons(outputs: NDArray[np.float64], labels: NDArray[np.int64]) -> fl
         raise MeasurementInvalid(
             "auc-normalise", "an output vector sums to zero or less and cannot be normalised"
         )
-    shares = outputs / totals
-    classes = outputs.shape[1]
+    return auc_one_against_rest(outputs / totals, labels)
+
+
+def auc_one_against_rest(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Exact area of class 1 of two, or the mean over more classes of one against the rest.
+
+    Args:
+        shares: shape (inputs, classes), taken as they are.
+        labels: shape (inputs,).
+
+    Raises:
+        MeasurementInvalid: a class never occurs.
+    """
+    classes = shares.shape[1]
     _require_every_class(classes, labels)
     if classes == 2:  # noqa: PLR2004 - binary
         return exact_area(labels == 1, shares[:, 1])

@@ -12,7 +12,7 @@ from labd.core.errors import MeasurementInvalid
 from labd.core.scoring import (
     auc_eembc,
     auc_eembc_anomaly,
-    auc_mlcommons,
+    auc_one_against_rest,
     exact_area,
     top1_anomaly_pct,
     top1_pct,
@@ -63,7 +63,7 @@ def score_mlcommons(answers: Sequence[Answer], benchmark: str | None, result: Re
     shares = [Answer(a.file, _shares(a.outputs), a.label) for a in known]
     outputs, labels = _mean_by_file(shares)
     result.score["top1_pct"] = top1_pct(outputs, labels)
-    _put_auc(lambda: auc_mlcommons(outputs, labels), result)
+    _put_auc(lambda: auc_one_against_rest(outputs, labels), result)
 
 
 def _exact_anomaly_area(scores: Outputs, anomalous: NDArray[np.bool_]) -> float:

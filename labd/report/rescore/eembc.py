@@ -49,9 +49,6 @@ def score_performance(session: Session) -> Recomputed:
     result = Recomputed()
     for index, inference, laps in _paired_laps(session, result):
         number = 2 * (index + 1)
-        if laps[1] < laps[0]:
-            text = f"window {number}: the lap counter wrapped from {laps[0]} to {laps[1]}"
-            result.note("lap-wrapped", text)
         runtime_s = ((laps[1] - laps[0]) % LAP_MODULUS) / 1e6
         result.windows.append(_window(number, inference.inferences, runtime_s))
         _check_clock(number, runtime_s, inference, result)
@@ -193,7 +190,23 @@ def _check_clock(number: int, runtime_s: float, inference: Inference, result: Re
         result.note("clock-disagrees", text)
 
 
+def _note_laps(session: Session, result: Recomputed) -> None:
+    """Tell where the DUT's 32-bit microsecond counter went backwards."""
+    falls = [(a, b) for a, b in pairwise(session.laps_us) if b < a]
+    wraps = [fall for fall in falls if (fall[1] - fall[0]) % LAP_MODULUS < LAP_MODULUS // 2]
+    restarts = [fall for fall in falls if fall not in wraps]
+    for code, found, what in (
+        ("lap-wrapped", wraps, "wrapped at 2^32"),
+        ("lap-restarted", restarts, "started anew"),
+    ):
+        if found:
+            times = "once" if len(found) == 1 else f"{len(found)} times, first"
+            text = f"the DUT's lap counter {what} {times} from {found[0][0]} to {found[0][1]}"
+            result.note(code, text)
+
+
 def _note_odd(session: Session, result: Recomputed) -> None:
+    _note_laps(session, result)
     if session.errors:
         text = f"the device reported {len(session.errors)} errors, the first: {session.errors[0]}"
         result.note("device-error", text)

@@ -77,13 +77,15 @@ def _read_log(path: Path, evidence: Evidence) -> None:
     lines = Lines(path)
     empty = True
     mlcommons_log = False
+    stated = evidence.files.first("results") is not None
     for line in lines:
         mlcommons_log = mlcommons_log or line.startswith("Logging initialized")
         if mlcommons_log:
             facts.feed(line)
         else:
             eembc_log.feed(line)
-        results.feed(line)
+        if mlcommons_log or not stated:
+            results.feed(line)
         empty = False
     if lines.damage:
         evidence.note("file-damaged", f"{path.name} is damaged: {lines.damage}")
@@ -106,7 +108,6 @@ def _read_published(files: SessionFiles, evidence: Evidence) -> None:
         evidence.note("file-damaged", f"{path.name} is damaged: {lines.damage}")
     elif not evidence.published:
         evidence.note("file-damaged", f"{path.name} states no result")
-        evidence.published = evidence.logged
 
 
 # ---- what it is -------------------------------------------------------------------------

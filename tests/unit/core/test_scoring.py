@@ -54,6 +54,12 @@ def test_two_classes_use_the_second_column() -> None:
     assert exact_area(np.array([False, False, True, True]), outputs[:, 1]) == 0.75
 
 
+def test_outputs_are_divided_by_their_sum() -> None:
+    outputs = np.array([[0.1, 0.3], [0.6, 0.4]])
+    assert auc_mlcommons(outputs, np.array([1, 0])) == 1.0
+    assert exact_area(np.array([True, False]), outputs[:, 1]) == 0.0
+
+
 def test_outputs_that_cannot_be_normalised_are_refused() -> None:
     outputs = np.array([[0.5, 0.5], [0.5, -0.6]])
     with pytest.raises(MeasurementInvalid, match="sums to zero or less"):

@@ -11,10 +11,18 @@ from typing import Any
 KWS_FILES = [f"tst_{n:06d}_Word_{n % 12}.bin" for n in range(48)]
 
 
+def rising(*lengths: int) -> list[tuple[int, int]]:
+    """Laps of windows that follow each other; one length stands for five windows."""
+    spans = lengths if len(lengths) > 1 else lengths * 5
+    return [
+        (1_000_000 + 20_000_000 * n, 1_000_000 + 20_000_000 * n + s) for n, s in enumerate(spans)
+    ]
+
+
 def write_performance(
     folder: Path,
     *,
-    laps: Sequence[tuple[int, int]] = ((1_000_000, 13_000_000),) * 5,
+    laps: Sequence[tuple[int, int]] = rising(12_000_000),
     inferences: int = 120,
     prefix: str = "",
 ) -> Path:

@@ -52,11 +52,29 @@ def test_the_object_has_the_promised_keys(tmp_path: Path) -> None:
 
 
 def test_a_wrapped_lap_is_taken_modulo_and_told(tmp_path: Path) -> None:
-    laps = [(1_000_000, 13_000_000)] * 4 + [(2**32 - 5_000_000, 7_000_000)]
+    starts = range(2**32 - 85_000_000, 2**32, 20_000_000)
+    laps = [(start, (start + 12_000_000) % 2**32) for start in starts]
     found = score(made.write_performance(tmp_path, laps=laps))
     assert found.agrees is True
     assert found.windows[4].runtime_s == 12.0
     assert codes(found) == ["lap-wrapped"]
+    assert found.findings[0].text.endswith("wrapped at 2^32 once from 4289967296 to 7000000")
+
+
+def test_a_counter_that_starts_anew_is_told(tmp_path: Path) -> None:
+    laps = [(start, start + 12_000_000) for start in (101_000_000, 1_000_000, 21_000_000)]
+    laps += [(start, start + 12_000_000) for start in (41_000_000, 61_000_000)]
+    found = score(made.write_performance(tmp_path, laps=laps))
+    assert found.agrees is True
+    assert codes(found) == ["lap-restarted"]
+
+
+def test_laps_may_be_longer_than_32_bits(tmp_path: Path) -> None:
+    begin = 1_621_210_033_093_134
+    laps = [(begin + n, begin + n + 12_000_000) for n in range(0, 10**8, 2 * 10**7)]
+    found = score(made.write_performance(tmp_path, laps=laps))
+    assert found.agrees is True
+    assert found.findings == []
 
 
 def test_the_last_digit_decides(tmp_path: Path) -> None:
@@ -77,18 +95,18 @@ def test_a_wrong_median_is_told(tmp_path: Path) -> None:
     assert codes(found) == ["score-differs"]
 
 
-@pytest.mark.parametrize(("stop", "inferences"), [(10_999_999, 120), (13_000_000, 9)])
+@pytest.mark.parametrize(("length", "inferences"), [(9_999_999, 120), (12_000_000, 9)])
 def test_short_windows_and_few_inferences_are_told(
-    tmp_path: Path, stop: int, inferences: int
+    tmp_path: Path, length: int, inferences: int
 ) -> None:
-    laps = [(1_000_000, stop)] * 5
+    laps = made.rising(length)
     found = score(made.write_performance(tmp_path, laps=laps, inferences=inferences))
     assert found.agrees is True
     assert codes(found) == (["window-short"] * 5 if inferences > 9 else ["few-inferences"] * 5)
 
 
 def test_ten_seconds_and_ten_inferences_are_enough(tmp_path: Path) -> None:
-    laps = [(1_000_000, 11_000_000)] * 5
+    laps = made.rising(10_000_000)
     assert score(made.write_performance(tmp_path, laps=laps, inferences=10)).findings == []
 
 
@@ -127,11 +145,10 @@ def test_echoes_noise_and_lines_without_prefix_are_read(tmp_path: Path) -> None:
 
 
 def test_a_log_with_fewer_windows_holds_some_of_the_published_ones(tmp_path: Path) -> None:
-    folder = made.write_performance(
-        tmp_path, laps=[(0, 11_000_000 + 100_000 * n) for n in range(5)]
-    )
+    lengths = [11_000_000 + 100_000 * n for n in range(5)]
+    folder = made.write_performance(tmp_path, laps=made.rising(*lengths))
     text = (folder / "results.txt").read_text()
-    made.write_performance(folder, laps=[(0, 11_100_000), (0, 11_300_000)])
+    made.write_performance(folder, laps=made.rising(11_100_000, 11_300_000))
     (folder / "results.txt").write_text(text)
     made.write(folder, "script.async", ["cmd: 'dut infer 120 1'"] * 5)
     found = score(folder)
@@ -145,7 +162,7 @@ def test_a_log_with_fewer_windows_holds_some_of_the_published_ones(tmp_path: Pat
 def test_of_several_sessions_in_a_log_the_published_one_counts(tmp_path: Path) -> None:
     folder = made.write_performance(tmp_path)
     first = (folder / "log.txt").read_text()
-    made.write_performance(folder, laps=[(0, 10_500_000)] * 5)
+    made.write_performance(folder, laps=made.rising(10_500_000))
     later = (folder / "log.txt").read_text()
     (folder / "log.txt").write_text(later + first + later)
     found = score(folder)
