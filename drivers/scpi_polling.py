@@ -27,6 +27,7 @@ class PolledAcquisition(PumpedAcquisition):
         clock: the host's clock.
         answer_s: how long the instrument may take to answer.
         poll_s: pause between polls once the instrument has no more.
+        never_dry: the instrument may answer only when it has as many as were asked for.
     """
 
     def __init__(
@@ -36,12 +37,15 @@ class PolledAcquisition(PumpedAcquisition):
         clock: Clock,
         answer_s: float,
         poll_s: float,
+        *,
+        never_dry: bool = False,
     ) -> None:
         super().__init__(session.where, answer_s)
         self._session = session
         self._records = stream
         self._clock = clock
         self._poll_s = poll_s
+        self._never_dry = never_dry
         self._started = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._touched = False
@@ -117,7 +121,7 @@ class PolledAcquisition(PumpedAcquisition):
             raise await self._explain(self._records.fault)
         if drained and not last:
             await self._pause()
-        return drained and last
+        return last and (drained or (self._never_dry and self._records.on_time))
 
     async def _pause(self) -> None:
         try:

@@ -53,18 +53,23 @@ class RecordClock:
     Args:
         rate_hz: records a second, by the instrument's own period.
         buffer_s: how much the instrument keeps for a host that comes late.
+
+    Attributes:
+        fault: what is wrong with the count; empty while nothing is.
+        on_time: whether the last count was what the host's clock says.
+        confirmed: records that a later count has vouched for.
     """
 
     def __init__(self, rate_hz: float, buffer_s: float) -> None:
         self.fault = ""
+        self.on_time = False
         self.confirmed = 0
         self._rate_hz = rate_hz
         self._buffer_s = buffer_s
         self._origin: tuple[int, Moment] | None = None
         self._anchors: deque[tuple[int, Moment]] = deque()  # of the last WINDOW_NS
         self._passed: deque[tuple[int, int]] = deque()  # counts that were right, and when
-        self._lags_ns: list[float] = []
-        self._best: tuple[int, Moment] | None = None  # the count with the least lag
+        self._candidates: list[_Candidate] = []  # for the next mark
         self._mark_due_ns = 0
 
     def start(self, when: Moment) -> TimeMark:
@@ -82,76 +87,94 @@ class RecordClock:
             drained: whether the instrument had no more than it gave.
 
         Returns:
-            A time mark, once in a while. ``fault`` says what is wrong with the count.
+            A time mark, once in a while.
         """
         if self._origin is None:
             raise ValueError("records before the start")
-        anchors = [self._origin, *([self._anchors[0]] if self._anchors else [])]
-        problems = [self._problem(anchor, total, when, drained=drained) for anchor in anchors]
-        self.fault = self.fault or next((problem for problem in problems if problem), "")
-        if self.fault or not drained:
+        late_s = SLACK_S if drained else max(SLACK_S, self._buffer_s)
+        self.on_time = True
+        for anchor in (self._origin, *([self._anchors[0]] if self._anchors else [])):
+            self._compare(anchor, total, when, late_s)
+        if self.fault or not self.on_time:
             return []
         self._confirm(total, when)
-        return self._marks(total, when)
+        self._propose(total, when, drained=drained)
+        if when.after_ns < self._mark_due_ns:
+            return []
+        self._mark_due_ns = when.after_ns + MARK_NS
+        return self._take_mark()
 
     def finish(self) -> list[TimeMark]:
-        """The log was drained for the last time and its count is right."""
+        """Nothing more comes, and the last count was right."""
         if self.fault or not self._passed:
             return []
         self.confirmed = self._passed[-1][0]
         return self._take_mark()
 
-    def _problem(
-        self, anchor: tuple[int, Moment], total: int, when: Moment, *, drained: bool
-    ) -> str:
+    def _compare(self, anchor: tuple[int, Moment], total: int, when: Moment, late_s: float) -> None:
         count, then = anchor
         new = total - count
         least_s = (when.before_ns - then.after_ns) * 1e-9 * (1 - HOST_PPM * 1e-6)
         most_s = (when.after_ns - then.before_ns) * 1e-9 * (1 + HOST_PPM * 1e-6)
-        late_s = SLACK_S if drained else max(SLACK_S, self._buffer_s)
-        fewest = (least_s - late_s) * self._rate_hz
-        if fewest <= new <= (most_s + SLACK_S) * self._rate_hz + 1:
-            return ""
-        share = new / max(1.0, (least_s + most_s) / 2 * self._rate_hz)
-        cause = "some were lost, or it logs" if new < fewest else "it logs"
-        return (
-            f"{new} records in {(least_s + most_s) / 2:.2f} s at {self._rate_hz:.5g} a second "
-            f"are {share:.2f} times what they should be: {cause} another number of values"
+        if new < (least_s - SLACK_S) * self._rate_hz:
+            self.on_time = False
+        few = new < (least_s - late_s) * self._rate_hz
+        many = new > (most_s + SLACK_S) * self._rate_hz + 1
+        if self.fault or not (few or many):
+            return
+        passed_s = (least_s + most_s) / 2
+        share = new / max(1.0, passed_s * self._rate_hz)
+        cause = "some were lost, or it logs" if few else "it logs"
+        self.fault = (
+            f"{new} records in {passed_s:.2f} s at {self._rate_hz:.5g} a second are {share:.2f} "
+            f"times what they should be: {cause} another number of values"
         )
 
     def _confirm(self, total: int, when: Moment) -> None:
         self._passed.append((total, when.after_ns))
-        while self._passed and self._passed[0][1] <= when.after_ns - CONFIRM_NS:
+        while self._passed[0][1] <= when.after_ns - CONFIRM_NS:
             self.confirmed = self._passed.popleft()[0]
         self._anchors.append((total, when))
         while self._anchors[0][1].after_ns < when.after_ns - WINDOW_NS:
             self._anchors.popleft()
 
-    def _marks(self, total: int, when: Moment) -> list[TimeMark]:
-        lag_ns = self._lag_ns(total, when)
-        if not self._lags_ns or lag_ns < min(self._lags_ns):
-            self._best = (total, when)
-        self._lags_ns.append(lag_ns)
-        return self._take_mark() if when.after_ns >= self._mark_due_ns else []
+    def _propose(self, total: int, when: Moment, *, drained: bool) -> None:
+        """Bound the time at which this count was reached.
+
+        It was not later than the answer. It was a period before the question at the
+        earliest if there were no more records; if there may have been, no earlier than a
+        count on time can be.
+        """
+        period_ns = 1e9 / self._rate_hz
+        earliest_ns = when.before_ns - period_ns if drained else when.after_ns - SLACK_S * 1e9
+        lag_ns = when.after_ns - total * period_ns
+        self._candidates.append(_Candidate(total, earliest_ns, when.after_ns, lag_ns))
 
     def _take_mark(self) -> list[TimeMark]:
         """The mark of the count that lagged least since the last one.
 
-        The count cannot have been reached later than its answer came, nor a whole period
-        earlier than it was asked for, but for how late the instrument updates it; that
-        shows as a spread of the lags.
+        How seldom the instrument updates its count shows as a spread of the lags; and it
+        cannot have counted faster since the start than the clocks' tolerance allows.
         """
-        if self._best is None:
+        if not self._candidates or self._origin is None:
             return []
-        (total, when), lags = self._best, self._lags_ns
-        early_ns = max(lags) - min(lags) + 1e9 / self._rate_hz
-        self._mark_due_ns = when.after_ns + MARK_NS
-        self._best, self._lags_ns = None, []
-        return [_mark(total, when.before_ns - math.ceil(early_ns), when.after_ns)]
+        lags_ns = [candidate.lag_ns for candidate in self._candidates]
+        best = self._candidates[lags_ns.index(min(lags_ns))]
+        fastest_ns = best.total * 1e9 / self._rate_hz * (1 - HOST_PPM * 1e-6)
+        earliest_ns = max(
+            best.earliest_ns - (max(lags_ns) - min(lags_ns)),
+            self._origin[1].before_ns + fastest_ns,
+        )
+        self._candidates = []
+        return [_mark(best.total, math.floor(min(earliest_ns, best.latest_ns)), best.latest_ns)]
 
-    def _lag_ns(self, total: int, when: Moment) -> float:
-        start = self._origin[1].before_ns if self._origin else 0
-        return (when.after_ns - start) - total * 1e9 / self._rate_hz
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    total: int
+    earliest_ns: float
+    latest_ns: int
+    lag_ns: float
 
 
 def _mark(index: int, earliest_ns: int, latest_ns: int) -> TimeMark:
@@ -230,6 +253,11 @@ class RecordStream:
     def fault(self) -> str:
         """What is wrong with the count of records."""
         return self._clock.fault
+
+    @property
+    def on_time(self) -> bool:
+        """Whether the last count was what the host's clock says."""
+        return self._clock.on_time
 
     def start(self, when: Moment) -> list[StreamItem]:
         """The log was started at this moment."""

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from drivers.scpi_meter import ScpiMeter, ScpiMeterConfig
+from labd.fakes.scpi_meter import FakeScpiMeter, lan
+from tests.contract.case import ANSWER_S, Case
+
+
+def driver(port: str) -> ScpiMeter:
+    return ScpiMeter(
+        ScpiMeterConfig(
+            resource=port,
+            answer_s=ANSWER_S,
+            expect="KEITHLEY",
+            rate_hz=1000,
+            setup=("*RST", "SENS:FUNC 'CURR'"),
+            supply_on=("SOUR:VOLT {volts}", "OUTP ON"),
+            supply_off=("OUTP OFF",),
+            start=("INIT",),
+            read="FETC?",
+            stop=("ABOR",),
+        )
+    )
+
+
+CASES = [
+    Case(
+        "scpi-meter",
+        FakeScpiMeter,
+        driver,
+        lambda meter: meter.supply(3000),
+        b"SOUR:VOLT 30",
+        cable=lan,
+        babble=None,
+        serial=False,
+    )
+]

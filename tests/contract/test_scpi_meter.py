@@ -1,0 +1,537 @@
+"""The driver for any SCPI meter against one that measures in many formats and misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from drivers.interfaces import Acquisition
+from drivers.scpi_meter import ScpiMeter, ScpiMeterConfig
+from labd.core.errors import DeadlineExceeded, InstrumentError, JobError, LabdBug, TransportError
+from labd.core.model import Gap, Samples, StreamItem, TimeMark
+from labd.fakes import load
+from labd.fakes.host import TcpCable
+from labd.fakes.scpi_meter import OVERLOAD, FakeScpiMeter, lan
+from tests.contract.case import plugged
+
+RATE_HZ = 1000
+SMU: dict[str, object] = {
+    "expect": "keithley",
+    "rate_hz": RATE_HZ,
+    "setup": ["*RST", "SENS:FUNC 'CURR'", "SENS:RATE {rate_hz}"],
+    "supply_on": ["SOUR:VOLT {volts:.3f}", "OUTP ON"],
+    "supply_off": ["OUTP OFF"],
+    "start": ["INIT"],
+    "read": "FETC?",
+    "stop": ["ABOR"],
+    "answer_s": 0.5,
+    "poll_s": 0.001,
+}
+METER = {**SMU, "supply_on": [], "supply_off": [], "voltage_mv": 3000}
+
+
+class HandClock:
+    """A clock that the driver and its fake share, moved by the test."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def ns(self) -> int:
+        return round(self.now_s * 1e9)
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def fake(clock: HandClock) -> FakeScpiMeter:
+    return FakeScpiMeter(RATE_HZ, clock)
+
+
+@asynccontextmanager
+async def connected(
+    fake: FakeScpiMeter, **config: object
+) -> AsyncGenerator[tuple[ScpiMeter, HandClock, TcpCable]]:
+    clock = fake.clock
+    assert isinstance(clock, HandClock)
+    async with plugged(fake, lan) as cable:
+        table = {"resource": cable.path, **SMU, **config}
+        meter = ScpiMeter(ScpiMeterConfig.model_validate(table), clock.ns)
+        await meter.open()
+        try:
+            yield meter, clock, cable
+        finally:
+            if cable.plugged:
+                await meter.close()
+
+
+async def pass_time(
+    acquisition: Acquisition, clock: HandClock, seconds: float, step_s: float = 0.125
+) -> None:
+    for _ in range(round(seconds / step_s)):
+        clock.now_s += step_s
+        await acquisition.wait_progress(2.0)
+
+
+async def all_of(
+    acquisition: Acquisition, seen: list[StreamItem] | None = None
+) -> list[StreamItem]:
+    seen = [] if seen is None else seen
+    async for item in acquisition:
+        seen.append(item)
+    return seen
+
+
+def joined(items: list[StreamItem]) -> Samples:
+    at = 0
+    runs = [item for item in items if isinstance(item, (Samples, Gap))]
+    for run in runs:
+        assert run.index == at
+        assert run.end > at
+        at = run.end
+    samples = [run for run in runs if isinstance(run, Samples)]
+    current = [s.current_a for s in samples if s.current_a is not None]
+    power = np.concatenate([s.power_w for s in samples])
+    return Samples(0, power, np.concatenate(current) if current else None)
+
+
+def truth(count: int, start_s: float = 100.0) -> NDArray[np.float64]:
+    return load.current_a(start_s + (np.arange(count) + 0.5) / RATE_HZ)
+
+
+FORMATS = [
+    ("ASC", {"format": "ascii"}, 1e-8),
+    ("REAL,32", {"format": "real32"}, 1e-6),
+    ("REAL,64", {"format": "real64"}, 0.0),
+]
+
+
+@pytest.mark.parametrize("framing", ["line", "block"])
+@pytest.mark.parametrize("order", ["big", "little"])
+@pytest.mark.parametrize(("form", "config", "rtol"), FORMATS)
+async def test_every_format_gives_the_current_and_the_power(
+    fake: FakeScpiMeter,
+    form: str,
+    config: dict[str, object],
+    rtol: float,
+    order: str,
+    framing: str,
+) -> None:
+    fake.framing = framing
+    swap = "NORM" if order == "big" else "SWAP"
+    setup = ["*RST", f"FORM {form}", f"FORM:BORD {swap}"]
+    table = {**config, "byte_order": order, "setup": setup}
+    async with connected(fake, **table) as (meter, clock, _):
+        await meter.supply(2500)
+        assert meter.format.voltage_v == 2.5
+        async with meter.acquire() as acquisition:
+            await pass_time(acquisition, clock, 3.0)
+        samples = joined(await all_of(acquisition))
+    assert samples.current_a is not None
+    assert len(samples) == 3000
+    np.testing.assert_allclose(samples.current_a, truth(3000), rtol=rtol, atol=0)
+    np.testing.assert_array_equal(samples.power_w, samples.current_a * 2.5)
+
+
+async def test_blocks_without_a_length_are_read_by_the_readings_in_them(
+    fake: FakeScpiMeter,
+) -> None:
+    fake.framing, fake.waits = "indefinite", True
+    table = {"setup": ["*RST", "FORM REAL,64"], "format": "real64", "readings": 125}
+    async with connected(fake, read="FETC? {readings}", **table) as (meter, clock, _):
+        await meter.supply(3000)
+        async with meter.acquire() as acquisition:
+            ticking = asyncio.create_task(tick(clock))
+            while acquisition.received < 2000:
+                await acquisition.wait_progress(2.0)
+        ticking.cancel()
+        samples = joined(await all_of(acquisition))
+    assert samples.current_a is not None
+    assert len(samples) % 125 == 0
+    np.testing.assert_array_equal(samples.current_a, truth(len(samples)))
+
+
+async def tick(clock: HandClock) -> None:
+    while True:
+        clock.now_s += 0.01
+        await asyncio.sleep(0.001)
+
+
+async def test_what_the_memory_held_is_caught_up_in_full_answers(fake: FakeScpiMeter) -> None:
+    table = {"read": "FETC? {readings}", "readings": 100, "buffer_s": 10.0}
+    async with connected(fake, **table) as (meter, clock, _):
+        await meter.supply(3000)
+        async with meter.acquire() as acquisition:
+            await pass_time(acquisition, clock, 1.0)
+            clock.now_s += 5.0
+            await pass_time(acquisition, clock, 2.0)
+        samples = joined(await all_of(acquisition))
+    assert samples.current_a is not None
+    assert len(samples) == pytest.approx(8000, abs=151)
+    np.testing.assert_allclose(samples.current_a, truth(len(samples)), rtol=1e-8)
+
+
+async def test_it_runs_in_real_time_too() -> None:
+    fake = FakeScpiMeter(RATE_HZ)
+    async with plugged(fake, lan) as cable:
+        table = {"resource": cable.path, **SMU, "poll_s": 0.07}
+        meter = ScpiMeter(ScpiMeterConfig.model_validate(table))
+        await meter.open()
+        await meter.supply(3000)
+        async with meter.acquire() as acquisition:
+            start_s = fake.started_s
+            assert start_s is not None
+            while acquisition.received < 1500:
+                await acquisition.wait_progress(2.0)
+        items = await all_of(acquisition)
+        samples = joined(items)
+        await meter.close()
+    assert samples.current_a is not None
+    np.testing.assert_allclose(samples.current_a, truth(len(samples), start_s), rtol=1e-7)
+    marks = [item for item in items if isinstance(item, TimeMark)]
+    assert len(marks) >= 2
+    for mark in marks:
+        true_ns = start_s * 1e9 + mark.index / RATE_HZ * 1e9
+        assert abs(mark.t_ns - true_ns) <= mark.uncertainty_ns + 1
+
+
+# ---- readings that are none --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [OVERLOAD, -OVERLOAD, 9.91e37, float("nan")])
+@pytest.mark.parametrize(("form", "config", "rtol"), FORMATS)
+async def test_an_overload_is_a_gap(
+    fake: FakeScpiMeter, form: str, config: dict[str, object], rtol: float, value: float
+) -> None:
+    def overloaded(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        inside = (times_s >= 101.0) & (times_s < 101.05)
+        return np.where(inside, value, load.current_a(times_s))
+
+    fake.draws = overloaded
+    async with connected(fake, setup=["*RST", f"FORM {form}"], **config) as (meter, clock, _):
+        await meter.supply(3000)
+        async with meter.acquire() as acquisition:
+            await pass_time(acquisition, clock, 2.0)
+        items = await all_of(acquisition)
+    (gap,) = [item for item in items if isinstance(item, Gap)]
+    assert (gap.index, gap.count) == (1000, 50)
+    assert "overload" in gap.reason
+    samples = joined(items)
+    assert samples.current_a is not None
+    expected = np.delete(truth(2000), slice(1000, 1050))
+    np.testing.assert_allclose(samples.current_a, expected, rtol=max(rtol, 1e-12))
+
+
+@pytest.mark.parametrize(("pace", "cause"), [(0.5, "lost"), (0.9, "lost"), (1.5, "it logs")])
+async def test_a_meter_at_another_rate_is_no_measurement(
+    fake: FakeScpiMeter, pace: float, cause: str
+) -> None:
+    fake.pace = pace
+    async with connected(fake) as (meter, clock, _):
+        await meter.supply(3000)
+
+        async def measure() -> None:
+            async with meter.acquire() as acquisition:
+                await pass_time(acquisition, clock, 5.0)
+
+        with pytest.raises(InstrumentError, match=cause) as caught:
+            await measure()
+    assert caught.value.code == "record-rate"
+
+
+async def test_readings_overwritten_in_its_memory_are_never_passed_over(
+    fake: FakeScpiMeter,
+) -> None:
+    fake.memory_s = 1.0
+    async with connected(fake) as (meter, clock, _):
+        await meter.supply(3000)
+        acquisition = meter.acquire()
+
+        async def measure() -> None:
+            async with acquisition:
+                await pass_time(acquisition, clock, 3.0)
+                clock.now_s += 3.0
+                await pass_time(acquisition, clock, 3.0)
+
+        with pytest.raises(InstrumentError, match="lost"):
+            await measure()
+        assert fake.overwritten >= 2000
+        seen: list[StreamItem] = []
+        with pytest.raises(InstrumentError):
+            await all_of(acquisition, seen)
+    samples = joined(seen)
+    assert samples.current_a is not None
+    np.testing.assert_allclose(samples.current_a, truth(len(samples)), rtol=1e-8)
+
+
+async def test_a_meter_that_only_answers_when_full_and_is_slow_is_found_out(
+    fake: FakeScpiMeter,
+) -> None:
+    fake.waits, fake.pace = True, 0.8
+    table = {"read": "FETC? {readings}", "readings": 50, "buffer_s": 0.5}
+    async with connected(fake, **table) as (meter, clock, _):
+        await meter.supply(3000)
+        ticking = asyncio.create_task(tick(clock))
+
+        async def measure() -> None:
+            async with meter.acquire() as acquisition:
+                while acquisition.received < 8000:
+                    await acquisition.wait_progress(2.0)
+
+        with pytest.raises(InstrumentError, match="lost"):
+            await measure()
+        ticking.cancel()
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        ({"format": "real64"}, "answered by no real64 numbers"),
+        ({"read": "FETC? 60", "readings": 50}, "gave 60 readings, 50 at most"),
+        ({"read": "FETC? 10", "readings": 50}, "lost"),
+    ],
+)
+async def test_an_answer_of_another_shape_is_no_measurement(
+    fake: FakeScpiMeter, table: dict[str, object], why: str
+) -> None:
+    async with connected(fake, **table) as (meter, clock, _):
+        await meter.supply(3000)
+
+        async def measure() -> None:
+            async with meter.acquire() as acquisition:
+                await pass_time(acquisition, clock, 3.0, 0.3)
+
+        with pytest.raises(InstrumentError, match=why):
+            await measure()
+
+
+async def test_an_error_while_measuring_ends_it_with_the_instruments_words(
+    fake: FakeScpiMeter,
+) -> None:
+    async with connected(fake) as (meter, clock, _):
+        await meter.supply(3000)
+
+        async def measure() -> None:
+            async with meter.acquire() as acquisition:
+                await pass_time(acquisition, clock, 1.0)
+                fake.errors.append('-363,"Input buffer overrun"')
+                await pass_time(acquisition, clock, 1.0)
+
+        with pytest.raises(InstrumentError, match="'FETC\\?' failed: -363"):
+            await measure()
+        async with meter.acquire() as again:
+            await pass_time(again, clock, 1.0)
+        assert len(joined(await all_of(again))) == 1000
+
+
+# ---- supply ------------------------------------------------------------------------------
+
+
+async def test_it_supplies_if_its_table_says_how(fake: FakeScpiMeter) -> None:
+    async with connected(fake) as (meter, _, _):
+        assert meter.supplies
+        await meter.supply(1850)
+        assert (fake.powered, fake.volts) == (True, 1.85)
+        assert "SOUR:VOLT 1.850" in fake.commands
+        await meter.supply(None)
+        assert not fake.powered
+        await meter.supply(3300)
+        for voltage_mv in (1799, 3601):
+            with pytest.raises(JobError, match="1800 to 3600 mV"):
+                await meter.supply(voltage_mv)
+    assert not fake.powered
+
+
+async def test_a_meter_that_feeds_nothing_measures_at_the_voltage_told(
+    fake: FakeScpiMeter,
+) -> None:
+    async with connected(fake, **METER) as (meter, clock, _):
+        assert not meter.supplies
+        assert meter.format.voltage_v == 3.0
+        assert meter.format.timestamp_line == ""
+        with pytest.raises(LabdBug, match="feeds nothing"):
+            await meter.supply(3000)
+        fake.powered = True
+        async with meter.acquire() as acquisition:
+            await pass_time(acquisition, clock, 1.0)
+        samples = joined(await all_of(acquisition))
+        np.testing.assert_allclose(samples.power_w, truth(1000) * 3.0, rtol=1e-8)
+    assert not any(command.startswith("OUTP") for command in fake.commands)
+
+
+async def test_power_is_taken_as_it_is_and_scaled(fake: FakeScpiMeter) -> None:
+    table = {**METER, "quantity": "power", "scale": -0.5}
+    async with connected(fake, **table) as (meter, clock, _):
+        fake.powered = True
+        assert meter.format.voltage_v is None
+        async with meter.acquire() as acquisition:
+            await pass_time(acquisition, clock, 1.0)
+        samples = joined(await all_of(acquisition))
+    assert samples.current_a is None
+    np.testing.assert_allclose(samples.power_w, truth(1000) * -0.5, rtol=1e-8)
+
+
+async def test_a_refused_supply_switches_nothing_on(fake: FakeScpiMeter) -> None:
+    async with connected(fake) as (meter, _, _):
+        fake.refuses = {"SOUR:VOLT": '-222,"Parameter data out of range"'}
+        with pytest.raises(InstrumentError, match=r"'SOUR:VOLT 3\.000' refused: -222"):
+            await meter.supply(3000)
+        assert not fake.powered
+
+
+# ---- opening and closing -----------------------------------------------------------------
+
+
+async def test_another_instrument_is_refused_and_not_commanded(fake: FakeScpiMeter) -> None:
+    fake.name = "ACME,9000,1,1"
+    async with plugged(fake, lan) as cable:
+        meter = ScpiMeter(ScpiMeterConfig.model_validate({"resource": cable.path, **SMU}))
+        with pytest.raises(InstrumentError, match="ACME,9000"):
+            await meter.open()
+    assert fake.commands == ["*IDN?"]
+
+
+async def test_a_wrong_command_in_the_table_is_refused_at_opening(fake: FakeScpiMeter) -> None:
+    fake.refuses = {"SENS:RATE": '-113,"Undefined header"'}
+    async with plugged(fake, lan) as cable:
+        meter = ScpiMeter(ScpiMeterConfig.model_validate({"resource": cable.path, **SMU}))
+        with pytest.raises(InstrumentError, match="'SENS:RATE 1000' refused: -113"):
+            await meter.open()
+    assert fake.commands[-4:] == ["OUTP OFF", "SYST:ERR?", "ABOR", "SYST:ERR?"]
+
+
+async def test_a_predecessor_that_died_measuring_is_survived(fake: FakeScpiMeter) -> None:
+    fake.powered, fake.started_s = True, 90.0
+    fake.errors.extend(['-410,"Query INTERRUPTED"'] * 5)
+    async with connected(fake) as (meter, _, _):
+        assert not fake.powered
+        assert not fake.measuring
+        assert await meter.self_check() == []
+
+
+async def test_errors_it_remembers_are_findings(fake: FakeScpiMeter) -> None:
+    async with connected(fake) as (meter, _, _):
+        fake.errors.append('+601,"Self test failed"')
+        (finding,) = await meter.self_check()
+        assert "Self test failed" in finding.text
+        assert await meter.self_check() == []
+
+
+async def test_closing_during_an_acquisition_ends_it_and_switches_off(
+    fake: FakeScpiMeter,
+) -> None:
+    async with connected(fake) as (meter, clock, _):
+        await meter.supply(3000)
+        acquisition = meter.acquire()
+        await acquisition.__aenter__()
+        await pass_time(acquisition, clock, 1.0)
+        await meter.close()
+        assert not fake.powered
+        assert not fake.measuring
+        items = await all_of(acquisition)
+        joined_gap = items[-1]
+        assert isinstance(joined_gap, Gap)
+        assert joined_gap.end == 1000
+        with pytest.raises(LabdBug, match="not open"):
+            await meter.self_check()
+
+
+async def test_a_connection_that_was_lost_is_made_anew_to_switch_off(
+    fake: FakeScpiMeter,
+) -> None:
+    async with connected(fake) as (meter, _, cable):
+        await meter.supply(3000)
+        cable._hang_up()
+        await asyncio.sleep(0.05)
+        with pytest.raises(TransportError):
+            await meter.supply(3000)
+        await meter.close()
+        assert not fake.powered
+
+
+async def test_a_meter_that_falls_silent_ends_in_a_deadline_and_can_be_used_again(
+    fake: FakeScpiMeter,
+) -> None:
+    async with connected(fake) as (meter, clock, cable):
+        await meter.supply(3000)
+
+        async def measure() -> None:
+            async with meter.acquire() as acquisition:
+                await pass_time(acquisition, clock, 1.0)
+                cable.mute = True
+                await acquisition.wait_progress(5.0)
+
+        with pytest.raises(DeadlineExceeded, match="FETC"):
+            await measure()
+        cable.mute = False
+        async with meter.acquire() as again:
+            await pass_time(again, clock, 1.0)
+        assert len(joined(await all_of(again))) == 1000
+
+
+async def test_only_one_acquisition_at_a_time_and_only_when_the_voltage_is_known(
+    fake: FakeScpiMeter,
+) -> None:
+    async with connected(fake) as (meter, _, _):
+        with pytest.raises(LabdBug, match="before supply"):
+            meter.acquire()
+        await meter.supply(3000)
+        async with meter.acquire():
+            with pytest.raises(LabdBug, match="in an acquisition"):
+                meter.acquire()
+
+
+# ---- its table in stations.toml ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"expect": ""}, "at least 1 character"),
+        ({"rate_hz": 500}, "greater than or equal to 1000"),
+        ({"supply_off": []}, "supply_on and supply_off go together"),
+        ({"voltage_mv": 3000}, "leave it out"),
+        ({"supply_on": [], "supply_off": []}, "current alone is no power"),
+        ({"supply_mv": [3600, 1800]}, "lowest and the highest"),
+        ({"scale": 0}, "other than 0"),
+        ({"read": "FETC"}, "a query has a question mark"),
+        ({"check": "SYST:ERR"}, "asks for nothing"),
+        ({"setup": ["SENS:FUNC?"]}, "an answer that nobody would read"),
+        ({"setup": ["A\nB"]}, "one line of plain characters"),
+        ({"start": []}, "at least 1 item"),
+        (
+            {"supply_on": ["SOUR:VOLT {volt}", "OUTP ON"]},
+            r"supply_on\[0\]: nothing is known of \{volt\} here; known: rate_hz, period_s, volts",
+        ),
+        ({"start": ["SOUR:VOLT {volts}"]}, r"start\[0\]: nothing is known of \{volts\}"),
+        ({"read": "FETC? {readings}"}, r"read: nothing is known of \{readings\}"),
+        ({"start": ["RATE {rate_hz:q}"]}, r"start\[0\].*Unknown format code"),
+        ({"start": ["RATE {rate_hz"]}, "expected '}'"),
+        ({"start": ["RATE {rate_hz.real}"]}, "a placeholder is a name"),
+        ({"start": ["RATE {}"]}, "a placeholder is a name"),
+        ({"colour": "red"}, "Extra inputs"),
+    ],
+)
+def test_a_wrong_table_in_the_stations_file_is_explained(
+    config: dict[str, object], why: str
+) -> None:
+    with pytest.raises(ValidationError, match=why):
+        ScpiMeterConfig.model_validate({"resource": "socket://10.0.0.7:5025", **SMU, **config})
+
+
+def test_a_question_mark_in_quotes_asks_for_nothing() -> None:
+    config = ScpiMeterConfig.model_validate(
+        {"resource": "GPIB0::5::INSTR", **SMU, "setup": ['DISP:TEXT "ready?"', "A {{x}}"]}
+    )
+    assert config.setup[0] == 'DISP:TEXT "ready?"'

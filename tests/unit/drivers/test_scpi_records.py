@@ -1,0 +1,261 @@
+"""Polled records: a count that the clock denies is no measurement; times and edges are true."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from drivers.scpi_records import (
+    CONFIRM_NS,
+    Moment,
+    RecordClock,
+    RecordStream,
+    StepLine,
+)
+from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
+
+RATE_HZ = 1000.0
+SECOND = 1_000_000_000
+THRESHOLD_A, BAND_A = 1e-3, 2e-4
+LOW_A, HIGH_A = 0.5e-3, 1.5e-3  # of the current; the line is the other way round
+
+
+def samples_of(index: int, rows: NDArray[np.float64]) -> Samples:
+    return Samples(index, rows[:, 0] * 3.0, rows[:, 0])
+
+
+def a_stream(*, line: bool = True, buffer_s: float = 15.0) -> RecordStream:
+    step = StepLine("io", THRESHOLD_A, BAND_A) if line else None
+    stream = RecordStream(RecordClock(RATE_HZ, buffer_s), samples_of, step)
+    assert stream.start(Moment(0, 1000)) == [TimeMark(0.0, 500, 500, "host")]
+    return stream
+
+
+def log(pulses: list[int], missing: list[int], count: int = 6000) -> NDArray[np.float64]:
+    """Records of two values: a ramp, and a line that is low for 4 records at each pulse."""
+    rows = np.column_stack([np.arange(1.0, count + 1), np.full(count, LOW_A)])
+    for at in pulses:
+        rows[at : at + 4, 1] = HIGH_A
+    rows[missing, 0] = np.nan
+    return rows
+
+
+def played(
+    rows: NDArray[np.float64], polls: list[int], stream: RecordStream | None = None
+) -> list[StreamItem]:
+    """Records fetched at these times, in ms, all that there are by then."""
+    stream = stream or a_stream()
+    items: list[StreamItem] = []
+    places = [0, *polls, len(rows)]
+    for start, end in itertools.pairwise(places):
+        now = end * 1_000_000 + 1500
+        items += stream.add(rows[start:end], Moment(now - 500, now), drained=True)
+        assert stream.fault == ""
+    return items + stream.complete()
+
+
+def flat(items: list[StreamItem]) -> list[object]:
+    """Items as values that do not depend on how samples are grouped; marks left out."""
+    out: list[object] = []
+    for item in items:
+        if isinstance(item, Samples):
+            assert item.current_a is not None
+            out += zip(itertools.count(item.index), item.current_a.tolist())
+        elif isinstance(item, Gap):
+            out += [("gap", index, item.reason) for index in range(item.index, item.end)]
+        elif isinstance(item, Edge):
+            out.append(item)
+    return out
+
+
+poll_times = st.lists(st.integers(1, 5999), max_size=30, unique=True).map(sorted)
+places = st.lists(st.integers(0, 5990), max_size=8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(places, places, poll_times, poll_times)
+def test_any_polling_gives_the_same(
+    pulses: list[int], missing: list[int], one: list[int], other: list[int]
+) -> None:
+    rows = log(pulses, missing)
+    assert flat(played(rows, one)) == flat(played(rows, other))
+
+
+@settings(max_examples=100, deadline=None)
+@given(places, places, poll_times)
+def test_every_index_comes_once_and_what_comes_is_true(
+    pulses: list[int], missing: list[int], polls: list[int]
+) -> None:
+    rows = log(pulses, missing)
+    at = 0
+    for item in played(rows, polls):
+        if isinstance(item, Edge):
+            assert item.index == at
+            index = int(item.index)
+            assert rows[index, 1] == (LOW_A if item.rising else HIGH_A)
+            assert rows[index - 1, 1] == (HIGH_A if item.rising else LOW_A)
+            assert not np.isnan(rows[index - 1 : index + 1]).any()
+        elif isinstance(item, (Samples, Gap)):
+            assert item.index == at
+            assert item.end > at
+            gap = isinstance(item, Gap)
+            assert (np.isnan(rows[item.index : item.end, 0]) == gap).all()
+            if isinstance(item, Samples):
+                np.testing.assert_array_equal(item.current_a, rows[item.index : item.end, 0])
+            at = item.end
+    assert at == len(rows)
+
+
+def test_an_edge_that_touches_a_gap_is_none() -> None:
+    rows = log([1000, 2000, 3000], [1000, 1999, 3003, 3004])
+    items = played(rows, [])
+    edges = [(item.index, item.rising) for item in items if isinstance(item, Edge)]
+    assert edges == [(1004.0, True), (2004.0, True), (3000.0, False)]
+
+
+def test_within_the_band_the_line_stays_what_it_was() -> None:
+    line = StepLine("io", THRESHOLD_A, BAND_A)
+    middle = THRESHOLD_A
+    fall = Edge(3.0, "io", rising=False)
+    assert line.edges(0, np.array([middle, LOW_A, middle, HIGH_A])) == [fall]
+    assert line.edges(4, np.array([middle, middle, LOW_A])) == [Edge(6.0, "io", rising=True)]
+    assert line.edges(7, np.array([np.nan, middle])) == []
+    assert line.edges(9, np.array([HIGH_A, LOW_A])) == [Edge(10.0, "io", rising=True)]
+    assert line.edges(11, np.empty(0)) == []
+
+
+def test_edges_are_counted_when_they_are_seen() -> None:
+    stream = a_stream()
+    rows = log([100, 200], [])[:300]
+    items = stream.add(rows, Moment(299_500_000, 300_000_000), drained=True)
+    assert (stream.received, stream.edges_seen) == (300, 2)
+    assert items == []
+
+
+def test_records_wait_until_a_later_count_was_right() -> None:
+    stream = a_stream(line=False)
+    rows = log([], [])[:, :1]
+    released: list[StreamItem] = []
+    for end in range(100, 3100, 100):
+        now = end * 1_000_000
+        released += stream.add(rows[end - 100 : end], Moment(now - 10, now), drained=True)
+        got = sum(len(item) for item in released if isinstance(item, Samples))
+        assert got == max(0, end - CONFIRM_NS // 1_000_000)
+
+
+def test_what_was_not_confirmed_is_a_gap() -> None:
+    stream = a_stream()
+    rows = log([1800], [])[:2000]
+    for start, end in ((0, 500), (500, 2000)):
+        now = end * 1_000_000
+        stream.add(rows[start:end], Moment(now - 10, now), drained=True)
+    assert stream.settle("broken off") == [Gap(500, 1500, "broken off; 2 edges in it dropped")]
+    assert stream.settle("broken off") == []
+
+
+@pytest.mark.parametrize(("pace", "by_s"), [(0.5, 1.0), (0.75, 1.0), (4 / 3, 1.0), (2.0, 1.0)])
+def test_a_wrong_rate_is_found_before_anything_is_released(pace: float, by_s: float) -> None:
+    stream = a_stream(line=False)
+    items: list[StreamItem] = []
+    sent = 0
+    for now_ms in range(50, round(by_s * 1000) + 1, 50):
+        new = int(now_ms * pace) - sent
+        sent += new
+        moment = Moment(now_ms * 1_000_000 - 500, now_ms * 1_000_000)
+        items += stream.add(np.ones((new, 1)), moment, drained=True)
+    assert stream.fault
+    assert not any(isinstance(item, Samples) for item in items)
+    gap = stream.settle("never mind")[-1]
+    assert isinstance(gap, Gap)
+    assert (gap.index, gap.end, gap.reason) == (0, sent, stream.fault)
+
+
+def test_a_loss_late_in_a_long_run_is_found_too() -> None:
+    """After an hour the whole count may be off by two seconds; the last ten may not."""
+    clock = RecordClock(RATE_HZ, 15.0)
+    clock.start(Moment(0, 0))
+    for now_ms in range(250, 3_600_000, 250):
+        now = now_ms * 1_000_000
+        clock.count(now_ms, Moment(now, now), drained=True)
+    assert clock.fault == ""
+    clock.count(3_600_000 - 400, Moment(3600 * SECOND, 3600 * SECOND), drained=True)
+    assert "some were lost" in clock.fault
+
+
+@pytest.mark.parametrize("ppm", [-500, 500])
+def test_an_ordinary_clock_is_no_fault(ppm: int) -> None:
+    clock = RecordClock(RATE_HZ, 15.0)
+    clock.start(Moment(0, 0))
+    for now_ms in range(250, 3_600_000, 250):
+        now = now_ms * 1_000_000
+        total = int(now_ms * (1 + ppm * 1e-6))
+        clock.count(total, Moment(now, now), drained=True)
+    assert clock.fault == ""
+
+
+def test_a_count_that_lags_is_no_fault_while_the_buffer_can_hold_the_rest() -> None:
+    clock = RecordClock(RATE_HZ, buffer_s=5.0)
+    clock.start(Moment(0, 0))
+    late = Moment(6 * SECOND, 6 * SECOND)
+    clock.count(2000, late, drained=False)
+    assert clock.fault == ""
+    assert not clock.on_time
+    assert clock.confirmed == 0
+    clock.count(6000, late, drained=False)
+    assert clock.on_time
+    clock.count(6000, Moment(11 * SECOND, 11 * SECOND), drained=False)
+    assert clock.fault == ""
+    clock.count(6001, Moment(12 * SECOND, 12 * SECOND), drained=False)
+    assert "some were lost" in clock.fault
+
+
+@settings(max_examples=100)
+@given(
+    update_ms=st.sampled_from([1, 1, 1, 40, 100]),
+    pauses=st.lists(st.floats(0.01, 0.12), min_size=60, max_size=60),
+    trips=st.lists(st.floats(0.0005, 0.03), min_size=60, max_size=60),
+    ppm=st.floats(-100, 100),
+)
+def test_marks_bound_the_time_of_their_record(
+    update_ms: int, pauses: list[float], trips: list[float], ppm: float
+) -> None:
+    """An instrument that counts on its own clock and updates what it tells now and then."""
+    clock = RecordClock(RATE_HZ, 15.0)
+    marks = [clock.start(Moment(-2_000_000, 3_000_000))]
+    now_s = 0.003
+    for pause_s, trip_s in zip(pauses, trips, strict=True):
+        now_s += pause_s
+        served_s = now_s + trip_s / 2
+        total = int(served_s * 1000 // update_ms * update_ms * (1 + ppm * 1e-6))
+        moment = Moment(round(now_s * 1e9), round((now_s + trip_s) * 1e9))
+        marks += clock.count(total, moment, drained=True)
+        now_s += trip_s
+    marks += clock.finish()
+    assert clock.fault == ""
+    assert len(marks) >= 2
+    slack_ns = 0 if update_ms == 1 else update_ms * 1e6  # seen at one phase alone, it cannot show
+    for mark in marks:
+        true_ns = mark.index / (1 + ppm * 1e-6) * 1e6
+        assert abs(mark.t_ns - true_ns) <= mark.uncertainty_ns + slack_ns + 1000
+    assert all(a.index <= b.index for a, b in itertools.pairwise(marks))
+
+
+def test_a_mark_is_as_sharp_as_the_quickest_answer() -> None:
+    clock = RecordClock(RATE_HZ, 15.0)
+    clock.start(Moment(0, 0))
+    marks: list[TimeMark] = []
+    for now_ms in range(100, 1200, 100):
+        now = now_ms * 1_000_000
+        marks += clock.count(now_ms, Moment(now - 200_000, now), drained=True)
+    (mark,) = marks
+    assert mark.uncertainty_ns <= 600_000 + 1
+
+
+def test_records_before_the_start_are_a_bug() -> None:
+    with pytest.raises(ValueError, match="before the start"):
+        RecordClock(RATE_HZ, 15.0).count(1, Moment(0, 0), drained=True)
