@@ -150,6 +150,7 @@ class IoManager(Driver, Protocol):
     """The board that relays the DUT's UART and may time its pins."""
 
     tick_s: ClassVar[float]
+    clock_tolerance_ppm: ClassVar[float]  # how far its counter's clock may be off
 
     @property
     def times_timestamps(self) -> bool:

@@ -205,6 +205,7 @@ class MlcommonsInterface:
     """The board and the DUT behind it."""
 
     tick_s: ClassVar[float] = 1e-5
+    clock_tolerance_ppm: ClassVar[float] = 100.0  # its crystal, and a divider 11 ppm off
     times_timestamps: ClassVar[bool] = False  # the line is not connected to this board
 
     def __init__(self, config: MlcommonsInterfaceConfig) -> None:

@@ -28,8 +28,8 @@ MAX_PROBES = 8
 PIN_TOLERANCE_S = 0.005
 """The processing pin also covers the text of the second lap (2 ms at 115200 baud)."""
 
-CRYSTAL_PPM = 200.0
-"""Two crystals of ±100 ppm against each other."""
+CRYSTAL_PPM = 100.0
+"""Of an ordinary crystal, such as the DUT's or the power monitor's."""
 
 FULL_LOG = 80
 """The MLCommons board logs 100 intervals; clearing its log also restarts its counter, which is
@@ -78,12 +78,14 @@ class TimedBatch:
     Args:
         reply: the DUT's.
         timer: the I/O manager, where a wire lets it time the batch.
-        ticks: start and stop of every interval its counter saw meanwhile.
+        ticks: start and stop by its counter, if it saw just one batch.
+        fault: what it saw instead.
     """
 
     reply: InferReply
     timer: IoManager | None = None
-    ticks: tuple[tuple[int, int], ...] = ()
+    ticks: tuple[int, int] | None = None
+    fault: str = ""
 
 
 async def timed_infer(
@@ -94,25 +96,55 @@ async def timed_infer(
     timer = session.bench.timer(ready.build)
     if timer is None:
         return TimedBatch(await ready.dut.infer(inferences, warmups, deadline_s))
+    watch = _watch_timestamps if timer.times_timestamps else _watch_processing
+    seen = await watch(timer)
+    reply = await ready.dut.infer(inferences, warmups, deadline_s)
+    ticks, fault = await seen()
+    return TimedBatch(reply, timer, ticks, fault)
+
+
+Seen = Callable[[], Awaitable[tuple[tuple[int, int] | None, str]]]
+"""Start and stop of the one batch since, or what was there instead."""
+
+
+async def _watch_timestamps(timer: IoManager) -> Seen:
+    await timer.clear_intervals()
+
+    async def seen() -> tuple[tuple[int, int] | None, str]:
+        edges = timer.timestamps()
+        if len(edges) != 2:  # noqa: PLR2004 - start and stop
+            return None, f"{len(edges)} edges on the timestamp pin instead of 2"
+        return (edges[0].ticks, edges[1].ticks), ""
+
+    return seen
+
+
+async def _watch_processing(timer: IoManager) -> Seen:
     known = len(await timer.intervals())
     if known > FULL_LOG:
         await timer.clear_intervals()
         known = 0
-    reply = await ready.dut.infer(inferences, warmups, deadline_s)
-    return TimedBatch(reply, timer, tuple((await timer.intervals())[known:]))
+
+    async def seen() -> tuple[tuple[int, int] | None, str]:
+        intervals = (await timer.intervals())[known:]
+        if len(intervals) != 1:
+            return None, f"{len(intervals)} pulses on the processing pin instead of 1"
+        return intervals[0], ""
+
+    return seen
 
 
 def best_check(session: Session, batch: TimedBatch) -> ClockCheck:
     """The batch's length by the best independent clock: the I/O manager's, else the host's."""
     if batch.timer is None:
         return host_check(session, batch.reply)
-    if len(batch.ticks) != 1:
-        note = f"{len(batch.ticks)} intervals on its wire instead of 1"
-        return ClockCheck("io-manager", None, 0.0, note)
-    start, stop = batch.ticks[0]
+    if batch.ticks is None:
+        return ClockCheck("io-manager", None, 0.0, batch.fault)
+    start, stop = batch.ticks
     tick_s = batch.timer.tick_s
     seconds = ((stop - start) % COUNTER_MODULUS) * tick_s
-    tolerance = PIN_TOLERANCE_S + 2 * tick_s + seconds * CRYSTAL_PPM * 1e-6
+    rates_ppm = CRYSTAL_PPM + batch.timer.clock_tolerance_ppm
+    tolerance = PIN_TOLERANCE_S + 2 * tick_s + seconds * rates_ppm * 1e-6
     wire = "timestamp pin" if batch.timer.times_timestamps else "processing pin"
     return ClockCheck("io-manager", seconds, tolerance, wire)
 

@@ -129,11 +129,16 @@ def _counted(wiring: Wiring, batches: Sequence[TimedBatch]) -> tuple[Clock, list
     timer = next((batch.timer for batch in batches if batch.timer is not None), None)
     if timer is None:
         raise MeasurementInvalid("clock-marks", "the I/O manager's counter saw no batch")
-    if any(len(batch.ticks) != 1 for batch in batches):
-        raise LabdBug("clock-batches", "a batch without its interval was to tie clocks")
-    counter = Clock("io-manager", timer.tick_s, wraps_at=COUNTER_MODULUS)
+    counter = Clock(
+        "io-manager",
+        timer.tick_s,
+        wraps_at=COUNTER_MODULUS,
+        tolerance_ppm=timer.clock_tolerance_ppm,
+    )
     host_ns = [at for batch in batches for at in _host_ns(batch, wiring.baud)]
-    raw = [tick for batch in batches for tick in batch.ticks[0]]
+    raw = [tick for batch in batches for tick in batch.ticks or ()]
+    if len(raw) != len(host_ns):
+        raise LabdBug("clock-batches", "a batch without its interval was to tie clocks")
     return counter, [int(tick) for tick in unwrap(counter, raw, host_ns)], host_ns
 
 

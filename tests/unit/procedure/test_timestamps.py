@@ -52,8 +52,8 @@ class World:
             start_ns=self.host_ns(start + self.late_s()),
             done_ns=self.host_ns(stop + 140 / BAUD + self.late_s()),
         )
-        timer = cast("Any", SimpleNamespace(tick_s=TICK_S))
-        return TimedBatch(cast("InferReply", reply), timer, ((self.tick(start), self.tick(stop)),))
+        timer = cast("Any", SimpleNamespace(tick_s=TICK_S, clock_tolerance_ppm=100.0))
+        return TimedBatch(cast("InferReply", reply), timer, (self.tick(start), self.tick(stop)))
 
     def times(self) -> list[TimeMark]:
         marks: list[TimeMark] = []

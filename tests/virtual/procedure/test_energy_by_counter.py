@@ -1,0 +1,178 @@
+"""A whole energy run on a monitor that sees no timestamps, led by the I/O manager's counter.
+
+Real drivers over real cables, in real time: an N6705 feeds a board whose current the test
+knows exactly, an Arduino UNO relays its UART and times its timestamp pin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from drivers.io_eembc import EembcIoManager, EembcIoManagerConfig
+from drivers.n6705 import N6705, N6705Config
+from labd.core.errors import JobError
+from labd.core.model import Build, EnergyMethod, Mode, ModeResult, Verdict, Window
+from labd.core.suite import benchmark
+from labd.fakes.dut import FakeDut
+from labd.fakes.io_eembc import FakeIoManager
+from labd.fakes.n6705 import FakeN6705, lan
+from labd.lab.reporting import RunEvidence
+from labd.procedure import by_counter, energy
+from labd.procedure.dataset import Dataset, find_dataset
+from labd.procedure.energy import measure_energy
+from labd.procedure.session import Session
+from labd.station.bench import Parts, Setup, StationBench
+from tests.contract.case import plugged
+
+IDLE_A = 0.002
+RUN_A = 0.012
+VOLTS = 3.0
+INFERENCE_S = 0.02
+WINDOW_S = 2.0
+BAUD = 9600
+
+
+class TimedDut(FakeDut):
+    """Takes real time for a batch and for telling of it, and draws more current meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__(energy=True, model="kws01")
+        self.results = (0.0,) * 11 + (1.0,)
+        self.batches: list[tuple[float, float]] = []
+
+    @property
+    def now_us(self) -> int:
+        return time.monotonic_ns() // 1000
+
+    def current_a(self, t_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        drawn = np.full(len(t_s), IDLE_A)
+        for start, stop in self.batches:
+            drawn[(t_s >= start) & (t_s < stop)] = RUN_A
+        return drawn
+
+    def _execute(self, text: str) -> None:
+        if not text.startswith("infer"):
+            super()._execute(text)
+            return
+        inferences, warmups = (int(word) for word in text.split()[1:])
+        self._say(f"m-warmup-start-{warmups}")
+        self._say("m-warmup-done")
+        self._say(f"m-infer-start-{inferences}")
+        began = time.monotonic()
+        self._timestamp()
+        took = inferences * INFERENCE_S
+        self.batches.append((began, began + took))
+        asyncio.get_running_loop().call_later(took, self._finish, began + took)
+
+    def _finish(self, due: float) -> None:
+        start, _ = self.batches[-1]
+        self.batches[-1] = (start, max(due, time.monotonic()))
+        self._timestamp()
+        asyncio.get_running_loop().call_later(14 * 10 / BAUD, self._tell)
+
+    def _tell(self) -> None:
+        self._say("m-infer-done")
+        self._results([])
+        self._ready()
+
+
+class Quietly:
+    """A reporter that keeps the windows."""
+
+    def __init__(self) -> None:
+        self.windows: list[Window] = []
+
+    async def phase(self, mode: Mode, name: str) -> None: ...
+
+    async def progress(self, done: int, total: int, unit: str) -> None: ...
+
+    async def note(self, text: str, **data: Any) -> None: ...
+
+    async def window(self, mode: Mode, window: Window) -> None:  # noqa: ARG002
+        self.windows.append(window)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    folder = tmp_path / "sets" / "kws01"
+    folder.mkdir(parents=True)
+    for number in range(2):
+        (folder / f"tst_{number}.bin").write_bytes(bytes(490))
+    (folder / "y_labels.csv").write_text("".join(f"tst_{n}.bin,12,11\n" for n in range(2)))
+    return find_dataset([tmp_path / "sets"], benchmark("kws01"))
+
+
+@asynccontextmanager
+async def session(
+    dut: TimedDut, dataset: Dataset, folder: Path, *, timed: bool = True
+) -> AsyncGenerator[tuple[Session, N6705]]:
+    feeding = FakeN6705()
+    feeding.draws = dut.current_a
+    setup = Setup(
+        station="s",
+        board="b",
+        folders=(),
+        firmware="kws01",
+        baud={Build.ENERGY: BAUD, Build.PERFORMANCE: 115200},
+        voltage_mv=round(VOLTS * 1000),
+        off_s=0.05,
+        processing_wire=False,
+        emulated=False,
+    )
+    async with plugged(FakeIoManager(dut)) as uart, plugged(feeding, lan) as network:
+        io = EembcIoManager(EembcIoManagerConfig(port=uart.path, timestamp_wire=timed))
+        monitor = N6705(N6705Config(resource=network.path, current_limit_a=0.2))
+        async with StationBench(setup, Parts(io=io, power=monitor)) as bench:
+            dut.boot()
+            ready = await bench.prepare(Build.ENERGY)
+            evidence = RunEvidence(folder)
+            suite = benchmark("kws01")
+            method = EnergyMethod.LABD
+            yield Session(bench, ready, method, suite, dataset, Quietly(), evidence), monitor
+
+
+@pytest.fixture(autouse=True)
+def short_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two windows of two seconds: their length is then the one thing wrong with them."""
+    monkeypatch.setattr(energy, "WINDOWS", 2)
+    monkeypatch.setattr(by_counter, "AIM_S", WINDOW_S)
+    monkeypatch.setattr(StationBench, "simulated", property(lambda _: False))
+
+
+def exact_uj(batch: Sequence[float]) -> float:
+    return (batch[1] - batch[0]) * RUN_A * VOLTS * 1e6
+
+
+async def test_windows_are_placed_by_the_counter_within_the_stated_uncertainty(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    dut = TimedDut()
+    async with session(dut, dataset, tmp_path / "run") as (running, monitor):
+        result: ModeResult = await measure_energy(running, monitor, 1 / INFERENCE_S)
+    assert result.verdict is Verdict.INVALID
+    for window, batch in zip(result.windows, dut.batches[1:3], strict=True):
+        assert [problem.split()[0] for problem in window.problems] == ["lasts", "its"]
+        assert window.runtime_s == pytest.approx(batch[1] - batch[0], abs=0.02)
+        assert window.check.clock == "host"
+        assert window.energy_uj is not None
+        assert window.energy_uncertainty_uj is not None
+        assert abs(window.energy_uj - exact_uj(batch)) < window.energy_uncertainty_uj
+        assert window.energy_uncertainty_uj < 0.05 * window.energy_uj
+    assert result.score["idle_power_uw"] == pytest.approx(IDLE_A * VOLTS * 1e6, rel=0.01)
+    assert [each["b"] for each in result.details["clocks"]] == ["host", "host"]
+
+
+async def test_without_a_counter_there_is_no_energy(dataset: Dataset, tmp_path: Path) -> None:
+    async with session(TimedDut(), dataset, tmp_path / "run", timed=False) as (running, monitor):
+        with pytest.raises(JobError, match="no input for the DUT's timestamps") as caught:
+            await measure_energy(running, monitor, 1 / INFERENCE_S)
+    assert caught.value.code == "no-timestamps"
