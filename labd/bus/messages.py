@@ -91,6 +91,18 @@ class Cancel(_Asked):
     reason: Remark = ""
 
 
+class Pin(_Asked):
+    """Keep the traces of a job of one's own, whatever the lab's limits; repeating is harmless."""
+
+    job: Name
+
+
+class Unpin(_Asked):
+    """Let the traces of a job of one's own go by the lab's limits; repeating is harmless."""
+
+    job: Name
+
+
 class ListJobs(_Asked):
     """One job, or the newest ``limit`` jobs, oldest of them first, as :class:`JobStatus`."""
 
@@ -112,12 +124,14 @@ class ReplayEvents(_Asked):
     limit: int = Field(default=MAX_LISTED, ge=1, le=MAX_LISTED)
 
 
-Request = Submit | Cancel | ListJobs | ListStations | ReplayEvents
+Request = Submit | Cancel | Pin | Unpin | ListJobs | ListStations | ReplayEvents
 
 REQUESTS: Mapping[str, type[Request]] = MappingProxyType(
     {
         "submit": Submit,
         "cancel": Cancel,
+        "pin": Pin,
+        "unpin": Unpin,
         "jobs": ListJobs,
         "stations": ListStations,
         "events": ReplayEvents,
@@ -169,7 +183,8 @@ class JobStatus(_Sent):
     """Retained: where a job stands.
 
     ``next_seq`` is the number of its next event: a client that has seen fewer asks for the
-    rest. ``waiting`` says why a queued job does not run yet.
+    rest. ``waiting`` says why a queued job does not run yet. ``pinned``: its traces stay
+    whatever the lab's limits; ``removed`` lists the attempts whose traces had to go.
     """
 
     job: str
@@ -189,6 +204,8 @@ class JobStatus(_Sent):
     simulated: bool = False
     next_seq: int
     results: tuple[ModeSummary, ...] = ()
+    pinned: bool = False
+    removed: tuple[int, ...] = ()
 
 
 class PartIdentity(_Sent):

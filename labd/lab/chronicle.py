@@ -22,6 +22,7 @@ from labd.core.errors import InfraError, LabdBug, TransportError
 from labd.core.jobs import Job, JobSpec, JobState
 from labd.core.model import Verdict
 from labd.store.journal import Journal
+from labd.store.keeping import RunRecord, note_removal, pin_job, run_records, unpin_job
 from labd.store.records import Accepted, Change, Duplicate, Outcome, Snapshot
 from labd.store.threaded import AsyncJournal
 
@@ -105,6 +106,24 @@ class Chronicle:
         """Keep what one mode found."""
         await self._journal(Journal.record_result, job, attempt, data, self._now_ns())
 
+    async def pin(self, job: str, user: str) -> bool:
+        """Keep a job's files; see :func:`labd.store.keeping.pin_job`."""
+        changed = await self._journal(pin_job, job, user, self._now_ns())
+        self.publish_states([job])
+        return changed
+
+    async def unpin(self, job: str, user: str) -> bool:
+        """Let a job's files go; see :func:`labd.store.keeping.unpin_job`."""
+        changed = await self._journal(unpin_job, job, user)
+        self.publish_states([job])
+        return changed
+
+    async def note_removal(self, job: str, attempt: int) -> bool:
+        """Write down that files go; see :func:`labd.store.keeping.note_removal`."""
+        may_go = await self._journal(note_removal, job, attempt, self._now_ns())
+        self.publish_states([job])
+        return may_go
+
     def set_waiting(self, waiting: dict[str, str]) -> set[str]:
         """Remember why jobs wait; the jobs for which that changed."""
         changed = {job for job in waiting if self._waiting.get(job) != waiting[job]}
@@ -155,6 +174,10 @@ class Chronicle:
     async def events(self, job: str, from_seq: int, limit: int) -> list[Event]:
         """A job's events, in order."""
         return await self._journal(Journal.events, job, from_seq, limit)
+
+    async def run_records(self) -> list[RunRecord]:
+        """Every attempt as far as keeping its files goes."""
+        return await self._journal(run_records)
 
     # ---- telling -------------------------------------------------------------------------
 
@@ -255,6 +278,8 @@ class Chronicle:
                 )
                 for result in snapshot.results
             ),
+            pinned=snapshot.pinned,
+            removed=snapshot.removed,
         )
 
 

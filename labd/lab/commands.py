@@ -17,11 +17,13 @@ from labd.bus.messages import (
     JobStatus,
     ListJobs,
     ListStations,
+    Pin,
     ReplayEvents,
     Reply,
     Request,
     StationStatus,
     Submit,
+    Unpin,
 )
 from labd.bus.requests import BadRequest, parse_request
 from labd.bus.topics import Topics
@@ -129,6 +131,10 @@ class Desk:
                 return await self._submit(request.spec(user))
             case Cancel():
                 return await self._cancel(user, request)
+            case Pin():
+                return await self._pin(user, request)
+            case Unpin():
+                return await self._unpin(user, request)
             case ListJobs():
                 return await self._jobs(request)
             case ListStations():
@@ -153,6 +159,16 @@ class Desk:
         self.wake()
         return Answer("stopping" if running else "cancelled", request.job)
 
+    async def _pin(self, user: str, request: Pin) -> Answer:
+        await self.chronicle.pin(request.job, user)
+        status = await self._status(request.job)
+        gone = f"; those of {_attempts(status.removed)} are gone" if status.removed else ""
+        return Answer(f"its traces stay{gone}", request.job)
+
+    async def _unpin(self, user: str, request: Unpin) -> Answer:
+        await self.chronicle.unpin(request.job, user)
+        return Answer("its traces may go by the lab's limits", request.job)
+
     async def _jobs(self, request: ListJobs) -> Answer:
         if request.job is not None:
             found = [await self._status(request.job)]
@@ -170,6 +186,10 @@ class Desk:
         await self._status(request.job)
         events = await self.chronicle.events(request.job, request.from_seq, request.limit)
         return Answer("", request.job, [event.model_dump(mode="json") for event in events])
+
+
+def _attempts(numbers: Sequence[int]) -> str:
+    return f"attempt{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
 def _refusal(verb: str, request: Request, job: str, code: str, text: str) -> Reply:

@@ -29,6 +29,7 @@ from labd.lab.dispatch import Dispatcher
 from labd.lab.emulated import EmulatedBench, bench_arguments
 from labd.lab.reporting import RunEvidence
 from labd.lab.supervisor import Supervisor
+from labd.lab.sweep import Sweeper
 from labd.lab.tracing import LiveFrames
 from labd.lab.workshop import Workshop
 from labd.station.config import LabConfig, StationConfig
@@ -92,6 +93,8 @@ class Daemon:
         bus, inbox = await stack.enter_async_context(self._bus(url))
         await self._recover()
         await stack.enter_async_context(self._telling(bus, watched))
+        sweeper = Sweeper(self._chronicle, self._state.all_traces, self._config.keep, time.time_ns)
+        await watched.start(sweeper.run())
         await watched.start(self._work(inbox))
         self._say_state("online")
         self._dispatcher.wake()

@@ -16,9 +16,18 @@ import tomli
 
 from labd.core.errors import ConfigError
 from labd.core.model import Build, Part
+from labd.core.retention import Limits
 from labd.station.locate import Spot, Spots
 from labd.station.registry import PartConfig, Registry
-from labd.station.tables import BaudTable, Checked, EmulatedTable, StationsFile, StationTable, check
+from labd.station.tables import (
+    BaudTable,
+    Checked,
+    EmulatedTable,
+    StationsFile,
+    StationTable,
+    TracesTable,
+    check,
+)
 
 DEFAULT_FILE = "stations.toml"
 
@@ -89,6 +98,7 @@ class LabConfig:
         firmware: where images are searched, in order.
         datasets: where data sets are searched, in order.
         broker: which broker.
+        keep: how many of its runs' files are kept.
         stations: in the file's order.
     """
 
@@ -98,6 +108,7 @@ class LabConfig:
     firmware: tuple[Path, ...]
     datasets: tuple[Path, ...]
     broker: BrokerConfig
+    keep: Limits
     stations: tuple[StationConfig, ...]
 
     @property
@@ -222,8 +233,14 @@ def _resolve(path: Path, file: StationsFile, parts: list[dict[Part, PartConfig]]
         firmware=tuple(base / folder for folder in file.lab.firmware),
         datasets=tuple(base / folder for folder in file.lab.datasets),
         broker=BrokerConfig(file.broker.url, file.broker.port),
+        keep=_limits(file.traces),
         stations=tuple(map(_station, file.station, parts)),
     )
+
+
+def _limits(table: TracesTable) -> Limits:
+    size_bytes = None if table.keep_gb is None else round(table.keep_gb * 1e9)
+    return Limits(table.keep_days, size_bytes)
 
 
 def _station(table: StationTable, parts: dict[Part, PartConfig]) -> StationConfig:

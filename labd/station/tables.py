@@ -43,6 +43,13 @@ class BrokerTable(_Table):
     port: int = Field(default=DEFAULT_PORT, ge=1, le=65535)
 
 
+class TracesTable(_Table):
+    """``[traces]``: how long runs' files are kept; without a limit, for ever."""
+
+    keep_days: float | None = Field(default=None, gt=0, le=36_500)
+    keep_gb: float | None = Field(default=None, gt=0, le=1e6)
+
+
 class EmulatedTable(_Table):
     """``emulated``: labd makes the station itself."""
 
@@ -80,6 +87,7 @@ class StationsFile(_Table):
 
     lab: LabTable = LabTable()
     broker: BrokerTable = BrokerTable()
+    traces: TracesTable = TracesTable()
     station: list[StationTable] = Field(min_length=1)
 
 
@@ -87,6 +95,7 @@ _TABLES: dict[tuple[str, ...], type[_Table]] = {
     (): StationsFile,
     ("lab",): LabTable,
     ("broker",): BrokerTable,
+    ("traces",): TracesTable,
     ("station",): StationTable,
     ("station", "emulated"): EmulatedTable,
     ("station", "baud"): BaudTable,

@@ -42,9 +42,14 @@ class StateDirectory:
         """The embedded broker's files."""
         return self.root / "broker"
 
+    @property
+    def all_traces(self) -> Path:
+        """Where every job's traces are."""
+        return self.root / "traces"
+
     def traces(self, job: str, attempt: int) -> Path:
         """Where one attempt's traces go; not created here."""
-        return self.root / "traces" / job / str(attempt)
+        return self.all_traces / job / str(attempt)
 
     @contextmanager
     def lock(self) -> Generator[None]:

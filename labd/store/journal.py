@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import Engine, insert, select
 
 from labd.bus.messages import Event, EventType
 from labd.core.errors import JobError, LabdBug
@@ -62,6 +62,11 @@ class Journal:
 
     def __init__(self, url: str) -> None:
         self._engine = open_engine(url)
+
+    @property
+    def engine(self) -> Engine:
+        """The data base, for what else of the store works in it."""
+        return self._engine
 
     def close(self) -> None:
         """Let go of the data base; safe to call twice."""

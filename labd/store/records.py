@@ -74,11 +74,17 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A job with all that its retained message tells."""
+    """A job with all that its retained message tells.
+
+    ``pinned``: its files stay whatever the limits say; ``removed``: the attempts whose files
+    were removed to make room.
+    """
 
     job: Job
     next_seq: int
     results: tuple[Result, ...]
+    pinned: bool = False
+    removed: tuple[int, ...] = ()
 
 
 def job_row(job: Job) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, insert, select, update
+from sqlalchemy import Connection, Row, RowMapping, Select, Table, insert, select, update
 
 from labd.bus.messages import Event, EventType
 from labd.core.errors import LabdBug
@@ -143,7 +143,30 @@ def read_results(connection: Connection, job_ids: Sequence[str]) -> list[Result]
 
 def read_snapshots(connection: Connection, rows: Sequence[RowMapping]) -> list[Snapshot]:
     """Job rows with their results."""
+    job_ids = [row["job"] for row in rows]
     by_job: defaultdict[str, list[Result]] = defaultdict(list)
-    for result in read_results(connection, [row["job"] for row in rows]):
+    for result in read_results(connection, job_ids):
         by_job[result.job].append(result)
-    return [Snapshot(read_job(row), row["next_seq"], tuple(by_job[row["job"]])) for row in rows]
+    pinned = {row.job for row in _rows_of(connection, tables.pin, job_ids)}
+    removed: defaultdict[str, list[int]] = defaultdict(list)
+    for row in _rows_of(connection, tables.removed, job_ids):
+        removed[row.job].append(row.attempt)
+    return [
+        Snapshot(
+            job=read_job(row),
+            next_seq=row["next_seq"],
+            results=tuple(by_job[row["job"]]),
+            pinned=row["job"] in pinned,
+            removed=tuple(sorted(removed[row["job"]])),
+        )
+        for row in rows
+    ]
+
+
+def _rows_of(connection: Connection, table: Table, job_ids: Sequence[str]) -> list[Row[Any]]:
+    """The rows of a table that belong to these jobs."""
+    found: list[Row[Any]] = []
+    for start in range(0, len(job_ids), _IDS_A_QUERY):
+        some = job_ids[start : start + _IDS_A_QUERY]
+        found += connection.execute(select(table).where(table.c.job.in_(some)))
+    return found

@@ -21,14 +21,23 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 UPGRADES: dict[int, tuple[str, ...]] = {
     1: ("ALTER TABLE job ADD COLUMN energy_method TEXT NOT NULL DEFAULT 'mlcommons'",),
+    2: (
+        """CREATE TABLE IF NOT EXISTS pin (
+            job TEXT NOT NULL PRIMARY KEY REFERENCES job (job),
+            "user" TEXT NOT NULL, t_ns BIGINT NOT NULL)""",
+        """CREATE TABLE IF NOT EXISTS removed (
+            job TEXT NOT NULL, attempt INTEGER NOT NULL, t_ns BIGINT NOT NULL,
+            PRIMARY KEY (job, attempt),
+            FOREIGN KEY (job, attempt) REFERENCES run (job, attempt))""",
+    ),
 }
 """What makes a journal of one version one of the next: no accepted job is lost by an update.
 
-Version 1 knew one method, ``mlcommons``.
+Version 1 knew one method, ``mlcommons``; version 2 kept every run's files.
 """
 
 metadata = MetaData()
@@ -110,3 +119,22 @@ result = Table(
     UniqueConstraint("job", "attempt", "mode"),
     ForeignKeyConstraint(["job", "attempt"], ["run.job", "run.attempt"]),
 )
+
+pin = Table(
+    "pin",
+    metadata,
+    Column("job", Text, ForeignKey("job.job"), primary_key=True),
+    Column("user", Text, nullable=False),
+    Column("t_ns", BigInteger, nullable=False),
+)
+"""Jobs whose files stay whatever the limits say."""
+
+removed = Table(
+    "removed",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("t_ns", BigInteger, nullable=False),
+    ForeignKeyConstraint(["job", "attempt"], ["run.job", "run.attempt"]),
+)
+"""Runs whose files were removed to make room; written before they go."""

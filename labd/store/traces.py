@@ -54,6 +54,7 @@ from labd.store.sigmf import (
     in_order,
 )
 
+DATA, META, EVENTS, PYRAMID = (f".sigmf-{kind}" for kind in ("data", "meta", "events", "pyramid"))
 DTYPE = np.dtype("<f4")
 SYNC_S = 5.0
 """So often data and events are forced to the disk while a trace is written."""
@@ -71,25 +72,25 @@ class TracePaths:
     @property
     def data(self) -> Path:
         """The samples."""
-        return self._with("data")
+        return self._with(DATA)
 
     @property
     def meta(self) -> Path:
         """What they mean."""
-        return self._with("meta")
+        return self._with(META)
 
     @property
     def events(self) -> Path:
         """Annotations of a trace that is not closed."""
-        return self._with("events")
+        return self._with(EVENTS)
 
     @property
     def pyramid(self) -> Path:
         """Its pyramid's folder."""
-        return self._with("pyramid")
+        return self._with(PYRAMID)
 
-    def _with(self, kind: str) -> Path:
-        return self.trace.with_name(f"{self.trace.name}.sigmf-{kind}")
+    def _with(self, suffix: str) -> Path:
+        return self.trace.with_name(f"{self.trace.name}{suffix}")
 
 
 class TraceFile:

@@ -61,7 +61,7 @@ def test_a_reply_lists_its_errors() -> None:
 def test_every_message_has_a_schema() -> None:
     found = schemas()
     assert set(found) == {
-        *("Submit", "Cancel", "ListJobs", "ListStations", "ReplayEvents"),
+        *("Submit", "Cancel", "Pin", "Unpin", "ListJobs", "ListStations", "ReplayEvents"),
         *("Reply", "JobStatus", "StationStatus", "DaemonStatus", "Event"),
     }
     assert found["Submit"]["additionalProperties"] is False

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from labd.bus.messages import REQUESTS, Cancel, ListJobs, ReplayEvents, Request, Submit
+from labd.bus.messages import REQUESTS, Cancel, ListJobs, Pin, ReplayEvents, Request, Submit, Unpin
 from labd.bus.requests import MAX_REQUEST_BYTES, BadRequest, parse_request
 from labd.core.jobs import JobSpec, JobState
 from labd.core.model import Mode, Priority
@@ -70,6 +70,8 @@ def test_the_shortest_submission_measures_everything() -> None:
 
 
 def test_the_other_verbs() -> None:
+    assert parse_request("pin", b'{"job": "j"}') == Pin(job="j")
+    assert parse_request("unpin", b'{"job": "j"}') == Unpin(job="j")
     assert parse_request("cancel", b'{"job": "j", "reason": "typo"}') == Cancel(
         job="j", reason="typo"
     )
@@ -182,9 +184,8 @@ def test_a_refused_request_still_finds_its_asker() -> None:
     assert (error.client, error.request) == ("default", None)
     error = refused({"client": "cli", "request": "r-7"}, "sbmit")
     assert (error.code, error.client, error.request) == ("unknown-verb", "cli", "r-7")
-    assert lines(error) == [
-        "verb: 'sbmit' is not one of submit, cancel, jobs, stations, events; did you mean submit?"
-    ]
+    verbs = "submit, cancel, pin, unpin, jobs, stations, events"
+    assert lines(error) == [f"verb: 'sbmit' is not one of {verbs}; did you mean submit?"]
 
 
 def test_the_size_limit_is_exact() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from labd.core.errors import ConfigError
 from labd.core.model import Part
+from labd.core.retention import Limits
 from labd.station.config import BrokerConfig, Emulation, load_config
 from labd.station.registry import Registry
 from labd.station.tables import check
@@ -266,6 +267,12 @@ flasher = { driver = "nucleo-drive", path = "/media/x" }
     assert load(text).stations[0].board == "my-board"
 
 
+def test_how_long_traces_are_kept(load: Load) -> None:
+    assert load(EMULATED).keep == Limits()
+    kept = load("[traces]\nkeep_days = 90\nkeep_gb = 0.5\n" + EMULATED).keep
+    assert kept == Limits(90.0, 500_000_000)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -275,10 +282,12 @@ flasher = { driver = "nucleo-drive", path = "/media/x" }
         ("station = [3]", "station[0]: 3 is not a table"),
         ("lab = 3\n" + EMULATED, "1:1: lab: 3 is not a table"),
         ("broker = 3\n" + EMULATED, "1:1: broker: 3 is not a table"),
-        ("labb = {}\n" + EMULATED, "did you mean lab? (known: lab, broker, station)"),
+        ("labb = {}\n" + EMULATED, "did you mean lab? (known: lab, broker, traces, station)"),
         ("[lab]\nfirmware = 'x'\n" + EMULATED, "2:1: lab.firmware: 'x' is not a list"),
         ("[broker]\nurl = 3\n" + EMULATED, "2:1: broker.url: 3 is not a string"),
         ("[broker]\nport = 99999\n" + EMULATED, "2:1: broker.port: 99999 is not at most 65535"),
+        ("[traces]\nkeep_days = 0\n" + EMULATED, "2:1: traces.keep_days: 0 is not more than 0"),
+        ("[traces]\nkeep_gb = '5'\n" + EMULATED, "2:1: traces.keep_gb: '5' is not a number"),
         ("[lab]\nname = 'a.b'\n" + EMULATED, "'a.b' is not a name"),
     ],
 )

@@ -14,6 +14,7 @@ from labd.core.errors import ConfigError, InfraError
 from labd.core.jobs import JobSpec
 from labd.core.model import EnergyMethod, Mode
 from labd.store.journal import Journal
+from labd.store.keeping import pin_job, run_records
 
 SPEC = JobSpec("j1", "ann", "kws01", tuple(Mode))
 
@@ -35,7 +36,7 @@ def test_a_newer_labds_journal_is_left_alone(url: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
         raw.execute("UPDATE schema SET version = 99")
     raw.close()
-    with pytest.raises(ConfigError, match="has schema version 99, this labd knows 2") as caught:
+    with pytest.raises(ConfigError, match="has schema version 99, this labd knows 3") as caught:
         Journal(url)
     assert caught.value.code == "journal-version"
 
@@ -57,6 +58,24 @@ def test_an_older_journal_is_brought_up_to_date_and_keeps_its_jobs(
         journal.close()
         assert job is not None
         assert job.spec == replace(SPEC, energy_method=EnergyMethod.MLCOMMONS)
+
+
+def test_a_journal_from_before_pins_gets_them(url: str, tmp_path: Path) -> None:
+    journal = Journal(url)
+    journal.submit(SPEC, 1)
+    journal.close()
+    with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
+        raw.execute("DROP TABLE pin")
+        raw.execute("DROP TABLE removed")
+        raw.execute("UPDATE schema SET version = 2")
+    raw.close()
+    journal = Journal(url)
+    assert pin_job(journal, "j1", "ann", 2)
+    snapshot = journal.snapshot("j1")
+    assert snapshot is not None
+    assert (snapshot.pinned, snapshot.removed) == (True, ())
+    assert run_records(journal) == []
+    journal.close()
 
 
 def test_what_is_no_data_base(url: str, tmp_path: Path) -> None:

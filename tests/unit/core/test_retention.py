@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labd.core.retention import DAY_NS, KeptRun, Limits, plan_removals
+
+NOW = 100 * DAY_NS
+
+
+def run(job: str, days: float, size: int = 10, protected: str = "", attempt: int = 1) -> KeptRun:
+    return KeptRun(job, attempt, size, NOW - int(days * DAY_NS), protected)
+
+
+def gone(runs: list[KeptRun], limits: Limits) -> list[str]:
+    return [removal.run.job for removal in plan_removals(runs, limits, NOW)]
+
+
+def test_without_limits_nothing_goes() -> None:
+    assert gone([run("a", 90, 10**15)], Limits()) == []
+
+
+def test_what_is_too_old_goes_oldest_first() -> None:
+    runs = [run("young", 29.9), run("old", 31), run("oldest", 50), run("limit", 30)]
+    found = plan_removals(runs, Limits(days=30), NOW)
+    assert [(each.run.job, each.reason) for each in found] == [
+        ("oldest", "older than 30 days"),
+        ("old", "older than 30 days"),
+    ]
+
+
+def test_the_oldest_go_until_the_rest_fits() -> None:
+    runs = [run("c", 1, 40), run("a", 3, 40), run("b", 2, 40)]
+    assert gone(runs, Limits(size_bytes=120)) == []
+    assert gone(runs, Limits(size_bytes=119)) == ["a"]
+    assert gone(runs, Limits(size_bytes=80)) == ["a"]
+    assert gone(runs, Limits(size_bytes=79)) == ["a", "b"]
+    assert gone(runs, Limits(size_bytes=0)) == ["a", "b", "c"]
+    [removal] = plan_removals(runs, Limits(size_bytes=100), NOW)
+    assert removal.reason == "traces take up more than 1e-07 GB"
+
+
+def test_what_is_removed_by_age_makes_room() -> None:
+    runs = [run("a", 40, 50), run("b", 20, 50), run("c", 10, 50)]
+    assert gone(runs, Limits(days=30, size_bytes=100)) == ["a"]
+
+
+def test_what_is_protected_stays_and_counts() -> None:
+    runs = [run("pinned", 90, 100, "pinned"), run("a", 2, 10), run("b", 1, 10)]
+    assert gone(runs, Limits(days=30)) == []
+    assert gone(runs, Limits(size_bytes=110)) == ["a"]
+    assert gone(runs, Limits(size_bytes=50)) == ["a", "b"]
+
+
+def test_a_clock_that_went_back_removes_nothing() -> None:
+    assert gone([run("future", -5)], Limits(days=1)) == []
+
+
+runs_ = st.lists(
+    st.builds(
+        KeptRun,
+        st.sampled_from("abcdef"),
+        st.integers(1, 3),
+        st.integers(0, 1000),
+        st.integers(0, 120 * DAY_NS),
+        st.sampled_from(["", "", "pinned", "in progress"]),
+    ),
+    max_size=20,
+)
+limits_ = st.builds(Limits, st.none() | st.floats(0.1, 150), st.none() | st.integers(0, 10_000))
+
+
+@given(runs=runs_, limits=limits_)
+def test_no_limit_is_broken_for_nothing_and_nothing_protected_goes(
+    runs: list[KeptRun], limits: Limits
+) -> None:
+    removals = plan_removals(runs, limits, NOW)
+    removed = [each.run for each in removals]
+    kept = list(runs)
+    for each in removed:
+        kept.remove(each)
+    may_go = [each for each in kept if not each.protected]
+    assert not any(each.protected for each in removed)
+    assert removed == sorted(removed, key=lambda each: each.ended_ns)
+    if removed and may_go:
+        assert max(e.ended_ns for e in removed) <= min(e.ended_ns for e in may_go)
+    if limits.days is not None:
+        assert all((NOW - each.ended_ns) / DAY_NS <= limits.days for each in may_go)
+    total = sum(each.size_bytes for each in kept)
+    if limits.size_bytes is not None:
+        assert total <= limits.size_bytes or not may_go
+    for each in removals:  # none of them could have stayed
+        too_old = limits.days is not None and (NOW - each.run.ended_ns) / DAY_NS > limits.days
+        after = total + sum(r.size_bytes for r in removed[removed.index(each.run) :])
+        assert too_old or (limits.size_bytes is not None and after > limits.size_bytes)
+
+
+@given(runs=runs_, limits=limits_)
+def test_a_second_sweep_finds_nothing(runs: list[KeptRun], limits: Limits) -> None:
+    kept = list(runs)
+    for removal in plan_removals(runs, limits, NOW):
+        kept.remove(removal.run)
+    assert plan_removals(kept, limits, NOW) == ()
