@@ -84,7 +84,8 @@ def align(
         theirs = published.all_windows
     if len(theirs) <= len(windows):
         numbered = {window.number: window for window in windows}
-        if all(window.number in numbered for window in theirs) and len(numbered) == len(windows):
+        named = {window.number for window in theirs}
+        if named <= set(numbered) and len(named) == len(theirs) and len(numbered) == len(windows):
             return [(numbered[window.number], window) for window in theirs], []
         return list(zip(windows, theirs, strict=False)), []
     chosen = _best_subset(windows, theirs)

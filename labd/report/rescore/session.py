@@ -162,14 +162,10 @@ def _finish_medians(result: Recomputed, published: Published) -> None:
 
 
 def _best(attempts: Sequence[Recomputed], published: Published) -> Recomputed:
-    """The first attempt that agrees with what was published, else the first."""
-    if not attempts:
-        return Recomputed()
-    ranked = [(compare(attempt.windows, attempt.score, published), attempt) for attempt in attempts]
-    for comparison, attempt in ranked:
-        if comparison.agrees and not comparison.findings:
-            return attempt
-    for comparison, attempt in ranked:
-        if comparison.agrees:
-            return attempt
-    return attempts[0]
+    """The attempt that fits what was published best: no finding, then the most numbers."""
+    ranked: list[tuple[tuple[bool, bool, int], Recomputed]] = []
+    for attempt in attempts:
+        found = compare(attempt.windows, attempt.score, published)
+        agrees = found.agrees is True
+        ranked.append(((agrees and not found.findings, agrees, found.compared), attempt))
+    return max(ranked, key=lambda pair: pair[0])[1] if ranked else Recomputed()

@@ -174,6 +174,34 @@ def test_of_several_sessions_in_a_log_the_published_one_counts(tmp_path: Path) -
     assert codes(again) == ["several-sessions"]
 
 
+def test_single_runs_one_after_the_other_are_all_windows(tmp_path: Path) -> None:
+    logs: list[str] = []
+    texts: list[str] = []
+    for length in (11_000_000, 12_000_000, 14_000_000):
+        folder = made.write_performance(tmp_path, laps=[(1_000_000, 1_000_000 + length)])
+        logs.append((folder / "log.txt").read_text())
+        texts += made.performance_block(2, 120, length / 1e6)
+    (tmp_path / "log.txt").write_text("".join(logs))
+    made.write(tmp_path, "results.txt", texts)
+    found = score(tmp_path)
+    assert found.agrees is True
+    assert [window.runtime_s for window in found.windows] == [11.0, 12.0, 14.0]
+    assert found.score["median_throughput_ips"] == 10.0
+    assert codes(found) == ["several-sessions", "lap-restarted", "window-count"]
+
+
+def test_results_printed_into_the_log_are_published_too(tmp_path: Path) -> None:
+    folder = made.write_performance(tmp_path)
+    text = (folder / "results.txt").read_text()
+    (folder / "results.txt").unlink()
+    with (folder / "log.txt").open("a") as log:
+        log.write(text)
+    found = score(folder)
+    assert found.agrees is True
+    assert len(found.published.windows) == 5
+    assert codes(found) == ["file-missing"]
+
+
 def test_a_lost_lap_loses_its_window_only(tmp_path: Path) -> None:
     folder = made.write_performance(tmp_path)
     lines = (folder / "log.txt").read_text().splitlines(keepends=True)
