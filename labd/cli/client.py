@@ -7,13 +7,16 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from labd.bus.inbox import Inbox
 from labd.bus.link import Bus
 from labd.bus.messages import Event, EventType, JobStatus, Reply, StationStatus
 from labd.bus.topics import Topics
 from labd.core.errors import JobError, TransportError
+
+if TYPE_CHECKING:
+    from labd.bus.frames import Frame
 
 REPEAT_S = 2.0
 """A request without an answer is sent again after this; asking twice is harmless."""
@@ -143,6 +146,17 @@ class LabClient:
                 yield event
                 if event.type is EventType.FINISHED:
                     return
+
+    async def frames(self, job: str) -> AsyncIterator[Frame]:
+        """Yield what a job's traces look like while they are written, for ever.
+
+        Frames are thrown away where something is slow: their numbers tell.
+        """
+        from labd.bus.frames import decode_frame  # noqa: PLC0415 - NumPy, not for --help
+
+        async with self._bus.subscribe(self._topics.trace(job)) as inbox:
+            async for message in inbox:
+                yield decode_frame(message.payload)
 
     async def _patiently(self, job: str, from_seq: int) -> list[Event]:
         """A job's events, waiting for a lab that is away: it may be being restarted."""

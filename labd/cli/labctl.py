@@ -262,6 +262,46 @@ def events(
     _run(target, work)
 
 
+@main.command()
+@click.argument("job")
+@json_option
+@click.pass_obj
+def trace(target: Target, job: str, as_json: bool) -> None:  # noqa: FBT001
+    """Show what a JOB draws while it is measured: a line a second, or every frame as JSON."""
+
+    async def work(client: LabClient) -> int:
+        from labd.cli.trace import follow_trace  # noqa: PLC0415
+
+        await follow_trace(client, job, as_json=as_json)
+        return 0
+
+    _run(target, work)
+
+
+@main.command()
+@click.argument("job")
+@json_option
+@click.pass_obj
+def pin(target: Target, job: str, as_json: bool) -> None:  # noqa: FBT001
+    """Keep the traces of a JOB of your own, whatever the lab's limits."""
+    _run(target, lambda client: _tell(client, "pin", job, as_json=as_json))
+
+
+@main.command()
+@click.argument("job")
+@json_option
+@click.pass_obj
+def unpin(target: Target, job: str, as_json: bool) -> None:  # noqa: FBT001
+    """Let the traces of a JOB of your own go by the lab's limits."""
+    _run(target, lambda client: _tell(client, "unpin", job, as_json=as_json))
+
+
+async def _tell(client: LabClient, verb: str, job: str, *, as_json: bool) -> int:
+    reply = await client.ask(verb, job=job)
+    _say(reply.model_dump_json() if as_json else f"{reply.job}: {reply.text}")
+    return 0
+
+
 async def _watch(client: LabClient, jobs: list[str], *, as_json: bool) -> int:
     """Follow jobs to their ends and return the worst verdict's exit status."""
     from labd.cli.live import follow_jobs  # noqa: PLC0415

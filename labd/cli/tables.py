@@ -100,6 +100,10 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
     windows = [e for e in events if e.type is EventType.WINDOW and e.attempt == status.attempt]
     if windows:
         console.print(windows_table(windows))
+    if status.pinned:
+        console.print("traces: pinned")
+    if status.removed:
+        console.print(f"traces removed to make room: attempt {', '.join(map(str, status.removed))}")
     for event in events:
         if event.type is EventType.RESULT and event.attempt == status.attempt:
             _show_evidence(console, event)
