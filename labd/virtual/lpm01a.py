@@ -1,4 +1,4 @@
-"""The power monitor: an ST X-NUCLEO-LPM01A with PowerShield firmware, spoken to in ASCII.
+"""The power monitor: an ST X-NUCLEO-LPM01A with PowerShield firmware.
 
 Commands and replies follow UM2269 and the firmware's help text. What those leave open is
 decided here: standalone (before ``htc``) every command but the questions is refused; ``stop``
@@ -15,7 +15,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Protocol
 
-from labd.virtual.acquisition import Acquisition, AsciiDecimal, Plan
+from labd.virtual.acquisition import Acquisition, Plan
 from labd.virtual.clock import PS_PER_MS, PS_PER_S, Agenda
 from labd.virtual.currents import Ledger
 from labd.virtual.lpm01a_settings import (
@@ -251,6 +251,8 @@ class Lpm01a:
         if off_s != 0:
             between(rest, Fraction(1, 100), 1)
         self._switch(on=False)
+        if self.acquisition is not None:
+            self.acquisition.power_down()
         if off_s:
             changes = self._power_changes
 
@@ -296,9 +298,7 @@ class Lpm01a:
 
     def _begin(self, plan: Plan, start_ps: int) -> None:
         self._armed = None
-        self.acquisition = Acquisition(
-            plan, start_ps, self._ledger, AsciiDecimal(), self._send, seed=self._seed
-        )
+        self.acquisition = Acquisition(plan, start_ps, self._ledger, self._send, seed=self._seed)
         if self._settings.power_status:
             self.acquisition.power(on=self._target.powered)
 
@@ -311,7 +311,7 @@ class Lpm01a:
         """Stream what is complete by now; ``waiting`` bytes have not reached the host yet."""
         if self._target.powered and self._ledger.current_na > OVERCURRENT_NA:
             self._switch(on=False)
-            self._fail("Overcurrent: target supply switched off")
+            self._fail("Overcurrent: target supply switched off", overcurrent=True)
         acquisition = self.acquisition
         if acquisition is None:
             return
@@ -333,10 +333,11 @@ class Lpm01a:
         elif self.acquisition is not None and not level:
             self.acquisition.fall(at_ps)
 
-    def _fail(self, text: str) -> None:
+    def _fail(self, text: str, *, overcurrent: bool = False) -> None:
         self._error = text
         if self.acquisition is not None:
-            self.acquisition.fail(text)
+            say = self.acquisition.overcurrent if overcurrent else self.acquisition.fail
+            say(text)
             self._finish()
 
     def _finish(self) -> None:

@@ -17,8 +17,14 @@ FREQUENCIES = (
 _ASCII_LIMITS_S = {10_000: Fraction(1), 20_000: Fraction(1, 2)}  # unlimited up to 5 kHz
 _ENERGY_TOP_HZ = 10_000
 _STATIC_HZ = 1
-_UNITS = {"u": Fraction(1, 10**6), "m": Fraction(1, 1000), "k": Fraction(1000), "": Fraction(1)}
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?:([umk])|([+-]\d{1,2}))?")
+_UNITS = {
+    "n": Fraction(1, 10**9),
+    "u": Fraction(1, 10**6),
+    "m": Fraction(1, 1000),
+    "k": Fraction(1000),
+    "": Fraction(1),
+}
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?:([numk])|([+-]\d{1,2}))?")
 
 
 class RefusedError(Exception):
@@ -34,6 +40,7 @@ class Settings:
     acqtime_s: Fraction | None = Fraction(10)
     static: bool = False
     energy: bool = False
+    binary: bool = False
     trigger_d7: bool = False
     trigdelay_s: Fraction = Fraction(1, 1000)
     mark_falls: bool = False
@@ -104,9 +111,7 @@ def _output(settings: Settings, text: str) -> Settings:
 
 
 def _format(settings: Settings, text: str) -> Settings:
-    if choice(text, "ascii_dec", "bin_hexa") == "bin_hexa":
-        raise RefusedError("bin_hexa is not available on this board, use ascii_dec")
-    return settings
+    return replace(settings, binary=choice(text, "ascii_dec", "bin_hexa") == "bin_hexa")
 
 
 def _trigsrc(settings: Settings, text: str) -> Settings:
@@ -155,20 +160,34 @@ def plan_acquisition(settings: Settings) -> Plan:
         RefusedError: the line could not carry it (limits for 3 686 400 baud).
     """
     if settings.static:
-        return Plan(_STATIC_HZ, 1, energy=settings.energy, static=True, mark_falls=False)
-    if settings.hz > max(_ASCII_LIMITS_S):
-        raise RefusedError(f"{settings.hz} Hz is not possible in format ascii_dec")
+        return _plan(settings, _STATIC_HZ, 1)
     if settings.energy and settings.hz > _ENERGY_TOP_HZ:
         raise RefusedError(f"Output energy is limited to {_ENERGY_TOP_HZ} Hz")
-    limit = _ASCII_LIMITS_S.get(settings.hz)
-    if limit is not None and (settings.acqtime_s is None or settings.acqtime_s > limit):
-        raise RefusedError(f"Acquisition time is limited to {float(limit):g} s at {settings.hz} Hz")
+    if not settings.binary:
+        _check_ascii(settings)
     samples = None
     if settings.acqtime_s is not None:
         samples = max(1, int(settings.acqtime_s * settings.hz))
+    return _plan(settings, settings.hz, samples)
+
+
+def _plan(settings: Settings, hz: int, samples: int | None) -> Plan:
     return Plan(
-        settings.hz, samples, energy=settings.energy, static=False, mark_falls=settings.mark_falls
+        hz,
+        samples,
+        energy=settings.energy,
+        static=settings.static,
+        mark_falls=settings.mark_falls and not settings.static,
+        binary=settings.binary,
     )
+
+
+def _check_ascii(settings: Settings) -> None:
+    if settings.hz > max(_ASCII_LIMITS_S):
+        raise RefusedError(f"{settings.hz} Hz is not possible in format ascii_dec")
+    limit = _ASCII_LIMITS_S.get(settings.hz)
+    if limit is not None and (settings.acqtime_s is None or settings.acqtime_s > limit):
+        raise RefusedError(f"Acquisition time is limited to {float(limit):g} s at {settings.hz} Hz")
 
 
 def in_ps(seconds: Fraction) -> int:

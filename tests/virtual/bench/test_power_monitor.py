@@ -52,7 +52,7 @@ def test_standalone_it_takes_no_commands(station: Any) -> None:
     "command",
     [
         *("volt 1700m", "volt 3400m", "freq 3k", "acqtime 101", "acqtime 1x", "acqmode fast"),
-        *("output power", "format bin_hexa", "trigsrc d6", "trigdelay 31", "eventsrc d7 ris"),
+        *("output power", "format bin_dec", "trigsrc d6", "trigdelay 31", "eventsrc d7 ris"),
         *("pwr maybe", "targrst 2", "currthres 60m", 'lcd 1 "seventeen letters"', "stop", "fly"),
     ],
 )
