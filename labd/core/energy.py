@@ -145,9 +145,7 @@ def _with_energy(
         MeasurementInvalid: samples in the window were lost, or the method does not apply.
     """
     first, second = _edges_of(window)
-    found = {EnergyMethod.LABD: _labd_energy(recording, first, second)}
-    if publishable(recording.format):
-        found |= published_energies(recording, first, second)
+    found = energies(recording, first, second)
     chosen = found.get(method)
     if chosen is None:
         raise MeasurementInvalid(
@@ -169,6 +167,18 @@ def _with_energy(
     )
 
 
+def energies(recording: Recording, first: float, second: float) -> dict[EnergyMethod, WindowEnergy]:
+    """A window's energy by every method that applies to the recording's sample rate.
+
+    Raises:
+        MeasurementInvalid: samples were lost, or the recording is too short.
+    """
+    found = {EnergyMethod.LABD: _labd_energy(recording, first, second)}
+    if publishable(recording.format):
+        found |= _published_energies(recording, first, second)
+    return found
+
+
 def _labd_energy(recording: Recording, first: float, second: float) -> WindowEnergy:
     """Method ``labd``: the whole time between the edges, samples cut by them by their share."""
     energy_uj = recording.energy_uj(first, second)
@@ -177,7 +187,7 @@ def _labd_energy(recording: Recording, first: float, second: float) -> WindowEne
     return WindowEnergy(energy_uj, energy_uj / runtime_s, runtime_s, whole)
 
 
-def published_energies(
+def _published_energies(
     recording: Recording, first: float, second: float
 ) -> dict[EnergyMethod, WindowEnergy]:
     """A window's energy as each published runner would have had it.

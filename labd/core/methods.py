@@ -84,24 +84,3 @@ def mlcommons_energy(
     runtime_s = last / rate_hz - first / rate_hz
     power_mw = 1e3 * total_j / runtime_s if runtime_s > 0 else 0.0
     return WindowEnergy(total_j * 1e6, power_mw * 1e3, runtime_s, len(inside))
-
-
-def labd_energy(
-    power_w: NDArray[np.floating[Any]], rate_hz: float, first: float, second: float
-) -> WindowEnergy:
-    """Energy of the whole time between two edges, samples cut by them counting by their share.
-
-    Args:
-        power_w: mean power in each sample period, watt, shape (n,).
-        rate_hz: samples a second.
-        first: position of the opening edge, in sample periods.
-        second: position of the closing edge.
-    """
-    begin, end = int(first), min(len(power_w), int(np.ceil(second)))
-    inside = np.asarray(power_w[begin:end], np.float64)
-    at = np.arange(begin, end)
-    shares = np.minimum(at + 1, second) - np.maximum(at, first)
-    energy_uj = float(np.sum(inside * shares)) / rate_hz * 1e6
-    runtime_s = (second - first) / rate_hz
-    power_uw = energy_uj / runtime_s if runtime_s > 0 else 0.0
-    return WindowEnergy(energy_uj, power_uw, runtime_s, int(second) - int(first))

@@ -246,6 +246,7 @@ class Supervisor:
                 async for result in self.work.run(bench, spec, reporter, evidence):
                     results.append(result)
                     await reporter.result(result)
+                    await evidence.result(spec.job, spec.benchmark, result)
         except InfraError as error:
             if len(results) < len(spec.modes):
                 raise

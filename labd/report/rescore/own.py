@@ -13,9 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from labd.core.errors import ConfigError
-from labd.core.methods import WindowEnergy, labd_energy, mlcommons_energy
-from labd.core.model import Finding, Mode
+import numpy as np
+
+from labd.core.energy import energies
+from labd.core.errors import ConfigError, MeasurementInvalid
+from labd.core.methods import WindowEnergy
+from labd.core.model import EnergyMethod, Finding, Mode, StreamFormat
+from labd.core.recording import Recording
 from labd.report.rescore.accuracy import Answer, score_mlcommons
 from labd.report.rescore.eembc import medians
 from labd.report.rescore.files import Lines, read_json
@@ -33,6 +37,9 @@ from labd.store.traces import Trace, read_trace
 
 STORED_PRECISION = 1e-6
 """Share by which float32 samples, added up, may be off."""
+
+MARGIN_S = 0.003
+"""The published methods look at whole milliseconds, a little beyond the edges."""
 
 
 def is_own(files: SessionFiles) -> bool:
@@ -132,12 +139,23 @@ def _score_trace(meta: Path, result: dict[str, Any]) -> Recomputed:
         raw.note("trace-short", "the recording was cut off: its edges and windows are missing")
     result.setdefault("windows", [dict(window) for window in trace.windows])
     for window in trace.windows:
-        _add_window(trace, window, raw)
+        _add_window(trace, window, _method(result, window), raw)
     raw.score |= medians(raw.windows)
     return raw
 
 
-def _add_window(trace: Trace, told: dict[str, Any], raw: Recomputed) -> None:
+def _method(result: dict[str, Any], told: dict[str, Any]) -> EnergyMethod:
+    """Whose arithmetic a window's energy follows: as the result says, else as its number does."""
+    details = result.get("details")
+    named = cast("dict[str, Any]", details).get("method") if isinstance(details, dict) else None
+    if named in list(EnergyMethod):
+        return EnergyMethod(named)
+    each, chosen = told.get("methods"), told.get("energy_per_inference_uj")
+    known = cast("dict[str, Any]", each) if isinstance(each, dict) else {}
+    return next((m for m in EnergyMethod if known.get(m) == chosen), EnergyMethod.LABD)
+
+
+def _add_window(trace: Trace, told: dict[str, Any], method: EnergyMethod, raw: Recomputed) -> None:
     number, first, second = told.get("number"), told.get("start_index"), told.get("stop_index")
     inferences = told.get("inferences")
     if not (isinstance(number, int) and isinstance(inferences, int) and inferences > 0):
@@ -149,9 +167,10 @@ def _add_window(trace: Trace, told: dict[str, Any], raw: Recomputed) -> None:
     if not 0 <= first < second <= len(trace.power_w):
         raw.note("trace-short", f"window {number} is not within the trace")
         return
-    found = _energy_like(trace, float(first), float(second), told.get("energy_uj"))
-    if not math.isfinite(found.energy_uj):
-        raw.note("trace-lost", f"window {number}: the trace holds samples without a value")
+    try:
+        found = _energy(trace, float(first), float(second), method)
+    except MeasurementInvalid as error:
+        raw.note("trace-lost", f"window {number}: {error.what}")
         return
     runtime_s = (second - first) / trace.sample_rate_hz
     raw.windows.append(
@@ -167,17 +186,20 @@ def _add_window(trace: Trace, told: dict[str, Any], raw: Recomputed) -> None:
     )
 
 
-def _energy_like(trace: Trace, first: float, second: float, told: Any) -> WindowEnergy:
-    """By the method whose energy is nearest to the one told."""
-    rate = trace.sample_rate_hz
-    joules = trace.power_w / rate
-    methods = (
-        labd_energy(trace.power_w, rate, first, second),
-        mlcommons_energy(joules, int(first), int(second), rate),
-    )
-    if not isinstance(told, (int, float)):
-        return methods[0]
-    return min(methods, key=lambda found: abs(found.energy_uj - told))
+def _energy(trace: Trace, first: float, second: float, method: EnergyMethod) -> WindowEnergy:
+    """Energy of a window from the stored samples around it.
+
+    Raises:
+        MeasurementInvalid: samples in it were lost, or the method does not apply.
+    """
+    stream_format = StreamFormat(**trace.meta["global"]["labd:format"])
+    margin = math.ceil(MARGIN_S * trace.sample_rate_hz)
+    begin, end = max(0, math.floor(first) - margin), math.ceil(second) + margin
+    power_w = np.asarray(trace.power_w[begin:end], np.float64)
+    found = energies(Recording(stream_format, power_w, (), trace.gaps, begin), first, second)
+    if method not in found:
+        raise MeasurementInvalid("method", f"method {method} does not apply to this sample rate")
+    return found[method]
 
 
 def _score_laps(result: dict[str, Any]) -> Recomputed:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labd.core.methods import labd_energy
+from labd.core.energy import energies
 from labd.core.model import (
     ClockCheck,
     Edge,
+    EnergyMethod,
     Identity,
     Mode,
     ModeResult,
@@ -22,6 +23,7 @@ from labd.core.model import (
     Verdict,
     Window,
 )
+from labd.core.recording import Recording
 from labd.lab.reporting import RunEvidence
 from labd.report.rescore import SessionScore, find_tasks, is_sound, rescore
 from labd.store.traces import TraceFile
@@ -41,12 +43,13 @@ def codes(found: SessionScore) -> list[str]:
 
 def write_trace(folder: Path) -> list[Window]:
     power = np.random.default_rng(1).uniform(0.01, 0.03, 65_000)
+    recording = Recording(FORMAT, power, (), ())
     windows: list[Window] = []
     with TraceFile(folder / "energy", FORMAT, Identity("lpm01a", "made up")) as file:
         file.write([Samples(0, power)])
         for number in range(1, 6):
             first, second = 12_000.0 * number - 11_000.25, 12_000.0 * number - 500.5
-            energy = labd_energy(power, 1000.0, first, second)
+            energy = energies(recording, first, second)[EnergyMethod.LABD]
             file.write([Edge(first, "timestamp", rising=False)])
             windows.append(
                 Window(
