@@ -1,0 +1,249 @@
+"""What the words of a Nordic PPK2 mean: its calibration, the conversion, the spike filter.
+
+Pure. Sources of the facts: Nordic's pc-nrfconnect-ppk (``serialDevice.ts``) and the IRNAS
+client, which agree on every formula here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RANGES = 5
+ADC_BITS = 14
+CODE_MASK = 0x1FFFF
+"""ADC value and measuring range of a word: all that decides its current."""
+
+RANGE_SHIFT = ADC_BITS
+RANGE_FIELD = 0x7 << RANGE_SHIFT
+_ADC_VOLT = 1.8 / 163840  # over the shunt, for one step of four times the 14-bit value
+
+TYPICAL: Mapping[str, tuple[float, ...]] = {
+    "R": (1031.64, 101.65, 10.15, 0.94, 0.043),
+    "GS": (1.0,) * RANGES,
+    "GI": (1.0,) * RANGES,
+    "O": (0.0,) * RANGES,
+    "S": (0.0,) * RANGES,
+    "I": (0.0,) * RANGES,
+    "UG": (1.0,) * RANGES,
+}
+"""Nordic's values for an instrument that does not tell its own."""
+
+_NEVER_ZERO = ("R", "GI", "UG")  # a zero there would divide by it, or measure nothing
+_ENTRY = re.compile(r"([A-Za-z]+)([0-4]?):[ \t]*([^\s:]+)")
+
+
+# ---- metadata ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What the instrument tells about itself.
+
+    Args:
+        coefficients: by name (R, GS, GI, O, S, I, UG) the value for each of the five ranges.
+        typical: the coefficients for which Nordic's typical values stand in.
+        facts: the other lines (``Calibrated``, ``VDD``, ``HW``, ``mode``, ``IA``) as text.
+    """
+
+    coefficients: Mapping[str, tuple[float, ...]]
+    typical: tuple[str, ...]
+    facts: Mapping[str, str]
+
+
+def parse_metadata(text: str) -> Metadata | None:
+    """Read the answer to the metadata command; ``None`` if nothing in there is one.
+
+    A coefficient that is missing, no number or not finite (``-nan``) keeps Nordic's typical
+    value, and so does a zero where zero makes no sense. Whatever stands in front of the
+    first entry is skipped; an entry given twice counts as given last.
+    """
+    told: dict[str, float] = {}
+    facts: dict[str, str] = {}
+    for name, number, value in _ENTRY.findall(text):
+        if number and name in TYPICAL:
+            told[name + number] = _finite(value)
+        elif not number:
+            facts[name] = value
+    if not told:
+        return None
+    typical: list[str] = []
+    coefficients: dict[str, tuple[float, ...]] = {}
+    for name, values in TYPICAL.items():
+        row = list(values)
+        for index in range(RANGES):
+            value = told.get(f"{name}{index}", math.nan)
+            if math.isnan(value) or (value == 0 and name in _NEVER_ZERO):
+                typical.append(f"{name}{index}")
+            else:
+                row[index] = value
+        coefficients[name] = tuple(row)
+    return Metadata(coefficients, tuple(typical), facts)
+
+
+def _finite(text: str) -> float:
+    """The number, NaN if it is none that can be used."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+# ---- conversion --------------------------------------------------------------------------
+
+
+def current_table(
+    coefficients: Mapping[str, tuple[float, ...]], voltage_v: float
+) -> NDArray[np.float64]:
+    """The current of every possible word, ampere, shape (131072,), by ``word & CODE_MASK``.
+
+    With a = 4·ADC and r = min(range, 4): w = (a - O[r])·(1.8/163840)/R[r] and
+    I = UG[r]·(w·(GS[r]·w + GI[r]) + S[r]·Vdd + I[r]) (``getAdcResult`` in serialDevice.ts).
+    """
+    adc = 4.0 * np.arange(1 << ADC_BITS)
+    table = np.empty((8, 1 << ADC_BITS))
+    for index in range(len(table)):
+        r, gs, gi, o, s, i, ug = (coefficients[name][min(index, RANGES - 1)] for name in TYPICAL)
+        w = (adc - o) * (_ADC_VOLT / r)
+        table[index] = ug * (w * (gs * w + gi) + (s * voltage_v + i))
+    return table.reshape(-1)
+
+
+# ---- spike filter ------------------------------------------------------------------------
+
+ALPHA = 0.18
+ALPHA_TOP = 0.06
+TOP_RANGE = RANGES - 1
+SPIKE_SAMPLES = 3
+SETTLING_SAMPLES = 2
+_ROW = 128
+
+
+class _RunningMean:
+    """m[n] = alpha·x[n] + (1 - alpha)·m[n - 1], evaluated in rows of 128 inputs.
+
+    Within a row the mean is a cumulative sum under weights that grow as the mean forgets;
+    from row to row one number is carried. Rows are counted from the first input on, so the
+    result does not depend, to the bit, on how the inputs were handed over.
+    """
+
+    def __init__(self, alpha: float) -> None:
+        self._beta = 1.0 - alpha
+        self._decay = self._beta ** np.arange(_ROW)
+        self._weights = alpha / self._decay
+        self._row_decay = float(self._decay[-1])
+        self._carry: float | None = None
+
+    def reset(self) -> None:
+        """Begin anew: the first input will be the first mean."""
+        self._carry = None
+
+    def at(
+        self, rows: NDArray[np.float64], whole: int, ranks: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """The means at some inputs; then the whole rows are done with.
+
+        Args:
+            rows: the inputs since the last whole row, shape (n, 128), zeros after the last.
+            whole: how many rows are whole.
+            ranks: which inputs are asked for; -1 for the mean before the first.
+        """
+        before = float(rows[0, 0]) if self._carry is None else self._carry
+        parts = rows * self._weights
+        beta, decay = self._beta, self._row_decay
+        carries = np.fromiter(
+            itertools.accumulate(
+                parts[:whole].sum(axis=1).tolist(),
+                lambda mean, row: decay * (row + beta * mean),
+                initial=before,
+            ),
+            np.float64,
+            whole + 1,
+        )
+        self._carry = float(carries[-1])
+        row, place = np.divmod(ranks + 1, _ROW)  # place 0 is the mean that the row begins with
+        used, which = np.unique(row, return_inverse=True)
+        sums = np.cumsum(parts[used], axis=1)[which, place - 1]
+        means = self._decay[place - 1] * (sums + beta * carries[row])
+        return np.where(place == 0, carries[row], means)
+
+
+class SpikeFilter:
+    """What Nordic's software does about the spike at a change of the measuring range.
+
+    Two running means follow the current. A sample at which the range has changed, and the
+    two after it, are replaced by the mean: in range 4 the slower one. The first two samples
+    after a change into range 4 do not enter the means at all.
+
+    (``getAdcResult`` in serialDevice.ts. Its state is that of the samples before, so it must
+    be reset at the start and at a gap.)
+    """
+
+    def __init__(self) -> None:
+        self._fast, self._slow = _RunningMean(ALPHA), _RunningMean(ALPHA_TOP)
+        self._row = np.empty(0)
+        self._range: int | None = None
+        self._since = SPIKE_SAMPLES
+
+    def reset(self) -> None:
+        """Forget everything, as at a start."""
+        self._fast.reset()
+        self._slow.reset()
+        self._row = np.empty(0)
+        self._range = None
+        self._since = SPIKE_SAMPLES
+
+    def apply(self, words: NDArray[np.uint32], currents: NDArray[np.float64]) -> None:
+        """Filter consecutive samples in place.
+
+        Args:
+            words: as they came, shape (n,), n > 0.
+            currents: what the words mean, ampere, shape (n,); changed in place.
+        """
+        ranges = np.minimum((words & RANGE_FIELD) >> RANGE_SHIFT, TOP_RANGE).astype(np.int8)
+        changes = np.flatnonzero(ranges[1:] != ranges[:-1]) + 1
+        if self._range is not None and self._range != ranges[0]:
+            changes = np.concatenate([[0], changes])
+        known = np.concatenate([[-1 - self._since], changes])
+        count = len(words)
+        replaced = _within(known, SPIKE_SAMPLES, count)
+        settling = _within(known, SETTLING_SAMPLES, count)
+        settling = settling[ranges[settling] == TOP_RANGE]
+        self._filter(currents, ranges, replaced, settling)
+        self._range = int(ranges[-1])
+        self._since = min(count - 1 - int(known[-1]), SPIKE_SAMPLES)
+
+    def _filter(
+        self,
+        currents: NDArray[np.float64],
+        ranges: NDArray[np.int8],
+        replaced: NDArray[np.intp],
+        settling: NDArray[np.intp],
+    ) -> None:
+        kept = np.delete(currents, settling) if len(settling) else currents
+        held = len(self._row)
+        total = held + len(kept)
+        rows = np.zeros((total // _ROW + 1, _ROW))
+        inputs = rows.reshape(-1)
+        inputs[:held], inputs[held:total] = self._row, kept
+        whole = total // _ROW
+        ranks = held + replaced - np.searchsorted(settling, replaced, side="right")
+        fast, slow = (mean.at(rows, whole, ranks) for mean in (self._fast, self._slow))
+        currents[replaced] = np.where(ranges[replaced] == TOP_RANGE, slow, fast)
+        self._row = inputs[whole * _ROW : total].copy()
+
+
+def _within(changes: NDArray[np.intp], samples: int, count: int) -> NDArray[np.intp]:
+    """The places in [0, count) that are one of the first ``samples`` from a change on."""
+    margin = SPIKE_SAMPLES + 1  # the last change may be so long ago
+    marks = np.zeros(margin + count + samples, np.bool_)
+    for later in range(samples):
+        marks[changes + (margin + later)] = True
+    return np.flatnonzero(marks[margin : margin + count])
