@@ -1,0 +1,148 @@
+"""What an Otii server says: JSON objects, one a line, and what a reply to a read holds.
+
+Pure. Source of the forms: Qoitech, "The Otii Server", TCP help.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Message = dict[str, Any]
+
+MAX_MESSAGE = 32 << 20
+"""40 000 samples of 25 digits are a megabyte."""
+
+
+# ---- messages ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """A line that is no JSON object."""
+
+    text: str
+
+
+class MessageSplitter:
+    """Cut what the server sends into its JSON objects, however it is chunked."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[Message | Garbage]:
+        """Take more bytes; return the messages they completed."""
+        *whole, rest = data.split(b"\n")
+        lines: list[bytes] = []
+        for end in whole:
+            lines.append(b"".join([*self._parts, end]))
+            self._parts, self._size = [], 0
+        if rest:
+            self._parts.append(rest)
+            self._size += len(rest)
+        if self._size > MAX_MESSAGE:
+            lines.append(b"".join(self._parts))
+            self._parts, self._size = [], 0
+        return [_message(line) for line in lines if line.strip()]
+
+
+def _message(line: bytes) -> Message | Garbage:
+    try:
+        parsed: object = json.loads(line)
+    except (ValueError, RecursionError):
+        parsed = None
+    if isinstance(parsed, dict):
+        return cast("Message", parsed)
+    return Garbage(line[:200].decode("utf-8", "replace").strip())
+
+
+def encode_request(cmd: str, trans_id: str, data: Mapping[str, object] | None) -> bytes:
+    """One request as the server wants it."""
+    request: dict[str, object] = {"type": "request", "cmd": cmd, "trans_id": trans_id}
+    if data is not None:
+        request["data"] = data
+    return json.dumps(request).encode("ascii") + b"\r\n"
+
+
+# ---- replies to reads --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Samples of an analog channel.
+
+    Args:
+        t_s: time of the first of them in the recording.
+        interval_s: between two of them.
+        values: shape (n,), ampere or volt; NaN where the server gave none.
+    """
+
+    t_s: float
+    interval_s: float
+    values: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A digital channel's level from this time of the recording on."""
+
+    t_s: float
+    high: bool
+
+
+def analog_block(data: Mapping[str, Any], count: int) -> Block:
+    """Samples from a reply to ``recording_get_channel_data``.
+
+    Raises:
+        ValueError: it is no such reply, or not of ``count`` samples.
+    """
+    values = data.get("values")
+    if data.get("data_type", "analog") != "analog" or not isinstance(values, list):
+        raise ValueError("no analog samples")
+    listed = cast("list[object]", values)
+    if len(listed) != count:
+        raise ValueError(f"{len(listed)} samples instead of {count}")
+    t_s, interval_s = _number(data.get("timestamp")), _number(data.get("interval"))
+    if interval_s <= 0:
+        raise ValueError(f"an interval of {interval_s} s")
+    numbers = [math.nan if value is None else _number(value) for value in listed]
+    return Block(t_s, interval_s, np.array(numbers, dtype=np.float64))
+
+
+def digital_changes(data: Mapping[str, Any], count: int) -> list[Change]:
+    """Changes from a reply to ``recording_get_channel_data``.
+
+    Raises:
+        ValueError: it is no such reply, or not of ``count`` changes.
+    """
+    values = data.get("values")
+    if data.get("data_type", "digital") != "digital" or not isinstance(values, list):
+        raise ValueError("no digital changes")
+    listed = cast("list[object]", values)
+    if len(listed) != count:
+        raise ValueError(f"{len(listed)} changes instead of {count}")
+    return [_change(item) for item in listed]
+
+
+def _change(item: object) -> Change:
+    if not isinstance(item, dict):
+        raise ValueError(f"{item!r} is no change")  # noqa: TRY004 - one kind of error
+    fields = cast("Message", item)
+    value = fields.get("value")
+    if value not in (True, False, 0, 1):
+        raise ValueError(f"{value!r} is no level")
+    return Change(_number(fields.get("timestamp")), bool(value))
+
+
+def _number(value: object) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise ValueError(f"{value!r} is no number")

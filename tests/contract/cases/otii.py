@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from drivers.otii import Otii, OtiiConfig
+from labd.fakes.otii import FakeOtii, server
+from tests.contract.case import ANSWER_S, Case
+
+
+def otii(port: str) -> Otii:
+    host, _, number = port.removeprefix("socket://").partition(":")
+    return Otii(OtiiConfig(host=host, port=int(number), answer_s=ANSWER_S))
+
+
+CASES = [
+    Case(
+        "otii",
+        FakeOtii,
+        otii,
+        lambda driver: driver.supply(3000),
+        b'{"type": "requ',
+        cable=server,
+        babble=None,
+        serial=False,
+    )
+]
