@@ -141,8 +141,9 @@ class CountWitness:
     """Checks a recording's length against the host's clock.
 
     The recording is late by what USB and server take, sometimes more, but never less than at
-    its best: samples that never came lift that floor for good. What a poll near the floor has
-    seen is vouched for; three stretches of two seconds without one say that some are missing.
+    its best: samples that never came lift that floor for good. What a poll within
+    :data:`LOST_S` of the floor has seen is vouched for; three stretches of two seconds without
+    one say that some are missing. So a silent loss shorter than that is not seen here.
 
     Args:
         rate_hz: samples a second.
@@ -169,6 +170,8 @@ class CountWitness:
             )
         lag_s = (before_ns - self._start_ns) / 1e9 - total / self._rate_hz
         self._last = (lag_s, total)
+        if self._floor is not None and not self._is_late(lag_s, after_ns):
+            self.vouched = max(self.vouched, total)
         if self._cell is None or lag_s < self._cell[0]:
             self._cell = self._last
         return self._close_cell(after_ns) if after_ns >= self._cell_ends_ns else ""
@@ -186,7 +189,7 @@ class CountWitness:
         if not self._is_late(lag_s, now_ns):
             if self._floor is None or lag_s < self._floor[0]:
                 self._floor = (lag_s, now_ns)
-            self.vouched, self._late = total, 0
+            self.vouched, self._late = max(self.vouched, total), 0
             return ""
         self._late += 1
         if self._late < LATE_CELLS:
@@ -321,6 +324,7 @@ class OtiiStream:
         """
         self._take_voltage(self.voltage.finish(voltage_s))
         self._runs.extend(self.current.finish(current_s))
+        self.received = max(self.received, self.current.end)
         self._volts.hold_on()
         if self._witness is not None:
             self._witness.finish(self.current.end, now_ns)

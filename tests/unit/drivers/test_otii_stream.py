@@ -1,0 +1,303 @@
+"""The Otii's messages and channels: what comes out is true, and what is in doubt is a gap."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drivers.otii_messages import (
+    Block,
+    Change,
+    Garbage,
+    MessageSplitter,
+    analog_block,
+    digital_changes,
+    encode_request,
+)
+from drivers.otii_stream import CountWitness, OtiiStream, VoltageLine
+from labd.core.model import Edge, Gap, Samples, StreamItem
+
+RATE = 1000
+SLOW = 250
+SECOND_NS = 1_000_000_000
+
+MESSAGES = [
+    b'{"type": "information", "info": "connected", "data": {}}\r\n',
+    b'{"type": "progress", "cmd": "x", "progress_value": 0.5}\r\n',
+    b'{"type": "response", "cmd": "x", "trans_id": "1", "data": {"values": [1.5e-3, null]}}\n',
+    b"\r\n",
+    b"[1, 2]\r\n",
+    b'{"type": "err\xc3\xb6r"}\r\n',
+    b"nonsense\r\n",
+]
+
+
+@given(st.lists(st.sampled_from(MESSAGES), max_size=8), st.lists(st.integers(0, 600), max_size=9))
+def test_any_chunking_gives_the_same_messages(parts: list[bytes], cuts: list[int]) -> None:
+    whole = b"".join(parts)
+    splitter = MessageSplitter()
+    places = [0, *sorted(cut % (len(whole) + 1) for cut in cuts), len(whole)]
+    pieces = [whole[a:b] for a, b in itertools.pairwise(places)]
+    heard = [message for piece in pieces for message in splitter.feed(piece)]
+    assert heard == MessageSplitter().feed(whole)
+    assert len(heard) == sum(bool(part.strip()) for part in parts)
+
+
+def test_what_is_no_object_is_garbage_and_ends_at_its_line() -> None:
+    heard = MessageSplitter().feed(b"nonsense\r\n[1]\r\n" + MESSAGES[0])
+    assert heard[:2] == [Garbage("nonsense"), Garbage("[1]")]
+    assert isinstance(heard[2], dict)
+
+
+def test_a_request_is_one_line_of_json() -> None:
+    line = encode_request("arc_get_gpi", "7", {"pin": 1})
+    assert line.endswith(b"\r\n")
+    wanted = {"type": "request", "cmd": "arc_get_gpi", "trans_id": "7", "data": {"pin": 1}}
+    assert json.loads(line) == wanted
+    assert "data" not in json.loads(encode_request("otii_logout", "8", None))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"values": [1.0]},
+        {"values": [1.0, 2.0, 3.0]},
+        {"values": [1.0, "2.0"]},
+        {"values": [1.0, True]},
+        {"values": "12"},
+        {"data_type": "digital"},
+        {"timestamp": None},
+        {"timestamp": float("inf")},
+        {"interval": 0},
+        {"interval": -0.001},
+    ],
+)
+def test_a_damaged_analog_reply_is_refused(changed: dict[str, object]) -> None:
+    sound = {"data_type": "analog", "timestamp": 0.5, "interval": 0.001, "values": [1.0, 2.0]}
+    assert analog_block(sound, 2).t_s == 0.5
+    with pytest.raises(ValueError, match=r"samples|number|interval"):
+        analog_block(sound | changed, 2)
+
+
+@pytest.mark.parametrize(
+    "values", [[], [1], [{"timestamp": 1.0}], [{"timestamp": "x", "value": True}]]
+)
+def test_a_damaged_digital_reply_is_refused(values: list[object]) -> None:
+    sound = {"data_type": "digital", "values": [{"timestamp": 1.0, "value": False}]}
+    assert digital_changes(sound, 1) == [Change(1.0, high=False)]
+    with pytest.raises(ValueError, match=r"change|level|number"):
+        digital_changes(sound | {"values": values}, 1)
+
+
+# ---- a recording, read in pieces ---------------------------------------------------------
+
+
+class Recording:
+    """What a server has, and the same read in steps.
+
+    Args:
+        seconds: its length.
+        lost: positions of samples of current that never came.
+        changes: times at which the line changed.
+    """
+
+    def __init__(
+        self, seconds: int, lost: Sequence[int] = (), changes: Sequence[float] = ()
+    ) -> None:
+        every = np.arange(seconds * RATE)
+        self.positions = np.delete(every, list(lost))
+        self.amps = (1.0 + every) * 1e-6
+        self.volts = 3.0 + np.arange(seconds * SLOW) * 1e-4
+        self.changes = [Change(at, high=bool(n % 2)) for n, at in enumerate(changes)]
+
+    def stream(self, cuts: Sequence[int]) -> list[StreamItem]:
+        """Read at these counts of samples of current."""
+        stream = OtiiStream(RATE, SLOW, "i1", 0.002)
+        items = stream.start(0, 1000, high=True)
+        total, volts, changes = len(self.positions), 0, 0
+        done = 0
+        for cut in [*sorted(cuts), total]:
+            if cut > done:
+                where = self.positions[done:cut]
+                stream.add_current(Block(where[0] / RATE, 1 / RATE, self.amps[where]))
+                now_s, done = (where[-1] + 1) / RATE, cut
+                until = round(now_s * SLOW)
+                if until > volts:
+                    stream.add_voltage(Block(volts / SLOW, 1 / SLOW, self.volts[volts:until]))
+                    volts = until
+                new = [c for c in self.changes[changes:] if c.t_s <= now_s]
+                stream.add_changes(new)
+                changes += len(new)
+                now_ns = round(now_s * SECOND_NS)
+                items += stream.check(now_ns, now_ns)
+            items += stream.release()
+        last_ns = round(self.positions[-1] / RATE * SECOND_NS)
+        items += stream.finish(self.positions[-1] / RATE, (volts - 1) / SLOW, last_ns)
+        items += stream.settle("the end")
+        assert stream.received >= self.positions[-1] + 1
+        return items
+
+
+def summary(items: list[StreamItem]) -> tuple[list[float], list[Edge], set[int]]:
+    """Power by index (NaN in gaps), edges, indices in gaps; each index exactly once."""
+    watts: list[float] = []
+    lost: set[int] = set()
+    edges: list[Edge] = []
+    for item in items:
+        if isinstance(item, Samples):
+            assert item.index == len(watts)
+            watts += item.power_w.tolist()
+        elif isinstance(item, Gap):
+            assert item.index == len(watts)
+            watts += [float("nan")] * item.count
+            lost |= set(range(item.index, item.end))
+        elif isinstance(item, Edge):
+            assert item.index <= len(watts)
+            edges.append(item)
+    return watts, edges, lost
+
+
+cuts_of = st.lists(st.integers(1, 4000), min_size=3, max_size=30)
+
+
+@given(cuts_of, st.lists(st.floats(0.01, 3.9), max_size=6, unique=True))
+def test_any_reading_of_a_sound_recording_gives_the_same_stream(
+    cuts: list[int], changes: list[float]
+) -> None:
+    recording = Recording(4, changes=sorted(changes))
+    watts, edges, lost = summary(recording.stream(cuts))
+    assert not lost
+    truth = recording.amps * np.repeat(recording.volts, RATE // SLOW)
+    np.testing.assert_allclose(watts, truth, rtol=1e-12)
+    assert [(e.index, e.rising) for e in edges] == [
+        (c.t_s * RATE, c.high) for c in recording.changes
+    ]
+
+
+@given(cuts_of, st.integers(1, 3900), st.integers(1, 60), st.floats(0.01, 3.9))
+def test_lost_samples_lie_in_gaps_and_shift_nothing(
+    cuts: list[int], at: int, count: int, change: float
+) -> None:
+    lost = range(at, min(at + count, 3990))
+    recording = Recording(4, lost, [change])
+    watts, edges, gaps = summary(recording.stream([cut for cut in cuts if cut < 4000 - len(lost)]))
+    assert len(watts) == 4000
+    assert set(lost) <= gaps
+    truth = recording.amps * np.repeat(recording.volts, RATE // SLOW)
+    sound = [i for i in range(4000) if i not in gaps]
+    np.testing.assert_allclose(np.array(watts)[sound], truth[sound], rtol=1e-12)
+    for edge in edges:
+        near = range(int(edge.index - 2), int(edge.index + 2) + 1)
+        assert not gaps & set(near)
+
+
+@given(cuts_of, st.integers(1, 3900))
+def test_a_doubled_sample_is_a_gap_up_to_the_next_time(cuts: list[int], at: int) -> None:
+    stream = OtiiStream(RATE, SLOW, "i1", 0.002)
+    stream.start(0, 1000, high=True)
+    truth = (1.0 + np.arange(4000)) * 1e-6
+    ends = sorted({*cuts, 4000} - {at})
+    items: list[StreamItem] = []
+    begin = 0
+    for end in ends:
+        values = truth[begin:end]
+        if begin <= at < end:
+            values = np.insert(values, at - begin, values[at - begin])
+        stream.add_current(Block(begin / RATE, 1 / RATE, values))
+        stream.add_voltage(Block(begin / SLOW, 1 / SLOW, np.ones(1))) if not begin else None
+        begin = end
+    stream._volts.hold_on()
+    items += stream.finish(3999 / RATE, 0.0, 4 * SECOND_NS)
+    amps = {i.index: i.current_a for i in items if isinstance(i, Samples)}
+    for index, values in amps.items():
+        np.testing.assert_array_equal(values, truth[index : index + len(values)])
+
+
+def test_times_that_fit_no_grid_or_run_backwards_are_refused() -> None:
+    block = np.ones(10)
+    for second, problem in ((0.0105, "between two"), (0.0, "backwards"), (-1.0, "backwards")):
+        stream = OtiiStream(RATE, SLOW, "i1", 0.002)
+        stream.add_current(Block(0.0, 1 / RATE, block))
+        with pytest.raises(ValueError, match=problem):
+            stream.add_current(Block(second, 1 / RATE, block))
+    with pytest.raises(ValueError, match="a sample every"):
+        OtiiStream(RATE, SLOW, "i1", 0.002).add_current(Block(0.0, 1 / 900, block))
+
+
+def test_a_repeated_level_is_no_edge_and_an_unknown_one_gives_none() -> None:
+    for high, changes, falls in (
+        (True, [(0.0, True), (0.5, False), (0.6, False), (0.7, True)], 1),
+        (True, [(0.5, False), (0.7, True), (0.8, False)], 2),
+        (None, [(0.5, False), (0.7, True), (0.8, False)], 1),
+        (False, [(0.0, False), (0.7, True)], 0),
+    ):
+        stream = OtiiStream(RATE, SLOW, "i1", 0.002)
+        stream.start(0, 0, high=high)
+        stream.add_changes([Change(at, level) for at, level in changes])
+        assert stream.edges_seen == falls
+
+
+# ---- the host's clock --------------------------------------------------------------------
+
+
+def polls(witness: CountWitness, seconds: float, lost: int = 0, late_s: float = 0.0) -> str:
+    for tenth in range(1, round(seconds * 10)):
+        now_ns = tenth * SECOND_NS // 10
+        total = round((tenth / 10 - late_s) * RATE) - lost * (tenth > 50)
+        if problem := witness.saw(max(0, total), now_ns, now_ns):
+            return problem
+    return ""
+
+
+def test_a_count_that_keeps_up_is_vouched_for() -> None:
+    witness = CountWitness(RATE, 0)
+    assert polls(witness, 60.0, late_s=0.2) == ""
+    assert witness.vouched == 59_700
+
+
+@pytest.mark.parametrize("lost", [150, 1000])
+def test_a_count_that_falls_behind_for_good_is_a_loss(lost: int) -> None:
+    witness = CountWitness(RATE, 0)
+    assert f"about {lost} samples are missing" in polls(witness, 60.0, lost)
+    assert witness.vouched <= 5000
+
+
+def test_a_server_that_lags_and_catches_up_loses_nothing() -> None:
+    witness = CountWitness(RATE, 0)
+    for tenth in range(1, 200):
+        now_ns = tenth * SECOND_NS // 10
+        held = 60 if 60 <= tenth < 95 else tenth
+        assert witness.saw(held * 100, now_ns, now_ns) == ""
+    assert witness.vouched == 19_900
+
+
+def test_a_last_stretch_that_fell_behind_is_not_vouched_for() -> None:
+    witness = CountWitness(RATE, 0)
+    polls(witness, 6.5, lost=400)
+    witness.finish(6_100, 7 * SECOND_NS)
+    assert witness.vouched <= 5000
+    sound = CountWitness(RATE, 0)
+    polls(sound, 6.5)
+    sound.finish(6_500, 7 * SECOND_NS)
+    assert sound.vouched == 6_500
+
+
+def test_too_many_samples_are_told() -> None:
+    assert "more than 1000 a second" in CountWitness(RATE, 0).saw(3000, 0, SECOND_NS)
+
+
+# ---- voltage -----------------------------------------------------------------------------
+
+
+def test_a_voltage_stands_for_two_intervals_and_no_longer() -> None:
+    line = VoltageLine()
+    line.add(0.0, 0.004, np.array([3.0, 3.1]))
+    line.add(0.020, 0.004, np.array([3.2]))
+    volts = line.at(np.array([0.0, 0.003, 0.004, 0.012, 0.0125, 0.019, 0.020, 0.027]))
+    np.testing.assert_array_equal(volts, [3.0, 3.0, 3.1, 3.1, np.nan, np.nan, 3.2, 3.2])
