@@ -12,7 +12,9 @@ from pathlib import Path
 import click
 
 from labd import __version__
+from labd.cli.export import export
 from labd.cli.score import score
+from labd.cli.traces import traces
 
 DEFAULT_CONFIG = "stations.toml"
 
@@ -168,6 +170,8 @@ def demo(config: Path, directory: Path) -> None:
 
 
 main.add_command(score)
+main.add_command(export)
+main.add_command(traces)
 
 
 def _announce(lab: str, url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from labd.bus.messages import Event, EventType, JobStatus, ModeSummary, PartIdentity, StationStatus
 from labd.core.model import Mode, Verdict
+from labd.core.retention import DAY_NS
 
 VERDICT_STYLE = {
     Verdict.PASS: "green",
@@ -107,6 +109,25 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
     for event in events:
         if event.type is EventType.RESULT and event.attempt == status.attempt:
             _show_evidence(console, event)
+
+
+def runs_table(runs: Sequence[dict[str, Any]], now_ns: int) -> Table:
+    """Runs with files: their size and age, and why they stay or go."""
+    table = _table("job", "attempt")
+    for column in ("MB", "days old"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("stays")
+    table.add_column("would go")
+    for run in runs:
+        table.add_row(
+            run["job"],
+            str(run["attempt"]),
+            f"{run['size_bytes'] / 1e6:.3f}",
+            f"{(now_ns - run['ended_ns']) / DAY_NS:.2f}",
+            run["stays"],
+            Text(run["goes"], "yellow"),
+        )
+    return table
 
 
 def windows_table(windows: Sequence[Event]) -> Table:

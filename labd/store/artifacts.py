@@ -33,9 +33,14 @@ class StateDirectory:
     root: Path
 
     @property
+    def journal(self) -> Path:
+        """The journal's file."""
+        return self.root / "labd.sqlite3"
+
+    @property
     def journal_url(self) -> str:
         """SQLAlchemy URL of the journal."""
-        return f"sqlite:///{self.root / 'labd.sqlite3'}"
+        return f"sqlite:///{self.journal}"
 
     @property
     def broker(self) -> Path:

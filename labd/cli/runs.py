@@ -1,0 +1,57 @@
+"""The runs on this host's disk, found by path or by job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labd.core.errors import ConfigError
+from labd.station.config import load_config
+from labd.station.registry import Registry
+from labd.store.artifacts import StateDirectory
+from labd.store.traces import DATA, META, TracePaths
+
+
+def find_trace(text: str, config: Path) -> tuple[Path, str]:
+    """A trace by its file, its folder, or its job.
+
+    Args:
+        text: ``energy.sigmf-data``, ``folder``, ``JOB`` or ``JOB/ATTEMPT``.
+        config: the lab whose jobs these are.
+
+    Returns:
+        the trace's path without suffix, and a name for files made of it.
+
+    Raises:
+        ConfigError: ``no-trace``: there is none, or several; or the lab's file is wrong.
+    """
+    path = Path(text.removesuffix(META).removesuffix(DATA))
+    if path.name and TracePaths(path).meta.exists():
+        return path, path.name
+    if path.is_dir() and (found := _traces(path)):
+        return _single(found, text), _single(found, text).name
+    job, _, attempt = text.partition("/")
+    root = StateDirectory(load_config(config, Registry.installed()).state).all_traces
+    folder = root / job
+    if not folder.is_dir() or job in {"", ".", ".."}:
+        what = f"{text} is no trace, and {root} has none of a job of that name"
+        raise ConfigError("no-trace", what, "`labd traces` lists them")
+    attempts = sorted(int(each.name) for each in folder.iterdir() if each.name.isdecimal())
+    number = attempt or (str(attempts[-1]) if attempts else "")
+    found = _traces(folder / number)
+    if not number.isdecimal() or not found:
+        known = ", ".join(map(str, attempts)) or "none"
+        what = f"attempt {number or '?'} of {job} left no trace on this host"
+        raise ConfigError("no-trace", what, f"attempts with files: {known}")
+    trace = _single(found, text)
+    return trace, f"{job}-{number}-{trace.name}"
+
+
+def _traces(folder: Path) -> list[Path]:
+    return sorted(path.with_name(path.name.removesuffix(META)) for path in folder.glob(f"*{META}"))
+
+
+def _single(found: list[Path], text: str) -> Path:
+    if len(found) > 1:
+        known = ", ".join(str(path) for path in found)
+        raise ConfigError("no-trace", f"{text} has several traces", f"name one: {known}")
+    return found[0]
