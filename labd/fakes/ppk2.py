@@ -37,8 +37,9 @@ Currents = NDArray[np.float64]
 class FakePpk2:
     """``metadata`` are its lines; ``deaf`` is a port of the firmware's that answers nothing.
 
-    ``slow_to_stop`` words more come after a stop. ``held`` keeps what it sends, as a host
-    that stalls does, until it is set false and :meth:`produce` runs again.
+    ``at_start`` is called when it begins to measure, ``slow_to_stop`` words more come after a
+    stop, and with ``streams_on`` it does not stop. ``held`` keeps what it sends, as a host that
+    stalls does, until it is set false and the next words come.
     """
 
     def __init__(self) -> None:
@@ -46,6 +47,7 @@ class FakePpk2:
         self.metadata: dict[str, str] = default_metadata()
         self.greeting = b""
         self.deaf = False
+        self.at_start: Callable[[], object] = lambda: None
         self.held = False
         self.slow_to_stop = 0
         self.streams_on = False
@@ -79,6 +81,7 @@ class FakePpk2:
     def _execute(self, opcode: int, arguments: bytes) -> None:
         if opcode == 0x06:  # noqa: PLR2004 - the instrument's own numbers
             self.measuring, self.produced, self._counter = True, 0, 0
+            self.at_start()
         elif opcode == 0x07 and self.measuring:  # noqa: PLR2004
             self.produce(self.slow_to_stop)
             self.measuring = self.streams_on

@@ -1,0 +1,539 @@
+"""The PPK2 driver against an instrument whose samples come when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from drivers import acquisition as machinery
+from drivers import ppk2, ppk2_stream
+from drivers.interfaces import Acquisition
+from drivers.link import Link
+from drivers.ppk2 import Ppk2, Ppk2Config
+from labd.core.errors import (
+    DeadlineExceeded,
+    InfraError,
+    InstrumentError,
+    JobError,
+    LabdBug,
+    TransportError,
+)
+from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
+from labd.fakes import load
+from labd.fakes.host import PtyCable
+from labd.fakes.ppk2 import FakePpk2
+from tests.contract.case import plugged
+
+METADATA, STOP, START, ON, OFF = b"\x19", b"\x07", b"\x06", b"\x0c\x01", b"\x0c\x00"
+
+
+@pytest.fixture
+def fake() -> FakePpk2:
+    return FakePpk2()
+
+
+@asynccontextmanager
+async def connected(fake: FakePpk2, **config: object) -> AsyncGenerator[tuple[Ppk2, PtyCable]]:
+    """Powered at 3 V. Without the host's clock unless asked: samples come when told here."""
+    table = {"answer_s": 0.5, "host_clock": False} | config
+    async with plugged(fake) as pty:
+        monitor = Ppk2(Ppk2Config.model_validate({"port": pty.path, **table}))
+        await monitor.open()
+        try:
+            await monitor.supply(3000)
+            yield monitor, pty
+        finally:
+            if pty.plugged:
+                await monitor.close()
+
+
+async def progress_to(acquisition: Acquisition, samples: int, edges: int = 0) -> None:
+    while acquisition.received < samples or acquisition.edges_seen < edges:
+        await acquisition.wait_progress(1.0)
+
+
+async def all_of(
+    acquisition: Acquisition, seen: list[StreamItem] | None = None
+) -> list[StreamItem]:
+    seen = [] if seen is None else seen
+    async for item in acquisition:
+        seen.append(item)
+    return seen
+
+
+def at_start(fake: FakePpk2, *steps: Callable[[], Any]) -> list[Any]:
+    """Make it stream as soon as it is told to measure; what the steps gave, once they ran."""
+    given: list[Any] = []
+    fake.at_start = lambda: given.extend(step() for step in steps)
+    return given
+
+
+def currents(items: list[StreamItem]) -> np.ndarray:
+    parts = [i.current_a for i in items if isinstance(i, Samples) and i.current_a is not None]
+    return np.concatenate(parts)
+
+
+def spans(items: list[StreamItem], kind: type) -> list[tuple[int, int]]:
+    return [(i.index, i.end) for i in items if isinstance(i, kind)]
+
+
+# ---- measuring ---------------------------------------------------------------------------
+
+
+async def test_currents_edges_and_power_are_what_the_instrument_meant(fake: FakePpk2) -> None:
+    times = np.arange(30_000) / 100_000
+    wanted = np.where(times < 0.12, 2e-3, np.where(times < 0.2, 30e-3, 7e-6))
+    logic = np.where((times >= 0.05) & (times < 0.06), 0, 1).astype(np.uint8)
+    async with connected(fake, spike_filter=False) as (monitor, _):
+        rounded = at_start(fake, lambda: fake.produce(wanted, logic))
+        async with monitor.acquire() as acquisition:
+            await progress_to(acquisition, 30_000, 1)
+        items = await all_of(acquisition)
+    found = currents(items)
+    assert found == pytest.approx(rounded[0], rel=1e-9, abs=1e-15)
+    assert np.mean(found[:12_000]) == pytest.approx(2e-3, rel=1e-4)
+    assert np.mean(found[20_000:]) == pytest.approx(7e-6, rel=1e-3)
+    power = np.concatenate([i.power_w for i in items if isinstance(i, Samples)])
+    assert power == pytest.approx(3.0 * found, rel=1e-14)
+    edges = [item for item in items if isinstance(item, Edge)]
+    assert edges == [Edge(5000.0, "d0", rising=False), Edge(6000.0, "d0", rising=True)]
+    assert acquisition.edges_seen == 1
+    assert not any(isinstance(item, (Gap, TimeMark)) for item in items)
+
+
+async def test_a_change_of_range_is_smoothed_unless_the_table_says_not_to(fake: FakePpk2) -> None:
+    wanted = np.where(np.arange(4000) < 3000, 100e-6, 20e-3)
+    seen: dict[bool, np.ndarray] = {}
+    for spikes in (True, False):
+        async with connected(fake, spike_filter=spikes) as (monitor, _):
+            rounded = at_start(fake, lambda: fake.produce(wanted))
+            async with monitor.acquire() as acquisition:
+                await progress_to(acquisition, 4000)
+            seen[spikes] = currents(await all_of(acquisition)) - rounded[0]
+    assert np.flatnonzero(np.abs(seen[False]) > 1e-12).tolist() == []
+    assert np.flatnonzero(np.abs(seen[True]) > 1e-12).tolist() == [3000, 3001, 3002]
+
+
+async def test_only_the_wired_lines_count(fake: FakePpk2) -> None:
+    chatter = np.random.default_rng(1).integers(0, 256, 5000).astype(np.uint8)
+    wired = np.where(np.arange(5000) // 1000 % 2 == 0, 4, 0).astype(np.uint8)
+    async with connected(fake, lines=["d2"], timestamp_line="d2") as (monitor, _):
+        assert monitor.format.timestamp_line == "d2"
+        at_start(fake, lambda: fake.produce(np.full(5000, 1e-3), (chatter & 0xFB) | wired))
+        async with monitor.acquire() as acquisition:
+            await progress_to(acquisition, 5000, 2)
+        items = await all_of(acquisition)
+    edges = [(i.index, i.line, i.rising) for i in items if isinstance(i, Edge)]
+    assert edges == [(1000.0 * n, "d2", n % 2 == 0) for n in (1, 2, 3, 4)]
+
+
+async def test_the_load_in_real_time_loses_nothing_and_is_tied_to_the_hosts_clock(
+    fake: FakePpk2,
+) -> None:
+    async with connected(fake, host_clock=True) as (monitor, _):
+        living = asyncio.create_task(fake.live())
+        began = time.monotonic_ns()
+        async with monitor.acquire() as acquisition:
+            await progress_to(acquisition, 200_000, 2)
+            assert 1.9 < (time.monotonic_ns() - began) / 1e9 < 4
+        items = await all_of(acquisition)
+        living.cancel()
+    assert sum(gap.count for gap in items if isinstance(gap, Gap)) < 20_000  # of the last moment
+    first, second = (i.index for i in items if isinstance(i, Edge) and not i.rising)
+    assert (first, second) == (load.START_S * 100_000, load.STOP_S * 100_000)
+    window = currents(items)[int(first) : int(second)]
+    assert np.mean(window) == pytest.approx(load.RUN_A, rel=1e-3)
+    marks = [item for item in items if isinstance(item, TimeMark)]
+    assert 1 <= len(marks) <= 5
+    for mark in marks:
+        assert began < mark.t_ns < time.monotonic_ns()
+        assert mark.uncertainty_ns < 50_000_000
+
+
+# ---- loss --------------------------------------------------------------------------------
+
+
+async def test_lost_samples_and_lost_bytes_are_gaps_of_their_length(fake: FakePpk2) -> None:
+    async with connected(fake) as (monitor, _):
+        at_start(fake, lambda: fake.produce(3000))
+        async with monitor.acquire() as acquisition:
+            fake.lose_samples(40)
+            fake.produce(3000)
+            fake.lose_bytes(5)
+            fake.produce(3000)
+            await progress_to(acquisition, 9040)
+        items = await all_of(acquisition)
+    assert spans(items, Gap) == [(2936, 3048), (5976, 6050)]
+    assert sum(len(i) for i in items if isinstance(i, (Samples,))) == 9040 - 112 - 74
+    assert all("counter broke" in gap.reason for gap in items if isinstance(gap, Gap))
+
+
+@pytest.mark.slow
+async def test_a_loss_that_the_counter_cannot_see_is_found_by_the_hosts_clock(
+    fake: FakePpk2,
+) -> None:
+    async with connected(fake, host_clock=True) as (monitor, _):
+        living = asyncio.create_task(fake.live())
+        async with monitor.acquire() as acquisition:
+            await progress_to(acquisition, 100_000)
+            at = fake.produced
+            fake.lose_samples(6400)
+            await progress_to(acquisition, 450_000)
+        items = await all_of(acquisition)
+        living.cancel()
+    gap = next(item for item in items if isinstance(item, Gap))
+    assert gap.index <= at
+    assert gap.end >= at + 6400
+    assert "by the host's clock" in gap.reason
+
+
+async def test_a_host_that_stalls_loses_nothing(fake: FakePpk2) -> None:
+    async with connected(fake, host_clock=True) as (monitor, _):
+        living = asyncio.create_task(fake.live())
+        async with monitor.acquire() as acquisition:
+            await progress_to(acquisition, 50_000)
+            fake.held = True
+            await asyncio.sleep(0.4)
+            fake.held = False
+            await progress_to(acquisition, 120_000)
+        items = await all_of(acquisition)
+        living.cancel()
+    assert all(gap.index > 100_000 for gap in items if isinstance(gap, Gap))
+    assert len(currents(items)) > 100_000
+
+
+async def test_samples_of_an_earlier_run_are_no_samples_of_this_one(fake: FakePpk2) -> None:
+    async with connected(fake) as (monitor, _):
+        at_start(
+            fake,
+            lambda: fake.produce(700),
+            lambda: fake.lose_samples(29),  # the counter of this run begins anywhere
+            lambda: fake.produce(5000),
+        )
+        async with monitor.acquire() as acquisition:
+            await progress_to(acquisition, 5700)
+        items = await all_of(acquisition)
+    ((start, end),) = spans(items, Gap)
+    assert start == 0
+    assert end >= 708
+    assert len(currents(items)) == 5000 - 8
+
+
+# ---- opening and closing -----------------------------------------------------------------
+
+
+async def test_what_is_sent_to_the_byte(fake: FakePpk2) -> None:
+    async with connected(fake) as (monitor, _):
+        await monitor.supply(1800)
+        at_start(fake, lambda: fake.produce(100))
+        async with monitor.acquire() as acquisition:
+            await progress_to(acquisition, 100)
+        assert fake.voltage_mv == 1800
+        assert fake.powered
+        await monitor.supply(None)
+        assert not fake.powered
+    sent = [command for command in fake.opcodes if command != METADATA]
+    opening = [*[STOP] * 6, OFF, b"\x11\x02"]
+    powering = [b"\x0d\x0b\xb8", ON, b"\x0d\x07\x08", ON]
+    assert sent == [*opening, *powering, START, STOP, OFF, OFF, STOP]
+
+
+async def test_ampere_mode_is_told_and_said(fake: FakePpk2) -> None:
+    async with plugged(fake) as pty:
+        monitor = Ppk2(Ppk2Config(port=pty.path, mode="ampere", answer_s=0.5, spike_filter=False))
+        identity = await monitor.open()
+        assert identity.name == "Nordic PPK2, ampere meter, voltage as told, no spike filter"
+        assert identity.firmware == "HW 9173, IA 56"
+        assert monitor.supplies
+        assert monitor.format.voltage_v is None
+        await monitor.supply(1900)
+        assert fake.mode == 1
+        assert fake.powered
+        assert monitor.format.voltage_v == 1.9
+        await monitor.close()
+
+
+async def test_a_predecessor_that_died_measuring_and_powering_is_survived(fake: FakePpk2) -> None:
+    async with plugged(fake) as pty:
+        predecessor = Link(pty.path, ppk2.BAUD, "predecessor")
+        await predecessor.open()
+        await predecessor.write(b"\x0d\x0c\xe4\x0c\x01\x06\x25\x01\x00")  # and a half user gain
+        await asyncio.sleep(0.02)
+        fake.produce(2500)
+        await predecessor.close()
+        assert fake.powered
+        streaming = asyncio.create_task(_stream(fake))
+        monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5, host_clock=False))
+        assert (await monitor.open()).kind == "ppk2"
+        await streaming
+        assert not fake.powered
+        await monitor.supply(3000)
+        at_start(fake, lambda: fake.produce(3000))
+        async with monitor.acquire() as acquisition:
+            await progress_to(acquisition, 3000)
+        assert len(currents(await all_of(acquisition))) == 3000
+        await monitor.close()
+
+
+async def _stream(fake: FakePpk2) -> None:
+    while fake.measuring:
+        fake.produce(1000)
+        await asyncio.sleep(0.01)
+
+
+async def test_the_second_port_of_newer_firmware_is_explained(fake: FakePpk2) -> None:
+    fake.deaf = True
+    async with plugged(fake) as pty:
+        monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.2))
+        with pytest.raises(DeadlineExceeded, match="heard nothing") as caught:
+            await monitor.open()
+    assert "two ports" in caught.value.todo
+    assert "if01" in caught.value.todo
+
+
+async def test_a_damaged_answer_is_asked_for_again(fake: FakePpk2) -> None:
+    async with plugged(fake) as pty:
+        damaged = [b"\xff\x00R0: END"]
+        told = fake.send
+
+        def tell(data: bytes) -> None:
+            told(damaged.pop() if damaged else data)
+
+        fake.send = tell
+        monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
+        await monitor.open()
+        assert await monitor.self_check() == []
+        await monitor.close()
+
+
+async def test_words_in_front_of_the_answer_do_no_harm(fake: FakePpk2) -> None:
+    fake.greeting = bytes(range(256)) * 3
+    async with connected(fake) as (monitor, _):
+        assert await monitor.self_check() == []
+
+
+async def test_a_coefficient_that_is_missing_is_a_finding(fake: FakePpk2) -> None:
+    fake.metadata |= {"R4": "-nan", "UG0": "-nan"}
+    del fake.metadata["O2"]
+    async with plugged(fake) as pty:
+        monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
+        identity = await monitor.open()
+        assert identity.name.endswith("typical calibration values")
+        (finding,) = await monitor.self_check()
+        assert "R4, O2, UG0" in finding.text
+        assert not finding.serious
+        await monitor.close()
+
+
+async def test_closing_during_an_acquisition_switches_off_first_and_ends_it(
+    fake: FakePpk2,
+) -> None:
+    async with connected(fake) as (monitor, _):
+        at_start(fake, lambda: fake.produce(3000))
+        acquisition = monitor.acquire()
+        await acquisition.__aenter__()
+        await progress_to(acquisition, 3000)
+        await monitor.close()
+        assert not fake.measuring
+        assert not fake.powered
+        commands = [command for command in fake.opcodes if command != METADATA]
+        assert commands[-2:] == [OFF, STOP]
+        items = await all_of(acquisition)
+    assert spans(items, Gap) == [(2936, 3000)]
+    assert "broken off" in next(i.reason for i in items if isinstance(i, Gap))
+
+
+async def test_closing_is_bounded_when_nothing_answers(
+    fake: FakePpk2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ppk2, "CLOSE_STEP_S", 0.3)
+    async with connected(fake, answer_s=60) as (monitor, pty):
+        pty.mute = True
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match="confirming"):
+            await monitor.close()
+        assert time.monotonic() - began < 1.5
+        assert not fake.powered
+
+
+# ---- faults ------------------------------------------------------------------------------
+
+
+async def test_an_instrument_that_does_not_stop_is_told_of(
+    fake: FakePpk2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ppk2, "STOP_S", 0.3)
+    async with connected(fake) as (monitor, _):
+        fake.streams_on = True
+        streaming: list[asyncio.Task[None]] = []
+        at_start(fake, lambda: streaming.append(asyncio.create_task(_stream(fake))))
+        with pytest.raises(InstrumentError, match="still streams"):
+            async with monitor.acquire():
+                pass
+        with pytest.raises(InstrumentError, match="may still stream"):
+            monitor.acquire()
+        fake.streams_on = False
+        await monitor.close()
+        assert not fake.measuring
+        await asyncio.gather(*streaming)
+
+
+async def test_words_after_the_stop_are_taken(fake: FakePpk2) -> None:
+    async with connected(fake) as (monitor, _):
+        fake.slow_to_stop = 900
+        at_start(fake, lambda: fake.produce(3000))
+        async with monitor.acquire() as acquisition:
+            await progress_to(acquisition, 3000)
+        assert len(currents(await all_of(acquisition))) == 3900
+
+
+async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
+    fake: FakePpk2,
+) -> None:
+    async with connected(fake) as (monitor, pty):
+        at_start(fake, lambda: fake.produce(3000))
+        acquisition = monitor.acquire()
+        began = time.monotonic()
+
+        async def unplugged() -> None:
+            async with acquisition:
+                await progress_to(acquisition, 3000)
+                pty.unplug()
+                await progress_to(acquisition, 9999)
+
+        with pytest.raises(TransportError):
+            await unplugged()
+        seen: list[StreamItem] = []
+        with pytest.raises(TransportError):
+            await all_of(acquisition, seen)
+        assert spans(seen, Gap) == [(2936, 3000)]
+        with pytest.raises(TransportError):
+            await monitor.close()
+        assert time.monotonic() - began < 1.0
+
+
+async def test_an_exception_in_the_body_still_stops_the_instrument(fake: FakePpk2) -> None:
+    async with connected(fake) as (monitor, _):
+        at_start(fake, lambda: fake.produce(100))
+        with pytest.raises(ZeroDivisionError):
+            async with monitor.acquire():
+                raise ZeroDivisionError
+        assert not fake.measuring
+        await monitor.supply(None)
+
+
+async def test_a_cancelled_body_still_stops_the_instrument(fake: FakePpk2) -> None:
+    async with connected(fake) as (monitor, _):
+
+        async def acquire() -> None:
+            async with monitor.acquire() as acquisition:
+                await all_of(acquisition)
+
+        at_start(fake, lambda: fake.produce(100))
+        task = asyncio.create_task(acquire())
+        await asyncio.sleep(0.05)
+        assert fake.measuring
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not fake.measuring
+
+
+async def test_an_instrument_that_streams_nothing_did_not_start(fake: FakePpk2) -> None:
+    async with connected(fake) as (monitor, _):
+        with pytest.raises(DeadlineExceeded, match="no sample"):
+            async with monitor.acquire():
+                pytest.fail("it did not start")
+        await monitor.close()
+        assert not fake.measuring
+
+
+async def test_nobody_else_speaks_while_it_streams(fake: FakePpk2) -> None:
+    async with connected(fake) as (monitor, _):
+        at_start(fake, lambda: fake.produce(100))
+        async with monitor.acquire():
+            for action in (monitor.supply(None), monitor.self_check()):
+                with pytest.raises(LabdBug):
+                    await action
+            with pytest.raises(LabdBug):
+                monitor.acquire()
+
+
+async def test_without_a_voltage_there_is_no_power(fake: FakePpk2) -> None:
+    async with plugged(fake) as pty:
+        monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
+        await monitor.open()
+        with pytest.raises(LabdBug, match="before supply"):
+            monitor.acquire()
+        await monitor.close()
+
+
+async def test_a_consumer_that_sleeps_costs_no_sample_until_the_stated_limit(
+    fake: FakePpk2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machinery, "MAX_WAITING_SAMPLES", 30_000)
+    async with connected(fake) as (monitor, _):
+
+        async def sleep_on() -> None:
+            async with monitor.acquire() as acquisition:
+                fake.produce(30_000)
+                await progress_to(acquisition, 30_000)
+                fake.produce(30_000)
+                await progress_to(acquisition, 99_999)
+
+        at_start(fake, lambda: fake.produce(100))
+        with pytest.raises(InfraError, match="wait to be taken"):
+            await sleep_on()
+
+
+async def test_a_defect_while_decoding_is_raised_not_taken_for_the_end(
+    fake: FakePpk2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(fake) as (monitor, _):
+
+        async def decode() -> None:
+            async with monitor.acquire() as acquisition:
+                monkeypatch.setattr(ppk2_stream, "CODE_MASK", None)
+                fake.produce(20_000)
+                await progress_to(acquisition, 99_999)
+
+        at_start(fake, lambda: fake.produce(100))
+        with pytest.raises(LabdBug, match="TypeError"):
+            await decode()
+
+
+@pytest.mark.parametrize("voltage_mv", [799, 5001, 0])
+async def test_a_voltage_it_cannot_supply_is_refused(fake: FakePpk2, voltage_mv: int) -> None:
+    async with plugged(fake) as pty:
+        monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
+        await monitor.open()
+        with pytest.raises(JobError, match="800 to 5000"):
+            await monitor.supply(voltage_mv)
+        assert not fake.powered
+        await monitor.close()
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"mode": "volt"}, "'source' or 'ampere'"),
+        ({"lines": ["d8"]}, "d8: the instrument has d0, d1"),
+        ({"lines": ["d0", "d0"]}, "named twice"),
+        ({"lines": ["d1"]}, "timestamp_line d0 is not one of lines, d1"),
+        ({"timestamp_line": "d3"}, "timestamp_line d3 is not one of lines, d0"),
+        ({"colour": "red"}, "Extra inputs"),
+        ({"port": ""}, "at least 1 character"),
+    ],
+)
+def test_a_wrong_table_in_the_stations_file_is_explained(
+    config: dict[str, object], why: str
+) -> None:
+    with pytest.raises(ValidationError, match=why):
+        Ppk2Config.model_validate({"port": "/dev/null", **config})

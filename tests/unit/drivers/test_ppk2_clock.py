@@ -1,0 +1,166 @@
+"""The host's clock as a witness: what it must see, and what it must not take for a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drivers.ppk2_clock import CELL_SAMPLES, HostClock, Missing, slope_below
+from labd.core.model import TimeMark
+
+Arrivals = Iterable[tuple[int, int]]
+RATE = 100_000
+
+
+def arrivals(
+    seconds: float,
+    *,
+    ppm: float = 0.0,
+    seed: int = 1,
+    every: int = 500,
+    jitter_us: float = 80.0,
+    late_us: Callable[[float], float] = lambda _: 0.0,
+    lost: Callable[[int], int] = lambda _: 0,
+) -> list[tuple[int, int]]:
+    """Chunks as an instrument of this rate sends them and a host reads them.
+
+    Args:
+        seconds: how long.
+        ppm: the instrument's clock is slow by so much.
+        seed: of the jitter.
+        every: samples a chunk.
+        jitter_us: mean delay of a chunk, exponentially distributed.
+        late_us: further delay at a time.
+        lost: samples missing on the wire up to a sample.
+    """
+    random = np.random.default_rng(seed)
+    chunks: list[tuple[int, int]] = []
+    free_ns = 0.0
+    for sample in range(every, int(seconds * RATE), every):
+        due_ns = sample * 10_000 * (1 + ppm * 1e-6)
+        delay_us = random.exponential(jitter_us) + late_us(sample / RATE)
+        free_ns = max(free_ns, due_ns + delay_us * 1000)  # in order
+        chunks.append((sample - lost(sample), round(free_ns)))
+    return chunks
+
+
+def judge(chunks: Arrivals) -> tuple[list[Missing], HostClock]:
+    """All that is found missing, with the indices put right after each."""
+    clock, found, shift, index = HostClock(), list[Missing](), 0, 0
+    for received, t_ns in chunks:
+        index = received + shift
+        missing = clock.arrived(index, t_ns)
+        if missing is not None:
+            found.append(missing)
+            shift += missing.count
+            clock.restart(index + missing.count)
+    return found, clock
+
+
+def after(sample: int, count: int) -> Callable[[int], int]:
+    return lambda now: count if now > sample else 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.floats(-100, 100),
+    st.integers(0, 1000),
+    st.sampled_from([100, 500, 1024, 1999]),
+    st.sampled_from([20.0, 200.0, 1500.0]),
+)
+def test_nothing_is_missing_where_nothing_was_lost(
+    ppm: float, seed: int, every: int, jitter_us: float
+) -> None:
+    chunks = arrivals(20, ppm=ppm, seed=seed, every=every, jitter_us=jitter_us)
+    found, clock = judge(chunks)
+    assert found == []
+    assert chunks[-1][0] - clock.vouched < 2 * CELL_SAMPLES
+
+
+@pytest.mark.parametrize(
+    "late_us",
+    [
+        lambda t: 400_000.0 if 5 < t < 6 else 0.0,
+        lambda t: 30_000.0 * max(0.0, t % 1 - 0.3),
+        lambda t: 5_000.0 if 4 < t < 5.5 else 0.0,
+        lambda t: 900.0 * np.random.default_rng(int(t * 7)).random() if t > 6 else 0.0,
+    ],
+    ids=["stall", "sawtooth", "slow for a while", "busy from then on"],
+)
+@pytest.mark.parametrize("ppm", [-90.0, 0.0, 90.0])
+def test_a_late_host_is_no_loss(late_us: Callable[[float], float], ppm: float) -> None:
+    found, _ = judge(arrivals(15, ppm=ppm, late_us=late_us))
+    assert found == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(-60, 60), st.integers(1, 60), st.floats(12, 25), st.integers(0, 1000))
+def test_any_number_of_turns_is_missed_once_the_rate_is_known(
+    ppm: float, turns: int, at_s: float, seed: int
+) -> None:
+    at = int(at_s * RATE)
+    found, _ = judge(arrivals(at_s + 5, ppm=ppm, seed=seed, lost=after(at, 64 * turns)))
+    (missing,) = found
+    assert missing.count == 64 * turns
+    assert missing.since is not None
+    assert at - 64 * turns <= missing.since <= at + 2 * CELL_SAMPLES
+
+
+@pytest.mark.parametrize("ppm", [-50.0, 0.0, 50.0])
+def test_two_turns_are_missed_from_the_third_second_on(ppm: float) -> None:
+    found, _ = judge(arrivals(9, ppm=ppm, lost=after(300_000, 128)))
+    assert [missing.count for missing in found] == [128]
+
+
+def test_each_loss_is_found() -> None:
+    at = {600_000: 640, 1_200_000: 128, 1_800_000: 6400}
+    found, _ = judge(
+        arrivals(25, lost=lambda now: sum(n for start, n in at.items() if now > start))
+    )
+    assert [missing.count for missing in found] == list(at.values())
+
+
+def test_a_host_that_is_late_by_more_and_more_is_told_to_be_hopeless() -> None:
+    found, _ = judge(arrivals(20, late_us=lambda t: max(0.0, 50_000 * (t - 5))))
+    assert found
+    assert "too late to tell" in found[0].why
+
+
+def test_a_break_is_resolved_to_the_turn_in_a_second() -> None:
+    clock = HostClock()
+    found: list[tuple[int, Missing]] = []
+    for sample, t_ns in arrivals(10):
+        index = sample - 64 * 12 if sample > 500_000 else sample
+        if sample == 500_500:
+            clock.broke(index)
+        missing = clock.arrived(index, t_ns)
+        if missing is not None:
+            found.append((sample, missing))
+            break
+    ((sample, missing),) = found
+    assert (missing.count, missing.since) == (64 * 12, None)
+    assert sample <= 500_500 + 2.1 * CELL_SAMPLES
+
+
+def test_marks_hold_the_true_time() -> None:
+    marks: list[TimeMark] = []
+    clock = HostClock()
+    for index, t_ns in arrivals(10, every=700):
+        clock.arrived(index, t_ns)
+        marks += clock.marks()
+    assert 8 <= len(marks) <= 11
+    for mark in marks:
+        assert abs(mark.t_ns - mark.index * 10_000) <= mark.uncertainty_ns <= 2_000_000
+
+
+def test_the_line_below_touches_the_points_and_lies_under_them() -> None:
+    random = np.random.default_rng(1)
+    points = [(x, 3.0 * x + float(random.exponential(50))) for x in range(0, 5000, 50)]
+    slope = slope_below(points)
+    assert slope == pytest.approx(3.0, abs=0.01)
+    base = min(y - slope * x for x, y in points)
+    assert sum(y - slope * x < base + 1e-6 for x, y in points) >= 2
