@@ -8,10 +8,14 @@ used again.
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import pyvisa
@@ -27,6 +31,13 @@ GRACE_S = 0.5
 CLOSE_S = 2.0
 CHUNK_BYTES = 1 << 20
 
+HISLIP_PORT = 4880
+PORTMAPPER = 111  # of VXI-11
+
+_LAN = re.compile(
+    r"TCPIP\d*::(?P<host>[^:]+)::(?:(?P<hislip>hislip\d+)|inst\d+)(?:,(?P<port>\d+))?(?:::|$)",
+    re.IGNORECASE,
+)
 _MISSING = {
     StatusCode.error_resource_not_found,
     StatusCode.error_invalid_resource_name,
@@ -36,6 +47,42 @@ _MISSING = {
 _BUSY = {StatusCode.error_resource_busy, StatusCode.error_resource_locked}
 
 T = TypeVar("T")
+
+
+class _Thread:
+    """Runs calls one after another; a call that hangs for ever does not keep labd from ending.
+
+    An executor's threads are waited for when the interpreter ends; this one is not.
+    """
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=self._serve, name="visa", daemon=True).start()
+
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        """Run ``work`` after what was submitted before."""
+        future: Future[T] = Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = work()
+            except BaseException as exc:  # noqa: BLE001 - whoever waits for it gets it
+                future.set_exception(exc)
+            else:
+                future.set_result(result)
+
+        self._calls.put(call)
+        return future
+
+    def end(self) -> None:
+        """End once the call under way has returned."""
+        self._calls.put(None)
+
+    def _serve(self) -> None:
+        while call := self._calls.get():
+            call()
 
 
 class VisaPort:
@@ -52,7 +99,7 @@ class VisaPort:
         self._backend = backend
         self._where = where
         self._ends = not resource.upper().endswith("::SOCKET")  # messages end audibly
-        self._executor: ThreadPoolExecutor | None = None
+        self._thread: _Thread | None = None
         self._running: Future[Any] | None = None
         self._device: MessageBasedResource | None = None
         self._decoder = ReplyDecoder()
@@ -61,7 +108,7 @@ class VisaPort:
     @property
     def is_open(self) -> bool:
         """Whether the instrument is held."""
-        return self._executor is not None
+        return self._thread is not None
 
     @property
     def simulated(self) -> bool:
@@ -80,7 +127,7 @@ class VisaPort:
             TransportError: it is missing, busy, or VISA itself is not complete.
             DeadlineExceeded: VISA did not come back in time.
         """
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="visa")
+        self._thread = _Thread()
         self._decoder, self._unasked = ReplyDecoder(), []
         try:
             self._device = await self._call(
@@ -113,6 +160,8 @@ class VisaPort:
         """
         if self._running and not self._running.done():
             await asyncio.wait({asyncio.wrap_future(self._running)}, timeout=deadline_s)
+            if not self._running.done():
+                raise self._late("a call that was given up has not returned; it", deadline_s)
         with suppress(InfraError):  # a lost connection cannot be closed, only replaced
             await self.close()
         await self.open(deadline_s)
@@ -157,9 +206,9 @@ class VisaPort:
     # ---- the thread ----------------------------------------------------------------------
 
     async def _call(self, deadline_s: float, what: str, work: Callable[[], T]) -> T:
-        if self._executor is None:
+        if self._thread is None:
             raise LabdBug("visa-closed", "this instrument is not open", where=self._where)
-        future = self._executor.submit(work)
+        future = self._thread.submit(work)
         self._running = future
         try:
             async with asyncio.timeout(deadline_s + GRACE_S):
@@ -171,9 +220,9 @@ class VisaPort:
 
     def _drop(self) -> None:
         """Let the thread end by itself: waiting for a stuck call would be waiting for ever."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-        self._executor = self._device = None
+        if self._thread is not None:
+            self._thread.end()
+        self._thread = self._device = None
 
     def _opened(self) -> MessageBasedResource:
         if self._device is None:
@@ -213,6 +262,10 @@ class VisaPort:
 
 def _opened(resource: str, backend: str, deadline_s: float) -> MessageBasedResource:
     """Open and clear an instrument; runs in the port's thread."""
+    if backend == "@py" and (found := _LAN.match(resource)):
+        # pyvisa-py does not say why it failed, and leaves its socket to the garbage collector
+        port = int(found["port"] or (HISLIP_PORT if found["hislip"] else PORTMAPPER))
+        socket.create_connection((found["host"], port), deadline_s).close()
     patience_ms = max(1, round(deadline_s * 1000))
     device = pyvisa.ResourceManager(backend).open_resource(resource, open_timeout=patience_ms)
     if not isinstance(device, MessageBasedResource):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from drivers.n6705 import N6705, N6705Config
+from labd.fakes.hislip import HislipCable
 from labd.fakes.n6705 import FakeN6705, lan
 from tests.contract.case import ANSWER_S, Case
 
@@ -11,8 +12,9 @@ CASES = [
         lambda port: N6705(N6705Config(resource=port, answer_s=ANSWER_S)),
         lambda driver: driver.supply(3000),
         b"VOLT 30",
-        cable=lan,
+        cable=cable,
         babble=None,
         serial=False,
     )
+    for cable in (lan, HislipCable)
 ]

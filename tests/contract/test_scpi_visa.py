@@ -1,0 +1,260 @@
+"""SCPI through VISA: pyvisa-py against a HiSLIP server, and pyvisa-sim for the other ways."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drivers import scpi_visa
+from drivers.n6705 import N6705, N6705Config
+from drivers.scpi import ScpiSession
+from drivers.scpi_meter import ScpiMeter, ScpiMeterConfig
+from labd.core.errors import DeadlineExceeded, InstrumentError, LabdBug, TransportError
+from labd.core.model import Samples, TimeMark
+from labd.fakes import load
+from labd.fakes.hislip import HislipCable
+from labd.fakes.n6705 import TICK_S, FakeN6705
+from tests.contract.case import plugged
+
+PERIOD_S = 49 * TICK_S
+USB = "USB0::0x05E6::0x2450::04412345::INSTR"
+GPIB = "GPIB0::5::INSTR"
+VXI11 = "TCPIP0::10.0.0.7::inst0::INSTR"
+SIMULATION = """
+spec: "1.1"
+devices:
+  smu:
+    eom:
+      USB INSTR: {q: "\\n", r: "\\n"}
+      GPIB INSTR: {q: "\\n", r: "\\n"}
+      TCPIP INSTR: {q: "\\n", r: "\\n"}
+    error: ERROR
+    dialogues:
+      - {q: "*IDN?", r: "KEITHLEY INSTRUMENTS,MODEL 2450,04412345,1.7.12b"}
+      - {q: "*RST"}
+      - {q: "SYST:ERR?", r: "0,\\"No error\\""}
+      - {q: "OUTP ON"}
+      - {q: "OUTP OFF"}
+      - {q: "INIT"}
+      - {q: "ABOR"}
+      - {q: "FETC?", r: "#224+1.0E-03,+2.0E-03,9.9E37"}
+      - {q: "HEX?", r: "#H1F"}
+    properties:
+      volts:
+        default: 0.0
+        getter: {q: "SOUR:VOLT?", r: "{:.3f}"}
+        setter: {q: "SOUR:VOLT {:.3f}"}
+        specs: {min: 0, max: 20, type: float}
+resources:
+  USB0::0x05E6::0x2450::04412345::0::INSTR: {device: smu}
+  GPIB0::5::INSTR: {device: smu}
+  TCPIP0::10.0.0.7::inst0::INSTR: {device: smu}
+"""
+
+
+@pytest.fixture
+def simulation(tmp_path: Path) -> str:
+    path = tmp_path / "smu.yaml"
+    path.write_text(SIMULATION)
+    return f"{path}@sim"
+
+
+def meter_at(resource: str, visa: str) -> ScpiMeter:
+    table = {
+        "resource": resource,
+        "visa": visa,
+        "expect": "MODEL 2450",
+        "rate_hz": 1000,
+        "setup": ["*RST"],
+        "supply_on": ["SOUR:VOLT {volts:.3f}", "OUTP ON"],
+        "supply_off": ["OUTP OFF"],
+        "start": ["INIT"],
+        "read": "FETC?",
+        "stop": ["ABOR"],
+        "answer_s": 0.5,
+    }
+    return ScpiMeter(ScpiMeterConfig.model_validate(table))
+
+
+# ---- pyvisa-py, HiSLIP -------------------------------------------------------------------
+
+
+async def test_an_n6705_measures_through_visa_as_through_a_socket() -> None:
+    fake = FakeN6705()
+    async with plugged(fake, HislipCable) as cable:
+        monitor = N6705(N6705Config(resource=cable.path, answer_s=2.0))
+        await monitor.open()
+        await monitor.supply(3000)
+        async with monitor.acquire() as acquisition:
+            start_s = fake.channels[1].triggered_s
+            assert start_s is not None
+            while acquisition.received < 1500:
+                await acquisition.wait_progress(2.0)
+        items = [item async for item in acquisition]
+        await monitor.close()
+        assert not fake.powered
+    currents = [item.current_a for item in items if isinstance(item, Samples)]
+    measured = np.concatenate([current for current in currents if current is not None])
+    times_s = start_s + (np.arange(len(measured)) + 0.5) * PERIOD_S
+    np.testing.assert_array_equal(measured, load.current_a(times_s).astype(np.float32))
+    marks = [item for item in items if isinstance(item, TimeMark)]
+    assert len(marks) >= 2
+    for mark in marks:
+        true_ns = start_s * 1e9 + mark.index * PERIOD_S * 1e9
+        assert abs(mark.t_ns - true_ns) <= mark.uncertainty_ns + 1
+
+
+async def test_a_late_answer_is_not_taken_for_the_next_one() -> None:
+    fake = FakeN6705()
+    async with plugged(fake, HislipCable) as cable:
+        monitor = N6705(N6705Config(resource=cable.path, answer_s=0.4))
+        await monitor.open()
+        fake.delay_s = 0.7
+        with pytest.raises(DeadlineExceeded):
+            await monitor.supply(3000)
+        fake.delay_s = 0.0
+        await asyncio.sleep(0.5)
+        await monitor.supply(2500)
+        assert fake.channels[1].volts == 2.5
+        await monitor.close()
+
+
+async def test_a_call_given_up_is_waited_for_before_the_next() -> None:
+    """The thread of a cancelled call goes on: what follows must not run beside it."""
+    fake = FakeN6705()
+    async with plugged(fake, HislipCable) as cable:
+        session = ScpiSession(cable.path, "@py", "n6705", 0.6)
+        await session.open()
+        cable.mute = True
+        began = time.monotonic()
+        asking = asyncio.create_task(session.ask("*IDN?"))
+        await asyncio.sleep(0.1)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        cable.mute = False
+        assert "N6705C" in await session.ask("*IDN?")
+        assert time.monotonic() - began > 0.5
+        await session.close()
+        await session.close()
+
+
+async def test_a_call_that_never_returns_ends_in_a_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scpi_visa, "GRACE_S", 0.1)
+    fake = FakeN6705()
+    async with plugged(fake, HislipCable) as cable:
+        session = ScpiSession(cable.path, "@py", "n6705", 0.3)
+        await session.open()
+        stuck = session._port._device  # type: ignore[attr-defined]
+        monkeypatch.setattr(stuck, "read_raw", lambda: time.sleep(1.5))
+        with pytest.raises(DeadlineExceeded, match=r"within 0\.3 s"):
+            await session.ask("*IDN?")
+        with pytest.raises(DeadlineExceeded, match="has not returned"):
+            await session.ask("*IDN?")
+        await asyncio.sleep(1.2)
+        assert "N6705C" in await session.ask("*IDN?")
+        await session.close()
+
+
+@pytest.mark.parametrize("name", ["hislip0,1", "inst0,1"])
+async def test_nobody_at_the_address_is_said_so(name: str) -> None:
+    monitor = N6705(N6705Config(resource=f"TCPIP::127.0.0.1::{name}::INSTR", answer_s=0.5))
+    with pytest.raises(TransportError, match="refused") as caught:
+        await monitor.open()
+    assert caught.value.code == "port-missing"
+    assert "stations.toml" in caught.value.todo
+
+
+async def test_a_call_that_never_returns_keeps_nobody_from_leaving() -> None:
+    """The interpreter waits for an executor's threads; it must not wait for VISA's."""
+    program = (
+        "import asyncio, time\n"
+        "from drivers.scpi_visa import VisaPort\n"
+        "from labd.core.errors import DeadlineExceeded, Where\n"
+        "async def main():\n"
+        "    port = VisaPort('GPIB0::1::INSTR', '@sim', Where())\n"
+        "    port._device = object()\n"
+        "    port._thread = __import__('drivers.scpi_visa').scpi_visa._Thread()\n"
+        "    try:\n"
+        "        await port._call(0.0, 'hanging', lambda: time.sleep(3600))\n"
+        "    except DeadlineExceeded:\n"
+        "        print('gave up')\n"
+        "asyncio.run(main())\n"
+    )
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await asyncio.wait_for(child.communicate(), 20.0)
+    assert said == b"gave up\n"
+    assert child.returncode == 0
+
+
+# ---- pyvisa-sim --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resource", [USB, GPIB, VXI11])
+async def test_every_kind_of_interface_is_opened_and_marked_simulated(
+    simulation: str, resource: str
+) -> None:
+    meter = meter_at(resource, simulation)
+    identity = await meter.open()
+    assert identity.name == "KEITHLEY INSTRUMENTS MODEL 2450"
+    assert identity.serial == "04412345"
+    assert identity.firmware == "1.7.12b"
+    assert identity.simulated
+    await meter.supply(3000)
+    await meter.supply(None)
+    assert await meter.self_check() == []
+    await meter.close()
+    await meter.close()
+
+
+async def test_answers_come_whole_and_a_silent_query_ends_in_a_deadline(simulation: str) -> None:
+    session = ScpiSession(GPIB, simulation, "smu", 0.3)
+    await session.open()
+    assert await session.ask_bytes("FETC?") == b"+1.0E-03,+2.0E-03,9.9E37"
+    assert await session.ask("HEX?") == "#H1F"
+    await session.write("SOUR:VOLT 1.800")
+    assert await session.ask("SOUR:VOLT?") == "1.800"
+    await session.write("OUTP ON")
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match=r"'ABOR': the answer did not come within 0\.3 s"):
+        await session.ask("ABOR")
+    assert time.monotonic() - began < 1.0
+    assert await session.ask("HEX?") == "#H1F"
+    with pytest.raises(InstrumentError, match="a block of bytes instead of a line"):
+        await session.ask("FETC?")
+    await session.close()
+
+
+@pytest.mark.parametrize(
+    ("resource", "visa", "why"),
+    [
+        ("PXI0::3::INSTR", "@py", "PXI0::3::INSTR"),
+        (GPIB, "@nonsense", "nonsense"),
+    ],
+)
+async def test_a_visa_that_is_not_complete_says_what_to_install(
+    resource: str, visa: str, why: str
+) -> None:
+    with pytest.raises(TransportError) as caught:
+        await meter_at(resource, visa).open()
+    assert caught.value.code in ("visa-incomplete", "port-missing")
+    assert why in str(caught.value)
+
+
+async def test_a_closed_session_is_a_bug_to_use(simulation: str) -> None:
+    session = ScpiSession(GPIB, simulation, "smu", 0.3)
+    with pytest.raises(LabdBug):
+        await session.ask("HEX?")
+    await session.open()
+    await session.close()
+    with pytest.raises(LabdBug):
+        await session.write("OUTP ON")
