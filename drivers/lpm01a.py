@@ -42,6 +42,8 @@ THRESHOLD_A = (100e-9, 50e-3)
 SUPPLY_MV = range(1800, 3301)
 CALIBRATION_S = 15.0
 STOP_S = 10.0
+STAMP_S = 1.5  # longer than 1000 samples last at the slowest rate
+STILL_S = 0.1
 QUIET_S = 0.25
 LOOK_S = 0.1
 # UM2269 states no clock tolerance; twice the ±50 ppm of an ordinary crystal.
@@ -169,9 +171,21 @@ class Lpm01aAcquisition(PumpedAcquisition):
                 self._fault = self._stopped("is spoilt")  # nothing that follows counts
 
     async def _end(self) -> None:
+        await self._let_a_stamp_come()
         if not self._decoder.completed:
             await self._link.write(b"stop\r\n")
             await self._until(lambda: self._decoder.completed, "'Acquisition completed'", STOP_S)
+
+    async def _let_a_stamp_come(self) -> None:
+        """Have what came so far confirmed by a count, as long as more is coming."""
+        decoder, loop = self._decoder, asyncio.get_running_loop()
+        stamps, limit = decoder.stamps, loop.time() + STAMP_S
+        while decoder.stamps == stamps and not decoder.completed and loop.time() < limit:
+            received = decoder.received
+            try:
+                await self._until(lambda: decoder.received != received, "sample", STILL_S)  # noqa: B023
+            except DeadlineExceeded:
+                return
 
     def _settle(self, reason: str) -> list[StreamItem]:
         return self._decoder.finish(reason)

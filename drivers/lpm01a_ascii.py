@@ -14,32 +14,48 @@ from numpy.typing import NDArray
 from drivers.link import quoted
 from drivers.lpm01a_blocks import SAMPLES_PER_STAMP, Quantity, StampedDecoder
 
-RECORD_BYTES = 9  # DDDD±EE\r\n
 STAMP_WRAP_MS = 1_000_000  # three digits of seconds
 MAX_LINE = 4096
 
 _STAMP = re.compile(rb"TimeStamp:[ <>]*(\d{3,})s[ <>]+(\d{3})ms, buff[ <>]+(\d{1,3})%")
 _EVENT = re.compile(rb"event (\d\d) ris")
-_DIGIT_COLUMNS = (0, 1, 2, 3, 5, 6)
-_MANTISSA = np.array([1000.0, 100.0, 10.0, 1.0])
-_POWERS = 10.0 ** np.arange(100)
+_RECORD = np.dtype(  # DDDD±EE\r\n: pairs of characters, each looked up at once
+    {
+        "names": ["high", "low", "sign", "power", "end"],
+        "formats": ["<u2", "<u2", "u1", "<u2", "<u2"],
+        "offsets": [0, 2, 4, 5, 7],
+        "itemsize": 9,
+    }
+)
+_LINE_END = int.from_bytes(b"\r\n", "little")
 
 
-def records_in(block: NDArray[np.uint8]) -> int:
-    """How many well-formed sample records ``block``, shape (n, 9), begins with."""
-    good = (block[:, 7] == ord("\r")) & (block[:, 8] == ord("\n"))
-    good &= (block[:, 4] == ord("+")) | (block[:, 4] == ord("-"))
-    for column in _DIGIT_COLUMNS:
-        good &= (block[:, column] - np.uint8(ord("0"))) <= np.uint8(9)  # wraps below "0"
-    return len(block) if bool(good.all()) else int(np.argmin(good))
+def _make_pairs() -> NDArray[np.float64]:
+    """The number that two digits read as a little-endian word stand for; NaN for no digits."""
+    pairs = np.full(1 << 16, np.nan)
+    for number in range(100):
+        pairs[int.from_bytes(b"%02d" % number, "little")] = number
+    return pairs
 
 
-def values_of(block: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The numbers of well-formed records: for negative exponents what ``float`` would read."""
-    digits = (block[:, :7] - np.uint8(ord("0"))).astype(np.float64)
-    mantissa = digits[:, :4] @ _MANTISSA
-    scale = _POWERS[(digits[:, 5] * 10 + digits[:, 6]).astype(np.intp)]
-    return np.where(block[:, 4] == ord("-"), mantissa / scale, mantissa * scale)
+_PAIRS = _make_pairs()
+_SCALES = 10.0**_PAIRS
+
+
+def values_of(records: NDArray[np.void]) -> NDArray[np.float64]:
+    """The numbers of sample records, NaN for what is none; shape (n,).
+
+    For negative exponents exactly what ``float`` would read.
+    """
+    mantissa = _PAIRS.take(records["high"]) * 100 + _PAIRS.take(records["low"])
+    scale = _SCALES.take(records["power"])
+    minus = records["sign"] == ord("-")
+    values = mantissa / scale
+    if not minus.all():
+        values = np.where(minus, values, mantissa * scale)
+        values[~minus & (records["sign"] != ord("+"))] = np.nan
+    values[records["end"] != _LINE_END] = np.nan
+    return values
 
 
 class AsciiDecoder(StampedDecoder):
@@ -59,13 +75,13 @@ class AsciiDecoder(StampedDecoder):
 
     def _step(self, position: int) -> int:
         buffer = self._buffer
-        whole = min((len(buffer) - position) // RECORD_BYTES, SAMPLES_PER_STAMP)
+        whole = min((len(buffer) - position) // _RECORD.itemsize, SAMPLES_PER_STAMP)
         if whole and buffer[position : position + 1].isdigit():
-            block = np.frombuffer(buffer, np.uint8, whole * RECORD_BYTES, position)
-            block = block.reshape(whole, RECORD_BYTES)
-            if run := records_in(block):
-                self._on_samples(values_of(block[:run]))
-                return run * RECORD_BYTES
+            values = values_of(np.frombuffer(buffer, _RECORD, whole, position))
+            strange = np.isnan(values)
+            if run := int(strange.argmax()) if strange.any() else whole:
+                self._on_samples(values[:run])
+                return run * _RECORD.itemsize
         end = buffer.find(b"\n", position, position + MAX_LINE)
         if end >= 0:
             self._on_line(buffer[position:end].strip(b"\r"))

@@ -14,7 +14,7 @@ import re
 
 import numpy as np
 
-from drivers.lpm01a_blocks import Quantity, StampedDecoder
+from drivers.lpm01a_blocks import SAMPLES_PER_STAMP, Quantity, StampedDecoder
 
 STAMP_WRAP_MS = 1 << 31  # bit 31 says that the rest has begun again
 MAX_TEXT = 512
@@ -97,13 +97,15 @@ class BinaryDecoder(StampedDecoder):
         if start == position:
             return self._on_record(position)
         end = self._sure_end(position) if start is None else start
-        count = (end - position) // 2
+        whole = (end - position) // 2
+        room = SAMPLES_PER_STAMP - self._count
+        count = min(whole, room) if room > 0 else whole
         if count:
             values = _VALUES.take(np.frombuffer(self._buffer, "<u2", count, position))
+            self._on_samples(values)
             if np.isnan(values.sum()):
                 self._distrust("what stands between two records are no samples")
-            self._on_samples(values)
-        if start is not None and (end - position) % 2:
+        if count == whole and start is not None and (end - position) % 2:
             self._distrust("an odd number of bytes between two records")
             return end - position
         return count * 2

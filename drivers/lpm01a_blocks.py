@@ -102,8 +102,9 @@ class StampedDecoder(ABC):
     stamp period later. Otherwise they are dropped and the stretch becomes a gap whose length
     follows from the stamps' times; the first stamp after a doubt must be confirmed by the
     next one before anything counts again. The end of the acquisition confirms a tail whose
-    samples are all whole. Once the instrument has reported an error or cut the DUT's power,
-    nothing counts any more.
+    samples are all whole; it carries no count, so a driver lets a stamp come before it stops
+    the instrument, and nothing it needs is in the tail. Once the instrument has reported an
+    error or cut the DUT's power, nothing counts any more.
 
     Args:
         rate_hz: samples a second.
@@ -120,6 +121,7 @@ class StampedDecoder(ABC):
         self.fault = ""
         self.received = 0
         self.edges_seen = 0
+        self.stamps = 0
         self.notes = Notes(set_mv)
         self._period_ms = SAMPLES_PER_STAMP * 1000 // rate_hz
         self._quantity = quantity
@@ -232,6 +234,7 @@ class StampedDecoder(ABC):
             self._edges.append(self._count)
 
     def _on_stamp(self, now_ms: int, load_percent: int) -> None:
+        self.stamps += 1
         index, then_ms = self._base
         if self._count == 0 and now_ms == then_ms and not self._doubt:
             return  # the one before the first sample
@@ -239,16 +242,19 @@ class StampedDecoder(ABC):
             self._distrust(f"{self._count} samples between time stamps instead of 1000")
         if not self._is_one_period(then_ms, now_ms):
             self._distrust(f"time stamps {then_ms} ms and {now_ms} ms in succession")
-        if self._doubt:
-            self._gap_reason = self._gap_reason or self._doubt
-            self._base = (self._index_at(now_ms), now_ms)
-        else:
+        self._count, doubt, self._doubt = 0, self._doubt, self._dead
+        if not doubt:
             self._release()
             self._confirmed(load_percent)
             self._anchor = self._base = (index + SAMPLES_PER_STAMP, now_ms)
             self._seen = 0
             self.received = max(self.received, self._base[0])
-        self._count, self._doubt = 0, self._dead
+            return
+        self._gap_reason = self._gap_reason or doubt
+        if self._is_past(now_ms):
+            self._doubt = f"a time stamp of {now_ms} ms, long past"
+        else:
+            self._base = (self._index_at(now_ms), now_ms)
 
     def _confirmed(self, load_percent: int) -> None:
         """A block has just been vouched for, by a stamp with this transmit buffer load."""
@@ -280,6 +286,10 @@ class StampedDecoder(ABC):
     def _is_one_period(self, then_ms: int, now_ms: int) -> bool:
         error_ms = (now_ms - then_ms - self._period_ms) % self._wrap_ms
         return min(error_ms, self._wrap_ms - error_ms) <= STAMP_TOLERANCE_MS
+
+    def _is_past(self, now_ms: int) -> bool:
+        """Whether a stamp is older than the last confirmed one: a piece of stream came twice."""
+        return (now_ms - self._anchor[1]) % self._wrap_ms > self._wrap_ms // 2
 
     def _index_at(self, now_ms: int) -> int:
         """The sample index at a stamp after a doubt, from the last confirmed one."""

@@ -776,3 +776,27 @@ async def test_the_live_fake_streams_at_full_rate(config: dict[str, object]) -> 
     assert mean == pytest.approx(3.0 * (RUN_A + SLEEP_A) / 2, rel=1e-3)
     edges = [item.index / rate_hz for item in items if isinstance(item, Edge)]
     assert edges[:2] == ([0.5, 1.5] if config.get("format") != "binary" else [])
+
+
+async def test_what_came_before_the_end_is_confirmed_by_a_stamp(fake: FakeLpm01a) -> None:
+    """The end mark carries no count: samples lost just before it would go unseen."""
+    async with connected(fake) as (monitor, _):
+        streaming = False
+
+        async def stream() -> None:
+            while streaming:
+                fake.produce(20)
+                await asyncio.sleep(0.01)
+
+        async with monitor.acquire() as acquisition:
+            fake.produce(1500)
+            fake.skip(3)
+            await progress_to(acquisition, 1500)
+            streaming = True
+            producing = asyncio.create_task(stream())
+        streaming = False
+        await producing
+        items = await all_of(acquisition)
+    gap = next(item for item in items if isinstance(item, Gap))
+    assert gap.index == 1000
+    assert "997 samples between time stamps" in gap.reason

@@ -128,6 +128,36 @@ def test_a_lost_stretch_never_makes_a_number(one: int, other: int) -> None:
     check_true(items)
 
 
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, len(STREAM) - 1), st.integers(0, 7))
+def test_a_flipped_bit_changes_one_sample_at_most(at: int, bit: int) -> None:
+    data = STREAM[:at] + bytes([STREAM[at] ^ 1 << bit]) + STREAM[at + 1 :]
+    index = wrong = 0
+    for item in decode(data)[1]:
+        assert item.index == index
+        if isinstance(item, Edge):
+            assert int(item.index) in EVENTS
+            continue
+        if isinstance(item, Samples):
+            expected = [truth(i) for i in range(item.index, item.end)]
+            wrong += int(np.sum(item.power_w != expected))
+        index = item.end
+    assert wrong <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, len(STREAM) - 1),
+    st.integers(0, 40),
+    st.lists(st.integers(0, len(STREAM)), max_size=40).map(tuple),
+)
+def test_any_chunking_of_a_damaged_stream_gives_the_same(
+    at: int, lost: int, cuts: tuple[int, ...]
+) -> None:
+    data = STREAM[:at] + STREAM[at + lost :]
+    assert flat(decode(data, cuts)[1]) == flat(decode(data)[1])
+
+
 def test_whole_lost_periods_are_seen_by_the_clock() -> None:
     lines = pieces(6000, events=())
     lost = len(b"".join(lines[:1502])), len(b"".join(lines[: 1502 + 2002]))
