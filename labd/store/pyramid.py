@@ -312,11 +312,15 @@ def _split_samples(
     values: NDArray[np.float32], above: NDArray[np.int64], split: NDArray[np.int64]
 ) -> tuple[_Figures, _Figures]:
     """Samples of node ``above[k]`` that lie before sample ``split[k]``, and from it on."""
-    rows = np.arange(len(above)) * NODE_SAMPLES
     at = split - above * NODE_SAMPLES
-    indices = (above[:, None] * NODE_SAMPLES + np.arange(NODE_SAMPLES)).reshape(-1)
-    some = values[np.minimum(indices, len(values) - 1)]
-    found = _of_samples(some, np.stack([rows, rows + at], axis=1).reshape(-1))
+    count = len(values) // NODE_SAMPLES
+    whole = values[: count * NODE_SAMPLES].reshape(count, NODE_SAMPLES)
+    some = whole[np.minimum(above, count - 1)]  # whole rows: their samples' indices cost more
+    if above[-1] == count:
+        rest = values[count * NODE_SAMPLES :]
+        some[-1, : len(rest)] = rest
+    rows = np.arange(len(above)) * NODE_SAMPLES
+    found = _of_samples(some.reshape(-1), np.stack([rows, rows + at], axis=1).reshape(-1))
     return found[0::2].where(at > 0), found[1::2]
 
 
