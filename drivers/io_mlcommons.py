@@ -13,6 +13,7 @@ leaves a board that does not even tell its name. The DUT's next prologue ends th
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from drivers.passthrough import (
     heard_word,
     reply_text,
 )
-from labd.core.errors import DeadlineExceeded, InstrumentError, LabdBug
+from labd.core.errors import ConfigError, DeadlineExceeded, InstrumentError, LabdBug
 from labd.core.model import Finding, Identity, Part
 
 # ---- pure --------------------------------------------------------------------------------
@@ -42,6 +43,7 @@ TICK_MODULUS = 1 << 32
 _BAUD = re.compile(r"baud is: (\d+)")
 _STARTS = "Duty cycle start times"
 _STOPS = "Duty cycle stop times"
+_DETECTIONS = "Detection Timestamps (ms)"
 
 
 def parse_dutycycle(lines: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -60,6 +62,22 @@ def parse_dutycycle(lines: Sequence[str]) -> tuple[list[int], list[int]]:
 
 def _ticks(text: str) -> list[int]:
     _, _, numbers = text.partition("(s)")
+    ticks = [int(item) for item in numbers.replace(",", " ").split()]
+    beyond = [tick for tick in ticks if not 0 <= tick < TICK_MODULUS]
+    if beyond:
+        raise ValueError(f"invalid tick {beyond[0]}")
+    return ticks
+
+
+def parse_detections(lines: Sequence[str]) -> list[int]:
+    """Times of the wake words from the reply to ``print_detections``, ms since the clear.
+
+    Raises:
+        ValueError: the heading is missing or something below it is no number.
+    """
+    _, mark, numbers = " ".join(lines).partition(_DETECTIONS)
+    if not mark:
+        raise ValueError("the detection times are missing")
     return [int(item) for item in numbers.replace(",", " ").split()]
 
 
@@ -74,6 +92,8 @@ def pair_intervals(starts: Sequence[int], stops: Sequence[int]) -> list[tuple[in
         ValueError: an edge was lost.
     """
     if not starts or not stops:
+        if len(starts) + len(stops) > 1:
+            raise ValueError(f"{len(starts)} starts but {len(stops)} stops")
         return []
     ahead = (stops[0] - starts[0]) % TICK_MODULUS
     if ahead >= TICK_MODULUS // 2:
@@ -141,7 +161,8 @@ class RelayedChannel(PassthroughChannel):
         """Prove that answers belong to their commands, or reset the board until they do."""
         if self._in_step:
             return
-        async with self._reader.within(deadline_s + RESET_S, "getting in step", [], STUCK):
+        patience_s = deadline_s + RESET_S + self._board.reset_command_s
+        async with self._reader.within(patience_s, "getting in step", [], STUCK):
             await self._end_open_command(deadline_s)
             self.catch_up(await self._reader.until_quiet(QUIET_S, deadline_s))
             await self._get_in_step(deadline_s)
@@ -158,7 +179,7 @@ class RelayedChannel(PassthroughChannel):
             await self._finish("the open command", self._open_reply, deadline_s)
         except DeadlineExceeded:
             await self._board.probe()
-            if self.waiting:
+            if self.waiting and not await self._board.reset_by_command():
                 raise
 
     async def _get_in_step(self, deadline_s: float) -> None:
@@ -191,6 +212,11 @@ class RelayedChannel(PassthroughChannel):
 
 BAUD = 115_200
 NAME_S = 2.0
+RESET_COMMAND_S = 15.0
+SILENT = (
+    "check that its SD card is in: without one it answers nothing; else it waits for its DUT: "
+    "power-cycle that, or reset the interface board (see `reset_command`)"
+)
 
 
 class MlcommonsInterfaceConfig(DriverConfig):
@@ -198,6 +224,11 @@ class MlcommonsInterfaceConfig(DriverConfig):
 
     port: str = Field(description="its device, best from /dev/serial/by-id", min_length=1)
     answer_s: float = Field(5.0, gt=0, le=60, description="longest wait for an answer, seconds")
+    reset_command: tuple[str, ...] = Field(
+        (),
+        description="program and arguments that reset this board by its ST-LINK or its USB "
+        "power, run when it hears nobody, e.g. ['st-flash', '--serial', '…', 'reset']",
+    )
 
 
 @driver(part=Part.IO, config=MlcommonsInterfaceConfig)
@@ -245,7 +276,7 @@ class MlcommonsInterface:
             await self._link.open()
             self._reader = LineReader(self._link)
             await self._reader.until_quiet(QUIET_S, self.answer_s)
-            waiting = not await self._tells_name()
+            waiting = not await self._tells_name() and not await self.reset_by_command()
             self._dut_baud = None
             self._channel = RelayedChannel(self, self._link, self._reader, waiting=waiting)
             undo.pop_all()
@@ -260,9 +291,13 @@ class MlcommonsInterface:
         """
         if self._channel is None or not self._channel.waiting:
             return
-        async with self._reader.within(deadline_s, "end of an old command", [], STUCK):
-            while not await self._tells_name():
-                continue
+        try:
+            async with self._reader.within(deadline_s, "end of an old command", [], SILENT):
+                while not await self._tells_name():
+                    continue
+        except DeadlineExceeded:
+            if not await self.reset_by_command():
+                raise
         self._channel.forget()
         await self._reader.until_quiet(QUIET_S, self.answer_s)  # answers to earlier tries
 
@@ -288,6 +323,31 @@ class MlcommonsInterface:
         """Reset the board, which empties its queues, by setting the speed it has."""
         self._resets += 1
         await self._set_baud(await self._baud())
+
+    @property
+    def reset_command_s(self) -> float:
+        """How long the reset by ``reset_command`` may take, 0 without one."""
+        return RESET_COMMAND_S + RESET_S if self.config.reset_command else 0.0
+
+    async def reset_by_command(self) -> bool:
+        """Run the operator's ``reset_command``, if there is one, and wait until the board is back.
+
+        Returns:
+            whether the board hears its host again; False without a command.
+
+        Raises:
+            ConfigError: there is no such program.
+            InstrumentError: it failed.
+            DeadlineExceeded: it did not end, or the board stays silent.
+        """
+        if not self.config.reset_command:
+            return False
+        self._resets += 1
+        await self._run(self.config.reset_command)
+        await self._wait_restart("reset by 'reset_command'")
+        if self._channel is not None:
+            self._channel.forget()
+        return True
 
     def timestamps(self) -> list[TimerEdge]:
         """None: see :attr:`times_timestamps`."""
@@ -369,11 +429,41 @@ class MlcommonsInterface:
         """Set the DUT's speed and wait until the board is back from the reset that follows."""
         await self._own(f"setbaud {baud}")
         self._dut_baud = baud
-        heard: list[Line] = []
+        await self._wait_restart("reset after 'setbaud'")
+
+    async def _wait_restart(self, what: str) -> None:
         todo = "check the board's SD card: without it the firmware halts at start"
-        async with self._reader.within(RESET_S, "reset after 'setbaud'", heard, todo):
+        async with self._reader.within(RESET_S, what, [], todo):
             while not await self._answers_name():
                 continue
+
+    async def _run(self, command: Sequence[str]) -> None:
+        """Run a program to its end; one that does not end is killed."""
+        where = self._link.where
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+        except OSError as exc:
+            what = f"reset_command {command[0]!r} cannot be run: {exc.strerror}"
+            raise ConfigError("io-reset", what, "correct it in stations.toml", where) from exc
+        try:
+            async with asyncio.timeout(RESET_COMMAND_S):
+                output, _ = await child.communicate()
+        except TimeoutError as exc:
+            what = f"reset_command {command[0]!r} did not end within {RESET_COMMAND_S:g} s"
+            raise DeadlineExceeded("io-reset", what, "try it by hand", where) from exc
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+        if child.returncode:
+            said = quoted(output.decode("utf-8", "replace").strip())
+            what = f"reset_command {command[0]!r} failed with {child.returncode}: {said}"
+            raise InstrumentError("io-reset", what, "try it by hand", where)
 
     async def _answers_name(self) -> bool:
         """One short try at the name; answers to earlier tries pass by."""

@@ -9,10 +9,16 @@ from labd.fakes.host import PtyCable
 
 QUEUE = 100
 BUFFER = 100
+EDGES = 100
+PER_LINE = 8
 
 
 class FakeInterfaceBoard:
-    """Serves one host command at a time; hears the DUT only while one of its is open."""
+    """Serves one host command at a time; hears the DUT only while one of its is open.
+
+    ``sd_card`` is looked for at every start only: without it the firmware halts. ``spoil``
+    may change a command on its way to the board.
+    """
 
     def __init__(self, dut: FakeDut) -> None:
         self.dut = dut
@@ -21,6 +27,10 @@ class FakeInterfaceBoard:
         self.resets = 0
         self.starts: list[int] = []
         self.stops: list[int] = []
+        self.detections: list[int] = []
+        self.sd_card = True
+        self.spoil: Callable[[str], str] = lambda text: text
+        self._halted = False
         self._listening = False
         self._host = ""
         self._queue = b""
@@ -32,13 +42,15 @@ class FakeInterfaceBoard:
 
     def receive(self, data: bytes) -> None:
         """Characters from the host; ``%`` ends a command."""
+        if self._halted:
+            return
         self._host = (self._host + data.decode("ascii"))[:BUFFER]
         self._serve()
 
     def _serve(self) -> None:
         while not self._listening and "%" in self._host:
             text, _, self._host = self._host.partition("%")
-            self._execute(text)
+            self._execute(self.spoil(text))
 
     def _execute(self, text: str) -> None:
         word, _, rest = text.partition(" ")
@@ -50,14 +62,30 @@ class FakeInterfaceBoard:
             self._answer(f"baud is: {self.baud}")
         elif word == "setbaud":
             self._answer(f"set baud to: {rest}")
-            self.baud, self.resets, self._queue, self._host = int(rest), self.resets + 1, b"", ""
+            self.baud = int(rest)
+            self.reset()
         elif word == "record_detections":
-            self.starts, self.stops = [], []
+            self.starts, self.stops, self.detections = [], [], []
             self._answer("Now recording detections")
+        elif word == "print_detections":
+            self._answer("Detection Timestamps (ms)", *(f"{at}," for at in self.detections))
         elif word == "print_dutycycle":
             self._print_dutycycle()
         else:
             self._answer()
+
+    def reset(self) -> None:
+        """By its own command, its ST-LINK or its supply: queues are empty, logs too."""
+        self.resets += 1
+        self.starts, self.stops, self.detections = [], [], []
+        self._listening, self._queue, self._host = False, b"", ""
+        self._halted = not self.sd_card
+
+    def process(self, start: int, stop: int) -> None:
+        """The DUT's processing pin rose and fell again; the log keeps the first edges only."""
+        for log, tick in ((self.starts, start), (self.stops, stop)):
+            if len(log) < EDGES:
+                log.append(tick % 2**32)
 
     def _print_dutycycle(self) -> None:
         self.send(b"Duty cycle start times (s)\r\n" + self._rows(self.starts) + b"\r\n")
@@ -65,8 +93,11 @@ class FakeInterfaceBoard:
 
     @staticmethod
     def _rows(ticks: list[int]) -> bytes:
-        rows = [ticks[i : i + 8] for i in range(0, len(ticks), 8)]
-        return b"\r\n".join("".join(f"{tick}, " for tick in row).encode() for row in rows)
+        """Eight to a line; what follows a line that is not full stands on that line."""
+        rows = [ticks[i : i + PER_LINE] for i in range(0, len(ticks), PER_LINE)]
+        lines = ["".join(f"{tick}, " for tick in row) for row in rows]
+        full = ["\r\n" if len(row) == PER_LINE else "" for row in rows]
+        return "".join(line + end for line, end in zip(lines, full, strict=True)).encode()
 
     def _answer(self, *lines: str) -> None:
         self.send("".join(f"{line}\r\n" for line in (*lines, "m-ready")).encode())

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import pytest
 
+from drivers import io_mlcommons
 from drivers.dut import Dut
 from drivers.io_mlcommons import MlcommonsInterface, MlcommonsInterfaceConfig
 from drivers.link import Link
-from labd.core.errors import DeadlineExceeded, InfraError, InstrumentError
+from labd.core.errors import ConfigError, DeadlineExceeded, InfraError, InstrumentError
 from labd.core.model import Build
 from labd.fakes.dut import FakeDut
 from labd.fakes.host import PtyCable
@@ -34,15 +39,38 @@ def board(fake: FakeDut) -> FakeInterfaceBoard:
 
 @asynccontextmanager
 async def connected(
-    board: FakeInterfaceBoard, answer_s: float = 0.5
+    board: FakeInterfaceBoard, answer_s: float = 0.5, reset_command: Sequence[str] = ()
 ) -> AsyncGenerator[tuple[MlcommonsInterface, PtyCable]]:
     async with plugged(board) as pty:
-        io = MlcommonsInterface(MlcommonsInterfaceConfig(port=pty.path, answer_s=answer_s))
+        config = MlcommonsInterfaceConfig(
+            port=pty.path, answer_s=answer_s, reset_command=tuple(reset_command)
+        )
+        io = MlcommonsInterface(config)
         await io.open()
         try:
             yield io, pty
         finally:
             await io.close()
+
+
+@contextmanager
+def resettable(board: FakeInterfaceBoard) -> Generator[list[str]]:
+    """A command that resets the board from another process, as an ST-LINK would."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, board.reset)
+    try:
+        program = f"import os, signal; os.kill({os.getpid()}, signal.SIGUSR1)"
+        yield [sys.executable, "-c", program]
+    finally:
+        loop.remove_signal_handler(signal.SIGUSR1)
+
+
+async def block(board: FakeInterfaceBoard, fake: FakeDut) -> None:
+    """A predecessor died with a command open, and its DUT is dead."""
+    async with connected(board) as (io, _):
+        await io.channel.expect_boot()
+        assert io.waiting_for_dut
+    fake.hung = True
 
 
 async def test_a_session_through_the_board(fake: FakeDut, board: FakeInterfaceBoard) -> None:
@@ -351,3 +379,150 @@ async def test_another_device_on_the_port_is_named(fake: FakeDut) -> None:
     with pytest.raises(InstrumentError, match="m-name-dut"):
         async with connected(fake):  # type: ignore[arg-type]
             pytest.fail("a DUT was taken for an interface board")
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 16, 20, 99])
+async def test_numbers_may_share_a_line_with_each_other_and_with_ready(
+    board: FakeInterfaceBoard, count: int
+) -> None:
+    async with connected(board) as (io, _):
+        truth = [(1000 * n, 1000 * n + 400) for n in range(count)]
+        for start, stop in truth:
+            board.process(start, stop)
+        assert await io.intervals() == truth
+        await io.clear_intervals()
+        assert await io.intervals() == []
+
+
+async def test_only_the_first_hundred_intervals_are_kept(board: FakeInterfaceBoard) -> None:
+    async with connected(board) as (io, _):
+        board.stops = [2**32 - 50]  # its start lies before the record
+        for n in range(150):
+            board.process(100 * n, 100 * n + 60)
+        pairs = await io.intervals()
+        assert pairs == [(100 * n, 100 * n + 60) for n in range(99)]
+
+
+async def test_a_command_damaged_on_its_way_to_the_board_restarts_the_load(
+    fake: FakeDut, board: FakeInterfaceBoard
+) -> None:
+    async with connected(board) as (io, _):
+        dut = Dut(io.channel)
+        await io.channel.expect_boot()
+        fake.boot()
+        await dut.boot(1.0)
+        waiting = ["dut db 1a"]
+
+        def lose_two_digits(text: str) -> str:
+            if waiting and text.startswith(waiting[0]):
+                waiting.clear()
+                return text[:9] + text[11:]
+            return text
+
+        board.spoil = lose_two_digits
+        data = bytes(range(245)) * 2
+        loaded = await dut.load(data)
+        assert len(loaded.restarts) == 1
+        assert "reached the board as" in loaded.restarts[0]
+        assert fake.input == data
+
+
+async def test_a_board_that_lost_its_sd_card_is_told_so(
+    board: FakeInterfaceBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(io_mlcommons, "RESET_S", 1.0)
+    async with connected(board) as (io, _):
+        board.sd_card = False
+        with pytest.raises(DeadlineExceeded, match="SD card"):
+            await io.set_dut_baud(115_200)
+    async with connected(board) as (io, _):
+        assert io.waiting_for_dut
+        with pytest.raises(DeadlineExceeded, match="SD card"):
+            await io.free(0.6)
+
+
+async def test_the_end_of_an_old_reply_at_opening_is_nobodys_answer(
+    board: FakeInterfaceBoard,
+) -> None:
+    async with plugged(board) as pty:
+        pty.send(b"23, 4294967290, 17, \r\nDuty cycle st")
+        asyncio.get_running_loop().call_later(0.05, pty.send, b"op times (s)\r\n9, m-ready\r\nm-r")
+        io = MlcommonsInterface(MlcommonsInterfaceConfig(port=pty.path, answer_s=0.5))
+        await io.open()
+        assert not io.waiting_for_dut
+        assert await io.intervals() == []
+        await io.close()
+
+
+async def test_a_blocked_board_is_reset_at_opening_by_the_operators_command(
+    fake: FakeDut, board: FakeInterfaceBoard
+) -> None:
+    await block(board, fake)
+    with resettable(board) as command:
+        async with connected(board, reset_command=command) as (io, _):
+            assert not io.waiting_for_dut
+            assert board.resets == 1
+            assert [finding.code for finding in await io.self_check()] == ["io-resets"]
+            fake.hung = fake.powered = False
+            dut = Dut(io.channel)
+            await io.channel.expect_boot()
+            fake.boot()
+            await dut.boot(1.0)
+            assert (await dut.identify(1.0)).model == "kws01"
+
+
+async def test_a_board_that_a_dead_dut_holds_is_reset_by_the_operators_command(
+    fake: FakeDut, board: FakeInterfaceBoard
+) -> None:
+    with resettable(board) as command:
+        async with connected(board, reset_command=command) as (io, _):
+            dut = Dut(io.channel)
+            await io.channel.expect_boot()
+            fake.boot()
+            await dut.boot(1.0)
+            fake.hung = True
+            with pytest.raises(DeadlineExceeded):
+                await dut.infer(10, 1, 0.2)
+            assert board.resets == 0
+            fake.hung = False  # it lost the command, but is alive
+            assert (await dut.identify(1.0)).model == "kws01"
+            assert board.resets == 1
+
+
+async def test_a_board_that_answers_is_never_reset_by_command(
+    fake: FakeDut, board: FakeInterfaceBoard, tmp_path: Path
+) -> None:
+    proof = tmp_path / "ran"
+    async with connected(board, reset_command=["touch", str(proof)]) as (io, _):
+        dut = Dut(io.channel)
+        await io.channel.expect_boot()
+        fake.boot()
+        await dut.boot(1.0)
+        assert (await dut.identify(1.0)).model == "kws01"
+        await io.set_dut_baud(115_200)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "said"),
+    [
+        (["no-such-flasher"], ConfigError, "no-such-flasher"),
+        ([sys.executable, "-c", "raise SystemExit('no probe')"], InstrumentError, "no probe"),
+        ([sys.executable, "-c", "import time; time.sleep(99)"], DeadlineExceeded, "did not end"),
+        (["true"], DeadlineExceeded, "SD card"),
+    ],
+)
+async def test_a_reset_command_that_fails_is_told(
+    fake: FakeDut,
+    board: FakeInterfaceBoard,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    error: type[Exception],
+    said: str,
+) -> None:
+    monkeypatch.setattr(io_mlcommons, "RESET_S", 1.0)
+    monkeypatch.setattr(io_mlcommons, "RESET_COMMAND_S", 2.0)
+    await block(board, fake)
+    with pytest.raises(error, match=said):
+        async with connected(board, reset_command=command):
+            pytest.fail("it opened all the same")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.interfaces import Line
-from drivers.io_mlcommons import pair_intervals, parse_dutycycle
+from drivers.io_mlcommons import pair_intervals, parse_detections, parse_dutycycle
 from drivers.passthrough import PassthroughReply
 
 WRAP = 1 << 32
@@ -55,6 +55,8 @@ def test_ready_may_follow_the_numbers_on_their_line() -> None:
         ["Duty cycle start times (s)", "1,"],
         ["Duty cycle stop times (s)", "1,"],
         ["Duty cycle start times (s)", "1, x", "Duty cycle stop times (s)", "2,"],
+        ["Duty cycle start times (s)", "4294967296,", "Duty cycle stop times (s)", "2,"],
+        ["Duty cycle start times (s)", "-1,", "Duty cycle stop times (s)", "2,"],
     ],
 )
 def test_a_damaged_record_is_refused(lines: list[str]) -> None:
@@ -91,6 +93,31 @@ def test_a_lost_edge_in_between_is_refused(begin: int, count: int, data: st.Data
         pair_intervals(starts, stops[:lost] + stops[lost + 1 :])
 
 
+@pytest.mark.parametrize(
+    ("starts", "stops"), [([1, 2, 3], []), ([], [1, 2]), ([1, 2], []), ([1, 5, 9], [6])]
+)
+def test_edges_of_one_kind_alone_are_refused(starts: list[int], stops: list[int]) -> None:
+    with pytest.raises(ValueError, match="starts but"):
+        pair_intervals(starts, stops)
+
+
+def test_half_an_interval_alone_is_none() -> None:
+    assert pair_intervals([7], []) == pair_intervals([], [7]) == pair_intervals([], []) == []
+    assert pair_intervals([9], [7]) == []
+
+
+def test_detections_are_read_line_by_line() -> None:
+    assert parse_detections(["Detection Timestamps (ms)", "35,", "9945,", "15782,"]) == [
+        35,
+        9945,
+        15782,
+    ]
+    assert parse_detections(["Detection Timestamps (ms)"]) == []
+    for lines in (["35,"], ["Detection Timestamps (ms)", "3x5,"]):
+        with pytest.raises(ValueError, match=r"missing|invalid"):
+            parse_detections(lines)
+
+
 def test_a_published_record_pairs() -> None:
     shared = os.environ.get("LABD_SHARED")
     if not shared:
@@ -101,3 +128,7 @@ def test_a_published_record_pairs() -> None:
     pairs = pair_intervals(*parse_dutycycle(record.replace("RX:", "").splitlines()))
     assert len(pairs) >= 99
     assert all(0 < stop - start < 3300 for start, stop in pairs)
+    detections = text[text.index("RX:Detection Timestamps") :].partition("RX:m-ready")[0]
+    times = parse_detections(detections.replace("RX:", "").splitlines())
+    assert times[:3] == [35, 9945, 15782]
+    assert times == sorted(times)
