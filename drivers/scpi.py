@@ -14,10 +14,21 @@ from collections import deque
 from contextlib import suppress
 from typing import Annotated, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from drivers.link import Link, quoted
-from drivers.scpi_codec import Block, Damage, Reply, ReplyDecoder, Text, error_in
+from drivers.scpi_codec import (
+    Block,
+    Damage,
+    Reply,
+    ReplyDecoder,
+    Text,
+    error_in,
+    switches_in,
+    values_in,
+)
 from drivers.scpi_visa import VisaPort
 from labd.core.errors import (
     DeadlineExceeded,
@@ -311,6 +322,49 @@ class ScpiSession:
         """
         reply = await self._exchange(query, self._answer_s, indefinite_bytes)
         return reply.data if isinstance(reply, Block) else reply.text.encode("ascii")
+
+    async def ask_numbers(self, query: str, count: int) -> NDArray[np.float64]:
+        """The numbers that answer a query, shape (count,).
+
+        Raises:
+            TransportError: the instrument is gone.
+            InstrumentError: there are fewer or more, or something else.
+            DeadlineExceeded: nothing came.
+        """
+        answer = await self.ask(query)
+        try:
+            numbers = values_in(answer.encode("ascii"), "ascii", "big")
+        except ValueError:
+            numbers = np.empty(0)
+        if len(numbers) != count or np.isnan(numbers).any():
+            raise self.unlike(f"{count} numbers to '{query}'", quoted(answer))
+        return numbers
+
+    async def ask_switches(self, query: str, count: int) -> list[bool]:
+        """The states, on or off, that answer a query.
+
+        Raises:
+            TransportError: the instrument is gone.
+            InstrumentError: there are fewer or more, or something else.
+            DeadlineExceeded: nothing came.
+        """
+        answer = await self.ask(query)
+        try:
+            states = switches_in(answer)
+        except ValueError:
+            states = []
+        if len(states) != count:
+            raise self.unlike(f"{count} states to '{query}'", quoted(answer))
+        return states
+
+    def unlike(self, wanted: str, got: str) -> InstrumentError:
+        """The fault of an instrument that is not as it was told to be."""
+        return InstrumentError(
+            "instrument-unlike",
+            f"wanted {wanted}, it has {got}",
+            "read the instrument's display; power-cycle it",
+            self.where,
+        )
 
     async def errors(self) -> list[str]:
         """Empty the instrument's error queue.

@@ -335,13 +335,16 @@ class ScpiMeter:
         if not lowest <= voltage_mv <= highest:
             what = f"{voltage_mv} mV asked; this station supplies {lowest} to {highest} mV"
             raise JobError("voltage-range", what, "ask for one of these", self._session.where)
+        if self._is_acquiring and voltage_mv != self._voltage_mv:
+            what = "another voltage while the power is computed with this one"
+            raise LabdBug("acquiring", what, where=self._session.where)
         await self._session.run(*self._filled(self.config.supply_on, voltage_mv))
         self._voltage_mv = voltage_mv
 
     def acquire(self) -> ScpiMeterAcquisition:
         """See :class:`drivers.interfaces.PowerMonitor`."""
         self._is_open()
-        if self._acquisition and self._acquisition.running:
+        if self._is_acquiring:
             raise LabdBug("acquiring", "acquire in an acquisition", where=self._session.where)
         if self.config.quantity == "current" and self._voltage_mv is None:
             raise LabdBug("no-voltage", "acquire before supply", where=self._session.where)
@@ -424,6 +427,10 @@ class ScpiMeter:
     def _filled(self, commands: tuple[str, ...], voltage_mv: int | None = None) -> list[str]:
         values = self.config.values(voltage_mv)
         return [filled(command, values) for command in commands]
+
+    @property
+    def _is_acquiring(self) -> bool:
+        return self._acquisition is not None and self._acquisition.running
 
     def _is_open(self) -> None:
         if not self._known:

@@ -233,7 +233,7 @@ class FakeN6705:
             self.errors.clear()
         elif header == "FORM":
             self._format = argument
-        elif header not in ("FORM:BORD", "SENS:SWE:TINT:RES"):
+        elif header not in ("FORM:BORD", "SENS:SWE:TINT:RES", "ABOR:DLOG"):
             for channel in channels:
                 self._set(header, argument, channel)
             return

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from drivers import n6705
+from drivers import n6705_log
 from drivers.interfaces import Acquisition
 from drivers.link import Link
 from drivers.n6705 import N6705, N6705Config
@@ -50,8 +50,8 @@ class HandClock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
-    monkeypatch.setattr(n6705, "POLL_S", 0.001)
-    monkeypatch.setattr(n6705, "ARM_S", 0.0)
+    monkeypatch.setattr(n6705_log, "POLL_S", 0.001)
+    monkeypatch.setattr(n6705_log, "ARM_S", 0.0)
     return HandClock()
 
 
@@ -652,6 +652,8 @@ async def test_supply_and_checks_work_during_an_acquisition(fake: FakeN6705) -> 
             await monitor.supply(None)
             assert not fake.powered
             assert await monitor.self_check() == []
+            with pytest.raises(LabdBug, match="another voltage"):
+                await monitor.supply(2900)
             await monitor.supply(3000)
             await pass_time(acquisition, clock, 1.0)
         assert len(joined(await all_of(acquisition))) == int(2.0 / PERIOD_S)

@@ -490,6 +490,8 @@ async def test_only_one_acquisition_at_a_time_and_only_when_the_voltage_is_known
         async with meter.acquire():
             with pytest.raises(LabdBug, match="in an acquisition"):
                 meter.acquire()
+            with pytest.raises(LabdBug, match="another voltage"):
+                await meter.supply(2900)
 
 
 # ---- its table in stations.toml ----------------------------------------------------------
