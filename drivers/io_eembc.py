@@ -444,7 +444,7 @@ class EembcIoManager:
             raise self._not_this_board("tm 0", lines)
         if self.times_timestamps:
             await self._own("enable-timer")
-            pass
+            self._laps.clear()
 
     def _not_this_board(self, asked: str, heard: Sequence[Line]) -> InstrumentError:
         return InstrumentError(

@@ -113,8 +113,12 @@ def analog_block(data: Mapping[str, Any], count: int) -> Block:
     t_s, interval_s = _number(data.get("timestamp")), _number(data.get("interval"))
     if interval_s <= 0:
         raise ValueError(f"an interval of {interval_s} s")
-    numbers = [math.nan if value is None else _number(value) for value in listed]
-    return Block(t_s, interval_s, np.array(numbers, dtype=np.float64))
+    if not set(map(type, listed)) <= {float, int, type(None)}:
+        raise ValueError("samples that are no numbers")
+    numbers = np.array(listed, dtype=np.float64)
+    if np.isinf(numbers).any():
+        raise ValueError("samples that are no finite numbers")
+    return Block(t_s, interval_s, numbers)
 
 
 def digital_changes(data: Mapping[str, Any], count: int) -> list[Change]:

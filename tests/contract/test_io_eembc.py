@@ -167,13 +167,13 @@ async def test_a_prologue_that_tells_a_name_is_no_answer_to_name(
     hear = fake.receive
 
     def boot_first(data: bytes) -> None:
-        fake.receive = hear  # type: ignore[method-assign]
+        fake.receive = lambda later: late(0.4, hear, later)  # type: ignore[method-assign]
         board._from_dut(b"m-name-dut-[Arty]\r\nm-init-done\r\nm-ready\r\n")
-        late(0.4, hear, data)
+        fake.receive(data)
 
     fake.receive = boot_first  # type: ignore[method-assign]
     async with connected(board) as (io, _):
-        assert (await Dut(io.channel).identify(4.0)).name == "unspecified"
+        assert (await Dut(io.channel).identify(6.0)).name == "unspecified"
 
 
 async def test_the_speed_to_the_dut_cannot_be_set(board: FakeIoManager) -> None:

@@ -243,6 +243,55 @@ def test_a_repeated_level_is_no_edge_and_an_unknown_one_gives_none() -> None:
         assert stream.edges_seen == falls
 
 
+def second_by_second(stream: OtiiStream, seconds: range, lost: int = 0) -> list[StreamItem]:
+    """Whole seconds of both channels, read as they come; ``lost`` were lost and not told."""
+    items: list[StreamItem] = []
+    for second in seconds:
+        amps = np.ones(RATE - (lost if second == seconds[0] else 0))
+        told = 0 if second == seconds[0] else lost
+        stream.add_current(Block(second - told / RATE, 1 / RATE, amps))
+        stream.add_voltage(Block(float(second), 1 / SLOW, np.ones(SLOW)))
+        now_ns = (second + 1) * SECOND_NS
+        items += [*stream.check(now_ns, now_ns), *stream.release()]
+    return items
+
+
+def released(items: list[StreamItem]) -> int:
+    return max((item.end for item in items if isinstance(item, Samples)), default=0)
+
+
+def test_the_newest_samples_wait_for_the_slower_channels() -> None:
+    stream = OtiiStream(RATE, SLOW, "i1", 0.002)
+    stream.start(0, 0, high=True)
+    items = second_by_second(stream, range(5))
+    stream.add_current(Block(5.0, 1 / RATE, np.ones(100)))
+    stream.add_voltage(Block(5.0, 1 / SLOW, np.ones(300)))
+    stream.check(5_100_000_000, 5_100_000_000)
+    items += stream.release()
+    assert released(items) == 4800
+
+
+def test_nothing_is_released_before_the_hosts_clock_vouches_for_it() -> None:
+    stream = OtiiStream(RATE, SLOW, "i1", 0.002)
+    stream.start(0, 0, high=True)
+    assert released(second_by_second(stream, range(1))) == 0
+    items = second_by_second(stream, range(1, 6))
+    assert released(items) == 5000
+    items = second_by_second(stream, range(6, 8), lost=300)
+    assert released(items) <= 6000
+
+
+def test_a_tail_that_the_hosts_clock_does_not_vouch_for_is_a_gap() -> None:
+    stream = OtiiStream(RATE, SLOW, "i1", 0.002)
+    stream.start(0, 0, high=True)
+    second_by_second(stream, range(6))
+    second_by_second(stream, range(6, 8), lost=300)
+    stream.finish(7.699, 7.996, 8 * SECOND_NS)
+    (gap,) = stream.settle("the end")
+    assert isinstance(gap, Gap)
+    assert (gap.index, gap.end) == (6000, 7700)
+
+
 # ---- the host's clock --------------------------------------------------------------------
 
 
@@ -272,7 +321,7 @@ def test_a_server_that_lags_and_catches_up_loses_nothing() -> None:
     witness = CountWitness(RATE, 0)
     for tenth in range(1, 200):
         now_ns = tenth * SECOND_NS // 10
-        held = 60 if 60 <= tenth < 95 else tenth
+        held = 60 if 60 <= tenth < 110 else tenth
         assert witness.saw(held * 100, now_ns, now_ns) == ""
     assert witness.vouched == 19_900
 

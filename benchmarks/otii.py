@@ -1,0 +1,85 @@
+"""Samples a second of the Otii's codec, beside a plain Python reading of the same answers.
+
+python benchmarks/otii.py
+"""
+
+import json
+import time
+
+import numpy as np
+
+from drivers.otii_messages import MessageSplitter, analog_block
+from drivers.otii_stream import OtiiStream
+from labd.core.model import Samples
+
+RATE_HZ = 50_000
+SECONDS = 40
+BLOCK = 5000  # a tenth of a second, one poll
+READ = 65_536
+
+
+def answers() -> bytes:
+    """What the server sends while 40 s are read: a block of current, one of voltage, and so on."""
+    lines: list[bytes] = []
+    for first in range(0, SECONDS * RATE_HZ, BLOCK):
+        for channel in ("mc", "mv"):
+            amps = np.round(0.01 + 0.001 * np.sin(np.arange(first, first + BLOCK)), 9)
+            data = {"data_type": "analog", "timestamp": first / RATE_HZ, "interval": 1 / RATE_HZ}
+            answer = {"type": "response", "cmd": channel, "data": data | {"values": amps.tolist()}}
+            lines.append(json.dumps(answer).encode() + b"\r\n")
+    return b"".join(lines)
+
+
+def ours(data: bytes) -> int:
+    """Samples the driver's codec confirms."""
+    splitter, stream = MessageSplitter(), OtiiStream(RATE_HZ, RATE_HZ, "i1", 0.001)
+    items = stream.start(0, 0, high=True)
+    for at in range(0, len(data), READ):
+        for message in splitter.feed(data[at : at + READ]):
+            if not isinstance(message, dict):
+                raise TypeError(message)
+            block = analog_block(message["data"], BLOCK)
+            if message["cmd"] == "mv":
+                stream.add_voltage(block)
+                items += stream.release()
+            else:
+                stream.add_current(block)
+                now_ns = round(stream.received / RATE_HZ * 1e9)
+                items += stream.check(now_ns, now_ns)
+    last_s = SECONDS - 1 / RATE_HZ
+    items += stream.finish(last_s, last_s, SECONDS * 1_000_000_000)
+    return sum(len(item) for item in items if isinstance(item, Samples))
+
+
+def plain(data: bytes) -> int:
+    """Samples a loop over answers multiplies, as published clients do."""
+    powers: list[float] = []
+    rest, amps = b"", []
+    for at in range(0, len(data), READ):
+        rest += data[at : at + READ]
+        *lines, rest = rest.split(b"\r\n")
+        for line in lines:
+            message = json.loads(line)
+            values = message["data"]["values"]
+            if message["cmd"] == "mc":
+                amps = [
+                    (message["data"]["timestamp"] + k / RATE_HZ, a) for k, a in enumerate(values)
+                ]
+            else:
+                powers.extend(a * v for (_, a), v in zip(amps, values, strict=True))
+    return len(powers)
+
+
+def main() -> None:
+    data = answers()
+    speeds: list[float] = []
+    for name, decode in (("plain Python", plain), ("labd", ours)):
+        begun = time.perf_counter()
+        count = decode(data)
+        speeds.append(count / (time.perf_counter() - begun))
+        print(f"{name:12} {count:>9} samples, {speeds[-1]:>12,.0f} a second")
+    print(f"ratio        {speeds[1] / speeds[0]:.2f}; an Ace gives {RATE_HZ:,} a second")
+
+
+if __name__ == "__main__":
+    main()
