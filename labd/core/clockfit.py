@@ -49,7 +49,7 @@ RIVAL_ALARMS = 0.01
 """A runner-up that chance gives more often than this is no sign of a repeating pattern."""
 
 BEND_SIGMAS = 5.0
-KEPT = 0.9
+KEPT = 0.98
 """Share of the widely paired edges that a closer look must keep."""
 
 BETWEEN = 128

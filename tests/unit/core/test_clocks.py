@@ -179,6 +179,7 @@ BENDS = {
     "rate up by 2 ppm": lambda t: 1e-6 * t**2 / 600,
     "step of 2 ppm": lambda t: 2e-6 * np.maximum(0, t - 300),
     "draught": lambda t: 3e-5 * np.sin(t / 40),
+    "a change at the very end": lambda t: 2e-6 * np.maximum(0, t - 540),
 }
 
 
@@ -193,6 +194,13 @@ def test_a_drift_is_refused_or_kept_within_the_bound(name: str) -> None:
     off = np.abs(tied.to_b(at) * 1e-9 - (moments + bend(moments)))
     assert (off <= tied.uncertainty_s(at)).all()
     assert 1e-5 < tied.bound.bend_s < 3e-4
+
+
+def test_a_drift_smaller_than_the_jitter_is_still_seen() -> None:
+    a, b = drifting(lambda t: 0.1e-6 * t**2 / 1200)
+    assert "changed by +0.1" in refused("clock-drift", US, a, NS, b)
+    tied = tie_edges(US, a, NS, b, limits=Limits(bend_s=1e-5))
+    assert 2e-6 < tied.bound.bend_s < 1e-5
 
 
 def test_the_drift_is_measured() -> None:
@@ -274,6 +282,15 @@ def test_whole_nanoseconds_since_1970_stay_whole() -> None:
     assert np.abs(there - b).max() < 7000
     assert np.abs(tied.to_a(b) - a).max() < 7
     assert tied.offset_s == pytest.approx(start * 1e-9)
+
+
+@pytest.mark.parametrize("start", [0, 3, 123_456_789])
+def test_parts_of_coarse_ticks_are_not_lost(start: int) -> None:
+    coarse = Clock("coarse", 1e-2, resolution_s=1e-6)
+    times = some_times(np.random.default_rng(16))
+    tied = tie_edges(NS, np.rint(times * 1e9), coarse, times * 1e2 + start)
+    assert tied.to_b(np.rint(times * 1e9)) == pytest.approx(times * 1e2 + start, abs=1e-4)
+    assert tied.to_a(times * 1e2 + start) == pytest.approx(times * 1e9, abs=1e3)
 
 
 def test_recordings_may_overlap_in_part() -> None:
