@@ -56,8 +56,9 @@ class Model:
         current_ranges: its ranges, besides ``auto``.
         gpio_voltages: what its inputs can be compared with, and how it is told.
         full_rate_hz: what ``h/fs`` is set to.
-        time_uncertainty_ns: of its time map. A JS220 exchanges time stamps with the host
-            (Jetperch, forum thread 844: ±100 µs typically); a JS110's is made of arrivals.
+        time_uncertainty_ns: of its time map, generously. A JS220 exchanges time stamps with
+            the host (Jetperch, forum thread 844: ±100 µs typically), but its first map, and a
+            JS110's always, is made of the arrival of data.
     """
 
     name: str
@@ -77,7 +78,7 @@ MODELS = {
         current_ranges=("10 A", *_SMALL_RANGES),
         gpio_voltages={"3.3 V": "3v3", "external": "external"},
         full_rate_hz=1_000_000,
-        time_uncertainty_ns=1_000_000,
+        time_uncertainty_ns=5_000_000,
     ),
     "js110": Model(
         name="JS110",

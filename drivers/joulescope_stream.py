@@ -126,7 +126,10 @@ class Merger:
     @property
     def received(self) -> int:
         """Sample periods for which every signal has been heard, or has lost its turn."""
-        return (self._heard_to() - self._origin) // self._period if self._origin >= 0 else 0
+        if not all(track.heard for track in self._tracks()):
+            return 0
+        origin = self._origin if self._origin >= 0 else self._first_tick()
+        return max(0, self._heard_to() - origin) // self._period
 
     @property
     def lost_share(self) -> float:
@@ -232,11 +235,14 @@ class Merger:
     def _index(self, tick: int) -> int:
         return (tick - self._origin) // self._period
 
-    def _begin(self) -> None:
-        """Start where every signal is there, on the grid of the samples."""
+    def _first_tick(self) -> int:
+        """Where every signal is there, on the grid of the samples."""
         first = max(track.first for track in self._tracks())
         current = self._analog["i"]
-        self._origin = self._at = first + (current.phase - first) % current.step
+        return first + (current.phase - first) % current.step
+
+    def _begin(self) -> None:
+        self._origin = self._at = self._first_tick()
         for track in self._tracks():
             track.begin(self._origin)
 

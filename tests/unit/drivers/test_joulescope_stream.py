@@ -197,7 +197,7 @@ def test_every_tick_is_where_its_number_says(source: Signals) -> None:
 @given(signals(), st.integers(0, 2**32 - 1))
 def test_any_split_order_delay_and_repeat_gives_the_same(source: Signals, seed: int) -> None:
     _, expected = run(source.messages())
-    rng = random.Random(seed)  # noqa: S311 - a shuffle
+    rng = random.Random(seed)
     shuffled: list[tuple[float, Message]] = []
     late = {name: rng.random() * WINDOW / 4 for name in ("i", "v", "gpi0", "gpi3")}
     for name, fields in source.messages():
@@ -249,6 +249,17 @@ def test_falls_are_counted_as_soon_as_they_come(source: Signals) -> None:
     one, _ = run(source.messages())
     levels = source.lines["gpi0"].astype(int)
     assert one.edges_seen == int((np.diff(levels) < 0).sum())
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_falls_between_messages_are_counted_once_in_any_order(order: tuple[int, ...]) -> None:
+    one = merger()
+    parts = [np.full(10, 255, np.uint8), np.zeros(10, np.uint8), np.full(10, 255, np.uint8)]
+    for number in order:
+        one.feed("gpi0", message(80 * number, 1, parts[number]))
+    one.feed("gpi0", message(240, 1, np.zeros(10, np.uint8)))
+    one.feed("gpi0", message(240, 1, np.zeros(10, np.uint8)))
+    assert one.edges_seen == 2
 
 
 # ---- examples ------------------------------------------------------------------------------
@@ -337,6 +348,18 @@ def test_nothing_is_given_out_before_every_signal_is_there() -> None:
     assert one.received == 800
 
 
+def test_progress_shows_before_the_stream_may_begin() -> None:
+    """Whoever waits for the wire must not wait for the window."""
+    one = merger(window=TICK_HZ)
+    seen = [one.received]
+    for start in range(0, 6400, 800):
+        assert feed(one, constant(start, 800)) == []
+        seen.append(one.received)
+    assert seen == [400 * number for number in range(9)]
+    one.finish()
+    assert one.received == 3200
+
+
 def test_a_signal_that_stays_out_is_lost_after_the_window() -> None:
     one = merger()
     items = feed(one, constant(0, 1600))
@@ -370,6 +393,31 @@ def test_the_stream_begins_where_the_last_signal_begins() -> None:
     messages[1] = ("v", message(1800, 2, np.full(800, 3.0, np.float32)))
     items = [*feed(one, messages), *one.finish()]
     assert [(x.index, len(x)) for x in items if isinstance(x, Samples)] == [(0, 800)]
+
+
+def test_the_stream_begins_on_the_grid_of_current_and_voltage() -> None:
+    one = merger()
+    messages = constant(1000, 1600)
+    levels = np.ones(1584, np.uint8)
+    levels[100:] = 0
+    messages[2] = ("gpi0", message(1003, 1, packed(levels)))
+    items = [*feed(one, messages), *one.finish()]
+    assert [item for item in items if isinstance(item, Edge)] == [
+        Edge((1103 - 1004) / 2, "gpi0", rising=False)
+    ]
+    assert one.received == (1003 + 1584 - 1004) // 2
+
+
+def test_an_edge_at_the_very_end_of_a_gap_given_out_before_is_none() -> None:
+    one = merger()
+    first, second = constant(0, 1600), constant(1600, 800, level=0)
+    first[0][1]["data"][790:] = np.nan
+    items = feed(one, first)
+    assert one.received == 800
+    items += [*feed(one, second), *one.finish()]
+    assert [item for item in items if not isinstance(item, Samples)] == [
+        Gap(790, 10, "not a number; 1 edges in it dropped")
+    ]
 
 
 def test_a_long_loss_is_merged_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
