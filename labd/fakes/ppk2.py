@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from labd.fakes import load
 from labd.fakes.host import PtyCable
 from labd.virtual.ppk2_words import (
+    ARGUMENTS,
     LOGIC_SHIFT,
     RATE_HZ,
     TURN,
@@ -30,9 +31,6 @@ from labd.virtual.ppk2_words import (
 
 BLOCK_S = 0.01
 LOGIC_IDLE = 0x01  # D0, the timestamp line, idles high; D1…D7 are not wired and read low
-
-ARGUMENTS = {0x0C: 1, 0x0D: 2, 0x11: 1, 0x25: 5}
-"""Bytes that follow an opcode; one not named here has none."""
 
 
 class FakePpk2:

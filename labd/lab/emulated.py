@@ -137,6 +137,7 @@ def station_argument(lab: LabConfig, station: StationConfig, image: Path | None 
             "parts": list(emulation.parts),
             "firmware": str(image or _first_image(lab, station, emulation.firmware)),
             "seed": emulation.seed,
+            "monitor": emulation.monitor,
         }
     )
 

@@ -49,12 +49,14 @@ class Emulation:
         mode: ``pace`` follows the wall clock, ``freeze`` is deterministic.
         seed: of its noise.
         firmware: stem of the image it starts with.
+        monitor: its power monitor: lpm01a or ppk2.
     """
 
     parts: tuple[Part, ...]
     mode: str
     seed: int
     firmware: str
+    monitor: str = "lpm01a"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +174,10 @@ def with_bench(station: StationConfig, directory: Path, registry: Registry) -> S
     if station.emulated is None:
         return station
     ports = directory / station.name
+    monitor = (station.emulated.monitor, "port", "power")
     parts = {
-        part: registry.configure(part, driver, {key: str(ports / port)})
-        for part, (driver, key, port) in _BENCH.items()
+        part: registry.configure(part, driver, {key: str(ports / port)} | _OWN.get(driver, {}))
+        for part, (driver, key, port) in (_BENCH | {Part.POWER: monitor}).items()
         if part in station.emulated.parts or part is Part.FLASHER
     }
     wire = Part.IO in station.emulated.parts
@@ -184,9 +187,11 @@ def with_bench(station: StationConfig, directory: Path, registry: Registry) -> S
 _BENCH = {
     Part.DUT: ("serial-dut", "port", "dut"),
     Part.IO: ("mlcommons-interface", "port", "io"),
-    Part.POWER: ("lpm01a", "port", "power"),
     Part.FLASHER: ("nucleo-drive", "path", "drive"),
 }
+
+_OWN: dict[str, dict[str, Any]] = {"ppk2": {"host_clock": False}}
+"""What an emulated instrument's driver is told: a bench's time is not this host's."""
 
 
 def _read(path: Path) -> str:
@@ -263,4 +268,4 @@ def _baud(table: BaudTable) -> Mapping[Build, int]:
 
 def _emulation(table: EmulatedTable) -> Emulation:
     parts = tuple(Part(part) for part in table.parts)
-    return Emulation(parts, table.mode, table.seed, table.firmware)
+    return Emulation(parts, table.mode, table.seed, table.firmware, table.monitor)

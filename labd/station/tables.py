@@ -57,6 +57,7 @@ class EmulatedTable(_Table):
     mode: Literal["pace", "freeze"] = "pace"
     seed: int = Field(default=1, ge=0, le=2**32 - 1)
     firmware: Name = "digits01-performance"
+    monitor: Literal["lpm01a", "ppk2"] = "lpm01a"
 
 
 class BaudTable(_Table):

@@ -21,9 +21,9 @@ from labd.virtual.control import Answer, obey
 from labd.virtual.drive import POLL_S
 from labd.virtual.image import ImageError, parse_image
 from labd.virtual.station import Station
-from labd.virtual.wiring import IO_PPM, PARTS, StationConfig
+from labd.virtual.wiring import IO_PPM, MONITORS, PARTS, StationConfig
 
-_KEYS = frozenset(("name", "parts", "firmware", "seed", "board_ua", "io_ppm"))
+_KEYS = frozenset(("name", "parts", "firmware", "seed", "board_ua", "io_ppm", "monitor"))
 
 
 def station_config(text: str) -> StationConfig:
@@ -41,6 +41,9 @@ def station_config(text: str) -> StationConfig:
         raise ValueError("name: a plain word expected")
     if not isinstance(parts, list) or not set(cast("list[str]", parts)) <= set(PARTS):
         raise ValueError(f"parts: a list of {', '.join(PARTS)} expected")
+    monitor = data.get("monitor", MONITORS[0])
+    if monitor not in MONITORS:
+        raise ValueError(f"monitor: one of {', '.join(MONITORS)} expected")
     return StationConfig(
         name=name,
         parts=tuple(part for part in PARTS if part in parts),
@@ -48,6 +51,7 @@ def station_config(text: str) -> StationConfig:
         seed=int(data.get("seed", 0)),
         board_ua=int(data.get("board_ua", 0)),
         io_ppm=float(data.get("io_ppm", IO_PPM)),
+        monitor=monitor,
     )
 
 

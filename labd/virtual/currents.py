@@ -119,6 +119,21 @@ class Ledger:
             segment.before.energy_na_mv_ps + charge * segment.voltage_mv,
         )
 
+    def between(self, start_ps: int, end_ps: int) -> list[tuple[int, int, int]]:
+        """The current's course over a stretch, beginning with what it is at its start.
+
+        Returns:
+            of each change: ps since ``start_ps``, nA·ps delivered since then, nA from then on.
+        """
+        delivered = self.at(start_ps).charge_na_ps
+        first, last = bisect_right(self._starts, start_ps), bisect_right(self._starts, end_ps)
+        course = [(0, 0, self._segments[first - 1].current_na)]
+        course += [
+            (part.start_ps - start_ps, part.before.charge_na_ps - delivered, part.current_na)
+            for part in self._segments[first:last]
+        ]
+        return course
+
     def forget_before(self, at_ps: int) -> None:
         """Drop segments that ended before ``at_ps``."""
         index = bisect_right(self._starts, at_ps) - 1

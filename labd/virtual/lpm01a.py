@@ -100,6 +100,18 @@ class Lpm01a:
 
     # -- commands
 
+    def command_size(self, data: bytes | bytearray) -> int:
+        """How many bytes the first command in ``data`` has; 0 if it is not whole."""
+        return data.find(b"\n") + 1
+
+    def receive(self, command: bytes) -> None:
+        """One line of bytes."""
+        self.command(command.decode("latin-1").strip())
+
+    def restart(self) -> None:
+        """As after plugging it in."""
+        self.command("psrst")
+
     def command(self, line: str) -> None:
         """One line from the host, without its end; answered when the ones before it are."""
         if line and not self._restarting:

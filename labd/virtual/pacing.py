@@ -12,7 +12,7 @@ taken as it arrives.
   jumped to, an acquisition of set length is run to its end.
 * Input is taken only when the station *stands still*: CPU asleep (or off, or stuck), wires
   idle, nothing under way. It is taken as one whole command (up to ``%`` for the DUT and the
-  interface board, up to a line feed for the monitor), so the way a host's bytes are cut up
+  interface board, a line or an opcode for the monitor), so the way a host's bytes are cut up
   cannot matter; a command is acted on 1 ms after the last stand-still began (the host's
   turnaround). Orders (faults, firmware on the drive) are taken likewise.
 * When everything the command caused is over, time moves on by one settling tail of 30 ms and
@@ -159,10 +159,9 @@ class Freeze:
         for part, data in self._outside.inputs():
             text = self._text[part]
             text += data
-            end = b"\n" if part == "power" else b"%"
-            while (at := text.find(end)) >= 0:
-                self._commands.append((part, bytes(text[: at + 1])))
-                del text[: at + 1]
+            while size := self._wiring.command_size(part, text):
+                self._commands.append((part, bytes(text[:size])))
+                del text[:size]
 
 
 __all__ = [

@@ -18,9 +18,11 @@ from labd.virtual.interface_board import DEFAULT_DUT_BAUD, InterfaceBoard
 from labd.virtual.lpm01a import TRANSMIT_BUFFER, Lpm01a
 from labd.virtual.machine import Board, State, Timeline
 from labd.virtual.ports import SERIAL_BUFFER, Port
+from labd.virtual.ppk2 import Ppk2
 from labd.virtual.wires import Wire, frame_ps, received
 
 PARTS = ("dut", "io", "power")
+MONITORS = ("lpm01a", "ppk2")
 USB_MV = 3300
 IO_PPM = 11.0  # its timer runs from 64.0007 MHz
 _BROWN_OUT_PS = 20 * PS_PER_MS
@@ -43,6 +45,8 @@ class StationConfig:
     """A constant load beside the chip, behind the monitor."""
     io_ppm: float = IO_PPM
     """Error of the interface board's timer."""
+    monitor: str = "lpm01a"
+    """Which power monitor it has, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,15 @@ class Wiring:
         if self.monitor is None:
             self.board.power_on(USB_MV)
 
-    def _make_monitor(self) -> Lpm01a:
+    def _make_monitor(self) -> Lpm01a | Ppk2:
+        if self.config.monitor == "ppk2":
+            return Ppk2(
+                self.board.now_ps,
+                self.board,
+                self.board.ledger,
+                self.ports["power"].send,
+                seed=self.config.seed,
+            )
         return Lpm01a(
             self.agenda,
             self.board.now_ps,
@@ -195,11 +207,16 @@ class Wiring:
             self.io.host_bytes(data)
         elif part == "power" and self.monitor is not None:
             self._power_text += data
-            *lines, rest = bytes(self._power_text).split(b"\n")
-            self._power_text[:] = rest
-            for line in lines:
-                self.monitor.command(line.decode("latin-1").strip())
+            while size := self.command_size("power", self._power_text):
+                self.monitor.receive(bytes(self._power_text[:size]))
+                del self._power_text[:size]
         self._happen()
+
+    def command_size(self, part: str, data: bytes | bytearray) -> int:
+        """How many bytes the first command in what hosts sent has; 0 if it is not whole."""
+        if part == "power" and self.monitor is not None:
+            return self.monitor.command_size(data)
+        return data.find(b"%") + 1
 
     def flash(self, image: Image) -> str:
         """Program the board through its ST-LINK; why it failed, or nothing."""
@@ -222,7 +239,8 @@ class Wiring:
         elif part == "io" and self.io is not None:
             self.io.reset()
         elif part == "power" and self.monitor is not None:
-            self.monitor.command("psrst")
+            self._power_text.clear()
+            self.monitor.restart()
 
     def brown_out(self) -> None:
         """The supply fails for 20 ms."""
