@@ -189,7 +189,9 @@ def values_in(payload: bytes, form: NumberFormat, order: ByteOrder) -> NDArray[n
     """
     if form == "ascii":
         text = payload.decode("ascii").strip()
-        values = np.array(text.split(",") if text else [], dtype=np.float64)
+        if not text:
+            return np.empty(0)
+        values = np.loadtxt([text], delimiter=",", comments=None, ndmin=1)
     else:
         sign = ">" if order == "big" else "<"
         kind = np.dtype(f"{sign}f{4 if form == 'real32' else 8}")

@@ -64,7 +64,7 @@ def test_a_carriage_return_may_stand_before_the_end() -> None:
     assert decode(data) == ANSWERS
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, len(STREAM)), max_size=40).map(tuple))
 def test_any_chunking_gives_the_same(cuts: tuple[int, ...]) -> None:
     assert decode(STREAM, cuts) == ANSWERS
@@ -74,13 +74,13 @@ def test_bytes_one_at_a_time_give_the_same() -> None:
     assert decode(STREAM, tuple(range(len(STREAM)))) == ANSWERS
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=12).map(tuple))
 def test_any_chunking_of_anything_gives_the_same(data: bytes, cuts: tuple[int, ...]) -> None:
     assert decode(data, cuts) == decode(data)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(at=st.integers(0, len(framed(ANSWERS[2])) - 1), lost=st.booleans())
 def test_a_block_that_lost_or_doubled_a_byte_is_never_vouched_for(at: int, *, lost: bool) -> None:
     """A block counts once the next answer has come, as the only one and as it should be."""

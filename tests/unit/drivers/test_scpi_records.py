@@ -214,7 +214,7 @@ def test_a_count_that_lags_is_no_fault_while_the_buffer_can_hold_the_rest() -> N
     assert "some were lost" in clock.fault
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(
     update_ms=st.sampled_from([1, 1, 1, 40, 100]),
     pauses=st.lists(st.floats(0.01, 0.12), min_size=60, max_size=60),
