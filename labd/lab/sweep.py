@@ -23,9 +23,10 @@ from labd.store.retention import (
     find_runs,
     leftovers,
     remove_run,
-    seal_killed,
     sweep_rests,
+    unsealed_traces,
 )
+from labd.store.traces import seal_trace
 
 log = structlog.get_logger(__name__)
 
@@ -59,13 +60,18 @@ class Sweeper:
             await asyncio.sleep(SWEEP_S)
 
     async def seal(self) -> None:
-        """Close the traces that a killed daemon left behind.
+        """Close the traces that a killed daemon left behind, all that can be.
 
         Raises:
-            InfraError, ConfigError: one of them cannot be closed.
+            InfraError: the disk fails.
         """
-        for path in await on_disk(seal_killed, self._traces):
-            log.info("trace-sealed", trace=str(path))
+        for path in await on_disk(unsealed_traces, self._traces):
+            try:
+                sealed = await on_disk(seal_trace, path)
+            except LabdError as error:
+                log.warning("trace-not-sealed", trace=str(path), error=str(error))
+            else:
+                log.info("trace-sealed" if sealed else "trace-in-use", trace=str(path))
 
     async def sweep(self) -> list[Removal]:
         """Remove what has to go; what was.
@@ -100,3 +106,5 @@ class Sweeper:
             await work
         except LabdError as error:
             log.warning("sweep-failed", error=str(error))
+        except Exception:  # the top of the sweeper's task: the lab goes on without it
+            log.exception("labd-bug", what="the sweeper")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from labd.core.retention import KeptRun
 from labd.store.keeping import RunRecord
-from labd.store.traces import DATA, EVENTS, is_live, seal_trace
+from labd.store.traces import DATA, EVENTS, is_live
 
 GOING = ".going-"
 """Begins the name of a run's folder that is being removed."""
@@ -100,22 +100,14 @@ def sweep_rests(traces: Path) -> None:
             _remove_rests(job)
 
 
-def seal_killed(traces: Path) -> list[Path]:
-    """Close every trace that a killed daemon left; see :func:`labd.store.traces.seal_trace`.
-
-    Returns:
-        those that were closed.
-
-    Raises:
-        ConfigError, OSError: one of them cannot be.
-    """
-    found = [
-        run / path.name.removesuffix(EVENTS)
+def unsealed_traces(traces: Path) -> list[Path]:
+    """Every trace that is being written, or was when its daemon was killed."""
+    return [
+        path.with_name(path.name.removesuffix(EVENTS))
         for job in _folders(traces)
         for run in _folders(job)
-        for path in run.glob(f"*{EVENTS}")
+        for path in sorted(run.glob(f"*{EVENTS}"))
     ]
-    return [path for path in found if seal_trace(path)]
 
 
 def _protected(folder: RunFolder, record: RunRecord | None) -> str:

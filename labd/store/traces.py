@@ -447,11 +447,11 @@ def seal_trace(path: Path) -> bool:
     trace = read_trace(path)
     described = trace.meta["global"]
     if "labd:samples" not in described:
+        instrument = Identity(**described["labd:instrument"])
         with paths.data.open("r+b") as file:
             file.truncate(trace.values.nbytes)
             described["core:sha512"] = hashlib.file_digest(file, "sha512").hexdigest()
         described["labd:samples"] = len(trace.values)
-        instrument = Identity(**described["labd:instrument"])
         whole = annotate_instrument(instrument, len(trace.values))
         trace.meta["annotations"] = in_order([whole, *trace.meta["annotations"]])
         drop_pyramid(paths.pyramid)

@@ -194,6 +194,11 @@ async def test_killed_traces_are_sealed(place: Place) -> None:
     meta.write_text(meta.read_text().replace('"labd:samples"', '"labd:lost"'))
     (folder / "energy.sigmf-events").write_text("")
     live = place.trace("b")
+    damaged = place.traces / "a" / "2"
+    damaged.mkdir()
+    (damaged / "energy.sigmf-events").write_text("")
+    (damaged / "energy.sigmf-meta").write_text("{")
+    (damaged / "energy.sigmf-data").write_text("")
     sweeper = Sweeper(place.chronicle, place.traces, Limits(), place.now_ns)
     await sweeper.seal()
     assert not (folder / "energy.sigmf-events").exists()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -195,6 +196,9 @@ def test_events_that_never_reached_the_disk_do_not_count(tmp_path: Path) -> None
     with (tmp_path / "power.sigmf-events").open("r+b") as file:
         file.seek(file.read().index(b"\n") + 1)
         file.write(bytes(40) + b"\n")
+        file.seek(0, os.SEEK_END)
+        later = {"core:sample_start": 3, "labd:edge": {"index": 3.0, "line": "d7", "rising": True}}
+        file.write(b"\n" + json.dumps(later).encode() + b"\n")
     trace = read_trace(path)
     assert trace.edges == (Edge(12.5, "d7", rising=False),)
     assert trace.gaps == ()
@@ -287,9 +291,11 @@ def test_a_full_disk_leaves_what_was_written_and_nothing_shifted(tmp_path: Path)
     path = tmp_path / "power"
     file = TraceFile(path, FORMAT, WHO)
     file.write([samples(0, 1.0, 2.0)])
-    file._data = FullDisk(file._data)  # type: ignore[assignment]
+    good = file._data
+    file._data = FullDisk(good)  # type: ignore[assignment]
     with pytest.raises(OSError, match="No space"):
         file.write([samples(2, 3.0, 4.0)])
+    file._data = good
     with pytest.raises(OSError, match="No space"):
         file.write([samples(4, 5.0)])
     file.close()
