@@ -231,7 +231,7 @@ def test_marks_bound_the_time_of_their_record(
     for pause_s, trip_s in zip(pauses, trips, strict=True):
         now_s += pause_s
         served_s = now_s + trip_s / 2
-        total = int(served_s * 1000 // update_ms * update_ms * (1 + ppm * 1e-6))
+        total = int(served_s * 1000 * (1 + ppm * 1e-6) // update_ms * update_ms)
         moment = Moment(round(now_s * 1e9), round((now_s + trip_s) * 1e9))
         marks += clock.count(total, moment, drained=True)
         now_s += trip_s
