@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -59,35 +59,69 @@ def score_performance(session: Session) -> Recomputed:
 def score_energy(session: Session, trace: EnergyTrace) -> Recomputed:
     """Windows from the monitor's trace; counts of inferences from the log."""
     result = Recomputed()
-    counts = [each.inferences for each in session.inferences]
-    _check_stamps(trace, len(counts), result)
-    pairs = list(zip(trace.stamps_s[1::2], trace.stamps_s[2::2], strict=False))
-    for index, (start_s, stop_s) in enumerate(pairs):
-        number = 2 * (index + 1)
-        count = counts[index] if index < len(counts) else None
-        found = eembc_energy(trace.samples_uj, trace.rate_hz, start_s, stop_s)
-        if stop_s > (len(trace.samples_uj) + 1) / trace.rate_hz:
-            result.note("trace-short", f"window {number}: the trace ends before {stop_s} s")
+    for timed in _timed_windows(session, trace.stamps_s, result):
+        found = eembc_energy(trace.samples_uj, trace.rate_hz, timed.start_s, timed.stop_s)
+        number, count = timed.window.number, timed.window.inferences
+        if timed.stop_s > (len(trace.samples_uj) + 1) / trace.rate_hz:
+            result.note("trace-short", f"window {number}: the trace ends before {timed.stop_s} s")
         if not math.isfinite(found.energy_uj):
             result.note("trace-lost", f"window {number}: the trace holds samples without a value")
             continue
-        window = _window(number, count, found.runtime_s)
-        per_inference = found.energy_uj / count if count else None
-        result.windows.append(
-            ScoredWindow(
-                number,
-                window.inferences,
-                window.runtime_s,
-                window.throughput_ips,
-                found.energy_uj,
-                found.power_uw,
-                per_inference,
-            )
+        window = replace(
+            timed.window,
+            energy_uj=found.energy_uj,
+            power_uw=found.power_uw,
+            energy_per_inference_uj=found.energy_uj / count if count else None,
         )
-        if index < len(counts):
-            _check_clock(number, found.runtime_s, session.inferences[index], result)
+        result.windows.append(window)
+        _check_window_clock(timed, session, result)
     _note_odd(session, result)
     return result
+
+
+def score_stamps(session: Session, stamps_s: Sequence[float]) -> Recomputed:
+    """How long the windows of an energy session were, where its trace is lost."""
+    result = Recomputed()
+    for timed in _timed_windows(session, stamps_s, result):
+        result.windows.append(timed.window)
+        _check_window_clock(timed, session, result)
+    _note_odd(session, result)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _TimedWindow:
+    """A window by its two stamps; ``index`` counts from 0."""
+
+    index: int
+    start_s: float
+    stop_s: float
+    window: ScoredWindow
+
+
+def _timed_windows(
+    session: Session, stamps_s: Sequence[float], result: Recomputed
+) -> list[_TimedWindow]:
+    counts = [each.inferences for each in session.inferences]
+    _check_stamps(len(stamps_s), len(counts), result)
+    pairs = zip(stamps_s[1::2], stamps_s[2::2], strict=False)
+    return [
+        _TimedWindow(
+            index,
+            start_s,
+            stop_s,
+            _window(
+                2 * (index + 1), counts[index] if index < len(counts) else None, stop_s - start_s
+            ),
+        )
+        for index, (start_s, stop_s) in enumerate(pairs)
+    ]
+
+
+def _check_window_clock(timed: _TimedWindow, session: Session, result: Recomputed) -> None:
+    if timed.index < len(session.inferences):
+        length_s = timed.stop_s - timed.start_s
+        _check_clock(timed.window.number, length_s, session.inferences[timed.index], result)
 
 
 def score_accuracy(session: Session, benchmark: str | None) -> Recomputed:
@@ -122,11 +156,20 @@ def read_trace(trace: Path, stamps: Path) -> tuple[EnergyTrace | None, str]:
     if (len(content) - 5) % 4:
         damage = damage or f"{trace.name} ends within a sample"
     samples = np.frombuffer(content, "<f4", (len(content) - 5) // 4, offset=5)
+    times, wrong = read_stamps(stamps)
+    return (None, wrong) if times is None else (EnergyTrace(rate_hz, samples, times), damage)
+
+
+def read_stamps(stamps: Path) -> tuple[tuple[float, ...] | None, str]:
+    """The time stamps of a session, seconds, and what was wrong with their file."""
     value, wrong = read_json(stamps)
     times = _stamp_list(value)
-    if times is None:
-        return None, f"{stamps.name} {wrong or 'is no list of rising times'}"
-    return EnergyTrace(rate_hz, samples, times), damage
+    return times, "" if times else f"{stamps.name} {wrong or 'is no list of rising times'}"
+
+
+def logged_stamps(session: Session) -> tuple[float, ...]:
+    """The time stamps as the monitor told them in the log, to the six digits of their file."""
+    return tuple(float(f"{lap / 1e6:.6g}") for lap in session.monitor_laps_us)
 
 
 def _stamp_list(value: Any) -> tuple[float, ...] | None:
@@ -164,9 +207,8 @@ def _paired_laps(
     return usable
 
 
-def _check_stamps(trace: EnergyTrace, inferences: int, result: Recomputed) -> None:
+def _check_stamps(stamps: int, inferences: int, result: Recomputed) -> None:
     expected = SYNC_STAMPS + 2 * inferences
-    stamps = len(trace.stamps_s)
     if inferences and stamps != expected:
         code = "lost-stamp" if stamps < expected else "extra-stamp"
         windows = max(0, (stamps - SYNC_STAMPS) // 2)

@@ -6,7 +6,8 @@ FINDINGS = {
     "auc-impossible": "the area cannot be computed: a class never occurs, or outputs sum to 0",
     "below-target": "the closed division's limit is not met; open submissions may do so",
     "benchmark-differs": "the path names another benchmark than the session ran",
-    "clock-disagrees": "a window's length does not fit the program's clock: lost samples or stamps",
+    "clock-disagrees": "a window's length does not fit the program's clock: samples or stamps are "
+    "lost, or the DUT's own clock is off",
     "device-error": "the DUT reported errors (e-[…])",
     "dropped-packets": "the power monitor dropped packets",
     "edges-shifted": "duty-cycle edges paired by position do not belong together",
@@ -32,7 +33,7 @@ FINDINGS = {
     "several-sessions": "the log holds more than one session",
     "sww-documented-rule": "the wake-word score under the rule of the runner's README",
     "trace-lost": "the trace holds samples without a value inside a window",
-    "trace-missing": "a trial has no energy samples",
+    "trace-missing": "there are no energy samples: the energy cannot be recomputed",
     "trace-short": "the trace ends before a window does",
     "window-count": "not five windows (one for wake word)",
     "window-differs": "a recomputed window is not the published one; both numbers are told",

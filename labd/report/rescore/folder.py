@@ -2,7 +2,7 @@
 
 Names changed over the rounds: ``results.txt``, ``accuracy_results.txt``, ``postproc.txt``;
 ``log.txt``, ``performance_log.txt``; ``script.async``, ``performance_script.txt``; ``energy/``
-was ``power/``; any of them may be gzipped.
+was ``power/`` and once ``enegy/``; any of them may be gzipped.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ MODE_WORDS = {
     "accuracy": Mode.ACCURACY,
     "performance": Mode.PERFORMANCE,
     "energy": Mode.ENERGY,
+    "enegy": Mode.ENERGY,
     "power": Mode.ENERGY,
 }
 BENCHMARK_WORDS = {

@@ -67,15 +67,23 @@ def read_trials(value: Any) -> Trials:
     return trials
 
 
-def logged_trials(windows: Sequence[PublishedWindow]) -> list[Trial]:
-    """Trials from the windows a log states with all digits, where results.json is lost."""
-    trials: list[Trial] = []
+def logged_windows(windows: Sequence[PublishedWindow]) -> list[ScoredWindow]:
+    """Windows as a log states them, where results.json is lost.
+
+    A log without the runner's last list tells run times to the millisecond only; then the
+    throughput beside them has more digits than they give.
+    """
+    found: list[ScoredWindow] = []
     for window in windows:
-        count, runtime = (window.values.get(key) for key in ("inferences", "runtime_s"))
+        count, runtime, rate = (
+            window.values.get(key) for key in ("inferences", "runtime_s", "throughput_ips")
+        )
         if count and runtime and count.value and runtime.value:
-            elapsed_us = round(runtime.value * 1e6)
-            trials.append(Trial(iterations=int(count.value), elapsed_us=elapsed_us))
-    return trials
+            throughput = count.value / runtime.value
+            if rate and rate.value and not rate.same_digits(throughput):
+                throughput = rate.value
+            found.append(ScoredWindow(window.number, int(count.value), runtime.value, throughput))
+    return found
 
 
 def note_logged(facts: LogFacts, result: Recomputed) -> None:

@@ -127,14 +127,33 @@ def _score_eembc(
         result = eembc.score_performance(session)
         _finish_medians(result, evidence.published)
         return result
-    trace, stamps = evidence.files.first("trace"), evidence.files.first("stamps")
-    if trace is None or stamps is None:
-        return Recomputed()
-    read, damage = eembc.read_trace(trace, stamps)
-    result = eembc.score_energy(session, read) if read else Recomputed()
-    if damage:
-        result.note("file-damaged", damage)
+    result = _score_trace(evidence, session)
     _finish_medians(result, evidence.published)
+    return result
+
+
+def _score_trace(evidence: Evidence, session: Session) -> Recomputed:
+    """Windows with their energy, or with their length alone where the trace cannot be read."""
+    trace, stamps = evidence.files.first("trace"), evidence.files.first("stamps")
+    damages: list[str] = []
+    read: eembc.EnergyTrace | None = None
+    times: tuple[float, ...] | None = None
+    if trace and stamps:
+        read, damage = eembc.read_trace(trace, stamps)
+        damages.append(damage)
+    if read is None and stamps:
+        times, damage = eembc.read_stamps(stamps)
+        damages.append(damage)
+    if read is not None:
+        result = eembc.score_energy(session, read)
+    elif times := times or eembc.logged_stamps(session):
+        result = eembc.score_stamps(session, times)
+        text = "without a trace there is no energy to recompute, only the length of the windows"
+        result.note("trace-missing", text)
+    else:
+        result = Recomputed()
+    for damage in dict.fromkeys(filter(None, damages)):
+        result.note("file-damaged", damage)
     return result
 
 
@@ -149,8 +168,9 @@ def _score_mlcommons(evidence: Evidence, benchmark: str | None, mode: Mode | Non
         result = mlcommons.score_energy(trials)
         _finish_medians(result, evidence.published)
     else:
-        second = () if evidence.published is evidence.logged else evidence.logged.windows
-        result = mlcommons.score_performance(trials or mlcommons.logged_trials(second))
+        result = mlcommons.score_performance(trials)
+        if not trials and evidence.published is not evidence.logged:
+            result.windows = mlcommons.logged_windows(evidence.logged.windows)
         _finish_medians(result, evidence.published)
     mlcommons.note_logged(facts, result)
     return result

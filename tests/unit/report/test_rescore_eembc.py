@@ -10,6 +10,7 @@ import pytest
 
 from labd.core.model import Mode
 from labd.report.rescore import SessionScore, Task, find_tasks, is_sound, rescore
+from labd.report.rescore.truth import label_of
 from tests.unit.report import rescore_folders as made
 
 
@@ -300,15 +301,61 @@ def test_a_sample_without_value_spoils_its_window_only(tmp_path: Path) -> None:
     assert "trace-lost" in codes(found)
 
 
+STAMPED = {"inferences": 10, "runtime_s": 12.0, "throughput_ips": 10 / 12}
+
+
+def add_throughput(folder: Path) -> None:
+    """What the runner prints below the energy: how long the windows were."""
+    lines = [line for n in range(2, 12, 2) for line in made.performance_block(n, 10, 12.0)]
+    lines.append("00200.000 ulp-ml: Median throughput is 0.833 inf./sec.")
+    with (folder / "results.txt").open("a") as results:
+        results.write("\n".join(lines))
+
+
 def test_energy_without_a_trace_is_told_and_not_invented(tmp_path: Path) -> None:
     folder = made.write_energy(tmp_path)
     (folder / "trace1-energy.bin").unlink()
     found = score(folder)
-    assert found.windows == []
-    assert found.score == {}
+    assert [window.values() for window in found.windows] == [STAMPED] * 5
+    assert found.score == {"median_throughput_ips": 10 / 12}
     assert found.agrees is None
-    assert codes(found) == ["file-missing"]
+    assert codes(found) == ["file-missing", "trace-missing"]
     assert found.published.score["median_energy_uj"].text == "48000.000"
+    assert not is_sound(found)
+    add_throughput(folder)
+    assert score(folder).agrees is True
+
+
+def test_a_trace_that_is_only_a_pointer_leaves_the_length_of_the_windows(tmp_path: Path) -> None:
+    folder = made.write_energy(tmp_path)
+    (folder / "trace1-energy.bin").write_text("version https://git-lfs.github.com/spec/v1\n")
+    found = score(folder)
+    assert [window.values() for window in found.windows] == [STAMPED] * 5
+    assert codes(found) == ["trace-missing", "file-damaged"]
+
+
+def test_stamps_told_in_the_log_stand_in_for_their_lost_file(tmp_path: Path) -> None:
+    folder = made.write_energy(tmp_path)
+    times = json.loads((folder / "trace1-timestamps.json").read_text())
+    times[1] += 0.0004  # beyond the six digits that the file would have kept
+    for name in ("trace1-energy.bin", "trace1-timestamps.json"):
+        (folder / name).unlink()
+    with (folder / "log.txt").open("a") as log:
+        log.writelines(f"00200.000 emon: m-lap-us-{round(t * 1e6) - 1}\n" for t in times)
+    found = score(folder)
+    lengths = [window.runtime_s for window in found.windows]
+    assert lengths == [pytest.approx(11.9996), *[12.0] * 4]
+    assert "trace-missing" in codes(found)
+    assert "energy_uj" not in found.windows[0].values()
+
+
+def test_energy_without_trace_and_stamps_has_only_what_was_published(tmp_path: Path) -> None:
+    folder = made.write_energy(tmp_path)
+    for name in ("trace1-energy.bin", "trace1-timestamps.json"):
+        (folder / name).unlink()
+    found = score(folder)
+    assert (found.windows, found.score, found.agrees) == ([], {}, None)
+    assert codes(found) == ["file-missing", "file-missing"]
 
 
 def test_energy_without_a_log_counts_by_the_script(tmp_path: Path) -> None:
@@ -375,6 +422,19 @@ def test_the_path_is_checked_against_the_content(tmp_path: Path) -> None:
     assert {"benchmark-differs", "mode-differs"} <= set(codes(found))
 
 
+@pytest.mark.parametrize(
+    ("file", "label"),
+    [
+        ("000000343218.bin", 1),
+        ("COCO_val2014_000000296848.bin", 1),
+        ("COCO_val2014_000000064884.bin", 0),
+        ("COCO_val2014_000000000001.bin", None),
+    ],
+)
+def test_both_published_sets_of_pictures_are_known(file: str, label: int | None) -> None:
+    assert label_of("vww01", file) == label
+
+
 def test_anomaly_windows_are_averaged_by_file(tmp_path: Path) -> None:
     log = ["1.000 session: m-session-start-id[1]", *made.config("runMode", "multi")]
     log[0] = "00001.000 session: m-session-start-id[1]"
@@ -395,6 +455,16 @@ def test_anomaly_windows_are_averaged_by_file(tmp_path: Path) -> None:
     assert found.benchmark == "ad01"
     assert found.score["auc"] == 0.5
     assert found.agrees is True
+
+
+def test_a_folder_is_found_by_its_mode_however_it_is_spelled(tmp_path: Path) -> None:
+    folder = made.write_energy(tmp_path / "results" / "max_performance" / "ic" / "enegy")
+    for file in folder.iterdir():
+        if file.name != "log.txt":
+            file.unlink()
+    (folder / "log.txt").write_text("nothing that is known\n")
+    found = score(folder.parent.parent)
+    assert (found.benchmark, found.mode) == ("ic01", Mode.ENERGY)
 
 
 def test_one_folder_is_one_task(tmp_path: Path) -> None:

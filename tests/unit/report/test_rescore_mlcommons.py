@@ -118,6 +118,30 @@ def test_a_lost_results_json_is_made_up_for_by_the_log(tmp_path: Path) -> None:
     assert codes(again) == ["file-missing", "file-missing"]
 
 
+def test_run_times_cut_to_milliseconds_spoil_no_median(tmp_path: Path) -> None:
+    trials = [performance_trial(11_597_249)] * 5
+    folder = made.write_mlcommons(tmp_path, trials, [MEDIAN])
+    (folder / "results.json").unlink()
+    rate = 150_000 / 10.256429
+    blocks = [
+        line
+        for number in range(1, 6)
+        for line in (
+            f"0809.004157 ulp-mlperf: Performance results for window {number}:",
+            "0809.004157 ulp-mlperf:   # Inferences :        150000",
+            f"0809.004157 ulp-mlperf:   Runtime      : {10.256429:10.3f} sec.",
+            f"0809.004157 ulp-mlperf:   Throughput   : {rate:10.3f} inf./sec.",
+        )
+    ]
+    median = f"0809.004312 ulp-mlperf: Median throughput is {rate:10.3f} inf./sec."
+    made.write(folder, "results.txt", [median])
+    made.write(folder, "log.txt", ["Logging initialized. Writing output to x", *blocks, median])
+    found = score(folder)
+    assert found.agrees is True
+    assert [window.runtime_s for window in found.windows] == [10.256] * 5
+    assert codes(found) == ["file-missing"]
+
+
 def accuracy_trials(flip: int) -> list[dict[str, Any]]:
     trials = []
     for n in range(40):
