@@ -442,11 +442,35 @@ async def test_an_acquisition_broken_off_is_stopped_by_the_next_one(fake: FakeJo
         await acquisition.abandon()
         assert fake.streaming
         fake.run(0.3)
+        before = len(fake.history)
         async with monitor.acquire() as again:
+            switched = [value for topic, value in fake.history[before:] if topic == "s/i/ctrl"]
+            assert switched == [0, 1]
             fake.run(0.5)
             await progress_to(again, 2000)
         assert not fake.streaming
         assert only(Samples, await all_of(again))[0].index == 0
+
+
+async def test_what_comes_with_the_last_word_is_kept(
+    fake: FakeJoulescope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last: list[Any] = []
+
+    async def publish(*_: object) -> None:
+        for topic, fields in last:
+            usb._on_publish(topic, fields)
+
+    async with opened() as monitor:
+        usb = monitor._usb
+        assert usb is not None
+        async with monitor.acquire() as acquisition:
+            fake.run(1.0)
+            await progress_to(acquisition, 9500)
+            fake.tamper = lambda messages: last.extend(messages) or []
+            fake.run(0.5)
+            monkeypatch.setattr(usb, "publish", publish)
+        assert acquisition.received > 14_500
 
 
 async def test_close_stops_what_an_acquisition_left_running(fake: FakeJoulescope) -> None:

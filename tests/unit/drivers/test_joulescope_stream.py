@@ -188,7 +188,7 @@ def test_every_tick_is_where_its_number_says(source: Signals) -> None:
     one, items = run(source.messages())
     recording = assemble(items)
     power, edges = model(source)
-    np.testing.assert_allclose(recording.power_w, power, rtol=1e-6)
+    np.testing.assert_allclose(recording.power_w, power, rtol=1e-12)
     assert list(recording.edges) == edges
     assert one.received == len(power)
 
@@ -237,7 +237,7 @@ def test_a_lost_message_is_a_gap_and_shifts_nothing(
     known = ~np.isnan(recording.power_w)
     common = min(len(whole), len(known))
     np.testing.assert_allclose(
-        recording.power_w[:common][known[:common]], whole[:common][known[:common]], rtol=1e-6
+        recording.power_w[:common][known[:common]], whole[:common][known[:common]], rtol=1e-12
     )
     assert list(recording.edges) == edges
 
@@ -513,6 +513,20 @@ def test_marks_stay_where_they_are_when_the_map_moves() -> None:
         (100 + 2 * number) * 10**9 + round(number * 1000 * 10**9 / 2**30) for number in range(4)
     ]
     assert {(mark.clock, mark.uncertainty_ns) for mark in marks} == {("utc", 1_000_000)}
+
+
+def test_a_map_from_before_the_stream_marks_its_beginning() -> None:
+    one = merger()
+    messages = constant(5000, 1600)
+    for _, fields in messages:
+        fields["time_map"] = {
+            "offset_time": 100 << 30,
+            "offset_counter": 3000,
+            "counter_rate": 2e6,
+        }
+    marks = [item for item in feed(one, messages) if isinstance(item, TimeMark)]
+    epoch_ns = joulescope_stream.EPOCH_NS
+    assert marks == [TimeMark(0.0, epoch_ns + 100 * 10**9 + 1_000_000, 1_000_000, "utc")]
 
 
 # ---- blocks --------------------------------------------------------------------------------
