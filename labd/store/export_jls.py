@@ -81,7 +81,7 @@ def _write_samples(writer: Any, trace: Trace, part: Part, progress: Progress) ->
     for start in range(part.start, part.stop, _PIECE):
         stop = min(start + _PIECE, part.stop)
         for number in range(len(trace.channels)):
-            some = np.ascontiguousarray(trace.values[start:stop, number], np.float32)
+            some = np.array(trace.values[start:stop, number])  # pyjls takes none it may not write
             writer.fsr_f32(_POWER + number, start - part.start, some)
         progress(stop - start)
 

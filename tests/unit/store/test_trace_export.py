@@ -251,8 +251,8 @@ class Jls:
 def jls(tmp_path: Path) -> Callable[..., tuple[Trace, Jls]]:
     pytest.importorskip("pyjls", reason="needs labd[export]")
 
-    def make_jls(*, rate: float = 1000.0, **part: Any) -> tuple[Trace, Jls]:
-        trace = make(tmp_path, channels=True, rate=rate)
+    def make_jls(*, rate: float = 1000.0, channels: bool = True, **part: Any) -> tuple[Trace, Jls]:
+        trace = make(tmp_path, channels=channels, rate=rate)
         export_jls(trace, choose_part(trace, **part), tmp_path / "out.jls", Counted())
         return trace, Jls(tmp_path / "out.jls")
 
@@ -281,6 +281,13 @@ def test_jls_comes_back(jls: Callable[..., tuple[Trace, Jls]]) -> None:
     assert [index for index, _ in found.marks] == [0, 1059]
     assert found.seconds(found.marks[0][1]) == pytest.approx(begun, abs=1e-6)
     assert found.seconds(found.marks[1][1]) == pytest.approx(begun + 1.059, abs=1e-6)
+    found.reader.close()
+
+
+def test_jls_of_power_alone(jls: Callable[..., tuple[Trace, Jls]]) -> None:
+    trace, found = jls(channels=False)
+    assert list(found.signals) == ["power"]
+    np.testing.assert_array_equal(found.values("power"), trace.power_w)
     found.reader.close()
 
 
