@@ -345,8 +345,6 @@ class MlcommonsInterface:
         self._resets += 1
         await self._run(self.config.reset_command)
         await self._wait_restart("reset by 'reset_command'")
-        if self._channel is not None:
-            self._channel.forget()
         return True
 
     def timestamps(self) -> list[TimerEdge]:

@@ -164,12 +164,18 @@ async def test_a_prologue_that_tells_a_name_is_no_answer_to_name(
 ) -> None:
     """As that of the Arty A7: the answer proper comes after it."""
     fake.powered = True
-    hear = fake.receive
+    hear, due_s = fake.receive, 0.0
+
+    def slowly(data: bytes) -> None:
+        nonlocal due_s
+        now_s = asyncio.get_running_loop().time()
+        due_s = max(due_s, now_s) + 0.3
+        late(due_s - now_s, hear, data)
 
     def boot_first(data: bytes) -> None:
-        fake.receive = lambda later: late(0.4, hear, later)  # type: ignore[method-assign]
+        fake.receive = slowly  # type: ignore[method-assign]
         board._from_dut(b"m-name-dut-[Arty]\r\nm-init-done\r\nm-ready\r\n")
-        fake.receive(data)
+        slowly(data)
 
     fake.receive = boot_first  # type: ignore[method-assign]
     async with connected(board) as (io, _):
