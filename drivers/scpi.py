@@ -227,6 +227,8 @@ class ScpiSession:
         device: the driver's name, for error texts.
         answer_s: longest wait for an answer, seconds.
         error_query: what reads the oldest error; empty for an instrument without a queue.
+        same_query: a query that is always answered by the same line; asked where there is no
+            error queue to ask, so that a command has been obeyed when its call returns.
     """
 
     def __init__(
@@ -236,10 +238,13 @@ class ScpiSession:
         device: str,
         answer_s: float,
         error_query: str = "SYST:ERR?",
+        same_query: str = "*IDN?",
     ) -> None:
         self.where = Where(device=f"{device} at {resource}")
         self._answer_s = answer_s
         self._error_query = error_query
+        self._same_query = same_query
+        self._same_answer = ""
         address = socket_of(resource)
         self._port: Port = (
             SocketPort(address, device) if address else VisaPort(resource, visa, self.where)
@@ -367,15 +372,18 @@ class ScpiSession:
         )
 
     async def errors(self) -> list[str]:
-        """Empty the instrument's error queue.
+        """Empty the instrument's error queue; see that its answers are in step.
 
         Raises:
             TransportError: the instrument is gone.
             InstrumentError: this is not how an error queue answers.
             DeadlineExceeded: it does not answer.
         """
+        if not self._error_query:
+            await self._ask_the_same()
+            return []
         found: list[str] = []
-        while self._error_query and len(found) < MAX_ERRORS:
+        while len(found) < MAX_ERRORS:
             answer = await self.ask(self._error_query)
             try:
                 error = error_in(answer)
@@ -404,6 +412,12 @@ class ScpiSession:
                 )
 
     # ---- inside --------------------------------------------------------------------------
+
+    async def _ask_the_same(self) -> None:
+        answer = await self.ask(self._same_query)
+        if not answer or answer != (self._same_answer or answer):
+            raise self._out_of_step(self._same_query, quoted(answer))
+        self._same_answer = answer
 
     async def _exchange(self, query: str, deadline_s: float, size: int) -> Text | Block:
         async with self._one_at_a_time:

@@ -271,7 +271,12 @@ class ScpiMeter:
         self.config = config
         self._clock = clock
         self._session = ScpiSession(
-            config.resource, config.visa, "scpi-meter", config.answer_s, config.check
+            config.resource,
+            config.visa,
+            "scpi-meter",
+            config.answer_s,
+            config.check,
+            config.identify,
         )
         self._known = False
         self._voltage_mv = config.voltage_mv

@@ -41,7 +41,7 @@ class FakeScpiMeter:
         self.commands: list[str] = []
         self.errors: deque[str] = deque()
         self.refuses: dict[str, str] = {}
-        self.name = "KEITHLEY INSTRUMENTS,MODEL 2450,SIMULATED,1.7.12b"
+        self.name = "ACME INSTRUMENTS,SMU-1,SIMULATED,1.0"
         self.pace = 1.0
         self.memory_s = 100.0
         self.framing = "line"

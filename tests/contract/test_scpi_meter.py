@@ -13,7 +13,14 @@ from pydantic import ValidationError
 
 from drivers.interfaces import Acquisition
 from drivers.scpi_meter import ScpiMeter, ScpiMeterConfig
-from labd.core.errors import DeadlineExceeded, InstrumentError, JobError, LabdBug, TransportError
+from labd.core.errors import (
+    DeadlineExceeded,
+    InfraError,
+    InstrumentError,
+    JobError,
+    LabdBug,
+    TransportError,
+)
 from labd.core.model import Gap, Samples, StreamItem, TimeMark
 from labd.fakes import load
 from labd.fakes.host import TcpCable
@@ -22,7 +29,7 @@ from tests.contract.case import plugged
 
 RATE_HZ = 1000
 SMU: dict[str, object] = {
-    "expect": "keithley",
+    "expect": "acme",
     "rate_hz": RATE_HZ,
     "setup": ["*RST", "SENS:FUNC 'CURR'", "SENS:RATE {rate_hz}"],
     "supply_on": ["SOUR:VOLT {volts:.3f}", "OUTP ON"],
@@ -394,10 +401,10 @@ async def test_a_refused_supply_switches_nothing_on(fake: FakeScpiMeter) -> None
 
 
 async def test_another_instrument_is_refused_and_not_commanded(fake: FakeScpiMeter) -> None:
-    fake.name = "ACME,9000,1,1"
+    fake.name = "OTHER,9000,1,1"
     async with plugged(fake, lan) as cable:
         meter = ScpiMeter(ScpiMeterConfig.model_validate({"resource": cable.path, **SMU}))
-        with pytest.raises(InstrumentError, match="ACME,9000"):
+        with pytest.raises(InstrumentError, match="OTHER,9000"):
             await meter.open()
     assert fake.commands == ["*IDN?"]
 
@@ -418,6 +425,73 @@ async def test_a_predecessor_that_died_measuring_is_survived(fake: FakeScpiMeter
         assert not fake.powered
         assert not fake.measuring
         assert await meter.self_check() == []
+
+
+async def test_a_meter_without_an_error_queue_is_not_asked_for_it(fake: FakeScpiMeter) -> None:
+    async with connected(fake, check="") as (meter, clock, _):
+        await meter.supply(3000)
+        async with meter.acquire() as acquisition:
+            await pass_time(acquisition, clock, 1.0)
+        assert len(joined(await all_of(acquisition))) == 1000
+        assert await meter.self_check() == []
+    assert "SYST:ERR?" not in fake.commands
+
+
+@pytest.mark.parametrize("fault", ["lost", "doubled"])
+@pytest.mark.parametrize("check", ["SYST:ERR?", ""])
+async def test_a_byte_lost_or_doubled_in_a_block_never_makes_a_number(
+    fake: FakeScpiMeter, fault: str, check: str
+) -> None:
+    def damage(data: bytes) -> bytes:
+        if not data.startswith(b"#"):
+            return data
+        return data[:301] + (data[302:] if fault == "lost" else data[300:])
+
+    table = {"setup": ["*RST", "FORM REAL,64"], "format": "real64", "check": check}
+    async with connected(fake, **table) as (meter, clock, cable):
+        await meter.supply(3000)
+        acquisition = meter.acquire()
+
+        async def measure() -> None:
+            async with acquisition:
+                await pass_time(acquisition, clock, 2.0)
+                cable.tamper = damage
+                await pass_time(acquisition, clock, 2.0)
+
+        with pytest.raises(InfraError):
+            await measure()
+        cable.tamper = lambda data: data
+        seen: list[StreamItem] = []
+        with pytest.raises(InfraError):
+            await all_of(acquisition, seen)
+    samples = joined(seen)
+    assert samples.current_a is not None
+    np.testing.assert_array_equal(samples.current_a, truth(len(samples)))
+
+
+@pytest.mark.parametrize("check", ["SYST:ERR?", ""])
+async def test_what_nobody_asked_for_is_never_taken_for_an_answer(
+    fake: FakeScpiMeter, check: str
+) -> None:
+    async with connected(fake, check=check) as (meter, _, _):
+        for unasked in (b'-1,"stale"\n', b"\n", b'0,"half'):
+            fake.send(unasked)
+            await asyncio.sleep(0.05)
+            with pytest.raises(InstrumentError, match="nobody asked for"):
+                await meter.supply(3000)
+            assert not fake.powered
+            assert await meter.self_check() == []
+        await meter.supply(3000)
+        assert fake.powered
+
+
+async def test_an_answer_in_the_place_of_another_is_out_of_step(fake: FakeScpiMeter) -> None:
+    async with connected(fake, check="") as (meter, _, cable):
+        cable.tamper = lambda data: b"\n" + data
+        with pytest.raises(InstrumentError, match="was answered by nothing"):
+            await meter.supply(3000)
+        cable.tamper = lambda data: data
+        await meter.supply(3000)
 
 
 async def test_errors_it_remembers_are_findings(fake: FakeScpiMeter) -> None:

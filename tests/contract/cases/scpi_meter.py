@@ -10,7 +10,7 @@ def driver(port: str) -> ScpiMeter:
         ScpiMeterConfig(
             resource=port,
             answer_s=ANSWER_S,
-            expect="KEITHLEY",
+            expect="SMU-1",
             rate_hz=1000,
             setup=("*RST", "SENS:FUNC 'CURR'"),
             supply_on=("SOUR:VOLT {volts}", "OUTP ON"),
