@@ -143,6 +143,7 @@ class ResultReader:
         self._score: dict[str, Printed] = {}
         self._blocks: list[dict[int, PublishedWindow]] = []
         self._window: PublishedWindow | None = None
+        self._fresh = False
         self._power_mw: Printed | None = None
 
     def feed(self, line: str) -> None:
@@ -164,8 +165,11 @@ class ResultReader:
         return Published(score, tuple(tuple(block.values()) for block in self._blocks))
 
     def _open(self, kind: str, number: int) -> None:
+        """Begin a window; a header told twice in a row (by several listeners) counts once."""
         block = self._blocks[-1] if self._blocks else None
-        if block is None or (number in block and kind in block[number].kinds):
+        doubled = self._fresh and self._window is not None and self._window.number == number
+        self._fresh = True
+        if block is None or (number in block and kind in block[number].kinds and not doubled):
             block = dict[int, PublishedWindow]()
             self._blocks.append(block)
         self._window = block.setdefault(number, PublishedWindow(number))
@@ -182,6 +186,7 @@ class ResultReader:
     def _feed_window(self, window: PublishedWindow, line: str) -> None:
         for pattern, key in _WINDOW_LINES:
             if found := pattern.search(line):
+                self._fresh = False
                 if key == "power_mw":
                     self._power_mw = Printed(found[1])
                 name, scale = _SCALE.get(key, (key, 1.0))

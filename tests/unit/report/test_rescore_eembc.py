@@ -120,6 +120,36 @@ def test_the_last_matching_line_wins(tmp_path: Path) -> None:
     assert len(found.published.windows) == 5
 
 
+@pytest.mark.parametrize("listeners", [2, 5])
+def test_lines_told_several_times_over_are_one_result(tmp_path: Path, listeners: int) -> None:
+    folder = made.write_performance(
+        tmp_path, laps=made.rising(*range(11_000_000, 11_500_000, 10**5))
+    )
+    lines = (folder / "results.txt").read_text().splitlines()
+    made.write(folder, "results.txt", [line for line in lines for _ in range(listeners)])
+    found = score(folder)
+    assert found.agrees is True
+    assert found.findings == []
+    assert [w.values["runtime_s"].text for w in found.published.windows] == [
+        "11.000",
+        "11.100",
+        "11.200",
+        "11.300",
+        "11.400",
+    ]
+
+
+def test_energy_told_several_times_over_is_one_result(tmp_path: Path) -> None:
+    folder = made.write_energy(tmp_path)
+    add_throughput(folder)
+    lines = (folder / "results.txt").read_text().splitlines()
+    made.write(folder, "results.txt", [line for line in lines for _ in range(3)])
+    found = score(folder)
+    assert found.agrees is True
+    assert found.findings == []
+    assert len(found.published.all_windows) == 5
+
+
 def test_prefixed_gzipped_files_with_a_mark_and_any_line_ends(tmp_path: Path) -> None:
     folder = made.write_performance(tmp_path / "performance", prefix="performance_")
     log = folder / "performance_log.txt"
