@@ -17,7 +17,8 @@ import numpy as np
 from labd.bus.frames import FrameMaker
 from labd.core.model import Identity, Samples, StreamFormat
 from labd.lab.tracing import open_trace
-from labd.store.traces import TraceFile, read_trace
+from labd.store.trace_file import TraceFile
+from labd.store.traces import read_trace
 
 FORMAT = StreamFormat(100_000.0, 0.0, 0.0, "power")
 WHO = Identity("power", "benchmark")

@@ -8,7 +8,7 @@ from labd.core.errors import ConfigError
 from labd.station.config import load_config
 from labd.station.registry import Registry
 from labd.store.artifacts import StateDirectory
-from labd.store.traces import DATA, META, TracePaths
+from labd.store.sigmf import DATA, META, TracePaths
 
 
 def find_trace(text: str, config: Path) -> tuple[Path, str]:

@@ -21,7 +21,7 @@ from labd.core.errors import LabdError, TransportError
 from labd.core.model import Identity, Samples, StreamFormat, StreamItem, Window
 from labd.lab.disk import on_disk
 from labd.station.outlast import outlast
-from labd.store.traces import TraceFile
+from labd.store.trace_file import TraceFile
 
 log = structlog.get_logger(__name__)
 

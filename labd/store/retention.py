@@ -13,7 +13,8 @@ from pathlib import Path
 
 from labd.core.retention import KeptRun
 from labd.store.keeping import RunRecord
-from labd.store.traces import DATA, EVENTS, is_live
+from labd.store.sigmf import DATA, EVENTS
+from labd.store.traces import is_live
 
 GOING = ".going-"
 """Begins the name of a run's folder that is being removed."""

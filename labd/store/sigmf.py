@@ -9,20 +9,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from labd.core.model import Edge, Gap, Identity, StreamFormat, TimeMark, Window
 
 SIGMF_VERSION = "1.2.0"
 EXTENSION = {"name": "labd", "version": "1.1.0", "optional": True}
-DATATYPE = "rf32_le"
+DATATYPE, DTYPE = "rf32_le", np.dtype("<f4")
+"""How samples are stored, as SigMF and as NumPy calls it."""
+
+DATA, META, EVENTS, PYRAMID = (f".sigmf-{kind}" for kind in ("data", "meta", "events", "pyramid"))
 
 UNITS = {"power_w": "W", "current_a": "A", "voltage_v": "V"}
 """What a trace's channels may be, and their units; power is always the first."""
 
 Annotation = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TracePaths:
+    """The files of one trace, by its path without suffix."""
+
+    trace: Path
+
+    @property
+    def data(self) -> Path:
+        """The samples."""
+        return self._with(DATA)
+
+    @property
+    def meta(self) -> Path:
+        """What they mean."""
+        return self._with(META)
+
+    @property
+    def events(self) -> Path:
+        """Annotations of a trace that is not closed."""
+        return self._with(EVENTS)
+
+    @property
+    def pyramid(self) -> Path:
+        """Its pyramid's folder."""
+        return self._with(PYRAMID)
+
+    def _with(self, suffix: str) -> Path:
+        return self.trace.with_name(f"{self.trace.name}{suffix}")
 
 
 def describe(

@@ -14,7 +14,7 @@ from labd.core.jobs import JobSpec
 from labd.core.model import Identity, Mode, Samples, StreamFormat, Verdict
 from labd.store.journal import Journal
 from labd.store.keeping import pin_job
-from labd.store.traces import TraceFile
+from labd.store.trace_file import TraceFile
 
 FORMAT = StreamFormat(1000.0, 0.0005, 100.0, "energy", 3.0)
 STATIONS = """

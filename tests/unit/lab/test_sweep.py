@@ -18,7 +18,8 @@ from labd.lab.chronicle import Chronicle
 from labd.lab.sweep import Sweeper
 from labd.store.records import Outcome
 from labd.store.retention import UNKNOWN, assess, find_runs
-from labd.store.traces import TraceFile, read_trace
+from labd.store.trace_file import TraceFile
+from labd.store.traces import read_trace
 
 FORMAT = StreamFormat(1000.0, 0.0005, 100.0, "energy", 3.0)
 WHO = Identity("power", "LPM01A")

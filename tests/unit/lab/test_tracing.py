@@ -16,7 +16,8 @@ from labd.core.errors import InfraError, LabdBug
 from labd.core.model import Edge, Gap, Identity, Samples, StreamFormat
 from labd.lab import tracing
 from labd.lab.tracing import LiveFrames, open_trace
-from labd.store.traces import TraceFile, is_live, read_trace
+from labd.store.trace_file import TraceFile
+from labd.store.traces import is_live, read_trace
 
 FORMAT = StreamFormat(1000.0, 0.0005, 100.0, "energy", 3.0)
 WHO = Identity("power", "LPM01A")

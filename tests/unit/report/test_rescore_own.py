@@ -26,7 +26,7 @@ from labd.core.model import (
 from labd.core.recording import Recording
 from labd.lab.reporting import RunEvidence
 from labd.report.rescore import SessionScore, find_tasks, is_sound, rescore
-from labd.store.traces import TraceFile
+from labd.store.trace_file import TraceFile
 
 FORMAT = StreamFormat(1000.0, 5e-4, 100.0, "energy")
 CHECK = ClockCheck("none", None, 0.0)

@@ -18,7 +18,8 @@ from labd.core.model import ClockCheck, Edge, Gap, Identity, Samples, StreamForm
 from labd.store import export as module
 from labd.store.export import Part, choose_part, export_csv, export_parquet
 from labd.store.export_jls import export_jls
-from labd.store.traces import Trace, TraceFile, read_trace
+from labd.store.trace_file import TraceFile
+from labd.store.traces import Trace, read_trace
 
 FORMAT = StreamFormat(1000.0, 0.0005, 100.0, "energy", 3.0, "d7")
 WHO = Identity("power", "LPM01A", "42", "1.0.6", simulated=True)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from labd.store.pyramid import LEVELS, NODE, NODE_SAMPLES, Pyramid, PyramidFile, load_pyramid
+from labd.store.pyramid import PyramidFile, load_pyramid
+from labd.store.summary import LEVELS, NODE, NODE_SAMPLES, Pyramid
 
 
 def plain_summary(
