@@ -335,6 +335,7 @@ def _spoilt(where: str, errors: list[str], lines: Sequence[Line]) -> LabdError:
 # ---- the DUT's own port ------------------------------------------------------------------
 
 RESEND_AFTER_S = 1.0
+LATE_S = 1.5 * RESEND_AFTER_S  # answers come that far apart, if they come at all
 QUIET_S = 0.05
 
 
@@ -394,7 +395,7 @@ class DirectChannel:
                 await self._link.write(b"name%")
                 repeats += 1
             if repeats:
-                await self._reader.until_quiet(RESEND_AFTER_S, deadline_s)
+                await self._reader.until_quiet(LATE_S, deadline_s)
         self._out_of_step = False
 
     async def _hear_name(self, heard: list[Line]) -> bool:
