@@ -54,6 +54,7 @@ class Session:
     inferences: list[Inference] = field(default_factory=list[Inference])
     laps_us: list[int] = field(default_factory=list[int])
     monitor_laps_us: list[int] = field(default_factory=list[int])
+    io_laps_us: list[int] = field(default_factory=list[int])
     errors: list[str] = field(default_factory=list[str])
     files: list[str] = field(default_factory=list[str])
     dropped: tuple[int, int] = (0, 0)
@@ -100,7 +101,7 @@ class LogReader:
 
     def _feed_tokens(self, line: str) -> None:
         runner = self._source in _RUNNER_SOURCES
-        monitor = self._source in {"io", "emon"} and "[dut]" not in line
+        owner = "" if "[dut]" in line else self._source
         for found in _TOKEN.finditer(line):
             kind = found.lastgroup if found.lastgroup != "closed" else "results"
             if kind == "session":
@@ -110,16 +111,18 @@ class LogReader:
             elif kind == "packets":
                 self._session.dropped = int(found["dropped"]), int(found["packets"])
             elif not runner:
-                self._feed_device(kind or "", found, monitor=monitor)
+                self._feed_device(kind or "", found, owner)
 
     def _start_session(self, name: str) -> None:
         self.sessions.append(Session(name))
         self._file, self._commanded, self._open = "", None, False
 
-    def _feed_device(self, kind: str, found: re.Match[str], *, monitor: bool) -> None:
+    def _feed_device(self, kind: str, found: re.Match[str], owner: str) -> None:
         session = self._session
-        if kind == "lap" and monitor:
+        if kind == "lap" and owner == "emon":
             session.monitor_laps_us.append(int(found["lap"]))
+        elif kind == "lap" and owner == "io":  # its own clock, not the monitor's
+            session.io_laps_us.append(int(found["lap"]))
         elif kind == "lap":
             session.laps_us.append(int(found["lap"]))
             if self._open:
@@ -155,7 +158,11 @@ class LogReader:
 
     def finish(self) -> list[Session]:
         """The sessions that ran anything, in order."""
-        return [s for s in self.sessions if s.inferences or s.laps_us or s.monitor_laps_us]
+        return [
+            s
+            for s in self.sessions
+            if s.inferences or s.laps_us or s.monitor_laps_us or s.io_laps_us
+        ]
 
 
 def read_log(lines: Iterable[str]) -> list[Session]:

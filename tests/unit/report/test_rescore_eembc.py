@@ -388,6 +388,17 @@ def test_energy_without_trace_and_stamps_has_only_what_was_published(tmp_path: P
     assert codes(found) == ["file-missing", "file-missing"]
 
 
+def test_the_io_boards_own_clock_does_not_stand_in_for_the_monitors(tmp_path: Path) -> None:
+    folder = made.write_energy(tmp_path)
+    times = json.loads((folder / "trace1-timestamps.json").read_text())
+    for name in ("trace1-energy.bin", "trace1-timestamps.json"):
+        (folder / name).unlink()
+    with (folder / "log.txt").open("a") as log:
+        log.writelines(f"00200.000 io: m-lap-us-{round(t * 1.1e6)}\n" for t in times)
+    found = score(folder)
+    assert (found.windows, found.score, found.agrees) == ([], {}, None)
+
+
 def test_energy_without_a_log_counts_by_the_script(tmp_path: Path) -> None:
     folder = made.write_energy(tmp_path / "ic" / "energy")
     (folder / "log.txt").unlink()
