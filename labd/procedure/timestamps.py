@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labd.core.clocks import Clock, ClockMap, Mark, tie_edges, tie_marks, unwrap
+from labd.core.clocks import Clock, ClockMap, Limits, Mark, tie_edges, tie_marks, unwrap
 from labd.core.errors import LabdBug, MeasurementInvalid
 from labd.core.model import Edge, StreamFormat, TimeMark
 from labd.procedure.batch import COUNTER_MODULUS, PIN_TOLERANCE_S, TimedBatch
@@ -22,6 +22,13 @@ HOST = Clock("host", 1e-9, resolution_s=0.0, tolerance_ppm=500.0)
 
 TEXT_S = 0.020
 """From the end of a DUT's line to its arrival at the host: relay, USB timer, a busy host."""
+
+COUNTER_RESOLUTION_S = 5e-6
+"""Half a tick of the MLCommons board; an Arduino UNO counts in steps of 4 µs."""
+
+BEND_S = 1e-3
+"""A bench that warms up bends the relation of two clocks this much at most; it is added to the
+map's uncertainty."""
 
 DONE_CHARACTERS = 14
 """Of ``m-infer-done``, sent after the second timestamp."""
@@ -119,7 +126,8 @@ def compare(
         [Mark(index, tick, PIN_TOLERANCE_S) for index, tick in zip(seen, ticks, strict=True)],
     )
     try:
-        return tie_edges(monitor, [edge.index for edge in every], counter, ticks, near=coarse)
+        seen = [edge.index for edge in every]
+        return tie_edges(monitor, seen, counter, ticks, near=coarse, limits=Limits(bend_s=BEND_S))
     except MeasurementInvalid:
         return coarse  # too few or too vague edges to do better than the commands' marks
 
@@ -133,6 +141,7 @@ def _counted(wiring: Wiring, batches: Sequence[TimedBatch]) -> tuple[Clock, list
         "io-manager",
         timer.tick_s,
         wraps_at=COUNTER_MODULUS,
+        resolution_s=COUNTER_RESOLUTION_S,
         tolerance_ppm=timer.clock_tolerance_ppm,
     )
     host_ns = [at for batch in batches for at in _host_ns(batch, wiring.baud)]
