@@ -19,6 +19,7 @@ pyramid that is missing, or does not belong to the samples, is made anew from th
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -43,6 +44,7 @@ from labd.store.summary import (
 WHOLE = "whole"
 
 _SPOTS = 8
+_AT_ONCE_BYTES = 1 << 25
 
 
 class PyramidFile:
@@ -147,21 +149,34 @@ def _read(folder: Path, values: Values) -> Pyramid | None:
             path = folder / str(size)
             there = path.stat().st_size // (channels * NODE.itemsize)
             count = min(there, len(values) // size)
-            levels.append(map_rows(path, NODE, count, channels))
-    except OSError:
+            levels.append(map_rows(path, NODE, count, channels, at_once=True))
+    except (OSError, ValueError):
         return None
     return Pyramid.of(values, levels)
 
 
-def map_rows(path: Path, dtype: np.dtype[Any], rows: int, columns: int) -> NDArray[Any]:
+def map_rows(
+    path: Path, dtype: np.dtype[Any], rows: int, columns: int, *, at_once: bool = False
+) -> NDArray[Any]:
     """The first rows of a file of fixed records; mapped, not read.
 
+    Args:
+        path: the file.
+        dtype: of a record.
+        rows: how many; the file has them.
+        columns: records a row.
+        at_once: most pages will be wanted: one fault for all of a small file costs less.
+
     Raises:
-        OSError: it cannot be mapped.
+        OSError, ValueError: it cannot be mapped.
     """
     if not rows:
         return np.empty((0, columns), dtype)
-    return np.asarray(np.memmap(path, dtype, mode="r", shape=(rows, columns)))
+    size = rows * columns * dtype.itemsize
+    flags = mmap.MAP_SHARED | (mmap.MAP_POPULATE if at_once and size <= _AT_ONCE_BYTES else 0)
+    with path.open("rb", buffering=0) as file:
+        mapped = mmap.mmap(file.fileno(), size, flags=flags, prot=mmap.PROT_READ)
+    return np.frombuffer(mapped, dtype).reshape(rows, columns)
 
 
 def _is_whole(folder: Path, values: Values) -> bool:
