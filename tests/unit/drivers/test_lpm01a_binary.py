@@ -319,6 +319,42 @@ def test_the_text_of_a_record_is_bounded() -> None:
     assert not decoder.notes.texts
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"\xf0\xf2ab\x80cd\r\n\xff\xff",  # no text
+        b"\xf0\xf2abcd\xff\x12\x34\x12\x34",  # half a terminator
+        b"\xf0\xf7\x0c\xe4\xff\xfe",
+        b"\xf0\xf4\xff\x30",
+        b"\xf0\xf5\xfe\xff",
+        b"\xf0\xfd" + b"x" * 20 + b"\xff\xff",
+        b"\r\nPowerShield > ack \x80lcd 1\r\n\r\n",
+    ],
+)
+def test_a_damaged_record_costs_its_block(record: bytes) -> None:
+    decoder, items = decode(b"".join(pieces(4000, {1500: record})) + END)
+    check_true(items)
+    assert gaps(items) == [(1000, 2000)]
+    assert not decoder.notes.texts
+    assert not decoder.fault
+
+
+@pytest.mark.parametrize("damaged", [stamp(20, 101), stamp(20)[:-1] + b"\xfe"])
+def test_a_damaged_stamp_costs_both_its_blocks(damaged: bytes) -> None:
+    data = b"".join(pieces(5000, {})).replace(stamp(20), damaged) + END
+    _, items = decode(data)
+    check_true(items)
+    assert gaps(items) == [(1000, 3000)]
+
+
+def test_a_record_cut_after_its_first_byte_is_found_behind_an_odd_byte() -> None:
+    data = b"".join(pieces(4000, {})) + END
+    at = data.index(stamp(20))
+    odd = data[: at - 101] + data[at - 100 :]
+    assert flat(decode(odd, (at,))[1]) == flat(decode(odd)[1])
+    assert gaps(decode(odd)[1]) == [(1000, 2000)]
+
+
 def test_a_note_in_a_block_that_is_dropped_is_not_believed() -> None:
     """What is left of a stamp may look like a voltage."""
     stump = b"\xf0\xf7" + struct.pack(">H", 12) + b"\xff\xff"
