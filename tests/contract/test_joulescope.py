@@ -41,6 +41,13 @@ def _a_stepped_instrument_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(joulescope, "SILENCE_S", 20.0)
 
 
+@pytest.fixture(autouse=True)
+def _no_library_is_left_by_a_driver_that_was_never_closed() -> None:
+    joulescope_usb._shared.clear()
+    if USB.host is not None:
+        USB.host.finalize()
+
+
 @pytest.fixture
 async def plug() -> AsyncGenerator[Callable[..., FakeJoulescope]]:
     cables: list[UsbCable] = []
@@ -405,6 +412,19 @@ async def test_an_unplug_in_an_acquisition_is_seen_within_a_second(fake: FakeJou
         await all_of(acquisition)
 
 
+async def test_an_unplug_is_not_waited_for_behind_a_call_that_blocks(fake: FakeJoulescope) -> None:
+    async with opened(answer_s=4.0) as monitor:
+        fake.mute = True
+        asking = asyncio.create_task(monitor.self_check())
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        USB.unplug(fake)
+        with pytest.raises(TransportError, match="went away"):
+            await asking
+        await monitor.close()
+        assert time.monotonic() - began < 1.0
+
+
 async def test_silence_ends_an_acquisition(
     fake: FakeJoulescope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -543,7 +563,10 @@ async def test_of_several_one_must_be_named(plug: Callable[..., FakeJoulescope])
         assert caught.value.code == "port-busy"
         for fake, monitor in ((first, one), (second, other)):
             assert len(power_of(await recorded(fake, monitor))) > ALMOST_A_SECOND
+        assert USB.host is not None
+        subscribers = len(USB.host._subscribers)
         await one.close()
+        assert len(USB.host._subscribers) == subscribers / 2
         assert second.is_open
         assert len(power_of(await recorded(second, other))) > ALMOST_A_SECOND
     assert USB.host is None
