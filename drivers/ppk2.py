@@ -19,7 +19,7 @@ from drivers.acquisition import PumpedAcquisition
 from drivers.interfaces import DriverConfig, driver
 from drivers.link import Link, quoted
 from drivers.ppk2_clock import HostClock
-from drivers.ppk2_stream import RATE_HZ, Meaning, StreamDecoder
+from drivers.ppk2_stream import RATE_HZ, TURN, Meaning, StreamDecoder
 from drivers.ppk2_values import Metadata, current_table, parse_metadata
 from labd.core.errors import (
     DeadlineExceeded,
@@ -45,8 +45,9 @@ LONGEST_COMMAND = 6
 ASKS = 2
 QUIET_S = 0.1
 STOP_S = 3.0
-LINGER_S = 3.0
-"""How long the end waits for the host's clock to confirm what had come until then."""
+LINGER_S = 8.0
+"""How long the end waits for the host's clock to confirm what had come until then: longer
+than a busy host's chunks are put off."""
 
 CLOSE_STEP_S = 3.0
 # Nordic states no tolerance of the sampling clock; twice the ±50 ppm of an ordinary crystal.
@@ -112,7 +113,7 @@ class Ppk2Acquisition(PumpedAcquisition):
         super().__init__(link.where, answer_s)
         self._link = link
         self._decoder = decoder
-        self._started = self._silent = False
+        self._started = self._silent = self._settled = False
         self._bytes = 0
 
     @property
@@ -124,6 +125,11 @@ class Ppk2Acquisition(PumpedAcquisition):
     def edges_seen(self) -> int:
         """Falls of the timestamp line seen on the wire so far, confirmed or not."""
         return self._decoder.edges_seen
+
+    @property
+    def unsure(self) -> int:
+        """How many samples may be missing unseen, a multiple of the counter's turn."""
+        return self._decoder.unsure // TURN * TURN
 
     @property
     def _at_rest(self) -> bool:
@@ -142,20 +148,16 @@ class Ppk2Acquisition(PumpedAcquisition):
 
     async def _end(self) -> None:
         """Let the host's clock confirm what came, stop, and wait for silence."""
-        came = self.received
-        give_up = time.monotonic() + LINGER_S
-        while self._decoder.vouched < came and time.monotonic() < give_up:
-            await asyncio.sleep(QUIET_S / 10)
-            if self._fault:
-                raise self._fault
-        await self._link.write(STOP)
-        give_up = time.monotonic() + STOP_S
-        before = -1
-        while before != self._bytes:
+        came, give_up, before = self.received, time.monotonic() + LINGER_S, -1
+        while self._decoder.vouched < came and self._bytes != before:
             before = self._bytes
-            await asyncio.sleep(QUIET_S)
-            if self._fault:
-                raise self._fault
+            if time.monotonic() > give_up:
+                break
+            await self._pause()
+        await self._link.write(STOP)
+        give_up, before = time.monotonic() + STOP_S, -1
+        while self._bytes != before:
+            before = self._bytes
             if time.monotonic() > give_up:
                 raise InstrumentError(
                     "does-not-stop",
@@ -163,9 +165,20 @@ class Ppk2Acquisition(PumpedAcquisition):
                     "unplug the instrument and plug it in again",
                     self._link.where,
                 )
+            await self._pause()
         self._silent = True
+        self._take(self._settle("it was stopped"))
+
+    async def _pause(self) -> None:
+        """Let the pump run for a while."""
+        await asyncio.sleep(QUIET_S)
+        if self._fault:
+            raise self._fault
 
     def _settle(self, reason: str) -> Sequence[StreamItem]:
+        if self._settled:
+            return []
+        self._settled = True
         return self._decoder.finish(reason, orderly=self._silent)
 
 
@@ -255,20 +268,24 @@ class Ppk2:
         return self._acquisition
 
     async def self_check(self) -> list[Finding]:
-        """Whether it answers, and which of its coefficients are not its own."""
+        """Whether it answers, whose coefficients it uses, and how late this host has read."""
         self._refuse_while_acquiring("self_check")
-        metadata = await self._ask()
-        if not metadata.typical:
-            return []
-        return [
-            Finding(
-                "ppk2-calibration",
-                f"the instrument does not tell {', '.join(metadata.typical)}: "
-                "Nordic's typical values stand in, its currents may be off by some percent",
-                "calibrate it with Nordic's Power Profiler",
-                serious=False,
+        findings: list[Finding] = []
+        if typical := (await self._ask()).typical:
+            text = (
+                f"the instrument does not tell {', '.join(typical)}: Nordic's typical values "
+                "stand in, its currents may be off by some percent"
             )
-        ]
+            todo = "calibrate it with Nordic's Power Profiler"
+            findings.append(Finding("ppk2-calibration", text, todo, serious=False))
+        if self._acquisition and (unsure := self._acquisition.unsure):
+            text = (
+                f"this host read the last acquisition so late that {unsure} samples could be "
+                "missing unseen, had they been lost in multiples of 64"
+            )
+            todo = "give the host less to do"
+            findings.append(Finding("ppk2-late-host", text, todo, serious=False))
+        return findings
 
     async def close(self) -> None:
         """Switch the DUT off, stop, free the port.

@@ -1,18 +1,26 @@
 """The host's clock as a witness that no samples are missing where a counter cannot tell.
 
 Pure. A PPK2's counter has six bits: a loss of 64 samples, or of any multiple, looks like
-none. Samples that came may be late, by what the host was doing, but never early; so how late
-they come has a floor, the quickest delivery, and missing samples lift that floor for good.
+none. Samples may come late, by what the host was doing, but never early; so their lateness
+has a floor, the quickest delivery, and missing samples lift that floor for good.
 
-How small a loss it sees: one of 64 samples is 640 µs. Chunks that come within 300 µs of the
-floor, as far as the two clocks' rates are known, vouch for everything before them. So 64 lost
-samples are seen where the host reads some chunk within about 100 µs of its quickest in every
-two seconds; a host that reads later than that by x may overlook as many samples as fit into x,
-if the delay begins together with the loss. In a window of 10 s, 64 samples are 0.0064 %.
+* A chunk within 300 µs of the floor, as far as the two clocks' rates are known, vouches for
+  everything before it: one turn of the counter is 640 µs.
+* When no chunk does for two and a half seconds, the quickest of every half second being late
+  by the same whole number of turns, so many samples are missing.
+* A host that is merely busy is late by this and that. It is believed after six seconds, and
+  how many samples might be missing behind its lateness is remembered (:attr:`HostClock.unsure`).
+  Beyond 50 ms it is not believed: what came since it last agreed is in doubt.
+
+So one turn is seen from about the third second on where the host reads a chunk within 0.1 ms
+of its quickest in every half second, as an idle host does; a host late by x may overlook what
+fits into x. 64 samples are 0.0064 % of a window of 10 s; 50 ms would be 0.5 %, which the
+second clock that times a window sees too.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +34,9 @@ TURN_NS = TURN * PERIOD_NS
 PROMPT_NS = 300_000
 """A chunk this little above the floor vouches for all samples before it."""
 
+CELL_SAMPLES = 50_000
+"""The quickest chunk of each half second counts for rate and floor."""
+
 RATE_NS = 1.0
 """How far the period may be off by the host's clock, ns a sample: 100 ppm."""
 
@@ -33,16 +44,22 @@ LEAST_RATE_NS = 0.05
 """How far it may wander however long it has been watched, ns a sample: 5 ppm."""
 
 RATE_CELLS = 120
-"""The rate is that of the last minute."""
+RATE_SPAN_SAMPLES = 4 * CELL_SAMPLES
+"""The rate is that of the last minute, and of two seconds at least."""
 
-CELL_SAMPLES = 50_000
-"""The quickest chunk of each half second counts for rate and floor."""
+FLAT_CELLS = 5
+FLAT_NS = 120_000
+"""The quickest chunks of calm half seconds differ by less, apart from the clocks' rates."""
 
-FLAT_CELLS = 4
-"""Two seconds of chunks, late by the same amount, are no late host: samples are missing."""
+WHOLE_TURN_NS = 150_000
+"""A step of the floor is missing samples if it is a whole number of turns but for this."""
 
+BUSY_CELLS = 12
+"""After six seconds of lateness without a pattern the host is taken to be busy …"""
+
+HOPELESS_NS = 50_000_000
 HOPELESS_CELLS = 20
-"""After ten seconds without one prompt chunk nothing can be said any more."""
+"""… but if it was never less late than this in ten seconds, nothing can be said."""
 
 BROKEN_CELLS = 2
 """Where the counter broke the host's clock only has to say how many turns are missing."""
@@ -78,12 +95,14 @@ class Missing:
 class HostClock:
     """Judges every chunk by when it came; see the module's text.
 
-    ``vouched`` is the index up to which nothing is missing. Indices are those of the wire;
-    after a loss they start anew with :meth:`restart`.
+    ``vouched`` is the index up to which nothing is missing; ``unsure`` is how many samples may
+    be missing all the same, in turns of the counter, behind the host's own lateness. Indices
+    are those of the wire; after a loss they start anew with :meth:`restart`.
     """
 
     def __init__(self) -> None:
         self.vouched = 0
+        self.unsure = 0
         self._origin: Arrival | None = None
         self._slope = 0.0  # ns a sample by which the period differs from 10 µs
         self._slack = RATE_NS  # how well that is known
@@ -109,13 +128,22 @@ class HostClock:
         if self._floor is None or excess <= 0:
             self._floor = (index, lag)
         if excess <= PROMPT_NS:
-            self.vouched = index
-            self._broken = False
-            self._late.clear()
+            self._believe(index)
         self._cell.take(Arrival(index, t_ns), lag, excess)
         if index - self._cell.start < CELL_SAMPLES:
             return None
         return self._close_cell(index)
+
+    def settle(self, index: int) -> Missing | None:
+        """Judge the last chunks, up to ``index``: nothing more comes."""
+        least = min((cell.least for cell in (*self._late, self._cell)), default=math.inf)
+        if self.vouched >= index or least >= HOPELESS_NS:
+            return None
+        if self._broken:
+            return self._resolve_break(index, least)
+        self.unsure += max(0, int(least // PERIOD_NS))
+        self._believe(index)
+        return None
 
     def broke(self, index: int) -> None:
         """The counter broke and runs on from ``index``, give or take turns of 64."""
@@ -157,34 +185,61 @@ class HostClock:
         """How many turns of the counter the break has hidden, once that is clear enough."""
         if len(self._late) < BROKEN_CELLS:
             return None
-        count = TURN * round(min(cell.least for cell in self._late) / TURN_NS)
-        if not count:
-            self.vouched = index
-            self._broken = False
-            self._late.clear()
-            return None
-        return Missing(count, None, f"about {count} of them by the host's clock alone")
+        return self._resolve_break(index, min(cell.least for cell in self._late))
+
+    def _resolve_break(self, index: int, least_ns: float) -> Missing | None:
+        count = TURN * round(least_ns / TURN_NS)
+        if count:
+            return Missing(count, None, f"about {count} of them by the host's clock alone")
+        self._believe(index)
+        return None
 
     def _judge_lateness(self) -> Missing | None:
-        late = [cell.least for cell in self._late]
-        recent = late[-FLAT_CELLS:]
-        if len(recent) == FLAT_CELLS and max(recent) - min(recent) <= PROMPT_NS:
-            first, least = self._late[-FLAT_CELLS], min(recent)
-            how = f"every chunk since comes at least {least / 1e6:.2f} ms late"
-        elif len(late) >= HOPELESS_CELLS:
-            first, least = self._late[-1], min(late)
-            how = "and it reads too late to tell how many"
-        else:
-            return None
-        count = TURN * max(1, round(least / TURN_NS))
-        why = f"about {count} samples are missing by the host's clock: {how}"
-        return Missing(count, first.best.index, why)
+        recent = self._late[-FLAT_CELLS:]
+        turns = self._step_turns(recent) if len(recent) == FLAT_CELLS else 0
+        if turns:
+            how = f"every chunk since comes {turns * TURN_NS / 1e6:.2f} ms late"
+            return _missing(turns, recent[0], how)
+        quickest = min(recent, key=lambda cell: cell.least)
+        if len(self._late) >= BUSY_CELLS and quickest.least < HOPELESS_NS:
+            self._trust(quickest)
+        elif len(self._late) >= HOPELESS_CELLS:
+            turns = max(1, round(quickest.least / TURN_NS))
+            return _missing(turns, self._late[-1], "it reads far too late")
+        return None
+
+    def _step_turns(self, cells: Sequence[_Cell]) -> int:
+        """By how many turns the floor has stepped up; 0 if it is not a step of whole turns."""
+        before = [self._level(index, lag) for index, lag in list(self._minima)[-FLAT_CELLS + 1 :]]
+        after = [self._level(cell.best.index, cell.lag) for cell in cells]
+        if len(before) < FLAT_CELLS - 1 or max(map(_spread, (before, after))) > FLAT_NS:
+            return 0
+        step = min(after) - min(before)
+        turns = round(step / TURN_NS)
+        return turns if abs(step - turns * TURN_NS) <= WHOLE_TURN_NS else 0
+
+    def _level(self, index: int, lag: float) -> float:
+        """A lag without what the clocks' different rates have made of it."""
+        return lag - self._slope * index
+
+    def _trust(self, quickest: _Cell) -> None:
+        """Take the host to be busy: its quickest chunk of late is the floor from now on."""
+        self._floor = (quickest.best.index, quickest.lag)
+        self._minima.clear()
+        self.unsure += int(quickest.least // PERIOD_NS)
+        self._believe(self._late[-1].best.index)
+
+    def _believe(self, index: int) -> None:
+        """Nothing is missing before ``index``."""
+        self.vouched = index
+        self._broken = False
+        self._late.clear()
 
     def _learn_rate(self, cell: _Cell) -> None:
         """Fit a line under the cells' quickest chunks; know its slope the better, the longer."""
         self._minima.append((cell.best.index, cell.lag))
         span = self._minima[-1][0] - self._minima[0][0]
-        if span >= FLAT_CELLS * CELL_SAMPLES:
+        if span >= RATE_SPAN_SAMPLES:
             self._slope = min(RATE_NS, max(-RATE_NS, slope_below(self._minima)))
             self._slack = min(self._slack, RATE_NS, max(LEAST_RATE_NS, PROMPT_NS / span))
 
@@ -205,11 +260,20 @@ class _Cell:
         self.start = start
         self.best = Arrival(start, 0)
         self.lag = 0.0
-        self.least = float("inf")
+        self.least = math.inf
 
     def take(self, arrival: Arrival, lag: float, excess: float) -> None:
         if excess < self.least:
             self.best, self.lag, self.least = arrival, lag, excess
+
+
+def _missing(turns: int, since: _Cell, how: str) -> Missing:
+    why = f"about {turns * TURN} samples are missing by the host's clock: {how}"
+    return Missing(turns * TURN, since.best.index, why)
+
+
+def _spread(values: Sequence[float]) -> float:
+    return max(values) - min(values)
 
 
 def slope_below(points: Sequence[tuple[int, float]]) -> float:

@@ -261,6 +261,11 @@ class StreamDecoder:
         """The index up to which the host's clock agrees, if it is asked at all."""
         return self._end if self._clock is None else self._clock.vouched
 
+    @property
+    def unsure(self) -> int:
+        """How many samples, in turns of the counter, may be missing unseen."""
+        return 0 if self._clock is None else self._clock.unsure
+
     def feed(self, data: bytes, t_ns: int) -> list[StreamItem]:
         """Take more bytes and the host's time of their arrival; return what is confirmed."""
         for event in self._framer.feed(data):
@@ -270,8 +275,7 @@ class StreamDecoder:
                 self._take(event)
         if self._clock is not None and not self._framer.searching:
             missing = self._clock.arrived(self._end, t_ns)
-            if missing is not None:
-                self._account(missing, self._clock)
+            self._account(missing, self._clock)
         self._received = max(self._received, self._end)
         if self._end < STALE_WORDS:
             return []
@@ -287,14 +291,16 @@ class StreamDecoder:
                 that is whole confirms the ones before it.
         """
         broken_bytes = self._framer.pending_bytes
-        end = self._end + -(-broken_bytes // WORD_BYTES)
         if orderly and not broken_bytes:
-            reason = "it ended before the host's clock confirmed the last samples"
+            reason = "the host read the last samples too late to confirm them"
         else:
             self._doubt_last(TURN)
             reason = "it ended in a damaged stretch" if orderly else reason
+        if self._clock is not None:
+            self._account(self._clock.settle(self._end), self._clock)
         items = self._confirm(self._end)
         items += self._converter.flush()
+        end = self._end + -(-broken_bytes // WORD_BYTES)
         if end > self._released:
             items.append(Gap(self._released, end - self._released, reason))
         return items
@@ -342,8 +348,10 @@ class StreamDecoder:
             first = self._end - words if self._end >= STALE_WORDS else 0
             self._waiting[-1].cut(first)
 
-    def _account(self, missing: Missing, clock: HostClock) -> None:
-        """The host's clock misses samples: all since it agreed are in doubt."""
+    def _account(self, missing: Missing | None, clock: HostClock) -> None:
+        """If the host's clock misses samples, all since it agreed are in doubt."""
+        if missing is None:
+            return
         last = self._waiting[-1]
         since = last.start if missing.since is None else missing.since
         why = f"{last.why}, {missing.why}" if missing.since is None else missing.why

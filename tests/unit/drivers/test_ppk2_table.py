@@ -1,0 +1,57 @@
+"""The PPK2's table in stations.toml, a real one's and an emulated one's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drivers.ppk2 import Ppk2Config
+from labd.core.errors import ConfigError
+from labd.core.model import Part
+from labd.lab.emulated import station_argument
+from labd.station.config import LabConfig, load_config
+from labd.station.registry import Registry
+
+STATION = "[[station]]\nname = 'v'\nboard = 'nucleo-l4r5zi'\n"
+
+
+def load(folder: Path, text: str) -> LabConfig:
+    path = folder / "stations.toml"
+    path.write_text(STATION + text)
+    return load_config(path, Registry.installed())
+
+
+def test_a_real_one(tmp_path: Path) -> None:
+    lab = load(
+        tmp_path,
+        "dut = { driver = 'serial-dut', port = '/dev/x' }\n"
+        "power = { driver = 'ppk2', port = '/dev/y', lines = ['d2', 'd1'], "
+        "timestamp_line = 'd1', spike_filter = false }",
+    )
+    config = lab.station("v").parts[Part.POWER].config
+    assert config == Ppk2Config(
+        port="/dev/y", lines=("d1", "d2"), timestamp_line="d1", spike_filter=False
+    )
+    assert isinstance(config, Ppk2Config)
+    assert config.host_clock
+
+
+def test_an_emulated_one_has_a_time_of_its_own(tmp_path: Path) -> None:
+    lab = load(tmp_path, "emulated = { monitor = 'ppk2' }")
+    station = lab.station("v")
+    port = str(tmp_path / "var" / "bench" / "v" / "power")
+    assert station.parts[Part.POWER].config == Ppk2Config(port=port, host_clock=False)
+    argument = station_argument(lab, station, Path("image.elf"))
+    assert '"monitor": "ppk2"' in argument
+
+
+def test_a_wrong_one_is_explained_at_its_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"monitor: 'ppk3' is not one of lpm01a, ppk2"):
+        load(tmp_path, "emulated = { monitor = 'ppk3' }")
+    with pytest.raises(ConfigError, match=r"power\.lines.*d9: the instrument has d0"):
+        load(
+            tmp_path,
+            "dut = { driver = 'serial-dut', port = '/dev/x' }\n"
+            "power = { driver = 'ppk2', port = '/dev/y', lines = ['d9'] }",
+        )
