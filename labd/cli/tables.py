@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from rich import box
 from rich.console import Console
@@ -133,7 +133,7 @@ def runs_table(runs: Sequence[dict[str, Any]], now_ns: int) -> Table:
 def windows_table(windows: Sequence[Event]) -> Table:
     """Measured windows, valid or not, with the clock that checked them."""
     table = _table("mode", "#")
-    for column in ("inferences", "seconds", "inf/s", "µJ/inf"):
+    for column in ("inferences", "seconds", "inf/s", "µJ/inf", "±"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("second clock")
     table.add_column("problems")
@@ -147,6 +147,7 @@ def windows_table(windows: Sequence[Event]) -> Table:
             f"{data['runtime_s']:.6f}",
             f"{data['throughput_ips']:.3f}",
             "" if energy is None else f"{energy:.4f}",
+            _doubt_text(data),
             _check_text(data.get("check")),
             Text("; ".join(str(p) for p in _items(data.get("problems"))), "magenta"),
         )
@@ -233,6 +234,9 @@ def _show_evidence(console: Console, event: Event) -> None:
         if isinstance(value, dict):
             for part, who in value.items():
                 console.print(Text(f"  {part}: {_who(who)}"))
+        elif key == "clocks":
+            for clock in _items(value):
+                console.print(Text(f"  clock: {_clock_text(clock)}"))
         elif value not in (None, "", []):
             console.print(Text(f"  {key}: {value}"))
 
@@ -257,6 +261,29 @@ def _check_text(check: object) -> str:
     seconds = check.get("seconds")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
     clock = check.get("clock")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
     return f"{clock}" if seconds is None else f"{clock} {seconds:.6f} s"
+
+
+def _doubt_text(data: Mapping[str, object]) -> str:
+    """How far the edges' uncertainty may move a window's energy per inference."""
+    doubt, inferences = data.get("energy_uncertainty_uj"), data.get("inferences")
+    if not isinstance(doubt, (int, float)) or not isinstance(inferences, int) or not inferences:
+        return ""
+    return f"{doubt / inferences:.4f}"
+
+
+def _clock_text(clock: object) -> str:
+    """What ties two clocks of a run, in one line."""
+    if not isinstance(clock, dict):
+        return str(clock)
+    known = cast("dict[str, Any]", clock)
+    text = (
+        f"{known['a']} to {known['b']}: {known['rate_ppm']:+.2f} ± {known['rate_error_ppm']:.2f} "
+        f"ppm, known to {known['offset_error_s'] * 1e6:.0f} µs over {known['tied_s']:.1f} s"
+    )
+    if "pairs" not in known:
+        return text
+    rms_us = known["residual_rms_s"] * 1e6
+    return f"{text}, {known['pairs']} edges, residual {rms_us:.0f} µs"
 
 
 def _items(value: object) -> list[object]:

@@ -61,6 +61,7 @@ async def measure_energy(
         for number, row in enumerate(rows, 1):
             batch = Batch(number, row.file, inferences)
             await _measure(session, way, recorder, batch, row, inference_s)
+            await recorder.mark(way.windows)
             await session.report.progress(number, WINDOWS, "windows")
         await way.sync(recorder)
         await recorder.stop()
