@@ -102,8 +102,9 @@ class Library(Protocol):
 class _Shared:
     """A library's driver while anybody uses it, and who has which instrument."""
 
-    def __init__(self, driver: Library) -> None:
-        self.driver = driver
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.driver = _start(name)
         self.users = 0
         self.owners: dict[str, object] = {}
 
@@ -117,18 +118,18 @@ def _join(name: str) -> _Shared:
     """Use the library ``module:class``; blocks while it starts."""
     with _lock:
         if name not in _shared:
-            _shared[name] = _Shared(_start(name))
+            _shared[name] = _Shared(name)
         _shared[name].users += 1
         return _shared[name]
 
 
-def _leave(name: str) -> None:
+def _leave(shared: _Shared) -> None:
     """Use it no more; the last one ends it."""
     with _lock:
-        shared = _shared[name]
         shared.users -= 1
         if not shared.users:
-            del _shared[name]
+            if _shared.get(shared.name) is shared:
+                del _shared[shared.name]
             shared.driver.finalize()
 
 
@@ -329,7 +330,7 @@ class UsbInstrument:
             steps.append(partial(library.close, path, self.call_s))
         steps.append(partial(library.unsubscribe_all, self._told, self.call_s))
         steps.append(self._unclaim)
-        steps.append(partial(_leave, self._library))
+        steps.append(partial(_leave, self._shared))
         problem: Exception | None = None
         for step in steps:
             try:
