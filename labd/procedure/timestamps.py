@@ -26,7 +26,7 @@ TEXT_S = 0.020
 COUNTER_RESOLUTION_S = 5e-6
 """Half a tick of the MLCommons board; an Arduino UNO counts in steps of 4 µs."""
 
-BEND_S = 1e-3
+BEND_S = 2e-4
 """A bench that warms up bends the relation of two clocks this much at most; it is added to the
 map's uncertainty."""
 
