@@ -58,6 +58,8 @@ class FakeN6705:
 
     Attributes:
         refuses: errors by beginning of a command that gets them.
+        deaf: commands by header that are taken and not obeyed.
+        curt: whether an error ends the whole message, as a syntax error does.
         stuck: functions that stay as they are whatever is commanded.
         hidden: functions that log although a query says that they do not.
         pace: records a period, 1 where all is well.
@@ -78,6 +80,8 @@ class FakeN6705:
         self.commands: list[str] = []
         self.errors: deque[str] = deque()
         self.refuses: dict[str, str] = {}
+        self.deaf: set[str] = set()
+        self.curt = False
         self.stuck: set[str] = set()
         self.hidden: set[str] = set()
         self.pace = 1.0
@@ -106,7 +110,12 @@ class FakeN6705:
         self._line += data
         while b"\n" in self._line:
             line, _, self._line = self._line.partition(b"\n")
-            answers = [a for unit in line.decode("ascii").split(";") if (a := self._unit(unit))]
+            answers: list[bytes] = []
+            for unit in line.decode("ascii").split(";"):
+                answer = self._unit(unit)
+                if answer is None and self.curt:
+                    break
+                answers += [answer] if answer else []
             if answers:
                 self._answer(b";".join(answers) + b"\n")
 
@@ -116,15 +125,15 @@ class FakeN6705:
         else:
             self.send(data)
 
-    def _unit(self, text: str) -> bytes:
-        """Obey one command; the answer if it is a query that succeeds."""
+    def _unit(self, text: str) -> bytes | None:
+        """Obey one command; the answer if it is a query, nothing if it fails."""
         text = text.strip().removeprefix(":")
         self.commands.append(text)
         try:
             return self._obey(text)
         except Refused as error:
             self.errors.append(str(error))
-            return b""
+            return None
 
     def _obey(self, text: str) -> bytes:
         for beginning, error in self.refuses.items():
@@ -136,7 +145,8 @@ class FakeN6705:
         channels = self._listed(listed[1]) if listed else list(self.channels.values())
         if header.endswith("?"):
             return self._query(header[:-1], argument, channels)
-        self._command(header, argument, channels)
+        if header not in self.deaf:
+            self._command(header, argument, channels)
         return b""
 
     def _listed(self, text: str) -> list[Channel]:

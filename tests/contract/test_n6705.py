@@ -477,6 +477,64 @@ async def test_a_refused_command_tells_the_instruments_words_and_switches_nothin
         assert not fake.powered
 
 
+@pytest.mark.parametrize(
+    ("deaf", "voltage_mv", "why"),
+    [
+        ("VOLT", 3100, r"wanted 3\.1 V, it has \[3\.0\] V"),
+        ("OUTP", None, "wanted the outputs off, it has one that is on"),
+    ],
+)
+async def test_an_instrument_that_does_not_do_as_it_was_told_is_no_measurement(
+    fake: FakeN6705, deaf: str, voltage_mv: int | None, why: str
+) -> None:
+    async with connected(fake) as (monitor, _, _):
+        await monitor.supply(3000)
+        fake.deaf = {deaf}
+        with pytest.raises(InstrumentError, match=why):
+            await monitor.supply(voltage_mv)
+        fake.deaf = set()
+
+
+async def test_an_output_that_does_not_go_on_is_no_measurement(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, _, _):
+        fake.deaf = {"OUTP"}
+        with pytest.raises(InstrumentError, match="wanted the outputs on"):
+            await monitor.supply(3000)
+
+
+async def test_an_output_that_stays_on_is_told_when_closing(fake: FakeN6705) -> None:
+    async with connected(fake) as (monitor, _, _):
+        await monitor.supply(3000)
+        fake.deaf = {"OUTP"}
+        with pytest.raises(InstrumentError, match="wanted the outputs off"):
+            await monitor.close()
+
+
+@pytest.mark.parametrize("curt", [False, True])
+async def test_an_empty_slot_before_the_duts_is_passed_over(
+    clock: HandClock, *, curt: bool
+) -> None:
+    fake = FakeN6705({2: "N6731B", 4: "N6781A"}, clock)
+    fake.curt = curt
+    async with connected(fake, channel=4, answer_s=0.2) as (monitor, _, _):
+        await monitor.supply(3000)
+        assert fake.channels[4].output
+        assert fake.channels[2].functions == set()
+
+
+async def test_an_instrument_that_dies_while_opening_is_no_empty_slot(fake: FakeN6705) -> None:
+    async with plugged(fake, lan) as cable:
+        whole = cable.send
+        cable.device.send = lambda data: whole(data) if b"+2" not in data else die(data)
+
+        def die(data: bytes) -> None:
+            whole(data)
+            cable.mute = True
+
+        with pytest.raises(DeadlineExceeded):
+            await driver_for(cable, answer_s=0.2).open()
+
+
 @pytest.mark.parametrize("voltage_mv", [0, -5, 3601])
 async def test_a_voltage_the_station_does_not_allow_is_refused(
     fake: FakeN6705, voltage_mv: int

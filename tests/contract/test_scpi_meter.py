@@ -337,9 +337,12 @@ async def test_an_error_while_measuring_ends_it_with_the_instruments_words(
 
         with pytest.raises(InstrumentError, match="'FETC\\?' failed: -363"):
             await measure()
+        before = len(fake.commands)
         async with meter.acquire() as again:
             await pass_time(again, clock, 1.0)
         assert len(joined(await all_of(again))) == 1000
+    begun = [command for command in fake.commands[before:] if command in ("ABOR", "INIT")]
+    assert begun[:2] == ["ABOR", "INIT"]
 
 
 # ---- supply ------------------------------------------------------------------------------

@@ -256,6 +256,34 @@ def test_a_mark_is_as_sharp_as_the_quickest_answer() -> None:
     assert mark.uncertainty_ns <= 600_000 + 1
 
 
+def test_a_count_updated_now_and_then_makes_marks_vague_and_true() -> None:
+    clock = RecordClock(RATE_HZ, 15.0)
+    clock.start(Moment(-500_000_000, 500_000_000))  # tells next to nothing
+    marks: list[TimeMark] = []
+    for hundred_ms in range(6, 20):
+        for phase_ms in (20, 55, 95):  # never right after the update
+            now = (hundred_ms * 100 + phase_ms) * 1_000_000
+            moment = Moment(now - 200_000, now)
+            marks += clock.count(hundred_ms * 100, moment, drained=True)
+    (mark,) = marks
+    true_ns = mark.index * 1e6
+    assert abs(mark.t_ns - true_ns) <= mark.uncertainty_ns
+    assert mark.uncertainty_ns < 50_000_000
+
+
+def test_a_meter_that_may_hold_more_is_bounded_by_the_start() -> None:
+    """Nothing says when it reached a count but that it counts no faster than it can."""
+    clock = RecordClock(RATE_HZ, 1.0)
+    clock.start(Moment(0, 1_000_000))
+    marks: list[TimeMark] = []
+    for now_ms in range(100, 1200, 100):
+        now = (now_ms + 1) * 1_000_000
+        marks += clock.count(now_ms, Moment(now - 90_000_000, now), drained=False)
+    (mark,) = marks
+    assert mark.uncertainty_ns < 2_000_000
+    assert abs(mark.t_ns - mark.index * 1e6) <= mark.uncertainty_ns + 1
+
+
 def test_records_before_the_start_are_a_bug() -> None:
     with pytest.raises(ValueError, match="before the start"):
         RecordClock(RATE_HZ, 15.0).count(1, Moment(0, 0), drained=True)
