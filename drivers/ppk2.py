@@ -19,7 +19,7 @@ from drivers.acquisition import PumpedAcquisition
 from drivers.interfaces import DriverConfig, driver
 from drivers.link import Link, quoted
 from drivers.ppk2_clock import HostClock
-from drivers.ppk2_stream import RATE_HZ, TURN, Meaning, StreamDecoder
+from drivers.ppk2_stream import RATE_HZ, Meaning, StreamDecoder
 from drivers.ppk2_values import Metadata, current_table, parse_metadata
 from labd.core.errors import (
     DeadlineExceeded,
@@ -129,7 +129,7 @@ class Ppk2Acquisition(PumpedAcquisition):
     @property
     def unsure(self) -> int:
         """How many samples may be missing unseen, a multiple of the counter's turn."""
-        return self._decoder.unsure // TURN * TURN
+        return self._decoder.unsure
 
     @property
     def _at_rest(self) -> bool:
@@ -343,7 +343,8 @@ class Ppk2:
 
         Raises:
             TransportError: the port went away.
-            DeadlineExceeded: there is no such answer.
+            InstrumentError: the answer is none of a PPK2.
+            DeadlineExceeded: there is no answer.
         """
         heard = bytearray()
         for _ in range(ASKS):
@@ -359,6 +360,13 @@ class Ppk2:
             metadata = parse_metadata(heard.decode("latin-1"))
             if metadata is not None:
                 return metadata
+        if _END.search(heard):
+            raise InstrumentError(
+                "not-a-ppk2",
+                f"the answer has no calibration in it: {quoted(heard.decode('ascii', 'replace'))}",
+                _PORT_HINT,
+                self._link.where,
+            )
         raise self._no_answer("its metadata", self.config.answer_s, bytes(heard))
 
     def _no_answer(self, what: str, deadline_s: float, heard: bytes) -> DeadlineExceeded:

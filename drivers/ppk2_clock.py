@@ -136,13 +136,12 @@ class HostClock:
 
     def settle(self, index: int) -> Missing | None:
         """Judge the last chunks, up to ``index``: nothing more comes."""
-        least = min((cell.least for cell in (*self._late, self._cell)), default=math.inf)
+        least = min(cell.least for cell in (*self._late[-1:], self._cell))
         if self.vouched >= index or least >= HOPELESS_NS:
             return None
         if self._broken:
             return self._resolve_break(index, least)
-        self.unsure += max(0, int(least // PERIOD_NS))
-        self._believe(index)
+        self._trust(index, least)
         return None
 
     def broke(self, index: int) -> None:
@@ -202,7 +201,9 @@ class HostClock:
             return _missing(turns, recent[0], how)
         quickest = min(recent, key=lambda cell: cell.least)
         if len(self._late) >= BUSY_CELLS and quickest.least < HOPELESS_NS:
-            self._trust(quickest)
+            self._floor = (quickest.best.index, quickest.lag)
+            self._minima.clear()
+            self._trust(self._late[-1].best.index, quickest.least)
         elif len(self._late) >= HOPELESS_CELLS:
             turns = max(1, round(quickest.least / TURN_NS))
             return _missing(turns, self._late[-1], "it reads far too late")
@@ -215,19 +216,17 @@ class HostClock:
         if len(before) < FLAT_CELLS - 1 or max(map(_spread, (before, after))) > FLAT_NS:
             return 0
         step = min(after) - min(before)
-        turns = round(step / TURN_NS)
+        turns = max(0, round(step / TURN_NS))
         return turns if abs(step - turns * TURN_NS) <= WHOLE_TURN_NS else 0
 
     def _level(self, index: int, lag: float) -> float:
         """A lag without what the clocks' different rates have made of it."""
         return lag - self._slope * index
 
-    def _trust(self, quickest: _Cell) -> None:
-        """Take the host to be busy: its quickest chunk of late is the floor from now on."""
-        self._floor = (quickest.best.index, quickest.lag)
-        self._minima.clear()
-        self.unsure += int(quickest.least // PERIOD_NS)
-        self._believe(self._late[-1].best.index)
+    def _trust(self, index: int, late_ns: float) -> None:
+        """Take the host to be busy, and remember how many turns its lateness has room for."""
+        self.unsure += TURN * int((late_ns + WHOLE_TURN_NS) // TURN_NS)
+        self._believe(index)
 
     def _believe(self, index: int) -> None:
         """Nothing is missing before ``index``."""

@@ -209,6 +209,21 @@ async def test_a_host_that_stalls_loses_nothing(fake: FakePpk2) -> None:
     assert len(currents(items)) > 100_000
 
 
+async def test_a_host_that_reads_late_is_a_finding(
+    fake: FakePpk2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(fake) as (monitor, _):
+        at_start(fake, lambda: fake.produce(3000))
+        async with monitor.acquire() as acquisition:
+            await progress_to(acquisition, 3000)
+        assert await monitor.self_check() == []
+        monkeypatch.setattr(ppk2_stream.StreamDecoder, "unsure", 192)
+        (finding,) = await monitor.self_check()
+    assert finding.code == "ppk2-late-host"
+    assert "192 samples" in finding.text
+    assert not finding.serious
+
+
 async def test_samples_of_an_earlier_run_are_no_samples_of_this_one(fake: FakePpk2) -> None:
     async with connected(fake) as (monitor, _):
         at_start(
@@ -311,6 +326,15 @@ async def test_a_damaged_answer_is_asked_for_again(fake: FakePpk2) -> None:
         await monitor.open()
         assert await monitor.self_check() == []
         await monitor.close()
+
+
+async def test_an_answer_without_a_calibration_is_not_a_ppk2s(fake: FakePpk2) -> None:
+    fake.metadata = {"Shell": "none"}
+    async with plugged(fake) as pty:
+        monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.3))
+        with pytest.raises(InstrumentError, match="Shell: none") as caught:
+            await monitor.open()
+        assert caught.value.code == "not-a-ppk2"
 
 
 async def test_words_in_front_of_the_answer_do_no_harm(fake: FakePpk2) -> None:

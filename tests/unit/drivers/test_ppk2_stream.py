@@ -272,6 +272,16 @@ def test_no_edge_is_made_across_a_gap() -> None:
     check_true(items, words)
 
 
+def test_a_fall_that_lies_in_a_gap_is_not_seen() -> None:
+    high = (np.arange(6000) % 64 << 18 | 1 << 24).astype(np.uint32)
+    high[3000:] &= np.uint32(0x00FFFFFF)
+    data = high.astype("<u4").tobytes()
+    made, items = decode(data[: 4 * 2990] + data[4 * 3010 :])
+    assert made.edges_seen == 0
+    assert not any(isinstance(item, Edge) for item in items)
+    assert decode(data)[0].edges_seen == 1
+
+
 def test_a_stream_that_ends_within_a_word_does_not_vouch_for_its_last_samples() -> None:
     _, items = decode(STREAM[:-1])
     (gap,) = gaps(items)
