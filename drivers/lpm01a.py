@@ -10,17 +10,18 @@ a gap.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
-
-from pydantic import Field, ValidationInfo, field_validator
 
 from drivers.acquisition import PumpedAcquisition
-from drivers.interfaces import DriverConfig, Line, driver
+from drivers.interfaces import Line, driver
 from drivers.link import LineReader, Link, quoted
 from drivers.lpm01a_ascii import AsciiDecoder
 from drivers.lpm01a_binary import BinaryDecoder
-from drivers.lpm01a_blocks import LOAD_NOTED_PERCENT, TIMESTAMP_LINE, Quantity, StampedDecoder
+from drivers.lpm01a_blocks import TIMESTAMP_LINE, Quantity, StampedDecoder
+from drivers.lpm01a_config import SLOWEST_HZ, Lpm01aConfig
+from drivers.lpm01a_marks import ArrivalMarks
+from drivers.lpm01a_notes import LOAD_NOTED_PERCENT
 from drivers.lpm01a_replies import answer_in, frequency_word, number_word
 from labd.core.errors import (
     DeadlineExceeded,
@@ -30,15 +31,9 @@ from labd.core.errors import (
     LabdError,
     TransportError,
 )
-from labd.core.model import Finding, Identity, Part, StreamFormat, StreamItem
+from labd.core.model import Finding, Identity, Part, StreamFormat, StreamItem, TimeMark
 
 BAUD = 3_686_400
-ASCII_RATES_HZ = (1000, 2000, 5000)
-BINARY_RATES_HZ = (*ASCII_RATES_HZ, 10_000, 20_000, 50_000, 100_000)
-SHORT_ASCII = {10_000: "one second", 20_000: "half a second"}
-ENERGY_TOP_HZ = 10_000
-HIGH_CURRENT_HZ = (50_000, 100_000)
-THRESHOLD_A = (100e-9, 50e-3)
 SUPPLY_MV = range(1800, 3301)
 CALIBRATION_S = 15.0
 STOP_S = 10.0
@@ -49,93 +44,21 @@ LOOK_S = 0.1
 # UM2269 states no clock tolerance; twice the ±50 ppm of an ordinary crystal.
 CLOCK_TOLERANCE_PPM = 100.0
 CLOSE_STEP_S = 4.0  # three of them and the port's own 2 s, whatever ``answer_s`` says
-SLOWEST_HZ = 1000
-"""Two edges of ±1 ms in a window of 10 s: 0.02 %."""
-
-
-class Lpm01aConfig(DriverConfig):
-    """An X-NUCLEO-LPM01A on USB."""
-
-    port: str = Field(description="its device, best from /dev/serial/by-id", min_length=1)
-    format: Literal["ascii", "binary"] = Field(
-        "ascii",
-        description="ascii marks the DUT's edges and ends at 5 kHz, binary reaches 100 kHz and "
-        "leaves the edges to the I/O manager",
-    )
-    rate_hz: int = Field(1000, description="samples a second, 1000 as in the official settings")
-    output: Literal["energy", "current"] = Field(
-        "energy",
-        description="energy integrated over each sample period, or current",
-        validate_default=True,
-    )
-    function_mode: Literal["optim", "high"] = Field(
-        "optim", description="all of the range, or 30 µA to 10 mA at 50 and 100 kHz"
-    )
-    threshold_a: float | None = Field(
-        None, description="current above which its LED and D2, D3 signal; 0 never"
-    )
-    answer_s: float = Field(5.0, gt=0, le=60, description="longest wait for an answer, seconds")
-    restart_s: float = Field(
-        15.0, ge=0, le=60, description="how long a restart may take, seconds; 0 never restarts it"
-    )
-
-    @field_validator("rate_hz")
-    @classmethod
-    def _sustainable(cls, rate_hz: int, info: ValidationInfo) -> int:
-        if rate_hz < SLOWEST_HZ:
-            raise ValueError(
-                f"at {rate_hz} Hz a window's edges, known to one sample, are too vague; "
-                f"use at least {SLOWEST_HZ} Hz"
-            )
-        if rate_hz not in BINARY_RATES_HZ:
-            rates = ", ".join(map(str, BINARY_RATES_HZ))
-            raise ValueError(f"{rate_hz} Hz is none of {rates} Hz")
-        if info.data.get("format") == "binary" or rate_hz in ASCII_RATES_HZ:
-            return rate_hz
-        lasts = SHORT_ASCII.get(rate_hz)
-        limit = f"lasts {lasts} at most" if lasts else "does not exist"
-        raise ValueError(
-            f'at {rate_hz} Hz the instrument\'s ASCII stream {limit}; use format = "binary", '
-            "or 5000 Hz, the fastest without a limit"
-        )
-
-    @field_validator("output")
-    @classmethod
-    def _integrable(cls, output: str, info: ValidationInfo) -> str:
-        rate_hz = info.data.get("rate_hz", 0)
-        if output == "energy" and rate_hz > ENERGY_TOP_HZ:
-            raise ValueError(
-                f'at {rate_hz} Hz the instrument integrates no energy; use output = "current", '
-                f"or {ENERGY_TOP_HZ} Hz at most"
-            )
-        return output
-
-    @field_validator("function_mode")
-    @classmethod
-    def _fast_enough(cls, mode: str, info: ValidationInfo) -> str:
-        rate_hz = info.data.get("rate_hz")  # missing when it was refused itself
-        if mode == "high" and rate_hz and rate_hz not in HIGH_CURRENT_HZ:
-            raise ValueError(
-                f"'high' works at 50000 and 100000 Hz, not at {rate_hz} Hz; use 'optim'"
-            )
-        return mode
-
-    @field_validator("threshold_a")
-    @classmethod
-    def _settable(cls, threshold_a: float | None) -> float | None:
-        low, high = THRESHOLD_A
-        if threshold_a and not low <= threshold_a <= high:
-            raise ValueError(f"{threshold_a:g} A is not within {low:g} to {high:g} A; 0 is off")
-        return threshold_a
 
 
 class Lpm01aAcquisition(PumpedAcquisition):
-    """One acquisition of the instrument."""
+    """One acquisition of the instrument.
 
-    def __init__(self, link: Link, decoder: StampedDecoder, answer_s: float) -> None:
+    A stream without edges has marks of the host's time instead.
+    """
+
+    def __init__(
+        self, link: Link, decoder: StampedDecoder, marks: ArrivalMarks | None, answer_s: float
+    ) -> None:
         super().__init__(link.where, answer_s)
         self._link = link
         self._decoder = decoder
+        self._marks = marks
 
     @property
     def received(self) -> int:
@@ -166,9 +89,19 @@ class Lpm01aAcquisition(PumpedAcquisition):
     async def _pump(self) -> None:
         while not self._decoder.completed:
             chunk = await self._link.read(None)
-            self._take(self._decoder.feed(chunk.data))
+            items = self._decoder.feed(chunk.data)
+            self._take([*items, *self._timed(items, chunk.t_ns)])
             if self._decoder.fault and self._decoder.started and not self._fault:
                 self._fault = self._stopped("is spoilt")  # nothing that follows counts
+
+    def _timed(self, items: Sequence[StreamItem], t_ns: int) -> list[TimeMark]:
+        """What the arrival of a chunk says, once its samples are confirmed."""
+        if self._marks is None:
+            return []
+        place = self._decoder.place
+        if place is not None:
+            self._marks.arrived(place, t_ns)
+        return self._marks.confirmed(items, self._decoder.confirmed)
 
     async def _end(self) -> None:
         await self._let_a_stamp_come()
@@ -282,9 +215,12 @@ class Lpm01a:
                 self._link.where,
             )
         self._keep_findings()
-        form = AsciiDecoder if self.config.format == "ascii" else BinaryDecoder
-        decoder = form(self.config.rate_hz, self._quantity(), self._voltage_mv)
-        self._acquisition = Lpm01aAcquisition(self._link, decoder, self.config.answer_s)
+        config, ascii_format = self.config, self.config.format == "ascii"
+        decoder = (AsciiDecoder if ascii_format else BinaryDecoder)(
+            config.rate_hz, self._quantity(), self._voltage_mv
+        )
+        marks = None if ascii_format else ArrivalMarks(config.rate_hz)
+        self._acquisition = Lpm01aAcquisition(self._link, decoder, marks, config.answer_s)
         return self._acquisition
 
     async def self_check(self) -> list[Finding]:

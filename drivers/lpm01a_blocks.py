@@ -7,21 +7,17 @@ last stamp form a block, which waits for the next one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labd.core.model import Edge, Finding, Gap, Samples, StreamItem
+from drivers.lpm01a_notes import Notes
+from labd.core.model import Edge, Gap, Samples, StreamItem
 
 SAMPLES_PER_STAMP = 1000
 STAMP_TOLERANCE_MS = 2
 TIMESTAMP_LINE = "d7"
-LOAD_NOTED_PERCENT = 50
-"""A transmit buffer this full says that the host is too slow; at 100 % the stream breaks off."""
-VOLTAGE_TOLERANCE = 0.01
-"""UM2269 states no accuracy; a current is made a power with the set voltage, so 1 % is 1 %."""
-MAX_TEXTS = 20
 PLAUSIBLE_LOSS_S = 60
 """What an unconfirmed last stamp may claim to be missing; a flipped bit can claim days."""
 
@@ -40,58 +36,6 @@ class Quantity:
         """The values as power, and as current where they are current."""
         power = values * self.power_factor
         return Samples(index, power, values if self.is_current else None)
-
-
-@dataclass(slots=True)
-class Notes:
-    """What the instrument said about itself beside its samples."""
-
-    set_mv: int | None = None
-    worst_load: int = 0
-    voltage_mv: int | None = None
-    temperature_c: tuple[int, int] | None = None
-    texts: list[str] = field(default_factory=list[str])
-
-    def load(self, percent: int) -> None:
-        """How full its transmit buffer was at a stamp."""
-        self.worst_load = max(self.worst_load, percent)
-
-    def voltage(self, millivolts: int) -> None:
-        """The supply voltage it measured; the one furthest from the set voltage counts."""
-        before = self.voltage_mv
-        wanted = millivolts if self.set_mv is None else self.set_mv
-        if before is None or abs(millivolts - wanted) > abs(before - wanted):
-            self.voltage_mv = millivolts
-
-    def temperature(self, celsius: int) -> None:
-        """The board's temperature."""
-        low, high = self.temperature_c or (celsius, celsius)
-        self.temperature_c = min(low, celsius), max(high, celsius)
-
-    def text(self, text: str) -> None:
-        """Words of its own."""
-        if text not in self.texts and len(self.texts) < MAX_TEXTS:
-            self.texts.append(text)
-
-    def findings(self) -> list[Finding]:
-        """All of it for a person; serious where the numbers suffer."""
-        found = [
-            Finding("instrument-text", f"it says: {text}", serious=False) for text in self.texts
-        ]
-        if self.worst_load >= LOAD_NOTED_PERCENT:
-            text = f"its transmit buffer was up to {self.worst_load} % full"
-            found.append(
-                Finding("transmit-buffer", text, "give the host less to do", serious=False)
-            )
-        if self.temperature_c is not None:
-            low, high = self.temperature_c
-            text = f"its temperature was {low} to {high} °C"
-            found.append(Finding("temperature", text, serious=False))
-        mv, set_mv = self.voltage_mv, self.set_mv
-        if mv is not None and set_mv and abs(mv - set_mv) > VOLTAGE_TOLERANCE * set_mv:
-            text = f"it supplies {mv} mV, {set_mv} mV are set: powers are off as much"
-            found.append(Finding("supply-voltage", text, "calibrate it, check the DUT's load"))
-        return found
 
 
 class StampedDecoder(ABC):
@@ -143,6 +87,16 @@ class StampedDecoder(ABC):
         self._gap_reason = ""  # why nothing since the anchor can be
         self._edges_dropped = 0
         self._out: list[StreamItem] = []
+
+    @property
+    def confirmed(self) -> int:
+        """Index of the sample after the last one that a stamp has confirmed."""
+        return self._anchor[0]
+
+    @property
+    def place(self) -> int | None:
+        """Index of the next sample, as far as it is known; ``None`` while in doubt."""
+        return None if self._doubt or self._gap_reason else self._base[0] + self._count
 
     def feed(self, data: bytes) -> list[StreamItem]:
         """Take more bytes; return what they confirmed, in order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import time
 from collections.abc import AsyncGenerator
@@ -26,7 +27,7 @@ from labd.core.errors import (
     LabdBug,
     TransportError,
 )
-from labd.core.model import Edge, Gap, Samples, StreamItem
+from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 from labd.fakes.host import PtyCable
 from labd.fakes.load import RUN_A, SLEEP_A
 from labd.fakes.lpm01a import FakeLpm01a, plug
@@ -774,6 +775,12 @@ async def test_the_live_fake_streams_at_full_rate(config: dict[str, object]) -> 
     power = np.concatenate([item.power_w for item in items if isinstance(item, Samples)])
     mean = power[: 2 * rate_hz].mean()
     assert mean == pytest.approx(3.0 * (RUN_A + SLEEP_A) / 2, rel=1e-3)
+    marks = [item for item in items if isinstance(item, TimeMark)]
+    assert len(marks) >= (3 if config.get("format") == "binary" else 0)
+    for one, other in itertools.pairwise(marks):
+        seconds = (other.index - one.index) / rate_hz
+        doubt_s = (one.uncertainty_ns + other.uncertainty_ns) * 1e-9
+        assert (other.t_ns - one.t_ns) * 1e-9 == pytest.approx(seconds, abs=doubt_s)
     edges = [item.index / rate_hz for item in items if isinstance(item, Edge)]
     assert edges[:2] == ([0.5, 1.5] if config.get("format") != "binary" else [])
 

@@ -309,6 +309,12 @@ def test_current_gives_power_at_the_set_voltage() -> None:
     np.testing.assert_array_equal(samples.power_w, samples.current_a * 3.0)
 
 
+def test_a_sign_that_is_none_makes_no_number() -> None:
+    (gap,) = decode(b"1000+00\r\n6409*07\r\n" + END)[1]
+    assert isinstance(gap, Gap)
+    assert "'6409*07'" in gap.reason
+
+
 @settings(max_examples=200)
 @given(st.binary(max_size=3000))
 def test_garbage_is_never_a_sample_and_never_crashes(data: bytes) -> None:
