@@ -421,10 +421,13 @@ async def test_a_wrong_command_in_the_table_is_refused_at_opening(fake: FakeScpi
     assert fake.commands[-4:] == ["OUTP OFF", "SYST:ERR?", "ABOR", "SYST:ERR?"]
 
 
-async def test_a_predecessor_that_died_measuring_is_survived(fake: FakeScpiMeter) -> None:
+@pytest.mark.parametrize("setup", [["*RST"], []])
+async def test_a_predecessor_that_died_measuring_is_survived(
+    fake: FakeScpiMeter, setup: list[str]
+) -> None:
     fake.powered, fake.started_s = True, 90.0
     fake.errors.extend(['-410,"Query INTERRUPTED"'] * 5)
-    async with connected(fake) as (meter, _, _):
+    async with connected(fake, setup=setup) as (meter, _, _):
         assert not fake.powered
         assert not fake.measuring
         assert await meter.self_check() == []

@@ -19,6 +19,7 @@ from labd.core.model import Samples, TimeMark
 from labd.fakes import load
 from labd.fakes.hislip import HislipCable
 from labd.fakes.n6705 import TICK_S, FakeN6705
+from labd.fakes.scpi_meter import FakeScpiMeter
 from tests.contract.case import plugged
 
 PERIOD_S = 49 * TICK_S
@@ -107,6 +108,39 @@ async def test_an_n6705_measures_through_visa_as_through_a_socket() -> None:
     for mark in marks:
         true_ns = start_s * 1e9 + mark.index * PERIOD_S * 1e9
         assert abs(mark.t_ns - true_ns) <= mark.uncertainty_ns + 1
+
+
+async def test_an_answer_ends_where_its_message_does() -> None:
+    """Then it needs no line feed, and a block no length."""
+    fake = FakeScpiMeter()
+    fake.framing = "indefinite"
+    async with plugged(fake, HislipCable) as cable:
+        fake.send = lambda data: cable.send(data.removesuffix(b"\n"))
+        table = {
+            "resource": cable.path,
+            "expect": "SMU-1",
+            "rate_hz": 1000,
+            "voltage_mv": 3000,
+            "setup": ["*RST", "FORM REAL,64"],
+            "start": ["INIT"],
+            "read": "FETC?",
+            "stop": ["ABOR"],
+            "format": "real64",
+            "answer_s": 2.0,
+        }
+        meter = ScpiMeter(ScpiMeterConfig.model_validate(table))
+        await meter.open()
+        fake.powered = True
+        async with meter.acquire() as acquisition:
+            start_s = fake.started_s
+            assert start_s is not None
+            while acquisition.received < 300:
+                await acquisition.wait_progress(2.0)
+        items = [item async for item in acquisition]
+        await meter.close()
+    measured = np.concatenate([item.power_w for item in items if isinstance(item, Samples)])
+    times_s = start_s + (np.arange(len(measured)) + 0.5) / 1000
+    np.testing.assert_allclose(measured, load.current_a(times_s) * 3.0, rtol=1e-9)
 
 
 async def test_a_late_answer_is_not_taken_for_the_next_one() -> None:
