@@ -48,6 +48,7 @@ class PumpedAcquisition(ABC):
         self._progress = asyncio.Event()
         self._fault: LabdError | None = None
         self._stopping = False
+        self._letting_go = False
         self._ended = False
         self._left_running = False
         self._pumping: asyncio.Task[None] | None = None
@@ -143,13 +144,15 @@ class PumpedAcquisition(ABC):
 
     async def abandon(self) -> None:
         """Let go of the port without stopping the instrument; safe to call twice."""
-        if self._pumping and not self._ended:
-            self._ended = True
-            self._left_running = not self._at_rest
-            self._pumping.cancel()
-            await asyncio.wait([self._pumping])
-            self._items.extend(self._settle("the acquisition was broken off"))
-            self._progress.set()
+        if self._pumping is None or self._letting_go:
+            return
+        self._letting_go = True
+        self._left_running = not self._at_rest
+        self._pumping.cancel()
+        await asyncio.wait([self._pumping])
+        self._items.extend(self._settle("the acquisition was broken off"))
+        self._ended = True  # not before its last items: who iterates stops there
+        self._progress.set()
 
     # ---- for the driver's subclass --------------------------------------------------------
 

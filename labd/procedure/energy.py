@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from drivers.interfaces import PowerMonitor
 from labd.core.energy import Batch, inferences_for_window
-from labd.core.model import Mode, ModeResult, Verdict, Window
+from labd.core.model import Mode, ModeResult, Part, Verdict, Window
 from labd.core.scoring import median_energy_uj
 from labd.core.suite import WARMUPS, WINDOWS
 from labd.procedure.batch import (
@@ -65,16 +65,23 @@ async def measure_energy(
             await session.report.progress(number, WINDOWS, "windows")
         await way.sync(recorder)
         await recorder.stop()
+        findings = await session.bench.self_check(Part.POWER)
         await way.conclude(recorder)
         await recorder.mark(way.windows)
     score = _score(way.windows)
     if way.idle_uw:
         score["idle_power_uw"] = statistics.fmean(way.idle_uw)
     result = judge_windows(Mode.ENERGY, way.windows, score)
-    if way.problems:
-        reasons = (*result.reasons, *way.problems)
+    doubts = [f"power monitor: {finding.text}" for finding in findings if finding.serious]
+    if way.problems or doubts:
+        reasons = (*result.reasons, *way.problems, *doubts)
         result = replace(result, verdict=Verdict.INVALID, reasons=reasons)
-    details = {"trace": recorder.name, "method": str(session.method), "clocks": way.clocks}
+    details = {
+        "trace": recorder.name,
+        "method": str(session.method),
+        "clocks": way.clocks,
+        "findings": [finding.text for finding in findings],
+    }
     return replace(result, details=details)
 
 

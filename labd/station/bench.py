@@ -250,10 +250,12 @@ class StationBench:
                 await supply.supply(None)
         raise refusal or InfraError("no-answer", "there was nothing to ask")
 
-    async def self_check(self) -> list[Finding]:
-        """What the open parts find about themselves."""
+    async def self_check(self, *parts: Part) -> list[Finding]:
+        """What the open parts, or only these of them, find about themselves."""
         findings: list[Finding] = []
         for part, driver in self._parts.present():
+            if parts and part not in parts:
+                continue
             findings += await self._timed(
                 driver.self_check(), OPEN_DEADLINE_S, f"self-check of {part}"
             )

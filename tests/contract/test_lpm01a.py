@@ -807,3 +807,23 @@ async def test_what_came_before_the_end_is_confirmed_by_a_stamp(fake: FakeLpm01a
     gap = next(item for item in items if isinstance(item, Gap))
     assert gap.index == 1000
     assert "997 samples between time stamps" in gap.reason
+
+
+async def test_who_reads_along_sees_the_tail_of_an_acquisition_that_is_broken_off(
+    fake: FakeLpm01a,
+) -> None:
+    """The last gap must reach a consumer that was waiting for more when it was let go."""
+    taken: list[StreamItem] = []
+
+    async def read(acquisition: Acquisition) -> None:
+        taken.extend([item async for item in acquisition])
+
+    async with connected(fake) as (monitor, _):
+        acquisition = monitor.acquire()
+        await acquisition.__aenter__()
+        reading = asyncio.create_task(read(acquisition))
+        fake.produce(300)
+        await progress_to(acquisition, 300)
+        await acquisition.abandon()
+        await reading
+    assert taken == [Gap(0, 300, "the acquisition was broken off")]

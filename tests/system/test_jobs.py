@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from labd.bus.messages import EventType
+from labd.report.rescore import find_tasks, rescore
 from labd.store.traces import read_trace
 from tests.system.lab import ONE_EMULATED, HandBench, Lab, finished
 
@@ -127,3 +128,31 @@ async def test_frozen_time_gives_the_same_numbers_twice(tmp_path: Path) -> None:
         scores = [result.score for result in status.results]
         found.append((windows, trace.edges, scores))
     assert found[0] == found[1]
+
+
+async def test_energy_at_a_hundred_kilohertz_agrees_with_a_kilohertz(tmp_path: Path) -> None:
+    """The same firmware on two monitors: each edge to 10 µs, or to a millisecond."""
+    medians: dict[str, float] = {}
+    for monitor in ("lpm01a", "ppk2"):
+        (tmp_path / monitor).mkdir()
+        one = ONE_EMULATED.format(mode="freeze").replace("seed", f'monitor = "{monitor}", seed')
+        lab = Lab(tmp_path / monitor, one)
+        lab.start()
+        try:
+            await lab.ready()
+            async with lab.client() as client:
+                asked = {"benchmark": "digits01", "modes": ["energy"], "energy_method": "mlcommons"}
+                await client.ask("submit", job="e", **asked)
+                await finished(client, "e")
+                status = await client.job("e")
+        finally:
+            assert lab.stop() == 0
+        assert status.verdict == "pass", status.reason
+        score = status.results[0].score
+        assert score["median_energy_uj"] == score["median_energy_uj_mlcommons"]
+        medians[monitor] = score["median_energy_uj_labd"]
+        folder = tmp_path / monitor / "state" / "traces" / "e" / "1"
+        assert read_trace(folder / "energy").sample_rate_hz == (1e5 if monitor == "ppk2" else 1e3)
+        [task] = find_tasks([folder])
+        assert [(found.mode, found.agrees) for found in rescore(task)] == [("energy", True)]
+    assert medians["ppk2"] == pytest.approx(medians["lpm01a"], rel=2e-4)
