@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from labd.core.errors import (
     DeadlineExceeded,
@@ -28,6 +28,20 @@ MAX_WAITING_SAMPLES = 8_000_000
 """2.2 hours at 1 kHz, 80 s at 100 kHz, 64 MB: a consumer further behind has lost the race."""
 
 
+class Counts(Protocol):
+    """What a decoder has seen on the wire so far, confirmed or not."""
+
+    @property
+    def received(self) -> int:
+        """Sample periods; never falls."""
+        ...
+
+    @property
+    def edges_seen(self) -> int:
+        """Timestamps of the DUT, counting those dropped later."""
+        ...
+
+
 class PumpedAcquisition(ABC):
     """One acquisition: a context manager, and the stream it yields.
 
@@ -38,10 +52,12 @@ class PumpedAcquisition(ABC):
     Args:
         where: the instrument, for error texts.
         answer_s: how long the instrument may take to start or to send something.
+        counts: what its decoder has seen.
     """
 
-    def __init__(self, where: Where, answer_s: float) -> None:
+    def __init__(self, where: Where, answer_s: float, counts: Counts) -> None:
         self._where = where
+        self._counts = counts
         self._answer_s = answer_s
         self._items: deque[StreamItem] = deque()
         self._waiting_samples = 0
@@ -54,16 +70,6 @@ class PumpedAcquisition(ABC):
         self._pumping: asyncio.Task[None] | None = None
 
     # ---- what an instrument's driver says -------------------------------------------------
-
-    @property
-    @abstractmethod
-    def received(self) -> int:
-        """Sample periods seen on the wire so far, confirmed or not; never falls."""
-
-    @property
-    @abstractmethod
-    def edges_seen(self) -> int:
-        """Timestamps seen on the wire so far, confirmed or not."""
 
     @property
     @abstractmethod
@@ -95,6 +101,16 @@ class PumpedAcquisition(ABC):
         return "no reason given"
 
     # ---- the acquisition ------------------------------------------------------------------
+
+    @property
+    def received(self) -> int:
+        """Sample periods seen on the wire so far, confirmed or not; never falls."""
+        return self._counts.received
+
+    @property
+    def edges_seen(self) -> int:
+        """Timestamps seen on the wire so far, confirmed or not."""
+        return self._counts.edges_seen
 
     @property
     def running(self) -> bool:
@@ -235,3 +251,28 @@ class PumpedAcquisition(ABC):
         if self._progress.is_set():
             self._progress = asyncio.Event()
         return self._progress
+
+
+def refuse_while_acquiring(acquisition: PumpedAcquisition | None, what: str, where: Where) -> None:
+    """Only one thing at a time may speak to an instrument.
+
+    Raises:
+        LabdBug: ``what`` was asked for while this acquisition runs.
+    """
+    if acquisition is not None and acquisition.running:
+        raise LabdBug("acquiring", f"'{what}' during an acquisition", where=where)
+
+
+def refuse_left_running(acquisition: PumpedAcquisition | None, where: Where) -> None:
+    """A stream that was let go of may still come, and would be taken for the next one's.
+
+    Raises:
+        InstrumentError: this acquisition was broken off and not stopped since.
+    """
+    if acquisition is not None and acquisition.left_running:
+        raise InstrumentError(
+            "acquisition-left-running",
+            "the acquisition before was broken off and may still stream",
+            "close and open the instrument: that stops it",
+            where,
+        )

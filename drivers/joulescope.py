@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from drivers.acquisition import PumpedAcquisition
+from drivers.acquisition import PumpedAcquisition, refuse_while_acquiring
 from drivers.interfaces import DriverConfig, driver
 from drivers.joulescope_stream import TICK_HZ, Merger
 from drivers.joulescope_usb import LIBRARY, Inbox, UsbInstrument
@@ -215,7 +215,6 @@ class JoulescopeAcquisition(PumpedAcquisition):
     """One acquisition: streams on, messages merged, streams off."""
 
     def __init__(self, usb: UsbInstrument, config: JoulescopeConfig, model: Model) -> None:
-        super().__init__(usb.where, config.answer_s)
         self.merger = Merger(
             config.rate_hz,
             config.all_lines,
@@ -223,22 +222,13 @@ class JoulescopeAcquisition(PumpedAcquisition):
             model.time_uncertainty_ns,
             usb.where,
         )
+        super().__init__(usb.where, config.answer_s, self.merger)
         self.inbox = Inbox()
         self._usb = usb
         self._streams = streams_of(config)
         self._begun = False
         self._streaming = False
         self._all_off = False
-
-    @property
-    def received(self) -> int:
-        """Sample periods for which every signal has been heard so far."""
-        return self.merger.received
-
-    @property
-    def edges_seen(self) -> int:
-        """Falls of the timestamp line so far, confirmed or not."""
-        return self.merger.edges_seen
 
     @property
     def _at_rest(self) -> bool:
@@ -355,8 +345,7 @@ class Joulescope:
     def acquire(self) -> JoulescopeAcquisition:
         """See :class:`drivers.interfaces.PowerMonitor`."""
         usb = self._opened("acquire")
-        if self._acquisition is not None and self._acquisition.running:
-            raise LabdBug("acquiring", "'acquire' during an acquisition", where=self._where)
+        refuse_while_acquiring(self._acquisition, "acquire", self._where)
         self._acquisition = JoulescopeAcquisition(usb, self.config, self._model)
         return self._acquisition
 

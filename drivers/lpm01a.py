@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from drivers.acquisition import PumpedAcquisition
+from drivers.acquisition import PumpedAcquisition, refuse_left_running, refuse_while_acquiring
 from drivers.interfaces import Line, driver
 from drivers.link import LineReader, Link, quoted
 from drivers.lpm01a_ascii import AsciiDecoder
@@ -55,20 +55,10 @@ class Lpm01aAcquisition(PumpedAcquisition):
     def __init__(
         self, link: Link, decoder: StampedDecoder, marks: ArrivalMarks | None, answer_s: float
     ) -> None:
-        super().__init__(link.where, answer_s)
+        super().__init__(link.where, answer_s, decoder)
         self._link = link
         self._decoder = decoder
         self._marks = marks
-
-    @property
-    def received(self) -> int:
-        """Sample periods seen on the wire so far, confirmed or not."""
-        return self._decoder.received
-
-    @property
-    def edges_seen(self) -> int:
-        """Edges seen on the wire so far, confirmed or not."""
-        return self._decoder.edges_seen
 
     @property
     def findings(self) -> list[Finding]:
@@ -203,17 +193,11 @@ class Lpm01a:
 
     def acquire(self) -> Lpm01aAcquisition:
         """See :class:`drivers.interfaces.PowerMonitor`."""
-        self._refuse_while_acquiring("acquire")
+        refuse_while_acquiring(self._acquisition, "acquire", self._link.where)
         if self._obstacle:
             what, todo = self._obstacle.text, self._obstacle.todo
             raise InstrumentError("firmware-too-old", what, todo, self._link.where)
-        if self._left_running:
-            raise InstrumentError(
-                "acquisition-left-running",
-                "the acquisition before was broken off and may still stream",
-                "close and open the instrument: that stops it",
-                self._link.where,
-            )
+        refuse_left_running(self._acquisition, self._link.where)
         self._keep_findings()
         config, ascii_format = self.config, self.config.format == "ascii"
         decoder = (AsciiDecoder if ascii_format else BinaryDecoder)(
@@ -401,7 +385,7 @@ class Lpm01a:
 
     async def _command(self, text: str, deadline_s: float | None = None) -> str:
         """Send one command, wait for its ack, return the data behind it."""
-        self._refuse_while_acquiring(text)
+        refuse_while_acquiring(self._acquisition, text, self._link.where)
         self._reader.arrived()
         heard: list[Line] = []
         todo = "check that this port is an LPM01A, and its display"
@@ -419,10 +403,6 @@ class Lpm01a:
                 self._link.where,
             )
         return answer.data
-
-    def _refuse_while_acquiring(self, what: str) -> None:
-        if self._acquisition and self._acquisition.running:
-            raise LabdBug("acquiring", f"'{what}' during an acquisition", where=self._link.where)
 
     def _quantity(self) -> Quantity:
         if self.config.output == "energy":

@@ -15,6 +15,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from drivers.acquisition import refuse_while_acquiring
 from drivers.interfaces import DriverConfig, driver
 from drivers.link import quoted
 from drivers.n6705_log import BUFFER_S, SMU, ElogAcquisition, Logger, Plan
@@ -229,8 +230,7 @@ class N6705:
     def acquire(self) -> ElogAcquisition:
         """See :class:`drivers.interfaces.PowerMonitor`."""
         logger = self._logger_already()
-        if self._is_acquiring:
-            raise LabdBug("acquiring", "acquire in an acquisition", where=self._session.where)
+        refuse_while_acquiring(self._acquisition, "acquire", self._session.where)
         if self._voltage_mv is None and not self.config.measure_voltage:
             raise LabdBug("no-voltage", "acquire before supply", where=self._session.where)
         clock = RecordClock(1 / self._period_s, BUFFER_S)

@@ -22,7 +22,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from drivers.acquisition import PumpedAcquisition
+from drivers.acquisition import PumpedAcquisition, refuse_left_running, refuse_while_acquiring
 from drivers.interfaces import DriverConfig, driver
 from drivers.link import Link
 from drivers.otii_messages import Message, analog_block, digital_changes
@@ -90,7 +90,7 @@ class OtiiAcquisition(PumpedAcquisition):
     """
 
     def __init__(self, otii: Otii, stream: OtiiStream) -> None:
-        super().__init__(otii.where, otii.config.answer_s)
+        super().__init__(otii.where, otii.config.answer_s, stream)
         self._otii = otii
         self._device = otii.opened
         self._recorded = stream
@@ -100,16 +100,6 @@ class OtiiAcquisition(PumpedAcquisition):
         self._touched = self._halted = self._drained = False
         self._started = asyncio.Event()
         self._stop_asked = asyncio.Event()
-
-    @property
-    def received(self) -> int:
-        """Sample periods seen in the recording so far, confirmed or not."""
-        return self._recorded.received
-
-    @property
-    def edges_seen(self) -> int:
-        """Falls of the timestamp line seen in the recording so far."""
-        return self._recorded.edges_seen
 
     @property
     def _at_rest(self) -> bool:
@@ -306,7 +296,7 @@ class Otii:
         Raises:
             JobError: this voltage is out of the station's range.
         """
-        self._refuse_while_acquiring("supply")
+        refuse_while_acquiring(self._acquisition, "supply", self.where)
         device = self.opened
         if voltage_mv is None:
             await device.ask("arc_set_main", enable=False)
@@ -323,14 +313,8 @@ class Otii:
 
     def acquire(self) -> OtiiAcquisition:
         """See :class:`drivers.interfaces.PowerMonitor`."""
-        self._refuse_while_acquiring("acquire")
-        if self._acquisition and self._acquisition.left_running:
-            raise InstrumentError(
-                "acquisition-left-running",
-                "the recording before was broken off and may still run",
-                "close and open the instrument: that stops it",
-                self.where,
-            )
+        refuse_while_acquiring(self._acquisition, "acquire", self.where)
+        refuse_left_running(self._acquisition, self.where)
         line = self.config.timestamp_line
         stream = OtiiStream(*self._rates, line, EDGE_UNCERTAINTY_S)
         self._acquisition = OtiiAcquisition(self, stream)
@@ -338,7 +322,7 @@ class Otii:
 
     async def self_check(self) -> list[Finding]:
         """Whether the server still has the device."""
-        self._refuse_while_acquiring("self_check")
+        refuse_while_acquiring(self._acquisition, "self_check", self.where)
         connected = await self.opened.ask("arc_is_connected")
         if connected.get("connected") is False:
             text = "the server does not see the device any more"
@@ -524,10 +508,6 @@ class Otii:
             what = f"the server tells a sample rate of {value!r} for {channel}"
             raise InstrumentError("otii-rate", what, "update the Otii software", self.where)
         return float(value)
-
-    def _refuse_while_acquiring(self, what: str) -> None:
-        if self._acquisition and self._acquisition.running:
-            raise LabdBug("acquiring", f"'{what}' during an acquisition", where=self.where)
 
 
 def _is_free(licence: Message) -> bool:

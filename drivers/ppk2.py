@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from drivers.acquisition import PumpedAcquisition
+from drivers.acquisition import PumpedAcquisition, refuse_left_running, refuse_while_acquiring
 from drivers.interfaces import DriverConfig, driver
 from drivers.link import Link, quoted
 from drivers.ppk2_clock import HostClock
@@ -110,21 +110,11 @@ class Ppk2Acquisition(PumpedAcquisition):
     """One acquisition: a context manager, and the stream it yields."""
 
     def __init__(self, link: Link, decoder: StreamDecoder, answer_s: float) -> None:
-        super().__init__(link.where, answer_s)
+        super().__init__(link.where, answer_s, decoder)
         self._link = link
         self._decoder = decoder
         self._started = self._silent = self._settled = False
         self._bytes = 0
-
-    @property
-    def received(self) -> int:
-        """Sample periods seen on the wire so far, confirmed or not."""
-        return self._decoder.received
-
-    @property
-    def edges_seen(self) -> int:
-        """Falls of the timestamp line seen on the wire so far, confirmed or not."""
-        return self._decoder.edges_seen
 
     @property
     def unsure(self) -> int:
@@ -255,21 +245,15 @@ class Ppk2:
 
     def acquire(self) -> Ppk2Acquisition:
         """See :class:`drivers.interfaces.PowerMonitor`."""
-        self._refuse_while_acquiring("acquire")
-        if self._acquisition and self._acquisition.left_running:
-            raise InstrumentError(
-                "acquisition-left-running",
-                "the acquisition before was broken off and may still stream",
-                "close and open the instrument: that stops it",
-                self._link.where,
-            )
+        refuse_while_acquiring(self._acquisition, "acquire", self._link.where)
+        refuse_left_running(self._acquisition, self._link.where)
         decoder = StreamDecoder(self._meaning(), HostClock() if self.config.host_clock else None)
         self._acquisition = Ppk2Acquisition(self._link, decoder, self.config.answer_s)
         return self._acquisition
 
     async def self_check(self) -> list[Finding]:
         """Whether it answers, whose coefficients it uses, and how late this host has read."""
-        self._refuse_while_acquiring("self_check")
+        refuse_while_acquiring(self._acquisition, "self_check", self._link.where)
         findings: list[Finding] = []
         if typical := (await self._ask()).typical:
             text = (
@@ -334,7 +318,7 @@ class Ppk2:
             TransportError: the port went away.
             DeadlineExceeded: nothing answers.
         """
-        self._refuse_while_acquiring("a command")
+        refuse_while_acquiring(self._acquisition, "a command", self._link.where)
         await self._link.write(command)
         await self._ask()
 
@@ -389,10 +373,6 @@ class Ppk2:
             firmware=f"HW {facts.get('HW', '?')}, IA {facts.get('IA', '?')}",
             simulated=self._link.simulated,
         )
-
-    def _refuse_while_acquiring(self, what: str) -> None:
-        if self._acquisition and self._acquisition.running:
-            raise LabdBug("acquiring", f"{what} during an acquisition", where=self._link.where)
 
     def _meaning(self) -> Meaning:
         if self._voltage_mv is None or self._metadata is None:

@@ -16,6 +16,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
+from drivers.acquisition import refuse_while_acquiring
 from drivers.interfaces import DriverConfig, driver
 from drivers.link import quoted
 from drivers.scpi import Resource, ScpiSession, VisaBackend, identity_of
@@ -349,8 +350,7 @@ class ScpiMeter:
     def acquire(self) -> ScpiMeterAcquisition:
         """See :class:`drivers.interfaces.PowerMonitor`."""
         self._is_open()
-        if self._is_acquiring:
-            raise LabdBug("acquiring", "acquire in an acquisition", where=self._session.where)
+        refuse_while_acquiring(self._acquisition, "acquire", self._session.where)
         if self.config.quantity == "current" and self._voltage_mv is None:
             raise LabdBug("no-voltage", "acquire before supply", where=self._session.where)
         unfinished = self._acquisition is not None and self._acquisition.left_running

@@ -40,7 +40,7 @@ class PolledAcquisition(PumpedAcquisition):
         *,
         never_dry: bool = False,
     ) -> None:
-        super().__init__(session.where, answer_s)
+        super().__init__(session.where, answer_s, stream)
         self._session = session
         self._records = stream
         self._clock = clock
@@ -79,16 +79,6 @@ class PolledAcquisition(PumpedAcquisition):
         )
 
     # ---- the acquisition ------------------------------------------------------------------
-
-    @property
-    def received(self) -> int:
-        """Records taken so far, released or not."""
-        return self._records.received
-
-    @property
-    def edges_seen(self) -> int:
-        """Falls of the timestamp line so far, released or not."""
-        return self._records.edges_seen
 
     @property
     def _at_rest(self) -> bool:

@@ -784,7 +784,7 @@ async def test_misuse_is_a_bug(fake: FakeN6705) -> None:
             monitor.acquire()
         await monitor.supply(3000)
         async with monitor.acquire():
-            with pytest.raises(LabdBug, match="in an acquisition"):
+            with pytest.raises(LabdBug, match="during an acquisition"):
                 monitor.acquire()
     with pytest.raises(LabdBug, match="not open"):
         await monitor.supply(3000)

@@ -568,7 +568,7 @@ async def test_only_one_acquisition_at_a_time_and_only_when_the_voltage_is_known
             meter.acquire()
         await meter.supply(3000)
         async with meter.acquire():
-            with pytest.raises(LabdBug, match="in an acquisition"):
+            with pytest.raises(LabdBug, match="during an acquisition"):
                 meter.acquire()
             with pytest.raises(LabdBug, match="another voltage"):
                 await meter.supply(2900)
