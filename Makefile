@@ -9,8 +9,11 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	@$(RUN)labd demo
 
+# Most tests wait for a board or a deadline rather than for the machine: two at a time.
+JOBS ?= 2
+
 test: $(STAMP)
-	@$(RUN)python -m pytest $(TESTS)
+	@$(RUN)python -m pytest -n $(JOBS) $(TESTS)
 
 lint: $(STAMP)
 	$(RUN)ruff check .
