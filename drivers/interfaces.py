@@ -26,6 +26,29 @@ class DriverConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class MonitorConfig(DriverConfig):
+    """Base of a power monitor's table: what is known of the monitor while it is closed."""
+
+    @property
+    def sees_timestamps(self) -> bool:
+        """Whether its stream shows the DUT's timestamps; else an I/O manager has to time them."""
+        return True
+
+    @property
+    def supply_range_mv(self) -> tuple[int, int] | None:
+        """Lowest and highest voltage the DUT may have on it; ``None`` where that is not known."""
+        return None
+
+
+class IoConfig(DriverConfig):
+    """Base of an I/O manager's table: what is known of the board while it is closed."""
+
+    @property
+    def times_timestamps(self) -> bool:
+        """Whether the DUT's timestamp line is wired to its counter."""
+        return False
+
+
 class Driver(Protocol):
     """What every driver can do."""
 
@@ -176,8 +199,8 @@ class IoManager(Driver, Protocol):
         """
         ...
 
-    async def free(self, deadline_s: float) -> None:
-        """Get a waiting board back, now that the DUT is powered, and check its name.
+    async def free(self, deadline_s: float) -> Identity:
+        """Get a waiting board back, now that the DUT is powered, and say who answered.
 
         Raises:
             TransportError: the port went away.

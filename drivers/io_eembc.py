@@ -24,7 +24,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from drivers.interfaces import CommandChannel, DriverConfig, Line, TimerEdge, driver
+from drivers.interfaces import CommandChannel, IoConfig, Line, TimerEdge, driver
 from drivers.link import LineReader, Link, before_ready, quoted
 from drivers.passthrough import (
     BOOTED,
@@ -235,7 +235,7 @@ DTR_LOW_S = 0.1
 OTHER_NAMES = ("tinyML Enhanced Interface Board", "m-name-dut-")
 
 
-class EembcIoManagerConfig(DriverConfig):
+class EembcIoManagerConfig(IoConfig):
     """An Arduino UNO with EEMBC's io-manager image."""
 
     port: str = Field(description="its device, best from /dev/serial/by-id", min_length=1)
@@ -246,6 +246,11 @@ class EembcIoManagerConfig(DriverConfig):
         5.0, gt=0, le=30, description="longest wait for its sketch after the port opened, seconds"
     )
     answer_s: float = Field(5.0, gt=0, le=60, description="longest wait for an answer, seconds")
+
+    @property
+    def times_timestamps(self) -> bool:
+        """Whether the pin it counts is wired."""
+        return self.timestamp_wire
 
 
 @driver(part=Part.IO, config=EembcIoManagerConfig)
@@ -258,6 +263,7 @@ class EembcIoManager:
 
     def __init__(self, config: EembcIoManagerConfig) -> None:
         self.config = config
+        self._identity: Identity | None = None
         self._link = Link(config.port, BAUD, "eembc-io-manager")
         self._laps = LapLog()
         self._reader = LapReader(self._link, self._laps)
@@ -281,8 +287,11 @@ class EembcIoManager:
         """Never: opening the port resets it, and it forwards the DUT's text at any time."""
         return False
 
-    async def free(self, deadline_s: float) -> None:
+    async def free(self, deadline_s: float) -> Identity:  # noqa: ARG002 - the protocol's
         """Nothing to do: see :attr:`waiting_for_dut`."""
+        if self._identity is None:
+            raise LabdBug("io-closed", "the board was not opened", where=self._link.where)
+        return self._identity
 
     async def open(self) -> Identity:
         """Take the port, wait until the sketch answers, and set its timer up.
@@ -303,12 +312,13 @@ class EembcIoManager:
             await self._set_up_timer()
             self._channel = EembcChannel(self, self._link, self._reader)
             undo.pop_all()
-        return Identity(
+        self._identity = Identity(
             "eembc-io-manager",
             name=" ".join(line.text for line in name),
             firmware=" ".join(line.text for line in version),
             simulated=self._link.simulated,
         )
+        return self._identity
 
     async def set_dut_baud(self, baud: int) -> None:
         """Nothing to set: the board speaks to its DUT at 9600 baud.

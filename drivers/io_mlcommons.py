@@ -280,9 +280,12 @@ class MlcommonsInterface:
             self._dut_baud = None
             self._channel = RelayedChannel(self, self._link, self._reader, waiting=waiting)
             undo.pop_all()
-        return Identity("mlcommons-interface", BOARD_NAME, simulated=self._link.simulated)
+        return self._identity("" if waiting else BOARD_NAME)
 
-    async def free(self, deadline_s: float) -> None:
+    def _identity(self, name: str) -> Identity:
+        return Identity("mlcommons-interface", name, simulated=self._link.simulated)
+
+    async def free(self, deadline_s: float) -> Identity:
         """Let a DUT that has just been powered end the command the board waits in.
 
         Raises:
@@ -290,7 +293,7 @@ class MlcommonsInterface:
             DeadlineExceeded: the board stays silent.
         """
         if self._channel is None or not self._channel.waiting:
-            return
+            return self._identity(BOARD_NAME)
         try:
             async with self._reader.within(deadline_s, "end of an old command", [], SILENT):
                 while not await self._tells_name():
@@ -300,6 +303,7 @@ class MlcommonsInterface:
                 raise
         self._channel.forget()
         await self._reader.until_quiet(QUIET_S, self.answer_s)  # answers to earlier tries
+        return self._identity(BOARD_NAME)
 
     async def probe(self) -> None:
         """Ask a board that seems to wait for its DUT whether it does.

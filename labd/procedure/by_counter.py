@@ -41,7 +41,7 @@ class CounterTimestamps:
                 "wire the DUT's processing pin to the I/O manager and set processing_wire, or "
                 "use a monitor with digital inputs",
             )
-        if session.bench.simulated:
+        if session.bench.emulated:
             raise JobError(
                 "no-timestamps",
                 "the power monitor has no input for the DUT's timestamps, and an emulated "

@@ -20,7 +20,15 @@ from drivers.interfaces import (
     IoManager,
     PowerMonitor,
 )
-from labd.core.errors import DeadlineExceeded, DutError, InfraError, JobError, LabdError, Where
+from labd.core.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    DutError,
+    InfraError,
+    JobError,
+    LabdError,
+    Where,
+)
 from labd.core.model import Build, Finding, Identity, Part
 from labd.station.firmware import Image, find_image
 from labd.station.outlast import outlast
@@ -30,7 +38,7 @@ log = structlog.get_logger(__name__)
 BOOT_DEADLINE_S = 10.0
 IDENTIFY_DEADLINE_S = 10.0
 FLASH_DEADLINE_S = 120.0
-OPEN_DEADLINE_S = 30.0
+OPEN_DEADLINE_S = 60.0  # an LPM01A that makes no sense is restarted meanwhile
 CLOSE_DEADLINE_S = 20.0
 
 T = TypeVar("T")
@@ -170,6 +178,11 @@ class StationBench:
         return self._setup.emulated or any(who.simulated for who in self._identities.values())
 
     @property
+    def emulated(self) -> bool:
+        """Whether labd itself made the station, whose time is then its own."""
+        return self._setup.emulated
+
+    @property
     def identities(self) -> dict[str, Identity]:
         """Who answered, by part."""
         return dict(self._identities)
@@ -236,19 +249,28 @@ class StationBench:
         supply = self._supply
         if supply is not None:
             await supply.supply(None)
-        refusal: LabdError | None = None
-        for build in Build:
-            _, channel = await self._open_route(build)
-            dut = Dut(channel)
-            await self._power_up(channel)
+        refusals: list[LabdError] = []
+        for build in self._likely_builds():
             try:
+                _, channel = await self._open_route(build)
+                await self._power_up(channel)
+                dut = Dut(channel)
                 await dut.boot(BOOT_DEADLINE_S)
                 return await dut.identify(IDENTIFY_DEADLINE_S)
-            except (DeadlineExceeded, DutError) as error:
-                refusal = refusal or error
+            except (DeadlineExceeded, DutError, ConfigError) as error:
+                refusals.append(error)
             if supply is not None:
                 await supply.supply(None)
-        raise refusal or InfraError("no-answer", "there was nothing to ask")
+        raise refusals[0]
+
+    def _likely_builds(self) -> list[Build]:
+        """Which build a board without flasher may run, the likelier one first.
+
+        A board reached through an I/O manager alone is there for energy. To guess wrong is
+        dear: an interface board that listens at the wrong speed hears nobody until a reset.
+        """
+        first = Build.PERFORMANCE if self._parts.dut is not None else Build.ENERGY
+        return [first, *(build for build in Build if build is not first)]
 
     async def self_check(self, *parts: Part) -> list[Finding]:
         """What the open parts, or only these of them, find about themselves."""
@@ -274,7 +296,7 @@ class StationBench:
             await power.supply(None)
             await asyncio.sleep(self._setup.off_s)
             await power.supply(self._setup.voltage_mv)
-        await io.free(BOOT_DEADLINE_S)
+        self._identities[Part.IO] = await io.free(BOOT_DEADLINE_S)
 
     async def _flash(self, build: Build) -> Image | None:
         flasher, power, setup = self._parts.flasher, self._supply, self._setup

@@ -11,7 +11,7 @@ import pytest
 from labd.bus.messages import EventType
 from labd.report.rescore import find_tasks, rescore
 from labd.store.traces import read_trace
-from tests.system.lab import ONE_EMULATED, HandBench, Lab, finished
+from tests.system.lab import ONE_EMULATED, PREBUILT, HandBench, Lab, finished
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -85,6 +85,26 @@ async def test_a_dut_alone_does_accuracy_and_performance(
         assert "simulated bench keeps its own time" in checks[0]["note"]
     finally:
         hand_bench.stop()
+
+
+async def test_a_station_for_energy_alone_is_found_fit_and_measures(
+    make_lab: Callable[..., Lab], tmp_path: Path
+) -> None:
+    """Neither debug probe nor flasher: the board runs its energy build, behind the I/O manager."""
+    image = PREBUILT / "nucleo-l4r5zi" / "digits01-energy.elf"
+    bench = HandBench(tmp_path, parts=["io", "power"], firmware=str(image))
+    bench.start()
+    try:
+        lab = make_lab(bench.station("io", "power"))
+        lab.start()
+        await lab.ready()
+        async with lab.client() as client:
+            await client.ask("submit", job="e", benchmark="digits01", modes=["energy"])
+            await finished(client, "e")
+            status = await client.job("e")
+    finally:
+        bench.stop()
+    assert (status.verdict, status.reason) == ("pass", "")
 
 
 async def test_two_jobs_run_at_once_and_the_third_waits(make_lab: Callable[..., Lab]) -> None:
