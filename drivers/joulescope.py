@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from drivers.acquisition import PumpedAcquisition, refuse_while_acquiring
-from drivers.interfaces import DriverConfig, driver
+from drivers.interfaces import MonitorConfig, driver
 from drivers.joulescope_stream import TICK_HZ, Merger
 from drivers.joulescope_usb import LIBRARY, Inbox, UsbInstrument
 from labd.core.errors import (
@@ -94,7 +94,7 @@ MODELS = {
 }
 
 
-class JoulescopeConfig(DriverConfig):
+class JoulescopeConfig(MonitorConfig):
     """A Joulescope on USB, in the DUT's supply."""
 
     serial: str = Field("", description="its serial number; empty for the only one there is")
@@ -112,6 +112,11 @@ class JoulescopeConfig(DriverConfig):
     library: str = Field(
         LIBRARY, description="module:class that speaks to it; another one makes it simulated"
     )
+
+    @property
+    def supply_range_mv(self) -> tuple[int, int]:
+        """It supplies nothing; above its voltage range it measures nothing true."""
+        return 1, 1000 * int(self.voltage_range.split()[0])
 
     @field_validator("rate_hz")
     @classmethod

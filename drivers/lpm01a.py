@@ -19,7 +19,7 @@ from drivers.link import LineReader, Link, quoted
 from drivers.lpm01a_ascii import AsciiDecoder
 from drivers.lpm01a_binary import BinaryDecoder
 from drivers.lpm01a_blocks import TIMESTAMP_LINE, Quantity, StampedDecoder
-from drivers.lpm01a_config import SLOWEST_HZ, Lpm01aConfig
+from drivers.lpm01a_config import SLOWEST_HZ, SUPPLY_MV, Lpm01aConfig
 from drivers.lpm01a_marks import ArrivalMarks
 from drivers.lpm01a_notes import LOAD_NOTED_PERCENT
 from drivers.lpm01a_replies import answer_in, frequency_word, number_word
@@ -34,7 +34,6 @@ from labd.core.errors import (
 from labd.core.model import Finding, Identity, Part, StreamFormat, StreamItem, TimeMark
 
 BAUD = 3_686_400
-SUPPLY_MV = range(1800, 3301)
 CALIBRATION_S = 15.0
 STOP_S = 10.0
 STAMP_S = 1.5  # longer than 1000 samples last at the slowest rate

@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from drivers.interfaces import DriverConfig
+from drivers.interfaces import MonitorConfig
 
+SUPPLY_MV = range(1800, 3301)
 ASCII_RATES_HZ = (1000, 2000, 5000)
 BINARY_RATES_HZ = (*ASCII_RATES_HZ, 10_000, 20_000, 50_000, 100_000)
 SHORT_ASCII = {10_000: "one second", 20_000: "half a second"}
@@ -18,7 +19,7 @@ SLOWEST_HZ = 1000
 """Two edges of ±1 ms in a window of 10 s: 0.02 %."""
 
 
-class Lpm01aConfig(DriverConfig):
+class Lpm01aConfig(MonitorConfig):
     """An X-NUCLEO-LPM01A on USB."""
 
     port: str = Field(description="its device, best from /dev/serial/by-id", min_length=1)
@@ -43,6 +44,16 @@ class Lpm01aConfig(DriverConfig):
     restart_s: float = Field(
         15.0, ge=0, le=60, description="how long a restart may take, seconds; 0 never restarts it"
     )
+
+    @property
+    def sees_timestamps(self) -> bool:
+        """The binary stream has no place for events."""
+        return self.format == "ascii"
+
+    @property
+    def supply_range_mv(self) -> tuple[int, int]:
+        """See :class:`drivers.interfaces.MonitorConfig`."""
+        return SUPPLY_MV[0], SUPPLY_MV[-1]
 
     @field_validator("rate_hz")
     @classmethod

@@ -16,7 +16,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from drivers.acquisition import refuse_while_acquiring
-from drivers.interfaces import DriverConfig, driver
+from drivers.interfaces import MonitorConfig, driver
 from drivers.link import quoted
 from drivers.n6705_log import BUFFER_S, SMU, ElogAcquisition, Logger, Plan
 from drivers.scpi import Resource, ScpiSession, VisaBackend, identity_of
@@ -44,7 +44,7 @@ CLOSE_STEP_S = 4.0
 _LOAD = re.compile(r"N679\d")
 
 
-class N6705Config(DriverConfig):
+class N6705Config(MonitorConfig):
     """An N6705 that feeds the DUT; it serves this station alone."""
 
     resource: Resource
@@ -91,6 +91,16 @@ class N6705Config(DriverConfig):
                 f"{values * SHORTEST_S:g} s"
             )
         return self
+
+    @property
+    def sees_timestamps(self) -> bool:
+        """Only by the current of a second slot."""
+        return self.io_threshold_a is not None
+
+    @property
+    def supply_range_mv(self) -> tuple[int, int]:
+        """Up to what the station allows; the module may have a lower limit of its own."""
+        return 1, self.max_mv
 
     @property
     def line(self) -> StepLine | None:

@@ -23,7 +23,7 @@ from typing import Literal
 from pydantic import Field
 
 from drivers.acquisition import PumpedAcquisition, refuse_left_running, refuse_while_acquiring
-from drivers.interfaces import DriverConfig, driver
+from drivers.interfaces import MonitorConfig, driver
 from drivers.link import Link
 from drivers.otii_messages import Message, analog_block, digital_changes
 from drivers.otii_session import (
@@ -49,7 +49,7 @@ AUTOMATION = {"Automation", "All", "Admin", "Enterprise"}
 MODELS = {"Arc", "Ace", "Simulator"}
 
 
-class OtiiConfig(DriverConfig):
+class OtiiConfig(MonitorConfig):
     """A device of an Otii server."""
 
     host: str = Field("127.0.0.1", description="where the Otii server runs", min_length=1)
@@ -69,6 +69,11 @@ class OtiiConfig(DriverConfig):
     user_env: str = Field("OTII_USERNAME", description="environment variable with the account")
     password_env: str = Field("OTII_PASSWORD", description="environment variable with its password")
     answer_s: float = Field(5.0, gt=0, le=60, description="longest wait for an answer, seconds")
+
+    @property
+    def supply_range_mv(self) -> tuple[int, int]:
+        """What the station allows; the device may have a lower limit of its own."""
+        return LEAST_MV, self.max_voltage_mv
 
 
 # ---- the acquisition ---------------------------------------------------------------------

@@ -3,6 +3,10 @@
 A serial port on USB that takes opcodes of one byte with arguments, answers only the question
 for its metadata, and streams 100 000 samples a second. It tells neither voltage nor time:
 the voltage is the one it was set to (source mode) or told (ampere mode).
+
+What can be lost unseen: the samples carry a counter of six bits and nothing else. With that
+counter alone (``host_clock = false``) a run of lost or doubled bytes that comes to whole words
+and to a multiple of 64 samples is not seen; the host's clock, on by default, sees it.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from drivers.acquisition import PumpedAcquisition, refuse_left_running, refuse_while_acquiring
-from drivers.interfaces import DriverConfig, driver
+from drivers.interfaces import MonitorConfig, driver
 from drivers.link import Link, quoted
 from drivers.ppk2_clock import HostClock
 from drivers.ppk2_stream import RATE_HZ, Meaning, StreamDecoder
@@ -65,7 +69,7 @@ def regulator(voltage_mv: int) -> bytes:
     return b"\x0d" + voltage_mv.to_bytes(2, "big")
 
 
-class Ppk2Config(DriverConfig):
+class Ppk2Config(MonitorConfig):
     """A Power Profiler Kit II on USB."""
 
     port: str = Field(description="its device, best from /dev/serial/by-id", min_length=1)
@@ -86,6 +90,11 @@ class Ppk2Config(DriverConfig):
         "is emulated and has a time of its own",
     )
     answer_s: float = Field(2.0, gt=0, le=60, description="longest wait for an answer, seconds")
+
+    @property
+    def supply_range_mv(self) -> tuple[int, int]:
+        """What it supplies, and what may come in where another supply feeds the DUT."""
+        return SUPPLY_MV[0], SUPPLY_MV[-1]
 
     @field_validator("lines")
     @classmethod

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
 from drivers.acquisition import refuse_while_acquiring
-from drivers.interfaces import DriverConfig, driver
+from drivers.interfaces import MonitorConfig, driver
 from drivers.link import quoted
 from drivers.scpi import Resource, ScpiSession, VisaBackend, identity_of
 from drivers.scpi_codec import ByteOrder, NumberFormat, values_in
@@ -95,11 +95,34 @@ def _asking(command: str) -> str:
     return command
 
 
+def _filling(*names: str) -> AfterValidator:
+    """Try the placeholders, so that a wrong one is found here and not in the night."""
+    values = {name: _SAMPLES[name] for name in names}
+
+    def check(command: str) -> str:
+        for name in placeholders_in(command):
+            if name not in values:
+                raise ValueError(f"nothing is known of {{{name}}} here; known: {', '.join(values)}")
+        try:
+            filled(command, values)
+        except ValueError as exc:
+            raise ValueError(f"{command!r}: {exc}") from exc
+        return command
+
+    return AfterValidator(check)
+
+
+_SAMPLES = {"rate_hz": 1000.0, "period_s": 0.001, "volts": 3.0, "millivolts": 3000, "readings": 9}
+"""Of each placeholder, one value of the kind that will stand there."""
+
 Command = Annotated[str, AfterValidator(_readable), AfterValidator(_commanding)]
 Query = Annotated[str, AfterValidator(_readable), AfterValidator(_asking)]
+Ordinary = Annotated[Command, _filling("rate_hz", "period_s", "readings")]
+Supplying = Annotated[Command, _filling("rate_hz", "period_s", "volts", "millivolts", "readings")]
+Reading = Annotated[Query, _filling("rate_hz", "period_s", "readings")]
 
 
-class ScpiMeterConfig(DriverConfig):
+class ScpiMeterConfig(MonitorConfig):
     """A SCPI meter or source-measure unit."""
 
     resource: Resource
@@ -118,23 +141,25 @@ class ScpiMeterConfig(DriverConfig):
     voltage_mv: int | None = Field(
         None, gt=0, description="the DUT's supply, where this instrument does not feed it"
     )
-    setup: tuple[Command, ...] = Field((), description="sent after opening")
-    supply_on: tuple[Command, ...] = Field(
+    setup: tuple[Ordinary, ...] = Field((), description="sent after opening")
+    supply_on: tuple[Supplying, ...] = Field(
         (), description="feeds the DUT; {volts} or {millivolts} stands for the voltage"
     )
-    supply_off: tuple[Command, ...] = Field((), description="switches the DUT off")
+    supply_off: tuple[Ordinary, ...] = Field((), description="switches the DUT off")
     supply_mv: tuple[int, int] = Field(
         (1800, 3600), description="lowest and highest voltage a job may ask for"
     )
-    start: tuple[Command, ...] = Field(min_length=1, description="starts measuring without a pause")
-    read: Query = Field(description="hands over the readings since the last time")
+    start: tuple[Ordinary, ...] = Field(
+        min_length=1, description="starts measuring without a pause"
+    )
+    read: Reading = Field(description="hands over the readings since the last time")
     readings: int | None = Field(
         None,
         gt=0,
         le=1_000_000,
         description="most readings in one answer; fewer mean that there are no more",
     )
-    stop: tuple[Command, ...] = Field((), description="ends measuring")
+    stop: tuple[Ordinary, ...] = Field((), description="ends measuring")
     check: str = Field("SYST:ERR?", description="reads the oldest error; '' where there is none")
     format: NumberFormat = "ascii"
     byte_order: ByteOrder = "big"
@@ -144,6 +169,16 @@ class ScpiMeterConfig(DriverConfig):
     poll_s: float = Field(0.07, gt=0, le=0.5, description="pause when it has no more readings")
     clock_ppm: float = Field(100.0, gt=0, le=500, description="tolerance of its clock")
     answer_s: float = Field(5.0, gt=0, le=60, description="longest wait for an answer, seconds")
+
+    @property
+    def sees_timestamps(self) -> bool:
+        """A meter has no input for them."""
+        return False
+
+    @property
+    def supply_range_mv(self) -> tuple[int, int] | None:
+        """See :class:`drivers.interfaces.MonitorConfig`."""
+        return self.supply_mv if self.supplies else None
 
     @property
     def supplies(self) -> bool:
@@ -176,7 +211,8 @@ class ScpiMeterConfig(DriverConfig):
         if self.scale == 0 or not np.isfinite(self.scale):
             raise ValueError("scale is a number other than 0")
         for place, command in self._commands():
-            self._fill_in(place, command)
+            if not self.readings and "readings" in placeholders_in(command):
+                raise ValueError(f"{place}: nothing is known of {{readings}}: give `readings` too")
         return self
 
     def _commands(self) -> Iterator[tuple[str, str]]:
@@ -184,19 +220,6 @@ class ScpiMeterConfig(DriverConfig):
         for name in ("setup", "supply_on", "supply_off", "start", "stop"):
             for number, command in enumerate(getattr(self, name)):
                 yield f"{name}[{number}]", command
-
-    def _fill_in(self, place: str, command: str) -> None:
-        """Try the placeholders, so that a wrong one is found here and not in the night."""
-        values = self.values(1 if place.startswith("supply_on") else None)
-        for name in placeholders_in(command):
-            if name not in values:
-                raise ValueError(
-                    f"{place}: nothing is known of {{{name}}} here; known: {', '.join(values)}"
-                )
-        try:
-            filled(command, values)
-        except ValueError as exc:
-            raise ValueError(f"{place}: {command!r}: {exc}") from exc
 
 
 class ScpiMeterAcquisition(PolledAcquisition):
