@@ -340,9 +340,9 @@ class StationBench:
     def _wrong_build(self, seen: Build, wanted: Build, image: Image | None) -> LabdError:
         where = Where(station=self._setup.station, device="dut")
         if image is None:
-            what = f"the board runs a {seen} build, this mode needs the {wanted} build"
+            what = f"the board runs the {seen} build, this mode needs the {wanted} build"
             return JobError("wrong-build", what, "flash it, or give the station a flasher", where)
-        what = f"{image.path} marks time like a {seen} build"
+        what = f"{image.path} marks time as the {seen} build does"
         return DutError("wrong-build", what, f"build it as {wanted}", where)
 
     async def _close_all(self) -> list[str]:
