@@ -16,13 +16,24 @@ from labd.core.model import Mode, Part
 
 @dataclass(frozen=True, slots=True)
 class StationView:
-    """What scheduling needs to know of a station."""
+    """What scheduling needs to know of a station.
+
+    Args:
+        name: of the station.
+        parts: what it has.
+        health: whether it may serve.
+        activity: what it does.
+        why: what its last check noticed.
+        sees_timestamps: its monitor, or a wire to its I/O manager, shows when a batch begins
+            and ends; without that every energy window is invalid.
+    """
 
     name: str
     parts: frozenset[Part]
     health: Health
     activity: Activity
     why: str = ""
+    sees_timestamps: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +52,26 @@ class Plan:
     waiting: dict[str, str]
 
 
-def missing_parts(spec: JobSpec, parts: frozenset[Part]) -> str:
-    """Say what a station lacks for a job; empty when it has everything."""
+def incapable(mode: Mode, parts: frozenset[Part], *, sees_timestamps: bool) -> str:
+    """Say what a station lacks for a mode; empty when it has everything."""
     if Part.DUT not in parts and Part.IO not in parts:
         return "no serial way to the DUT"
-    if Mode.ENERGY in spec.modes and Part.POWER not in parts:
+    if mode is not Mode.ENERGY:
+        return ""
+    if Part.POWER not in parts:
         return "no power monitor for energy mode"
-    return ""
+    return "" if sees_timestamps else "no way to see the DUT's timestamps, which energy mode needs"
 
 
 def unsuitable(spec: JobSpec, station: StationView) -> str:
     """Say why a station can never run a job; empty when it could."""
     if spec.station and spec.station != station.name:
         return f"the job asks for station {spec.station}"
-    return missing_parts(spec, station.parts)
+    lacks = (
+        incapable(mode, station.parts, sees_timestamps=station.sees_timestamps)
+        for mode in spec.modes
+    )
+    return next(filter(None, lacks), "")
 
 
 def impossible(spec: JobSpec, stations: Sequence[StationView]) -> str:

@@ -186,6 +186,7 @@ class Daemon:
             chronicle=self._chronicle,
             evidence=self._evidence,
             changed=self._station_changed,
+            sees_timestamps=station.sees_timestamps,
         )
 
     def _evidence(self, job: str, attempt: int) -> RunEvidence:

@@ -84,6 +84,7 @@ class Supervisor:
         chronicle: where everything is written down.
         evidence: keeps what stands behind the numbers of a job's attempt.
         changed: called after every change of health or activity.
+        sees_timestamps: see :class:`labd.core.schedule.StationView`.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Supervisor:
     chronicle: Chronicle
     evidence: Callable[[str, int], RunEvidence]
     changed: Callable[[Supervisor], None]
+    sees_timestamps: bool = True
     health: Health = Health.UNKNOWN
     activity: Activity = Activity.IDLE
     why: str = "not checked yet"
@@ -105,7 +107,9 @@ class Supervisor:
 
     def view(self) -> StationView:
         """The station as scheduling sees it."""
-        return StationView(self.name, self.parts, self.health, self.activity, self.why)
+        return StationView(
+            self.name, self.parts, self.health, self.activity, self.why, self.sees_timestamps
+        )
 
     def assign(self, spec: JobSpec) -> None:
         """Give the idle station a job that the journal has leased to it."""

@@ -15,7 +15,7 @@ from labd.procedure.check import KNOWN, check_station
 from labd.procedure.dataset import find_dataset
 from labd.procedure.run import run_benchmark
 from labd.station.bench import Parts, Setup, StationBench
-from labd.station.config import LabConfig, StationConfig
+from labd.station.config import SEE_TIMESTAMPS, LabConfig, StationConfig
 from labd.station.registry import Registry
 
 
@@ -65,7 +65,11 @@ class Workshop:
 
     async def check(self, bench: StationBench) -> list[Finding]:
         """Decide whether the open station may serve."""
-        return await check_station(bench, self._lab.datasets)
+        findings = await check_station(bench, self._lab.datasets)
+        if blind := self._station.blind:
+            text = f"no energy jobs: {blind}"
+            findings.append(Finding("no-timestamps", text, SEE_TIMESTAMPS, serious=False))
+        return findings
 
     def _parts(self) -> Parts:
         made: dict[str, Any] = {

@@ -14,6 +14,7 @@ from typing import Any
 
 import tomli
 
+from drivers.interfaces import DriverConfig, IoConfig, MonitorConfig
 from labd.core.errors import ConfigError
 from labd.core.model import Build, Part
 from labd.core.retention import Limits
@@ -30,6 +31,12 @@ from labd.station.tables import (
 )
 
 DEFAULT_FILE = "stations.toml"
+
+SEE_TIMESTAMPS = (
+    "wire a pin to the I/O manager and say so (processing_wire, or the io table's "
+    "timestamp_wire), or let the monitor see the timestamp pin"
+)
+"""What to do about :attr:`StationConfig.blind`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,26 @@ class StationConfig:
     def flasher(self) -> PartConfig | None:
         """What puts firmware into the board, if labd can."""
         return self.parts.get(Part.FLASHER)
+
+    @property
+    def sees_timestamps(self) -> bool:
+        """Whether the power monitor, or a wire to the I/O manager, shows the DUT's batches."""
+        power, io = self.parts.get(Part.POWER), self.parts.get(Part.IO)
+        if power is not None and not _never_sees(power.config):
+            return True
+        wired = io is not None and isinstance(io.config, IoConfig) and io.config.times_timestamps
+        return wired or (io is not None and self.processing_wire)
+
+    @property
+    def blind(self) -> str:
+        """Why no energy can be measured in spite of a power monitor; empty where it can."""
+        power = self.parts.get(Part.POWER)
+        if power is None or self.sees_timestamps:
+            return ""
+        return (
+            f"{power.driver} does not see the DUT's timestamps as it is set up, and no I/O "
+            "manager times the batches"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +209,11 @@ def with_bench(station: StationConfig, directory: Path, registry: Registry) -> S
     }
     wire = Part.IO in station.emulated.parts
     return replace(station, parts=MappingProxyType(parts), processing_wire=wire, off_s=0.0)
+
+
+def _never_sees(config: DriverConfig) -> bool:
+    """Whether a monitor says of itself that it sees no timestamps."""
+    return isinstance(config, MonitorConfig) and not config.sees_timestamps
 
 
 _BENCH = {

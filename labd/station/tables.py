@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from drivers.interfaces import MonitorConfig
 from labd.bus.address import DEFAULT_PORT, parse_url
 from labd.bus.messages import Name
 from labd.bus.mistakes import Loc, Mistake, explain, not_one_of, place
@@ -135,7 +136,7 @@ def check(document: dict[str, Any], registry: Registry, base: Path) -> Checked:
     try:
         checked.file = StationsFile.model_validate(document)
     except ValidationError as error:
-        checked.found += [_shape(details) for details in error.errors(include_url=False)]
+        checked.found += [_shape(details) for details in _errors(error)]
     for number, table in enumerate(_raw_stations(document)):
         parts, found = _parts(number, table, registry)
         checked.parts.append(parts)
@@ -144,8 +145,17 @@ def check(document: dict[str, Any], registry: Registry, base: Path) -> Checked:
     for number, table in enumerate(_raw_stations(document)):
         checked.found += _station(number, table)
         checked.found += _board(number, table, _shelved(document, base))
+        monitor = checked.parts[number].get(Part.POWER) or _emulated_monitor(table, registry)
+        checked.found += _voltage(number, table, monitor)
     checked.found += _twice(document, checked.parts)
     return checked
+
+
+def _errors(error: ValidationError) -> list[Any]:
+    """Pydantic's errors, without calling a list too short whose items are wrong themselves."""
+    errors: list[Any] = list(error.errors(include_url=False))
+    around = {each["loc"][:length] for each in errors for length in range(len(each["loc"]))}
+    return [each for each in errors if each["type"] != "too_short" or each["loc"] not in around]
 
 
 def _shape(details: Any) -> Found:
@@ -205,8 +215,7 @@ def _part(
         return PartConfig(part, name, model.model_validate(rest))
     except ValidationError as error:
         keys = ["driver", *model.model_fields]
-        errors = error.errors(include_url=False)
-        return [_in_part(key, details, keys) for details in errors]
+        return [_in_part(key, details, keys) for details in _errors(error)]
 
 
 def _in_part(key: Loc, details: Any, keys: list[str]) -> Found:
@@ -244,6 +253,33 @@ def _station(number: int, table: Mapping[str, Any]) -> Iterator[Found]:
     if table.get("processing_wire") is True and not emulated and Part.IO not in own:
         text = "the wire ends at the I/O manager, and this station has no io"
         yield _at(("station", number, "processing_wire"), text)
+
+
+def _emulated_monitor(table: Mapping[str, Any], registry: Registry) -> PartConfig | None:
+    """The power monitor of a station that labd makes itself, as far as its table is right."""
+    try:
+        emulated = EmulatedTable.model_validate(table.get("emulated"))
+    except ValidationError:
+        return None
+    if Part.POWER not in emulated.parts or registry.find(emulated.monitor) is None:
+        return None
+    return registry.configure(Part.POWER, emulated.monitor, {"port": "its bench's"})
+
+
+def _voltage(number: int, table: Mapping[str, Any], monitor: PartConfig | None) -> Iterator[Found]:
+    """The board's supply must be one that the monitor gives, or stands."""
+    default = StationTable.model_fields["voltage_mv"].default
+    told: object = table.get("voltage_mv", default)
+    if monitor is None or not isinstance(monitor.config, MonitorConfig):
+        return
+    span = monitor.config.supply_range_mv
+    if type(told) is not int or span is None or span[0] <= told <= span[1]:
+        return
+    which = "" if "voltage_mv" in table else " (the default)"
+    text = (
+        f"{told} mV{which} is not within {span[0]} to {span[1]} mV, which {monitor.driver} is for"
+    )
+    yield _at(("station", number, "voltage_mv"), text)
 
 
 def _at(key: Loc, text: str) -> Found:

@@ -23,8 +23,10 @@ def station(
     health: Health = Health.GOOD,
     activity: Activity = Activity.IDLE,
     why: str = "",
+    *,
+    sees_timestamps: bool = True,
 ) -> StationView:
-    return StationView(name, parts, health, activity, why)
+    return StationView(name, parts, health, activity, why, sees_timestamps)
 
 
 def test_the_oldest_job_goes_first() -> None:
@@ -42,6 +44,20 @@ def test_two_stations_take_two_jobs() -> None:
 def test_energy_needs_a_power_monitor() -> None:
     planned = plan([job("e", Mode.ENERGY)], [station("s1", NO_POWER), station("s2")])
     assert planned.assignments[0].station == "s2"
+
+
+def test_energy_needs_somebody_who_sees_the_timestamps() -> None:
+    blind = station("s1", sees_timestamps=False)
+    jobs = [job("e", Mode.ACCURACY, Mode.ENERGY), job("a")]
+    planned = plan(jobs, [blind, station("s2")])
+    assert [(a.job, a.station) for a in planned.assignments] == [("e", "s2"), ("a", "s1")]
+    planned = plan(jobs, [blind, station("s2", activity=Activity.RUNNING)])
+    assert [(a.job, a.station) for a in planned.assignments] == [("a", "s1")]
+    assert planned.waiting == {"e": "waiting for a station: s2 is running"}
+    reason = "s1: no way to see the DUT's timestamps, which energy mode needs"
+    assert plan(jobs, [blind]).waiting == {"e": reason}
+    assert impossible(jobs[0].spec, [blind]) == reason
+    assert impossible(jobs[1].spec, [blind]) == ""
 
 
 def test_a_job_behind_one_that_must_wait_still_runs() -> None:
@@ -71,6 +87,7 @@ views = st.builds(
     parts=st.frozensets(st.sampled_from(list(Part))),
     health=st.sampled_from(list(Health)),
     activity=st.sampled_from(list(Activity)),
+    sees_timestamps=st.booleans(),
 )
 specs = st.tuples(
     st.lists(st.sampled_from(list(Mode)), min_size=1, unique=True),

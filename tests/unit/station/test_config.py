@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from labd.core.errors import ConfigError
 from labd.core.model import Part
 from labd.core.retention import Limits
-from labd.station.config import BrokerConfig, Emulation, load_config
+from labd.station.config import BrokerConfig, Emulation, LabConfig, load_config
 from labd.station.registry import Registry
 from labd.station.tables import check
 
@@ -366,3 +366,140 @@ def test_any_document_is_checked_without_a_crash(document: dict[str, Any]) -> No
 def test_any_text_is_a_lab_or_a_config_error(text: str) -> None:
     with suppress(tomli.TOMLDecodeError):
         check(tomli.loads(text), Registry.of(FAKES), Path("/nowhere"))
+
+
+# ---- by the real drivers' own knowledge --------------------------------------------------
+
+
+def real(tmp_path: Path, *lines: str, head: str = "") -> LabConfig:
+    """Load a station with these lines by the drivers that are installed."""
+    path = tmp_path / "stations.toml"
+    table = ["[[station]]", "name = 's'", "board = 'b'", DUT, *lines]
+    path.write_text(head + "\n".join(table) + "\n")
+    return load_config(path, Registry.installed())
+
+
+def refused(tmp_path: Path, *lines: str) -> list[str]:
+    """What is said of such a station, each from its line number on."""
+    with pytest.raises(ConfigError) as caught:
+        real(tmp_path, *lines)
+    return [line.partition("stations.toml:")[2] for line in str(caught.value).split("\n  ")[1:]]
+
+
+EEMBC = "io = { driver = 'eembc-io-manager', port = 'y', timestamp_wire = %s }"
+BINARY = "power = { driver = 'lpm01a', port = 'z', format = 'binary' }"
+N6705 = "power = { driver = 'n6705', resource = 'socket://a:1'%s }"
+METER = """[station.power]
+driver = 'scpi-meter'
+resource = 'socket://a:1'
+expect = 'K'
+rate_hz = 1000
+supply_on = ['OUTP ON']
+supply_off = ['OUTP OFF']
+start = ['INIT']
+read = 'FETC?'
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "sees"),
+    [
+        (["power = { driver = 'lpm01a', port = 'z' }"], True),
+        ([BINARY], False),
+        ([BINARY, EEMBC % "false"], False),
+        ([BINARY, EEMBC % "true"], True),
+        ([BINARY, EEMBC % "false", "processing_wire = true"], True),
+        ([BINARY, "io = { driver = 'mlcommons-interface', port = 'y' }"], False),
+        (["power = { driver = 'ppk2', port = 'z' }"], True),
+        (["power = { driver = 'joulescope' }"], True),
+        (["power = { driver = 'otii' }"], True),
+        ([N6705 % ""], False),
+        ([N6705 % ", io_channel = 2, io_threshold_a = 0.001"], True),
+        ([METER], False),
+    ],
+)
+def test_whether_a_station_sees_the_timestamps(
+    tmp_path: Path, lines: list[str], *, sees: bool
+) -> None:
+    (station,) = real(tmp_path, *lines).stations
+    assert station.sees_timestamps is sees
+    assert ("no I/O manager times the batches" in station.blind) is not sees
+
+
+def test_a_station_without_a_monitor_is_not_called_blind(tmp_path: Path) -> None:
+    (station,) = real(tmp_path).stations
+    assert station.blind == ""
+
+
+def test_a_driver_that_says_nothing_of_itself_is_believed(load: Load) -> None:
+    station = load(REAL).station("bench-3")
+    assert station.sees_timestamps
+
+
+@pytest.mark.parametrize(
+    ("driver", "least", "most"),
+    [
+        ("driver = 'lpm01a', port = 'z'", 1800, 3300),
+        ("driver = 'ppk2', port = 'z'", 1000, 5000),
+        ("driver = 'n6705', resource = 'socket://a:1'", 1000, 3600),
+        ("driver = 'n6705', resource = 'socket://a:1', max_mv = 5000", 1000, 5000),
+        ("driver = 'otii'", 1000, 3600),
+        ("driver = 'joulescope', voltage_range = '2 V'", 1000, 2000),
+    ],
+)
+def test_a_supply_that_the_monitor_is_not_for(
+    tmp_path: Path, driver: str, least: int, most: int
+) -> None:
+    power = f"power = {{ {driver} }}"
+    for voltage_mv in (least, most):
+        real(tmp_path, f"voltage_mv = {voltage_mv}", power)
+    (told,) = refused(tmp_path, f"voltage_mv = {most + 1}", power)
+    assert told.startswith(f"5:1: station[0].voltage_mv: {most + 1} mV is not within")
+    assert f"to {most} mV" in told
+    if least > 1000:
+        (told,) = refused(tmp_path, f"voltage_mv = {least - 1}", power, "off = 3")[:1]
+        assert f"{least - 1} mV is not within {least} to" in told
+
+
+def test_the_default_supply_may_be_wrong_too(tmp_path: Path) -> None:
+    (told,) = refused(tmp_path, METER + "supply_mv = [1800, 2500]")
+    assert told.startswith("1:1: station[0].voltage_mv: 3000 mV (the default) is not within")
+
+
+def test_an_emulated_monitor_has_its_range_too(tmp_path: Path) -> None:
+    path = tmp_path / "stations.toml"
+    path.write_text(EMULATED + "voltage_mv = 4000\n")
+    with pytest.raises(ConfigError, match=r":6:1: .*4000 mV is not within 1800 to 3300"):
+        load_config(path, Registry.installed())
+    path.write_text(EMULATED.replace("{}", "{ monitor = 'ppk2' }") + "voltage_mv = 4000\n")
+    assert load_config(path, Registry.installed()).stations[0].voltage_mv == 4000
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("'OUTP ON'", "'A', 'VOLT {volts:.3q}'", 10, "supply_on[1]: 'VOLT {volts:.3q}': Unknown"),
+        ("'OUTP ON'", "'VOLT {nope}'", 10, "supply_on[0]: nothing is known of {nope} here"),
+        ("'INIT'", "'VOLT {volts}'", 12, "start[0]: nothing is known of {volts} here; known: rate"),
+        ("FETC?", "FETC? {nope}", 13, "read: nothing is known of {nope} here; known: rate_hz"),
+        ("FETC?", "FETC? {readings}", 5, "read: nothing is known of {readings}: give `readings`"),
+    ],
+)
+def test_a_wrong_placeholder_is_told_at_its_line(
+    tmp_path: Path, old: str, new: str, line: int, said: str
+) -> None:
+    (told,) = refused(tmp_path, METER.replace(old, new))
+    assert told.startswith(f"{line}:")
+    assert said in told
+
+
+def test_wrong_placeholders_are_told_beside_other_mistakes(tmp_path: Path) -> None:
+    wrong = METER.replace("'OUTP ON'", "'VOLT {volts:.3q}', 'X {nope}'").replace("1000", "-1")
+    found = refused(tmp_path, wrong + "colour = 3\nstop = ['A {nope}']")
+    assert [line.partition(": ")[0].partition(":")[0] for line in found] == [
+        "9",
+        "10",
+        "10",
+        "14",
+        "15",
+    ]
