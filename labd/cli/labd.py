@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from labd import __version__
+from labd.cli.check import check
 from labd.cli.export import export
 from labd.cli.score import score
 from labd.cli.traces import traces
@@ -169,6 +170,7 @@ def demo(config: Path, directory: Path) -> None:
     sys.exit(0 if passed else 1)
 
 
+main.add_command(check)
 main.add_command(score)
 main.add_command(export)
 main.add_command(traces)

@@ -92,6 +92,23 @@ def stations_table(stations: Sequence[StationStatus]) -> Table:
     return table
 
 
+def check_table(stations: Sequence[Mapping[str, Any]]) -> Table:
+    """Stations as stations.toml describes them, with the modes they can run."""
+    table = _table("station", "board", "bench", "mV", "parts", "modes", "not")
+    for station in stations:
+        lacking = [f"{mode}: {why}" for mode, why in station["modes"].items() if why]
+        table.add_row(
+            station["station"],
+            station["board"],
+            "emulated" if station["emulated"] else "real",
+            str(station["voltage_mv"]),
+            "\n".join(f"{part}: {driver}" for part, driver in station["parts"].items()),
+            "\n".join(mode for mode, why in station["modes"].items() if not why),
+            Text("\n".join(lacking), "yellow"),
+        )
+    return table
+
+
 def show_job(status: JobStatus, events: Sequence[Event]) -> None:
     """One job in full: state, scores, every window of the last attempt, evidence."""
     console = _console()

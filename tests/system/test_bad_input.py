@@ -229,6 +229,28 @@ async def test_a_dut_that_never_answers_makes_a_bad_station(
     assert "Traceback" not in lab.log.read_text()
 
 
+async def test_a_monitor_without_sight_of_the_dut_gets_no_energy_jobs(
+    make_lab: Callable[..., Lab], hand_bench: HandBench
+) -> None:
+    """Binary has no place for edges, and no wire leads to an I/O manager."""
+    station = hand_bench.station("dut", "power").replace(
+        "/power' }", "/power', format = 'binary' }"
+    )
+    lab = make_lab(station)
+    lab.start()
+    await lab.ready(60)
+    async with lab.client() as client:
+        [found] = await client.stations()
+    assert found.health == "good"
+    assert "no energy jobs: lpm01a does not see the DUT's timestamps" in found.why
+    assert "processing_wire" in found.why
+    refused = lab.labctl("submit", "digits01", "--modes", "accuracy,energy")
+    assert refused.returncode == 2
+    assert "h1: no way to see the DUT's timestamps" in refused.stderr
+    assert lab.labctl("submit", "digits01", "--modes", "performance").returncode == 0
+    assert lab.stop() == 0
+
+
 def test_a_second_daemon_on_the_same_state_is_refused(make_lab: Callable[..., Lab]) -> None:
     lab = make_lab()
     lab.start()
