@@ -88,8 +88,8 @@ def test_every_mistake_is_told_with_its_line(home: Path) -> None:
     done = run(home, GOOD + BLIND.replace("1800", "5000") + "colour = 3\n")
     assert done.exit_code == 2
     assert "stations.toml has 2 mistakes:" in done.stderr
-    assert "stations.toml:12:1: station[1].voltage_mv: 5000 mV is not within 1 to" in done.stderr
-    assert "stations.toml:15:1: station[1].colour: 'colour' is not a key here" in done.stderr
+    assert "stations.toml:13:1: station[1].voltage_mv: 5000 mV is not within 1 to" in done.stderr
+    assert "stations.toml:16:1: station[1].colour: 'colour' is not a key here" in done.stderr
     assert done.stdout == ""
 
 
