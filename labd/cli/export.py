@@ -73,8 +73,8 @@ def export(
     from labd.store.export import choose_part  # noqa: PLC0415
     from labd.store.traces import read_trace  # noqa: PLC0415
 
-    form = form or _format_of(output)
     try:
+        form = form or _format_of(output)
         path, name = find_trace(trace, config)
         target = output or Path(f"{name}.{form}")
         _check_target(target, force=force)
@@ -84,14 +84,21 @@ def export(
     except LabdError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        raise click.ClickException(f"cannot write {output or form}: {error}") from error
+        raise click.ClickException(f"cannot write {output or 'the file'}: {error}") from error
     rows = -(-len(part) // decimate)
     click.echo(f"{target}: {rows} rows of {path}" + ("" if read.complete else " (incomplete)"))
 
 
 def _format_of(output: Path | None) -> str:
+    """What a file's suffix says; CSV for one without a suffix."""
+    from labd.core.errors import ConfigError  # noqa: PLC0415 - not for --help
+
     suffix = output.suffix.removeprefix(".").lower() if output else ""
-    return suffix if suffix in FORMATS else FORMATS[0]
+    if suffix and suffix not in FORMATS:
+        known = ", ".join(f".{each}" for each in FORMATS)
+        todo = f"name it {known}, or say which with --format"
+        raise ConfigError("bad-format", f"{output}: labd does not write .{suffix} files", todo)
+    return suffix or FORMATS[0]
 
 
 def _check_target(target: Path, *, force: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import math
 import os
 import re
 import tempfile
@@ -74,8 +75,11 @@ def choose_part(
         decimate: samples a row.
 
     Raises:
-        ConfigError: ``no-window``, ``no-samples``: there is nothing of the kind.
+        ConfigError: ``no-window``, ``no-samples``: there is nothing of the kind;
+            ``bad-seconds``, ``bad-decimate``: no number of seconds or of samples a row.
     """
+    length_s = len(trace.values) / trace.sample_rate_hz
+    _check_seconds(start_s, stop_s, length_s)
     first, last = 0, len(trace.values)
     if window is not None:
         first, last = _window_span(trace, window)
@@ -84,10 +88,23 @@ def choose_part(
     if stop_s is not None:
         last = min(last, round(stop_s * trace.sample_rate_hz))
     if first >= last:
-        length_s = len(trace.values) / trace.sample_rate_hz
         what = f"{trace.path} has no samples there"
         raise ConfigError("no-samples", what, f"it is {length_s:g} s long")
+    if not 1 <= decimate <= last - first:
+        what = f"{decimate} samples a row, but there are {last - first}"
+        raise ConfigError("bad-decimate", what, f"use 1 to {last - first}")
     return Part(first, last, decimate)
+
+
+def _check_seconds(start_s: float | None, stop_s: float | None, length_s: float) -> None:
+    """Both must be numbers of seconds from the trace's beginning on, in their order."""
+    allowed = f"use 0 to {length_s:g}, the trace's seconds"
+    for seconds in (start_s, stop_s):
+        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+            raise ConfigError("bad-seconds", f"{seconds:g} is no second of a trace", allowed)
+    if start_s is not None and stop_s is not None and start_s >= stop_s:
+        what = f"it would begin at {start_s:g} s, which is not before its end at {stop_s:g} s"
+        raise ConfigError("bad-seconds", what, allowed)
 
 
 def export_csv(trace: Trace, part: Part, output: Path, progress: Progress) -> None:

@@ -13,7 +13,8 @@ from labd.cli.labd import main
 from labd.core.jobs import JobSpec
 from labd.core.model import Identity, Mode, Samples, StreamFormat, Verdict
 from labd.store.journal import Journal
-from labd.store.keeping import pin_job
+from labd.store.keeping import note_removal, pin_job
+from labd.store.retention import remove_run
 from labd.store.trace_file import TraceFile
 
 FORMAT = StreamFormat(1000.0, 0.0005, 100.0, "energy", 3.0)
@@ -92,6 +93,64 @@ def test_a_file_that_is_there_is_not_replaced_unasked(home: Path) -> None:
     nowhere = run("export", "energy", "-o", "no/where.csv")
     assert "there is no folder no" in nowhere.output
     assert "no window 7" in run("export", "energy", "--window", "7", "-o", "y.csv").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--from", "nan"], "nan is no second of a trace (use 0 to 0.1, the trace's seconds)"),
+        (["--to", "inf"], "inf is no second of a trace"),
+        (["--from=-1"], "-1 is no second of a trace"),
+        (["--from", "0.05", "--to", "0.01"], "which is not before its end at 0.01 s"),
+        (["--window", "99"], "energy has no window 99 (it has none with edges)"),
+        (["--decimate", "101"], "101 samples a row, but there are 100 (use 1 to 100)"),
+        (["-o", "x.xlsx"], "does not write .xlsx files (name it .csv, .parquet, .jls, or say"),
+    ],
+)
+def test_what_cannot_be_exported_is_explained(home: Path, arguments: list[str], said: str) -> None:
+    make(home / "energy")
+    refused = run("export", "energy", *arguments)
+    assert refused.exit_code == 1
+    assert refused.output.startswith("Error: ")
+    assert said in refused.output
+    assert {path.suffix for path in home.iterdir()} == {
+        ".toml",
+        ".sigmf-data",
+        ".sigmf-meta",
+        ".sigmf-pyramid",
+    }
+
+
+def test_a_format_that_is_named_goes_before_the_suffix(home: Path) -> None:
+    make(home / "energy")
+    assert run("export", "energy", "-f", "csv", "-o", "x.txt").exit_code == 0
+    assert run("export", "energy", "-o", "plain").exit_code == 0
+    assert (home / "x.txt").read_text() == (home / "plain").read_text()
+
+
+def test_files_that_were_swept_are_said_to_be(home: Path) -> None:
+    (home / "state").mkdir()
+    journal = Journal(f"sqlite:///{home / 'state' / 'labd.sqlite3'}")
+    journal.submit(JobSpec("j1", "ann", "digits01", (Mode.ENERGY,)), 1)
+    for now in (1, 2):
+        journal.lease("j1", "v1", now)
+        journal.start("j1", now)
+        if now == 1:
+            journal.requeue("j1", "a fault", now)
+    journal.finish("j1", Verdict.PASS, "", 3)
+    make(home / "state" / "traces" / "j1" / "2" / "energy")
+    assert note_removal(journal, "j1", 1, 4)
+    told = "the files of j1, attempt 1, were removed to make room: keep_days or keep_gb"
+    assert told in run("export", "j1/1").output
+    assert run("export", "j1").output.startswith("j1-2-energy.csv")
+    assert note_removal(journal, "j1", 2, 5)
+    journal.close()
+    remove_run(home / "state" / "traces", "j1", 2)
+    swept = run("export", "j1")
+    assert swept.exit_code == 1
+    assert "the files of j1, attempts 1, 2, were removed to make room" in swept.output
+    assert "`labctl show j1` has its scores" in swept.output
+    assert "none of a job of that name" in run("export", "j2").output
 
 
 def test_traces_lists_what_would_go(home: Path) -> None:

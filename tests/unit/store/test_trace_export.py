@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -86,8 +87,9 @@ def test_a_part_is_a_window_or_seconds_or_both(trace: Trace) -> None:
     assert choose_part(trace) == Part(0, 1060)
     assert choose_part(trace, window=2) == Part(100, 600)
     assert choose_part(trace, start_s=0.2) == Part(200, 1060)
-    assert choose_part(trace, start_s=-5, stop_s=0.3, decimate=4) == Part(0, 300, 4)
+    assert choose_part(trace, start_s=0, stop_s=0.3, decimate=4) == Part(0, 300, 4)
     assert choose_part(trace, window=2, stop_s=0.3) == Part(100, 300)
+    assert choose_part(trace, window=2, stop_s=9, decimate=500) == Part(100, 600, 500)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,18 @@ def test_a_part_is_a_window_or_seconds_or_both(trace: Trace) -> None:
         ({"window": 1}, "has no window 1 (it has 2)"),
         ({"window": 3}, "has no window 3 (it has 2)"),
         ({"start_s": 2.0}, "has no samples there (it is 1.06 s long)"),
-        ({"start_s": 0.5, "stop_s": 0.4}, "no samples there"),
+        ({"start_s": 0.5, "stop_s": 0.4}, "begin at 0.5 s, which is not before its end at 0.4 s"),
+        ({"start_s": 0.5, "stop_s": 0.5}, "not before its end"),
+        ({"start_s": math.nan}, "nan is no second of a trace (use 0 to 1.06, the trace's seconds)"),
+        ({"stop_s": math.nan}, "nan is no second of a trace (use 0 to 1.06"),
+        ({"start_s": math.inf}, "inf is no second of a trace"),
+        ({"stop_s": math.inf}, "inf is no second of a trace"),
+        ({"start_s": -0.1}, "-0.1 is no second of a trace"),
+        ({"stop_s": -math.inf}, "-inf is no second of a trace"),
+        ({"start_s": 1e300}, "no samples there"),
+        ({"window": 99}, "has no window 99 (it has 2)"),
+        ({"decimate": 1061}, "1061 samples a row, but there are 1060 (use 1 to 1060)"),
+        ({"window": 2, "decimate": 501}, "501 samples a row, but there are 500"),
         ({"window": 2, "start_s": 0.7}, "no samples there"),
     ],
 )
