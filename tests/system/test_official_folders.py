@@ -92,7 +92,7 @@ EXPECTED: dict[str, tuple[str, str, str, dict[str, str], set[str]]] = {
             "duty_cycle": "0.021792",
             "median_throughput_ips": "1430.8",
         },
-        {"file-missing", "sww-documented-rule"},
+        {"file-missing", "not-recomputed", "sww-documented-rule"},
     ),
 }
 

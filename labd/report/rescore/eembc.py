@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.dut import LAP_MODULUS
-from labd.core.methods import eembc_energy
+from labd.core.methods import WindowEnergy, eembc_energy
 from labd.report.rescore.accuracy import Answer, score_eembc
 from labd.report.rescore.eembc_log import Inference, Session
 from labd.report.rescore.files import read_bytes, read_json
+from labd.report.rescore.judge import medians
 from labd.report.rescore.model import Recomputed, ScoredWindow
 
 TRACE_MARK = 0xF1
@@ -59,24 +59,43 @@ def score_performance(session: Session) -> Recomputed:
 def score_energy(session: Session, trace: EnergyTrace) -> Recomputed:
     """Windows from the monitor's trace; counts of inferences from the log."""
     result = Recomputed()
-    for timed in _timed_windows(session, trace.stamps_s, result):
+    every = _timed_windows(session, trace.stamps_s, result)
+    for timed in every:
+        number = timed.window.number
         found = eembc_energy(trace.samples_uj, trace.rate_hz, timed.start_s, timed.stop_s)
-        number, count = timed.window.number, timed.window.inferences
-        if timed.stop_s > (len(trace.samples_uj) + 1) / trace.rate_hz:
-            result.note("trace-short", f"window {number}: the trace ends before {timed.stop_s} s")
-        if not math.isfinite(found.energy_uj):
-            result.note("trace-lost", f"window {number}: the trace holds samples without a value")
-            continue
-        window = replace(
-            timed.window,
-            energy_uj=found.energy_uj,
-            power_uw=found.power_uw,
-            energy_per_inference_uj=found.energy_uj / count if count else None,
-        )
-        result.windows.append(window)
+        if timed.stop_s * trace.rate_hz > len(trace.samples_uj) + 0.5:
+            length_s = len(trace.samples_uj) / trace.rate_hz
+            text = f"window {number} ends at {timed.stop_s} s, its trace at {length_s:g} s"
+            result.spoil(number, "trace-short", text)
+        elif not math.isfinite(found.energy_uj):
+            text = f"window {number}: the trace holds samples without a value"
+            result.spoil(number, "trace-lost", text)
+        else:
+            result.windows.append(_with_energy(timed.window, found))
+            note_negative(f"window {number}", found, result)
         _check_window_clock(timed, session, result)
+    if result.damaged:  # the stamps are whole, so the lengths of all windows are known
+        throughput = medians([timed.window for timed in every])
+        result.score |= throughput
     _note_odd(session, result)
     return result
+
+
+def _with_energy(window: ScoredWindow, found: WindowEnergy) -> ScoredWindow:
+    count = window.inferences
+    return replace(
+        window,
+        energy_uj=found.energy_uj,
+        power_uw=found.power_uw,
+        energy_per_inference_uj=found.energy_uj / count if count else None,
+    )
+
+
+def note_negative(name: str, found: WindowEnergy, result: Recomputed) -> None:
+    """Tell an energy that no device can have drawn."""
+    if found.energy_uj < 0:
+        text = f"{name}: the samples add up to {found.energy_uj:.6g} µJ, less than nothing"
+        result.note("energy-negative", text)
 
 
 def score_stamps(session: Session, stamps_s: Sequence[float]) -> Recomputed:
@@ -202,8 +221,9 @@ def _paired_laps(
         if len(each.laps_us) == 2:  # noqa: PLR2004
             usable.append((index, each, (each.laps_us[0], each.laps_us[1])))
         else:
-            text = f"window {2 * (index + 1)}: {len(each.laps_us)} laps instead of 2"
-            result.note("lost-stamp", text)
+            number = 2 * (index + 1)
+            text = f"window {number}: {len(each.laps_us)} laps instead of 2"
+            result.spoil(number, "lost-stamp", text)
     return usable
 
 
@@ -255,15 +275,3 @@ def _note_odd(session: Session, result: Recomputed) -> None:
     if session.dropped[0]:
         text = f"the monitor dropped {session.dropped[0]} of {session.dropped[1]} packets"
         result.note("dropped-packets", text)
-
-
-def medians(windows: Sequence[ScoredWindow]) -> dict[str, float]:
-    """Scores that are medians over windows."""
-    score: dict[str, float] = {}
-    throughputs = [w.throughput_ips for w in windows if w.throughput_ips is not None]
-    energies = [w.energy_per_inference_uj for w in windows if w.energy_per_inference_uj is not None]
-    if throughputs:
-        score["median_throughput_ips"] = statistics.median(throughputs)
-    if energies:
-        score["median_energy_uj"] = statistics.median(energies)
-    return score

@@ -14,13 +14,14 @@ from drivers.dut import parse_results
 
 _PREFIX = re.compile(r"\s*(\d{1,9}\.\d{3}) ([\w-]{1,20}): ?")
 _COMMAND = re.compile(r"(?:io |dut )?infer (\d{1,9})")
+_SYNC = re.compile(r"Command \"(?:io |dut )*timestamp\b")
 _LOAD = re.compile(r"bloadp? (?:\w+ )?\\?\"?([^\"]+?\.bin)")
 _CONFIG = re.compile(r"m-bm-cfg-name\[([^\]]*)\]-key\[(\w+)\]-val\[([^\]]*)\]")
 _RUN = re.compile(r"m-bmark-run-name\[[^\]]*\]-code\[([\w-]+)\]")
 _TOKEN = re.compile(
     r"m-(?:lap-us-(?P<lap>\d{1,20})|infer-start-(?P<start>\d{1,9})|(?P<done>infer-done)"
     r"|results-\[(?P<results>[^\]]*)(?P<closed>\])?|model-\[(?P<model>[^\]]*)\]"
-    r"|session-start-id\[(?P<session>[^\]]*)\]|regfile-fn\[(?P<file>[^\]]*)\]"
+    r"|session-start-id\[(?P<session>[^\]]*)\]|(?P<stop>sequencer-stop|session-stop-id)|regfile-fn\[(?P<file>[^\]]*)\]"
     r"|\[Dropped (?P<dropped>\d{1,12}) packets out of (?P<packets>\d{1,12}))"
     r"|(?<![a-z])e-\[(?P<error>[^\]]*)"
 )
@@ -29,7 +30,10 @@ _RUNNER_SOURCES = ("parser", "sequencer", "session", "ulp-mlperf", "ulp-ml")
 
 @dataclass(slots=True)
 class Inference:
-    """One ``infer`` command as the log tells it; host times are program seconds."""
+    """One ``infer`` command as the log tells it; host times are program seconds.
+
+    ``finished`` says whether the log holds its end.
+    """
 
     inferences: int | None
     file: str
@@ -39,11 +43,17 @@ class Inference:
     laps_us: list[int] = field(default_factory=list[int])
     results: tuple[float, ...] | None = None
     damaged: str = ""
+    finished: bool = False
 
 
 @dataclass(slots=True)
 class Session:
-    """What one run of the program logged."""
+    """What one run of the program logged.
+
+    Args:
+        sync_s: when the program asked for the stamp that begins the session.
+        ended: whether the program wrote the end of the session: the log is not cut off.
+    """
 
     name: str = ""
     code: str = ""
@@ -58,6 +68,8 @@ class Session:
     errors: list[str] = field(default_factory=list[str])
     files: list[str] = field(default_factory=list[str])
     dropped: tuple[int, int] = (0, 0)
+    sync_s: float | None = None
+    ended: bool = False
 
 
 class LogReader:
@@ -71,15 +83,18 @@ class LogReader:
         self._commanded: float | None = None
         self._open = False
 
-    def feed(self, line: str) -> None:
-        """Take one line; a line without a prefix goes on where the last one stopped."""
+    def feed(self, line: str, *, cut: bool = False) -> None:
+        """Take one line; a line without a prefix goes on where the last one stopped.
+
+        A ``cut`` line had no end: digits in its last place may be missing.
+        """
         if prefix := _PREFIX.match(line):
             self._now, self._source = float(prefix[1]), prefix[2]
             line = line[prefix.end() :]
         if self._source in _RUNNER_SOURCES or not self._source:
             self._feed_runner(line)
         if self._source != "sequencer" and ("m-" in line or "e-[" in line):
-            self._feed_tokens(line)
+            self._feed_tokens(line, len(line) if cut else None)
 
     @property
     def _session(self) -> Session:
@@ -94,17 +109,23 @@ class LogReader:
             self._session.loads += self._source != "sequencer"
         elif "infer" in line and _COMMAND.search(line):
             self._commanded = self._now
+        elif "timestamp" in line and _SYNC.search(line):
+            self._session.sync_s = self._now
         elif found := _CONFIG.search(line):
             self._session.config[found[2]] = found[3]
         elif found := _RUN.search(line):
             self._session.code = found[1]
 
-    def _feed_tokens(self, line: str) -> None:
+    def _feed_tokens(self, line: str, cut_at: int | None) -> None:
         runner = self._source in _RUNNER_SOURCES
         owner = "" if "[dut]" in line else self._source
         for found in _TOKEN.finditer(line):
             kind = found.lastgroup if found.lastgroup != "closed" else "results"
-            if kind == "session":
+            if found.end() == cut_at and kind in {"lap", "start"}:
+                continue
+            if kind == "stop":
+                self._session.ended = True
+            elif kind == "session":
                 self._start_session(found["session"])
             elif kind == "file":
                 self._session.files.append(found["file"])
@@ -135,6 +156,7 @@ class LogReader:
             self._commanded, self._open = None, True
         elif kind == "done" and self._open:
             session.inferences[-1].done_s = self._now
+            session.inferences[-1].finished = True
             self._open = False
         elif kind == "results":
             self._take_results(found)
@@ -148,6 +170,7 @@ class LogReader:
         self._open = False
         if not inferences or inferences[-1].results is not None or inferences[-1].damaged:
             inferences.append(Inference(None, self._file))
+        inferences[-1].finished = True
         try:
             inferences[-1].results = parse_results(found["results"])
         except ValueError:

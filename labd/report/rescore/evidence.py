@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from labd.core.model import Finding, Mode
@@ -18,7 +18,7 @@ from labd.report.rescore.folder import (
 from labd.report.rescore.mlcommons import Trial
 from labd.report.rescore.mlcommons_log import FactReader, LogFacts
 from labd.report.rescore.model import Runner
-from labd.report.rescore.published import Published, ResultReader, read_published
+from labd.report.rescore.published import Published, ResultReader
 
 
 @dataclass(slots=True)
@@ -42,6 +42,11 @@ class Evidence:
             told = (window.values.get("inferences") for window in self.published.windows)
             counts = [int(printed.value) for printed in told if printed and printed.value]
         return Session(inferences=[Inference(count, "") for count in counts])
+
+    def completed(self, session: Session) -> Session:
+        """A session of a log that is cut off, with the inferences that were to follow."""
+        seen = [each for each in session.inferences if each.finished]
+        return replace(session, inferences=[*seen, *self.planned.inferences[len(seen) :]])
 
     def note(self, code: str, text: str) -> None:
         """Add a finding."""
@@ -81,11 +86,12 @@ def _read_log(path: Path, evidence: Evidence) -> None:
     for line in lines:
         mlcommons_log = mlcommons_log or line.startswith("Logging initialized")
         if mlcommons_log:
-            facts.feed(line)
+            if not lines.open_ended:
+                facts.feed(line)
         else:
-            eembc_log.feed(line)
+            eembc_log.feed(line, cut=lines.open_ended)
         if mlcommons_log or not stated:
-            results.feed(line)
+            results.feed(line, cut=lines.open_ended)
         empty = False
     if lines.damage:
         evidence.note("file-damaged", f"{path.name} is damaged: {lines.damage}")
@@ -94,7 +100,7 @@ def _read_log(path: Path, evidence: Evidence) -> None:
     evidence.sessions, evidence.facts = eembc_log.finish(), facts.facts
     evidence.logged = results.finish()
     if not (empty or lines.damage or evidence.sessions or mlcommons_log or evidence.logged):
-        evidence.note("file-damaged", f"{path.name} holds no session")
+        evidence.note("file-damaged", f"{path.name} holds no session with an inference")
 
 
 def _read_published(files: SessionFiles, evidence: Evidence) -> None:
@@ -103,7 +109,10 @@ def _read_published(files: SessionFiles, evidence: Evidence) -> None:
         evidence.published = evidence.logged
         return
     lines = Lines(path)
-    evidence.published = read_published(lines)
+    reader = ResultReader()
+    for line in lines:
+        reader.feed(line, cut=lines.open_ended)
+    evidence.published = reader.finish()
     if lines.damage:
         evidence.note("file-damaged", f"{path.name} is damaged: {lines.damage}")
     elif not evidence.published:

@@ -26,12 +26,14 @@ _BROKEN = (OSError, EOFError, zlib.error)
 class Lines:
     """The lines of a text file, without their ends.
 
-    After (or during) iteration ``damage`` says what was wrong with the file, or is empty.
+    After (or during) iteration ``damage`` says what was wrong with the file, or is empty;
+    ``open_ended`` whether the line given out last had no end: its last number may be cut.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damage = ""
+        self.open_ended = False
 
     def __iter__(self) -> Iterator[str]:
         """Read on until the end or the first damage."""
@@ -39,6 +41,7 @@ class Lines:
             with _open(self.path) as raw:
                 text = io.TextIOWrapper(raw, _encoding(raw), errors="replace", newline=None)
                 while line := text.readline(MOST_LINE):
+                    self.open_ended = not line.endswith("\n")
                     yield line.rstrip("\n")
         except _BROKEN as error:
             self.damage = explain(error)

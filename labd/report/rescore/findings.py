@@ -12,6 +12,8 @@ FINDINGS = {
     "dropped-packets": "the power monitor dropped packets",
     "edges-shifted": "duty-cycle edges paired by position do not belong together",
     "edges-unpaired": "duty-cycle starts and stops cannot be paired",
+    "elapsed-differs": "a window's elapsed time does not fit its start and end",
+    "energy-negative": "a window's samples add up to less than nothing",
     "extra-stamp": "more time stamps than the session's inferences make",
     "few-inferences": "a window holds fewer than 10 inferences",
     "file-damaged": "a file is cut off, empty or not what its name says",
@@ -25,13 +27,16 @@ FINDINGS = {
     "mode-differs": "the path names another mode than the session measured",
     "negative-score": "results hold values below 0",
     "no-session": "nothing in the folder belongs to a known runner",
+    "not-recomputed": "an official number that was published and cannot be recomputed, and why",
     "result-count": "loaded inputs and logged results differ in number",
     "results-damaged": "logged results that are no numbers, or too few",
     "runner-error": "the runner marked trials as failed",
     "score-differs": "a recomputed score is not the published one; both numbers are told",
+    "score-missing": "the result text holds windows, but not the median that follows them",
     "several-files": "more than one file of a kind; the first one is used",
     "several-sessions": "the log holds more than one session",
     "sww-documented-rule": "the wake-word score under the rule of the runner's README",
+    "trace-altered": "the samples are not those that were recorded: their SHA-512 differs",
     "trace-lost": "the trace holds samples without a value inside a window",
     "trace-missing": "there are no energy samples: the energy cannot be recomputed",
     "trace-short": "the trace ends before a window does",
@@ -45,12 +50,20 @@ FINDINGS = {
 
 DAMAGE = frozenset(
     {
+        "elapsed-differs",
+        "energy-negative",
         "file-damaged",
         "file-missing",
         "folder-unreadable",
         "labd-bug",
         "no-session",
+        "not-recomputed",
+        "result-count",
         "results-damaged",
+        "score-missing",
+        "trace-altered",
+        "trace-lost",
+        "trace-short",
     }
 )
 """With one of these a folder is not sound, whatever its numbers say."""

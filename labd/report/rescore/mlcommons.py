@@ -17,6 +17,7 @@ from labd.core.methods import WindowEnergy, mlcommons_energy
 from labd.core.model import Mode
 from labd.core.wakeword import DOCUMENTED_GRACE_S, WORDS, duty_cycle, score_wakewords
 from labd.report.rescore.accuracy import Answer, score_mlcommons
+from labd.report.rescore.eembc import note_negative
 from labd.report.rescore.mlcommons_log import LogFacts
 from labd.report.rescore.model import Recomputed, ScoredWindow
 from labd.report.rescore.published import PublishedWindow
@@ -36,6 +37,7 @@ class Trial:
     iterations: int | None = None
     elapsed_us: int | None = None
     wrapped: bool = False
+    inconsistent: bool = False
     results: tuple[float, ...] = ()
     samples_j: NDArray[np.float64] | None = None
     events: tuple[tuple[int, int], ...] = ()
@@ -100,8 +102,11 @@ def score_performance(trials: Sequence[Trial]) -> Recomputed:
         if trial.wrapped:
             result.note("lap-wrapped", f"window {number}: the DUT's counter wrapped")
         if trial.elapsed_us is None or trial.iterations is None:
-            result.note("lost-stamp", f"window {number} has no laps")
+            result.spoil(number, "lost-stamp", f"window {number} has no laps")
             continue
+        if trial.inconsistent:
+            text = f"window {number}: elapsed_time is not end_time - start_time"
+            result.note("elapsed-differs", text)
         runtime_s = trial.elapsed_us / 1_000_000
         throughput = trial.iterations / runtime_s if runtime_s > 0 else None
         result.windows.append(ScoredWindow(number, trial.iterations, runtime_s, throughput))
@@ -208,10 +213,11 @@ def _score_duty(starts: Sequence[float], stops: Sequence[float], result: Recompu
 def _trial_energy(number: int, trial: Trial, result: Recomputed) -> WindowEnergy | None:
     name = f"trial {number}"
     if trial.samples_j is None or not len(trial.samples_j):
-        result.note("trace-missing", f"{name} has no energy samples")
+        result.spoil(number, "trace-missing", f"{name} has no energy samples")
         return None
     if len(trial.events) < 2:  # noqa: PLR2004 - start and stop
-        result.note("lost-stamp", f"{name} has {len(trial.events)} events instead of 2")
+        text = f"{name} has {len(trial.events)} events instead of 2"
+        result.spoil(number, "lost-stamp", text)
         return None
     counters = [counter for counter, _ in trial.events]
     if any(b - a != 1 for a, b in pairwise(counters)):
@@ -219,12 +225,13 @@ def _trial_energy(number: int, trial: Trial, result: Recomputed) -> WindowEnergy
     (_, first), (_, last) = trial.events[-2:]
     if not 0 <= first <= last <= len(trial.samples_j):
         text = f"{name}: its window {first} to {last} is not within {len(trial.samples_j)} samples"
-        result.note("trace-short", text)
-        first, last = (min(max(i, 0), len(trial.samples_j)) for i in (first, last))
+        result.spoil(number, "trace-short", text)
+        return None
     found = mlcommons_energy(trial.samples_j, first, last)
     if not math.isfinite(found.energy_uj):
-        result.note("trace-lost", f"{name} holds samples without a value")
+        result.spoil(number, "trace-lost", f"{name} holds samples without a value")
         return None
+    note_negative(name, found, result)
     return found
 
 
@@ -249,6 +256,7 @@ def _trial(element: dict[str, Any]) -> Trial:
         iterations=_whole(infer.get("iterations")),
         elapsed_us=None if elapsed is None else elapsed % LAP_MODULUS,
         wrapped=elapsed is not None and elapsed < 0,
+        inconsistent=_is_inconsistent(elapsed, infer),
         results=tuple(x for x in _numbers(infer.get("results")) if math.isfinite(x)),
         samples_j=np.array(samples, np.float64) if samples else None,
         events=_events(power.get("timestamps")),
@@ -259,6 +267,13 @@ def _trial(element: dict[str, Any]) -> Trial:
         mode=MODES.get(str(element.get("mode"))),
         error=str(element.get("error") or ""),
     )
+
+
+def _is_inconsistent(elapsed: int | None, infer: dict[str, Any]) -> bool:
+    start, end = _whole(infer.get("start_time")), _whole(infer.get("end_time"))
+    if elapsed is None or start is None or end is None:
+        return False
+    return (end - start - elapsed) % LAP_MODULUS != 0
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -54,11 +54,38 @@ class ScoredWindow:
 
 @dataclass(slots=True)
 class Recomputed:
-    """What the raw data of a session give; scores may hold keys that are only compared."""
+    """What the raw data of a session give; scores may hold keys that are only compared.
+
+    Args:
+        windows: those that could be computed.
+        score: likewise.
+        findings: what was noticed.
+        damaged: numbers of the windows whose raw data are there but spoiled.
+        cut_off: whether the raw data end before the session did.
+        partial: whether a whole log may cover some of the published windows only.
+    """
 
     windows: list[ScoredWindow] = field(default_factory=list[ScoredWindow])
     score: dict[str, float] = field(default_factory=dict[str, float])
     findings: list[Finding] = field(default_factory=list[Finding])
+    damaged: list[int] = field(default_factory=list[int])
+    cut_off: bool = False
+    partial: bool = False
+
+    @property
+    def fills(self) -> bool:
+        """Whether windows that the raw data lack may stand in the median as printed."""
+        return self.partial and self.whole and bool(self.windows)
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing of what was measured is lost: only then is there a median."""
+        return not (self.damaged or self.cut_off)
+
+    def spoil(self, number: int, code: str, text: str) -> None:
+        """Give a window up, and say why."""
+        self.damaged.append(number)
+        self.note(code, text)
 
     def note(self, code: str, text: str) -> None:
         """Add a finding."""
@@ -78,7 +105,8 @@ class SessionScore:
         score: recomputed from raw data.
         published: what the session's own result file states.
         agrees: whether every published number that could be recomputed came out again to
-            the printed digit; ``None`` when none could.
+            the printed digit, an official one of this mode among them; ``None`` when there
+            was none such to compare.
         findings: everything noticed.
     """
 

@@ -21,10 +21,17 @@ from labd.core.methods import WindowEnergy
 from labd.core.model import EnergyMethod, Finding, Mode, StreamFormat
 from labd.core.recording import Recording
 from labd.report.rescore.accuracy import Answer, score_mlcommons
-from labd.report.rescore.eembc import medians
+from labd.report.rescore.eembc import note_negative
 from labd.report.rescore.files import Lines, read_json
 from labd.report.rescore.folder import SessionFiles
-from labd.report.rescore.judge import compare, judge_score, judge_windows
+from labd.report.rescore.judge import (
+    compare,
+    judge_losses,
+    judge_score,
+    judge_windows,
+    official_keys,
+    score_windows,
+)
 from labd.report.rescore.model import (
     SCORE_KEYS,
     WINDOW_KEYS,
@@ -69,9 +76,11 @@ def _judged(
     findings: Sequence[Finding],
 ) -> SessionScore:
     published = _published(result)
-    comparison = compare(raw.windows, raw.score, published)
+    comparison = compare(raw, published)
     judged = [] if mode is Mode.ACCURACY else judge_windows(raw.windows, published, streaming=False)
-    verdict = (*findings, *raw.findings, *judged, *comparison.findings)
+    official = official_keys(benchmark, mode)
+    verdict = [*findings, *raw.findings, *judged, *comparison.findings]
+    verdict += judge_losses(raw.score, published, official, verdict)
     limits = judge_score(benchmark, mode, raw.score)
     return SessionScore(
         name,
@@ -81,7 +90,7 @@ def _judged(
         raw.windows,
         raw.score,
         published,
-        comparison.agrees,
+        comparison.agrees_on(official) if published.score else comparison.agrees,
         (*verdict, *limits),
     )
 
@@ -140,7 +149,7 @@ def _score_trace(meta: Path, result: dict[str, Any]) -> Recomputed:
     result.setdefault("windows", [dict(window) for window in trace.windows])
     for window in trace.windows:
         _add_window(trace, window, _method(result, window), raw)
-    raw.score |= medians(raw.windows)
+    score_windows(raw, _published(result))
     return raw
 
 
@@ -162,16 +171,17 @@ def _add_window(trace: Trace, told: dict[str, Any], method: EnergyMethod, raw: R
         raw.note("file-damaged", "the trace holds a window without number or inferences")
         return
     if not (isinstance(first, (int, float)) and isinstance(second, (int, float))):
-        raw.note("lost-stamp", f"window {number} has no edges")
+        raw.spoil(number, "lost-stamp", f"window {number} has no edges")
         return
     if not 0 <= first < second <= len(trace.power_w):
-        raw.note("trace-short", f"window {number} is not within the trace")
+        raw.spoil(number, "trace-short", f"window {number} is not within the trace")
         return
     try:
         found = _energy(trace, float(first), float(second), method)
     except MeasurementInvalid as error:
-        raw.note("trace-lost", f"window {number}: {error.what}")
+        raw.spoil(number, "trace-lost", f"window {number}: {error.what}")
         return
+    note_negative(f"window {number}", found, raw)
     runtime_s = (second - first) / trace.sample_rate_hz
     raw.windows.append(
         ScoredWindow(
@@ -212,7 +222,7 @@ def _score_laps(result: dict[str, Any]) -> Recomputed:
             raw.note("file-damaged", "the result holds a window without number or inferences")
         elif isinstance(runtime_s, (int, float)) and runtime_s > 0:
             raw.windows.append(ScoredWindow(number, count, runtime_s, count / runtime_s))
-    raw.score |= medians(raw.windows)
+    score_windows(raw, _published(result))
     return raw
 
 

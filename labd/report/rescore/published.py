@@ -45,6 +45,9 @@ _SCORE_LINES = tuple(
 _WAKEWORDS = re.compile(
     r"(\d{1,9}) True positives, (\d{1,9}) False negatives, (\d{1,9}) False positives"
 )
+_CUT = re.compile(r"(?<!AUC:)(?<!AUC =)\s[-+.\d]+$")
+"""A number at the very end of a line that is cut; after an area comes no unit."""
+
 _SIGNS = re.compile(r"esults for|data for|Top|AUC|Median|Average|Estimated|True positives")
 """Outside of a window, a line without any of these states nothing; logs have millions."""
 
@@ -146,8 +149,10 @@ class ResultReader:
         self._fresh = False
         self._power_mw: Printed | None = None
 
-    def feed(self, line: str) -> None:
-        """Take one line."""
+    def feed(self, line: str, *, cut: bool = False) -> None:
+        """Take one line; a ``cut`` one had no end: its last number may lack digits."""
+        if cut and _CUT.search(line):
+            return
         if self._window is None and not _SIGNS.search(line):
             return
         if found := _HEADER.search(line):

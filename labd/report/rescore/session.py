@@ -13,9 +13,12 @@ from labd.report.rescore.evidence import Evidence, benchmark_of, gather, mode_of
 from labd.report.rescore.folder import SessionFiles
 from labd.report.rescore.judge import (
     compare,
-    complete_windows,
+    judge_losses,
     judge_score,
     judge_windows,
+    medians,
+    official_keys,
+    score_windows,
 )
 from labd.report.rescore.model import Recomputed, Runner, SessionScore
 from labd.report.rescore.published import Published
@@ -42,7 +45,8 @@ def score_session(files: SessionFiles, name: Path | None = None) -> SessionScore
     _note_missing(evidence, runner, mode)
     best = _best(_attempts(evidence, runner, benchmark, mode), evidence.published)
     streaming = benchmark == "sww01"
-    comparison = compare(best.windows, best.score, evidence.published)
+    comparison = compare(best, evidence.published)
+    official = official_keys(benchmark, mode)
     windows_judged = (
         []
         if mode is Mode.ACCURACY
@@ -58,6 +62,7 @@ def score_session(files: SessionFiles, name: Path | None = None) -> SessionScore
         *comparison.findings,
         *judge_score(benchmark, mode, known),
     ]
+    findings += judge_losses(best.score, evidence.published, official, findings)
     return SessionScore(
         folder=name or files.folder,
         runner=runner,
@@ -66,7 +71,7 @@ def score_session(files: SessionFiles, name: Path | None = None) -> SessionScore
         windows=best.windows,
         score=best.score,
         published=evidence.published,
-        agrees=comparison.agrees,
+        agrees=comparison.agrees_on(official),
         findings=findings,
     )
 
@@ -102,7 +107,7 @@ def _attempts(
         evidence.note("several-sessions", text)
         sessions.append(joined(evidence.sessions))
     if not sessions and mode is Mode.ENERGY:
-        sessions = [evidence.planned]
+        return [_score_eembc(evidence, evidence.planned, benchmark, mode)]
     return [_score_eembc(evidence, session, benchmark, mode) for session in sessions]
 
 
@@ -121,15 +126,36 @@ def joined(sessions: Sequence[Session]) -> Session:
 def _score_eembc(
     evidence: Evidence, session: Session, benchmark: str | None, mode: Mode | None
 ) -> Recomputed:
+    damage = _cut_off(evidence, session)
     if mode is Mode.ACCURACY:
-        return eembc.score_accuracy(session, benchmark)
-    if mode is not Mode.ENERGY:
+        result = eembc.score_accuracy(session, benchmark)
+        if damage:  # a part of the set has another score
+            result.score.clear()
+    elif mode is Mode.ENERGY:  # the trace may be whole where the log is not
+        result = _score_trace(evidence, evidence.completed(session) if damage else session)
+        score_windows(result, evidence.published)
+    else:
         result = eembc.score_performance(session)
-        _finish_medians(result, evidence.published)
-        return result
-    result = _score_trace(evidence, session)
-    _finish_medians(result, evidence.published)
+        result.cut_off, result.partial = bool(damage), True
+        score_windows(result, evidence.published)
+    if damage:
+        result.note("file-damaged", damage)
     return result
+
+
+def _cut_off(evidence: Evidence, session: Session) -> str:
+    """Whether the log ends before its session did, and where."""
+    log = evidence.files.first("log")
+    if log is None:
+        return ""
+    done = sum(each.finished for each in session.inferences)
+    planned = max(len(evidence.planned.inferences), len(evidence.published.windows))
+    if not done:
+        return f"{log.name} holds no finished inference of {planned or 'those'} that were to run"
+    begun = len(session.inferences)
+    if session.ended or done >= max(planned, begun):
+        return ""
+    return f"{log.name} is cut off: it holds {done} of {max(planned, begun)} inferences"
 
 
 def _score_trace(evidence: Evidence, session: Session) -> Recomputed:
@@ -161,31 +187,27 @@ def _score_mlcommons(evidence: Evidence, benchmark: str | None, mode: Mode | Non
     trials, facts = evidence.trials, evidence.facts
     if benchmark == "sww01":
         result = mlcommons.score_wakeword(trials, facts, energy=mode is Mode.ENERGY)
-        result.score = eembc.medians(result.windows) | result.score
+        if result.whole:
+            result.score = medians(result.windows) | result.score
     elif mode is Mode.ACCURACY:
         result = mlcommons.score_accuracy(trials, facts, benchmark)
     elif mode is Mode.ENERGY:
         result = mlcommons.score_energy(trials)
-        _finish_medians(result, evidence.published)
+        score_windows(result, evidence.published)
     else:
         result = mlcommons.score_performance(trials)
         if not trials and evidence.published is not evidence.logged:
             result.windows = mlcommons.logged_windows(evidence.logged.windows)
-        _finish_medians(result, evidence.published)
+        score_windows(result, evidence.published)
     mlcommons.note_logged(facts, result)
     return result
-
-
-def _finish_medians(result: Recomputed, published: Published) -> None:
-    """Medians over all windows; those the raw data lack come as they were printed."""
-    result.score |= eembc.medians(complete_windows(result.windows, published))
 
 
 def _best(attempts: Sequence[Recomputed], published: Published) -> Recomputed:
     """The attempt that fits what was published best: no finding, then the most numbers."""
     ranked: list[tuple[tuple[bool, bool, int], Recomputed]] = []
     for attempt in attempts:
-        found = compare(attempt.windows, attempt.score, published)
+        found = compare(attempt, published)
         agrees = found.agrees is True
         ranked.append(((agrees and not found.findings, agrees, found.compared), attempt))
     return max(ranked, key=lambda pair: pair[0])[1] if ranked else Recomputed()

@@ -10,6 +10,8 @@ from typing import Any
 
 KWS_FILES = [f"tst_{n:06d}_Word_{n % 12}.bin" for n in range(48)]
 
+STOP = "00998.000 session: m-session-stop-id[1]"
+
 
 def rising(*lengths: int) -> list[tuple[int, int]]:
     """Laps of windows that follow each other; one length stands for five windows."""
@@ -53,7 +55,7 @@ def write_performance(
         text += performance_block(2 * index + 2, inferences, runtime)
     median = sorted(rates)[len(rates) // 2]
     text.append(f"00999.000 ulp-mlperf: Median throughput is {median:.3f} inf./sec.")
-    write(folder, f"{prefix}log.txt", log)
+    write(folder, f"{prefix}log.txt", [*log, STOP])
     write(folder, f"{prefix}results.txt", text)
     write(folder, f"{prefix}script.async", [f"cmd: 'dut infer {inferences} 1'"] * len(laps))
     return folder
@@ -96,7 +98,7 @@ def write_energy(folder: Path, *, stamps: int = 11, sample_uj: float = 40.0) -> 
                 f"00200.000 ulp-ml:   Energy/Inf.  : {energy / 10:>12.3f} uJ/inf.",
             ]
     text.append(f"00200.000 ulp-ml: Median energy cost is {sample_uj * 1200:.3f} uJ/inf.")
-    write(folder, "log.txt", log)
+    write(folder, "log.txt", [*log, STOP])
     write(folder, "results.txt", text)
     write(folder, "script.async", ["cmd: 'io dut infer 10 1'"] * 5)
     write_trace(folder / "trace1-energy.bin", [sample_uj] * 96_000)
@@ -123,7 +125,7 @@ def write_accuracy(folder: Path, *, wrong: int = 6, published: str = "87.5") -> 
             "00002.000 dut: m-infer-done",
             f"00002.000 dut: m-results-[{outputs}]",
         ]
-    write(folder, "log.txt", log)
+    write(folder, "log.txt", [*log, STOP])
     write(folder, "results.txt", [f"00003.000 ulp-mlperf: Top-1: {published}%"])
     write(folder, "script.async", ["cmd: 'dut infer 1 0'"] * len(KWS_FILES))
     return folder

@@ -115,7 +115,7 @@ def test_a_lost_results_json_is_made_up_for_by_the_log(tmp_path: Path) -> None:
     (folder / "results.txt").unlink()
     again = score(folder)
     assert again.agrees is None
-    assert codes(again) == ["file-missing", "file-missing"]
+    assert codes(again) == ["file-missing", "file-missing", "not-recomputed"]
 
 
 def test_run_times_cut_to_milliseconds_spoil_no_median(tmp_path: Path) -> None:
