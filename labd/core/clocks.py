@@ -7,7 +7,6 @@ any other, straight, as quiet as the clocks claim, and as exact as asked for.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,8 +27,9 @@ from labd.core.clockfit import (
     winner,
 )
 from labd.core.clockmap import Bound, Clock, ClockMap, Evidence, Mark, unwrap
-from labd.core.curves import Curve, Floats, fit_curve
+from labd.core.curves import Curve, fit_curve
 from labd.core.errors import MeasurementInvalid
+from labd.core.markfit import Strips, corners
 from labd.core.pairing import Match, alone_in_gate
 from labd.core.strips import Edges
 
@@ -189,20 +189,20 @@ def tie_marks(
     x = np.array([(mark.a - at_a) * a.tick_s for mark in marks])
     apart = np.array([(mark.b - at_b) * b.tick_s for mark in marks]) - x
     half = np.array([mark.half_width_s for mark in marks]) + a.half_width_s + b.half_width_s
-    corners = _corners(x, apart, half, (a.tolerance_ppm + b.tolerance_ppm) * 1e-6)
-    if not len(corners):
+    allowed = corners(Strips.of(x, apart, half, (a.tolerance_ppm + b.tolerance_ppm) * 1e-6))
+    if not len(allowed):
         raise MeasurementInvalid(
             "clock-marks",
             f"{len(marks)} marks of {a.name} and {b.name} contradict each other within their "
             "stated errors and the clocks' tolerances",
             "check that both marks of each pair are the same moment",
         )
-    offset, rate = corners.mean(axis=0).tolist()
+    offset, rate = allowed.mean(axis=0).tolist()
     ticks_b = math.floor(offset / b.tick_s)
     bound = Bound(
         offset_s=0.0,
         rate=0.0,
-        corners=tuple((o - offset, r - rate) for o, r in corners.tolist()),
+        corners=tuple((o - offset, r - rate) for o, r in allowed.tolist()),
         first_s=float(x.min()),
         last_s=float(x.max()),
         wander=(a.wander_ppm + b.wander_ppm) * 1e-6,
@@ -210,25 +210,6 @@ def tie_marks(
     tied = ClockMap(a, b, at_a, at_b + ticks_b, offset - ticks_b * b.tick_s, rate, bound)
     _refuse_vague(tied, span or (first, last), max_error_s)
     return tied
-
-
-def _corners(x: Floats, apart: Floats, half: Floats, rate: float) -> Floats:
-    """Corners of the (offset, rate) polygon where |apart - offset - rate x| <= half."""
-    sides = [
-        (1.0, at, height + sign * wide)
-        for at, height, wide in zip(x.tolist(), apart.tolist(), half.tolist(), strict=True)
-        for sign in (-1, 1)
-    ] + [(0.0, 1.0, -rate), (0.0, 1.0, rate)]
-    found: list[tuple[float, float]] = []
-    for (p, q, u), (r, s, v) in itertools.combinations(sides, 2):
-        cross = p * s - q * r
-        if cross == 0:
-            continue
-        corner = (u * s - q * v) / cross, (p * v - u * r) / cross
-        off = np.abs(apart - corner[0] - corner[1] * x) - half
-        if off.max() <= 1e-12 + 1e-9 * half.min() and abs(corner[1]) <= rate * (1 + 1e-9):
-            found.append(corner)
-    return np.array(found).reshape(-1, 2)
 
 
 def _refuse_vague(tied: ClockMap, span: tuple[float, float], max_error_s: float) -> None:
