@@ -47,6 +47,15 @@ LONGEST_COMMAND = 6
 """Bytes with arguments: so many stops end any command a predecessor left unfinished."""
 
 ASKS = 2
+"""How often one answer is asked for; the first may be damaged beyond reading."""
+
+READINGS = 3
+"""Of so many answers two have to be the same: they carry no checksum, and one with a digit
+lost reads as well as the true one."""
+
+TOLERATED_UNSURE = 500
+"""Samples that may be missing unseen: 5 ms, 0.05 % of a window of 10 s."""
+
 QUIET_S = 0.1
 STOP_S = 3.0
 LINGER_S = 8.0
@@ -203,7 +212,9 @@ class Ppk2:
         try:
             await self._link.write(STOP * LONGEST_COMMAND + POWER_OFF)
             await self._link.read_until_quiet(QUIET_S, self.config.answer_s)
-            self._metadata = await self._ask()
+            metadata = await self._agreed()
+            self._refuse_implausible(metadata)
+            self._metadata = metadata
             await self._command(bytes((0x11, MODES[self.config.mode])))
         except BaseException as exc:
             try:
@@ -261,23 +272,41 @@ class Ppk2:
         return self._acquisition
 
     async def self_check(self) -> list[Finding]:
-        """Whether it answers, whose coefficients it uses, and how late this host has read."""
+        """Whether its calibration is whole and what it was, and how late this host has read."""
         refuse_while_acquiring(self._acquisition, "self_check", self._link.where)
-        findings: list[Finding] = []
-        if typical := (await self._ask()).typical:
-            text = (
-                f"the instrument does not tell {', '.join(typical)}: Nordic's typical values "
-                "stand in, its currents may be off by some percent"
-            )
-            todo = "calibrate it with Nordic's Power Profiler"
-            findings.append(Finding("ppk2-calibration", text, todo, serious=False))
+        findings = self._calibration(await self._agreed())
         if self._acquisition and (unsure := self._acquisition.unsure):
             text = (
                 f"this host read the last acquisition so late that {unsure} samples could be "
                 "missing unseen, had they been lost in multiples of 64"
             )
-            todo = "give the host less to do"
-            findings.append(Finding("ppk2-late-host", text, todo, serious=False))
+            serious = unsure > TOLERATED_UNSURE
+            findings.append(
+                Finding("ppk2-late-host", text, "give the host less to do", serious=serious)
+            )
+        return findings
+
+    def _calibration(self, now: Metadata) -> list[Finding]:
+        """What is wrong with the coefficients in use; ``now`` is what it tells at present."""
+        used = self._metadata or now
+        findings: list[Finding] = []
+        if changes := used.differences(now):
+            text = f"it was opened with another calibration than it tells now: {'; '.join(changes)}"
+            findings.append(Finding("ppk2-calibration-changed", text, "open the station again"))
+        if used.missing:
+            text = (
+                f"the instrument's answer has no line for {', '.join(used.missing)}: what stands "
+                "in for it is a guess"
+            )
+            todo = "read the instrument with Nordic's Power Profiler; update its firmware"
+            findings.append(Finding("ppk2-calibration-missing", text, todo))
+        if unusable := [key for key in used.typical if key not in used.missing]:
+            text = (
+                f"the instrument tells no usable {', '.join(unusable)}: Nordic's typical values "
+                "stand in, its currents may be off by some percent"
+            )
+            todo = "calibrate it with Nordic's Power Profiler"
+            findings.append(Finding("ppk2-calibration", text, todo, serious=False))
         return findings
 
     async def close(self) -> None:
@@ -331,8 +360,42 @@ class Ppk2:
         await self._link.write(command)
         await self._ask()
 
+    async def _agreed(self) -> Metadata:
+        """The instrument's metadata as two answers tell it; three where a line is missing.
+
+        Raises:
+            TransportError: the port went away.
+            InstrumentError: no two answers are the same, or they are none of a PPK2.
+            DeadlineExceeded: there is no answer.
+        """
+        answers: list[Metadata] = []
+        for _ in range(READINGS):
+            answer = await self._ask()
+            if not answer.missing and any(not answer.differences(a) for a in answers):
+                return answer
+            answers.append(answer)
+        first, *others = answers
+        changes = dict.fromkeys(c for other in others for c in first.differences(other))
+        if not changes:
+            return first
+        raise InstrumentError(
+            "metadata-unsteady",
+            f"it tells another calibration every time it is asked: {'; '.join(changes)}",
+            "try another cable and another port, without a hub; " + _PORT_HINT,
+            self._link.where,
+        )
+
+    def _refuse_implausible(self, metadata: Metadata) -> None:
+        if wrong := metadata.implausible():
+            raise InstrumentError(
+                "calibration-implausible",
+                f"its calibration cannot be true: {'; '.join(wrong)}",
+                "calibrate it with Nordic's Power Profiler; its memory may have been overwritten",
+                self._link.where,
+            )
+
     async def _ask(self) -> Metadata:
-        """The instrument's metadata; asked twice, for the first answer may be damaged.
+        """What the instrument answers; asked anew where that cannot be read.
 
         Raises:
             TransportError: the port went away.

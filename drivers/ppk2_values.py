@@ -36,6 +36,18 @@ TYPICAL: Mapping[str, tuple[float, ...]] = {
 """Nordic's values for an instrument that does not tell its own."""
 
 _NEVER_ZERO = ("R", "GI", "UG")  # a zero there would divide by it, or measure nothing
+
+PLAUSIBLE_FACTOR = 3.0
+"""A shunt or a gain is not further than this from Nordic's typical value, either way.
+
+Calibrations that were published stay within a factor of 1.4; a digit or a point lost from
+the text makes one of ten."""
+
+_NEAR_TYPICAL = ("R", "GI", "UG")
+_TOP_A = (50e-6, 500e-6, 5e-3, 60e-3, 1.0)
+"""Where the ranges end, by the user guide."""
+
+_OF_THE_MOMENT = ("VDD", "mode")  # facts that change with a command
 _ENTRY = re.compile(r"([A-Za-z]+)([0-4]?):[ \t]*([^\s:]+)")
 
 
@@ -49,12 +61,50 @@ class Metadata:
     Args:
         coefficients: by name (R, GS, GI, O, S, I, UG) the value for each of the five ranges.
         typical: the coefficients for which Nordic's typical values stand in.
+        missing: those of them whose lines are not there at all.
         facts: the other lines (``Calibrated``, ``VDD``, ``HW``, ``mode``, ``IA``) as text.
     """
 
     coefficients: Mapping[str, tuple[float, ...]]
     typical: tuple[str, ...]
+    missing: tuple[str, ...]
     facts: Mapping[str, str]
+
+    def differences(self, other: Metadata) -> list[str]:
+        """The entries that should be the same in every answer and are not, in words."""
+        mine, others = self._lasting(), other._lasting()
+        return [
+            f"{key} {mine.get(key, 'missing')} and {others.get(key, 'missing')}"
+            for key in {**mine, **others}
+            if mine.get(key) != others.get(key)
+        ]
+
+    def implausible(self) -> list[str]:
+        """The coefficients that no instrument can have, in words.
+
+        R, GI and UG are near the typical values. GS is not (0 to 113 in published
+        calibrations): it corrects the linear term, so up to a range's top current it
+        contributes less than that.
+        """
+        found: list[str] = []
+        for name in _NEAR_TYPICAL:
+            for index, value in enumerate(self.coefficients[name]):
+                typical = TYPICAL[name][index]
+                if not typical / PLAUSIBLE_FACTOR <= value <= typical * PLAUSIBLE_FACTOR:
+                    found.append(f"{name}{index} is {value:g}, typical is {typical:g}")
+        for index, value in enumerate(self.coefficients["GS"]):
+            most = 1 / _TOP_A[index]
+            if abs(value) > most:
+                found.append(f"GS{index} is {value:g}, at most {most:g} makes sense")
+        return found
+
+    def _lasting(self) -> dict[str, str]:
+        """Every entry but those that commands change; what is not told is not in it."""
+        entries = {key: text for key, text in self.facts.items() if key not in _OF_THE_MOMENT}
+        for name, row in self.coefficients.items():
+            entries |= {f"{name}{index}": f"{value!r}" for index, value in enumerate(row)}
+        entries |= dict.fromkeys(self.typical, "unusable")
+        return {key: text for key, text in entries.items() if key not in self.missing}
 
 
 def parse_metadata(text: str) -> Metadata | None:
@@ -74,6 +124,7 @@ def parse_metadata(text: str) -> Metadata | None:
     if not told:
         return None
     typical: list[str] = []
+    missing = [f"{name}{i}" for name in TYPICAL for i in range(RANGES) if f"{name}{i}" not in told]
     coefficients: dict[str, tuple[float, ...]] = {}
     for name, values in TYPICAL.items():
         row = list(values)
@@ -84,7 +135,7 @@ def parse_metadata(text: str) -> Metadata | None:
             else:
                 row[index] = value
         coefficients[name] = tuple(row)
-    return Metadata(coefficients, tuple(typical), facts)
+    return Metadata(coefficients, tuple(typical), tuple(missing), facts)
 
 
 def _finite(text: str) -> float:

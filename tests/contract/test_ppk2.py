@@ -208,19 +208,20 @@ async def test_a_host_that_stalls_loses_nothing(fake: FakePpk2) -> None:
     assert len(currents(items)) > 100_000
 
 
+@pytest.mark.parametrize(("unsure", "serious"), [(192, False), (500, False), (576, True)])
 async def test_a_host_that_reads_late_is_a_finding(
-    fake: FakePpk2, monkeypatch: pytest.MonkeyPatch
+    fake: FakePpk2, monkeypatch: pytest.MonkeyPatch, unsure: int, *, serious: bool
 ) -> None:
     async with connected(fake) as (monitor, _):
         at_start(fake, lambda: fake.produce(3000))
         async with monitor.acquire() as acquisition:
             await progress_to(acquisition, 3000)
         assert await monitor.self_check() == []
-        monkeypatch.setattr(ppk2_stream.StreamDecoder, "unsure", 192)
+        monkeypatch.setattr(ppk2_stream.StreamDecoder, "unsure", unsure)
         (finding,) = await monitor.self_check()
     assert finding.code == "ppk2-late-host"
-    assert "192 samples" in finding.text
-    assert not finding.serious
+    assert f"{unsure} samples" in finding.text
+    assert finding.serious == serious
 
 
 async def test_samples_of_an_earlier_run_are_no_samples_of_this_one(fake: FakePpk2) -> None:
@@ -342,17 +343,82 @@ async def test_words_in_front_of_the_answer_do_no_harm(fake: FakePpk2) -> None:
         assert await monitor.self_check() == []
 
 
-async def test_a_coefficient_that_is_missing_is_a_finding(fake: FakePpk2) -> None:
+def damage(fake: FakePpk2, *lines: tuple[bytes, bytes]) -> None:
+    """In the next answers this text becomes that, one pair an answer."""
+    waiting, told = list(lines), fake.send
+
+    def tell(data: bytes) -> None:
+        told(data.replace(*waiting.pop(0)) if waiting else data)
+
+    fake.send = tell
+
+
+async def test_a_coefficient_of_no_use_is_a_finding(fake: FakePpk2) -> None:
     fake.metadata |= {"R4": "-nan", "UG0": "-nan"}
-    del fake.metadata["O2"]
     async with plugged(fake) as pty:
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
         identity = await monitor.open()
         assert identity.name.endswith("typical calibration values")
         (finding,) = await monitor.self_check()
-        assert "R4, O2, UG0" in finding.text
+        assert "R4, UG0" in finding.text
         assert not finding.serious
         await monitor.close()
+
+
+async def test_a_coefficient_that_is_never_told_makes_results_invalid(fake: FakePpk2) -> None:
+    del fake.metadata["O2"]
+    async with plugged(fake) as pty:
+        monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
+        await monitor.open()
+        assert fake.opcodes.count(METADATA) >= 3
+        (finding,) = await monitor.self_check()
+        assert "no line for O2" in finding.text
+        assert finding.serious
+        await monitor.close()
+
+
+@pytest.mark.parametrize("lost", [(b"R1: 101", b"R1: 11"), (b"UG3: 1.00\n", b""), (b"R2", b"R")])
+async def test_a_byte_lost_from_the_first_answer_changes_no_current(
+    fake: FakePpk2, lost: tuple[bytes, bytes]
+) -> None:
+    async with plugged(fake) as pty:
+        damage(fake, lost)
+        monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5, host_clock=False))
+        identity = await monitor.open()
+        assert "typical" not in identity.name
+        assert await monitor.self_check() == []
+        await monitor.supply(3000)
+        rounded = at_start(fake, lambda: fake.produce(np.full(3000, 300e-6)))
+        async with monitor.acquire() as acquisition:
+            await progress_to(acquisition, 3000)
+        assert currents(await all_of(acquisition)) == pytest.approx(rounded[0], rel=1e-9)
+        await monitor.close()
+
+
+async def test_answers_that_never_agree_are_refused(fake: FakePpk2) -> None:
+    async with plugged(fake) as pty:
+        damage(fake, (b"R1: 101", b"R1: 11"), (b"R1: 101", b"R1: 10"), (b"R1: 1", b"R1: "))
+        monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
+        with pytest.raises(InstrumentError, match=r"R1 11\.5865 and 10\.5865") as caught:
+            await monitor.open()
+    assert caught.value.code == "metadata-unsteady"
+
+
+async def test_a_calibration_that_cannot_be_true_is_refused(fake: FakePpk2) -> None:
+    fake.metadata["R1"] = "10.5865"
+    async with plugged(fake) as pty:
+        monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
+        with pytest.raises(InstrumentError, match=r"R1 is 10\.5865, typical is 101\.65") as caught:
+            await monitor.open()
+    assert caught.value.code == "calibration-implausible"
+
+
+async def test_a_calibration_that_changes_under_way_is_a_serious_finding(fake: FakePpk2) -> None:
+    async with connected(fake) as (monitor, _):
+        fake.metadata["UG2"] = "1.05"
+        (finding,) = await monitor.self_check()
+    assert finding.serious
+    assert "UG2 1.0 and 1.05" in finding.text
 
 
 async def test_closing_during_an_acquisition_switches_off_first_and_ends_it(

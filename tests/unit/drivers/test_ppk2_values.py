@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from drivers.ppk2_values import CODE_MASK, TYPICAL, SpikeFilter, current_table, parse_metadata
+from drivers.ppk2_values import (
+    CODE_MASK,
+    TYPICAL,
+    Metadata,
+    SpikeFilter,
+    current_table,
+    parse_metadata,
+)
 
 OWN = {
     "R": (1003.3506, 101.5865, 10.3027, 0.9636, 0.0564),
@@ -172,6 +179,7 @@ def test_a_coefficient_that_is_no_number_keeps_the_typical_one(name: str, value:
     metadata = parse_metadata(told(**{name: value}))
     assert metadata is not None
     assert metadata.typical == (name,)
+    assert metadata.missing == ((name,) if not value else ())
     row, index = name[:-1], int(name[-1])
     assert metadata.coefficients[row][index] == TYPICAL[row][index]
     others = [i for i in range(5) if i != index]
@@ -191,6 +199,45 @@ def test_what_stands_in_front_is_skipped_and_the_last_answer_counts() -> None:
     metadata = parse_metadata(noise + told(R0="77.5") + "\n" + told())
     assert metadata is not None
     assert metadata.coefficients == OWN
+
+
+def read(**changes: str) -> Metadata:
+    metadata = parse_metadata(told(**changes))
+    assert metadata is not None
+    return metadata
+
+
+def test_two_answers_differ_where_a_character_was_lost() -> None:
+    whole = read()
+    assert whole.differences(read(VDD="1800", mode="1")) == []
+    assert whole.differences(read(R1="11.5865")) == ["R1 101.5865 and 11.5865"]
+    assert whole.differences(read(R1="")) == ["R1 101.5865 and missing"]
+    assert whole.differences(read(HW="913")) == ["HW 9173 and 913"]
+    assert whole.differences(read(UG0="nan")) == ["UG0 1.0 and unusable"]
+
+
+def test_calibrations_that_were_published_are_plausible() -> None:
+    assert read().implausible() == []
+    assert Metadata(TYPICAL, (), (), {}).implausible() == []
+    bare = read(GI1="0.9481", GI2="0.9340", GI3="0.9161", GI4="0.9300", O0="197.3432")
+    assert bare.implausible() == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("R1", "10.65", "R1 is 10.65, typical is 101.65"),
+        ("R4", "0.564", "R4 is 0.564, typical is 0.043"),
+        ("R2", "-10.3", "R2 is -10.3, typical is 10.15"),
+        ("GI3", "10012", "GI3 is 10012, typical is 1"),
+        ("UG0", "0.1", "UG0 is 0.1, typical is 1"),
+        ("GS1", "1127890", "GS1 is 1.12789e+06, at most 2000 makes sense"),
+    ],
+)
+def test_what_no_instrument_can_have_is_told_by_key_and_value(
+    key: str, value: str, said: str
+) -> None:
+    assert read(**{key: value}).implausible() == [said]
 
 
 def test_text_without_a_coefficient_is_no_metadata() -> None:
