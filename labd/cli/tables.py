@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from labd.bus.messages import Event, EventType, JobStatus, ModeSummary, PartIdentity, StationStatus
+from labd.cli.energy_text import OWN_METHOD, energy_lines, method_of
 from labd.core.model import Mode, Verdict
 from labd.core.retention import DAY_NS
 
@@ -117,15 +118,19 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
     if status.waiting:
         console.print(f"waiting: {status.waiting}")
     windows = [e for e in events if e.type is EventType.WINDOW and e.attempt == status.attempt]
+    results = [e for e in events if e.type is EventType.RESULT and e.attempt == status.attempt]
     if windows:
         console.print(windows_table(windows))
+        for line in problem_lines(windows):
+            console.print(Text(line, "magenta"))
+    _show_energy(console, windows, results)
     if status.pinned:
         console.print("traces: pinned")
     if status.removed:
-        console.print(f"traces removed to make room: attempt {', '.join(map(str, status.removed))}")
-    for event in events:
-        if event.type is EventType.RESULT and event.attempt == status.attempt:
-            _show_evidence(console, event)
+        which = ", ".join(map(str, status.removed))
+        console.print(f"traces removed to make room: attempt {which}")
+    for event in results:
+        _show_evidence(console, event, removed=status.attempt in status.removed)
 
 
 def runs_table(runs: Sequence[dict[str, Any]], now_ns: int) -> Table:
@@ -150,10 +155,10 @@ def runs_table(runs: Sequence[dict[str, Any]], now_ns: int) -> Table:
 def windows_table(windows: Sequence[Event]) -> Table:
     """Measured windows, valid or not, with the clock that checked them."""
     table = _table("mode", "#")
-    for column in ("inferences", "seconds", "inf/s", "µJ/inf", "±"):
+    for column in ("inf", "seconds", "inf/s", "µJ/inf", "±", "idle mW"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("second clock")
-    table.add_column("problems")
+    table.add_column("second clock, s")
+    table.add_column("valid")
     for event in windows:
         data = event.data
         energy = data.get("energy_per_inference_uj")
@@ -165,10 +170,20 @@ def windows_table(windows: Sequence[Event]) -> Table:
             f"{data['throughput_ips']:.3f}",
             "" if energy is None else f"{energy:.4f}",
             _doubt_text(data),
+            _idle_text(data),
             _check_text(data.get("check")),
-            Text("; ".join(str(p) for p in _items(data.get("problems"))), "magenta"),
+            Text("no", "magenta") if _items(data.get("problems")) else "yes",
         )
     return table
+
+
+def problem_lines(windows: Sequence[Event]) -> list[str]:
+    """Why windows are not valid, a line each."""
+    return [
+        f"{event.data['mode']} window {event.data['number']}: {problem}"
+        for event in windows
+        for problem in _items(event.data.get("problems"))
+    ]
 
 
 def show_reasons(jobs: Sequence[JobStatus]) -> None:
@@ -197,6 +212,8 @@ def score_text(summary: ModeSummary | None) -> str:
         text = f"{score['median_throughput_ips']:.3f}"
     elif "median_energy_uj" in score:
         text = f"{score['median_energy_uj']:.3f}"
+        method = method_of(score)
+        text += "" if method == OWN_METHOD else f" by {method}"
     elif "auc" in score:
         text = f"AUC {score['auc']:.3f}"
     return f"{text} ({summary.verdict})" if summary.verdict is Verdict.INVALID else text
@@ -242,7 +259,18 @@ def window_text(event: Event) -> str:
     return text + (f" — INVALID: {'; '.join(str(p) for p in problems)}" if problems else "")
 
 
-def _show_evidence(console: Console, event: Event) -> None:
+def _show_energy(console: Console, windows: Sequence[Event], results: Sequence[Event]) -> None:
+    """The energy score by every method, and what the board draws idle."""
+    measured = [event.data for event in windows if event.data["mode"] == Mode.ENERGY]
+    for event in results:
+        if event.data["mode"] == Mode.ENERGY:
+            score = cast("dict[str, float]", event.data.get("score") or {})
+            details = cast("dict[str, Any]", event.data.get("details") or {})
+            for number, line in enumerate(energy_lines(score, measured, details.get("method", ""))):
+                console.print(Text(f"{'        ' if number else 'energy: '}{line}"))
+
+
+def _show_evidence(console: Console, event: Event, *, removed: bool) -> None:
     details = event.data.get("details")
     if not isinstance(details, dict):
         return
@@ -254,6 +282,8 @@ def _show_evidence(console: Console, event: Event) -> None:
         elif key == "clocks":
             for clock in _items(value):
                 console.print(Text(f"  clock: {_clock_text(clock)}"))
+        elif key == "trace" and removed:
+            console.print(Text(f"  trace: {value} (removed)"))
         elif value not in (None, "", []):
             console.print(Text(f"  {key}: {value}"))
 
@@ -277,7 +307,7 @@ def _check_text(check: object) -> str:
         return ""
     seconds = check.get("seconds")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
     clock = check.get("clock")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    return f"{clock}" if seconds is None else f"{clock} {seconds:.6f} s"
+    return f"{clock}" if seconds is None else f"{clock} {seconds:.6f}"
 
 
 def _doubt_text(data: Mapping[str, object]) -> str:
@@ -286,6 +316,12 @@ def _doubt_text(data: Mapping[str, object]) -> str:
     if not isinstance(doubt, (int, float)) or not isinstance(inferences, int) or not inferences:
         return ""
     return f"{doubt / inferences:.4f}"
+
+
+def _idle_text(data: Mapping[str, object]) -> str:
+    """What the board drew before a window's batch."""
+    idle_uw = data.get("idle_power_uw")
+    return f"{idle_uw / 1000:.3f}" if isinstance(idle_uw, (int, float)) else ""
 
 
 def _clock_text(clock: object) -> str:
@@ -297,6 +333,8 @@ def _clock_text(clock: object) -> str:
         f"{known['a']} to {known['b']}: {known['rate_ppm']:+.2f} ± {known['rate_error_ppm']:.2f} "
         f"ppm, known to {known['offset_error_s'] * 1e6:.0f} µs over {known['tied_s']:.1f} s"
     )
+    if "refused" in known:
+        return f"{text}, by the commands alone: {known['refused']}"
     if "pairs" not in known:
         return text
     rms_us = known["residual_rms_s"] * 1e6

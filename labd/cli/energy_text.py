@@ -1,0 +1,59 @@
+"""What energy mode found, in two lines: every method's score, idle power, baseline, charge."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+SCORE = "median_energy_uj"
+OWN_METHOD = "labd"
+
+
+def method_of(score: Mapping[str, float]) -> str:
+    """The method the score follows; labd where its number is the same as another's."""
+    named = {name.removeprefix(f"{SCORE}_"): score[name] for name in score if name != SCORE}
+    if SCORE not in score or named.get(OWN_METHOD, score[SCORE]) == score[SCORE]:
+        return OWN_METHOD
+    return next((method for method, uj in named.items() if uj == score[SCORE]), OWN_METHOD)
+
+
+def energy_lines(
+    score: Mapping[str, float], windows: Sequence[Mapping[str, object]], method: str = ""
+) -> list[str]:
+    """The score beside the other methods', then what else the windows say.
+
+    Args:
+        score: of energy mode.
+        windows: of energy mode, as their events tell them.
+        method: the method chosen, where it is known; else it is taken from the numbers.
+    """
+    if SCORE not in score:
+        return []
+    method = method or method_of(score)
+    others = [
+        f"{uj:.3f} {name.removeprefix(f'{SCORE}_')}"
+        for name, uj in score.items()
+        if name.startswith(f"{SCORE}_") and name != f"{SCORE}_{method}"
+    ]
+    first = " · ".join([f"{score[SCORE]:.3f} µJ/inf by {method}", *others])
+    second = " · ".join(_more(score, windows))
+    return [first, second] if second else [first]
+
+
+def _more(score: Mapping[str, float], windows: Sequence[Mapping[str, object]]) -> list[str]:
+    """Idle power with the baseline, and the charge, as far as they were measured."""
+    baseline, charge = (_median(windows, key) for key in ("baseline_per_inference_uj", "charge_uc"))
+    idle = score.get("idle_power_uw", _median(windows, "idle_power_uw"))
+    told: list[str] = []
+    if idle is not None:
+        told.append(f"idle {idle / 1000:.3f} mW")
+        if baseline is not None:
+            told[0] += f", {baseline:.2f} µJ/inf of it baseline"
+    if charge is not None:
+        told.append(f"{charge:.0f} µC a window")
+    return told
+
+
+def _median(windows: Sequence[Mapping[str, object]], key: str) -> float | None:
+    found = [value for each in windows if isinstance(value := each.get(key), (int, float))]
+    return statistics.median(found) if found else None
