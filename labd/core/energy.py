@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -112,10 +113,11 @@ def energy_window(
         idle_power_uw=idle_power_uw,
     )
     problems = length_problems(window)
-    if _touches_gap(recording.gaps, first, second):
-        return replace(window, problems=(*problems, "an edge lies in or beside a gap"))
     if edge_uncertainty_s is None:
         edge_uncertainty_s = recording.format.edge_uncertainty_s
+    reach = max(1, math.ceil(edge_uncertainty_s * rate))
+    if _touches_gap(recording.gaps, reach, first, second):
+        return replace(window, problems=(*problems, "an edge lies in or beside a gap"))
     try:
         window = _with_energy(window, recording, method, edge_uncertainty_s)
     except MeasurementInvalid as error:
@@ -148,9 +150,7 @@ def _with_energy(
     found = energies(recording, first, second)
     chosen = found.get(method)
     if chosen is None:
-        raise MeasurementInvalid(
-            "method", f"method {method} needs a multiple of 1000 samples a second"
-        )
+        raise MeasurementInvalid("method", _why_not(method, recording))
     per_inference = chosen.energy_uj / window.inferences
     idle = window.idle_power_uw
     return replace(
@@ -171,12 +171,19 @@ def energies(recording: Recording, first: float, second: float) -> dict[EnergyMe
     """A window's energy by every method that applies to the recording's sample rate.
 
     Raises:
-        MeasurementInvalid: samples were lost, or the recording is too short.
+        MeasurementInvalid: samples between the edges were lost, or the recording is too short.
     """
     found = {EnergyMethod.LABD: _labd_energy(recording, first, second)}
     if publishable(recording.format):
-        found |= _published_energies(recording, first, second)
+        with suppress(MeasurementInvalid):  # they look a little beyond the edges
+            found |= _published_energies(recording, first, second)
     return found
+
+
+def _why_not(method: EnergyMethod, recording: Recording) -> str:
+    if not publishable(recording.format):
+        return f"method {method} needs a multiple of 1000 samples a second"
+    return f"samples beside the window are missing that method {method} needs"
 
 
 def _labd_energy(recording: Recording, first: float, second: float) -> WindowEnergy:
@@ -258,8 +265,13 @@ def clock_problems(runtime_s: float, check: ClockCheck) -> tuple[str, ...]:
     return (problem,)
 
 
-def _touches_gap(gaps: Sequence[Gap], *positions: float) -> bool:
-    return any(gap.index - 1 <= position <= gap.end for gap in gaps for position in positions)
+def _touches_gap(gaps: Sequence[Gap], reach: int, *positions: float) -> bool:
+    """Whether an edge that may be off by ``reach`` samples may lie in a gap."""
+    return any(
+        gap.index - reach <= position <= gap.end + reach - 1
+        for gap in gaps
+        for position in positions
+    )
 
 
 def inferences_for_window(probe_inferences: int, probe_s: float, aim_s: float) -> int:

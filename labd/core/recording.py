@@ -66,7 +66,7 @@ class Recording:
         """How much the energy between two positions changes when both are off by so much, µJ."""
         reach = max(1, math.ceil(uncertainty_s * self.format.sample_rate_hz))
         return sum(
-            float(np.nanmax(np.abs(self._around(position, reach)), initial=0.0))
+            float(np.abs(self._around(position, reach)).max(initial=0.0))
             for position in (first, second)
         ) * (uncertainty_s * 1e6)
 

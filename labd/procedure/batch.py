@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from drivers.dut import InferReply
 from drivers.interfaces import IoManager
 from labd.core.energy import HOST_TOLERANCE_PPM, HOST_TOLERANCE_S, inferences_for_window
-from labd.core.errors import DutError, JobError
+from labd.core.errors import DutError, InstrumentError, JobError
 from labd.core.model import ClockCheck
 from labd.core.suite import MIN_WINDOW_S, Benchmark
 from labd.procedure.dataset import Dataset, Row
@@ -30,10 +30,6 @@ PIN_TOLERANCE_S = 0.005
 
 CRYSTAL_PPM = 100.0
 """Of an ordinary crystal, such as the DUT's or the power monitor's."""
-
-FULL_LOG = 80
-"""The MLCommons board logs 100 intervals; clearing its log also restarts its counter, which is
-therefore not done within a run of a dozen batches."""
 
 COUNTER_MODULUS = 1 << 32
 """Every I/O manager's counter has 32 bits."""
@@ -88,6 +84,18 @@ class TimedBatch:
     fault: str = ""
 
 
+async def start_timing(session: Session) -> None:
+    """Forget what the I/O manager timed before, once, before a mode's first batch.
+
+    The MLCommons board logs 100 intervals, far more than a mode has batches. Clearing its log
+    also restarts its counter, which has to run through for the clocks to be tied; what it
+    logged hours ago would leave turns of the counter open.
+    """
+    timer = session.bench.timer(session.ready.build)
+    if timer is not None:
+        await timer.clear_intervals()
+
+
 async def timed_infer(
     session: Session, inferences: int, warmups: int, deadline_s: float
 ) -> TimedBatch:
@@ -120,18 +128,26 @@ async def _watch_timestamps(timer: IoManager) -> Seen:
 
 
 async def _watch_processing(timer: IoManager) -> Seen:
-    known = len(await timer.intervals())
-    if known > FULL_LOG:
-        await timer.clear_intervals()
-        known = 0
+    known, earlier = await _intervals(timer)
 
     async def seen() -> tuple[tuple[int, int] | None, str]:
-        intervals = (await timer.intervals())[known:]
+        every, fault = await _intervals(timer)
+        if earlier or fault:
+            return None, earlier or fault
+        intervals = every[len(known) :]
         if len(intervals) != 1:
             return None, f"{len(intervals)} pulses on the processing pin instead of 1"
         return intervals[0], ""
 
     return seen
+
+
+async def _intervals(timer: IoManager) -> tuple[list[tuple[int, int]], str]:
+    """What its wire showed, or why that makes no intervals: this is one window's trouble."""
+    try:
+        return await timer.intervals(), ""
+    except InstrumentError as error:
+        return [], f"a log that makes no intervals: {error.what}"
 
 
 def best_check(session: Session, batch: TimedBatch) -> ClockCheck:

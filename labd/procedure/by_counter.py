@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 from typing import Any
 
@@ -61,6 +62,11 @@ class CounterTimestamps:
         """Longer than the rules ask: see :data:`AIM_S`."""
         return AIM_S
 
+    @property
+    def needed(self) -> list[tuple[int, int]]:
+        """Every window: all are judged when the run is over."""
+        return [(each.start, each.stop) for each in self._measured]
+
     async def probe(self, monitor: PowerMonitor, inferences: int) -> float:  # noqa: ARG002
         """Seconds of so many inferences."""
         batch = await timed_infer(self.session, inferences, 1, PROBE_DEADLINE_S)
@@ -90,8 +96,7 @@ class CounterTimestamps:
         idle_uw = before.mean_power_uw(measured.start - quiet, measured.start)
         self.idle_uw += [] if idle_uw is None else [idle_uw]
         self._measured.append(measured)
-        keep = [(each.start, each.stop) for each in self._measured]
-        recorder.forget(measured.stop, keep)
+        recorder.forget(measured.stop, self.needed)
 
     async def conclude(self, recorder: Capture) -> None:
         """Tie the clocks and judge every window."""
@@ -99,8 +104,8 @@ class CounterTimestamps:
         first, *rest = self._marks
         batches = [first, *(each.timed for each in counted), *rest]
         try:
-            pairs, self.clocks = counted_places(
-                wiring(self.session, recorder), batches, recorder.times()
+            pairs, self.clocks = await asyncio.to_thread(
+                counted_places, wiring(self.session, recorder), batches, recorder.times()
             )
         except MeasurementInvalid as error:
             self.problems.append(f"clocks: {error.what}")

@@ -17,8 +17,9 @@ from labd.procedure.timestamps import compare
 from labd.procedure.windows import Measured, judge, wiring
 
 IDLE_AFTER_S = 0.015
-IDLE_S = 0.02
-"""Idle power is the mean over this long, so long after a sync mark (its reply is out)."""
+IDLE_S = 0.012
+"""Idle power is the mean over this long, so long after a sync mark: its reply is out, and the
+next command is not sent before."""
 
 
 class MonitorTimestamps:
@@ -39,6 +40,11 @@ class MonitorTimestamps:
     def aim_s(self) -> float:
         """As the rules ask."""
         return batch.AIM_S
+
+    @property
+    def needed(self) -> list[tuple[int, int]]:
+        """Windows not judged yet, and what follows the sync marks."""
+        return [*((each.start, each.stop) for each in self._pending), *self._syncs]
 
     async def probe(self, monitor: PowerMonitor, inferences: int) -> float:
         """Seconds of so many inferences."""
@@ -68,7 +74,8 @@ class MonitorTimestamps:
         seen = recorder.edges_seen - before.edges_seen
         if seen != 1:
             raise _no_edges(seen, 1)
-        self._syncs.append((before.received, after))
+        await recorder.quiet()  # the board waits; what it draws then is its idle power
+        self._syncs.append((before.received, max(after, recorder.received)))
 
     async def passed(self, recorder: Capture, before: Position) -> int:
         """Wait for a batch's two edges and a quiet stretch; the sample index after that."""
@@ -89,11 +96,11 @@ class MonitorTimestamps:
             return
         batches, labelled = zip(*self._tied, strict=True)
         try:
-            tied = compare(wiring(self.session, recorder), batches, labelled, self._every)
+            tied, refused = compare(wiring(self.session, recorder), batches, labelled, self._every)
         except MeasurementInvalid as error:
             self.problems.append(f"clocks: {error.what}")
         else:
-            self.clocks.append(tied.describe())
+            self.clocks.append(tied.describe() | ({"refused": refused} if refused else {}))
 
     async def _judge_next(self, recorder: Capture) -> None:
         measured = self._pending.pop(0)

@@ -173,17 +173,22 @@ class Capture:
             await self._writer.windows(windows)
 
     async def collect(self, writer: TraceWriter | None) -> None:
-        """Read the stream to its end."""
+        """Read the stream to its end.
+
+        A run of samples counts as confirmed when the next one comes: its edges stand between.
+        """
         self._writer = writer
+        end = 0
         async for item in self._acquisition:
             if isinstance(item, TimeMark):
                 self._marks += [item] if item.clock == "host" else []
             else:
                 self._items.append(item)
             if isinstance(item, (Samples, Gap)):
-                self.confirmed = item.end
+                self.confirmed, end = item.index, item.end
             if writer is not None:
                 await writer.write([item])
+        self.confirmed = end
 
     async def _progress(self, still_s: float) -> bool:
         """Whether anything came within so much stillness; a dead stream raises its fault."""

@@ -9,12 +9,13 @@ manager's counter (:mod:`labd.procedure.by_counter`).
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 
 from drivers.interfaces import PowerMonitor
 from labd.core.energy import Batch, inferences_for_window
-from labd.core.model import Mode, ModeResult, Part, Verdict, Window
+from labd.core.errors import DeadlineExceeded, InfraError, InstrumentError
+from labd.core.model import Finding, Mode, ModeResult, Part, Verdict, Window
 from labd.core.scoring import median_energy_uj
 from labd.core.suite import WARMUPS, WINDOWS
 from labd.procedure.batch import (
@@ -23,6 +24,7 @@ from labd.procedure.batch import (
     first_input,
     infer_deadline_s,
     load_input,
+    start_timing,
     timed_infer,
 )
 from labd.procedure.by_counter import CounterTimestamps
@@ -54,6 +56,7 @@ async def measure_energy(
     rows = [dataset.rows[i % len(dataset.rows)] for i in range(WINDOWS)]
     await session.report.phase(Mode.ENERGY, "probe")
     await load_input(session, first_input(dataset, rows[0]), rows[0].file)
+    await start_timing(session)
     inferences, inference_s = await _plan_batch(way, monitor, throughput_ips)
     await session.report.phase(Mode.ENERGY, "windows")
     async with capture(session, monitor, "energy") as recorder:
@@ -63,9 +66,9 @@ async def measure_energy(
             await _measure(session, way, recorder, batch, row, inference_s)
             await recorder.mark(way.windows)
             await session.report.progress(number, WINDOWS, "windows")
-        await way.sync(recorder)
+        late = await _attempt(way.sync(recorder), "the sync mark at the end of the run")
         await recorder.stop()
-        findings = await session.bench.self_check(Part.POWER)
+        findings = await _look_at(session)
         await way.conclude(recorder)
         await recorder.mark(way.windows)
     score = _score(way.windows)
@@ -80,9 +83,26 @@ async def measure_energy(
         "trace": recorder.name,
         "method": str(session.method),
         "clocks": way.clocks,
-        "findings": [finding.text for finding in findings],
+        "findings": [*late, *(finding.text for finding in findings)],
     }
     return replace(result, details=details)
+
+
+async def _look_at(session: Session) -> list[Finding]:
+    """What the power monitor noticed meanwhile; one that does not tell is a finding too."""
+    try:
+        return await session.bench.self_check(Part.POWER)
+    except InfraError as error:
+        return [Finding("no-self-check", f"it could not be asked: {error}", serious=False)]
+
+
+async def _attempt(work: Awaitable[None], what: str) -> list[str]:
+    """Do what the windows measured before do not rest on; what went wrong, if anything."""
+    try:
+        await work
+    except (InstrumentError, DeadlineExceeded) as error:
+        return [f"{what} failed: {error}"]
+    return []
 
 
 async def _plan_batch(
@@ -107,6 +127,7 @@ async def _measure(
     """Load one input, let the bench go quiet, run the batch, see it to its end."""
     await load_input(session, first_input(session.dataset, row), row.file)
     before = await recorder.quiet()
+    recorder.forget(before.received - recorder.quiet_samples, way.needed)
     deadline = infer_deadline_s(batch.inferences + WARMUPS, inference_s)
     timed = await timed_infer(session, batch.inferences, WARMUPS, deadline)
     check_outputs(timed.reply, session.benchmark, row.file)
@@ -123,5 +144,6 @@ def _score(windows: Sequence[Window]) -> dict[str, float]:
         score |= {
             f"median_energy_uj_{method}": statistics.median(w.methods[method] for w in measured)
             for method in measured[0].methods
+            if all(method in window.methods for window in measured)
         }
     return score

@@ -16,6 +16,7 @@ from labd.procedure.batch import (
     first_input,
     infer_deadline_s,
     load_input,
+    start_timing,
     timed_infer,
 )
 from labd.procedure.session import Session
@@ -32,6 +33,7 @@ async def measure_performance(session: Session) -> ModeResult:
         return runtime_us(await dut.infer(inferences, 1, PROBE_DEADLINE_S)) / 1e6
 
     inferences, inference_s = await find_inferences(probe)
+    await start_timing(session)
     await report.phase(Mode.PERFORMANCE, "windows")
     windows: list[Window] = []
     for number, row in enumerate(rows, 1):

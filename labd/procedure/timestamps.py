@@ -33,6 +33,9 @@ map's uncertainty."""
 DONE_CHARACTERS = 14
 """Of ``m-infer-done``, sent after the second timestamp."""
 
+START_CHARACTERS = 24
+"""Of ``m-infer-start-N`` at most; a DUT that buffers its text may pulse before that is out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -82,11 +85,11 @@ def counted_places(
     Raises:
         MeasurementInvalid: the clocks cannot be tied.
     """
-    counter, ticks, host_ns = _counted(wiring, batches)
+    counter, ticks, host = _counted(wiring, batches)
     by_host = tie_marks(
         counter,
         HOST,
-        [Mark(tick, at, TEXT_S / 2) for tick, at in zip(ticks, host_ns, strict=True)],
+        [Mark(tick, at, half) for tick, (at, half) in zip(ticks, host, strict=True)],
     )
     stream = tie_marks(
         wiring.monitor(0.0),
@@ -105,7 +108,7 @@ def compare(
     batches: Sequence[TimedBatch],
     labelled: Sequence[Sequence[Edge]],
     every: Sequence[Edge],
-) -> ClockMap:
+) -> tuple[ClockMap, str]:
     """Tie the monitor's stream to the I/O manager's counter by the timestamps both saw.
 
     Args:
@@ -113,6 +116,9 @@ def compare(
         batches: those seen by the counter as one interval and by the monitor as two edges.
         labelled: each batch's two edges, known by the command that caused them.
         every: all the timestamps the monitor saw in the run.
+
+    Returns:
+        the map, and why it rests on the commands' marks alone, where the edges do no better.
 
     Raises:
         MeasurementInvalid: the two contradict each other beyond their stated errors.
@@ -127,12 +133,19 @@ def compare(
     )
     try:
         seen = [edge.index for edge in every]
-        return tie_edges(monitor, seen, counter, ticks, near=coarse, limits=Limits(bend_s=BEND_S))
-    except MeasurementInvalid:
-        return coarse  # too few or too vague edges to do better than the commands' marks
+        limits = Limits(bend_s=BEND_S)
+        return tie_edges(monitor, seen, counter, ticks, near=coarse, limits=limits), ""
+    except MeasurementInvalid as error:
+        return coarse, error.what
 
 
-def _counted(wiring: Wiring, batches: Sequence[TimedBatch]) -> tuple[Clock, list[int], list[int]]:
+Moment = tuple[int, float]
+"""A time of the host, ns, and how far it may be off, s."""
+
+
+def _counted(
+    wiring: Wiring, batches: Sequence[TimedBatch]
+) -> tuple[Clock, list[int], list[Moment]]:
     """The counter, its unwrapped ticks, and the host's times of the same moments."""
     timer = next((batch.timer for batch in batches if batch.timer is not None), None)
     if timer is None:
@@ -144,19 +157,22 @@ def _counted(wiring: Wiring, batches: Sequence[TimedBatch]) -> tuple[Clock, list
         resolution_s=COUNTER_RESOLUTION_S,
         tolerance_ppm=timer.clock_tolerance_ppm,
     )
-    host_ns = [at for batch in batches for at in _host_ns(batch, wiring.baud)]
+    host = [moment for batch in batches for moment in _moments(batch, wiring.baud)]
     raw = [tick for batch in batches for tick in batch.ticks or ()]
-    if len(raw) != len(host_ns):
+    if len(raw) != len(host):
         raise LabdBug("clock-batches", "a batch without its interval was to tie clocks")
-    return counter, [int(tick) for tick in unwrap(counter, raw, host_ns)], host_ns
+    return counter, [int(tick) for tick in unwrap(counter, raw, [at for at, _ in host])], host
 
 
-def _host_ns(batch: TimedBatch, baud: int) -> tuple[int, int]:
-    """When a batch began and ended by the host, ± half of :data:`TEXT_S`.
+def _moments(batch: TimedBatch, baud: int) -> tuple[Moment, Moment]:
+    """When a batch began and ended by the host.
 
-    ``m-infer-start`` was out when the first timestamp came, ``m-infer-done`` followed the
-    second one.
+    The text ``m-infer-start`` is out when the first timestamp comes, or still leaving a DUT
+    that buffers it; ``m-infer-done`` follows the second one. Both arrive :data:`TEXT_S` after
+    their end at most.
     """
-    relay_s = TEXT_S / 2
-    done_s = relay_s + DONE_CHARACTERS * 10 / baud
-    return batch.reply.start_ns - round(relay_s * 1e9), batch.reply.done_ns - round(done_s * 1e9)
+    bit_s = 10 / baud
+    start_s = TEXT_S + START_CHARACTERS * bit_s
+    done_s = TEXT_S / 2 + DONE_CHARACTERS * bit_s
+    start_ns = batch.reply.start_ns - round(start_s / 2 * 1e9)
+    return (start_ns, start_s / 2), (batch.reply.done_ns - round(done_s * 1e9), TEXT_S / 2)

@@ -46,6 +46,11 @@ class Timestamps(Protocol):
         """How long a window should last."""
         ...
 
+    @property
+    def needed(self) -> list[tuple[int, int]]:
+        """Stretches of the recording that are still to be looked at."""
+        ...
+
     async def probe(self, monitor: PowerMonitor, inferences: int) -> float:
         """Seconds of so many inferences."""
         ...

@@ -281,6 +281,28 @@ def test_vague_edges_make_no_number() -> None:
     assert window.problems == ("its edges' uncertainty is worth 0.58 % of its energy",)
 
 
+def test_a_gap_just_after_a_window_spoils_only_the_methods_that_look_beyond_it() -> None:
+    power = np.full(60_000, 0.012)
+    fast = replace(FORMAT, sample_rate_hz=5000.0, edge_uncertainty_s=2e-4)
+    lost = Recording(fast, power, (), (Gap(55_003, 5, "x"),))
+    window = energy_window(Batch(1, "a", 10), lost, edges(1000, 55_001), SPAN, NONE)
+    assert window.valid
+    assert set(window.methods) == {"labd"}
+    asked = energy_window(
+        Batch(1, "a", 10), lost, edges(1000, 55_001), SPAN, NONE, method=EnergyMethod.EEMBC
+    )
+    assert asked.problems == ("samples beside the window are missing that method eembc needs",)
+
+
+def test_an_edge_that_may_lie_in_a_gap_is_not_an_edge() -> None:
+    whole = recording(np.full(30_000, 0.012), Gap(20_915, 5, "x"))
+    window = energy_window(
+        Batch(1, "a", 10), whole, edges(500, 20_900), SPAN, NONE, edge_uncertainty_s=0.02
+    )
+    assert window.problems == ("an edge lies in or beside a gap",)
+    assert window.energy_uj is None
+
+
 def test_the_idle_baseline_is_told_an_inference() -> None:
     window = energy_window(
         Batch(1, "a", 100),

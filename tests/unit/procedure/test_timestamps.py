@@ -107,10 +107,21 @@ def labelled(world: World) -> list[list[Edge]]:
 def test_two_clocks_that_saw_the_same_edges_are_compared_finely() -> None:
     world = World(6)
     edges = labelled(world)
-    tied = compare(WIRING, world.batches(), edges, [edge for batch in edges for edge in batch])
+    every = [edge for batch in edges for edge in batch]
+    tied, refused = compare(WIRING, world.batches(), edges, every)
+    assert refused == ""
     assert tied.rate_ppm == pytest.approx(70.0, abs=tied.rate_error_ppm)
     assert tied.rate_error_ppm < 5.0
     assert len(tied.pairs) == 14
+
+
+def test_edges_that_do_no_better_than_the_marks_are_said_to() -> None:
+    world = World(8)
+    edges = labelled(world)
+    some = [edge for batch in edges[:1] for edge in batch]
+    tied, refused = compare(WIRING, world.batches(), edges, some)
+    assert "edges" in refused
+    assert tied.rate_ppm == pytest.approx(70.0, abs=tied.rate_error_ppm)
 
 
 def test_a_monitor_whose_clock_is_wrong_contradicts_the_counter() -> None:

@@ -48,6 +48,7 @@ class TimedDut(FakeDut):
         super().__init__(energy=True, model="kws01")
         self.results = (0.0,) * 11 + (1.0,)
         self.batches: list[tuple[float, float]] = []
+        self.pin_breaks_after = 99
 
     @property
     def now_us(self) -> int:
@@ -58,6 +59,10 @@ class TimedDut(FakeDut):
         for start, stop in self.batches:
             drawn[(t_s >= start) & (t_s < stop)] = RUN_A
         return drawn
+
+    def _timestamp(self) -> None:
+        if len(self.batches) <= self.pin_breaks_after:
+            super()._timestamp()
 
     def _execute(self, text: str) -> None:
         if not text.startswith("infer"):
@@ -169,6 +174,17 @@ async def test_windows_are_placed_by_the_counter_within_the_stated_uncertainty(
         assert window.energy_uncertainty_uj < 0.05 * window.energy_uj
     assert result.score["idle_power_uw"] == pytest.approx(IDLE_A * VOLTS * 1e6, rel=0.01)
     assert [each["b"] for each in result.details["clocks"]] == ["host", "host"]
+
+
+async def test_a_mark_lost_at_the_end_leaves_the_windows_their_numbers(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    dut = TimedDut()
+    dut.pin_breaks_after = 3  # the mark at the beginning and two windows
+    async with session(dut, dataset, tmp_path / "run") as (running, monitor):
+        result = await measure_energy(running, monitor, 1 / INFERENCE_S)
+    assert [window.energy_uj is not None for window in result.windows] == [True, True]
+    assert "sync mark at the end of the run failed" in result.details["findings"][0]
 
 
 async def test_without_a_counter_there_is_no_energy(dataset: Dataset, tmp_path: Path) -> None:

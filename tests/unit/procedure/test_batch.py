@@ -1,0 +1,115 @@
+"""What the I/O manager's log is taken to say of one batch."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from drivers.interfaces import IoManager, TimerEdge
+from labd.core.errors import InstrumentError
+from labd.core.model import Build
+from labd.procedure.batch import TimedBatch, best_check, start_timing, timed_infer
+from labd.procedure.session import Session
+
+
+class Timer:
+    """An I/O manager whose log the test writes."""
+
+    tick_s = 1e-5
+    clock_tolerance_ppm = 100.0
+
+    def __init__(self, *, times_timestamps: bool = False) -> None:
+        self.times_timestamps = times_timestamps
+        self.log: list[tuple[int, int]] = []
+        self.edges: list[TimerEdge] = []
+        self.clears = 0
+        self.broken = False
+
+    async def clear_intervals(self) -> None:
+        self.log, self.edges, self.clears = [], [], self.clears + 1
+
+    async def intervals(self) -> list[tuple[int, int]]:
+        if self.broken:
+            raise InstrumentError("intervals", "starts and stops do not alternate")
+        return list(self.log)
+
+    def timestamps(self) -> list[TimerEdge]:
+        return list(self.edges)
+
+
+class Dut:
+    """Runs a batch: what happens on the wires meanwhile is the test's."""
+
+    def __init__(self, happens: Any) -> None:
+        self._happens = happens
+
+    async def infer(self, *_: object) -> None:
+        self._happens()
+
+
+class Ready:
+    build = Build.ENERGY
+
+    def __init__(self, dut: Dut) -> None:
+        self.dut = dut
+
+
+class Bench:
+    def __init__(self, timer: Timer) -> None:
+        self._timer = timer
+
+    def timer(self, _: Build) -> IoManager:
+        return cast("IoManager", self._timer)
+
+
+def session(timer: Timer, happens: Any) -> Session:
+    rest: Any = None
+    return Session(
+        cast("Any", Bench(timer)), cast("Any", Ready(Dut(happens))), rest, rest, rest, rest, rest
+    )
+
+
+async def run(timer: Timer, happens: Any) -> TimedBatch:
+    return await timed_infer(session(timer, happens), 10, 0, 1.0)
+
+
+async def test_only_the_interval_of_this_batch_counts_and_the_counter_runs_on() -> None:
+    timer = Timer()
+    running = session(timer, lambda: None)
+    await start_timing(running)
+    for number in range(1, 4):
+        batch = await run(timer, lambda n=number: timer.log.append((n * 1000, n * 1000 + 500)))
+        assert batch.ticks == (number * 1000, number * 1000 + 500)
+    assert timer.clears == 1
+
+
+@pytest.mark.parametrize("pulses", [0, 2])
+async def test_other_than_one_pulse_is_no_clock(pulses: int) -> None:
+    timer = Timer()
+    batch = await run(timer, lambda: timer.log.extend([(1, 2)] * pulses))
+    assert batch.ticks is None
+    check = best_check(session(timer, None), batch)
+    assert check.seconds is None
+    assert check.note == f"{pulses} pulses on the processing pin instead of 1"
+
+
+async def test_a_log_that_makes_no_intervals_is_this_windows_trouble_alone() -> None:
+    timer = Timer()
+
+    def torn() -> None:
+        timer.broken = True
+
+    batch = await run(timer, torn)
+    assert batch.ticks is None
+    assert "do not alternate" in batch.fault
+
+
+async def test_a_board_that_times_timestamps_gives_the_batch_its_two_edges() -> None:
+    timer = Timer(times_timestamps=True)
+    timer.edges = [TimerEdge(7, 0)]  # of a sync mark before
+    batch = await run(timer, lambda: timer.edges.extend([TimerEdge(10, 1), TimerEdge(30, 2)]))
+    assert batch.ticks == (10, 30)
+    batch = await run(timer, lambda: timer.edges.append(TimerEdge(40, 3)))
+    assert batch.ticks is None
+    assert batch.fault == "1 edges on the timestamp pin instead of 2"
