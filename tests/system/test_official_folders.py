@@ -166,6 +166,14 @@ def test_both_wake_word_rules_are_told(told: dict[str, dict[str, Any]]) -> None:
     ]
 
 
+def test_the_stamp_that_was_lost_is_named(told: dict[str, dict[str, Any]]) -> None:
+    findings = told[f"v1.1_{L4R5}_ic01_energy"]["findings"]
+    [text] = [found["text"] for found in findings if found["code"] == "lost-stamp"]
+    assert "stamp 2, the start of window 2, is missing" in text
+    for part in ("window 4 10.695 s 10021", "window 6 10.696 s 10017", "their median 10019.607"):
+        assert part in text
+
+
 def test_one_folder_is_one_json_document_and_decides_the_exit_status() -> None:
     sound = run("--json", LOGS / f"v0.7_{L4R5}_kws01_performance")
     assert sound.returncode == 0

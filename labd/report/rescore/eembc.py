@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from drivers.dut import LAP_MODULUS
 from labd.core.methods import WindowEnergy, eembc_energy
+from labd.core.model import Finding
 from labd.report.rescore.accuracy import Answer, score_eembc
 from labd.report.rescore.eembc_log import Inference, Session
 from labd.report.rescore.files import read_bytes, read_json
 from labd.report.rescore.judge import medians
 from labd.report.rescore.model import Recomputed, ScoredWindow
+from labd.report.rescore.stamps import LostStamps, find_lost, pair_stamps
 
 TRACE_MARK = 0xF1
 SYNC_STAMPS = 1
@@ -56,39 +58,80 @@ def score_performance(session: Session) -> Recomputed:
     return result
 
 
-def score_energy(session: Session, trace: EnergyTrace) -> Recomputed:
-    """Windows from the monitor's trace; counts of inferences from the log."""
+def score_energy(
+    session: Session, stamps_s: Sequence[float], trace: EnergyTrace | None
+) -> list[Recomputed]:
+    """Windows between time stamps, with their energy where there is a trace.
+
+    The first result pairs the stamps as the runner does, in order. Where some are lost and
+    the log tells which, the second one pairs those that belong together.
+    """
+    lost = find_lost(stamps_s, _expected_stamps(session))
+    by_order = _score_pairs(session, pair_stamps(stamps_s), trace)
+    expected = SYNC_STAMPS + 2 * len(session.inferences)
+    text = _stamp_text(len(stamps_s), expected)
+    results = [by_order]
+    if lost is not None:
+        rightly = _score_pairs(session, pair_stamps(stamps_s, lost.positions), trace)
+        text = f"{text}; {_lost_text(lost)}; {_windows_text(rightly)}"
+        results.append(rightly)
+    for result in results:
+        if text:
+            code = "lost-stamp" if len(stamps_s) < expected else "extra-stamp"
+            result.findings.insert(0, Finding(code, text))
+        _note_odd(session, result)
+    return results
+
+
+def _score_pairs(
+    session: Session, pairs: Sequence[tuple[float, float] | None], trace: EnergyTrace | None
+) -> Recomputed:
     result = Recomputed()
-    every = _timed_windows(session, trace.stamps_s, result)
-    for timed in every:
-        number = timed.window.number
-        found = eembc_energy(trace.samples_uj, trace.rate_hz, timed.start_s, timed.stop_s)
-        if timed.stop_s * trace.rate_hz > len(trace.samples_uj) + 0.5:
-            length_s = len(trace.samples_uj) / trace.rate_hz
-            text = f"window {number} ends at {timed.stop_s} s, its trace at {length_s:g} s"
-            result.spoil(number, "trace-short", text)
-        elif not math.isfinite(found.energy_uj):
-            text = f"window {number}: the trace holds samples without a value"
-            result.spoil(number, "trace-lost", text)
+    every: list[ScoredWindow] = []
+    counts = [each.inferences for each in session.inferences]
+    for index, pair in enumerate(pairs):
+        number = 2 * (index + 1)
+        if pair is None:
+            result.damaged.append(number)
+            continue
+        count = counts[index] if index < len(counts) else None
+        window = _window(number, count, pair[1] - pair[0])
+        every.append(window)
+        if trace is None:
+            result.windows.append(window)
         else:
-            result.windows.append(_with_energy(timed.window, found))
-            note_negative(f"window {number}", found, result)
-        _check_window_clock(timed, session, result)
-    if result.damaged:  # the stamps are whole, so the lengths of all windows are known
-        throughput = medians([timed.window for timed in every])
-        result.score |= throughput
-    _note_odd(session, result)
+            _add_energy(window, pair, trace, result)
+        if index < len(counts):
+            _check_clock(number, pair[1] - pair[0], session.inferences[index], result)
+    if result.damaged and len(every) == len(pairs):  # all stamps are there, so all lengths
+        result.score |= medians(every)
     return result
 
 
-def _with_energy(window: ScoredWindow, found: WindowEnergy) -> ScoredWindow:
-    count = window.inferences
-    return replace(
-        window,
-        energy_uj=found.energy_uj,
-        power_uw=found.power_uw,
-        energy_per_inference_uj=found.energy_uj / count if count else None,
+def _add_energy(
+    window: ScoredWindow, pair: tuple[float, float], trace: EnergyTrace, result: Recomputed
+) -> None:
+    number, count = window.number, window.inferences
+    found = eembc_energy(trace.samples_uj, trace.rate_hz, *pair)
+    if pair[1] * trace.rate_hz > len(trace.samples_uj) + 0.5:
+        length_s = len(trace.samples_uj) / trace.rate_hz
+        text = f"window {number} ends at {pair[1]} s, its trace at {length_s:g} s"
+        result.spoil(number, "trace-short", text)
+        return
+    if not math.isfinite(found.energy_uj):
+        text = f"window {number}: the trace holds samples without a value"
+        result.spoil(number, "trace-lost", text)
+        return
+    each_uj = found.energy_uj / count if count else None
+    result.windows.append(
+        replace(
+            window,
+            energy_uj=found.energy_uj,
+            power_uw=found.power_uw,
+            energy_per_inference_uj=each_uj,
+        )
     )
+    note_negative(f"window {number}", found, result)
 
 
 def note_negative(name: str, found: WindowEnergy, result: Recomputed) -> None:
@@ -96,51 +139,6 @@ def note_negative(name: str, found: WindowEnergy, result: Recomputed) -> None:
     if found.energy_uj < 0:
         text = f"{name}: the samples add up to {found.energy_uj:.6g} µJ, less than nothing"
         result.note("energy-negative", text)
-
-
-def score_stamps(session: Session, stamps_s: Sequence[float]) -> Recomputed:
-    """How long the windows of an energy session were, where its trace is lost."""
-    result = Recomputed()
-    for timed in _timed_windows(session, stamps_s, result):
-        result.windows.append(timed.window)
-        _check_window_clock(timed, session, result)
-    _note_odd(session, result)
-    return result
-
-
-@dataclass(frozen=True, slots=True)
-class _TimedWindow:
-    """A window by its two stamps; ``index`` counts from 0."""
-
-    index: int
-    start_s: float
-    stop_s: float
-    window: ScoredWindow
-
-
-def _timed_windows(
-    session: Session, stamps_s: Sequence[float], result: Recomputed
-) -> list[_TimedWindow]:
-    counts = [each.inferences for each in session.inferences]
-    _check_stamps(len(stamps_s), len(counts), result)
-    pairs = zip(stamps_s[1::2], stamps_s[2::2], strict=False)
-    return [
-        _TimedWindow(
-            index,
-            start_s,
-            stop_s,
-            _window(
-                2 * (index + 1), counts[index] if index < len(counts) else None, stop_s - start_s
-            ),
-        )
-        for index, (start_s, stop_s) in enumerate(pairs)
-    ]
-
-
-def _check_window_clock(timed: _TimedWindow, session: Session, result: Recomputed) -> None:
-    if timed.index < len(session.inferences):
-        length_s = timed.stop_s - timed.start_s
-        _check_clock(timed.window.number, length_s, session.inferences[timed.index], result)
 
 
 def score_accuracy(session: Session, benchmark: str | None) -> Recomputed:
@@ -227,13 +225,50 @@ def _paired_laps(
     return usable
 
 
-def _check_stamps(stamps: int, inferences: int, result: Recomputed) -> None:
-    expected = SYNC_STAMPS + 2 * inferences
-    if inferences and stamps != expected:
-        code = "lost-stamp" if stamps < expected else "extra-stamp"
-        windows = max(0, (stamps - SYNC_STAMPS) // 2)
-        text = f"{stamps} time stamps instead of {expected}: {windows} windows can be told"
-        result.note(code, text)
+def _expected_stamps(session: Session) -> list[float]:
+    """When the program saw each stamp made; empty where a line of the log is lost."""
+    times = [session.sync_s]
+    for each in session.inferences:
+        times += [each.start_s, each.done_s]
+    known = [time for time in times if time is not None]
+    return known if len(known) == len(times) else []
+
+
+def _stamp_text(stamps: int, expected: int) -> str:
+    if expected in (SYNC_STAMPS, stamps):
+        return ""
+    windows = max(0, (stamps - SYNC_STAMPS) // 2)
+    return f"{stamps} time stamps instead of {expected}: {windows} windows can be told"
+
+
+def _lost_text(lost: LostStamps) -> str:
+    names = " and ".join(_stamp_name(position) for position in lost.positions)
+    shifted = 2 * ((lost.positions[0] + 1) // 2)
+    return (
+        f"by the program's clock {names} is missing (the others then fit to {lost.off_s:.3f} s, "
+        f"any other choice to {lost.next_off_s:.1f} s), so from window {max(2, shifted)} on, "
+        "stamps paired in order do not enclose the inferences"
+    )
+
+
+def _stamp_name(position: int) -> str:
+    if position == 0:
+        return "stamp 1, the sync mark,"
+    edge = "start" if position % 2 else "stop"
+    return f"stamp {position + 1}, the {edge} of window {2 * ((position + 1) // 2)},"
+
+
+def _windows_text(rightly: Recomputed) -> str:
+    """What comes out when the stamps that belong together are paired."""
+    told = [
+        f"window {w.number} {w.runtime_s:.3f} s"
+        + (f" {w.energy_per_inference_uj:.3f} uJ/inf" if w.energy_per_inference_uj else "")
+        for w in rightly.windows
+    ]
+    score = medians(rightly.windows)
+    units = (("median_energy_uj", "uJ/inf"), ("median_throughput_ips", "inf/s"))
+    middle = " and ".join(f"{score[key]:.3f} {unit}" for key, unit in units if key in score)
+    return f"rightly paired: {', '.join(told) or 'no window'}; their median {middle or 'none'}"
 
 
 def _check_clock(number: int, runtime_s: float, inference: Inference, result: Recomputed) -> None:

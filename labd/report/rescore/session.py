@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from labd.core.model import Mode
+from labd.core.model import Finding, Mode
 from labd.report.rescore import eembc, mlcommons
 from labd.report.rescore.eembc_log import Session
 from labd.report.rescore.evidence import Evidence, benchmark_of, gather, mode_of, runner_of
@@ -107,8 +107,12 @@ def _attempts(
         evidence.note("several-sessions", text)
         sessions.append(joined(evidence.sessions))
     if not sessions and mode is Mode.ENERGY:
-        return [_score_eembc(evidence, evidence.planned, benchmark, mode)]
-    return [_score_eembc(evidence, session, benchmark, mode) for session in sessions]
+        return _score_eembc(evidence, evidence.planned, benchmark, mode)
+    return [
+        result
+        for session in sessions
+        for result in _score_eembc(evidence, session, benchmark, mode)
+    ]
 
 
 def joined(sessions: Sequence[Session]) -> Session:
@@ -125,22 +129,22 @@ def joined(sessions: Sequence[Session]) -> Session:
 
 def _score_eembc(
     evidence: Evidence, session: Session, benchmark: str | None, mode: Mode | None
-) -> Recomputed:
+) -> list[Recomputed]:
     damage = _cut_off(evidence, session)
     if mode is Mode.ACCURACY:
-        result = eembc.score_accuracy(session, benchmark)
+        results = [eembc.score_accuracy(session, benchmark)]
         if damage:  # a part of the set has another score
-            result.score.clear()
+            results[0].score.clear()
     elif mode is Mode.ENERGY:  # the trace may be whole where the log is not
-        result = _score_trace(evidence, evidence.completed(session) if damage else session)
-        score_windows(result, evidence.published)
+        results = _score_trace(evidence, evidence.completed(session) if damage else session)
     else:
-        result = eembc.score_performance(session)
-        result.cut_off, result.partial = bool(damage), True
+        results = [eembc.score_performance(session)]
+        results[0].cut_off, results[0].partial = bool(damage), True
+    for result in results:
         score_windows(result, evidence.published)
-    if damage:
-        result.note("file-damaged", damage)
-    return result
+        if damage:
+            result.note("file-damaged", damage)
+    return results
 
 
 def _cut_off(evidence: Evidence, session: Session) -> str:
@@ -158,7 +162,7 @@ def _cut_off(evidence: Evidence, session: Session) -> str:
     return f"{log.name} is cut off: it holds {done} of {max(planned, begun)} inferences"
 
 
-def _score_trace(evidence: Evidence, session: Session) -> Recomputed:
+def _score_trace(evidence: Evidence, session: Session) -> list[Recomputed]:
     """Windows with their energy, or with their length alone where the trace cannot be read."""
     trace, stamps = evidence.files.first("trace"), evidence.files.first("stamps")
     damages: list[str] = []
@@ -170,17 +174,15 @@ def _score_trace(evidence: Evidence, session: Session) -> Recomputed:
     if read is None and stamps:
         times, damage = eembc.read_stamps(stamps)
         damages.append(damage)
-    if read is not None:
-        result = eembc.score_energy(session, read)
-    elif times := times or eembc.logged_stamps(session):
-        result = eembc.score_stamps(session, times)
+    notes = [Finding("file-damaged", damage) for damage in dict.fromkeys(filter(None, damages))]
+    times = read.stamps_s if read else times or eembc.logged_stamps(session)
+    results = eembc.score_energy(session, times, read) if times else [Recomputed()]
+    if times and read is None:
         text = "without a trace there is no energy to recompute, only the length of the windows"
-        result.note("trace-missing", text)
-    else:
-        result = Recomputed()
-    for damage in dict.fromkeys(filter(None, damages)):
-        result.note("file-damaged", damage)
-    return result
+        notes.insert(0, Finding("trace-missing", text))
+    for result in results:
+        result.findings += notes
+    return results
 
 
 def _score_mlcommons(evidence: Evidence, benchmark: str | None, mode: Mode | None) -> Recomputed:

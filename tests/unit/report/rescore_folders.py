@@ -80,6 +80,7 @@ def write_energy(folder: Path, *, stamps: int = 11, sample_uj: float = 40.0) -> 
         "00001.000 session: m-session-start-id[1]",
         "00001.000 parser: m-bmark-run-name[ML Energy 1.0.1]-code[ulp-ml]",
         "00001.000 io: [dut]: m-model-[ic01]",
+        f'{times[0]:09.3f} parser: Command "io dut timestamp"',
     ]
     text: list[str] = []
     for index, (start, stop) in enumerate(zip(times[1::2], times[2::2], strict=True)):
