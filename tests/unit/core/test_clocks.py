@@ -113,6 +113,52 @@ def test_marks_decide_what_periodic_edges_leave_open() -> None:
     assert tied.offset_error_s < 1e-6
 
 
+@pytest.mark.parametrize("tick_s", [1e-3, 1e-5, 1e-6])
+def test_a_few_strictly_periodic_edges_are_never_paired_wrongly(tick_s: float) -> None:
+    a, b = Clock("a", tick_s), Clock("b", 1e-5)
+    for seed in range(300):
+        rng = np.random.default_rng([17, seed])
+        times = np.arange(rng.integers(5, 9)) * rng.choice([10.0, 60.0, 100.0])
+        time_a, time_b = (
+            np.delete(times, rng.choice(len(times), rng.integers(0, 3), replace=False))
+            for _ in range(2)
+        )
+        late = time_b * (1 + rng.uniform(-9e-5, 9e-5)) + 300
+        try:
+            tied = tie_edges(a, np.floor((time_a + 50) / tick_s), b, np.floor(late / 1e-5))
+        except MeasurementInvalid:
+            continue
+        wrong = [(i, j) for i, j in pairs(tied) if time_a[i] != time_b[j]]
+        assert not wrong, f"seed {seed}, runner-up {tied.evidence.runner_up}"
+
+
+def test_four_pairs_a_period_off_do_not_hide_the_four_true_ones() -> None:
+    a, b = Clock("a", 1e-3), Clock("b", 1e-5)  # true: 0 1 2 3 4 and 0 1 2 4 5, times 100 s
+    at_a = [49999, 149993, 249986, 349979, 449972]
+    at_b = [29693823, 39694054, 49694286, 69694749, 79694980]
+    assert "4 edges agree in one pairing and 4 in another" in refused(
+        "clock-ambiguous", a, at_a, b, at_b
+    )
+
+
+def test_a_coarse_tick_costs_no_edge_of_a_small_match() -> None:
+    fine = Clock("fine", 1e-5)
+    coarse = Clock("coarse", 1e-3)
+    right = 0
+    for seed in range(100):
+        rng = np.random.default_rng([18, seed])
+        times = some_times(rng, 6)
+        at_a = np.floor(times / 1e-3)
+        at_b = np.floor((times * (1 + rng.uniform(-9e-5, 9e-5)) + 300) / 1e-5)
+        try:
+            found = pairs(tie_edges(coarse, at_a, fine, at_b))
+        except MeasurementInvalid:
+            continue
+        assert all(i == j for i, j in found)
+        right += 1
+    assert right >= 90
+
+
 # ---- what must be refused ----------------------------------------------------------------
 
 
