@@ -46,13 +46,14 @@ _KINDS = (
     ("stamps", re.compile(r".*timestamps?\.json")),
     ("outputs", re.compile(r"accuracy-outputs\.csv")),
     ("sigmf", re.compile(r".*\.sigmf-meta")),
+    ("samples", re.compile(r".*\.sigmf-data")),
 )
 _SIGNATURE = re.compile(
     r"m-session-start|ulp-ml|Logging initialized|Performance results for|Energy data for"
     r"|Top[- ]1|Power Edition|True positives|\"infer\"|infer \d"
 )
 _SNIFFED_LINES = 200
-_SURE = ("trace", "stamps", "outputs", "sigmf", "own")
+_SURE = ("trace", "stamps", "outputs", "sigmf", "samples", "own")
 _SKIPPED = re.compile(r"\..*|__pycache__|node_modules")
 
 

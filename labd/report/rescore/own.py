@@ -8,6 +8,7 @@ give all digits again, so numbers agree to a millionth.
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ from labd.report.rescore.model import (
     SessionScore,
 )
 from labd.report.rescore.published import Printed, Published, PublishedWindow
+from labd.store.sigmf import TracePaths
 from labd.store.traces import Trace, read_trace
 
 STORED_PRECISION = 1e-6
@@ -51,7 +53,7 @@ MARGIN_S = 0.003
 
 def is_own(files: SessionFiles) -> bool:
     """Whether a folder holds a run of labd."""
-    return any(files.every(kind) for kind in ("sigmf", "outputs", "own"))
+    return any(files.every(kind) for kind in ("sigmf", "samples", "outputs", "own"))
 
 
 def score_own(files: SessionFiles, name: Path) -> list[SessionScore]:
@@ -117,7 +119,21 @@ def _recompute(
         return _score_trace(meta, result)
     if mode is Mode.PERFORMANCE and result:
         return _score_laps(result)
-    return None
+    return _nothing_of(files, mode, result)
+
+
+def _nothing_of(files: SessionFiles, mode: Mode, result: dict[str, Any]) -> Recomputed | None:
+    """What a mode gives whose raw data are gone, though it was measured."""
+    samples = files.first("samples") if mode is Mode.ENERGY else None
+    if samples is None and not (result.get("score") or result.get("windows")):
+        return None
+    raw = Recomputed()
+    if mode is Mode.ENERGY:
+        name = (samples or files.folder / "energy.sigmf-data").with_suffix(".sigmf-meta").name
+    else:
+        name = "accuracy-outputs.csv"
+    raw.note("file-missing", f"{name} is not there")
+    return raw
 
 
 def _score_outputs(path: Path, benchmark: str | None) -> Recomputed:
@@ -145,12 +161,38 @@ def _score_trace(meta: Path, result: dict[str, Any]) -> Recomputed:
         raw.note("file-damaged", error.what)
         return raw
     if not trace.complete:
-        raw.note("trace-short", "the recording was cut off: its edges and windows are missing")
+        raw.note("trace-short", _cut_text(trace))
+    _check_hash(trace, raw)
     result.setdefault("windows", [dict(window) for window in trace.windows])
     for window in trace.windows:
         _add_window(trace, window, _method(result, window), raw)
     score_windows(raw, _published(result))
     return raw
+
+
+def _cut_text(trace: Trace) -> str:
+    length_s = len(trace.values) / trace.sample_rate_hz
+    there = {"edges": len(trace.edges), "windows": len(trace.windows)}
+    missing = " and ".join(what for what, count in there.items() if not count)
+    kept = f"it holds {there['edges']} edges and {there['windows']} windows"
+    return f"the recording was cut off after {length_s:.3f} s: " + (
+        f"its {missing} are missing" if missing else kept
+    )
+
+
+def _check_hash(trace: Trace, raw: Recomputed) -> None:
+    """Compare the samples with the SHA-512 of their recording: a second or two a gigabyte."""
+    kept = trace.meta["global"].get("core:sha512")
+    if kept is None:  # written once a trace is closed
+        return
+    data = TracePaths(trace.path).data
+    with data.open("rb") as file:
+        found = hashlib.file_digest(file, "sha512").hexdigest()
+    if found != kept:
+        text = (
+            f"{data.name} is not what was recorded: its SHA-512 is {found[:16]}…, not {kept!s:.16}…"
+        )
+        raw.note("trace-altered", text)
 
 
 def _method(result: dict[str, Any], told: dict[str, Any]) -> EnergyMethod:

@@ -41,7 +41,7 @@ def codes(found: SessionScore) -> list[str]:
     return [finding.code for finding in found.findings]
 
 
-def write_trace(folder: Path) -> list[Window]:
+def write_trace(folder: Path, *, complete: bool = True) -> list[Window]:
     power = np.random.default_rng(1).uniform(0.01, 0.03, 65_000)
     recording = Recording(FORMAT, power, (), ())
     windows: list[Window] = []
@@ -68,6 +68,7 @@ def write_trace(folder: Path) -> list[Window]:
                 )
             )
         file.mark_windows(windows)
+        file.close(complete=complete)
     return windows
 
 
@@ -90,7 +91,45 @@ def test_a_changed_sample_is_found(tmp_path: Path) -> None:
     samples.tofile(data)
     found = scores(tmp_path)[Mode.ENERGY]
     assert found.agrees is False
-    assert set(codes(found)) == {"window-differs"}
+    assert set(codes(found)) == {"window-differs", "trace-altered"}
+    assert not is_sound(found)
+
+
+def test_a_sample_changed_outside_the_windows_is_found(tmp_path: Path) -> None:
+    write_trace(tmp_path)
+    data = tmp_path / "energy.sigmf-data"
+    samples = np.fromfile(data, "<f4")
+    samples[3] += 1.0
+    samples.tofile(data)
+    found = scores(tmp_path)[Mode.ENERGY]
+    assert codes(found) == ["trace-altered"]
+    assert not is_sound(found)
+
+
+def test_a_trace_without_its_metadata_is_told(tmp_path: Path) -> None:
+    write_trace(tmp_path)
+    (tmp_path / "energy.sigmf-meta").unlink()
+    bare = scores(tmp_path)[Mode.ENERGY]
+    assert [found.text for found in bare.findings] == ["energy.sigmf-meta is not there"]
+    told = {"score": {"median_energy_uj": 1.0}, "windows": [{"number": 1}]}
+    (tmp_path / "result-energy.json").write_text(json.dumps(told))
+    found = scores(tmp_path)[Mode.ENERGY]
+    assert set(codes(found)) >= {"file-missing", "not-recomputed"}
+    assert found.agrees is None
+    assert not is_sound(found)
+
+
+def test_outputs_that_are_gone_are_told(tmp_path: Path) -> None:
+    told = {"benchmark": "kws01", "score": {"top1_pct": 91.0}}
+    (tmp_path / "result-accuracy.json").write_text(json.dumps(told))
+    found = scores(tmp_path)[Mode.ACCURACY]
+    assert codes(found) == ["file-missing", "not-recomputed"]
+    assert not is_sound(found)
+
+
+def test_a_run_that_measured_nothing_has_lost_nothing(tmp_path: Path) -> None:
+    (tmp_path / "result-energy.json").write_text(json.dumps({"score": {}, "windows": []}))
+    assert codes(scores(tmp_path)[Mode.ENERGY]) == []
 
 
 def test_a_run_cut_off_is_told(tmp_path: Path) -> None:
@@ -99,7 +138,17 @@ def test_a_run_cut_off_is_told(tmp_path: Path) -> None:
     file.close(complete=False)
     found = scores(tmp_path)[Mode.ENERGY]
     assert "trace-short" in codes(found)
+    assert "after 0.100 s: its edges and windows are missing" in found.findings[0].text
     assert found.agrees is None
+
+
+def test_a_killed_run_keeps_the_windows_that_were_marked(tmp_path: Path) -> None:
+    write_trace(tmp_path, complete=False)
+    found = scores(tmp_path)[Mode.ENERGY]
+    assert found.agrees is True
+    assert [finding.text for finding in found.findings] == [
+        "the recording was cut off after 65.000 s: it holds 5 edges and 5 windows"
+    ]
 
 
 def test_a_damaged_trace_is_a_finding(tmp_path: Path) -> None:
