@@ -127,19 +127,29 @@ def bench(
     os.execv(sys.executable, command)  # noqa: S606 - the bench takes this process over
 
 
-@main.command(context_settings={"ignore_unknown_options": True})
+@main.command()
 @click.argument("instrument", required=False)
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def fake(instrument: str | None, options: tuple[str, ...]) -> None:
+@click.option(
+    "--link",
+    type=click.Path(path_type=Path),
+    help="Make a symbolic link to its pseudo-terminal: a path for stations.toml that stays.",
+)
+@click.option(
+    "--build",
+    type=click.Choice(["performance", "energy"]),
+    help="What its DUT runs, where it has one: printed laps or pulses (performance).",
+)
+def fake(instrument: str | None, link: Path | None, build: str | None) -> None:
     """Serve a fake INSTRUMENT by hand, for those who write or debug drivers.
 
     It speaks the real protocol, byte for byte, behind a pseudo-terminal or a socket on this
     machine, and measures a made-up board by the wall clock. Prints one JSON line when ready:
-    {"<instrument>": PATH}. Without INSTRUMENT it lists those there are. Ends with SIGTERM or
-    Ctrl-C.
+    {"<instrument>": PATH}, and on standard error what to put into stations.toml. Without
+    INSTRUMENT it lists those there are. Ends with SIGTERM or Ctrl-C.
     """
-    command = [sys.executable, "-m", "labd.fakes"]
-    command += [instrument, *options] if instrument else ["--help"]
+    command = [sys.executable, "-m", "labd.fakes", *([instrument] if instrument else ["--help"])]
+    command += ["--link", str(link)] if link else []
+    command += ["--build", build] if build else []
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - the fake takes this process over
 

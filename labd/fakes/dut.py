@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
+import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from labd.fakes.host import PtyCable
 
 COMMAND_SIZE = 80
+KWS01_OUTPUTS = 12
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class FakeDut:
         self.after_command: Callable[[str], None] = lambda _: None
         self.on_pulse: Callable[[], None] = lambda: None
         self._buffer = ""
+        self.computing = False
         self._expected = 0
         self._lap = habits.first_lap
 
@@ -123,6 +128,10 @@ class FakeDut:
             self._say(f"e-[Unknown command: {word}]")
         else:
             handler(arguments)
+        if not self.computing:
+            self._finish(text)
+
+    def _finish(self, text: str) -> None:
         self.after_command(text)
         self._ready()
 
@@ -167,7 +176,14 @@ class FakeDut:
         self._say("m-warmup-done")
         self._say(f"m-infer-start-{iterations}")
         self._timestamp()
+        self._compute(iterations)
+
+    def _compute(self, iterations: int) -> None:
+        """Here in no time; only the DUT's own clock moves on."""
         self._lap += iterations * self.us_per_inference
+        self._computed()
+
+    def _computed(self) -> None:
         self._timestamp()
         self._say("m-infer-done")
         self._results([])
@@ -199,6 +215,54 @@ class FakeDut:
         self.send(data)
 
 
-def plug() -> PtyCable:
+class HandDut(FakeDut):
+    """A kws01 board to run jobs on by hand: it takes its time, and answers by its input.
+
+    Its clock is the host's. What is sent to it while it computes is lost, as on a board that
+    does not read its UART then. Its answers are chance: twelve probabilities in 256ths as an
+    int8 network prints them, the same for the same input. ``on_batch`` is told the start and
+    the stop of each batch, µs of its clock: its processing pin.
+    """
+
+    def __init__(self, *, energy: bool = False) -> None:
+        super().__init__(energy=energy)
+        self.on_batch: Callable[[int, int], None] = lambda _start, _stop: None
+        self._born_ns = time.monotonic_ns()
+
+    def receive(self, data: bytes) -> None:
+        """Characters from the host."""
+        if not self.computing:
+            super().receive(data)
+
+    def _timestamp(self) -> None:
+        self._lap = self.habits.first_lap + (time.monotonic_ns() - self._born_ns) // 1000
+        super()._timestamp()
+
+    def _compute(self, iterations: int) -> None:
+        self.computing = True
+        seconds = iterations * self.us_per_inference / 1e6
+        asyncio.get_running_loop().call_later(seconds, self._woke, self.now_us)
+
+    def _woke(self, start_us: int) -> None:
+        self.computing = False
+        self._computed()
+        self.on_batch(start_us, self.now_us)
+        self._finish("infer")
+
+    def _results(self, _: list[str]) -> None:
+        self.results = chance_results(self.input)
+        super()._results(_)
+
+
+def chance_results(data: bytes) -> tuple[float, ...]:
+    """Twelve probabilities in 256ths that add up to 1, the same for the same input."""
+    draw = random.Random(zlib.crc32(data))  # noqa: S311 - an answer, not a secret
+    weights = [draw.random() ** 8 for _ in range(KWS01_OUTPUTS)]
+    shares = [round(256 * weight / sum(weights)) for weight in weights]
+    shares[shares.index(max(shares))] += 256 - sum(shares)
+    return tuple(share / 256 for share in shares)
+
+
+def plug(*, energy: bool = False) -> PtyCable:
     """A kws01 board on its own serial port."""
-    return PtyCable(FakeDut())
+    return PtyCable(HandDut(energy=energy))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from labd.fakes.dut import FakeDut
+from labd.fakes.dut import FakeDut, HandDut
 from labd.fakes.host import PtyCable
 
 QUEUE = 100
@@ -124,6 +124,9 @@ class FakeInterfaceBoard:
             self._serve()
 
 
-def plug() -> PtyCable:
-    """A board with a kws01 DUT behind it."""
-    return PtyCable(FakeInterfaceBoard(FakeDut(energy=True)))
+def plug(*, energy: bool = False) -> PtyCable:
+    """A board with a kws01 DUT behind it, whose processing pin is wired."""
+    dut = HandDut(energy=energy)
+    board = FakeInterfaceBoard(dut)
+    dut.on_batch = lambda start_us, stop_us: board.process(start_us // 10, stop_us // 10)
+    return PtyCable(board)

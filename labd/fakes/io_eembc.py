@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from labd.fakes.dut import FakeDut
+from labd.fakes.dut import FakeDut, HandDut
 from labd.fakes.host import PtyCable
 
 TORN = b"\x00\xfe\x80dy\r\nm-re\xff"
@@ -112,6 +112,6 @@ class FakeIoManager:
                 self.send(f"{self.lap_text(lap)}\r\n".encode())
 
 
-def plug() -> PtyCable:
-    """An io-manager with a kws01 DUT behind it."""
-    return PtyCable(FakeIoManager(FakeDut(energy=True)))
+def plug(*, energy: bool = False) -> PtyCable:
+    """An io-manager with a kws01 DUT behind it, whose timestamp line is wired."""
+    return PtyCable(FakeIoManager(HandDut(energy=energy)))

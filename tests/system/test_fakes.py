@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,13 @@ import pytest
 from drivers.dut import Dut
 from labd.core.model import Edge, Gap, Part, Samples
 from labd.fakes.load import RUN_A, SLEEP_A
+from labd.station.config import load_config
 from labd.station.registry import Registry
+from tests.system.lab import Lab, finished
+
+pytestmark = pytest.mark.timeout(180)
+
+DUT = "dut = { driver = 'serial-dut', port = '/dev/x' }\n"
 
 VOLTS = 3.0
 SECONDS = 2.5  # a whole period of the made-up load, and a little more
@@ -22,14 +30,28 @@ MONITORS = {"lpm01a": "port", "ppk2": "port", "n6705": "resource", "otii": "port
 ROUTES = {"serial-dut": "port", "mlcommons-interface": "port", "eembc-io-manager": "port"}
 
 
+COMMAND = [sys.executable, "-m", "labd.cli.labd", "fake"]
+
+
 @contextmanager
-def started(name: str) -> Generator[str]:
+def started(name: str, *options: str) -> Generator[str]:
     """The path of a fake in a process of its own."""
-    command = [sys.executable, "-m", "labd.cli.labd", "fake", name]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with running(name, *options) as (path, _):
+        yield path
+
+
+@contextmanager
+def running(name: str, *options: str) -> Generator[tuple[str, str]]:
+    """The path of a fake, and what it says to people."""
+    command = [*COMMAND, name, *options]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         try:
             assert process.stdout is not None
-            yield json.loads(process.stdout.readline())[name]
+            assert process.stderr is not None
+            path = json.loads(process.stdout.readline())[name]
+            os.set_blocking(process.stderr.fileno(), False)
+            yield path, process.stderr.read()
         finally:
             process.terminate()
             assert process.wait(10) == 0
@@ -86,8 +108,84 @@ async def test_a_board_lets_its_dut_answer(name: str) -> None:
     assert profile.model == "kws01"
 
 
+@pytest.mark.parametrize("name", [*MONITORS, *ROUTES, "scpi-meter"])
+def test_what_a_fake_says_for_stations_toml_is_right(name: str, tmp_path: Path) -> None:
+    with running(name) as (_, said):
+        head, _, table = said.partition("\n")
+    assert head == "in stations.toml:"
+    way = "" if name in ROUTES else DUT
+    file = tmp_path / "stations.toml"
+    file.write_text(f"[[station]]\nname = 's'\nboard = 'b'\n{way}{table}")
+    (station,) = load_config(file, Registry.installed()).stations
+    assert name in {part.driver for part in station.parts.values()}
+
+
+def test_a_joulescope_is_faked_inside_labd() -> None:
+    listed = subprocess.run(COMMAND, capture_output=True, text=True, check=True, timeout=30)
+    assert 'library = "labd.fakes.joulescope:LiveDriver"' in listed.stdout
+
+
+def test_a_link_is_a_path_that_stays(tmp_path: Path) -> None:
+    link = tmp_path / "monitor"
+    link.symlink_to("/dev/pts/99999")  # left behind by one that was killed
+    with running("lpm01a", "--link", str(link)) as (path, said):
+        assert str(link.readlink()) == path
+        assert f'port = "{link}"' in said
+    assert not os.path.lexists(link)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["lpm01a", "--link", "file"], "file is there already, and is no link to a pseudo"),
+        (["lpm01a", "--link", "no/where"], "cannot make no/where: No such file"),
+        (["otii", "--link", "x"], "is a network address, to which no link can lead"),
+        (["ppk2", "--build", "energy"], "ppk2 has no DUT in it"),
+    ],
+)
+def test_what_a_fake_cannot_do(tmp_path: Path, options: list[str], said: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    refused = subprocess.run(
+        [*COMMAND, *options], check=False, capture_output=True, text=True, timeout=30, cwd=tmp_path
+    )
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+async def test_a_kws01_job_runs_on_a_fake_board(
+    make_lab: Callable[..., Lab], tmp_path: Path
+) -> None:
+    """By hand: its windows are valid, its answers chance."""
+    sets = tmp_path / "sets" / "kws01"
+    sets.mkdir(parents=True)
+    for number in range(12):
+        (sets / f"{number}.bin").write_bytes(bytes([number]) * 490)
+    (sets / "y_labels.csv").write_text("".join(f"{n}.bin,12,{n}\n" for n in range(12)))
+    link = tmp_path / "board"
+    with started("serial-dut", "--link", str(link)):
+        dut = f"dut = {{ driver = 'serial-dut', port = '{link}' }}"
+        lab = make_lab(
+            f"[[station]]\nname = 'hand'\nboard = 'mine'\n{dut}\n", datasets=[tmp_path / "sets"]
+        )
+        lab.start()
+        await lab.ready()
+        async with lab.client() as client:
+            modes = ["accuracy", "performance"]
+            await client.ask("submit", job="k", benchmark="kws01", modes=modes)
+            await finished(client, "k", 160)
+            job = await client.job("k")
+        assert lab.stop() == 0
+    accuracy, performance = job.results
+    assert accuracy.verdict == "fail"
+    assert accuracy.score["top1_pct"] < 90
+    assert performance.verdict == "pass"
+    assert performance.score["median_throughput_ips"] == pytest.approx(1e6 / 155_587, rel=0.01)
+
+
 def test_what_there_is_is_listed_and_a_wrong_name_is_told() -> None:
-    command = [sys.executable, "-m", "labd.cli.labd", "fake"]
+    command = COMMAND
     listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     for name in (*MONITORS, *ROUTES, "scpi-meter"):
         assert name in listed.stdout
