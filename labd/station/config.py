@@ -53,7 +53,8 @@ class Emulation:
 
     Args:
         parts: the instruments it has: dut, io, power.
-        mode: ``pace`` follows the wall clock, ``freeze`` is deterministic.
+        mode: ``pace`` follows the wall clock where the board idles or waits, and is as fast as
+            the emulator while it computes; ``freeze`` is deterministic.
         seed: of its noise.
         firmware: stem of the image it starts with.
         monitor: its power monitor: lpm01a or ppk2.
