@@ -11,6 +11,8 @@ has a floor, the quickest delivery, and missing samples lift that floor for good
 * A host that is merely busy is late by this and that. It is believed after six seconds, and
   how many samples might be missing behind its lateness is remembered (:attr:`HostClock.unsure`).
   Beyond 50 ms it is not believed: what came since it last agreed is in doubt.
+* The floor is known as well as the rate is. Where both leave room for a turn more than what
+  is assumed, that turn is remembered too.
 
 So one turn is seen from about the third second on where the host reads a chunk within 0.1 ms
 of its quickest in every half second, as an idle host does; a host late by x may overlook what
@@ -54,6 +56,9 @@ FLAT_NS = 120_000
 WHOLE_TURN_NS = 150_000
 """A step of the floor is missing samples if it is a whole number of turns but for this."""
 
+SURE_NS = TURN_NS - WHOLE_TURN_NS
+"""A chunk that cannot be later than this leaves no room for a turn."""
+
 BUSY_CELLS = 12
 """After six seconds of lateness without a pattern the host is taken to be busy …"""
 
@@ -62,7 +67,8 @@ HOPELESS_CELLS = 20
 """… but if it was never less late than this in ten seconds, nothing can be said."""
 
 BROKEN_CELLS = 2
-"""Where the counter broke the host's clock only has to say how many turns are missing."""
+"""Where the counter broke the host's clock only has to say how many turns are missing: it
+waits until so many half seconds in a row allow one number and no other."""
 
 MARK_CELLS = 2
 DELIVERY_NS = 3_000_000
@@ -95,9 +101,10 @@ class Missing:
 class HostClock:
     """Judges every chunk by when it came; see the module's text.
 
-    ``vouched`` is the index up to which nothing is missing; ``unsure`` is how many samples may
-    be missing all the same, in turns of the counter, behind the host's own lateness. Indices
-    are those of the wire; after a loss they start anew with :meth:`restart`.
+    ``vouched`` is the index up to which nothing is missing; ``unsure`` is by how many samples,
+    in turns of the counter, indices may be off all the same: behind the host's own lateness,
+    and behind clocks whose rates were not known well enough. Indices are those of the wire;
+    after a loss they start anew with :meth:`restart`.
     """
 
     def __init__(self) -> None:
@@ -109,6 +116,7 @@ class HostClock:
         self._floor: tuple[int, float] | None = None  # index and lag
         self._minima: deque[tuple[int, float]] = deque(maxlen=RATE_CELLS)
         self._cell = _Cell(0)
+        self._unvouched = _Cell(0)  # since a chunk last vouched
         self._late: list[_Cell] = []
         self._broken = False
         self._marked = -MARK_CELLS * CELL_SAMPLES
@@ -124,30 +132,39 @@ class HostClock:
         if self._origin is None:
             self._origin = Arrival(index, t_ns)
         lag = float(t_ns - self._origin.t_ns - (index - self._origin.index) * PERIOD_NS)
-        excess = lag - self._highest_floor(index, lag)
-        if self._floor is None or excess <= 0:
+        highest, width = self._floor_at(index, lag)
+        excess = lag - highest
+        decided = not self._broken or excess + width <= SURE_NS
+        if self._floor is None or (excess <= 0 and decided):
             self._floor = (index, lag)
-        if excess <= PROMPT_NS:
+        if excess <= PROMPT_NS and decided:
+            if self._late and _most_turns(excess + width):
+                self._floor = (index, lag)
+                self._minima.clear()  # a rate from both sides of a loss would be wrong
+                self._trust(index, excess + width)
             self._believe(index)
-        self._cell.take(Arrival(index, t_ns), lag, excess)
+        else:
+            self._unvouched.take(Arrival(index, t_ns), lag, excess, width)
+        self._cell.take(Arrival(index, t_ns), lag, excess, width)
         if index - self._cell.start < CELL_SAMPLES:
             return None
         return self._close_cell(index)
 
     def settle(self, index: int) -> Missing | None:
         """Judge the last chunks, up to ``index``: nothing more comes."""
-        least = min(cell.least for cell in (*self._late[-1:], self._cell))
-        if self.vouched >= index or least >= HOPELESS_NS:
+        if self.vouched >= index or self._unvouched.least >= HOPELESS_NS:
             return None
         if self._broken:
-            return self._resolve_break(index, least)
-        self._trust(index, least)
+            cells = [cell for cell in (*self._late[-1:], self._cell) if cell.least < HOPELESS_NS]
+            turns = _agreed_turns(cells)
+            return self._decide_break(index, cells) if turns is None else self._missed(index, turns)
+        self._trust(index, self._unvouched.most)
         return None
 
     def broke(self, index: int) -> None:
         """The counter broke and runs on from ``index``, give or take turns of 64."""
         self._broken = True
-        self._cell = _Cell(index)
+        self._cell, self._unvouched = _Cell(index), _Cell(index)
         self._late.clear()
 
     def restart(self, index: int) -> None:
@@ -156,7 +173,7 @@ class HostClock:
         self._origin = self._floor = None
         self._minima.clear()
         self._broken = False
-        self._cell = _Cell(index)
+        self._cell, self._unvouched = _Cell(index), _Cell(index)
         self._late.clear()
 
     def marks(self) -> list[TimeMark]:
@@ -164,30 +181,44 @@ class HostClock:
         marks, self._marks = self._marks, []
         return marks
 
-    def _highest_floor(self, index: int, lag: float) -> float:
-        """The highest that the floor can be at ``index``; ``lag`` itself if there is none."""
+    def _floor_at(self, index: int, lag: float) -> tuple[float, float]:
+        """The highest that the floor can be at ``index``, and how much lower it can be.
+
+        ``lag`` itself if there is none.
+        """
         if self._floor is None:
-            return lag
+            return lag, 0.0
         at, floor = self._floor
-        return floor + (self._slope + self._slack) * (index - at)
+        return floor + (self._slope + self._slack) * (index - at), 2 * self._slack * (index - at)
 
     def _close_cell(self, index: int) -> Missing | None:
         cell, self._cell = self._cell, _Cell(index)
+        if self._broken:
+            self._late.append(cell)
+            return self._judge_break(index)
         if cell.least <= PROMPT_NS:
             self._learn_rate(cell)
             self._mark(cell)
             return None
         self._late.append(cell)
-        return self._judge_break(index) if self._broken else self._judge_lateness()
+        return self._judge_lateness()
 
     def _judge_break(self, index: int) -> Missing | None:
         """How many turns of the counter the break has hidden, once that is clear enough."""
-        if len(self._late) < BROKEN_CELLS:
-            return None
-        return self._resolve_break(index, min(cell.least for cell in self._late))
+        turns = _agreed_turns(self._late[-BROKEN_CELLS:])
+        if turns is not None:
+            return self._missed(index, turns)
+        return self._decide_break(index, self._late) if len(self._late) >= BUSY_CELLS else None
 
-    def _resolve_break(self, index: int, least_ns: float) -> Missing | None:
-        count = TURN * round(least_ns / TURN_NS)
+    def _decide_break(self, index: int, cells: Sequence[_Cell]) -> Missing | None:
+        """Take the likeliest number of turns, and remember how wrong that may be."""
+        quickest = min(cells, key=_least)
+        turns = max(0, round(quickest.least / TURN_NS))
+        self.unsure += TURN * max(turns, _most_turns(quickest.most) - turns)
+        return self._missed(index, turns)
+
+    def _missed(self, index: int, turns: int) -> Missing | None:
+        count = TURN * turns
         if count:
             return Missing(count, None, f"about {count} of them by the host's clock alone")
         self._believe(index)
@@ -199,13 +230,14 @@ class HostClock:
         if turns:
             how = f"every chunk since comes {turns * TURN_NS / 1e6:.2f} ms late"
             return _missing(turns, recent[0], how)
-        quickest = min(recent, key=lambda cell: cell.least)
+        quickest = min(recent, key=_least)
         if len(self._late) >= BUSY_CELLS and quickest.least < HOPELESS_NS:
             self._floor = (quickest.best.index, quickest.lag)
             self._minima.clear()
-            self._trust(self._late[-1].best.index, quickest.least)
+            self._trust(self._late[-1].best.index, quickest.most)
         elif len(self._late) >= HOPELESS_CELLS:
             turns = max(1, round(quickest.least / TURN_NS))
+            self.unsure += TURN * turns  # its lateness may be nothing else
             return _missing(turns, self._late[-1], "it reads far too late")
         return None
 
@@ -225,13 +257,14 @@ class HostClock:
 
     def _trust(self, index: int, late_ns: float) -> None:
         """Take the host to be busy, and remember how many turns its lateness has room for."""
-        self.unsure += TURN * int((late_ns + WHOLE_TURN_NS) // TURN_NS)
+        self.unsure += TURN * _most_turns(late_ns)
         self._believe(index)
 
     def _believe(self, index: int) -> None:
         """Nothing is missing before ``index``."""
         self.vouched = index
         self._broken = False
+        self._unvouched = _Cell(index)
         self._late.clear()
 
     def _learn_rate(self, cell: _Cell) -> None:
@@ -259,11 +292,33 @@ class _Cell:
         self.start = start
         self.best = Arrival(start, 0)
         self.lag = 0.0
-        self.least = math.inf
+        self.least = self.most = math.inf  # by how much it was late, between these
 
-    def take(self, arrival: Arrival, lag: float, excess: float) -> None:
+    def take(self, arrival: Arrival, lag: float, excess: float, width: float) -> None:
         if excess < self.least:
-            self.best, self.lag, self.least = arrival, lag, excess
+            self.best, self.lag, self.least, self.most = arrival, lag, excess, excess + width
+
+
+def _least(cell: _Cell) -> float:
+    return cell.least
+
+
+def _most_turns(late_ns: float) -> int:
+    """How many turns of the counter such a lateness has room for."""
+    return max(0, int((late_ns + WHOLE_TURN_NS) // TURN_NS))
+
+
+def _agreed_turns(cells: Sequence[_Cell]) -> int | None:
+    """The one number of turns by which a prompt host's quickest chunks are all late.
+
+    ``None`` if there are several such numbers or none, too few cells to tell a prompt host
+    from a busy one, or chunks late by this and that.
+    """
+    if len(cells) < BROKEN_CELLS or _spread([cell.least for cell in cells]) > FLAT_NS:
+        return None
+    fewest = max(math.ceil((cell.least - PROMPT_NS) / TURN_NS) for cell in cells)
+    most = min(_most_turns(cell.most) for cell in cells)
+    return most if max(0, fewest) == most else None
 
 
 def _missing(turns: int, since: _Cell, how: str) -> Missing:

@@ -36,7 +36,11 @@ ODD_WORDS = 4
 """So few words with wrong counters, whose place is right, have damaged nothing but themselves."""
 
 DOUBLED_WORDS = 16
-"""By how many words a damaged stretch may be longer on the wire than it was in truth."""
+"""By how many words a damaged stretch may be longer on the wire than it was in truth: a
+packet of USB at full speed, 64 bytes."""
+
+DISTINCT_WORDS = 3
+"""A run with so many changes of the signal does not look like another by chance."""
 
 BATCH = 8192
 """Words converted at a time."""
@@ -58,10 +62,12 @@ class Resumed:
     Args:
         skipped: bytes between the last good word and the next one.
         advance: of the counter over them, modulo 64; ``None`` at the start.
+        head: the first 64 of the good words that follow.
     """
 
     skipped: int
     advance: int | None
+    head: Words
 
 
 class Framer:
@@ -118,7 +124,8 @@ class Framer:
         """Believe in the framing found at ``at``."""
         counter = (data[at + 2] >> 2) & (TURN - 1)
         advance = None if self._expected is None else (counter - self._expected) % TURN
-        resumed = Resumed(self._skipped + passed, advance)
+        head = np.frombuffer(data, np.dtype("<u4"), TURN, at)
+        resumed = Resumed(self._skipped + passed, advance, head)
         self._skipped, self._expected, self._searching = 0, counter, False
         return resumed
 
@@ -148,6 +155,28 @@ def _find_framing(data: bytes, at: int) -> int | None:
             place = phase + WORD_BYTES * (int(bounds[runs[0]]) + 1)
             best = place if best is None else min(best, place)
     return best
+
+
+def repeats(tail: Words, head: Words) -> bool:
+    """Whether ``head`` is what ``tail`` ended with, once more.
+
+    A run of bytes that begins or ends within a word, delivered twice, has one word at an end
+    made of two.
+
+    Args:
+        tail: the words before a break, shape (n,).
+        head: as many words after it.
+    """
+    same = tail == head
+    if len(same) > 2:  # noqa: PLR2004 - of one word or two nothing would be left to compare
+        return bool(same[1:-1].all() and (same[0] or same[-1]))
+    return bool(same.all())
+
+
+def is_distinct(words: Words) -> bool:
+    """Whether the signal changes so often in these words that no others look the same."""
+    signal = words & ~_COUNTER_MASK
+    return int(np.count_nonzero(signal[1:] != signal[:-1])) >= DISTINCT_WORDS
 
 
 # ---- what may be given out ---------------------------------------------------------------
@@ -233,6 +262,10 @@ class StreamDecoder:
     is missing; where the host's clock misses samples, all since it last agreed are. How many
     are missing is told by the counter, the bytes in between, and the host's clock.
 
+    Where the counter goes back and the words before the break come once more, they were
+    delivered twice, and are dropped. A steady signal looks like that too after a loss of
+    almost a turn: then the host's clock decides, and without it that loss is assumed.
+
     Args:
         meaning: of the words.
         clock: the host's clock as a witness; ``None`` where time on the wire is not the
@@ -246,6 +279,9 @@ class StreamDecoder:
         self._converter = _Converter(meaning)
         self._timestamp = np.uint32(1 << (LOGIC_SHIFT + meaning.timestamp_line))
         self._last_word: Words | None = None
+        self._tail = np.empty(0, np.uint32)  # the last words, a turn of the counter at most
+        self._repeated = 0  # words still to come that came before
+        self._unsure = 0
         self._waiting: list[_Stretch] = []
         self._end = 0  # index after the last good word
         self._received = 0
@@ -263,8 +299,8 @@ class StreamDecoder:
 
     @property
     def unsure(self) -> int:
-        """How many samples, in turns of the counter, may be missing unseen."""
-        return 0 if self._clock is None else self._clock.unsure
+        """By how many samples, in turns of the counter, indices may be off unseen."""
+        return self._unsure + (0 if self._clock is None else self._clock.unsure)
 
     def feed(self, data: bytes, t_ns: int) -> list[StreamItem]:
         """Take more bytes and the host's time of their arrival; return what is confirmed."""
@@ -308,12 +344,19 @@ class StreamDecoder:
     # ---- words ---------------------------------------------------------------------------
 
     def _take(self, words: Words) -> None:
+        again = min(self._repeated, len(words))
+        self._repeated -= again
+        words = words[again:]
+        if not len(words):
+            return
         self._waiting[-1].append(words)
         self._end += len(words)
         last, self._last_word = self._last_word, words[-1:]
         if last is not None:
             self._count_timestamps(last, words[:1])
         self._count_timestamps(words[:-1], words[1:])
+        last = words if len(words) >= TURN else np.concatenate([self._tail, words])
+        self._tail = last[-TURN:]
 
     def _count_timestamps(self, before: Words, after: Words) -> None:
         changed = before ^ after
@@ -329,12 +372,32 @@ class StreamDecoder:
         in_place = not odd_bytes and words <= ODD_WORDS and words == found.advance
         self._doubt_last(SHADOW_WORDS if in_place else TURN)
         least = max(0, words - DOUBLED_WORDS)
-        self._end += least + (found.advance - least) % TURN
+        step = least + (found.advance - least) % TURN
+        self._repeated = self._words_repeated(found.head, TURN - step)
+        self._end += 0 if self._repeated else step
         shadow = 0 if in_place else SHADOW_WORDS
         self._waiting.append(_Stretch(self._end, "the samples' counter broke", shadow))
-        self._last_word = None
+        self._last_word, self._tail = None, self._tail[:0]
         if self._clock is not None:
             self._clock.broke(self._end)
+
+    def _words_repeated(self, head: Words, back: int) -> int:
+        """How many of the words to come are those before the break once more.
+
+        Args:
+            head: the words to come.
+            back: by how many the counter went back, unless it went on by the rest of a turn.
+        """
+        packets = back <= DOUBLED_WORDS or back % DOUBLED_WORDS == 0
+        if not packets or not 0 < back <= min(len(self._tail), TURN - 1):
+            return 0
+        again = self._tail[-back:]
+        if not repeats(again, head[:back]):
+            return 0
+        if self._clock is None and not is_distinct(again):
+            self._unsure += TURN
+            return 0
+        return back
 
     def _begin(self, skipped: int) -> None:
         """The first good words; how many bad ones were before them is as good as unknown."""

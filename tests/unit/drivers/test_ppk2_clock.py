@@ -179,6 +179,65 @@ def test_a_break_is_resolved_to_the_turn_in_a_second() -> None:
     assert sample <= 500_500 + 2.1 * CELL_SAMPLES
 
 
+@settings(max_examples=80, deadline=None)
+@given(
+    ppm=st.floats(-100, 100),
+    seed=st.integers(0, 1000),
+    lost_s=st.floats(0.1, 3),
+    turns=st.integers(1, 5),
+    broke_s=st.floats(0.2, 6),
+    missing=st.integers(0, 5),
+    jitter_us=st.sampled_from([20.0, 80.0, 1500.0]),
+)
+def test_what_a_break_hides_is_right_or_said_to_be_doubtful(
+    ppm: float,
+    seed: int,
+    lost_s: float,
+    turns: int,
+    broke_s: float,
+    missing: int,
+    jitter_us: float,
+) -> None:
+    """Turns lost before the rate is known, unseen; then a break, with turns lost in it."""
+    at, broke = int(lost_s * RATE), int((lost_s + broke_s) * RATE)
+    clock, shift, broken = HostClock(), 0, False
+    for sample, t_ns in arrivals(lost_s + broke_s + 8, ppm=ppm, seed=seed, jitter_us=jitter_us):
+        lost = 64 * (turns * (sample > at) + missing * (sample > broke))
+        index = sample - lost + shift
+        if sample > broke and not broken:
+            broken = True
+            clock.broke(index - 500)
+        found = clock.arrived(index, t_ns)
+        if found is not None:
+            shift += found.count
+            clock.restart(index + found.count)
+    assert clock.vouched > broke
+    assert abs(64 * (turns + missing) - shift) <= clock.unsure
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(-100, 100), st.integers(0, 1000), st.floats(4, 12), st.integers(0, 60))
+def test_a_break_is_resolved_without_a_doubt_once_the_host_was_watched(
+    ppm: float, seed: int, broke_s: float, missing: int
+) -> None:
+    broke = int(broke_s * RATE)
+    clock, found = HostClock(), 0
+    for sample, t_ns in arrivals(broke_s + 3, ppm=ppm, seed=seed):
+        index = sample - 64 * missing * (sample > broke)
+        if broke < sample <= broke + 500:
+            clock.broke(index)
+        result = clock.arrived(index + found, t_ns)
+        if result is not None:
+            found += result.count
+            clock.restart(index + found)
+    assert (found, clock.unsure) == (64 * missing, 0)
+
+
+def test_a_host_too_late_to_be_believed_leaves_the_indices_unsure() -> None:
+    found, clock = judge(arrivals(20, late_us=lambda t: max(0.0, 50_000 * (t - 5))))
+    assert clock.unsure >= sum(missing.count for missing in found)
+
+
 def test_marks_hold_the_true_time() -> None:
     marks: list[TimeMark] = []
     clock = HostClock()

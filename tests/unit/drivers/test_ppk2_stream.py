@@ -206,6 +206,32 @@ def test_lost_samples_are_a_gap_of_their_number(at: int, lost: int) -> None:
 
 
 @settings(max_examples=300, deadline=None)
+@given(
+    st.integers(4 * SETTLED + 8, 4 * (COUNT - 200)),
+    st.sampled_from([*range(4, 17), 32, 48]),
+    st.lists(st.integers(0, len(STREAM)), max_size=5),
+)
+def test_a_run_that_comes_twice_is_dropped(at: int, words: int, cuts: list[int]) -> None:
+    end = at + 4 * words
+    made, items = decode(STREAM[:end] + STREAM[at:], cuts)
+    check_true(items)
+    (gap,) = gaps(items)
+    assert gap.count == 64 + 8
+    assert gap.index <= end // 4 <= gap.end
+    assert (made.received, made.unsure) == (COUNT, 0)
+    falls = [edge.index for edge in EDGES if edge.line == "d0" and not edge.rising]
+    assert abs(made.edges_seen - len(falls)) <= 1  # one may lie in the word that is made of two
+
+
+@pytest.mark.parametrize("words", [1, 2, 3])
+def test_a_run_too_short_to_be_told_from_a_loss_leaves_a_doubt(words: int) -> None:
+    at = 4 * 3000
+    made, items = decode(STREAM[: at + 4 * words] + STREAM[at:])
+    assert made.unsure == 64
+    assert gaps(items)[0].count == 64 + (64 - words) + 8
+
+
+@settings(max_examples=300, deadline=None)
 @given(st.integers(SETTLED * 32, (COUNT - 70) * 32 - 1))
 def test_a_flipped_bit_changes_nothing_after_it(bit: int) -> None:
     data = bytearray(STREAM)
@@ -413,3 +439,37 @@ def test_chunks_of_any_size_that_come_at_once_give_the_same(size: int, odd: int)
     items += made.finish("broken off", orderly=True)
     assert flat(items)[:-1] == flat(decode(stream)[1])[:-1]
     assert flat(items)[-1] == flat(decode(stream)[1])[-1]
+
+
+STEADY = ((np.arange(500_000) % 64 << 18) | 1 << 24 | 777).astype(np.uint32)
+STEADY[450_000:] &= np.uint32(0x00FFFFFF)
+"""The same current all the time: words that come twice look like ones that are lost."""
+
+
+@pytest.mark.parametrize("change", [-16, -3, -1, 48, 61, 63], ids=lambda n: f"{n} words more")
+def test_a_steady_signal_lost_or_doubled_is_told_by_the_hosts_clock(change: int) -> None:
+    """The counter says the same of 16 words doubled and of 48 lost."""
+    at, made, items = 303_000, decoder(clock=HostClock()), list[StreamItem]()
+    parts = (STEADY[:at], STEADY[at + change :])
+    sent = np.concatenate(parts)
+    random = np.random.default_rng(6)
+    held = 0
+    for end in range(500, len(STEADY) + 1, 500):
+        upto = end if end <= at else max(held, end - change)
+        t_ns = end * 10_000 + int(random.exponential(60_000))
+        items += made.feed(sent[held:upto].astype("<u4").tobytes(), t_ns)
+        held = upto
+    items += made.finish("broken off", orderly=True)
+    (gap,) = gaps(items)
+    assert (gap.index, gap.end) == (at - 64, at + (72 if change > 0 else 8))
+    assert [item for item in items if isinstance(item, Edge)] == [
+        Edge(450_000.0, "d0", rising=False)
+    ]
+    assert made.unsure == 0
+
+
+def test_a_steady_signal_without_the_hosts_clock_leaves_a_doubt() -> None:
+    data = STEADY[:5000].astype("<u4").tobytes()
+    made, items = decode(data[: 4 * 3016] + data[4 * 3000 :])
+    assert made.unsure == 64
+    assert [(gap.index, gap.end) for gap in gaps(items)] == [(2952, 3072)]
