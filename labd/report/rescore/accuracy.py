@@ -20,6 +20,9 @@ from labd.core.scoring import (
 from labd.report.rescore.model import Recomputed
 from labd.report.rescore.truth import label_of
 
+SET_SIZES = {"kws01": (1000,), "ic01": (200,), "vww01": (1000,), "ad01": (248, 72)}
+"""Files of each official set; there are two of ad01."""
+
 Outputs = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
@@ -33,8 +36,21 @@ class Answer:
     label: int | None = None
 
 
+def _check_count(files: int, benchmark: str | None, result: Recomputed) -> None:
+    """Tell when other than so many files were answered as the official set holds."""
+    sizes = SET_SIZES.get(benchmark or "", (files,))
+    if files in sizes:
+        return
+    expected = " or ".join(str(size) for size in sizes)
+    what = "a part of" if files < min(sizes) else "not"
+    text = f"{files} files have results, the set holds {expected}: this is {what} the official set"
+    result.note("result-count", text)
+
+
 def score_eembc(answers: Sequence[Answer], benchmark: str | None, result: Recomputed) -> None:
     """Score as the EEMBC runner does: every answer counts by itself."""
+    if answers:
+        _check_count(_files(answers, benchmark), benchmark, result)
     known = _labelled(answers, benchmark, result)
     if not known:
         return
@@ -49,6 +65,8 @@ def score_eembc(answers: Sequence[Answer], benchmark: str | None, result: Recomp
 
 def score_mlcommons(answers: Sequence[Answer], benchmark: str | None, result: Recomputed) -> None:
     """Score as the MLCommons runner does: the mean of a file's answers, over their sum."""
+    if answers:
+        _check_count(_files(answers, benchmark), benchmark, result)
     known = _labelled(answers, benchmark, result)
     if not known:
         return
@@ -56,14 +74,29 @@ def score_mlcommons(answers: Sequence[Answer], benchmark: str | None, result: Re
         scores, labels = _mean_by_file(known)
         _score_anomalies(scores[:, 0], labels, _exact_anomaly_area, result)
         return
-    if any(_sum(answer.outputs) <= 0 for answer in known):
-        text = "outputs that sum to zero or less cannot be normalised as the runner does"
+    sums = [_sum(answer.outputs) for answer in known]
+    if not all(sums):
+        text = f"{sums.count(0.0)} results sum to zero: the runner's division by it gives no number"
         result.note("auc-impossible", text)
         return
+    reverse = sum(total < 0 for total in sums)
+    if reverse:
+        text = (
+            f"{reverse} of {len(known)} results sum to less than zero: the runner's division by "
+            "their sum reverses them, so that the least output counts as the answer"
+        )
+        result.note("negative-score", text)
     shares = [Answer(a.file, _shares(a.outputs), a.label) for a in known]
     outputs, labels = _mean_by_file(shares)
     result.score["top1_pct"] = top1_pct(outputs, labels)
     _put_auc(lambda: auc_one_against_rest(outputs, labels), result)
+
+
+def _files(answers: Sequence[Answer], benchmark: str | None) -> int:
+    """How many files were answered; windows of one file of ad01 count once."""
+    if benchmark == "ad01":
+        return len({answer.file for answer in answers})
+    return len(answers)
 
 
 def _exact_anomaly_area(scores: Outputs, anomalous: NDArray[np.bool_]) -> float:

@@ -104,9 +104,7 @@ def score_performance(trials: Sequence[Trial]) -> Recomputed:
         if trial.elapsed_us is None or trial.iterations is None:
             result.spoil(number, "lost-stamp", f"window {number} has no laps")
             continue
-        if trial.inconsistent:
-            text = f"window {number}: elapsed_time is not end_time - start_time"
-            result.note("elapsed-differs", text)
+        _note_inconsistent(number, trial, result)
         runtime_s = trial.elapsed_us / 1_000_000
         throughput = trial.iterations / runtime_s if runtime_s > 0 else None
         result.windows.append(ScoredWindow(number, trial.iterations, runtime_s, throughput))
@@ -118,6 +116,7 @@ def score_energy(trials: Sequence[Trial]) -> Recomputed:
     """Windows from the samples between the last two events of every trial."""
     result = Recomputed()
     for number, trial in enumerate(trials):
+        _note_inconsistent(number, trial, result)
         found = _trial_energy(number, trial, result)
         if found is None:
             continue
@@ -144,6 +143,11 @@ def score_accuracy(trials: Sequence[Trial], facts: LogFacts, benchmark: str | No
     if not trials:
         answers = [Answer(file, results) for file, results in facts.answers]
     score_mlcommons(answers, benchmark, result)
+    if not trials and any(found.code == "result-count" for found in result.findings):
+        result.score.clear()  # a log that is cut off holds a part of the set only
+    if any(trial.inconsistent for trial in trials):
+        count = sum(trial.inconsistent for trial in trials)
+        result.note("elapsed-differs", f"{count} trials: elapsed_time is not end - start time")
     _note_errors(trials, result)
     return result
 
@@ -152,6 +156,8 @@ def score_wakeword(trials: Sequence[Trial], facts: LogFacts, *, energy: bool) ->
     """Words found by the code's rule, duty cycle, and mean power where it was measured."""
     result = score_energy(trials) if energy and trials else Recomputed()
     trial = trials[-1] if trials else Trial()
+    if len(trials) > 1:
+        result.note("result-count", f"{len(trials)} recordings, the set holds one: the last counts")
     detections = trial.detections_ms or tuple(facts.detections_ms)
     words = trial.words_s or wakewords_s()
     if detections:
@@ -233,6 +239,12 @@ def _trial_energy(number: int, trial: Trial, result: Recomputed) -> WindowEnergy
         return None
     note_negative(name, found, result)
     return found
+
+
+def _note_inconsistent(number: int, trial: Trial, result: Recomputed) -> None:
+    if trial.inconsistent:
+        text = f"trial {number}: elapsed_time is not end_time - start_time"
+        result.note("elapsed-differs", text)
 
 
 def _note_errors(trials: Sequence[Trial], result: Recomputed) -> None:

@@ -130,7 +130,7 @@ def joined(sessions: Sequence[Session]) -> Session:
 def _score_eembc(
     evidence: Evidence, session: Session, benchmark: str | None, mode: Mode | None
 ) -> list[Recomputed]:
-    damage = _cut_off(evidence, session)
+    damage = _cut_off(evidence, session, mode)
     if mode is Mode.ACCURACY:
         results = [eembc.score_accuracy(session, benchmark)]
         if damage:  # a part of the set has another score
@@ -147,12 +147,14 @@ def _score_eembc(
     return results
 
 
-def _cut_off(evidence: Evidence, session: Session) -> str:
+def _cut_off(evidence: Evidence, session: Session, mode: Mode | None) -> str:
     """Whether the log ends before its session did, and where."""
     log = evidence.files.first("log")
     if log is None:
         return ""
-    done = sum(each.finished for each in session.inferences)
+    answers = mode is Mode.ACCURACY
+    ends = (e.results or e.damaged if answers else e.finished for e in session.inferences)
+    done = sum(map(bool, ends))
     planned = max(len(evidence.planned.inferences), len(evidence.published.windows))
     if not done:
         return f"{log.name} holds no finished inference of {planned or 'those'} that were to run"

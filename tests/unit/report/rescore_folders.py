@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-KWS_FILES = [f"tst_{n:06d}_Word_{n % 12}.bin" for n in range(48)]
+KWS_FILES = [f"tst_{n:06d}_Word_{n % 12}.bin" for n in range(1000)]
 
 STOP = "00998.000 session: m-session-stop-id[1]"
 
@@ -112,8 +112,8 @@ def write_trace(path: Path, samples: Sequence[float], rate: float = 1000.0) -> N
     path.write_bytes(b"\xf1" + struct.pack(f"<{len(samples) + 1}f", rate, *samples))
 
 
-def write_accuracy(folder: Path, *, wrong: int = 6, published: str = "87.5") -> Path:
-    """48 keyword files, the first ``wrong`` of them answered with the next class."""
+def write_accuracy(folder: Path, *, wrong: int = 125, published: str = "87.5") -> Path:
+    """All keyword files, the first ``wrong`` of them answered with the next class."""
     folder.mkdir(parents=True, exist_ok=True)
     log = ["00001.000 session: m-session-start-id[1]", *config("runMode", "multi")]
     for index, file in enumerate(KWS_FILES):

@@ -162,7 +162,7 @@ async def test_results_are_kept_beside_the_evidence(tmp_path: Path) -> None:
     windows = write_trace(tmp_path)
     shorter = [replace(window, runtime_s=9.0, throughput_ips=100 / 9) for window in windows]
     with (tmp_path / "accuracy-outputs.csv").open("w", newline="") as file:
-        for n in range(24):
+        for n in range(1000):
             outputs = [0.9 if c == n % 12 else 0.01 for c in range(12)]
             csv.writer(file).writerow([f"tst_{n:06d}_X_{n % 12}.bin", n % 12, *outputs])
     evidence = RunEvidence(tmp_path)
