@@ -19,6 +19,7 @@ from labd.report.rescore.mlcommons import Trial
 from labd.report.rescore.mlcommons_log import FactReader, LogFacts
 from labd.report.rescore.model import Runner
 from labd.report.rescore.published import Published, ResultReader
+from labd.report.rescore.result_text import judge_text, strange_lines
 
 
 @dataclass(slots=True)
@@ -117,6 +118,12 @@ def _read_published(files: SessionFiles, evidence: Evidence) -> None:
         evidence.note("file-damaged", f"{path.name} is damaged: {lines.damage}")
     elif not evidence.published:
         evidence.note("file-damaged", f"{path.name} states no result")
+        return
+    evidence.findings += judge_text(path.name, evidence.published)
+    count, first = strange_lines(Lines(path))
+    if count and path == files.first("results"):
+        text = f"{path.name} holds {count} lines that no runner prints, the first: {first[:40]!r}"
+        evidence.note("file-damaged", text)
 
 
 # ---- what it is -------------------------------------------------------------------------
