@@ -159,7 +159,8 @@ class ClockMap:
         pairs: indices into the edge lists of A and B, shape (n, 2), in order of time.
         false_a: edges of A with no partner: false, lost by B, or outside its recording.
         false_b: the same of B.
-        doubtful: pairs left out because an edge had two candidates.
+        doubtful: pairs left out because an edge had two candidates, or marks of which one
+            contradicts all others.
     """
 
     a: Clock
@@ -250,6 +251,7 @@ class ClockMap:
             "rate_ppm": self.rate_ppm,
             "rate_error_ppm": self.rate_error_ppm,
             "tied_s": self.bound.last_s - self.bound.first_s,
+            "doubtful": self.doubtful,
         }
         if not len(self.pairs):
             return plain
@@ -257,7 +259,6 @@ class ClockMap:
             "pairs": len(self.pairs),
             "false_a": len(self.false_a),
             "false_b": len(self.false_b),
-            "doubtful": self.doubtful,
             "runner_up": found.runner_up,
             "chance_pairs": found.chance_pairs,
             "residual_rms_s": found.residual_rms_s,

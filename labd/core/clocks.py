@@ -29,7 +29,7 @@ from labd.core.clockfit import (
 from labd.core.clockmap import Bound, Clock, ClockMap, Evidence, Mark, unwrap
 from labd.core.curves import Curve, fit_curve
 from labd.core.errors import MeasurementInvalid
-from labd.core.markfit import Strips, corners
+from labd.core.markfit import Strips, allow
 from labd.core.pairing import Match, alone_in_gate
 from labd.core.strips import Edges
 
@@ -166,9 +166,20 @@ def tie_marks(
     """Tie two clocks by moments whose pairing is known: sync marks, or commands.
 
     Everything the marks and the clocks' tolerances allow is kept as a polygon of offset and
-    rate; the map is its middle, the uncertainty its farthest corner, so the bound holds for
-    sure if the marks' half widths do. One mark, or marks at one end only, leave the rate to
-    the tolerances, and the uncertainty grows with the distance.
+    rate and, from four marks on, everything that remains allowed when any one mark is left
+    out. The map is the middle of that, the uncertainty its farthest corner: it holds for sure
+    if the marks' half widths do, and still if those of one mark do not. A mark that comes too
+    late can so move the map within its bound, but never make the bound too small.
+
+    From eight marks on one that contradicts all others is left out, and ``doubtful`` in the
+    result is 1 (or more when it could be any of some); the uncertainty is that of the others, of
+    which again any one may be in error.
+
+    The limits: fewer than four marks are taken at their word. Two marks in error by more than
+    they say, both to one side and not enough to contradict the others, are not seen and not
+    covered. A mark alone at its end of the run cannot be checked there: without it the rest
+    must reach so far, and the uncertainty says so. One mark, or marks at one end only, leave
+    the rate to the tolerances, and the uncertainty grows with the distance.
 
     Args:
         a: the clock mapped from.
@@ -179,7 +190,7 @@ def tie_marks(
 
     Raises:
         MeasurementInvalid: no mark, marks that contradict each other or the clocks'
-            tolerances, or an uncertainty above ``max_error_s``.
+            tolerances (one of eight or more may), or an uncertainty above ``max_error_s``.
     """
     if not marks:
         raise MeasurementInvalid("clock-marks", f"no mark ties {a.name} to {b.name}")
@@ -189,25 +200,27 @@ def tie_marks(
     x = np.array([(mark.a - at_a) * a.tick_s for mark in marks])
     apart = np.array([(mark.b - at_b) * b.tick_s for mark in marks]) - x
     half = np.array([mark.half_width_s for mark in marks]) + a.half_width_s + b.half_width_s
-    allowed = corners(Strips.of(x, apart, half, (a.tolerance_ppm + b.tolerance_ppm) * 1e-6))
-    if not len(allowed):
+    allowed = allow(Strips.of(x, apart, half, (a.tolerance_ppm + b.tolerance_ppm) * 1e-6))
+    if allowed is None:
         raise MeasurementInvalid(
             "clock-marks",
             f"{len(marks)} marks of {a.name} and {b.name} contradict each other within their "
             "stated errors and the clocks' tolerances",
             "check that both marks of each pair are the same moment",
         )
-    offset, rate = allowed.mean(axis=0).tolist()
+    offset, rate = allowed.middle
     ticks_b = math.floor(offset / b.tick_s)
     bound = Bound(
         offset_s=0.0,
         rate=0.0,
-        corners=tuple((o - offset, r - rate) for o, r in allowed.tolist()),
-        first_s=float(x.min()),
-        last_s=float(x.max()),
+        corners=tuple((o - offset, r - rate) for o, r in allowed.corners.tolist()),
+        first_s=allowed.first_s,
+        last_s=allowed.last_s,
         wander=(a.wander_ppm + b.wander_ppm) * 1e-6,
     )
-    tied = ClockMap(a, b, at_a, at_b + ticks_b, offset - ticks_b * b.tick_s, rate, bound)
+    rest = offset - ticks_b * b.tick_s
+    doubtful = allowed.doubtful
+    tied = ClockMap(a, b, at_a, at_b + ticks_b, rest, rate, bound, doubtful=doubtful)
     _refuse_vague(tied, span or (first, last), max_error_s)
     return tied
 

@@ -472,3 +472,42 @@ def test_marks_that_cannot_be_true_are_refused(marks: list[Mark]) -> None:
     with pytest.raises(MeasurementInvalid) as caught:
         tie_marks(US, US, marks)
     assert caught.value.code == "clock-marks"
+
+
+LATE_S = [0.0, 0.004, 0.012, 0.02, 0.04, 0.3, 5.0]
+
+
+def late_marks(seed: int, late_s: float) -> tuple[list[Mark], float]:
+    """A counter's batches by the host, one of which it heard of late; and the true rate."""
+    rng = np.random.default_rng([19, seed])
+    count = int(rng.integers(4, 9)) * 2
+    at = np.sort(rng.uniform(0, 300, count // 2))
+    at = np.sort(np.concatenate([at, at + 0.02]))
+    rate = 1 + rng.uniform(-190, 190) * 1e-6
+    late = rng.uniform(-0.01, 0.01, count)
+    late[rng.integers(count)] += late_s
+    return [
+        Mark(t * 1e6, 1e9 + (t * rate + d) * 1e6, 0.01) for t, d in zip(at, late, strict=True)
+    ], rate
+
+
+@pytest.mark.parametrize("late_s", LATE_S)
+def test_one_late_mark_never_makes_the_bound_too_small(late_s: float) -> None:
+    places = np.linspace(0, 300e6, 61)
+    doubtful = 0
+    for seed in range(60):
+        marks, rate = late_marks(seed, late_s)
+        tied = tie_marks(US, US, marks)
+        doubtful += tied.doubtful > 0
+        off = np.abs(tied.to_b(places) - (1e9 + places * rate)) * 1e-6
+        assert (off <= tied.uncertainty_s(places) + 1e-9).all(), f"seed {seed}"
+    assert doubtful == 0 if late_s == 0 else doubtful >= (10 if late_s >= 0.02 else 0)
+
+
+def test_a_doubtful_mark_is_told_in_the_record() -> None:
+    marks = [Mark(t, t + (1e6 if t == 3e6 else 0), 1e-3) for t in np.arange(10) * 1e6]
+    tied = tie_marks(US, US, marks)
+    assert tied.doubtful == 1
+    assert tied.describe()["doubtful"] == 1
+    with pytest.raises(MeasurementInvalid, match="contradict each other"):
+        tie_marks(US, US, [*marks, Mark(5e6, 9e6, 1e-3)])
