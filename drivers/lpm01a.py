@@ -18,7 +18,7 @@ from drivers.interfaces import Line, driver
 from drivers.link import LineReader, Link, quoted
 from drivers.lpm01a_ascii import AsciiDecoder
 from drivers.lpm01a_binary import BinaryDecoder
-from drivers.lpm01a_blocks import TIMESTAMP_LINE, Quantity, StampedDecoder
+from drivers.lpm01a_blocks import HARMLESS, TIMESTAMP_LINE, Answer, Quantity, StampedDecoder
 from drivers.lpm01a_config import SLOWEST_HZ, SUPPLY_MV, Lpm01aConfig
 from drivers.lpm01a_marks import ArrivalMarks
 from drivers.lpm01a_notes import LOAD_NOTED_PERCENT
@@ -38,6 +38,9 @@ CALIBRATION_S = 15.0
 STOP_S = 10.0
 STAMP_S = 1.5  # longer than 1000 samples last at the slowest rate
 STILL_S = 0.1
+ASK_S = 1.0
+ASKING_S = 8.0  # time enough for 34 answers of a busy emulator: a second of its frozen time
+PAUSE_S = 0.005
 QUIET_S = 0.25
 LOOK_S = 0.1
 # UM2269 states no clock tolerance; twice the ±50 ppm of an ordinary crystal.
@@ -99,15 +102,71 @@ class Lpm01aAcquisition(PumpedAcquisition):
             await self._until(lambda: self._decoder.completed, "'Acquisition completed'", STOP_S)
 
     async def _let_a_stamp_come(self) -> None:
-        """Have what came so far confirmed by a count, as long as more is coming."""
-        decoder, loop = self._decoder, asyncio.get_running_loop()
-        stamps, limit = decoder.stamps, loop.time() + STAMP_S
-        while decoder.stamps == stamps and not decoder.completed and loop.time() < limit:
-            received = decoder.received
-            try:
-                await self._until(lambda: decoder.received != received, "sample", STILL_S)  # noqa: B023
-            except DeadlineExceeded:
+        """Have what came so far confirmed by a count; what no stamp follows will be a gap.
+
+        An emulated bench whose time is frozen streams only while it is spoken to.
+        """
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + STAMP_S
+        while not self._decoder.completed and loop.time() < limit:
+            if await self._flows_to_a_stamp() or not await self._asked_to_a_stamp():
                 return
+
+    async def _flows_to_a_stamp(self) -> bool:
+        """Whether a stamp came by itself, on a stream that flowed for longer than a burst."""
+        decoder, loop = self._decoder, asyncio.get_running_loop()
+        began, stamps = loop.time(), decoder.stamps
+        while decoder.stamps == stamps or loop.time() < began + STILL_S:
+            if not await self._more(STILL_S):
+                return False
+            if decoder.completed or loop.time() > began + STAMP_S:
+                break
+        return True
+
+    async def _asked_to_a_stamp(self) -> bool:
+        """Ask until a stamp came in between; whether the stream flows by itself again.
+
+        Each question follows the answer to the one before, and what counts is what stood in
+        the stream before an answer: on a frozen bench the number of questions, and so the time
+        that passes, is always the same.
+        """
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + ASKING_S
+        first = before = await self._ask()
+        while first and before and loop.time() < limit and (answer := await self._ask()):
+            if answer.stamps != first.stamps:
+                return False
+            if answer.received == before.received:  # it stands still although it was asked
+                return await self._more(STILL_S)
+            before = answer
+            await asyncio.sleep(PAUSE_S)
+        return False
+
+    async def _ask(self) -> Answer | None:
+        """Ask something harmless; where its answer stood in the stream, if it came."""
+        answers = self._decoder.answers
+        known = len(answers)
+        await self._link.write(HARMLESS.encode("ascii") + b"\r\n")
+        try:
+            await self._until(
+                lambda: len(answers) > known or self._decoder.completed, "answer", ASK_S
+            )
+        except DeadlineExceeded:
+            return None
+        return answers[-1] if len(answers) > known else None
+
+    async def _more(self, patience_s: float) -> bool:
+        """Whether a sample comes within this time."""
+        received = self._decoder.received
+        try:
+            await self._until(
+                lambda: self._decoder.received != received or self._decoder.completed,
+                "sample",
+                patience_s,
+            )
+        except DeadlineExceeded:
+            return False
+        return True
 
     def _settle(self, reason: str) -> list[StreamItem]:
         return self._decoder.finish(reason)

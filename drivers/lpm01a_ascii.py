@@ -78,7 +78,7 @@ class AsciiDecoder(StampedDecoder):
         whole = min((len(buffer) - position) // _RECORD.itemsize, SAMPLES_PER_STAMP)
         if whole and buffer[position : position + 1].isdigit():
             values = values_of(np.frombuffer(buffer, _RECORD, whole, position))
-            strange = np.isnan(values)
+            strange = ~(values <= self._quantity.ceiling)  # and what is no number
             if run := int(strange.argmax()) if strange.any() else whole:
                 self._on_samples(values[:run])
                 return run * _RECORD.itemsize

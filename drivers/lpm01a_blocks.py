@@ -18,8 +18,15 @@ from labd.core.model import Edge, Gap, Samples, StreamItem
 SAMPLES_PER_STAMP = 1000
 STAMP_TOLERANCE_MS = 2
 TIMESTAMP_LINE = "d7"
+CEILING_A = 0.25
+CEILING_V = 3.6
+"""No reading exceeds these. UM2269: 50 mA while measuring a changing current, 200 mA a constant
+one, at 3.3 V at most. What claims to be more was damaged on its way."""
 PLAUSIBLE_LOSS_S = 60
 """What an unconfirmed last stamp may claim to be missing; a flipped bit can claim days."""
+UNCONFIRMED = "no time stamp confirms what came last"
+HARMLESS = "temp degc"
+"""A question that may be asked while samples come; a refusal of it spoils nothing."""
 
 _PROMPT = b"PowerShield > "
 _COMPLETED = b"Acquisition completed"
@@ -32,10 +39,23 @@ class Quantity:
     power_factor: float
     is_current: bool
 
+    @property
+    def ceiling(self) -> float:
+        """The largest number a whole sample can be: amperes, or joules a period."""
+        return CEILING_A if self.is_current else CEILING_A * CEILING_V / self.power_factor
+
     def samples(self, index: int, values: NDArray[np.float64]) -> Samples:
         """The values as power, and as current where they are current."""
         power = values * self.power_factor
         return Samples(index, power, values if self.is_current else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The stream at the place of an answer to :data:`HARMLESS`."""
+
+    stamps: int
+    received: int
 
 
 class StampedDecoder(ABC):
@@ -45,10 +65,10 @@ class StampedDecoder(ABC):
     exactly 1000 samples came, every one was whole, no event is missing and its time is one
     stamp period later. Otherwise they are dropped and the stretch becomes a gap whose length
     follows from the stamps' times; the first stamp after a doubt must be confirmed by the
-    next one before anything counts again. The end of the acquisition confirms a tail whose
-    samples are all whole; it carries no count, so a driver lets a stamp come before it stops
-    the instrument, and nothing it needs is in the tail. Once the instrument has reported an
-    error or cut the DUT's power, nothing counts any more.
+    next one before anything counts again. The end of the acquisition carries no count, so it
+    confirms nothing: what came after the last stamp is a gap. A driver lets a stamp come
+    before it stops the instrument, and nothing it needs is in that tail. Once the instrument
+    has reported an error or cut the DUT's power, nothing counts any more.
 
     Args:
         rate_hz: samples a second.
@@ -66,6 +86,7 @@ class StampedDecoder(ABC):
         self.received = 0
         self.edges_seen = 0
         self.stamps = 0
+        self.answers: list[Answer] = []
         self.notes = Notes(set_mv)
         self._period_ms = SAMPLES_PER_STAMP * 1000 // rate_hz
         self._quantity = quantity
@@ -82,7 +103,7 @@ class StampedDecoder(ABC):
         self._blocks: list[NDArray[np.float64]] = []
         self._edges: list[int] = []  # positions in this block
         self._doubt = ""  # why this block cannot be trusted
-        self._stop_refused = False
+        self._refused = False  # whether it was a command that the last complaint was about
         self._dead = ""  # why no block ever can again
         self._gap_reason = ""  # why nothing since the anchor can be
         self._edges_dropped = 0
@@ -126,6 +147,10 @@ class StampedDecoder(ABC):
     def _step(self, position: int) -> int:
         """Decode what stands at ``position``; how many bytes it was, 0 when it is not whole."""
 
+    def _strange(self) -> str:
+        """Why a whole block that is about to be confirmed cannot be what was measured."""
+        return ""
+
     # ---- for a format's decoder -----------------------------------------------------------
 
     def _on_reply(self, line: bytes) -> bool:
@@ -137,9 +162,11 @@ class StampedDecoder(ABC):
             self._complete()
         elif line.startswith(b"ack "):
             self.started |= line.startswith(b"ack start")
+            self._on_answer(line.removeprefix(b"ack "))
         elif line.startswith((b"error", b"err ")):
             text = line.removeprefix(b"error").removeprefix(b"err").strip(b" :")
-            self._stop_refused = self.started and text.startswith(b"stop")
+            self._on_answer(text)
+            self._refused = self.started and text.startswith((b"stop", HARMLESS.encode()))
             self._on_complaint(text)
         elif line.startswith(b"Error detail"):
             self._on_complaint(line.removeprefix(b"Error detail").strip(b" :"))
@@ -147,8 +174,12 @@ class StampedDecoder(ABC):
             return reply and not line
         return True
 
+    def _on_answer(self, command: bytes) -> None:
+        if self.started and command.startswith(HARMLESS.encode()):
+            self.answers.append(Answer(self.stamps, self.received))
+
     def _on_complaint(self, text: bytes) -> None:
-        if self._stop_refused:
+        if self._refused:
             self.notes.text(f"refused: {text.decode('ascii', 'replace')}")
         else:
             self._on_error(text)
@@ -196,6 +227,8 @@ class StampedDecoder(ABC):
             self._distrust(f"{self._count} samples between time stamps instead of 1000")
         if not self._is_one_period(then_ms, now_ms):
             self._distrust(f"time stamps {then_ms} ms and {now_ms} ms in succession")
+        if not self._doubt and (strange := self._strange()):
+            self._distrust(strange)
         self._count, doubt, self._doubt = 0, self._doubt, self._dead
         if not doubt:
             self._release()
@@ -222,14 +255,13 @@ class StampedDecoder(ABC):
         self._edges.clear()
 
     def _complete(self) -> None:
-        """The instrument's own word that nothing more comes settles the tail."""
+        """Nothing more comes, so nothing can confirm what came since the last stamp."""
         self.completed = True
+        if self._count:
+            self._distrust(UNCONFIRMED)
         self._gap_reason = self._gap_reason or self._doubt
         if self._gap_reason:
             self._emit_gap(self._last_index())
-        else:
-            self._release()
-            self._confirmed(0)
 
     # ---- inside ---------------------------------------------------------------------------
 

@@ -51,7 +51,9 @@ class FakeLpm01a:
 
     ``refuses`` names commands answered with an error, ``refusal`` is its word for that
     (``err`` in the manual); a ``deaf`` one hears nothing but ``psrst``, after which
-    ``on_restart`` may pull its cable; ``load`` is the buffer load in its stamps.
+    ``on_restart`` may pull its cable; ``load`` is the buffer load in its stamps. So many
+    samples as ``after_command`` says follow each command during an acquisition, as on a bench
+    whose time passes by commands only.
     """
 
     def __init__(self, rate_hz: int = 1000) -> None:
@@ -65,6 +67,7 @@ class FakeLpm01a:
         self.powered = False
         self.produced = 0
         self.load = 0
+        self.after_command = 0
         self.version = "1.0.6"
         self.binary = False
         self.energy = False
@@ -91,6 +94,11 @@ class FakeLpm01a:
             return
         if self.deaf:
             return
+        self._answer(command)
+        if self.acquiring and command != "start":
+            self.produce(self.after_command)
+
+    def _answer(self, command: str) -> None:
         unknown = command.partition(" ")[0] not in WORDS
         if unknown or command in self.refuses or (command == "stop" and not self.acquiring):
             self._reply(f"{self.refusal} {command}\r\nError detail: not now")
@@ -99,6 +107,7 @@ class FakeLpm01a:
             "powershield": " 540619864-1110659081-4784204",
             "version": f": {self.version}",
             "status": " ok",
+            "temp degc": " 28.0",
         }.get(command, "")
         self._reply(f"ack {command}{data}")
         self._apply(*command.partition(" ")[::2])
@@ -149,11 +158,12 @@ class FakeLpm01a:
     def produce(self, count: int) -> None:
         """Stream so many samples; sample k reads k mod 9000 + 1000 times 1e-8.
 
-        In binary it reads k mod 3840 + 256 times 16^-5.
+        In binary it reads k mod 3840 + 256 times 16^-5, or 16^-7 where it is an energy.
         """
         for _ in range(count):
             if self.binary:
-                self.send((0x5000 | 256 + self.produced % 3840).to_bytes(2))
+                power = 0x7000 if self.energy else 0x5000
+                self.send((power | 256 + self.produced % 3840).to_bytes(2))
             else:
                 nul = b"\0" if self.produced % STAMP_EVERY == 0 else b""
                 self.send(nul + b"%04d-08\r\n" % (1000 + self.produced % 9000))

@@ -19,6 +19,7 @@ from drivers import lpm01a, lpm01a_ascii
 from drivers.interfaces import Acquisition
 from drivers.link import Link
 from drivers.lpm01a import Lpm01a, Lpm01aConfig
+from drivers.lpm01a_blocks import UNCONFIRMED
 from labd.core.errors import (
     DeadlineExceeded,
     InfraError,
@@ -73,8 +74,8 @@ async def test_samples_and_edges_come_in_order(fake: FakeLpm01a) -> None:
             fake.event()
             fake.produce(700)
             fake.event()
-            fake.produce(20)
-            await progress_to(acquisition, 2220, 2)
+            fake.produce(800)
+            await progress_to(acquisition, 3000, 2)
         items = await all_of(acquisition)
     assert [(type(i), i.index) for i in items] == [
         (Samples, 0),
@@ -85,7 +86,7 @@ async def test_samples_and_edges_come_in_order(fake: FakeLpm01a) -> None:
         (Edge, 2200.0),
         (Samples, 2200),
     ]
-    assert sum(len(i) for i in items if isinstance(i, Samples)) == 2220
+    assert sum(len(i) for i in items if isinstance(i, Samples)) == 3000
     assert items[0].power_w[1] == pytest.approx(1001e-8 * 1000)  # type: ignore[union-attr]
 
 
@@ -119,9 +120,9 @@ async def test_a_predecessor_that_died_in_an_acquisition_is_survived(fake: FakeL
         await streaming
         assert not fake.acquiring
         async with monitor.acquire() as acquisition:
-            fake.produce(5)
-            await progress_to(acquisition, 5)
-        assert [len(i) for i in await all_of(acquisition) if isinstance(i, Samples)] == [5]
+            fake.produce(1000)
+            await progress_to(acquisition, 1000)
+        assert [len(i) for i in await all_of(acquisition) if isinstance(i, Samples)] == [1000]
         await monitor.close()
 
 
@@ -137,7 +138,7 @@ async def test_lost_samples_are_a_gap_on_the_instruments_time(fake: FakeLpm01a) 
             fake.produce(1200)
             fake.event()
             fake.skip(90)
-            fake.produce(3000)
+            fake.produce(2710)
         items = await all_of(acquisition)
     gaps = [item for item in items if isinstance(item, Gap)]
     assert [(gap.index, gap.count) for gap in gaps] == [(1000, 1000)]
@@ -418,8 +419,8 @@ async def test_current_becomes_power_at_the_set_voltage(fake: FakeLpm01a) -> Non
     async with connected(fake, output="current") as (monitor, _):
         await monitor.supply(2000)
         async with monitor.acquire() as acquisition:
-            fake.produce(3)
-            await progress_to(acquisition, 3)
+            fake.produce(1000)
+            await progress_to(acquisition, 1000)
         (samples,) = await all_of(acquisition)
     assert isinstance(samples, Samples)
     assert samples.current_a is not None
@@ -485,12 +486,12 @@ async def test_binary_reaches_100_khz_and_has_no_edges(fake: FakeLpm01a) -> None
         async with monitor.acquire() as acquisition:
             fake.produce(2300)
             fake.event()
-            fake.produce(20)
-            await progress_to(acquisition, 2320)
+            fake.produce(700)
+            await progress_to(acquisition, 3000)
         items = await all_of(acquisition)
         assert acquisition.edges_seen == 0
         assert await monitor.self_check() == []
-    assert indices(items) == [(Samples, 0, 1000), (Samples, 1000, 2000), (Samples, 2000, 2320)]
+    assert indices(items) == [(Samples, 0, 1000), (Samples, 1000, 2000), (Samples, 2000, 3000)]
     for item in items:
         assert isinstance(item, Samples)
         assert item.current_a is not None
@@ -506,11 +507,11 @@ async def test_binary_energy_is_power_too(fake: FakeLpm01a) -> None:
     config = {"format": "binary", "rate_hz": 10_000}
     async with connected(fake, **config) as (monitor, _):
         async with monitor.acquire() as acquisition:
-            fake.produce(5)
-            await progress_to(acquisition, 5)
+            fake.produce(1000)
+            await progress_to(acquisition, 1000)
         (samples,) = await all_of(acquisition)
     assert isinstance(samples, Samples)
-    assert samples.power_w.tolist() == [amperes(i) * 10_000 for i in range(5)]
+    assert samples.power_w.tolist() == [amperes(i) / 256 * 10_000 for i in range(1000)]
 
 
 async def test_a_predecessor_that_died_in_a_binary_acquisition_is_survived(
@@ -532,9 +533,9 @@ async def test_a_predecessor_that_died_in_a_binary_acquisition_is_survived(
         assert not fake.acquiring
         assert not fake.powered
         async with monitor.acquire() as acquisition:
-            fake.produce(5)
-            await progress_to(acquisition, 5)
-        assert [len(i) for i in await all_of(acquisition) if isinstance(i, Samples)] == [5]
+            fake.produce(1000)
+            await progress_to(acquisition, 1000)
+        assert [len(i) for i in await all_of(acquisition) if isinstance(i, Samples)] == [1000]
         await monitor.close()
 
 
@@ -617,7 +618,7 @@ async def test_lost_samples_of_a_binary_stream_are_a_gap(fake: FakeLpm01a) -> No
             pty.tamper = lambda data: data[1:]
             fake.produce(1)
             pty.tamper = lambda data: data
-            fake.produce(4000)
+            fake.produce(3709)
             await progress_to(acquisition, 7000)
         items = await all_of(acquisition)
     gaps = [(item.index, item.end) for item in items if isinstance(item, Gap)]
@@ -771,8 +772,11 @@ async def test_the_live_fake_streams_at_full_rate(config: dict[str, object]) -> 
     living.cancel()
     await asyncio.wait([living])
     cable.unplug()
-    assert not any(isinstance(item, Gap) for item in items)
+    assert [item for item in items[:-1] if isinstance(item, Gap)] == []
+    if isinstance(items[-1], Gap):
+        assert items[-1].reason == UNCONFIRMED
     power = np.concatenate([item.power_w for item in items if isinstance(item, Samples)])
+    assert len(power) >= 2 * rate_hz
     mean = power[: 2 * rate_hz].mean()
     assert mean == pytest.approx(3.0 * (RUN_A + SLEEP_A) / 2, rel=1e-3)
     marks = [item for item in items if isinstance(item, TimeMark)]
@@ -807,6 +811,63 @@ async def test_what_came_before_the_end_is_confirmed_by_a_stamp(fake: FakeLpm01a
     gap = next(item for item in items if isinstance(item, Gap))
     assert gap.index == 1000
     assert "997 samples between time stamps" in gap.reason
+
+
+@pytest.mark.parametrize("config", [{}, {"format": "binary"}])
+async def test_a_bench_whose_time_stands_still_is_asked_until_a_stamp_comes(
+    fake: FakeLpm01a, config: dict[str, object]
+) -> None:
+    fake.after_command = 31
+    async with connected(fake, **config) as (monitor, _):
+        async with monitor.acquire() as acquisition:
+            fake.produce(1040)
+            fake.event()
+            fake.produce(50)
+            await progress_to(acquisition, 1090)
+        items = await all_of(acquisition)
+    questions = -(-910 // 31) + 1
+    assert fake.commands.count("temp degc") == questions
+    assert [item.index for item in items if isinstance(item, Edge)] == [1040] * (not config)
+    assert [item for item in items[:-1] if isinstance(item, Gap)] == []
+    assert items[-1] == Gap(2000, 1090 + questions * 31 - 2000, UNCONFIRMED)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_the_tail_of_a_stream_that_has_stalled_is_a_gap(
+    fake: FakeLpm01a, *, refused: bool
+) -> None:
+    """The instrument answers, or refuses to, but streams no more: nothing can confirm it."""
+    fake.refuses = {"temp degc"} if refused else set()
+    async with connected(fake) as (monitor, _):
+        async with monitor.acquire() as acquisition:
+            fake.produce(1200)
+            fake.skip(10)
+            fake.produce(190)
+            fake.event()
+            fake.produce(100)
+            await progress_to(acquisition, 1490, 1)
+        items = await all_of(acquisition)
+    assert indices(items) == [(Samples, 0, 1000), (Gap, 1000, 1490)]
+    assert items[-1] == Gap(1000, 490, f"{UNCONFIRMED}; 1 edges in it dropped")
+    assert fake.commands.count("temp degc") == 2
+    assert [f.text for f in acquisition.findings][:1] == ["it says: refused: temp degc"] * refused
+
+
+async def test_a_stream_that_flows_is_asked_nothing(fake: FakeLpm01a) -> None:
+    async with connected(fake, rate_hz=5000) as (monitor, _):
+        streaming = asyncio.create_task(_stream_on(fake))
+        async with monitor.acquire() as acquisition:
+            await progress_to(acquisition, 100)
+        await streaming
+    assert "temp degc" not in fake.commands
+
+
+async def _stream_on(fake: FakeLpm01a) -> None:
+    while not fake.acquiring:
+        await asyncio.sleep(0.005)
+    while fake.acquiring:
+        fake.produce(50)
+        await asyncio.sleep(0.01)
 
 
 async def test_who_reads_along_sees_the_tail_of_an_acquisition_that_is_broken_off(

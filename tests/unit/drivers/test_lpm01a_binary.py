@@ -7,21 +7,22 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from drivers.lpm01a_binary import BinaryDecoder
-from drivers.lpm01a_blocks import Quantity
+from drivers.lpm01a_blocks import UNCONFIRMED, Quantity
+from drivers.lpm01a_shift import MIN_STRETCH
 from labd.core.model import Gap, Samples, StreamItem
 
 CURRENT = Quantity(power_factor=2.0, is_current=True)
-TAIL = 4400
+TAIL = 5000
 PERIOD_MS = 10
 
 
 def word(index: int) -> int:
     """Sample ``index``: every byte value occurs in it, the low byte F0 and FF too."""
-    return (3 + index % 5) << 12 | (index * 37 + 11) % 4096
+    return (4 + index % 5) << 12 | (index * 37 + 11) % 4096
 
 
 def truth(index: int) -> float:
@@ -69,7 +70,8 @@ def pieces(samples: int = TAIL, metadata: dict[int, bytes] | None = None) -> lis
 
 
 STREAM = b"".join(pieces()) + END
-LAST_STAMP = STREAM.rindex(b"\xf0\xf3")
+LONGER = b"".join(pieces(TAIL + 600)) + END
+"""It ends long after its last stamp."""
 
 
 def decode(data: bytes, cuts: tuple[int, ...] = ()) -> tuple[BinaryDecoder, list[StreamItem]]:
@@ -112,22 +114,24 @@ def gaps(items: list[StreamItem]) -> list[tuple[int, int]]:
         (b"\x31\x45", 79.35e-3),
         (b"\x00\x00", 0.0),
         (b"\xe0\x01", 16.0**-14),
-        (b"\x1f\xff", 4095 / 16),
+        (b"\x20\x40", 0.25),
     ],
 )
 def test_samples_of_the_manual(data: bytes, value: float) -> None:
-    (samples,) = BinaryDecoder(1000, CURRENT).feed(reply("ack start") + stamp(0) + data + END)
+    (samples,) = BinaryDecoder(100_000, CURRENT).feed(
+        reply("ack start") + stamp(0) + data * 1000 + stamp(10)
+    )
     assert isinstance(samples, Samples)
     assert samples.current_a is not None
     assert samples.current_a[0] == pytest.approx(value, rel=2e-4)
 
 
 def test_every_word_has_the_value_it_stands_for() -> None:
-    words = [n for n in range(0xF000) if n >> 12 or not n]
-    for start in range(0, len(words), 1000):
+    words = [n for n in range(0xF000) if (n & 4095) * 2.0 ** (-4 * (n >> 12)) <= CURRENT.ceiling]
+    for start in (*range(0, len(words) - 999, 1000), len(words) - 1000):
         some = words[start : start + 1000]
         data = b"".join(n.to_bytes(2) for n in some)
-        (samples,) = BinaryDecoder(1000, CURRENT).feed(stamp(0) + data + END)
+        (samples,) = BinaryDecoder(100_000, CURRENT).feed(stamp(0) + data + stamp(10))
         assert isinstance(samples, Samples)
         assert samples.current_a is not None
         assert samples.current_a.tolist() == [(n & 4095) * 2.0 ** (-4 * (n >> 12)) for n in some]
@@ -206,10 +210,104 @@ def test_a_doubled_byte_never_makes_a_number(at: int) -> None:
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.integers(0, LAST_STAMP), st.integers(0, LAST_STAMP))
+@given(st.integers(0, len(LONGER)), st.integers(0, len(LONGER)))
 def test_a_lost_stretch_never_makes_a_number(one: int, other: int) -> None:
     start, end = sorted((one, other))
-    check_true(decode(STREAM[:start] + STREAM[end:])[1])
+    check_true(decode(LONGER[:start] + LONGER[end:])[1])
+
+
+def test_no_end_confirms_what_no_stamp_does() -> None:
+    _, items = decode(LONGER)
+    check_true(items)
+    assert items[-1] == Gap(TAIL, 600, UNCONFIRMED)
+
+
+@pytest.mark.parametrize("word", [b"\x20\x41", b"\x1f\xff", b"\x00\x01"])
+def test_more_than_the_instrument_can_measure_is_a_gap(word: bytes) -> None:
+    lines = pieces(4000, {})
+    lines[2500] = word
+    _, items = decode(b"".join(lines) + END)
+    check_true(items)
+    assert gaps(items) == [(2000, 3000)]
+    assert "beyond the instrument" in next(i for i in items if isinstance(i, Gap)).reason
+
+
+def steady(value_a: float, noise: float = 0.0, samples: int = 3000, seed: int = 1) -> bytes:
+    """Words of a current that hardly varies."""
+    values = np.random.default_rng(seed).normal(value_a, noise * value_a, samples)
+    power = np.clip(np.floor(np.log2(4095 / values) / 4), 0, 14)
+    return (power * 4096 + np.rint(values * 16.0**power)).astype(">u2").tobytes()
+
+
+def stamped(words: bytes, samples: int = 3000) -> bytes:
+    """A stream of so many samples, of whatever words."""
+    assert len(words) == 2 * samples
+    out = stamp(0)
+    for start in range(0, 2 * samples, 2000):
+        out += words[start : start + 2000] + stamp(start // 200 + PERIOD_MS)
+    return out
+
+
+@pytest.mark.parametrize("other", [0x4152, 0x5241, 0x61A0, 0xA05F, 0x9152, 0xA853])
+def test_a_level_that_shares_a_byte_with_another_is_a_level(other: int) -> None:
+    """Only bytes that both are the other's make a stretch that is one byte off."""
+    words = b"\x52\xa0" * 1200 + other.to_bytes(2) * 600 + b"\x52\xa0" * 1200
+    items = BinaryDecoder(100_000, CURRENT).feed(stamped(words))
+    assert [type(item) for item in items] == [Samples] * 3
+    swapped = words.replace(other.to_bytes(2), b"\xa0\x52")
+    items = BinaryDecoder(100_000, CURRENT).feed(stamped(swapped))
+    assert [type(item) for item in items] == [Samples, Gap, Samples]
+
+
+def test_a_ramp_that_is_one_byte_off_is_found() -> None:
+    words = b"".join((0x5240 + k // 4 % 256).to_bytes(2) for k in range(3000))
+    bad = words[:2500] + words[2501:3100] + words[3099:]
+    items = BinaryDecoder(100_000, CURRENT).feed(stamped(bad))
+    assert [type(item) for item in items] == [Samples, Gap, Samples]
+
+
+STEADY = [(640.9e-6, 0.0), (640.9e-6, 3e-3), (5.1e-3, 1e-3), (5.1e-3, 3e-2), (2.3e-6, 5e-3)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(STEADY),
+    st.integers(2000, 3999),
+    st.integers(2000, 3999),
+    st.booleans(),
+)
+def test_a_lost_and_a_doubled_byte_that_cancel_are_found(
+    load: tuple[float, float],
+    one: int,
+    other: int,
+    lost_first: bool,  # noqa: FBT001
+) -> None:
+    """The count is right, and what lies between the two is one byte off."""
+    at, end = sorted((one, other))
+    assume(end - at > 2 * MIN_STRETCH + 8)
+    words = steady(*load)
+    if lost_first:
+        bad = words[:at] + words[at + 1 : end] + words[end - 1 : end] + words[end:]
+    else:
+        bad = words[: at + 1] + words[at:end] + words[end + 1 :]
+    expected = BinaryDecoder(100_000, CURRENT).feed(stamped(words))
+    found = BinaryDecoder(100_000, CURRENT).feed(stamped(bad))
+    assert [type(item) for item in expected] == [Samples] * 3
+    assert [type(item) for item in found] == [Samples, Gap, Samples]
+
+
+@pytest.mark.parametrize("noise", [0.0, 5e-4, 5e-3, 5e-2])
+@pytest.mark.parametrize("sleep_a", [0.0, 3e-10, 120e-9, 2e-6, 41e-6])
+@pytest.mark.parametrize("run_a", [0.8e-3, 5.1e-3, 20e-3, 47e-3])
+def test_a_load_may_sleep_and_run_as_it_likes(noise: float, sleep_a: float, run_a: float) -> None:
+    floor = 16.0**-14
+    words = bytearray(steady(run_a, noise))
+    for length, place in itertools.pairwise((40, 100, 300, 700, 1100, 1990, 2500, 2600)):
+        asleep = steady(max(sleep_a, floor), min(noise, 0.05) * (sleep_a > 0), length)
+        words[2 * place : 2 * (place + length)] = asleep
+    words = words[:6000]
+    items = BinaryDecoder(100_000, CURRENT).feed(stamped(bytes(words)))
+    assert [type(item) for item in items] == [Samples] * 3
 
 
 @settings(max_examples=400, deadline=None)
@@ -267,8 +365,8 @@ def test_time_overflows_after_bit_30() -> None:
     times = [(base + n * PERIOD_MS) % (1 << 31) | (n >= 2) << 31 for n in range(6)]
     decoder = BinaryDecoder(100_000, CURRENT)
     decoder._anchor = decoder._base = (0, base)  # after 24 days without a fault
-    items = decoder.feed(b"".join(stamp(ms) + samples for ms in times) + END)
-    assert [(type(item), item.index) for item in items] == [(Samples, n * 1000) for n in range(6)]
+    items = decoder.feed(b"".join(stamp(ms) + samples for ms in times))
+    assert [(type(item), item.index) for item in items] == [(Samples, n * 1000) for n in range(5)]
 
 
 def test_a_piece_of_stream_that_came_twice_does_not_make_days() -> None:
@@ -308,7 +406,7 @@ def test_a_record_is_taken_by_its_length_whatever_it_holds() -> None:
     samples = b"".join(word(i).to_bytes(2) for i in range(1000))
     data = b"".join(stamp(ms) + samples for ms in (0x30F0F4FF, 0x30F0F509, 0x30F0F513, 0x30F0F51D))
     out = decoder.feed(data + END)
-    assert [type(item) for item in out] == [Gap] + [Samples] * 4
+    assert [type(item) for item in out] == [Gap] + [Samples] * 3 + [Gap]
 
 
 def test_the_text_of_a_record_is_bounded() -> None:

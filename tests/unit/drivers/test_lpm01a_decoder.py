@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.lpm01a_ascii import AsciiDecoder
-from drivers.lpm01a_blocks import Quantity
+from drivers.lpm01a_blocks import UNCONFIRMED, Quantity
 from drivers.lpm01a_replies import answer_in, frequency_word, number_word, parse_number
 from labd.core.model import Edge, Gap, Samples, StreamItem
 
 ENERGY_1K = Quantity(power_factor=1000.0, is_current=False)
 EVENTS = (0, 700, 1500, 1501, 2999, 3100)
-TAIL = 3400
+TAIL = 4000
 
 
 def truth(index: int) -> float:
@@ -50,7 +50,8 @@ END = (
     b"max 9999-08\r\nsummary end\r\n\r\nPowerShield > Acquisition completed\r\n\r\n"
 )
 STREAM = b"".join(pieces()) + END
-LAST_STAMP = STREAM.rindex(b"TimeStamp")
+LONGER = b"".join(pieces(TAIL + 600, events=(*EVENTS, 4300))) + END
+"""It ends long after its last stamp."""
 
 
 def decode(data: bytes, cuts: tuple[int, ...] = ()) -> tuple[AsciiDecoder, list[StreamItem]]:
@@ -121,11 +122,41 @@ def test_a_doubled_byte_never_makes_a_number(at: int) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.integers(0, LAST_STAMP), st.integers(0, LAST_STAMP))
+@given(st.integers(0, len(LONGER)), st.integers(0, len(LONGER)))
 def test_a_lost_stretch_never_makes_a_number(one: int, other: int) -> None:
     start, end = sorted((one, other))
-    _, items = decode(STREAM[:start] + STREAM[end:])
+    _, items = decode(LONGER[:start] + LONGER[end:])
     check_true(items)
+
+
+def test_no_end_confirms_what_no_stamp_does() -> None:
+    """Ten samples are lost before an edge: nothing after it would tell."""
+    lines = pieces(1500, events=(1400,))
+    lost = lines.index(record(1200))
+    decoder, items = decode(b"".join(lines[:lost] + lines[lost + 10 :]) + END)
+    check_true(items)
+    assert items[-1] == Gap(1000, 490, f"{UNCONFIRMED}; 1 edges in it dropped")
+    assert (decoder.received, decoder.edges_seen) == (1490, 1)
+
+
+@pytest.mark.parametrize("line", [b"1500-00\r\n", b"9001-07\r\n", b"1500+08\r\n"])
+def test_more_than_the_instrument_can_measure_is_a_gap(line: bytes) -> None:
+    """One bit makes 15 µJ a sample 1500 J."""
+    lines = pieces(4000, events=())
+    lines[lines.index(record(2500))] = line
+    _, items = decode(b"".join(lines) + END)
+    check_true(items)
+    (gap,) = [item for item in items if isinstance(item, Gap)]
+    assert (gap.index, gap.end) == (2000, 3000)
+    assert line.strip().decode() in gap.reason
+
+
+@pytest.mark.parametrize(
+    ("quantity", "most"),
+    [(Quantity(3.0, is_current=True), 0.25), (ENERGY_1K, 0.9e-3), (Quantity(1e4, False), 0.9e-4)],  # noqa: FBT003
+)
+def test_the_ceiling_is_beyond_every_range(quantity: Quantity, most: float) -> None:
+    assert quantity.ceiling == pytest.approx(most)
 
 
 @settings(max_examples=400, deadline=None)
@@ -202,7 +233,7 @@ def test_stamps_come_every_thousand_samples_and_their_seconds_wrap(
     decoder = AsciiDecoder(rate_hz, ENERGY_1K)
     items = decoder.feed(data + END)
     check_true(items)
-    assert [type(item) for item in items] == [Samples] * 7
+    assert [type(item) for item in items] == [Samples] * 6 + [Gap]
 
 
 def test_a_lost_beginning_is_seen_by_the_clock() -> None:
@@ -302,15 +333,15 @@ def test_nothing_is_given_out_before_its_stamp() -> None:
 
 def test_current_gives_power_at_the_set_voltage() -> None:
     decoder = AsciiDecoder(1000, Quantity(power_factor=3.0, is_current=True))
-    (samples,) = decoder.feed(b"6409-07\r\n1000+00\r\n" + END)
+    (samples,) = decoder.feed(stamp(0) + b"6409-07\r\n2000-04\r\n" * 500 + stamp(1000))
     assert isinstance(samples, Samples)
     assert samples.current_a is not None
-    np.testing.assert_array_equal(samples.current_a, [640.9e-6, 1000.0])
+    np.testing.assert_array_equal(samples.current_a, [640.9e-6, 0.2] * 500)
     np.testing.assert_array_equal(samples.power_w, samples.current_a * 3.0)
 
 
 def test_a_sign_that_is_none_makes_no_number() -> None:
-    (gap,) = decode(b"1000+00\r\n6409*07\r\n" + END)[1]
+    (gap,) = decode(b"1000-07\r\n6409*07\r\n" + END)[1]
     assert isinstance(gap, Gap)
     assert "'6409*07'" in gap.reason
 

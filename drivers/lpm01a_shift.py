@@ -1,0 +1,76 @@
+"""A stretch of binary samples read one byte off: what a lost and a doubled byte leave behind.
+
+Both in the space of one block cancel: the count of samples is right, and all between the two
+are made of one sample's low byte and the next one's high byte. Where the current varies, such
+pairs soon claim more than the instrument can measure. Where it hardly does, they show by what
+this module looks for: the low bytes of a stretch stand still at the value of the high byte on
+either side of it, and its high bytes are what the low bytes beside it are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONTEXT = 16
+"""Samples on either side that a stretch is compared with."""
+
+MIN_STRETCH = 16
+"""A shorter one of nearly constant current is not found."""
+
+_STEP = 1  # what a high byte may change by from sample to sample in a current that hardly does
+_MOSTLY = 0.9
+_APART = 2
+_DRIFT = 1.5  # two neighbouring stretches of a ramp lie a little further apart than each reaches
+_SPREAD = 4  # by how much a stretch's noise may be less than its neighbours'
+
+
+def is_read_askew(data: bytes, before: bytes) -> bool:
+    """Whether a stretch of a block of samples is one byte off.
+
+    A load whose current jumps and comes back within a block is taken for one only if, by
+    chance, the two levels are each other's bytes swapped: one pair of levels in some thousand.
+
+    Args:
+        data: the block, two bytes a sample.
+        before: the last samples before it, in which nothing was in doubt; may be empty.
+    """
+    pairs = before + data
+    high = np.frombuffer(pairs[::2], np.uint8)
+    if not len(high) or int(high.max()) - int(high.min()) <= _STEP:
+        return False  # in step throughout: a stretch that is not would stand out
+    high, low = high.astype(np.int16), np.frombuffer(pairs[1::2], np.uint8).astype(np.int16)
+    breaks = np.flatnonzero(np.abs(np.diff(low)) > _STEP) + 1
+    starts, ends = np.concatenate(([0], breaks)), np.concatenate((breaks, [len(low)]))
+    long = np.flatnonzero(ends - starts >= MIN_STRETCH)
+    return any(_is_askew(high, low, int(starts[i]), int(ends[i])) for i in long)
+
+
+def _is_askew(high: NDArray[np.int16], low: NDArray[np.int16], start: int, end: int) -> bool:
+    """Whether the samples [start, end), whose low bytes stand still, are one byte off."""
+    within = high[start + 1 : end - 1]
+    if np.mean(np.abs(within - low[start + 1 : end - 1]) > _STEP) < _MOSTLY:
+        return False
+    if start and not _meets(low[start], high[max(start - 2, 0) : start + 1]):
+        return False
+    if end + 1 < len(low) and not _meets(low[end - 1], high[end - 1 : end + 2]):
+        return False
+    return _alike(within[:CONTEXT], low[max(start - CONTEXT, 0) : start]) or _alike(
+        within[-CONTEXT:], low[end : end + CONTEXT]
+    )
+
+
+def _meets(low: np.int16, high: NDArray[np.int16]) -> bool:
+    """Whether the low byte at a stretch's end goes on as a high byte beyond it."""
+    return bool((np.abs(high - low) <= _STEP).any())
+
+
+def _alike(within: NDArray[np.int16], beside: NDArray[np.int16]) -> bool:
+    """Whether a stretch's high bytes are what the low bytes beside it are."""
+    if not len(beside):
+        return False
+    noise, noise_within = (
+        float(np.subtract(*np.percentile(x, (90, 10)))) for x in (beside, within)
+    )
+    apart = abs(float(np.median(within)) - float(np.median(beside)))
+    return apart <= max(_APART, _DRIFT * noise) and noise_within >= noise / _SPREAD - 1
