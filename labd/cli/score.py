@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,6 +34,10 @@ def score(folders: tuple[Path, ...], as_json: bool) -> None:  # noqa: FBT001 - c
     """
     from labd.report.rescore import find_tasks, is_sound  # noqa: PLC0415 - not for --help
 
+    for file in filter(Path.is_file, folders):
+        command = f"labd score {shlex.quote(str(file.parent))}"
+        raise click.UsageError(f"{file} is a file; give the folder it is in: {command}")
+
     tasks = list(find_tasks(folders))
     sound = True
     done: list[SessionScore] = []
@@ -45,7 +50,7 @@ def score(folders: tuple[Path, ...], as_json: bool) -> None:  # noqa: FBT001 - c
     if not as_json:
         from labd.cli.score_table import show_scores  # noqa: PLC0415
 
-        show_scores(done)
+        show_scores(done, folders)
     sys.exit(0 if sound else 1)
 
 

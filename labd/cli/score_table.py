@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -14,6 +16,11 @@ from labd.cli.tables import PIPE_WIDTH
 from labd.core.model import Finding
 from labd.report.rescore import SessionScore
 
+FOLDER_WIDTH = 60
+"""Longer paths go on in the next line."""
+
+WIDEST = 10_000
+
 AGREES = {
     True: Text("yes", "green"),
     False: Text("NO", "red"),
@@ -21,15 +28,20 @@ AGREES = {
 }
 
 
-def show_scores(scores: Sequence[SessionScore]) -> None:
-    """A line a session; one alone with its windows and every finding."""
+def show_scores(scores: Sequence[SessionScore], given: Sequence[Path]) -> None:
+    """A line a session; one alone with its windows and every finding.
+
+    Args:
+        scores: of the sessions.
+        given: the folders the user named; sessions are shown by their place in these.
+    """
     console = Console()
     if not console.is_terminal:
         console = Console(width=PIPE_WIDTH)
     if len(scores) == 1:
-        _show_details(console, scores[0])
+        _show_details(console, scores[0], given)
     else:
-        console.print(_overview(scores))
+        show_overview(console, scores, given)
         agreed = Counter(score.agrees for score in scores)
         console.print(
             f"{len(scores)} sessions: {agreed[True]} agree, {agreed[False]} differ, "
@@ -37,24 +49,63 @@ def show_scores(scores: Sequence[SessionScore]) -> None:
         )
 
 
-def _overview(scores: Sequence[SessionScore]) -> Table:
+def show_overview(console: Console, scores: Sequence[SessionScore], given: Sequence[Path]) -> None:
+    """A table, or where that is wider than the terminal a paragraph a session."""
+    table = _overview(scores, given)
+    unbound = console.options.update_width(WIDEST)
+    gaps = 2 * len(table.columns)  # Rich leaves them out of the minimum
+    if console.measure(table, options=unbound).minimum + gaps <= console.width:
+        console.print(table)
+        return
+    for score in scores:
+        kind = " ".join((score.runner or "?", score.benchmark or "?", score.mode or "?"))
+        facts = f"  {kind}: {score_text(score.score)}; agrees: "
+        console.print(Text(place_of(score.folder, given), "bold"), soft_wrap=True)
+        console.print(Text.assemble(facts, AGREES[score.agrees]))
+        if score.findings:
+            console.print(Text(f"  {_codes(score.findings)}"))
+
+
+def _overview(scores: Sequence[SessionScore], given: Sequence[Path]) -> Table:
+    """Columns as wide as their longest word: none is broken within a word."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("folder", overflow="fold")
-    for column in ("runner", "benchmark", "mode", "score"):
-        table.add_column(column)
+    table.add_column("folder", no_wrap=True)
+    for column in ("runner", "benchmark", "mode"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("score", no_wrap=True)
     table.add_column("agrees", no_wrap=True)
-    table.add_column("findings")
+    codes = [found.code for score in scores for found in score.findings]
+    table.add_column("findings", min_width=max(map(len, ["findings", *codes])) + 1)
     for score in scores:
         table.add_row(
-            Text(str(score.folder)),
+            Text(fold_path(place_of(score.folder, given))),
             score.runner or "?",
             score.benchmark or "?",
             score.mode or "?",
-            Text(score_text(score.score)),
+            Text(score_text(score.score).replace(", ", ",\n")),
             AGREES[score.agrees],
             Text(_codes(score.findings)),
         )
     return table
+
+
+def place_of(folder: Path, given: Sequence[Path]) -> str:
+    """A session's path below the folder the user named; with several, from their names on."""
+    for root in given:
+        if folder != root and folder.is_relative_to(root):
+            below = folder.relative_to(root)
+            return str(below if len(given) == 1 else Path(root.name, below))
+    return str(folder)
+
+
+def fold_path(path: str, width: int = FOLDER_WIDTH) -> str:
+    """A path on lines of at most ``width`` characters, broken behind slashes only."""
+    lines = [""]
+    for part in re.findall(r"[^/]*/|[^/]+", path):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def score_text(score: dict[str, float]) -> str:
@@ -82,8 +133,8 @@ def _codes(findings: Sequence[Finding]) -> str:
     return ", ".join(code if n == 1 else f"{code} ×{n}" for code, n in counts.items())
 
 
-def _show_details(console: Console, score: SessionScore) -> None:
-    console.print(_overview([score]))
+def _show_details(console: Console, score: SessionScore, given: Sequence[Path]) -> None:
+    show_overview(console, [score], given)
     if score.windows:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for column in ("window", "inferences", "seconds", "inf/s", "µJ", "µW", "µJ/inf"):

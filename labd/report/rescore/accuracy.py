@@ -20,8 +20,8 @@ from labd.core.scoring import (
 from labd.report.rescore.model import Recomputed
 from labd.report.rescore.truth import label_of
 
-SET_SIZES = {"kws01": (1000,), "ic01": (200,), "vww01": (1000,), "ad01": (248, 72)}
-"""Files of each official set; there are two of ad01."""
+SET_SIZES = {"kws01": (1000,), "ic01": (200,), "vww01": (1000, 1985), "ad01": (248, 72)}
+"""Files of each official set; vww01 and ad01 have two lists."""
 
 Outputs = NDArray[np.float64]
 Labels = NDArray[np.int64]

@@ -79,7 +79,7 @@ def test_fewer_trials_than_files_are_told(tmp_path: Path) -> None:
     trials = picture_trials(40, [0.75, 0.25])
     text = ["0726.0 ulp-mlperf: Top 1% = 100.0"]
     found = score(made.write_mlcommons(tmp_path, trials, text, model="vww01"))
-    assert "40 files have results, the set holds 1000" in text_of(found, "result-count")
+    assert "40 files have results, the set holds 1000 or 1985" in text_of(found, "result-count")
     assert not is_sound(found)
 
 
