@@ -49,8 +49,12 @@ def frames_say_what_the_trace_says(frames: list[Frame], trace: Trace) -> None:
         for point, told in enumerate(frame.points):
             first = frame.first + point * frame.samples_per_point
             some = trace.power_w[first : min(first + frame.samples_per_point, frame.stop)]
-            mean = np.float32(some.mean(dtype=np.float64))
-            assert tuple(told) == (some.min(), mean, some.max())
+            known = some[~np.isnan(some)]  # the tail behind the last stamp may be lost
+            if not len(known):
+                assert np.isnan(told).all()
+                continue
+            mean = np.float32(known.mean(dtype=np.float64))
+            assert tuple(told) == (known.min(), mean, known.max())
 
 
 async def until_window(client: LabClient, job: str) -> None:
