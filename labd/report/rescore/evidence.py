@@ -8,7 +8,7 @@ from pathlib import Path
 from labd.core.model import Finding, Mode
 from labd.report.rescore import mlcommons
 from labd.report.rescore.eembc_log import Inference, LogReader, Session, planned_counts
-from labd.report.rescore.files import Lines, read_json
+from labd.report.rescore.files import Lines, read_bytes, read_json
 from labd.report.rescore.folder import (
     BENCHMARK_WORDS,
     SessionFiles,
@@ -19,7 +19,12 @@ from labd.report.rescore.mlcommons import Trial
 from labd.report.rescore.mlcommons_log import FactReader, LogFacts
 from labd.report.rescore.model import Runner
 from labd.report.rescore.published import Published, ResultReader
-from labd.report.rescore.result_text import judge_text, strange_lines
+from labd.report.rescore.result_text import (
+    ends_within,
+    judge_text,
+    script_damage,
+    strange_lines,
+)
 
 
 @dataclass(slots=True)
@@ -75,6 +80,7 @@ def gather(files: SessionFiles) -> Evidence:
     if log := files.first("log"):
         _read_log(log, evidence)
     _read_published(files, evidence)
+    _check_rest(files, evidence)
     return evidence
 
 
@@ -99,6 +105,7 @@ def _read_log(path: Path, evidence: Evidence) -> None:
     elif empty:
         evidence.note("file-damaged", f"{path.name} is empty")
     evidence.sessions, evidence.facts = eembc_log.finish(), facts.facts
+    evidence.facts.begun = mlcommons_log
     evidence.logged = results.finish()
     if not (empty or lines.damage or evidence.sessions or mlcommons_log or evidence.logged):
         evidence.note("file-damaged", f"{path.name} holds no session with an inference")
@@ -111,8 +118,9 @@ def _read_published(files: SessionFiles, evidence: Evidence) -> None:
         return
     lines = Lines(path)
     reader = ResultReader()
-    for line in lines:
-        reader.feed(line, cut=lines.open_ended)
+    last = ""
+    for last in lines:
+        reader.feed(last, cut=lines.open_ended)
     evidence.published = reader.finish()
     if lines.damage:
         evidence.note("file-damaged", f"{path.name} is damaged: {lines.damage}")
@@ -124,6 +132,29 @@ def _read_published(files: SessionFiles, evidence: Evidence) -> None:
     if count and path == files.first("results"):
         text = f"{path.name} holds {count} lines that no runner prints, the first: {first[:40]!r}"
         evidence.note("file-damaged", text)
+    elif lines.open_ended and ends_within(last):
+        evidence.note("file-damaged", f"{path.name} ends within a line: {last[-40:]!r}")
+
+
+def _check_rest(files: SessionFiles, evidence: Evidence) -> None:
+    """Look for the ends of files whose content stands elsewhere too."""
+    if script := files.first("script"):
+        content, damage = read_bytes(script)
+        damage = damage or script_damage(content.decode("utf-8", "replace"))
+        if damage:
+            evidence.note("file-damaged", f"{script.name} {damage}")
+    log = files.first("log")
+    if log is None or not (evidence.facts.begun and evidence.trials and files.first("results")):
+        return
+    if lost := evidence.published.score.keys() - evidence.logged.score.keys():
+        text = f"{log.name} is cut off: the runner's output in it lacks {', '.join(sorted(lost))}"
+        evidence.note("file-damaged", text)
+    accuracy = {"top1_pct", "auc"}
+    if accuracy & evidence.published.score.keys():
+        more = accuracy & evidence.logged.score.keys() - evidence.published.score.keys()
+        if more:
+            text = f"the result text lacks {more.pop()}, which stands in {log.name}"
+            evidence.note("score-missing", text)
 
 
 # ---- what it is -------------------------------------------------------------------------

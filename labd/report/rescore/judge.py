@@ -83,7 +83,7 @@ def compare(raw: Recomputed, published: Published) -> Comparison:
     """Compare every number that stands on both sides."""
     result = Comparison()
     pairs, missing = align(raw, published)
-    singles = SINGLE if all(len(block) == 1 for block in published.blocks) else {}
+    singles = SINGLE if is_single(raw, published) else {}
     for ours, theirs in pairs:
         for key, value in ours.values().items():
             if key in theirs.values:
@@ -96,6 +96,22 @@ def compare(raw: Recomputed, published: Published) -> Comparison:
             result.check("score-differs", key, value, published.score[key])
             result.scores.add(key)
     return result
+
+
+def is_single(raw: Recomputed, published: Published) -> bool:
+    """Whether a session, or each of several, was one window: then no median was printed."""
+    alone = all(len(block) == 1 for block in published.blocks)
+    return alone and len(raw.windows) <= len(published.blocks)
+
+
+def judge_gaps(raw: Recomputed, published: Published, official: Sequence[str]) -> list[Finding]:
+    """Name the official numbers that come out but that the result text does not state."""
+    if not published or (published.blocks and is_single(raw, published)):
+        return []
+    gaps = [key for key in official if key in raw.score and key not in published.score]
+    told = ", ".join(f"{key} {raw.score[key]:.6g}" for key in gaps)
+    text = f"the result text does not state what comes out of the raw data: {told}"
+    return [Finding("score-missing", text)] if gaps else []
 
 
 def _count_findings(

@@ -19,6 +19,8 @@ _PLAIN = re.compile(
 )
 _BINARY = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]|\ufffd{3}")
 
+_WHOLE_LINE = re.compile(r"(?:[\d.%\]:-]|u[JW]|uJ/inf|mW|positives)\s*$")
+
 MEDIANS = {
     "Performance results": "median_throughput_ips",
     "Energy data": "median_energy_uj",
@@ -39,6 +41,19 @@ def strange_lines(lines: Iterable[str]) -> tuple[int, str]:
             below.append(line)
     strange = binary + below
     return len(strange), strange[0] if strange else ""
+
+
+def ends_within(line: str) -> bool:
+    """Whether a last line without an end is less than a runner prints."""
+    return bool(line.strip()) and not _WHOLE_LINE.search(line)
+
+
+def script_damage(text: str) -> str:
+    """What is wrong with a command list: nothing in it, or its bracket is never closed."""
+    plain = text.strip().rstrip(";")
+    if not plain:
+        return "is empty"
+    return "is cut off" if plain.startswith("[") and not plain.endswith("]") else ""
 
 
 def judge_text(name: str, published: Published) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from labd.report.rescore.evidence import Evidence, benchmark_of, gather, mode_of
 from labd.report.rescore.folder import SessionFiles
 from labd.report.rescore.judge import (
     compare,
+    judge_gaps,
     judge_losses,
     judge_score,
     judge_windows,
@@ -62,6 +63,8 @@ def score_session(files: SessionFiles, name: Path | None = None) -> SessionScore
         *comparison.findings,
         *judge_score(benchmark, mode, known),
     ]
+    if mode is not Mode.ACCURACY and not any(f.code == "score-missing" for f in findings):
+        findings += judge_gaps(best, evidence.published, official)
     findings += judge_losses(best.score, evidence.published, official, findings)
     return SessionScore(
         folder=name or files.folder,

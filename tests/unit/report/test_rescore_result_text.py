@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from labd.report.rescore import SessionScore, find_tasks, is_sound, rescore
-from labd.report.rescore.result_text import strange_lines
+from labd.report.rescore.result_text import ends_within, script_damage, strange_lines
 from tests.unit.report import rescore_folders as made
 from tests.unit.report.test_rescore_mlcommons import MEDIAN, PERFORMANCE_TEXT, performance_trial
 
@@ -109,3 +109,70 @@ def test_lines_of_both_runners_are_known() -> None:
     ]
     assert strange_lines(["a first line of any kind", *known]) == (0, "")
     assert strange_lines([*known, "x", "y"]) == (2, "x")
+
+
+def test_a_text_cut_to_its_first_window_is_no_single_run(tmp_path: Path) -> None:
+    folder = made.write_performance(tmp_path)
+    keep_lines(folder, 5)
+    found = score(folder)
+    assert "median_throughput_ips 10" in text_of(found, "score-missing")
+    assert found.agrees is None
+    assert not is_sound(found)
+
+
+@pytest.mark.parametrize(
+    ("line", "within"),
+    [
+        ("00458.531 ulp-mlperf: AUC: 0.95", False),
+        ("00458.531 ulp-mlperf: AUC", True),
+        ("00458.508 ulp-mlperf: Top-1: 90.7%", False),
+        ("0726.005207 ulp-mlperf: Median throughput is      6.036 inf", True),
+        ("Accuracy: 44 True positives, 6 False negatives, 4 False positives", False),
+        ("Average duty", True),
+        ("", False),
+    ],
+)
+def test_a_line_that_stops_in_the_middle_is_known(line: str, *, within: bool) -> None:
+    assert ends_within(line) is within
+
+
+@pytest.mark.parametrize(
+    ("text", "damage"),
+    [
+        ("[{cmd: 'a'}]\n", ""),
+        ("[{}];", ""),
+        ("cmd: 'a'", ""),
+        (" \n", "is empty"),
+        ("[{", "is cut off"),
+    ],
+)
+def test_a_command_list_is_whole_or_not(text: str, damage: str) -> None:
+    assert script_damage(text) == damage
+
+
+def test_a_cut_command_list_is_damage(tmp_path: Path) -> None:
+    folder = made.write_performance(tmp_path)
+    (folder / "script.async").write_text("[\n{ cmd: 'dut infer 120 1' },\n{ cmd")
+    found = score(folder)
+    assert text_of(found, "file-damaged") == "script.async is cut off"
+    assert not is_sound(found)
+
+
+def test_a_log_of_the_other_runner_that_is_cut_off_is_told(tmp_path: Path) -> None:
+    trials = [performance_trial(11_597_249)] * 5
+    folder = made.write_mlcommons(tmp_path, trials, [*PERFORMANCE_TEXT, MEDIAN])
+    for end in ("\n", ""):
+        (folder / "log.txt").write_text(f"Logging initialized. Writing{end}")
+        found = score(folder)
+        assert found.agrees is True
+        assert "log.txt is cut off" in text_of(found, "file-damaged")
+        assert not is_sound(found)
+
+
+def test_an_area_that_only_the_log_still_holds_is_told(tmp_path: Path) -> None:
+    text = ["0726.0 ulp-mlperf: Top 1% = 87.0", "0726.0 ulp-mlperf: AUC = 0.988"]
+    trials = [made.trial(mode="a", infer={"results": [0.5, 0.5]})]
+    folder = made.write_mlcommons(tmp_path, trials, text, model="vww01")
+    assert "score-missing" not in [finding.code for finding in score(folder).findings]
+    keep_lines(folder, 1)
+    assert "lacks auc" in text_of(score(folder), "score-missing")
