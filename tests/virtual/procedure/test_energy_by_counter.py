@@ -61,33 +61,26 @@ class TimedDut(FakeDut):
         return drawn
 
     def _timestamp(self) -> None:
-        if len(self.batches) <= self.pin_breaks_after:
+        if len(self.batches) + (not self.computing) <= self.pin_breaks_after:
             super()._timestamp()
 
-    def _execute(self, text: str) -> None:
-        if not text.startswith("infer"):
-            super()._execute(text)
-            return
-        inferences, warmups = (int(word) for word in text.split()[1:])
-        self._say(f"m-warmup-start-{warmups}")
-        self._say("m-warmup-done")
-        self._say(f"m-infer-start-{inferences}")
-        began = time.monotonic()
-        self._timestamp()
-        took = inferences * INFERENCE_S
+    def _compute(self, iterations: int) -> None:
+        self.computing = True
+        began, took = time.monotonic(), iterations * INFERENCE_S
         self.batches.append((began, began + took))
-        asyncio.get_running_loop().call_later(took, self._finish, began + took)
+        asyncio.get_running_loop().call_later(took, self._stop, began + took)
 
-    def _finish(self, due: float) -> None:
+    def _stop(self, due: float) -> None:
         start, _ = self.batches[-1]
         self.batches[-1] = (start, max(due, time.monotonic()))
         self._timestamp()
         asyncio.get_running_loop().call_later(14 * 10 / BAUD, self._tell)
 
     def _tell(self) -> None:
+        self.computing = False
         self._say("m-infer-done")
         self._results([])
-        self._ready()
+        self._finish("infer")
 
 
 class Quietly:
