@@ -81,6 +81,7 @@ class LogReader:
         self._source = ""
         self._file = ""
         self._commanded: float | None = None
+        self._count: int | None = None
         self._open = False
 
     def feed(self, line: str, *, cut: bool = False) -> None:
@@ -107,8 +108,8 @@ class LogReader:
             if len(parts) > 1:
                 self._session.folder_model = parts[-2]
             self._session.loads += self._source != "sequencer"
-        elif "infer" in line and _COMMAND.search(line):
-            self._commanded = self._now
+        elif "infer" in line and (command := _COMMAND.search(line)):
+            self._commanded, self._count = self._now, int(command[1])
         elif "timestamp" in line and _SYNC.search(line):
             self._session.sync_s = self._now
         elif found := _CONFIG.search(line):
@@ -136,7 +137,7 @@ class LogReader:
 
     def _start_session(self, name: str) -> None:
         self.sessions.append(Session(name))
-        self._file, self._commanded, self._open = "", None, False
+        self._file, self._commanded, self._count, self._open = "", None, None, False
 
     def _feed_device(self, kind: str, found: re.Match[str], owner: str) -> None:
         session = self._session
@@ -153,7 +154,7 @@ class LogReader:
             session.inferences.append(
                 Inference(count, self._file, self._commanded, start_s=self._now)
             )
-            self._commanded, self._open = None, True
+            self._commanded, self._count, self._open = None, None, True
         elif kind == "done" and self._open:
             session.inferences[-1].done_s = self._now
             session.inferences[-1].finished = True
@@ -169,7 +170,8 @@ class LogReader:
         inferences = self._session.inferences
         self._open = False
         if not inferences or inferences[-1].results is not None or inferences[-1].damaged:
-            inferences.append(Inference(None, self._file))
+            inferences.append(Inference(self._count, self._file, self._commanded))
+            self._commanded, self._count = None, None
         inferences[-1].finished = True
         try:
             inferences[-1].results = parse_results(found["results"])

@@ -205,13 +205,13 @@ def score_windows(raw: Recomputed, published: Published) -> None:
 
 
 def medians(windows: Sequence[ScoredWindow]) -> dict[str, float]:
-    """Scores that are medians over windows."""
+    """Scores that are medians over windows; none of what one of them lacks."""
     score: dict[str, float] = {}
     throughputs = [w.throughput_ips for w in windows if w.throughput_ips is not None]
     energies = [w.energy_per_inference_uj for w in windows if w.energy_per_inference_uj is not None]
-    if throughputs:
+    if throughputs and len(throughputs) == len(windows):
         score["median_throughput_ips"] = statistics.median(throughputs)
-    if energies:
+    if energies and len(energies) == len(windows):
         score["median_energy_uj"] = statistics.median(energies)
     return score
 

@@ -170,6 +170,36 @@ def test_a_whole_log_of_fewer_windows_says_how_many_are_taken_as_printed(tmp_pat
     assert text_of(found, "windows-missing-in-log").endswith("uses these 3 as they were printed")
 
 
+@pytest.mark.parametrize("number", [1, 3, 5])
+def test_a_start_that_is_lost_leaves_the_count_of_its_command(tmp_path: Path, number: int) -> None:
+    performance = made.write_performance(
+        tmp_path / "performance", laps=made.rising(*range(11_000_000, 11_500_000, 10**5))
+    )
+    for folder, start in (
+        (performance, "dut: m-infer-start-120"),
+        (made.write_energy(tmp_path / "energy"), "io: [dut]: m-infer-start-10"),
+    ):
+        parts = (folder / "log.txt").read_text().split(start)
+        head, tail = start.join(parts[:number]), start.join(parts[number:])
+        (folder / "log.txt").write_text(f"{head}dut: noise{tail}")
+        found = score(folder)
+        assert found.agrees is True
+        assert found.findings == []
+        assert len({window.inferences for window in found.windows}) == 1
+
+
+def test_windows_of_unknown_count_have_no_median(tmp_path: Path) -> None:
+    folder = made.write_energy(tmp_path)
+    log = (folder / "log.txt").read_text()
+    log = log.replace("[dut]: m-infer-start-10", "noise", 1).replace("infer 10 1", "noise", 1)
+    (folder / "log.txt").write_text(log)
+    found = score(folder)
+    assert found.windows[0].energy_per_inference_uj is None
+    assert found.score == {}
+    assert found.agrees is None
+    assert "not-recomputed" in codes(found)
+
+
 # ---- which window is which ---------------------------------------------------------------
 
 
