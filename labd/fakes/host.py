@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import tty
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
@@ -51,7 +52,7 @@ class Cable(Protocol):
         ...
 
 
-class _Sending:
+class _Sending(ABC):
     """Both kinds of cable: what the device says goes into an outbox.
 
     ``tamper`` may change what the device sends (drop, double); ``mute`` drops it all.
@@ -78,8 +79,9 @@ class _Sending:
             self._outbox += self.tamper(data)
             self._write()
 
+    @abstractmethod
     def _write(self) -> None:
-        raise NotImplementedError
+        """Hand the outbox over."""
 
     def _hand_over(self, descriptor: int) -> None:
         """Write as much as the host takes now, the rest when it takes more."""
