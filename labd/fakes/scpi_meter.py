@@ -26,8 +26,11 @@ class FakeScpiMeter:
     Attributes:
         refuses: errors by beginning of a command that gets them.
         pace: readings a period, 1 where all is well.
+        latency_s: how long after its end a reading appears.
+        update_s: how often readings appear; 0 for each by itself.
         memory_s: how long its memory lasts; the oldest readings are overwritten then.
         framing: how numbers are sent: ``line``, ``block`` or ``indefinite`` block.
+        lost: readings that vanished so far.
         waits: whether ``FETC? n`` answers only when it has n readings.
         draws: current of the DUT at given times, ampere.
     """
@@ -43,7 +46,10 @@ class FakeScpiMeter:
         self.refuses: dict[str, str] = {}
         self.name = "ACME INSTRUMENTS,SMU-1,SIMULATED,1.0"
         self.pace = 1.0
+        self.latency_s = 0.0
+        self.update_s = 0.0
         self.memory_s = 100.0
+        self.lost = 0
         self.framing = "line"
         self.waits = False
         self.draws = load.current_a
@@ -128,12 +134,16 @@ class FakeScpiMeter:
         self.overwritten += max(0, oldest - self._taken)
         first = max(self._taken, oldest)
         count = produced - first if most is None else min(most, produced - first)
+        count = max(0, count)
         self._taken = first + count
         self.send(self._framed(self._readings(first, count)))
 
     def _produced(self) -> int:
         since = self.clock() - (self.started_s if self.started_s is not None else self.clock())
-        return int(since * self.rate_hz * self.pace)
+        since = max(0.0, since - self.latency_s)
+        if self.update_s:
+            since = since // self.update_s * self.update_s
+        return int(since * self.rate_hz * self.pace) - self.lost
 
     def _readings(self, first: int, count: int) -> NDArray[np.float64]:
         numbers = np.arange(first, first + count, dtype=np.float64)

@@ -91,6 +91,13 @@ async def pass_time(
         await acquisition.wait_progress(2.0)
 
 
+async def let_pass(clock: HandClock, seconds: float) -> None:
+    """Move the clock on as a host that polls does, whether there is progress or not."""
+    for _ in range(round(seconds / 0.01)):
+        clock.now_s += 0.01
+        await asyncio.sleep(0.002)
+
+
 async def all_of(
     acquisition: Acquisition, seen: list[StreamItem] | None = None
 ) -> list[StreamItem]:
@@ -186,6 +193,51 @@ async def test_what_the_memory_held_is_caught_up_in_full_answers(fake: FakeScpiM
         samples = joined(await all_of(acquisition))
     assert samples.current_a is not None
     assert len(samples) == pytest.approx(8000, abs=151)
+    np.testing.assert_allclose(samples.current_a, truth(len(samples)), rtol=1e-8)
+
+
+@pytest.mark.parametrize("latency_s", [0.02, 0.05, 0.14])
+@pytest.mark.parametrize("update_s", [0.0, 0.1, 0.25])
+async def test_readings_that_appear_late_and_in_batches_are_the_same(
+    fake: FakeScpiMeter, latency_s: float, update_s: float
+) -> None:
+    fake.latency_s, fake.update_s = latency_s, update_s
+    async with connected(fake) as (meter, clock, _):
+        await meter.supply(3000)
+        async with meter.acquire() as acquisition:
+            await let_pass(clock, 8.0)
+        items = await all_of(acquisition)
+    samples = joined(items)
+    assert not any(isinstance(item, Gap) for item in items)
+    assert len(samples) >= (7.9 - latency_s - update_s) * RATE_HZ
+    assert samples.current_a is not None
+    np.testing.assert_allclose(samples.current_a, truth(len(samples)), rtol=1e-8)
+    for mark in (item for item in items if isinstance(item, TimeMark)):
+        assert abs(mark.t_ns - 100e9 - mark.index * 1e6) <= mark.uncertainty_ns + 1
+        assert mark.uncertainty_ns >= latency_s * 0.49e9
+
+
+@pytest.mark.parametrize("lost", [20, 60, 140])
+async def test_readings_that_vanish_are_no_measurement(fake: FakeScpiMeter, lost: int) -> None:
+    fake.latency_s = 0.05
+    async with connected(fake) as (meter, clock, _):
+        await meter.supply(3000)
+        acquisition = meter.acquire()
+
+        async def measure() -> None:
+            async with acquisition:
+                await let_pass(clock, 6.0)
+                fake.lost = lost
+                await let_pass(clock, 4.0)
+
+        with pytest.raises(InstrumentError, match="some were lost"):
+            await measure()
+        seen: list[StreamItem] = []
+        with pytest.raises(InstrumentError):
+            await all_of(acquisition, seen)
+    samples = joined(seen)
+    assert samples.current_a is not None
+    assert len(samples) > 4000
     np.testing.assert_allclose(samples.current_a, truth(len(samples)), rtol=1e-8)
 
 
@@ -460,7 +512,7 @@ async def test_a_byte_lost_or_doubled_in_a_block_never_makes_a_number(
 
         async def measure() -> None:
             async with acquisition:
-                await pass_time(acquisition, clock, 2.0)
+                await pass_time(acquisition, clock, 4.0)
                 cable.tamper = damage
                 await pass_time(acquisition, clock, 2.0)
 

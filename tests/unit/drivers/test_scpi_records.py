@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from drivers.scpi_records import (
     CONFIRM_NS,
+    LEARN_NS,
     Moment,
     RecordClock,
     RecordStream,
@@ -32,7 +34,7 @@ def samples_of(index: int, rows: NDArray[np.float64]) -> Samples:
 def a_stream(*, line: bool = True, buffer_s: float = 15.0) -> RecordStream:
     step = StepLine("io", THRESHOLD_A, BAND_A) if line else None
     stream = RecordStream(RecordClock(RATE_HZ, buffer_s), samples_of, step)
-    assert stream.start(Moment(0, 1000)) == [TimeMark(0.0, 500, 500, "host")]
+    assert stream.start(Moment(0, 1000)) == []
     return stream
 
 
@@ -141,24 +143,29 @@ def test_records_wait_until_a_later_count_was_right() -> None:
     stream = a_stream(line=False)
     rows = log([], [])[:, :1]
     released: list[StreamItem] = []
-    for end in range(100, 3100, 100):
+    got = 0
+    for end in range(100, 5100, 100):
         now = end * 1_000_000
         released += stream.add(rows[end - 100 : end], Moment(now - 10, now), drained=True)
         got = sum(len(item) for item in released if isinstance(item, Samples))
-        assert got == max(0, end - CONFIRM_NS // 1_000_000)
+        learned = end * 1_000_000 > LEARN_NS
+        assert got == (end - CONFIRM_NS // 1_000_000 if learned else 0)
+    assert got == 4000
 
 
 def test_what_was_not_confirmed_is_a_gap() -> None:
     stream = a_stream()
-    rows = log([1800], [])[:2000]
-    for start, end in ((0, 500), (500, 2000)):
+    rows = log([3800], [])[:4000]
+    for start, end in ((0, 500), (500, 2500), (2500, 4000)):
         now = end * 1_000_000
         stream.add(rows[start:end], Moment(now - 10, now), drained=True)
-    assert stream.settle("broken off") == [Gap(500, 1500, "broken off; 2 edges in it dropped")]
+    assert stream.settle("broken off") == [Gap(2500, 1500, "broken off; 2 edges in it dropped")]
     assert stream.settle("broken off") == []
 
 
-@pytest.mark.parametrize(("pace", "by_s"), [(0.5, 1.0), (0.75, 1.0), (4 / 3, 1.0), (2.0, 1.0)])
+@pytest.mark.parametrize(
+    ("pace", "by_s"), [(0.5, 1.5), (0.75, 2.5), (0.9, 3.0), (4 / 3, 1.0), (2.0, 1.0)]
+)
 def test_a_wrong_rate_is_found_before_anything_is_released(pace: float, by_s: float) -> None:
     stream = a_stream(line=False)
     items: list[StreamItem] = []
@@ -226,7 +233,8 @@ def test_marks_bound_the_time_of_their_record(
 ) -> None:
     """An instrument that counts on its own clock and updates what it tells now and then."""
     clock = RecordClock(RATE_HZ, 15.0)
-    marks = [clock.start(Moment(-2_000_000, 3_000_000))]
+    marks: list[TimeMark] = []
+    clock.start(Moment(-2_000_000, 3_000_000))
     now_s = 0.003
     for pause_s, trip_s in zip(pauses, trips, strict=True):
         now_s += pause_s
@@ -252,20 +260,22 @@ def test_a_mark_is_as_sharp_as_the_quickest_answer() -> None:
     for now_ms in range(100, 1200, 100):
         now = now_ms * 1_000_000
         marks += clock.count(now_ms, Moment(now - 200_000, now), drained=True)
-    (mark,) = marks
+    first, mark = marks
+    assert first.index == 0
     assert mark.uncertainty_ns <= 600_000 + 1
 
 
 def test_a_count_updated_now_and_then_makes_marks_vague_and_true() -> None:
     clock = RecordClock(RATE_HZ, 15.0)
-    clock.start(Moment(-500_000_000, 500_000_000))  # tells next to nothing
+    clock.start(Moment(-10_000_000, 10_000_000))
     marks: list[TimeMark] = []
     for hundred_ms in range(6, 20):
         for phase_ms in (20, 55, 95):  # never right after the update
             now = (hundred_ms * 100 + phase_ms) * 1_000_000
             moment = Moment(now - 200_000, now)
             marks += clock.count(hundred_ms * 100, moment, drained=True)
-    (mark,) = marks
+    first, mark = marks
+    assert first.index == 0
     true_ns = mark.index * 1e6
     assert abs(mark.t_ns - true_ns) <= mark.uncertainty_ns
     assert mark.uncertainty_ns < 50_000_000
@@ -279,9 +289,126 @@ def test_a_meter_that_may_hold_more_is_bounded_by_the_start() -> None:
     for now_ms in range(100, 1200, 100):
         now = (now_ms + 1) * 1_000_000
         marks += clock.count(now_ms, Moment(now - 90_000_000, now), drained=False)
-    (mark,) = marks
+    first, mark = marks
+    assert first.index == 0
     assert mark.uncertainty_ns < 2_000_000
     assert abs(mark.t_ns - mark.index * 1e6) <= mark.uncertainty_ns + 1
+
+
+def polled(
+    latency_ms: int,
+    update_ms: int,
+    *,
+    seed: int = 1,
+    lost: int = 0,
+    seconds: float = 30.0,
+    lost_s: float = 15.0,
+    ppm: float = 0.0,
+) -> tuple[RecordStream, list[StreamItem], Callable[[int], float]]:
+    """An instrument that tells of its records late and now and then, asked every 75 ms.
+
+    Args:
+        latency_ms: from a record's end to its appearance.
+        update_ms: between appearances; 0 for each by itself.
+        seed: of the answers' times.
+        lost: records that vanish at ``lost_s``.
+        seconds: how long.
+        lost_s: when they do.
+        ppm: by how much its clock is fast.
+    """
+    random = np.random.default_rng(seed)
+    stream = a_stream(line=False)
+
+    def count(now_s: float) -> int:
+        made_s = max(0.0, now_s - latency_ms / 1e3)
+        if update_ms:
+            made_s = made_s // (update_ms / 1e3) * (update_ms / 1e3)
+        return int(made_s * RATE_HZ * (1 + ppm * 1e-6)) - lost * (made_s > lost_s)
+
+    items: list[StreamItem] = []
+    now_s = 0.005
+    while now_s < seconds and not stream.fault:
+        answered_s = now_s + float(random.uniform(0.001, 0.008))
+        new = max(0, count(now_s + (answered_s - now_s) / 2) - stream.received)
+        moment = Moment(round(now_s * 1e9), round(answered_s * 1e9))
+        items += stream.add(np.full((new, 1), 0.005), moment, drained=True)
+        now_s = answered_s + 0.07
+
+    def true_s(index: int) -> float:
+        made_s = index / RATE_HZ / (1 + ppm * 1e-6)
+        return made_s + (lost / RATE_HZ if made_s > lost_s else 0.0)
+
+    return stream, items, true_s
+
+
+LATENCIES_MS = [0, 20, 50, 140]
+UPDATES_MS = [0, 100, 250, 500]
+
+
+@pytest.mark.parametrize("latency_ms", LATENCIES_MS)
+@pytest.mark.parametrize("update_ms", UPDATES_MS)
+@pytest.mark.parametrize("ppm", [-100, 100])
+def test_a_constant_latency_and_slow_updates_are_no_loss(
+    latency_ms: int, update_ms: int, ppm: int
+) -> None:
+    for seed in range(3):
+        stream, items, true_s = polled(latency_ms, update_ms, seed=seed, ppm=ppm)
+        assert stream.fault == ""
+        items += stream.complete()
+        samples = [item for item in items if isinstance(item, Samples)]
+        assert sum(map(len, samples)) == stream.received
+        assert stream.received >= (30 - 0.08 - (latency_ms + update_ms) / 1000) * 999
+        marks = [item for item in items if isinstance(item, TimeMark)]
+        assert len(marks) > 20
+        for mark in marks:
+            off_ns = abs(mark.t_ns - true_s(int(mark.index)) * 1e9)
+            assert off_ns <= mark.uncertainty_ns
+            assert mark.uncertainty_ns / 1e6 < 12 + latency_ms + min(update_ms, 80)
+
+
+@pytest.mark.parametrize("latency_ms", LATENCIES_MS)
+@pytest.mark.parametrize(
+    ("update_ms", "least"), [(0, 20), (100, 40), (250, 60), (500, 100)], ids=str
+)
+@pytest.mark.parametrize("more", [0, 40, 80])
+def test_records_lost_beyond_the_pattern_are_a_fault(
+    latency_ms: int, update_ms: int, least: int, more: int
+) -> None:
+    for seed in range(3):
+        stream, items, _ = polled(latency_ms, update_ms, seed=seed, lost=least + more)
+        assert "some were lost" in stream.fault
+        assert isinstance(stream.settle("never mind")[-1], Gap)
+        assert sum(len(item) for item in items if isinstance(item, Samples)) > 10_000
+
+
+@pytest.mark.parametrize("latency_ms", LATENCIES_MS)
+@pytest.mark.parametrize("update_ms", UPDATES_MS)
+@pytest.mark.parametrize("pace", [0.5, 0.75, 4 / 3, 2.0])
+def test_a_wrong_rate_is_found_whatever_the_latency(
+    latency_ms: int, update_ms: int, pace: float
+) -> None:
+    stream, items, _ = polled(latency_ms, update_ms, ppm=(pace - 1) * 1e6, seconds=5)
+    assert stream.fault
+    assert not any(isinstance(item, Samples) for item in items)
+
+
+def test_a_hiccup_of_the_instrument_is_no_loss() -> None:
+    """Once an answer tells 60 ms later than it could; then all is as before."""
+    clock = RecordClock(RATE_HZ, 15.0)
+    clock.start(Moment(0, 0))
+    for now_ms in range(50, 20_000, 50):
+        late_ms = 60 if 10_000 < now_ms <= 10_100 else 0
+        now = now_ms * 1_000_000
+        clock.count(now_ms - late_ms, Moment(now, now), drained=True)
+    assert clock.fault == ""
+
+
+def test_a_log_too_short_to_learn_from_has_to_be_on_time() -> None:
+    for latency_ms, right in ((100, True), (300, False)):
+        stream, _, _ = polled(latency_ms, 0, seconds=2)
+        assert stream.fault == ""
+        got = sum(len(item) for item in stream.complete() if isinstance(item, Samples))
+        assert got == (stream.received if right else 0)
 
 
 def test_records_before_the_start_are_a_bug() -> None:
