@@ -246,7 +246,12 @@ class N6705:
         clock = RecordClock(1 / self._period_s, BUFFER_S)
         stream = RecordStream(clock, self._samples, self.config.line)
         self._acquisition = ElogAcquisition(
-            logger, stream, self._clock, self.config.answer_s, self.config.current_limit_a
+            logger,
+            stream,
+            self._clock,
+            self.config.answer_s,
+            self.config.current_limit_a,
+            self._period_s,
         )
         return self._acquisition
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ import numpy as np
 from drivers.scpi import ScpiSession
 from drivers.scpi_codec import values_in
 from drivers.scpi_polling import Clock, PolledAcquisition
-from drivers.scpi_records import RecordStream, Rows
+from drivers.scpi_records import Moment, RecordStream, Rows
 from labd.core.errors import InfraError, InstrumentError
 
 BUFFER_S = 15.0  # of "about 20 seconds"
@@ -27,6 +28,11 @@ FETCH_RECORDS = 4096
 POLL_S = 0.07  # not a divisor of a round update interval
 ARM_S = 0.1  # between INIT and TRIG
 PERIOD_TOLERANCE = 0.05
+LASTING_NS = 900_000_000
+"""So long channels may differ: less than records wait before they are released."""
+
+LASTING_POLLS = 5
+SPARE_RECORDS = 2  # a record under way in either channel
 CLIPPED = 0.995  # of the current limit: the supply regulates current, not voltage
 FUNCTIONS = ("CURR", "CURR:MINM", "VOLT", "VOLT:MINM")
 
@@ -182,6 +188,41 @@ class Logger:
         return float(periods_s[0])
 
 
+class Abreast:
+    """Sees that two channels have logged the same number of records.
+
+    Each is asked by itself, so the one asked later may be ahead by what came in between, and
+    an update in between shows on one alone; but neither lasts.
+
+    Args:
+        period_s: of the records.
+    """
+
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self._leads: deque[tuple[int, int, float]] = deque()  # when, by how much, most
+
+    def fault(self, lead: int, first: Moment, last: Moment) -> str:
+        """What is wrong with the counts; empty while nothing is.
+
+        Args:
+            lead: by how many records the channel asked last is ahead; both had no more.
+            first: when the other was asked.
+            last: when this was.
+        """
+        most = (last.after_ns - first.before_ns) * 1e-9 / self._period_s + SPARE_RECORDS
+        self._leads.append((last.after_ns, lead, most))
+        if self._leads[0][0] > last.after_ns - LASTING_NS:
+            return ""
+        while self._leads[1][0] <= last.after_ns - LASTING_NS:
+            self._leads.popleft()
+        leads = [lead for _, lead, _ in self._leads]
+        ahead = min(lead - most for _, lead, most in self._leads) > 0
+        if len(leads) < LASTING_POLLS or not (ahead or max(leads) < -SPARE_RECORDS):
+            return ""
+        return f"its channels differ by {min(leads, key=abs)} records for good: some were lost"
+
+
 class ElogAcquisition(PolledAcquisition):
     """One run of the logger.
 
@@ -191,16 +232,24 @@ class ElogAcquisition(PolledAcquisition):
         clock: the host's clock.
         answer_s: how long the instrument may take to answer.
         limit_a: the DUT's current limit.
+        period_s: of its records.
     """
 
     def __init__(
-        self, logger: Logger, stream: RecordStream, clock: Clock, answer_s: float, limit_a: float
+        self,
+        logger: Logger,
+        stream: RecordStream,
+        clock: Clock,
+        answer_s: float,
+        limit_a: float,
+        period_s: float,
     ) -> None:
         super().__init__(logger.session, stream, clock, answer_s, POLL_S)
         self._logger = logger
         self._plan = logger.plan
         self._limit_a = CLIPPED * limit_a
         self._waiting: list[Rows] = [np.empty((0, 1)) for _ in self._plan.logged]
+        self._abreast = Abreast(period_s)
 
     async def _prepare(self) -> None:
         await self._logger.abort()
@@ -216,14 +265,20 @@ class ElogAcquisition(PolledAcquisition):
     async def _fetch(self) -> tuple[Rows, bool]:
         """Records of every channel logged, side by side, as far as all have them."""
         drained = True
+        asked: list[Moment] = []
         for place, channel in enumerate(self._plan.logged):
             fields = 1 + (self._plan.with_voltage and place == 0)
+            before_ns = self._clock()
             rows = await self._fetch_from(channel, fields)
+            asked.append(Moment(before_ns, self._clock()))
             drained = drained and len(rows) < FETCH_RECORDS
             if place == 0 and not self._plan.with_voltage:
                 rows[rows[:, 0] >= self._limit_a] = np.nan  # there the voltage is not the set one
             before = self._waiting[place]
             self._waiting[place] = np.concatenate([before, rows]) if len(before) else rows
+        lead = len(self._waiting[-1]) - len(self._waiting[0])
+        if drained and (fault := self._abreast.fault(lead, asked[0], asked[-1])):
+            raise self._wrong(fault)
         whole = min(map(len, self._waiting))
         rows = np.hstack([waiting[:whole] for waiting in self._waiting])
         self._waiting = [waiting[whole:] for waiting in self._waiting]

@@ -63,6 +63,9 @@ class FakeN6705:
         stuck: functions that stay as they are whatever is commanded.
         hidden: functions that log although a query says that they do not.
         pace: records a period, 1 where all is well.
+        latency_s: how long after its end a record appears.
+        update_s: how often records appear; 0 for each by itself.
+        lost: records that vanished so far, by slot.
         delay_s: how long it thinks before every answer.
         draws: current of the DUT at given times, ampere.
     """
@@ -85,6 +88,9 @@ class FakeN6705:
         self.stuck: set[str] = set()
         self.hidden: set[str] = set()
         self.pace = 1.0
+        self.latency_s = 0.0
+        self.update_s = 0.0
+        self.lost: dict[int, int] = {}
         self.delay_s = 0.0
         self.draws = load.current_a
         self.trips: set[int] = set()
@@ -198,12 +204,15 @@ class FakeN6705:
         (channel,) = channels
         if channel.triggered_s is None:
             raise Refused('+302,"No data to fetch"')
-        elapsed_s = self.clock() - channel.triggered_s
-        produced = int(elapsed_s / channel.period_s * self.pace)
+        elapsed_s = max(0.0, self.clock() - channel.triggered_s - self.latency_s)
+        if self.update_s:
+            elapsed_s = elapsed_s // self.update_s * self.update_s
+        slot = next(slot for slot, other in self.channels.items() if other is channel)
+        produced = int(elapsed_s / channel.period_s * self.pace) - self.lost.get(slot, 0)
         oldest = max(0, produced - int(BUFFER_S / channel.period_s))
         self.overwritten += max(0, oldest - channel.taken)
         first = max(channel.taken, oldest)
-        count = min(most, produced - first)
+        count = max(0, min(most, produced - first))
         channel.taken = first + count
         rows = self._records(channel, first, count)
         return self._block(rows)

@@ -90,6 +90,13 @@ async def pass_time(
         await acquisition.wait_progress(2.0)
 
 
+async def let_pass(clock: HandClock, seconds: float) -> None:
+    """Move the clock on as a host that polls does, whether there is progress or not."""
+    for _ in range(round(seconds / 0.01)):
+        clock.now_s += 0.01
+        await asyncio.sleep(0.002)
+
+
 async def all_of(
     acquisition: Acquisition, seen: list[StreamItem] | None = None
 ) -> list[StreamItem]:
@@ -238,6 +245,59 @@ async def test_both_ends_and_every_second_are_tied_to_the_hosts_clock(fake: Fake
         assert abs(mark.t_ns - true_ns) <= mark.uncertainty_ns + 1
         assert mark.uncertainty_ns < 3 * PERIOD_S * 1e9
         assert mark.clock == "host"
+
+
+@pytest.mark.parametrize("latency_s", [0.02, 0.05, 0.14])
+@pytest.mark.parametrize("update_s", [0.0, 0.1, 0.25])
+async def test_records_that_appear_late_and_in_batches_are_the_same(
+    fake: FakeN6705, latency_s: float, update_s: float
+) -> None:
+    fake.latency_s, fake.update_s = latency_s, update_s
+    async with connected(fake, **ON_IO) as (monitor, clock, _):
+        await monitor.supply(3000)
+        async with monitor.acquire() as acquisition:
+            await let_pass(clock, 8.0)
+        items = await all_of(acquisition)
+    samples = joined(items)
+    assert not any(isinstance(item, Gap) for item in items)
+    assert len(samples) >= (7.9 - latency_s - update_s) / PERIOD_S
+    assert samples.current_a is not None
+    np.testing.assert_array_equal(samples.current_a, truth(100.0, len(samples)))
+    marks = [item for item in items if isinstance(item, TimeMark)]
+    assert len(marks) > 5
+    for mark in marks:
+        true_ns = 100.0e9 + mark.index * PERIOD_S * 1e9
+        assert abs(mark.t_ns - true_ns) <= mark.uncertainty_ns + 1
+        assert mark.uncertainty_ns >= latency_s * 0.49e9
+
+
+@pytest.mark.parametrize("lost", [{1: 20, 2: 20}, {1: 140, 2: 140}, {1: 20}, {2: 20}, {2: 140}])
+async def test_records_that_vanish_are_no_measurement(
+    fake: FakeN6705, lost: dict[int, int]
+) -> None:
+    """From both channels alike, or from one of them."""
+    fake.latency_s = 0.05
+    async with connected(fake, **ON_IO) as (monitor, clock, _):
+        await monitor.supply(3000)
+        acquisition = monitor.acquire()
+
+        async def measure() -> None:
+            async with acquisition:
+                await let_pass(clock, 6.0)
+                assert acquisition.received > 5500
+                fake.lost = lost
+                await let_pass(clock, 4.0)
+
+        with pytest.raises(InstrumentError, match="lost") as caught:
+            await measure()
+        assert caught.value.code == "elog-records"
+        seen: list[StreamItem] = []
+        with pytest.raises(InstrumentError):
+            await all_of(acquisition, seen)
+    samples = joined(seen)
+    assert samples.current_a is not None
+    assert len(samples) > 4000
+    np.testing.assert_array_equal(samples.current_a, truth(100.0, len(samples)))
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.03])

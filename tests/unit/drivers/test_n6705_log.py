@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.n6705_log import Plan, channel_list, told, values_of
+from drivers.n6705_log import Abreast, Plan, channel_list, told, values_of
 from drivers.scpi_codec import Block, ReplyDecoder, Text
 from drivers.scpi_records import Moment, RecordClock, RecordStream, StepLine
 from labd.core.model import Edge, Gap, Samples, StreamItem
@@ -105,3 +105,31 @@ def test_any_polling_and_any_chunking_give_the_same_samples_edges_and_gaps(
     assert flat(decoded(wire(polls), cuts)) == flat(reference)
     assert sum(isinstance(item, Edge) for item in reference) == 7
     assert [item.index for item in reference if isinstance(item, Gap)] == [2500]
+
+
+def leads(lost: tuple[int, int], update_ms: int, *, seconds: float = 4.0) -> str:
+    """Two channels asked 6 ms apart every 75 ms, updated 30 ms apart; from 2 s on some lost."""
+    abreast, now_ms = Abreast(0.001), 5.0
+    while now_ms < seconds * 1000:
+        counts: list[int] = []
+        for channel, asked_ms in enumerate((now_ms, now_ms + 6)):
+            made_ms = asked_ms
+            if update_ms:
+                made_ms = (asked_ms + 30 * channel) // update_ms * update_ms - 30 * channel
+            counts.append(int(made_ms) - lost[channel] * (now_ms > 2000))
+        first, last = (Moment(int(at * 1e6), int((at + 2) * 1e6)) for at in (now_ms, now_ms + 6))
+        if fault := abreast.fault(counts[1] - counts[0], first, last):
+            return fault
+        now_ms += 75.3
+    return ""
+
+
+@pytest.mark.parametrize("update_ms", [0, 100, 250])
+def test_channels_that_lose_nothing_are_abreast(update_ms: int) -> None:
+    assert leads((0, 0), update_ms, seconds=60) == ""
+
+
+@pytest.mark.parametrize("lost", [(20, 0), (0, 20), (140, 0), (0, 140)])
+def test_a_difference_that_lasts_is_a_fault_within_a_second(lost: tuple[int, int]) -> None:
+    assert leads(lost, 0, seconds=1.9) == ""
+    assert "some were lost" in leads(lost, 0, seconds=3.1)
