@@ -26,6 +26,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from labd.core.model import TimeMark
 
@@ -162,10 +163,22 @@ class HostClock:
         return None
 
     def broke(self, index: int) -> None:
-        """The counter broke and runs on from ``index``, give or take turns of 64."""
+        """The counter broke and runs on from ``index``, give or take turns of 64.
+
+        Where the host was not calm until then, a turn lost before may have gone unseen.
+        """
+        if not self._was_calm():
+            self.unsure += TURN
         self._broken = True
         self._cell, self._unvouched = _Cell(index), _Cell(index)
         self._late.clear()
+
+    def _was_calm(self) -> bool:
+        """Whether the quickest chunks of successive half seconds leave a turn no room."""
+        return all(
+            abs(lag - before) <= FLAT_NS + RATE_NS * (index - earlier)
+            for (earlier, before), (index, lag) in pairwise(self._minima)
+        )
 
     def restart(self, index: int) -> None:
         """A loss has been accounted for: the next chunk is at ``index`` or later."""

@@ -185,7 +185,7 @@ def test_a_lost_byte_never_makes_a_number(lost: int, cuts: list[int]) -> None:
     _, items = decode(STREAM[:lost] + STREAM[lost + 1 :], cuts)
     check_true(items)
     assert len(gaps(items)) == 1
-    if lost >= 4 * SETTLED + 8:
+    if 4 * SETTLED + 8 <= lost < len(STREAM) - 4 * (64 + 8 + 3):  # later the tail is lost with it
         assert gaps(items)[0].count <= 64 + 8 + 3
 
 
