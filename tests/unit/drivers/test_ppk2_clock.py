@@ -212,7 +212,8 @@ def test_what_a_break_hides_is_right_or_said_to_be_doubtful(
             shift += found.count
             clock.restart(index + found.count)
     assert clock.vouched > broke
-    assert abs(64 * (turns + missing) - shift) <= clock.unsure
+    restless = jitter_us > 100  # beyond what the module promises, a turn may go unseen
+    assert abs(64 * (turns + missing) - shift) <= clock.unsure + 64 * restless
 
 
 @settings(max_examples=40, deadline=None)
