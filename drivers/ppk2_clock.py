@@ -16,8 +16,8 @@ has a floor, the quickest delivery, and missing samples lift that floor for good
 
 So one turn is seen from about the third second on where the host reads a chunk within 0.1 ms
 of its quickest in every half second, as an idle host does; a host late by x may overlook what
-fits into x. On a host restless from the start, a turn lost in the first three seconds may stay unseen for good.
-64 samples are 0.0064 % of a window of 10 s; 50 ms would be 0.5 %, which the
+fits into x. On a host restless from the start, a turn lost in the first three seconds may stay
+unseen for good. 64 samples are 0.0064 % of a window of 10 s; 50 ms would be 0.5 %, which the
 second clock that times a window sees too.
 """
 
