@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -251,6 +251,23 @@ class PumpedAcquisition(ABC):
         if self._progress.is_set():
             self._progress = asyncio.Event()
         return self._progress
+
+
+@asynccontextmanager
+async def closed_on_failure(close: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
+    """Bring an instrument up; when that fails it is closed as after use.
+
+    A predecessor may have left the DUT powered. A fault of the closing is noted beside the
+    one that made it necessary.
+    """
+    try:
+        yield
+    except BaseException as exc:
+        try:
+            await close()
+        except LabdError as fault:
+            exc.add_note(f"closing it again failed too: {fault}")
+        raise
 
 
 def refuse_while_acquiring(acquisition: PumpedAcquisition | None, what: str, where: Where) -> None:

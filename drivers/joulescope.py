@@ -16,14 +16,13 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from drivers.acquisition import PumpedAcquisition, refuse_while_acquiring
+from drivers.acquisition import PumpedAcquisition, closed_on_failure, refuse_while_acquiring
 from drivers.interfaces import MonitorConfig, driver
 from drivers.joulescope_stream import TICK_HZ, Merger
 from drivers.joulescope_usb import LIBRARY, Inbox, UsbInstrument
 from labd.core.errors import (
     ConfigError,
     LabdBug,
-    LabdError,
     TransportError,
     Where,
 )
@@ -314,16 +313,10 @@ class Joulescope:
         self._usb = usb = UsbInstrument(self.config.library, self.config.answer_s, self._where)
         names = {**{_LINES[line]: line for line in self.config.all_lines}, "s/i": "i", "s/v": "v"}
         topics = {f"{topic}/!data": name for topic, name in names.items()}
-        try:
+        async with closed_on_failure(self.close):
             await usb.open(self._pick, topics)
             await usb.publish("setting it up", self._settings)
             firmware = await self._firmware(usb)
-        except BaseException as exc:
-            try:
-                await self.close()
-            except LabdError as fault:
-                exc.add_note(f"closing it again failed too: {fault}")
-            raise
         serial, simulated = usb.path.rpartition("/")[2], self.config.library != LIBRARY
         return Identity("joulescope", f"Joulescope {self._model.name}", serial, firmware, simulated)
 

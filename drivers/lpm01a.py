@@ -13,7 +13,12 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from drivers.acquisition import PumpedAcquisition, refuse_left_running, refuse_while_acquiring
+from drivers.acquisition import (
+    PumpedAcquisition,
+    closed_on_failure,
+    refuse_left_running,
+    refuse_while_acquiring,
+)
 from drivers.interfaces import Line, driver
 from drivers.link import LineReader, Link, quoted
 from drivers.lpm01a_ascii import AsciiDecoder
@@ -202,15 +207,9 @@ class Lpm01a:
         self._reader = LineReader(self._link)
         self._findings, self._voltage_mv, self._acquisition = [], None, None
         self._can_switch_off, self._silenced, self._obstacle = True, False, None
-        try:
+        async with closed_on_failure(self.close):
             serial, firmware = await self._take_control()
             await self._set_up(firmware)
-        except BaseException as exc:
-            try:
-                await self.close()
-            except LabdError as fault:
-                exc.add_note(f"closing it again failed too: {fault}")
-            raise
         return Identity("lpm01a", "X-NUCLEO-LPM01A", serial, firmware, self._link.simulated)
 
     @property

@@ -15,7 +15,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from drivers.acquisition import refuse_while_acquiring
+from drivers.acquisition import closed_on_failure, refuse_while_acquiring
 from drivers.interfaces import MonitorConfig, driver
 from drivers.link import quoted
 from drivers.n6705_log import BUFFER_S, SMU, ElogAcquisition, Logger, Plan
@@ -144,7 +144,7 @@ class N6705:
         await self._session.open()
         self._is_n6705, self._logger = False, None
         self._voltage_mv = self._acquisition = None
-        try:
+        async with closed_on_failure(self.close):
             identity = await self._identify()
             await self._session.run("*RST")
             await self._session.ask("*OPC?")
@@ -153,12 +153,6 @@ class N6705:
             await self._see_off(plan)
             await self._set_up_outputs(plan)
             self._period_s = await self._logger.set_up(self.config.period_s)
-        except BaseException as exc:
-            try:
-                await self.close()
-            except LabdError as fault:
-                exc.add_note(f"closing it again failed too: {fault}")
-            raise
         return identity
 
     async def close(self) -> None:

@@ -22,7 +22,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from drivers.acquisition import PumpedAcquisition, refuse_left_running, refuse_while_acquiring
+from drivers.acquisition import (
+    PumpedAcquisition,
+    closed_on_failure,
+    refuse_left_running,
+    refuse_while_acquiring,
+)
 from drivers.interfaces import MonitorConfig, driver
 from drivers.link import Link
 from drivers.otii_messages import Message, analog_block, digital_changes
@@ -260,7 +265,7 @@ class Otii:
         self._session = OtiiSession(self._link)
         self._device = self._licence = self._acquisition = None
         self._powered = self._logged_in = False
-        try:
+        async with closed_on_failure(self.close):
             greeting = await self._session.greeting(self.config.answer_s)
             await self._get_licence()
             device = await self._find_device()
@@ -268,12 +273,6 @@ class Otii:
                 self._session, device, await self._project(), self.config.answer_s
             )
             version = await self._set_up(self._device)
-        except BaseException as exc:
-            try:
-                await self.close()
-            except LabdError as fault:
-                exc.add_note(f"closing it again failed too: {fault}")
-            raise
         server = str(greeting.get("otii_version", ""))
         firmware = f"{version} (Otii {server})"
         simulated = device.model == "Simulator" or "simulated" in server

@@ -19,7 +19,12 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from drivers.acquisition import PumpedAcquisition, refuse_left_running, refuse_while_acquiring
+from drivers.acquisition import (
+    PumpedAcquisition,
+    closed_on_failure,
+    refuse_left_running,
+    refuse_while_acquiring,
+)
 from drivers.interfaces import MonitorConfig, driver
 from drivers.link import Link, quoted
 from drivers.ppk2_clock import HostClock
@@ -209,19 +214,13 @@ class Ppk2:
         """
         await self._link.open()
         self._metadata, self._voltage_mv, self._acquisition = None, None, None
-        try:
+        async with closed_on_failure(self.close):
             await self._link.write(STOP * LONGEST_COMMAND + POWER_OFF)
             await self._link.read_until_quiet(QUIET_S, self.config.answer_s)
             metadata = await self._agreed()
             self._refuse_implausible(metadata)
             self._metadata = metadata
             await self._command(bytes((0x11, MODES[self.config.mode])))
-        except BaseException as exc:
-            try:
-                await self.close()
-            except LabdError as fault:
-                exc.add_note(f"closing it again failed too: {fault}")
-            raise
         return self._identity(self._metadata)
 
     @property

@@ -16,7 +16,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from drivers.acquisition import refuse_while_acquiring
+from drivers.acquisition import closed_on_failure, refuse_while_acquiring
 from drivers.interfaces import MonitorConfig, driver
 from drivers.link import quoted
 from drivers.scpi import Resource, ScpiSession, VisaBackend, identity_of
@@ -317,17 +317,11 @@ class ScpiMeter:
         await self._session.open()
         self._known, self._acquisition = False, None
         self._voltage_mv = self.config.voltage_mv
-        try:
+        async with closed_on_failure(self.close):
             identity = await self._identify()
             await self._settle_down()
             await self._session.run(*self._filled(self.config.setup))
             await self._session.run(*self._filled(self.config.supply_off))
-        except BaseException as exc:
-            try:
-                await self.close()
-            except LabdError as fault:
-                exc.add_note(f"closing it again failed too: {fault}")
-            raise
         return identity
 
     @property
