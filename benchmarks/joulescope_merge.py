@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from drivers.joulescope_stream import TICK_HZ, Merger
+from drivers.joulescope.aligner import TICK_HZ, Merger
 from labd.core.errors import Where
 from labd.core.model import Edge, Samples
 

@@ -6,9 +6,9 @@ python benchmarks/lpm01a_decoder.py
 import time
 from collections.abc import Callable
 
-from drivers.lpm01a_ascii import AsciiDecoder
-from drivers.lpm01a_binary import BinaryDecoder
-from drivers.lpm01a_blocks import Quantity, StampedDecoder
+from drivers.lpm01a.ascii_framer import AsciiDecoder
+from drivers.lpm01a.binary_framer import BinaryDecoder
+from drivers.lpm01a.stamp_check import Quantity, StampedDecoder
 from labd.core.model import Samples
 
 ASCII_HZ = 1000

@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 
-from drivers.otii_messages import MessageSplitter, analog_block
-from drivers.otii_stream import OtiiStream
+from drivers.otii.messages import MessageSplitter, analog_block
+from drivers.otii.stream import OtiiStream
 from labd.core.model import Samples
 
 RATE_HZ = 50_000

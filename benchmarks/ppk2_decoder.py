@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from drivers.ppk2_clock import HostClock
-from drivers.ppk2_stream import RATE_HZ, Meaning, StreamDecoder
-from drivers.ppk2_values import TYPICAL, current_table
+from drivers.ppk2.calibration import TYPICAL, current_table
+from drivers.ppk2.host_clock import HostClock
+from drivers.ppk2.stream import RATE_HZ, Meaning, StreamDecoder
 from labd.core.model import Edge, Gap, Samples
 
 SECONDS = 40

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from drivers.n6705_log import values_of
-from drivers.scpi_codec import Block, ReplyDecoder, values_in
-from drivers.scpi_records import Moment, RecordClock, RecordStream
+from drivers.n6705.elog import values_of
+from drivers.scpi.codec import Block, ReplyDecoder, values_in
+from drivers.scpi.record_clock import Moment, RecordClock, RecordStream
 from labd.core.model import Samples
 
 COUNT = 1_000_000

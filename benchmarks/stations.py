@@ -23,9 +23,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from drivers.ppk2 import Ppk2, Ppk2Config
+from drivers.ppk2.driver import Ppk2, Ppk2Config
 from labd.core.model import Gap, Samples
-from labd.lab.reporting import RunEvidence
+from labd.daemon.run_recorder import RunEvidence
 
 STATIONS = 16
 SECONDS = 20.0
@@ -34,8 +34,8 @@ PLAIN_SAMPLES = 300_000
 
 PRODUCER = """
 import asyncio, json, sys
-from labd.fakes.host import PtyCable
-from labd.fakes.ppk2 import FakePpk2
+from labd.simulation.cable import PtyCable
+from labd.simulation.instruments.fake_ppk2 import FakePpk2
 
 async def main(count):
     cables = [PtyCable(FakePpk2()) for _ in range(count)]

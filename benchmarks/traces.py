@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from labd.bus.frames import FrameMaker
 from labd.core.model import Identity, Samples, StreamFormat
-from labd.lab.tracing import open_trace
-from labd.store.trace_file import TraceFile
-from labd.store.traces import read_trace
+from labd.daemon.trace_writer import open_trace
+from labd.store.traces.reader import read_trace
+from labd.store.traces.writer import TraceFile
+from labd.wire.frames import FrameMaker
 
 FORMAT = StreamFormat(100_000.0, 0.0, 0.0, "power")
 WHO = Identity("power", "benchmark")

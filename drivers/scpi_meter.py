@@ -16,13 +16,12 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from drivers.acquisition import closed_on_failure, refuse_while_acquiring
-from drivers.interfaces import MonitorConfig, driver
-from drivers.link import quoted
-from drivers.scpi import Resource, ScpiSession, VisaBackend, identity_of
-from drivers.scpi_codec import ByteOrder, NumberFormat, values_in
-from drivers.scpi_polling import Clock, PolledAcquisition
-from drivers.scpi_records import RecordClock, RecordStream, Rows
+from drivers.base.acquisition import closed_on_failure, refuse_while_acquiring
+from drivers.base.interfaces import MonitorConfig, driver
+from drivers.scpi.codec import ByteOrder, NumberFormat, values_in
+from drivers.scpi.polling import Clock, PolledAcquisition
+from drivers.scpi.record_clock import RecordClock, RecordStream, Rows
+from drivers.scpi.session import Resource, ScpiSession, VisaBackend, identity_of
 from labd.core.errors import (
     DeadlineExceeded,
     InstrumentError,
@@ -32,6 +31,7 @@ from labd.core.errors import (
     TransportError,
 )
 from labd.core.model import Finding, Identity, Part, Samples, StreamFormat
+from labd.protocol.lines import quoted
 
 SLOWEST_HZ = 1000
 """Two edges of ±1 ms in a window of 10 s: 0.02 %."""
@@ -177,7 +177,7 @@ class ScpiMeterConfig(MonitorConfig):
 
     @property
     def supply_range_mv(self) -> tuple[int, int] | None:
-        """See :class:`drivers.interfaces.MonitorConfig`."""
+        """See :class:`drivers.base.interfaces.MonitorConfig`."""
         return self.supply_mv if self.supplies else None
 
     @property
@@ -365,7 +365,7 @@ class ScpiMeter:
         self._voltage_mv = voltage_mv
 
     def acquire(self) -> ScpiMeterAcquisition:
-        """See :class:`drivers.interfaces.PowerMonitor`."""
+        """See :class:`drivers.base.interfaces.PowerMonitor`."""
         self._is_open()
         refuse_while_acquiring(self._acquisition, "acquire", self._session.where)
         if self.config.quantity == "current" and self._voltage_mv is None:

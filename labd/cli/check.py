@@ -33,9 +33,9 @@ def check(config: Path, as_json: bool) -> None:  # noqa: FBT001 - click's way
     Nothing is opened or started. Exit status: 0 the file can be served (there may be warnings),
     2 it has mistakes: every one of them is listed with its line.
     """
+    from drivers.base.registry import Registry  # noqa: PLC0415
     from labd.core.errors import LabdError  # noqa: PLC0415 - not for --help
     from labd.station.config import load_config  # noqa: PLC0415
-    from labd.station.registry import Registry  # noqa: PLC0415
 
     try:
         lab = load_config(config, Registry.installed())
@@ -96,7 +96,7 @@ def _lab_warnings(lab: LabConfig) -> Iterator[str]:
 def _show(
     config: Path, lab: LabConfig, stations: list[dict[str, Any]], warnings: list[str]
 ) -> None:
-    from labd.cli.tables import check_table, show_table  # noqa: PLC0415 - Rich is not for --help
+    from labd.cli.render import check_table, show_table  # noqa: PLC0415 - Rich is not for --help
 
     show_table(check_table(stations))
     told = [f"{each['station']}: {text}" for each in stations for text in each["warnings"]]

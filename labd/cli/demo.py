@@ -13,14 +13,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from labd.bus.messages import JobStatus
-from labd.cli.client import LabClient
-from labd.cli.live import follow_jobs
-from labd.cli.tables import latest, results_table, show_reasons, show_table
+from labd.cli.render import latest, results_table, show_reasons, show_table
+from labd.cli.watch import follow_jobs
+from labd.client.lab_client import LabClient
 from labd.core.errors import ConfigError, InfraError, TransportError
 from labd.core.model import Mode, Verdict
 from labd.report.plot import plot_trace
-from labd.store.artifacts import StateDirectory
+from labd.store.state_directory import StateDirectory
+from labd.wire.messages import JobStatus
 
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 30.0

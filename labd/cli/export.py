@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:  # NumPy is not for --help
-    from labd.store.export import Part
-    from labd.store.traces import Trace
+    from labd.store.traces.export_formats import Part
+    from labd.store.traces.reader import Trace
 
 FORMATS = ("csv", "parquet", "jls")
 
@@ -68,10 +68,10 @@ def export(
     TRACE is a trace's file or folder, or a job of this host's lab: JOB (its last attempt) or
     JOB/ATTEMPT. One that is being written is exported as far as it goes.
     """
-    from labd.cli.runs import find_trace  # noqa: PLC0415 - not for --help
+    from labd.cli.find_runs import find_trace  # noqa: PLC0415 - not for --help
     from labd.core.errors import LabdError  # noqa: PLC0415
-    from labd.store.export import choose_part  # noqa: PLC0415
-    from labd.store.traces import read_trace  # noqa: PLC0415
+    from labd.store.traces.export_formats import choose_part  # noqa: PLC0415
+    from labd.store.traces.reader import read_trace  # noqa: PLC0415
 
     try:
         form = form or _format_of(output)
@@ -111,8 +111,8 @@ def _check_target(target: Path, *, force: bool) -> None:
 
 
 def _write(trace: Trace, part: Part, form: str, target: Path) -> None:
-    from labd.store.export import export_csv, export_parquet  # noqa: PLC0415
-    from labd.store.export_jls import export_jls  # noqa: PLC0415
+    from labd.store.traces.export_formats import export_csv, export_parquet  # noqa: PLC0415
+    from labd.store.traces.jls import export_jls  # noqa: PLC0415
 
     write = {"csv": export_csv, "parquet": export_parquet, "jls": export_jls}[form]
     with _progress(len(part)) as advance:

@@ -19,8 +19,8 @@ import click
 from labd import __version__
 
 if TYPE_CHECKING:
-    from labd.bus.messages import JobStatus
-    from labd.cli.client import LabClient
+    from labd.client.lab_client import LabClient
+    from labd.wire.messages import JobStatus
 
 DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 DEFAULT_LAB = "lab"
@@ -47,7 +47,7 @@ class Target:
 
 
 def _login() -> str:
-    from labd.bus.topics import as_name  # noqa: PLC0415
+    from labd.wire.topics import as_name  # noqa: PLC0415
 
     return as_name(getpass.getuser())
 
@@ -166,7 +166,7 @@ def list_jobs(
         if as_json:
             _say(_dump(found))
         else:
-            from labd.cli.tables import jobs_table, show_table  # noqa: PLC0415
+            from labd.cli.render import jobs_table, show_table  # noqa: PLC0415
 
             show_table(jobs_table(found), empty="no jobs")
         return 0
@@ -189,7 +189,7 @@ def show(target: Target, job: str, as_json: bool) -> None:  # noqa: FBT001
             whole["events"] = [event.model_dump(mode="json") for event in events]
             _say(json.dumps(whole, indent=2))
         else:
-            from labd.cli.tables import show_job  # noqa: PLC0415
+            from labd.cli.render import show_job  # noqa: PLC0415
 
             show_job(status, events)
         return 0
@@ -208,7 +208,7 @@ def stations(target: Target, as_json: bool) -> None:  # noqa: FBT001
         if as_json:
             _say(_dump(found))
         else:
-            from labd.cli.tables import show_table, stations_table  # noqa: PLC0415
+            from labd.cli.render import show_table, stations_table  # noqa: PLC0415
 
             show_table(stations_table(found), empty="no stations")
         return 0
@@ -248,7 +248,7 @@ def events(
     """Print a JOB's events, each with its number."""
 
     async def work(client: LabClient) -> int:
-        from labd.cli.tables import event_line  # noqa: PLC0415
+        from labd.cli.render import event_line  # noqa: PLC0415
 
         if follow:
             async for event in client.follow(job):
@@ -270,7 +270,7 @@ def trace(target: Target, job: str, as_json: bool) -> None:  # noqa: FBT001
     """Show what a JOB draws while it is measured: a line a second, or every frame as JSON."""
 
     async def work(client: LabClient) -> int:
-        from labd.cli.trace import follow_trace  # noqa: PLC0415
+        from labd.cli.live_trace import follow_trace  # noqa: PLC0415
 
         await follow_trace(client, job, as_json=as_json)
         return 0
@@ -304,13 +304,13 @@ async def _tell(client: LabClient, verb: str, job: str, *, as_json: bool) -> int
 
 async def _watch(client: LabClient, jobs: list[str], *, as_json: bool) -> int:
     """Follow jobs to their ends and return the worst verdict's exit status."""
-    from labd.cli.live import follow_jobs  # noqa: PLC0415
+    from labd.cli.watch import follow_jobs  # noqa: PLC0415
 
     for job in jobs:
         await client.job(job)
     ended: list[JobStatus] = await follow_jobs(client, jobs, as_json=as_json)
     if not as_json:
-        from labd.cli.tables import results_table, show_reasons, show_table  # noqa: PLC0415
+        from labd.cli.render import results_table, show_reasons, show_table  # noqa: PLC0415
 
         show_table(results_table(ended))
         show_reasons(ended)
@@ -319,7 +319,7 @@ async def _watch(client: LabClient, jobs: list[str], *, as_json: bool) -> int:
 
 def _run(target: Target, work: Callable[[LabClient], Awaitable[int]]) -> None:
     """Connect, work, and turn faults into one line and an exit status."""
-    from labd.cli.client import LabClient  # noqa: PLC0415
+    from labd.client.lab_client import LabClient  # noqa: PLC0415
     from labd.core.errors import LabdError, TransportError  # noqa: PLC0415
 
     async def connected() -> int:

@@ -58,10 +58,10 @@ def serve(
     verbose: bool,  # noqa: FBT001
 ) -> None:
     """Serve the lab described in stations.toml until SIGTERM."""
+    from drivers.base.registry import Registry  # noqa: PLC0415
     from labd.core.errors import LabdError, first_fault  # noqa: PLC0415 - not for --help
-    from labd.lab.daemon import Daemon  # noqa: PLC0415
+    from labd.daemon.daemon import Daemon  # noqa: PLC0415
     from labd.station.config import load_config  # noqa: PLC0415
-    from labd.station.registry import Registry  # noqa: PLC0415
 
     _set_up_logging(as_json=log_json, verbose=verbose)
     try:
@@ -105,10 +105,10 @@ def bench(
     <directory>/<station>/drive is the board's flash drive: copy an ELF or a raw binary into
     it. Ends with SIGTERM or Ctrl-C.
     """
+    from drivers.base.registry import Registry  # noqa: PLC0415
     from labd.core.errors import LabdError  # noqa: PLC0415 - not for --help
-    from labd.lab.emulated import station_argument  # noqa: PLC0415
+    from labd.daemon.emulated_benches import station_argument  # noqa: PLC0415
     from labd.station.config import load_config  # noqa: PLC0415
-    from labd.station.registry import Registry  # noqa: PLC0415
 
     try:
         lab = load_config(config, Registry.installed())
@@ -119,7 +119,7 @@ def bench(
     if not arguments:
         raise click.ClickException(f"{config} has no emulated station")
     mode = "freeze" if freeze else "pace"
-    command = [sys.executable, "-m", "labd.virtual", "--mode", mode]
+    command = [sys.executable, "-m", "labd.simulation", "--mode", mode]
     command += ["--directory", str(directory or lab.state / "bench-by-hand")]
     for argument in arguments:
         command += ["--station", argument]
@@ -147,7 +147,12 @@ def fake(instrument: str | None, link: Path | None, build: str | None) -> None:
     {"<instrument>": PATH}, and on standard error what to put into stations.toml. Without
     INSTRUMENT it lists those there are. Ends with SIGTERM or Ctrl-C.
     """
-    command = [sys.executable, "-m", "labd.fakes", *([instrument] if instrument else ["--help"])]
+    command = [
+        sys.executable,
+        "-m",
+        "labd.simulation.fake",
+        *([instrument] if instrument else ["--help"]),
+    ]
     command += ["--link", str(link)] if link else []
     command += ["--build", build] if build else []
     sys.stdout.flush()
@@ -165,10 +170,10 @@ def fake(instrument: str | None, link: Path | None, build: str | None) -> None:
 )
 def demo(config: Path, directory: Path) -> None:
     """Show a lab at work: three jobs of two users on two emulated stations."""
+    from drivers.base.registry import Registry  # noqa: PLC0415
     from labd.cli.demo import demonstrate  # noqa: PLC0415 - not for --help
     from labd.core.errors import LabdError  # noqa: PLC0415
     from labd.station.config import load_config  # noqa: PLC0415
-    from labd.station.registry import Registry  # noqa: PLC0415
 
     try:
         lab = load_config(config, Registry.installed())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:  # NumPy and its friends are not for --help
-    from labd.report.rescore import SessionScore, Task
+    from labd.rescore import SessionScore, Task
 
 PARALLEL_FROM = 24
 """Fewer folders are done before another process has started."""
@@ -32,7 +32,7 @@ def score(folders: tuple[Path, ...], as_json: bool) -> None:  # noqa: FBT001 - c
     Exit status: 0 all agree and nothing is damaged, 1 something differs, is missing or
     damaged, 2 wrong usage.
     """
-    from labd.report.rescore import find_tasks, is_sound  # noqa: PLC0415 - not for --help
+    from labd.rescore import find_tasks, is_sound  # noqa: PLC0415 - not for --help
 
     for file in filter(Path.is_file, folders):
         command = f"labd score {shlex.quote(str(file.parent))}"
@@ -48,7 +48,7 @@ def score(folders: tuple[Path, ...], as_json: bool) -> None:  # noqa: FBT001 - c
         else:
             done.append(found)
     if not as_json:
-        from labd.cli.score_table import show_scores  # noqa: PLC0415
+        from labd.cli.render_score import show_scores  # noqa: PLC0415
 
         show_scores(done, folders)
     sys.exit(0 if sound else 1)
@@ -68,7 +68,7 @@ def _with_progress(tasks: Sequence[Task]) -> Iterator[SessionScore]:
 
 
 def _rescored(tasks: Sequence[Task]) -> Iterator[list[SessionScore]]:
-    from labd.report.rescore import rescore  # noqa: PLC0415 - not for --help
+    from labd.rescore import rescore  # noqa: PLC0415 - not for --help
 
     workers = min(len(os.sched_getaffinity(0)), len(tasks))
     if workers < 2 or len(tasks) < PARALLEL_FROM:  # noqa: PLR2004 - nobody to share with

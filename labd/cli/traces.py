@@ -33,9 +33,9 @@ def traces(config: Path, as_json: bool) -> None:  # noqa: FBT001 - click's way
     Nothing is removed: the daemon does that, hourly and at its start, by [traces] keep_days
     and keep_gb in stations.toml.
     """
+    from drivers.base.registry import Registry  # noqa: PLC0415
     from labd.core.errors import LabdError  # noqa: PLC0415 - not for --help
     from labd.station.config import load_config  # noqa: PLC0415
-    from labd.station.registry import Registry  # noqa: PLC0415
 
     try:
         lab = load_config(config, Registry.installed())
@@ -51,10 +51,10 @@ def traces(config: Path, as_json: bool) -> None:  # noqa: FBT001 - click's way
 
 def _runs(lab: LabConfig) -> list[KeptRun]:
     from labd.core.errors import ConfigError  # noqa: PLC0415 - not for --help
-    from labd.store.artifacts import StateDirectory  # noqa: PLC0415
-    from labd.store.journal import Journal  # noqa: PLC0415
-    from labd.store.keeping import run_records  # noqa: PLC0415
-    from labd.store.retention import assess, find_runs  # noqa: PLC0415
+    from labd.store.journal.journal import Journal  # noqa: PLC0415
+    from labd.store.journal.kept_runs import run_records  # noqa: PLC0415
+    from labd.store.run_files import assess, find_runs  # noqa: PLC0415
+    from labd.store.state_directory import StateDirectory  # noqa: PLC0415
 
     state = StateDirectory(lab.state)
     if not state.journal.exists():
@@ -84,7 +84,7 @@ def _listed(runs: list[KeptRun], limits: Limits) -> list[dict[str, Any]]:
 
 
 def _show(listed: list[dict[str, Any]], lab: LabConfig) -> None:
-    from labd.cli.tables import runs_table, show_table  # noqa: PLC0415 - Rich is not for --help
+    from labd.cli.render import runs_table, show_table  # noqa: PLC0415 - Rich is not for --help
 
     show_table(runs_table(listed, time.time_ns()), empty="no runs with files")
     total = sum(run["size_bytes"] for run in listed)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from labd.core.clockmap import Bound, Clock, ClockMap, Evidence, Stamps, unwrap
+from labd.core.clock_map import Bound, Clock, ClockMap, Evidence, Stamps, unwrap
 from labd.core.curves import (
     Curve,
     Floats,

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from labd.core.errors import MeasurementInvalid
-from labd.core.methods import WindowEnergy, mlcommons_energy, sample_times_s, sequential_sum
 from labd.core.model import (
     ClockCheck,
     Edge,
@@ -24,6 +23,12 @@ from labd.core.model import (
     Window,
 )
 from labd.core.recording import Recording, publishable
+from labd.core.runner_arithmetic import (
+    WindowEnergy,
+    mlcommons_energy,
+    sample_times_s,
+    sequential_sum,
+)
 from labd.core.suite import MIN_INFERENCES, MIN_WINDOW_S
 
 HOST_TOLERANCE_S = 0.15

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labd.core.errors import MeasurementInvalid
-from labd.core.methods import sequential_sum
 from labd.core.model import Window
+from labd.core.runner_arithmetic import sequential_sum
 
 
 def median_throughput_ips(windows: Sequence[Window]) -> float:

@@ -6,14 +6,14 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from drivers.dut import InferReply
-from drivers.interfaces import IoManager
+from drivers.base.interfaces import IoManager
 from labd.core.energy import HOST_TOLERANCE_PPM, HOST_TOLERANCE_S, inferences_for_window
 from labd.core.errors import DutError, InstrumentError, JobError
 from labd.core.model import ClockCheck
 from labd.core.suite import MIN_WINDOW_S, Benchmark
 from labd.procedure.dataset import Dataset, Row
 from labd.procedure.session import Session
+from labd.protocol.replies import COUNTER_MODULUS, InferReply
 
 AIM_S = MIN_WINDOW_S * 1.05
 """Windows are planned this long, so that a slightly faster batch is still valid."""
@@ -30,9 +30,6 @@ PIN_TOLERANCE_S = 0.005
 
 CRYSTAL_PPM = 100.0
 """Of an ordinary crystal, such as the DUT's or the power monitor's."""
-
-COUNTER_MODULUS = 1 << 32
-"""Every I/O manager's counter has 32 bits."""
 
 
 def first_input(dataset: Dataset, row: Row) -> bytes:

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from drivers.interfaces import Acquisition, PowerMonitor
+from drivers.base.interfaces import Acquisition, PowerMonitor
 from labd.core.errors import DeadlineExceeded, InstrumentError
 from labd.core.model import (
     Edge,

@@ -3,7 +3,7 @@
 The DUT pulses its timestamp pin around each batch. Edges belong to the command during
 which they came: before each command the line must have been quiet, after it both edges and
 some further samples must have arrived. A monitor that does not see the pin is led by the I/O
-manager's counter (:mod:`labd.procedure.by_counter`).
+manager's counter (:mod:`labd.procedure.edges_from_counter`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 
-from drivers.interfaces import PowerMonitor
+from drivers.base.interfaces import PowerMonitor
 from labd.core.energy import Batch, inferences_for_window
 from labd.core.errors import DeadlineExceeded, InfraError, InstrumentError
 from labd.core.model import Finding, Mode, ModeResult, Part, Verdict, Window
@@ -27,10 +27,10 @@ from labd.procedure.batch import (
     start_timing,
     timed_infer,
 )
-from labd.procedure.by_counter import CounterTimestamps
-from labd.procedure.by_monitor import MonitorTimestamps
 from labd.procedure.capture import Capture, capture
 from labd.procedure.dataset import Row
+from labd.procedure.edges_from_counter import CounterTimestamps
+from labd.procedure.edges_from_monitor import MonitorTimestamps
 from labd.procedure.performance import judge_windows
 from labd.procedure.session import Session
 from labd.procedure.windows import Measured, Timestamps

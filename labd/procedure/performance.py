@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from drivers.dut import InferReply
 from labd.core.energy import performance_window
 from labd.core.errors import DutError
 from labd.core.model import Mode, ModeResult, Verdict, Window
@@ -20,6 +19,7 @@ from labd.procedure.batch import (
     timed_infer,
 )
 from labd.procedure.session import Session
+from labd.protocol.replies import InferReply
 
 
 async def measure_performance(session: Session) -> ModeResult:

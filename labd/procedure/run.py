@@ -14,7 +14,7 @@ from labd.procedure.dataset import Dataset
 from labd.procedure.energy import measure_energy
 from labd.procedure.performance import measure_performance
 from labd.procedure.session import Evidence, Reporter, Session
-from labd.station.bench import Ready, StationBench
+from labd.station.open_station import Ready, StationBench
 
 
 async def run_benchmark(

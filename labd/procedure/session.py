@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from labd.core.model import EnergyMethod, Identity, Mode, StreamFormat, StreamItem, Window
 from labd.core.suite import Benchmark
 from labd.procedure.dataset import Dataset
-from labd.station.bench import Ready, StationBench
+from labd.station.open_station import Ready, StationBench
 
 
 class Reporter(Protocol):

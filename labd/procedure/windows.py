@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from drivers.interfaces import PowerMonitor
+from drivers.base.interfaces import PowerMonitor
 from labd.core.energy import Batch, energy_window
 from labd.core.model import ClockCheck, Edge, Mode, Part, Window
 from labd.procedure.batch import TimedBatch
 from labd.procedure.capture import Capture, Position
+from labd.procedure.clock_correlation import Wiring
 from labd.procedure.session import Session
-from labd.procedure.timestamps import Wiring
 
 
 @dataclass(frozen=True, slots=True)

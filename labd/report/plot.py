@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from labd.core.errors import ConfigError
-from labd.store.traces import Trace, read_trace
+from labd.store.traces.reader import Trace, read_trace
 
 COLUMNS = 1600
 """One minimum, mean and maximum a picture column: nothing short is lost."""
@@ -18,7 +18,7 @@ def plot_trace(trace: Path, picture: Path, title: str) -> None:
     """Draw a stored trace as PNG: power over time, windows shaded, gaps marked.
 
     Args:
-        trace: the trace without its suffix, as :mod:`labd.store.traces` keeps it.
+        trace: the trace without its suffix, as :mod:`labd.store.traces.reader` keeps it.
         picture: the file to write.
         title: stands above.
 

@@ -14,13 +14,12 @@ from typing import Any
 
 import tomli
 
-from drivers.interfaces import DriverConfig, IoConfig, MonitorConfig
+from drivers.base.interfaces import DriverConfig, IoConfig, MonitorConfig
+from drivers.base.registry import PartConfig, Registry
 from labd.core.errors import ConfigError
 from labd.core.model import Build, Part
 from labd.core.retention import Limits
-from labd.station.locate import Spot, Spots
-from labd.station.registry import PartConfig, Registry
-from labd.station.tables import (
+from labd.station.stations_file import (
     BaudTable,
     Checked,
     EmulatedTable,
@@ -29,6 +28,7 @@ from labd.station.tables import (
     TracesTable,
     check,
 )
+from labd.station.toml_positions import Spot, Spots
 
 DEFAULT_FILE = "stations.toml"
 

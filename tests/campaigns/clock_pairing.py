@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from labd.core.clocks import Clock, ClockMap, Limits, tie_edges
+from labd.core.clock_sync import Clock, ClockMap, Limits, tie_edges
 from labd.core.errors import MeasurementInvalid
 
 RUN_S = 600.0

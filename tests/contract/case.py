@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from drivers.interfaces import Driver
-from labd.fakes.host import Cable, Device, PtyCable
+from drivers.base.interfaces import Driver
+from labd.simulation.cable import Cable, Device, PtyCable
 
 ANSWER_S = 0.6
 

@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from drivers.dut import Dut, SerialDut, SerialDutConfig
-from drivers.link import Link
+from drivers.base.serial_link import Link
+from drivers.serial_dut import SerialDut, SerialDutConfig
 from labd.core.errors import DeadlineExceeded, DutError, InfraError, LabdBug
 from labd.core.model import Build
-from labd.fakes.dut import SEEN, FakeDut, Habits
-from labd.fakes.host import PtyCable
+from labd.simulation.cable import PtyCable
+from labd.simulation.instruments.reference_dut import SEEN, FakeDut, Habits
+from labd.station.dut import Dut
 from tests.contract.case import plugged
 
 INPUT = bytes(range(256)) * 2

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from serialx import SerialException
 
-from drivers.interfaces import Driver
-from drivers.link import Link
+from drivers.base.interfaces import Driver
+from drivers.base.serial_link import Link
 from labd.core.errors import DeadlineExceeded, TransportError
-from labd.fakes.host import Cable
+from labd.simulation.cable import Cable
 from tests.contract.case import Case
 
 

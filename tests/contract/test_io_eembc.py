@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from drivers.dut import Dut
-from drivers.io_eembc import EembcChannel, EembcIoManager, EembcIoManagerConfig
+from drivers.io_manager.eembc_uno import EembcChannel, EembcIoManager, EembcIoManagerConfig
 from labd.core.errors import ConfigError, DeadlineExceeded, InfraError, InstrumentError
 from labd.core.model import Build
-from labd.fakes.dut import FakeDut
-from labd.fakes.host import PtyCable
-from labd.fakes.interface_board import FakeInterfaceBoard
-from labd.fakes.io_eembc import FakeIoManager
+from labd.simulation.cable import PtyCable
+from labd.simulation.instruments.fake_interface_board import FakeInterfaceBoard
+from labd.simulation.instruments.io_eembc import FakeIoManager
+from labd.simulation.instruments.reference_dut import FakeDut
+from labd.station.dut import Dut
 from tests.contract.case import plugged
 
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from drivers import io_mlcommons
-from drivers.dut import Dut
-from drivers.io_mlcommons import MlcommonsInterface, MlcommonsInterfaceConfig
-from drivers.link import Link
+from drivers.base.serial_link import Link
+from drivers.io_manager import mlcommons_h573 as io_mlcommons
+from drivers.io_manager.mlcommons_h573 import MlcommonsInterface, MlcommonsInterfaceConfig
 from labd.core.errors import ConfigError, DeadlineExceeded, InfraError, InstrumentError
 from labd.core.model import Build
-from labd.fakes.dut import FakeDut
-from labd.fakes.host import PtyCable
-from labd.fakes.interface_board import FakeInterfaceBoard
+from labd.simulation.cable import PtyCable
+from labd.simulation.instruments.fake_interface_board import FakeInterfaceBoard
+from labd.simulation.instruments.reference_dut import FakeDut
+from labd.station.dut import Dut
 from tests.contract.case import plugged
 
 

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from drivers import joulescope, joulescope_usb
-from drivers.interfaces import Acquisition
-from drivers.joulescope import Joulescope, JoulescopeAcquisition, JoulescopeConfig
+from drivers.base.interfaces import Acquisition
+from drivers.joulescope import driver as joulescope
+from drivers.joulescope import usb as joulescope_usb
+from drivers.joulescope.driver import Joulescope, JoulescopeAcquisition, JoulescopeConfig
 from labd.core.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -27,12 +28,12 @@ from labd.core.errors import (
     TransportError,
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
-from labd.fakes import joulescope as fake_library
-from labd.fakes.joulescope import USB, Driver, UsbCable
-from labd.fakes.joulescope_device import TICK_HZ, Disorder, FakeJoulescope, Load
-from labd.fakes.load import current_a
+from labd.simulation.instruments import joulescope_library as fake_library
+from labd.simulation.instruments.joulescope import TICK_HZ, Disorder, FakeJoulescope, Load
+from labd.simulation.instruments.joulescope_library import USB, Driver, UsbCable
+from labd.simulation.instruments.load import current_a
 
-FAKE = "labd.fakes.joulescope:Driver"
+FAKE = "labd.simulation.instruments.joulescope_library:Driver"
 ALMOST_A_SECOND = 9500  # samples of one; what is left of a message at the end is never sent
 
 
@@ -716,7 +717,9 @@ async def test_the_real_library_starts_and_ends_without_instruments() -> None:
 
 
 async def test_the_fake_for_use_by_hand_measures_in_real_time() -> None:
-    async with opened(library="labd.fakes.joulescope:LiveDriver") as monitor:
+    async with opened(
+        library="labd.simulation.instruments.joulescope_library:LiveDriver"
+    ) as monitor:
         async with monitor.acquire() as acquisition:
             assert isinstance(acquisition, JoulescopeAcquisition)
             await progress_to(acquisition, 6000, 1)

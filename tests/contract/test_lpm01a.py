@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from drivers import acquisition as machinery
-from drivers import lpm01a, lpm01a_ascii
-from drivers.interfaces import Acquisition
-from drivers.link import Link
-from drivers.lpm01a import Lpm01a, Lpm01aConfig
-from drivers.lpm01a_blocks import UNCONFIRMED
+from drivers.base import acquisition as machinery
+from drivers.base.interfaces import Acquisition
+from drivers.base.serial_link import Link
+from drivers.lpm01a import ascii_framer as lpm01a_ascii
+from drivers.lpm01a import driver as lpm01a
+from drivers.lpm01a.driver import Lpm01a, Lpm01aConfig
+from drivers.lpm01a.stamp_check import UNCONFIRMED
 from labd.core.errors import (
     DeadlineExceeded,
     InfraError,
@@ -29,9 +30,9 @@ from labd.core.errors import (
     TransportError,
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
-from labd.fakes.host import PtyCable
-from labd.fakes.load import RUN_A, SLEEP_A
-from labd.fakes.lpm01a import FakeLpm01a, plug
+from labd.simulation.cable import PtyCable
+from labd.simulation.instruments.fake_lpm01a import FakeLpm01a, plug
+from labd.simulation.instruments.load import RUN_A, SLEEP_A
 from tests.contract.case import plugged
 
 

@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from drivers import n6705_log
-from drivers.interfaces import Acquisition
-from drivers.link import Link
-from drivers.n6705 import N6705, N6705Config
+from drivers.base.interfaces import Acquisition
+from drivers.base.serial_link import Link
+from drivers.n6705 import elog as n6705_log
+from drivers.n6705.driver import N6705, N6705Config
 from labd.core.errors import (
     DeadlineExceeded,
     InfraError,
@@ -26,9 +26,9 @@ from labd.core.errors import (
     TransportError,
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
-from labd.fakes import load
-from labd.fakes.host import TcpCable
-from labd.fakes.n6705 import IO_IDLE_A, PULL_UP_A, TICK_S, FakeN6705, lan
+from labd.simulation.cable import TcpCable
+from labd.simulation.instruments import load
+from labd.simulation.instruments.n6705 import IO_IDLE_A, PULL_UP_A, TICK_S, FakeN6705, lan
 from tests.contract.case import plugged
 
 PERIOD_S = 49 * TICK_S  # what the instrument makes of 1 ms

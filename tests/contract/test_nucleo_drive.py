@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from drivers.nucleo_drive import NucleoDrive, NucleoDriveConfig
+from drivers.mass_storage import NucleoDrive, NucleoDriveConfig
 from labd.core.errors import DeadlineExceeded, InstrumentError, JobError, TransportError
 from labd.core.model import Identity
-from tests.unit.drivers.test_raw_image import FLASH, elf
+from tests.unit.drivers.test_mass_storage_image import FLASH, elf
 
 
 def names_in(folder: Path) -> list[str]:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from drivers import otii
-from drivers.interfaces import Acquisition
-from drivers.link import Link
-from drivers.otii import Otii, OtiiAcquisition, OtiiConfig
+from drivers.base.interfaces import Acquisition
+from drivers.base.serial_link import Link
+from drivers.otii import driver as otii
+from drivers.otii.driver import Otii, OtiiAcquisition, OtiiConfig
 from labd.core.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -24,9 +24,9 @@ from labd.core.errors import (
     TransportError,
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
-from labd.fakes.host import TcpCable
-from labd.fakes.load import current_a, falls_between
-from labd.fakes.otii import FakeOtii, Loss, ace, arc, server
+from labd.simulation.cable import TcpCable
+from labd.simulation.instruments.load import current_a, falls_between
+from labd.simulation.instruments.otii import FakeOtii, Loss, ace, arc, server
 from tests.contract.case import plugged
 
 

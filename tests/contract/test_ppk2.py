@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from drivers import acquisition as machinery
-from drivers import ppk2, ppk2_stream
-from drivers.interfaces import Acquisition
-from drivers.link import Link
-from drivers.ppk2 import Ppk2, Ppk2Config
+from drivers.base import acquisition as machinery
+from drivers.base.interfaces import Acquisition
+from drivers.base.serial_link import Link
+from drivers.ppk2 import driver as ppk2
+from drivers.ppk2 import stream as ppk2_stream
+from drivers.ppk2.driver import Ppk2, Ppk2Config
 from labd.core.errors import (
     DeadlineExceeded,
     InfraError,
@@ -26,9 +27,9 @@ from labd.core.errors import (
     TransportError,
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
-from labd.fakes import load
-from labd.fakes.host import PtyCable
-from labd.fakes.ppk2 import FakePpk2
+from labd.simulation.cable import PtyCable
+from labd.simulation.instruments import load
+from labd.simulation.instruments.fake_ppk2 import FakePpk2
 from tests.contract.case import plugged
 
 METADATA, STOP, START, ON, OFF = b"\x19", b"\x07", b"\x06", b"\x0c\x01", b"\x0c\x00"

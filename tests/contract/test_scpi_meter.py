@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from drivers.interfaces import Acquisition
+from drivers.base.interfaces import Acquisition
 from drivers.scpi_meter import ScpiMeter, ScpiMeterConfig
 from labd.core.errors import (
     DeadlineExceeded,
@@ -22,9 +22,9 @@ from labd.core.errors import (
     TransportError,
 )
 from labd.core.model import Gap, Samples, StreamItem, TimeMark
-from labd.fakes import load
-from labd.fakes.host import TcpCable
-from labd.fakes.scpi_meter import OVERLOAD, FakeScpiMeter, lan
+from labd.simulation.cable import TcpCable
+from labd.simulation.instruments import load
+from labd.simulation.instruments.scpi_meter import OVERLOAD, FakeScpiMeter, lan
 from tests.contract.case import plugged
 
 RATE_HZ = 1000

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drivers import scpi_visa
-from drivers.n6705 import N6705, N6705Config
-from drivers.scpi import ScpiSession
+from drivers.n6705.driver import N6705, N6705Config
+from drivers.scpi import visa as scpi_visa
+from drivers.scpi.session import ScpiSession
 from drivers.scpi_meter import ScpiMeter, ScpiMeterConfig
 from labd.core.errors import DeadlineExceeded, InstrumentError, LabdBug, TransportError
 from labd.core.model import Samples, TimeMark
-from labd.fakes import load
-from labd.fakes.hislip import HislipCable
-from labd.fakes.n6705 import TICK_S, FakeN6705
-from labd.fakes.scpi_meter import FakeScpiMeter
+from labd.simulation.hislip import HislipCable
+from labd.simulation.instruments import load
+from labd.simulation.instruments.n6705 import TICK_S, FakeN6705
+from labd.simulation.instruments.scpi_meter import FakeScpiMeter
 from tests.contract.case import plugged
 
 PERIOD_S = 49 * TICK_S
@@ -210,12 +210,12 @@ async def test_a_call_that_never_returns_keeps_nobody_from_leaving() -> None:
     """The interpreter waits for an executor's threads; it must not wait for VISA's."""
     program = (
         "import asyncio, time\n"
-        "from drivers.scpi_visa import VisaPort\n"
+        "from drivers.scpi.visa import VisaPort\n"
         "from labd.core.errors import DeadlineExceeded, Where\n"
         "async def main():\n"
         "    port = VisaPort('GPIB0::1::INSTR', '@sim', Where())\n"
         "    port._device = object()\n"
-        "    port._thread = __import__('drivers.scpi_visa').scpi_visa._Thread()\n"
+        "    port._thread = __import__('drivers.scpi.visa').scpi.visa._Thread()\n"
         "    try:\n"
         "        await port._call(0.0, 'hanging', lambda: time.sleep(3600))\n"
         "    except DeadlineExceeded:\n"

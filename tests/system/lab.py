@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from labd.cli.client import LabClient
+from labd.client.lab_client import LabClient
 from labd.core.errors import LabdError
 
 REPO = Path(__file__).parents[2]
@@ -141,7 +141,14 @@ class HandBench:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        command = ["-m", "labd.virtual", "--directory", str(self.directory), "--mode", self._mode]
+        command = [
+            "-m",
+            "labd.simulation",
+            "--directory",
+            str(self.directory),
+            "--mode",
+            self._mode,
+        ]
         self.process = subprocess.Popen(
             [sys.executable, *command, "--control", "--station", json.dumps(self._about)],
             stdin=subprocess.PIPE,

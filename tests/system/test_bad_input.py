@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from labd.bus.link import Bus
-from labd.bus.messages import REQUESTS
-from labd.bus.topics import Topics
+from labd.mqtt.link import Bus
+from labd.wire.messages import REQUESTS
+from labd.wire.topics import Topics
 from tests.system.lab import LAB, HandBench, Lab
 
 pytestmark = pytest.mark.timeout(180)

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from drivers.dut import Dut
+from drivers.base.registry import Registry
 from labd.core.model import Edge, Gap, Part, Samples
-from labd.fakes.load import RUN_A, SLEEP_A
+from labd.simulation.instruments.load import RUN_A, SLEEP_A
 from labd.station.config import load_config
-from labd.station.registry import Registry
+from labd.station.dut import Dut
 from tests.system.lab import Lab, finished
 
 pytestmark = pytest.mark.timeout(180)
@@ -123,7 +123,7 @@ def test_what_a_fake_says_for_stations_toml_is_right(name: str, tmp_path: Path) 
 
 def test_a_joulescope_is_faked_inside_labd() -> None:
     listed = subprocess.run(COMMAND, capture_output=True, text=True, check=True, timeout=30)
-    assert 'library = "labd.fakes.joulescope:LiveDriver"' in listed.stdout
+    assert 'library = "labd.simulation.instruments.joulescope_library:LiveDriver"' in listed.stdout
 
 
 def test_a_link_is_a_path_that_stays(tmp_path: Path) -> None:

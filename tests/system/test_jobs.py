@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from labd.bus.messages import EventType
-from labd.report.rescore import find_tasks, rescore
-from labd.store.traces import read_trace
+from labd.rescore import find_tasks, rescore
+from labd.store.traces.reader import read_trace
+from labd.wire.messages import EventType
 from tests.system.lab import ONE_EMULATED, PREBUILT, HandBench, Lab, finished
 
 pytestmark = pytest.mark.timeout(180)

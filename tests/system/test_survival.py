@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from labd.bus.messages import EventType
-from labd.cli.client import LabClient
+from labd.client.lab_client import LabClient
+from labd.wire.messages import EventType
 from tests.system.lab import HandBench, Lab, finished
 
 pytestmark = pytest.mark.timeout(180)

@@ -10,11 +10,11 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from labd.bus.frames import Frame
-from labd.bus.messages import EventType
-from labd.cli.client import LabClient
+from labd.client.lab_client import LabClient
 from labd.core.errors import LabdError
-from labd.store.traces import Trace, is_live, read_trace
+from labd.store.traces.reader import Trace, is_live, read_trace
+from labd.wire.frames import Frame
+from labd.wire.messages import EventType
 from tests.system.lab import Lab, finished
 
 pytestmark = pytest.mark.timeout(300)

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from drivers.dut import Dut
-from drivers.io_eembc import EembcIoManager, EembcIoManagerConfig
-from labd.fakes.dut import FakeDut
-from labd.fakes.io_eembc import FakeIoManager
+from drivers.io_manager.eembc_uno import EembcIoManager, EembcIoManagerConfig
+from labd.simulation.instruments.io_eembc import FakeIoManager
+from labd.simulation.instruments.reference_dut import FakeDut
+from labd.station.dut import Dut
 from tests.contract.case import ANSWER_S, Case
 
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from drivers.io_mlcommons import MlcommonsInterface, MlcommonsInterfaceConfig
-from labd.fakes.dut import FakeDut
-from labd.fakes.interface_board import FakeInterfaceBoard
+from drivers.io_manager.mlcommons_h573 import MlcommonsInterface, MlcommonsInterfaceConfig
+from labd.simulation.instruments.fake_interface_board import FakeInterfaceBoard
+from labd.simulation.instruments.reference_dut import FakeDut
 from tests.contract.case import ANSWER_S, Case
 
 CASES = [

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from drivers.joulescope import Joulescope, JoulescopeConfig
-from labd.fakes.joulescope import UsbCable
-from labd.fakes.joulescope_device import FakeJoulescope
+from drivers.joulescope.driver import Joulescope, JoulescopeConfig
+from labd.simulation.instruments.joulescope import FakeJoulescope
+from labd.simulation.instruments.joulescope_library import UsbCable
 from tests.contract.case import ANSWER_S, Case
 
-FAKE = "labd.fakes.joulescope:Driver"
+FAKE = "labd.simulation.instruments.joulescope_library:Driver"
 
 CASES = [
     Case(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from drivers.lpm01a import Lpm01a, Lpm01aConfig
-from labd.fakes.lpm01a import FakeLpm01a
+from drivers.lpm01a.driver import Lpm01a, Lpm01aConfig
+from labd.simulation.instruments.fake_lpm01a import FakeLpm01a
 from tests.contract.case import ANSWER_S, Case
 
 CASES = [

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from drivers.n6705 import N6705, N6705Config
-from labd.fakes.hislip import HislipCable
-from labd.fakes.n6705 import FakeN6705, lan
+from drivers.n6705.driver import N6705, N6705Config
+from labd.simulation.hislip import HislipCable
+from labd.simulation.instruments.n6705 import FakeN6705, lan
 from tests.contract.case import ANSWER_S, Case
 
 CASES = [

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from drivers.otii import Otii, OtiiConfig
-from labd.fakes.otii import FakeOtii, server
+from drivers.otii.driver import Otii, OtiiConfig
+from labd.simulation.instruments.otii import FakeOtii, server
 from tests.contract.case import ANSWER_S, Case
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from drivers.ppk2 import Ppk2, Ppk2Config
-from labd.fakes.ppk2 import FakePpk2
+from drivers.ppk2.driver import Ppk2, Ppk2Config
+from labd.simulation.instruments.fake_ppk2 import FakePpk2
 from tests.contract.case import ANSWER_S, Case
 
 CASES = [

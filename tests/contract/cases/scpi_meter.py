@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from drivers.scpi_meter import ScpiMeter, ScpiMeterConfig
-from labd.fakes.scpi_meter import FakeScpiMeter, lan
+from labd.simulation.instruments.scpi_meter import FakeScpiMeter, lan
 from tests.contract.case import ANSWER_S, Case
 
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from drivers.dut import Dut, SerialDut, SerialDutConfig
-from labd.fakes.dut import FakeDut
+from drivers.serial_dut import SerialDut, SerialDutConfig
+from labd.simulation.instruments.reference_dut import FakeDut
+from labd.station.dut import Dut
 from tests.contract.case import ANSWER_S, Case
 
 

@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from labd.cli.labd import main
 from labd.core.jobs import JobSpec
 from labd.core.model import Identity, Mode, Samples, StreamFormat, Verdict
-from labd.store.journal import Journal
-from labd.store.keeping import note_removal, pin_job
-from labd.store.retention import remove_run
-from labd.store.trace_file import TraceFile
+from labd.store.journal.journal import Journal
+from labd.store.journal.kept_runs import note_removal, pin_job
+from labd.store.run_files import remove_run
+from labd.store.traces.writer import TraceFile
 
 FORMAT = StreamFormat(1000.0, 0.0005, 100.0, "energy", 3.0)
 STATIONS = """

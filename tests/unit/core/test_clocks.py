@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labd.core.clockmap import Mark
-from labd.core.clocks import Clock, ClockMap, Limits, tie_edges, tie_marks, unwrap
+from labd.core.clock_map import Mark
+from labd.core.clock_sync import Clock, ClockMap, Limits, tie_edges, tie_marks, unwrap
 from labd.core.errors import LabdBug, MeasurementInvalid
 from tests.campaigns.clock_pairing import DUT, HOST, SURE, Tally, make_case, run
 

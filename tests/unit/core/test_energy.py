@@ -14,9 +14,9 @@ from labd.core.energy import (
     performance_window,
 )
 from labd.core.errors import MeasurementInvalid
-from labd.core.methods import eembc_energy
 from labd.core.model import ClockCheck, Edge, EnergyMethod, Gap, Samples, StreamFormat
 from labd.core.recording import Recording, assemble
+from labd.core.runner_arithmetic import eembc_energy
 
 FORMAT = StreamFormat(1000.0, 0.001, 50.0, "energy", 3.0)
 SPAN = (0, 20_000)

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.dut import (
-    LAP_MODULUS,
+from labd.core.errors import DutError
+from labd.core.model import Build
+from labd.protocol.lines import MAX_LINE, Line, LineSplitter, before_ready
+from labd.protocol.replies import (
+    COUNTER_MODULUS,
     build_in,
     db_lines,
     errors_in,
@@ -20,10 +23,6 @@ from drivers.dut import (
     parse_infer,
     parse_results,
 )
-from drivers.interfaces import Line
-from drivers.link import MAX_LINE, LineSplitter, before_ready
-from labd.core.errors import DutError
-from labd.core.model import Build
 
 REPLY = """\
 m-warmup-start-10
@@ -92,7 +91,7 @@ def test_an_infer_reply_is_taken_apart() -> None:
 
 def test_the_lap_counter_wraps() -> None:
     text = REPLY.replace("68977103", "4294809060").replace("79868334", "444303")
-    assert parse_infer(lines(text), 70, 10).runtime_us == 444303 - 4294809060 + LAP_MODULUS
+    assert parse_infer(lines(text), 70, 10).runtime_us == 444303 - 4294809060 + COUNTER_MODULUS
 
 
 def test_an_energy_build_has_no_laps() -> None:

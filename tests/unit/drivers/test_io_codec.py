@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.interfaces import Line
-from drivers.io_mlcommons import pair_intervals, parse_detections, parse_dutycycle
-from drivers.passthrough import PassthroughReply
+from drivers.io_manager.mlcommons_h573 import pair_intervals, parse_detections, parse_dutycycle
+from labd.protocol.lines import Line
+from labd.protocol.relay import PassthroughReply
 
 WRAP = 1 << 32
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from drivers.lpm01a_binary import BinaryDecoder
-from drivers.lpm01a_blocks import UNCONFIRMED, Quantity
-from drivers.lpm01a_shift import MIN_STRETCH
+from drivers.lpm01a.binary_framer import BinaryDecoder
+from drivers.lpm01a.byte_slip import MIN_STRETCH
+from drivers.lpm01a.stamp_check import UNCONFIRMED, Quantity
 from labd.core.model import Gap, Samples, StreamItem
 
 CURRENT = Quantity(power_factor=2.0, is_current=True)

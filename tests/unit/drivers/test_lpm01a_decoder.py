@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.lpm01a_ascii import AsciiDecoder
-from drivers.lpm01a_blocks import UNCONFIRMED, Quantity
-from drivers.lpm01a_replies import answer_in, frequency_word, number_word, parse_number
+from drivers.lpm01a.ascii_framer import AsciiDecoder
+from drivers.lpm01a.commands import answer_in, frequency_word, number_word, parse_number
+from drivers.lpm01a.stamp_check import UNCONFIRMED, Quantity
 from labd.core.model import Edge, Gap, Samples, StreamItem
 
 ENERGY_1K = Quantity(power_factor=1000.0, is_current=False)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.otii_messages import (
+from drivers.otii.messages import (
     Block,
     Change,
     Garbage,
@@ -20,7 +20,7 @@ from drivers.otii_messages import (
     digital_changes,
     encode_request,
 )
-from drivers.otii_stream import CountWitness, OtiiStream, VoltageLine
+from drivers.otii.stream import CountWitness, OtiiStream, VoltageLine
 from labd.core.model import Edge, Gap, Samples, StreamItem
 
 RATE = 1000

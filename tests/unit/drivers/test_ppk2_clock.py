@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.ppk2_clock import CELL_SAMPLES, HostClock, Missing, slope_below
+from drivers.ppk2.host_clock import CELL_SAMPLES, HostClock, Missing, slope_below
 from labd.core.model import TimeMark
 
 Arrivals = Iterable[tuple[int, int]]

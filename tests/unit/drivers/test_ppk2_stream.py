@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from drivers.ppk2_clock import HostClock
-from drivers.ppk2_stream import Meaning, StreamDecoder
-from drivers.ppk2_values import CODE_MASK, TYPICAL, SpikeFilter, current_table
+from drivers.ppk2.calibration import CODE_MASK, TYPICAL, SpikeFilter, current_table
+from drivers.ppk2.host_clock import HostClock
+from drivers.ppk2.stream import Meaning, StreamDecoder
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 
 TABLE = current_table(TYPICAL, 3.0)

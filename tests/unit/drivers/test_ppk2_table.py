@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from drivers.ppk2 import Ppk2Config
+from drivers.base.registry import Registry
+from drivers.ppk2.driver import Ppk2Config
 from labd.core.errors import ConfigError
 from labd.core.model import Part
-from labd.lab.emulated import station_argument
+from labd.daemon.emulated_benches import station_argument
 from labd.station.config import LabConfig, load_config
-from labd.station.registry import Registry
 
 STATION = "[[station]]\nname = 'v'\nboard = 'nucleo-l4r5zi'\n"
 

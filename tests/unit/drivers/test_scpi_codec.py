@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.scpi_codec import (
+from drivers.scpi.codec import (
     MAX_TEXT,
     Block,
     Damage,

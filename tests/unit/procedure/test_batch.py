@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from drivers.interfaces import IoManager, TimerEdge
+from drivers.base.interfaces import IoManager, TimerEdge
 from labd.core.errors import InstrumentError
 from labd.core.model import Build
 from labd.procedure.batch import TimedBatch, best_check, start_timing, timed_infer

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field
 
-from drivers.interfaces import DriverConfig, driver
+from drivers.base.interfaces import DriverConfig, driver
+from drivers.base.registry import Registry
 from labd.core.model import Part
 from labd.station.config import LabConfig, load_config
-from labd.station.registry import Registry
 
 
 class PortConfig(DriverConfig):

@@ -10,12 +10,12 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.base.registry import Registry
 from labd.core.errors import ConfigError
 from labd.core.model import Part
 from labd.core.retention import Limits
 from labd.station.config import BrokerConfig, Emulation, LabConfig, load_config
-from labd.station.registry import Registry
-from labd.station.tables import check
+from labd.station.stations_file import check
 
 from .conftest import FAKES, Load, PortConfig, PowerConfig
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from drivers.base.registry import Registry
 from labd.core.errors import ConfigError
 from labd.core.model import Part
-from labd.station.registry import Registry
 
 from .conftest import FAKES, FakeDut
 
@@ -60,9 +60,9 @@ def test_a_driver_that_cannot_be_imported() -> None:
 
 def test_the_installed_drivers_are_found_without_importing_them() -> None:
     code = (
-        "import sys; from labd.station.registry import Registry;"
+        "import sys; from drivers.base.registry import Registry;"
         "from labd.core.model import Part;"
-        "r = Registry.installed(); assert 'drivers.lpm01a' not in sys.modules;"
+        "r = Registry.installed(); assert 'drivers.lpm01a.driver' not in sys.modules;"
         "print(*(r.names(part) for part in Part))"
     )
     done = subprocess.run(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from labd.store.journal import Journal
+from labd.store.journal.journal import Journal
 
 
 @pytest.fixture

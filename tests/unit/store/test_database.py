@@ -13,8 +13,8 @@ import pytest
 from labd.core.errors import ConfigError, InfraError
 from labd.core.jobs import JobSpec
 from labd.core.model import EnergyMethod, Mode
-from labd.store.journal import Journal
-from labd.store.keeping import pin_job, run_records
+from labd.store.journal.journal import Journal
+from labd.store.journal.kept_runs import pin_job, run_records
 
 SPEC = JobSpec("j1", "ann", "kws01", tuple(Mode))
 
@@ -106,7 +106,7 @@ def test_what_is_no_url(url: str) -> None:
 def test_a_journal_locked_by_another_program(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labd.store.database.BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("labd.store.journal.database.BUSY_TIMEOUT_S", 0.1)
     journal = Journal(url)
     other = sqlite3.connect(tmp_path / "labd.sqlite3", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -122,7 +122,7 @@ KILLED = """
 import os, signal, sys
 from labd.core.jobs import JobSpec
 from labd.core.model import EnergyMethod, Mode
-from labd.store import journal as module
+from labd.store.journal import journal as module
 journal = module.Journal(sys.argv[1])
 journal.submit(JobSpec("j1", "ann", "kws01", tuple(Mode)), 1)
 real = module.append_event

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from labd.bus.messages import EventType
 from labd.core.errors import JobError, LabdBug
 from labd.core.jobs import Job, JobSpec, JobState
 from labd.core.model import Mode, Priority, Verdict
-from labd.store.journal import Journal
-from labd.store.records import Accepted, Change, Duplicate, Outcome, Run
+from labd.store.journal.journal import Journal
+from labd.store.journal.rows import Accepted, Change, Duplicate, Outcome, Run
+from labd.wire.messages import EventType
 
 SPEC = JobSpec(
     job="j1",
@@ -287,7 +287,7 @@ def test_events_from_a_number_on(journal: Journal) -> None:
 def test_more_jobs_than_one_statement_takes(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labd.store.statements._IDS_A_QUERY", 2)
+    monkeypatch.setattr("labd.store.journal.statements._IDS_A_QUERY", 2)
     for number in range(5):
         running(journal, f"j{number}", f"s{number}")
         journal.record_result(f"j{number}", 1, RESULT, 4)

@@ -9,11 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from labd.bus.messages import EventType
 from labd.core.errors import JobError, LabdBug
 from labd.core.jobs import TRANSITIONS, Job, JobSpec, JobState, JobStep
 from labd.core.model import Mode, Verdict
-from labd.store.journal import Journal
+from labd.store.journal.journal import Journal
+from labd.wire.messages import EventType
 
 jobs = st.sampled_from(["a", "b", "c"])
 stations = st.sampled_from(["s1", "s2"])

@@ -16,11 +16,11 @@ import pytest
 
 from labd.core.errors import ConfigError
 from labd.core.model import ClockCheck, Edge, Gap, Identity, Samples, StreamFormat, Window
-from labd.store import export as module
-from labd.store.export import Part, choose_part, export_csv, export_parquet
-from labd.store.export_jls import export_jls
-from labd.store.trace_file import TraceFile
-from labd.store.traces import Trace, read_trace
+from labd.store.traces import export_formats as module
+from labd.store.traces.export_formats import Part, choose_part, export_csv, export_parquet
+from labd.store.traces.jls import export_jls
+from labd.store.traces.reader import Trace, read_trace
+from labd.store.traces.writer import TraceFile
 
 FORMAT = StreamFormat(1000.0, 0.0005, 100.0, "energy", 3.0, "d7")
 WHO = Identity("power", "LPM01A", "42", "1.0.6", simulated=True)

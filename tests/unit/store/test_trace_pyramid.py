@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from labd.store.pyramid import PyramidFile, load_pyramid
-from labd.store.summary import LEVELS, NODE, NODE_SAMPLES, Pyramid
+from labd.store.traces.pyramid import PyramidFile, load_pyramid
+from labd.store.traces.summary import LEVELS, NODE, NODE_SAMPLES, Pyramid
 
 
 def plain_summary(

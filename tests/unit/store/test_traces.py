@@ -26,8 +26,8 @@ from labd.core.model import (
     StreamItem,
     Window,
 )
-from labd.store.trace_file import TraceFile
-from labd.store.traces import is_live, read_trace, seal_trace
+from labd.store.traces.reader import is_live, read_trace, seal_trace
+from labd.store.traces.writer import TraceFile
 
 FORMAT = StreamFormat(1000.0, 0.0005, 100.0, "energy", 3.0)
 WHO = Identity("power", "LPM01A", "42", "1.0.6", simulated=True)
@@ -139,8 +139,8 @@ from pathlib import Path
 from typing import Any
 import numpy as np
 from labd.core.model import Edge, Gap, Identity, Samples, StreamFormat
-from labd.store.trace_file import TraceFile
-from labd.store.traces import is_live
+from labd.store.traces.writer import TraceFile
+from labd.store.traces.reader import is_live
 path = Path(sys.argv[1])
 file = TraceFile(path, StreamFormat(1000.0, 0.0, 0.0, "energy"), Identity("p", "x"))
 file.write([Samples(0, np.full(1000, 0.5)), Edge(12.5, "d7", rising=False)])

@@ -147,12 +147,12 @@ class StationHost:
 
 
 class BenchProcess:
-    """A running ``python -m labd.virtual``."""
+    """A running ``python -m labd.simulation``."""
 
     def __init__(
         self, directory: Path, *stations: dict[str, Any], mode: str, control: bool
     ) -> None:
-        arguments = [sys.executable, "-m", "labd.virtual", "--directory", str(directory)]
+        arguments = [sys.executable, "-m", "labd.simulation", "--directory", str(directory)]
         arguments += ["--mode", mode, *(["--control"] if control else [])]
         for station in stations:
             arguments += ["--station", json.dumps(station)]

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivers.lpm01a import Lpm01a, Lpm01aConfig
-from drivers.lpm01a_blocks import UNCONFIRMED
+from drivers.lpm01a.driver import Lpm01a, Lpm01aConfig
+from drivers.lpm01a.stamp_check import UNCONFIRMED
 from labd.core.model import Gap, Samples, StreamItem
 
 SETTINGS = (

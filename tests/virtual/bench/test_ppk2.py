@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivers.interfaces import Acquisition
-from drivers.ppk2 import Ppk2, Ppk2Config
+from drivers.base.interfaces import Acquisition
+from drivers.ppk2.driver import Ppk2, Ppk2Config
 from labd.core.model import Edge, Gap, Samples, StreamItem
 
 VOLT_MV = 3000
@@ -153,6 +153,6 @@ async def test_supply_follows_the_opcodes(bench: Any, station: dict[str, Any]) -
 
 
 def test_a_monitor_that_does_not_exist_is_refused(station: dict[str, Any]) -> None:
-    bench = importlib.import_module("labd.virtual.bench")
+    bench = importlib.import_module("labd.simulation.bench")
     with pytest.raises(ValueError, match="monitor: one of lpm01a, ppk2"):
         bench.station_config(json.dumps(station | {"monitor": "ppk3"}))

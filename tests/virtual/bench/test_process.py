@@ -72,7 +72,7 @@ def test_a_killed_bench_leaves_names_that_the_next_one_replaces(
     ],
 )
 def test_a_bad_station_is_refused_at_once(tmp_path: Path, station: str, message: str) -> None:
-    command = [sys.executable, "-m", "labd.virtual", "--directory", str(tmp_path)]
+    command = [sys.executable, "-m", "labd.simulation", "--directory", str(tmp_path)]
     done = subprocess.run(
         [*command, "--station", station], capture_output=True, text=True, timeout=30, check=False
     )
@@ -84,7 +84,7 @@ def test_a_second_bench_in_the_same_place_is_refused(bench: Any, performance: An
     first = bench(performance)
     rival = subprocess.run(
         [
-            *(sys.executable, "-m", "labd.virtual", "--directory", str(first.directory)),
+            *(sys.executable, "-m", "labd.simulation", "--directory", str(first.directory)),
             *("--station", json.dumps(performance)),
         ],
         cwd=ROOT,

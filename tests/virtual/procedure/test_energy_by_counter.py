@@ -17,20 +17,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from drivers.io_eembc import EembcIoManager, EembcIoManagerConfig
-from drivers.n6705 import N6705, N6705Config
+from drivers.io_manager.eembc_uno import EembcIoManager, EembcIoManagerConfig
+from drivers.n6705.driver import N6705, N6705Config
 from labd.core.errors import JobError
 from labd.core.model import Build, EnergyMethod, Mode, ModeResult, Verdict, Window
 from labd.core.suite import benchmark
-from labd.fakes.dut import FakeDut
-from labd.fakes.io_eembc import FakeIoManager
-from labd.fakes.n6705 import FakeN6705, lan
-from labd.lab.reporting import RunEvidence
-from labd.procedure import by_counter, energy
+from labd.daemon.run_recorder import RunEvidence
+from labd.procedure import edges_from_counter as by_counter
+from labd.procedure import energy
 from labd.procedure.dataset import Dataset, find_dataset
 from labd.procedure.energy import measure_energy
 from labd.procedure.session import Session
-from labd.station.bench import Parts, Setup, StationBench
+from labd.simulation.instruments.io_eembc import FakeIoManager
+from labd.simulation.instruments.n6705 import FakeN6705, lan
+from labd.simulation.instruments.reference_dut import FakeDut
+from labd.station.open_station import Parts, Setup, StationBench
 from tests.contract.case import plugged
 
 IDLE_A = 0.002

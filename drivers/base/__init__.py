@@ -1,0 +1,1 @@
+"""What every driver shares: interfaces, registry, serial link, acquisition."""

@@ -1,0 +1,295 @@
+"""A running acquisition, whatever the instrument: pumped in the background, confirmed, stopped.
+
+A task takes the instrument's stream from its port however slow the consumer is, so that no
+buffer of the instrument overflows; confirmed items wait here until they are iterated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Protocol, Self
+
+from labd.core.errors import (
+    DeadlineExceeded,
+    InfraError,
+    InstrumentError,
+    LabdBug,
+    LabdError,
+    Where,
+)
+from labd.core.model import Samples, StreamItem
+
+MAX_WAITING_SAMPLES = 8_000_000
+"""2.2 hours at 1 kHz, 80 s at 100 kHz, 64 MB: a consumer further behind has lost the race."""
+
+
+class Counts(Protocol):
+    """What a decoder has seen on the wire so far, confirmed or not."""
+
+    @property
+    def received(self) -> int:
+        """Sample periods; never falls."""
+        ...
+
+    @property
+    def edges_seen(self) -> int:
+        """Timestamps of the DUT, counting those dropped later."""
+        ...
+
+
+class PumpedAcquisition(ABC):
+    """One acquisition: a context manager, and the stream it yields.
+
+    A driver's subclass says how its instrument starts (:meth:`_begin`), streams
+    (:meth:`_pump`), stops (:meth:`_end`), and what becomes of an unconfirmed tail
+    (:meth:`_settle`); it implements :class:`drivers.base.interfaces.Acquisition` with that.
+
+    Args:
+        where: the instrument, for error texts.
+        answer_s: how long the instrument may take to start or to send something.
+        counts: what its decoder has seen.
+    """
+
+    def __init__(self, where: Where, answer_s: float, counts: Counts) -> None:
+        self._where = where
+        self._counts = counts
+        self._answer_s = answer_s
+        self._items: deque[StreamItem] = deque()
+        self._waiting_samples = 0
+        self._progress = asyncio.Event()
+        self._fault: LabdError | None = None
+        self._stopping = False
+        self._letting_go = False
+        self._ended = False
+        self._left_running = False
+        self._pumping: asyncio.Task[None] | None = None
+
+    # ---- what an instrument's driver says -------------------------------------------------
+
+    @property
+    @abstractmethod
+    def _at_rest(self) -> bool:
+        """Whether the instrument is known to stream no more, or never to have begun."""
+
+    @abstractmethod
+    async def _begin(self) -> None:
+        """Start the instrument and return when it streams; :meth:`_pump` runs already."""
+
+    @abstractmethod
+    async def _pump(self) -> None:
+        """Take the stream with :meth:`_take` until the instrument has ended it."""
+
+    @abstractmethod
+    async def _end(self) -> None:
+        """Stop the instrument and wait until :meth:`_pump` has taken what it still had."""
+
+    @abstractmethod
+    def _settle(self, reason: str) -> Sequence[StreamItem]:
+        """Confirm or give up the tail, once nothing more comes; called exactly once.
+
+        Args:
+            reason: why there is nothing more, should the tail have to become a gap.
+        """
+
+    def _stop_reason(self) -> str:
+        """Why the instrument stopped by itself, in its own words."""
+        return "no reason given"
+
+    # ---- the acquisition ------------------------------------------------------------------
+
+    @property
+    def received(self) -> int:
+        """Sample periods seen on the wire so far, confirmed or not; never falls."""
+        return self._counts.received
+
+    @property
+    def edges_seen(self) -> int:
+        """Timestamps seen on the wire so far, confirmed or not."""
+        return self._counts.edges_seen
+
+    @property
+    def running(self) -> bool:
+        """Whether it holds the port."""
+        return not self._ended
+
+    @property
+    def left_running(self) -> bool:
+        """Whether it was started and let go of before the instrument's end was heard."""
+        return self._left_running
+
+    async def __aenter__(self) -> Self:
+        """Start, and go on draining the port whatever the consumer does."""
+        self._pumping = asyncio.create_task(self._pump_port(), name=f"pump {self._where.device}")
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self.abandon)
+            await self._begin()
+            undo.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop, take what is still in the instrument, and let go of the port."""
+        try:
+            await self._stop()
+        except LabdError as fault:
+            if exc is None:
+                raise
+            exc.add_note(f"stopping the acquisition failed too: {fault}")
+        finally:
+            await self.abandon()
+
+    def __aiter__(self) -> AsyncIterator[StreamItem]:
+        """Yield the confirmed stream; ends once the context has ended."""
+        return self._stream()
+
+    async def wait_progress(self, deadline_s: float) -> None:
+        """See :class:`drivers.base.interfaces.Acquisition`."""
+        before = (self.received, self.edges_seen)
+        if self._ended:
+            raise LabdBug("acquisition-ended", "nothing more will come", where=self._where)
+        await self._until(lambda: (self.received, self.edges_seen) != before, "sample", deadline_s)
+
+    async def abandon(self) -> None:
+        """Let go of the port without stopping the instrument; safe to call twice."""
+        if self._pumping is None or self._letting_go:
+            return
+        self._letting_go = True
+        self._left_running = not self._at_rest
+        self._pumping.cancel()
+        await asyncio.wait([self._pumping])
+        self._items.extend(self._settle("the acquisition was broken off"))
+        self._ended = True  # not before its last items: who iterates stops there
+        self._progress.set()
+
+    # ---- for the driver's subclass --------------------------------------------------------
+
+    def _take(self, items: Sequence[StreamItem]) -> None:
+        """Keep confirmed items for the consumer and wake whoever waits for progress."""
+        self._items.extend(items)
+        self._waiting_samples += sum(len(item) for item in items if isinstance(item, Samples))
+        self._progress.set()
+        if self._waiting_samples > MAX_WAITING_SAMPLES:
+            raise InfraError(
+                "consumer-too-slow",
+                f"{self._waiting_samples} samples wait to be taken",
+                "the host is overloaded, or nobody reads the stream",
+                self._where,
+            )
+
+    async def _until(
+        self, done: Callable[[], bool], what: str, deadline_s: float | None = None
+    ) -> None:
+        """Wait until the pump has made ``done`` true; its fault is raised here too."""
+        limit_s = deadline_s or self._answer_s
+        try:
+            async with asyncio.timeout(limit_s):
+                while not done():
+                    if self._fault:
+                        raise self._fault
+                    await self._pulse().wait()
+        except TimeoutError as exc:
+            raise DeadlineExceeded(
+                "no-answer",
+                f"no {what} within {limit_s:g} s after {self.received} samples",
+                "check the instrument's display and its cable",
+                self._where,
+            ) from exc
+
+    def _stopped(self, how: str) -> InstrumentError:
+        return InstrumentError(
+            "acquisition-stopped",
+            f"the acquisition {how}: {self._stop_reason()}",
+            "read the instrument's display; an overrun means the host was too slow",
+            self._where,
+        )
+
+    # ---- inside ---------------------------------------------------------------------------
+
+    async def _stop(self) -> None:
+        self._stopping = True
+        if self._fault:
+            raise self._fault
+        await self._end()
+
+    async def _stream(self) -> AsyncIterator[StreamItem]:
+        while True:
+            while self._items:
+                item = self._items.popleft()
+                self._waiting_samples -= len(item) if isinstance(item, Samples) else 0
+                yield item
+            if self._fault:
+                raise self._fault
+            if self._ended:
+                return
+            await self._pulse().wait()
+
+    async def _pump_port(self) -> None:
+        try:
+            await self._pump()
+            if not self._stopping:
+                self._fault = self._stopped("stopped by itself")
+        except LabdError as fault:
+            self._fault = fault
+        except Exception as exc:  # noqa: BLE001 - the top of a task: no defect may look like silence
+            what = f"the stream could not be taken: {exc!r}"
+            self._fault = LabdBug("stream", what, where=self._where)
+            self._fault.__cause__ = exc
+        finally:
+            self._progress.set()
+
+    def _pulse(self) -> asyncio.Event:
+        """An event that the next progress sets."""
+        if self._progress.is_set():
+            self._progress = asyncio.Event()
+        return self._progress
+
+
+@asynccontextmanager
+async def closed_on_failure(close: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
+    """Bring an instrument up; when that fails it is closed as after use.
+
+    A predecessor may have left the DUT powered. A fault of the closing is noted beside the
+    one that made it necessary.
+    """
+    try:
+        yield
+    except BaseException as exc:
+        try:
+            await close()
+        except LabdError as fault:
+            exc.add_note(f"closing it again failed too: {fault}")
+        raise
+
+
+def refuse_while_acquiring(acquisition: PumpedAcquisition | None, what: str, where: Where) -> None:
+    """Only one thing at a time may speak to an instrument.
+
+    Raises:
+        LabdBug: ``what`` was asked for while this acquisition runs.
+    """
+    if acquisition is not None and acquisition.running:
+        raise LabdBug("acquiring", f"'{what}' during an acquisition", where=where)
+
+
+def refuse_left_running(acquisition: PumpedAcquisition | None, where: Where) -> None:
+    """A stream that was let go of may still come, and would be taken for the next one's.
+
+    Raises:
+        InstrumentError: this acquisition was broken off and not stopped since.
+    """
+    if acquisition is not None and acquisition.left_running:
+        raise InstrumentError(
+            "acquisition-left-running",
+            "the acquisition before was broken off and may still stream",
+            "close and open the instrument: that stops it",
+            where,
+        )

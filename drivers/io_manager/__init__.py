@@ -1,0 +1,1 @@
+"""I/O managers: boards that relay the DUT's UART and time its pins."""

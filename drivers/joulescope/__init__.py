@@ -1,0 +1,1 @@
+"""Joulescope JS220 and JS110."""

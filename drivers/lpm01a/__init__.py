@@ -1,0 +1,1 @@
+"""STMicroelectronics X-NUCLEO-LPM01A (PowerShield)."""

@@ -1,0 +1,249 @@
+"""The LPM01A's stream in format ``bin_hexa`` (UM2269 chapter 4): two bytes a sample.
+
+A sample is big-endian: four bits p, twelve bits v, worth v·16^-p. Since p is 15 in no sample,
+neither ``F0 Fx`` nor ``FF FF`` can stand anywhere in whole samples, whatever their alignment:
+they begin and end every record of metadata, so a record is found, and samples are aligned
+again behind it, even after a lost byte. Records are taken by their length, for their payload
+may hold anything. Replies to commands are text between samples; they are told from samples by
+the prompt they begin with, whose line end would be a sample of 3338 A.
+
+A lost and a doubled byte between the same two stamps cancel in the count, and all samples
+between them are read one byte off (:mod:`drivers.lpm01a.byte_slip`). Such a stretch is found where
+it claims more than the instrument measures, and where the current hardly varies. Not found: a
+flipped bit that leaves a value the instrument can measure; two of these bytes next to each
+other (some ten samples); a stretch whose current changes its level, or whose two bytes are
+nearly the same number.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from drivers.lpm01a.byte_slip import CONTEXT, is_read_askew
+from drivers.lpm01a.stamp_check import SAMPLES_PER_STAMP, Quantity, StampedDecoder
+
+STAMP_WRAP_MS = 1 << 31  # bit 31 says that the rest has begun again
+MAX_TEXT = 512
+MAX_UNKNOWN = 16
+
+_ERROR, _INFO, _STAMP, _END, _OVERCURRENT, _POWER_DOWN, _VOLTAGE, _TEMPERATURE, _POWER = range(
+    0xF1, 0xFA
+)
+_LENGTHS = {
+    _STAMP: 9,
+    _END: 4,
+    _OVERCURRENT: 4,
+    _POWER_DOWN: 4,
+    _VOLTAGE: 6,
+    _TEMPERATURE: 6,
+    _POWER: 5,
+}
+_TERMINATOR = b"\xff\xff"
+_FIRST = 0xF0
+_PROMPT = b"\r\nPowerShield > "
+_BARE_PROMPT = _PROMPT.lstrip()
+_RECORD = re.compile(rb"\xf0[\xf1-\xff]")
+_NOT_TEXT = re.compile(rb"[^\t\r\n -~]")
+
+
+def _make_values() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """The value of every pair of bytes read as a little-endian number; exact.
+
+    NaN where p = 15, which is metadata.
+    """
+    first, second = np.arange(1 << 16) & 0xFF, np.arange(1 << 16) >> 8
+    power = first >> 4
+    values = ((first & 15) << 8 | second) * 16.0**-power
+    values[power == 15] = np.nan  # noqa: PLR2004
+    return values
+
+
+_VALUES = _make_values()
+
+
+class BinaryDecoder(StampedDecoder):
+    """Bytes to samples and gaps; see :class:`StampedDecoder`.
+
+    Before the first record and after the end mark the stream is text. This format has no
+    mark for edges. What only a damaged stamp could be mistaken for (voltage, temperature) is
+    noted once its block has been confirmed; what stops the DUT is believed at once.
+    """
+
+    def __init__(self, rate_hz: int, quantity: Quantity, set_mv: int | None = None) -> None:
+        super().__init__(rate_hz, quantity, STAMP_WRAP_MS, set_mv)
+        self._values = np.where(quantity.ceiling >= _VALUES, _VALUES, np.nan)
+        self._streaming = False
+        self._ended = False
+        self._unconfirmed: list[tuple[int, int]] = []
+        self._pairs: list[bytes] = []  # this block's samples as they came
+        self._before = b""  # the last ones that were confirmed
+
+    def _step(self, position: int) -> int:
+        if self._streaming:
+            return self._stream_step(position)
+        return self._text_step(position)
+
+    # ---- text around the stream -----------------------------------------------------------
+
+    def _text_step(self, position: int) -> int:
+        buffer = self._buffer
+        end = buffer.find(b"\n", position, position + MAX_TEXT)
+        if not self._ended:
+            first = buffer.find(_FIRST, position, position + MAX_TEXT if end < 0 else end)
+            if first >= 0:
+                self._streaming = True
+                return self._stream_step(first) + first - position
+        if end >= 0:
+            self._on_reply(buffer[position:end].strip(b"\r\0"))
+            return end + 1 - position
+        return MAX_TEXT if len(buffer) - position >= MAX_TEXT else 0
+
+    # ---- samples --------------------------------------------------------------------------
+
+    def _stream_step(self, position: int) -> int:
+        start = self._next_record(position)
+        if start == position:
+            return self._on_record(position)
+        end = self._sure_end(position) if start is None else start
+        whole = (end - position) // 2
+        room = SAMPLES_PER_STAMP - self._count
+        count = min(whole, room) if room > 0 else whole
+        if count:
+            values = self._values.take(np.frombuffer(self._buffer, "<u2", count, position))
+            self._on_samples(values)
+            if np.isnan(values.sum()):
+                self._distrust(
+                    "what stands between two records is no sample, or beyond the instrument"
+                )
+            if not self._doubt:
+                self._pairs.append(self._buffer[position : position + 2 * count])
+        if count == whole and start is not None and (end - position) % 2:
+            self._distrust("an odd number of bytes between two records")
+            return end - position
+        return count * 2
+
+    def _next_record(self, position: int) -> int | None:
+        """Where the next record or reply begins, as far as the bytes are there."""
+        buffer = self._buffer
+        found = _RECORD.search(buffer, position)
+        record = found.start() if found else None
+        reply = buffer.find(_BARE_PROMPT, position, record)
+        if reply < 0:
+            return record
+        line_end = reply - 2
+        return line_end if buffer.startswith(b"\r\n", max(line_end, position)) else reply
+
+    def _sure_end(self, position: int) -> int:
+        """Up to where the buffer's end cannot be the beginning of a record."""
+        buffer = self._buffer
+        if buffer[-1:] == b"\xf0":
+            return len(buffer) - 1
+        for length in range(min(len(_PROMPT), len(buffer) - position), 0, -1):
+            tail = buffer[-length:]
+            if _PROMPT.startswith(tail) or _BARE_PROMPT.startswith(tail):
+                return len(buffer) - length
+        return len(buffer)
+
+    # ---- records between them ---------------------------------------------------------------
+
+    def _on_record(self, position: int) -> int:
+        """Take a record or a reply; how many bytes it was, 0 when it is not whole."""
+        buffer, body = self._buffer, position + 2
+        if buffer[position] != _FIRST:
+            end = self._text_end(body, b"\r\n\r\n")
+        elif (kind := buffer[position + 1]) in _LENGTHS:
+            end = self._fixed_end(position, _LENGTHS[kind])
+        elif kind in (_ERROR, _INFO):
+            end = self._text_end(body, _TERMINATOR)
+        else:
+            end = self._unknown_end(body)
+        if end is None:
+            return 0
+        if end < 0:
+            self._on_damage("a damaged record")
+            return 1
+        self._take(position, end)
+        return end - position
+
+    def _fixed_end(self, position: int, length: int) -> int | None:
+        """Where a record of this length ends, -1 if it is none, None if that is open."""
+        record = self._buffer[position : position + length]
+        if len(record) < length:
+            return None
+        plausible = record[1] != _STAMP or record[6] <= 100  # noqa: PLR2004 - per cent
+        return position + length if plausible and record.endswith(_TERMINATOR) else -1
+
+    def _text_end(self, body: int, terminator: bytes) -> int | None:
+        """The same for text of any length up to :data:`MAX_TEXT` and its terminator."""
+        buffer, limit = self._buffer, body + MAX_TEXT
+        end = buffer.find(terminator, body, limit)
+        strange = _NOT_TEXT.search(buffer, body, limit)
+        if strange and (end < 0 or strange.start() < end):
+            half = strange.start() == len(buffer) - 1 and terminator.startswith(strange[0])
+            return None if half else -1
+        if end < 0:
+            return None if len(buffer) < limit else -1
+        return end + len(terminator)
+
+    def _unknown_end(self, body: int) -> int | None:
+        """The same for a kind that the manual reserves: it ends where all records end."""
+        end = self._buffer.find(_TERMINATOR, body, body + MAX_UNKNOWN)
+        if end < 0:
+            return None if len(self._buffer) < body + MAX_UNKNOWN else -1
+        return end + len(_TERMINATOR)
+
+    def _take(self, position: int, end: int) -> None:
+        record = self._buffer[position:end]
+        if record[0] != _FIRST:
+            self._on_text(record)
+            return
+        kind = record[1]
+        if kind == _STAMP:
+            self.started = True
+            self._on_stamp(int.from_bytes(record[2:6]) % STAMP_WRAP_MS, record[6])
+        elif kind == _END:
+            self._streaming, self._ended = False, True
+        elif kind == _OVERCURRENT:
+            self._on_power_lost("overcurrent: the DUT drew more than the instrument supplies")
+        elif kind == _POWER_DOWN or (kind == _POWER and not record[2]):
+            self._on_power_lost("the DUT's power was switched off")
+        elif kind in (_VOLTAGE, _TEMPERATURE):
+            number = int.from_bytes(record[2:4], signed=kind == _TEMPERATURE)
+            self._unconfirmed.append((kind, number))
+        elif kind == _ERROR:
+            self._on_error(record[2:-2].strip())
+        elif kind != _POWER:
+            told = record[2:-2].strip().decode("ascii") if kind == _INFO else record.hex(" ")
+            self.notes.text(told if kind == _INFO else f"record {told}, which is unknown")
+
+    def _strange(self) -> str:
+        data, before = b"".join(self._pairs), self._before
+        self._before = data[-2 * CONTEXT :]
+        self._pairs.clear()
+        return "a stretch was read one byte off" if is_read_askew(data, before) else ""
+
+    def _on_text(self, text: bytes) -> None:
+        for line in text.split(b"\r\n"):
+            self._on_reply(line)
+
+    def _confirmed(self, load_percent: int) -> None:
+        super()._confirmed(load_percent)
+        for kind, number in self._unconfirmed:
+            if kind == _VOLTAGE:
+                self.notes.voltage(number)
+            else:
+                self.notes.temperature(number)
+        self._unconfirmed.clear()
+
+    def _distrust(self, reason: str) -> None:
+        super()._distrust(reason)
+        self._unconfirmed.clear()
+        self._pairs.clear()
+        self._before = b""
+
+    def _complete(self) -> None:
+        if self._streaming:
+            self._distrust("the end of the stream is missing")
+        super()._complete()

@@ -1,0 +1,471 @@
+"""STMicroelectronics X-NUCLEO-LPM01A (PowerShield): supplies the DUT and measures it.
+
+Host mode of UM2269. In ASCII (up to 5 kHz) edges of the D7 input are marked in the stream; in
+binary (up to 100 kHz) nothing documents such marks, so windows have to be timed by the I/O
+manager. Either decoder vouches for every sample it gives out: samples wait until the next time
+stamp has confirmed that exactly 1000 came since the last one, and whatever is in doubt becomes
+a gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from drivers.base.acquisition import (
+    PumpedAcquisition,
+    closed_on_failure,
+    refuse_left_running,
+    refuse_while_acquiring,
+)
+from drivers.base.interfaces import driver
+from drivers.base.lines import LineReader
+from drivers.base.serial_link import Link
+from drivers.lpm01a.arrival_marks import ArrivalMarks
+from drivers.lpm01a.ascii_framer import AsciiDecoder
+from drivers.lpm01a.binary_framer import BinaryDecoder
+from drivers.lpm01a.commands import answer_in, frequency_word, number_word
+from drivers.lpm01a.config import SLOWEST_HZ, SUPPLY_MV, Lpm01aConfig
+from drivers.lpm01a.stamp_check import HARMLESS, TIMESTAMP_LINE, Answer, Quantity, StampedDecoder
+from drivers.lpm01a.status_messages import LOAD_NOTED_PERCENT
+from labd.core.errors import (
+    DeadlineExceeded,
+    InstrumentError,
+    JobError,
+    LabdBug,
+    LabdError,
+    TransportError,
+)
+from labd.core.model import Finding, Identity, Part, StreamFormat, StreamItem, TimeMark
+from labd.protocol.lines import Line, quoted
+
+BAUD = 3_686_400
+CALIBRATION_S = 15.0
+STOP_S = 10.0
+STAMP_S = 1.5  # longer than 1000 samples last at the slowest rate
+STILL_S = 0.1
+ASK_S = 1.0
+ASKING_S = 8.0  # time enough for 34 answers of a busy emulator: a second of its frozen time
+PAUSE_S = 0.005
+QUIET_S = 0.25
+LOOK_S = 0.1
+# UM2269 states no clock tolerance; twice the ±50 ppm of an ordinary crystal.
+CLOCK_TOLERANCE_PPM = 100.0
+CLOSE_STEP_S = 4.0  # three of them and the port's own 2 s, whatever ``answer_s`` says
+
+
+class Lpm01aAcquisition(PumpedAcquisition):
+    """One acquisition of the instrument.
+
+    A stream without edges has marks of the host's time instead.
+    """
+
+    def __init__(
+        self, link: Link, decoder: StampedDecoder, marks: ArrivalMarks | None, answer_s: float
+    ) -> None:
+        super().__init__(link.where, answer_s, decoder)
+        self._link = link
+        self._decoder = decoder
+        self._marks = marks
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the instrument said beside its samples so far."""
+        return self._decoder.notes.findings()
+
+    @property
+    def _at_rest(self) -> bool:
+        refused = bool(self._decoder.fault) and not self._decoder.started
+        return refused or self._decoder.completed
+
+    async def _begin(self) -> None:
+        await self._link.write(b"start\r\n")
+        await self._until(lambda: self._decoder.started or bool(self._decoder.fault), "start")
+        if not self._decoder.started:
+            raise self._stopped("did not start")
+
+    async def _pump(self) -> None:
+        while not self._decoder.completed:
+            chunk = await self._link.read(None)
+            items = self._decoder.feed(chunk.data)
+            self._take([*items, *self._timed(items, chunk.t_ns)])
+            if self._decoder.fault and self._decoder.started and not self._fault:
+                self._fault = self._stopped("is spoilt")  # nothing that follows counts
+
+    def _timed(self, items: Sequence[StreamItem], t_ns: int) -> list[TimeMark]:
+        """What the arrival of a chunk says, once its samples are confirmed."""
+        if self._marks is None:
+            return []
+        place = self._decoder.place
+        if place is not None:
+            self._marks.arrived(place, t_ns)
+        return self._marks.confirmed(items, self._decoder.confirmed)
+
+    async def _end(self) -> None:
+        await self._let_a_stamp_come()
+        if not self._decoder.completed:
+            await self._link.write(b"stop\r\n")
+            await self._until(lambda: self._decoder.completed, "'Acquisition completed'", STOP_S)
+
+    async def _let_a_stamp_come(self) -> None:
+        """Have what came so far confirmed by a count; what no stamp follows will be a gap.
+
+        An emulated bench whose time is frozen streams only while it is spoken to.
+        """
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + STAMP_S
+        while not self._decoder.completed and loop.time() < limit:
+            if await self._flows_to_a_stamp() or not await self._asked_to_a_stamp():
+                return
+
+    async def _flows_to_a_stamp(self) -> bool:
+        """Whether a stamp came by itself, on a stream that flowed for longer than a burst."""
+        decoder, loop = self._decoder, asyncio.get_running_loop()
+        began, stamps = loop.time(), decoder.stamps
+        while decoder.stamps == stamps or loop.time() < began + STILL_S:
+            if not await self._more(STILL_S):
+                return False
+            if decoder.completed or loop.time() > began + STAMP_S:
+                break
+        return True
+
+    async def _asked_to_a_stamp(self) -> bool:
+        """Ask until a stamp came in between; whether the stream flows by itself again.
+
+        Each question follows the answer to the one before, and what counts is what stood in
+        the stream before an answer: on a frozen bench the number of questions, and so the time
+        that passes, is always the same.
+        """
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + ASKING_S
+        first = before = await self._ask()
+        while first and before and loop.time() < limit and (answer := await self._ask()):
+            if answer.stamps != first.stamps:
+                return False
+            if answer.received == before.received:  # it stands still although it was asked
+                return await self._more(STILL_S)
+            before = answer
+            await asyncio.sleep(PAUSE_S)
+        return False
+
+    async def _ask(self) -> Answer | None:
+        """Ask something harmless; where its answer stood in the stream, if it came."""
+        answers = self._decoder.answers
+        known = len(answers)
+        await self._link.write(HARMLESS.encode("ascii") + b"\r\n")
+        try:
+            await self._until(
+                lambda: len(answers) > known or self._decoder.completed, "answer", ASK_S
+            )
+        except DeadlineExceeded:
+            return None
+        return answers[-1] if len(answers) > known else None
+
+    async def _more(self, patience_s: float) -> bool:
+        """Whether a sample comes within this time."""
+        received = self._decoder.received
+        try:
+            await self._until(
+                lambda: self._decoder.received != received or self._decoder.completed,
+                "sample",
+                patience_s,
+            )
+        except DeadlineExceeded:
+            return False
+        return True
+
+    def _settle(self, reason: str) -> list[StreamItem]:
+        return self._decoder.finish(reason)
+
+    def _stop_reason(self) -> str:
+        load = self._decoder.notes.worst_load
+        before = f"; before, {load} % of its buffer were full" if load >= LOAD_NOTED_PERCENT else ""
+        return (self._decoder.fault or "no reason given") + before
+
+
+@driver(part=Part.POWER, config=Lpm01aConfig)
+class Lpm01a:
+    """The instrument in host mode."""
+
+    def __init__(self, config: Lpm01aConfig) -> None:
+        self.config = config
+        self._link = Link(config.port, BAUD, "lpm01a")
+        self._reader = LineReader(self._link)
+        self._findings: list[Finding] = []
+        self._voltage_mv: int | None = None
+        self._can_switch_off = True
+        self._silenced = False  # a predecessor's acquisition streams no more
+        self._obstacle: Finding | None = None  # why this firmware cannot measure as configured
+        self._acquisition: Lpm01aAcquisition | None = None
+
+    async def open(self) -> Identity:
+        """Take the port, end what a predecessor left running, set up, switch the DUT off.
+
+        An instrument that does not answer sensibly is restarted once. When all that fails it
+        is closed as after use: a predecessor may have left the DUT powered.
+        """
+        await self._link.open()
+        self._reader = LineReader(self._link)
+        self._findings, self._voltage_mv, self._acquisition = [], None, None
+        self._can_switch_off, self._silenced, self._obstacle = True, False, None
+        async with closed_on_failure(self.close):
+            serial, firmware = await self._take_control()
+            await self._set_up(firmware)
+        return Identity("lpm01a", "X-NUCLEO-LPM01A", serial, firmware, self._link.simulated)
+
+    @property
+    def format(self) -> StreamFormat:
+        """What the stream's numbers mean."""
+        rate_hz = float(self.config.rate_hz)
+        return StreamFormat(
+            sample_rate_hz=rate_hz,
+            edge_uncertainty_s=1.0 / rate_hz,
+            clock_tolerance_ppm=CLOCK_TOLERANCE_PPM,
+            quantity=self.config.output,
+            voltage_v=self._voltage_mv / 1000 if self._voltage_mv else None,
+            timestamp_line=TIMESTAMP_LINE if self.config.format == "ascii" else "",
+        )
+
+    @property
+    def supplies(self) -> bool:
+        """The instrument feeds the DUT."""
+        return True
+
+    async def supply(self, voltage_mv: int | None) -> None:
+        """Power the DUT at this voltage, or switch it off with ``None``.
+
+        Raises:
+            JobError: the instrument cannot supply this voltage.
+            InstrumentError: it refuses, as firmware before 1.0.6 does to switch off.
+        """
+        if voltage_mv is None:
+            await self._command("pwr off")
+            return
+        if voltage_mv not in SUPPLY_MV:
+            what = f"{voltage_mv} mV asked; the LPM01A supplies 1800 to 3300 mV"
+            raise JobError("voltage-range", what, "ask for less", self._link.where)
+        if voltage_mv != self._voltage_mv:
+            await self._command(f"volt {voltage_mv}m", CALIBRATION_S)
+            self._voltage_mv = voltage_mv
+        await self._command("pwr on nostatus")
+
+    def acquire(self) -> Lpm01aAcquisition:
+        """See :class:`drivers.base.interfaces.PowerMonitor`."""
+        refuse_while_acquiring(self._acquisition, "acquire", self._link.where)
+        if self._obstacle:
+            what, todo = self._obstacle.text, self._obstacle.todo
+            raise InstrumentError("firmware-too-old", what, todo, self._link.where)
+        refuse_left_running(self._acquisition, self._link.where)
+        self._keep_findings()
+        config, ascii_format = self.config, self.config.format == "ascii"
+        decoder = (AsciiDecoder if ascii_format else BinaryDecoder)(
+            config.rate_hz, self._quantity(), self._voltage_mv
+        )
+        marks = None if ascii_format else ArrivalMarks(config.rate_hz)
+        self._acquisition = Lpm01aAcquisition(self._link, decoder, marks, config.answer_s)
+        return self._acquisition
+
+    async def self_check(self) -> list[Finding]:
+        """What setting up and acquiring found, and the instrument's own status."""
+        status = await self._command("status")
+        self._keep_findings()
+        if not status or status == "ok":
+            return list(self._findings)
+        return [*self._findings, Finding("lpm01a-status", f"the instrument says: {status}")]
+
+    async def close(self) -> None:
+        """Switch the DUT off, stop, give the instrument back, free the port.
+
+        The DUT's power first: it may be switched while the instrument acquires, and must be
+        off even if a caller has no patience for the rest. Every step is tried with its own
+        deadline, 14 s in all; the first fault is raised when all is done.
+        """
+        if not self._link.is_open:
+            return
+        problem: LabdError | None = None
+        steps = {
+            "switching the DUT off": self._switch_off,
+            "stopping the acquisition": self._break_off,
+            "giving the instrument back": self._release,
+        }
+        try:
+            if self._acquisition:
+                await self._acquisition.abandon()
+            for what, step in steps.items():
+                try:
+                    async with self._reader.within(CLOSE_STEP_S, what, []):
+                        await step()
+                except LabdError as fault:
+                    problem = problem or fault
+        finally:
+            await self._link.close()
+        if problem:
+            raise problem
+
+    # ---- steps ---------------------------------------------------------------------------
+
+    async def _take_control(self) -> tuple[str, str]:
+        """Serial number and firmware of the instrument, restarted if it has to be."""
+        try:
+            return await self._identify()
+        except (DeadlineExceeded, InstrumentError) as exc:
+            if not self.config.restart_s:
+                raise
+            await self._restart()
+            found = await self._identify()
+            text = f"the instrument had to be restarted: {exc.what}"
+            self._findings.append(Finding("restarted", text, serious=False))
+            return found
+
+    async def _identify(self) -> tuple[str, str]:
+        await self._silence(self.config.answer_s)
+        await self._command("htc")
+        return await self._command("powershield"), await self._command("version")
+
+    async def _restart(self) -> None:
+        """Restart it and wait until it is back: its port vanishes for some seconds.
+
+        The port is closed first: held open, it would come back under another name.
+
+        Raises:
+            TransportError: it did not come back.
+        """
+        await self._link.write(b"psrst\r\n")
+        await asyncio.sleep(LOOK_S)
+        await self._link.close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.config.restart_s
+        port, vanished = Path(self.config.port), False
+        while loop.time() < deadline:
+            there = await asyncio.to_thread(port.exists)
+            if there and vanished:
+                break
+            vanished |= not there
+            await asyncio.sleep(LOOK_S)
+        await self._reopen(deadline)
+        self._reader = LineReader(self._link)
+
+    async def _reopen(self, deadline: float) -> None:
+        """Open a port that has just appeared: the system may still be setting it up."""
+        while True:
+            try:
+                await self._link.open()
+            except TransportError:
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise
+                await asyncio.sleep(LOOK_S)
+            else:
+                return
+
+    async def _silence(self, patience_s: float) -> None:
+        """End an acquisition; a predecessor's half command may spoil the first try.
+
+        The predecessor may have streamed in binary: what is drained is not looked at.
+        """
+        for last_try in (False, True):
+            await self._link.write(b"stop\r\n")
+            try:
+                await self._reader.until_quiet(QUIET_S, max(patience_s, 2 * QUIET_S))
+            except DeadlineExceeded:
+                if last_try:
+                    raise
+            else:
+                self._silenced = True
+                return
+
+    async def _set_up(self, firmware: str) -> None:
+        for command in self._settings():
+            await self._command(command)
+        update = f"update its firmware from {firmware} to 1.0.6 or later"
+        if self.config.output == "energy" and not await self._accepts("output energy"):
+            todo = f'{update}, or set output = "current"'
+            self._obstacle = self._note(
+                "no-energy-output", f"firmware {firmware} integrates no energy at this rate", todo
+            )
+        if self.config.format == "ascii" and not await self._accepts("eventsrc d7 fal"):
+            todo = f'{update}, or set format = "binary" and let the I/O manager time the edges'
+            self._obstacle = self._note(
+                "no-edge-marks", "the instrument cannot mark edges on D7", todo
+            )
+        self._can_switch_off = await self._accepts("pwr off")
+        if not self._can_switch_off:
+            self._note("no-power-off", "the instrument cannot switch the DUT off", update)
+
+    def _settings(self) -> list[str]:
+        """Commands up to the output, in an order that is legal whatever was set before."""
+        config = self.config
+        return [
+            *("funcmode optim", "output current", "freq 1k", "acqtime inf"),
+            *("trigsrc sw", "trigdelay 0", "acqmode dyn"),
+            f"format {'ascii_dec' if config.format == 'ascii' else 'bin_hexa'}",
+            *([f"freq {frequency_word(config.rate_hz)}"] if config.rate_hz != SLOWEST_HZ else []),
+            *(["funcmode high"] if config.function_mode == "high" else []),
+            *([] if config.threshold_a is None else [f"currthres {self._threshold()}"]),
+        ]
+
+    def _threshold(self) -> str:
+        return number_word(self.config.threshold_a) if self.config.threshold_a else "0"
+
+    def _note(self, code: str, text: str, todo: str) -> Finding:
+        self._findings.append(Finding(code, text, todo))
+        return self._findings[-1]
+
+    def _keep_findings(self) -> None:
+        """Remember what the last acquisition found."""
+        found = self._acquisition.findings if self._acquisition else []
+        self._findings += [finding for finding in found if finding not in self._findings]
+
+    async def _accepts(self, command: str) -> bool:
+        try:
+            await self._command(command)
+        except InstrumentError:
+            return False
+        return True
+
+    async def _break_off(self) -> None:
+        """End an acquisition whose end was not heard, its own or a predecessor's."""
+        if self._left_running or not self._silenced:
+            await self._silence(min(self.config.answer_s, CLOSE_STEP_S / 2))
+
+    @property
+    def _left_running(self) -> bool:
+        return self._acquisition is not None and self._acquisition.left_running
+
+    async def _switch_off(self) -> None:
+        """Switch the DUT off; old firmware can at least begin a reset that never ends."""
+        if self._can_switch_off:
+            await self._command("pwr off")
+        else:
+            await self._accepts("targrst 0")
+
+    async def _release(self) -> None:
+        await self._command("hrc")
+
+    async def _command(self, text: str, deadline_s: float | None = None) -> str:
+        """Send one command, wait for its ack, return the data behind it."""
+        refuse_while_acquiring(self._acquisition, text, self._link.where)
+        self._reader.arrived()
+        heard: list[Line] = []
+        todo = "check that this port is an LPM01A, and its display"
+        limit_s = deadline_s or self.config.answer_s
+        async with self._reader.within(limit_s, f"'{text}'", heard, todo):
+            await self._link.write(text.encode("ascii") + b"\r\n")
+            while not heard or (answer := answer_in(heard[-1].text, text)) is None:
+                heard.append(await self._reader.line())
+        if not answer.accepted:
+            heard += await self._reader.until_quiet(QUIET_S, self.config.answer_s)
+            raise InstrumentError(
+                "command-refused",
+                f"'{text}' refused: {quoted(' / '.join(line.text for line in heard))}",
+                "check the instrument's firmware version and stations.toml",
+                self._link.where,
+            )
+        return answer.data
+
+    def _quantity(self) -> Quantity:
+        if self.config.output == "energy":
+            return Quantity(power_factor=float(self.config.rate_hz), is_current=False)
+        if self._voltage_mv is None:
+            raise LabdBug("no-voltage", "acquire before supply", where=self._link.where)
+        return Quantity(power_factor=self._voltage_mv / 1000, is_current=True)

@@ -1,0 +1,250 @@
+"""Flash a board by copying a raw binary to its programmer's USB drive (ST-LINK, DAPLink).
+
+The programmer takes any file that appears on its drive, programs it at the start of flash,
+removes it, and leaves ``FAIL.TXT`` with the reason when it could not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from drivers.base.interfaces import DriverConfig, driver
+from labd.core.errors import DeadlineExceeded, InstrumentError, JobError, TransportError, Where
+from labd.core.model import Finding, Identity, Part
+
+# ---- pure: ELF to raw binary -------------------------------------------------------------
+
+_IDENT = b"\x7fELF\x01\x01\x01"  # 32 bit, little-endian, version 1
+_HEADER = struct.Struct("<16sHHIIIIIHHHHHH")
+_PROGRAM = struct.Struct("<IIIIIIII")
+_EXECUTABLE = 2
+_ARM = 40
+_LOADABLE = 1
+MAX_IMAGE = 16 << 20
+ERASED = b"\xff"
+
+
+@dataclass(frozen=True, slots=True)
+class RawImage:
+    """Bytes to program from ``address`` on; holes hold the value of erased flash."""
+
+    address: int
+    data: bytes
+
+
+def raw_image(elf: bytes) -> RawImage:
+    """The loadable segments of a 32-bit little-endian ARM executable, at load addresses.
+
+    Raises:
+        JobError: this is no such executable, or it is damaged.
+    """
+    if len(elf) < _HEADER.size or not elf.startswith(_IDENT):
+        raise _unfit("it is no 32-bit little-endian ELF file")
+    _, kind, machine, _, _, offset, _, _, _, entry_size, entries, *_ = _HEADER.unpack_from(elf)
+    if kind != _EXECUTABLE or machine != _ARM:
+        raise _unfit(f"it is no ARM executable (ELF type {kind}, machine {machine})")
+    if entry_size != _PROGRAM.size or offset + entries * entry_size > len(elf):
+        raise _unfit("its program headers are damaged")
+    table = elf[offset : offset + entries * entry_size]
+    segments = [_segment(elf, *header) for header in _PROGRAM.iter_unpack(table)]
+    return _joined([segment for segment in segments if segment and segment.data])
+
+
+def _segment(
+    elf: bytes,
+    kind: int,
+    offset: int,
+    _virtual: int,
+    physical: int,
+    file_size: int,
+    *_: int,
+) -> RawImage | None:
+    if kind != _LOADABLE:
+        return None
+    if offset + file_size > len(elf):
+        raise _unfit("it is cut short")
+    return RawImage(physical, elf[offset : offset + file_size])
+
+
+def _joined(segments: list[RawImage]) -> RawImage:
+    if not segments:
+        raise _unfit("it has nothing to load")
+    start = min(segment.address for segment in segments)
+    end = max(segment.address + len(segment.data) for segment in segments)
+    if end - start > MAX_IMAGE:
+        raise _unfit(f"its segments lie {end - start} bytes apart: not all of them are in flash")
+    data = bytearray(ERASED * (end - start))
+    for segment in segments:
+        place = segment.address - start
+        data[place : place + len(segment.data)] = segment.data
+    return RawImage(start, bytes(data))
+
+
+def _unfit(why: str) -> JobError:
+    return JobError("image-unfit", f"the firmware image cannot be flashed: {why}", "rebuild it")
+
+
+# ---- the drive ---------------------------------------------------------------------------
+
+IMAGE_NAME = "labd.bin"
+PARTIAL_NAME = ".labd.partial"
+DETAILS = "DETAILS.TXT"
+_VERSION = re.compile(r"^Version: *(\S+)", re.MULTILINE)
+BOARD_PAGE = "MBED.HTM"
+FAIL = "FAIL.TXT"
+POLL_S = 0.05
+SETTLE_S = 0.3  # the file goes first, the complaint comes a moment later
+
+
+class NucleoDriveConfig(DriverConfig):
+    """A programmer's USB drive, mounted."""
+
+    path: Path = Field(description="the folder where the drive is mounted")
+    board: str = Field("", description="text that DETAILS.TXT or MBED.HTM must hold")
+    address: int = Field(0x0800_0000, description="where the board's flash begins", ge=0)
+    deadline_s: float = Field(60.0, gt=0, le=600, description="longest programming time, seconds")
+
+
+@driver(part=Part.FLASHER, config=NucleoDriveConfig)
+class NucleoDrive:
+    """A programmer that takes files."""
+
+    def __init__(self, config: NucleoDriveConfig) -> None:
+        self.config = config
+        self._where = Where(device=f"nucleo-drive at {config.path}")
+
+    async def open(self) -> Identity:
+        """Look at the drive and, if configured, check that it is the right board's.
+
+        Raises:
+            TransportError: it is not mounted or cannot be written.
+            InstrumentError: it belongs to another board.
+        """
+        details = await asyncio.to_thread(self._read_details)
+        if self.config.board not in details:
+            raise InstrumentError(
+                "wrong-board",
+                f"neither {DETAILS} nor {BOARD_PAGE} mentions '{self.config.board}'",
+                "check `path` and `board` in stations.toml: drives may swap names after a replug",
+                self._where,
+            )
+        board = next((line for line in details.splitlines() if "NUCLEO" in line), "")
+        version = _VERSION.search(details)
+        firmware = version[1] if version else ""
+        simulated = firmware == "virtual"
+        return Identity("nucleo-drive", board.strip(), firmware=firmware, simulated=simulated)
+
+    async def flash(self, image: Path) -> None:
+        """Write the ELF ``image`` and wait until the programmer has taken it.
+
+        Raises:
+            JobError: the image is not one this board can take.
+            InstrumentError: the programmer refused or failed.
+            DeadlineExceeded: it did not take the file.
+        """
+        raw = await asyncio.to_thread(self._prepare, image)
+        await asyncio.to_thread(self._copy, raw.data)
+        await self._wait_taken()
+        await asyncio.sleep(SETTLE_S)
+        failure = await asyncio.to_thread(self._read, FAIL)
+        if failure is not None:
+            raise InstrumentError(
+                "flash-failed",
+                f"the programmer says: {failure.strip()}",
+                "replug the board; check that its target is powered and not held in reset",
+                self._where,
+            )
+
+    async def self_check(self) -> list[Finding]:
+        """Whether the drive is still there, and whether a failure lies on it."""
+        await asyncio.to_thread(self._read_details)
+        failure = await asyncio.to_thread(self._read, FAIL)
+        if failure is None:
+            return []
+        todo = "replug the board: the programmer clears it at start"
+        return [Finding("flash-failed", f"{FAIL}: {failure.strip()}", todo, serious=False)]
+
+    async def close(self) -> None:
+        """Remove what a broken-off copy may have left; safe to call twice."""
+        await asyncio.to_thread(self._remove, PARTIAL_NAME)
+
+    # ---- blocking steps, each run in a thread ----------------------------------------------
+
+    def _prepare(self, image: Path) -> RawImage:
+        try:
+            elf = image.read_bytes()
+        except OSError as exc:
+            raise JobError("image-missing", f"cannot read {image.name}: {exc}") from exc
+        raw = raw_image(elf)
+        if raw.address != self.config.address:
+            raise _unfit(
+                f"it loads at {raw.address:#010x}, this board's flash begins at "
+                f"{self.config.address:#010x}"
+            )
+        return raw
+
+    def _copy(self, data: bytes) -> None:
+        """Write under another name and rename, so that no half file is ever taken."""
+        partial = self.config.path / PARTIAL_NAME
+        try:
+            (self.config.path / FAIL).unlink(missing_ok=True)
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.rename(self.config.path / IMAGE_NAME)
+        except OSError as exc:
+            raise self._unusable(exc) from exc
+
+    def _read_details(self) -> str:
+        if not os.access(self.config.path, os.W_OK | os.X_OK):
+            raise self._unusable(OSError(errno.ENOENT, "not there, or not writable"))
+        return "\n".join(self._read(name) or "" for name in (DETAILS, BOARD_PAGE))
+
+    def _read(self, name: str) -> str | None:
+        try:
+            return (self.config.path / name).read_text(encoding="ascii", errors="replace")
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise self._unusable(exc) from exc
+
+    def _remove(self, name: str) -> None:
+        try:
+            (self.config.path / name).unlink(missing_ok=True)
+        except OSError as exc:
+            raise self._unusable(exc) from exc
+
+    def _taken(self) -> bool:
+        """Whether the file is gone and the drive, which may re-enumerate, is back."""
+        return self.config.path.is_dir() and not (self.config.path / IMAGE_NAME).exists()
+
+    async def _wait_taken(self) -> None:
+        end = time.monotonic() + self.config.deadline_s
+        while not await asyncio.to_thread(self._taken):
+            if time.monotonic() > end:
+                await asyncio.to_thread(self._remove, IMAGE_NAME)
+                raise DeadlineExceeded(
+                    "flash-not-taken",
+                    f"the programmer left {IMAGE_NAME} alone for {self.config.deadline_s:g} s",
+                    "replug the board; check that `path` is the programmer's drive, not a folder",
+                    self._where,
+                )
+            await asyncio.sleep(POLL_S)
+
+    def _unusable(self, exc: OSError) -> TransportError:
+        return TransportError(
+            "drive-missing",
+            f"the drive cannot be used: {exc.strerror}",
+            "check that the board is plugged in and its drive mounted for labd's user",
+            self._where,
+        )

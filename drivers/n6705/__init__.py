@@ -1,0 +1,1 @@
+"""Keysight N6705 DC power analyser."""

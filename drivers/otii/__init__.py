@@ -1,0 +1,1 @@
+"""Qoitech Otii Arc and Ace."""

@@ -1,0 +1,169 @@
+"""Requests to an Otii server, one at a time, and what its refusals mean."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
+
+from drivers.base.serial_link import Link
+from drivers.otii.messages import Garbage, Message, MessageSplitter, encode_request
+from labd.core.errors import DeadlineExceeded, InstrumentError
+from labd.protocol.lines import quoted
+
+UNKNOWN_COMMAND = "invalid command"
+HINTS = (
+    ("licen", "log in and reserve a licence for the Automation Toolbox"),
+    ("logged", "set the two environment variables with the Otii account, see `user_env`"),
+    ("password", "check the Otii account in the environment of labd"),
+    (UNKNOWN_COMMAND, "update the Otii software to version 3.1 or later"),
+    ("device", "check the device's USB cable and supply, and that no other program uses it"),
+    ("project", "close the project in the Otii desktop app"),
+    ("recording", "stop the recording in the Otii desktop app"),
+)
+
+
+class OtiiRefusedError(InstrumentError):
+    """The server answered a request with an error."""
+
+    @property
+    def unknown_command(self) -> bool:
+        """Whether this server is too old, or the device too simple, for the request."""
+        return UNKNOWN_COMMAND in self.what.lower()
+
+
+class OtiiSession:
+    """Requests to one server, one at a time.
+
+    An answer carries its request's ``trans_id``; that of a request given up earlier may come
+    at any time and is dropped.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._splitter = MessageSplitter()
+        self._messages: list[Message | Garbage] = []
+        self._number = 0
+
+    async def greeting(self, deadline_s: float) -> Message:
+        """What the server says when one connects.
+
+        Raises:
+            InstrumentError: it turns the connection down, or is no Otii server.
+            DeadlineExceeded: it says nothing.
+        """
+        async with self._within(deadline_s, "greeting"):
+            while True:
+                message = await self._next()
+                if message.get("type") == "error":
+                    raise self._refusal("connecting", message)
+                if message.get("type") == "information":
+                    return object_in(message.get("data"))
+
+    async def request(
+        self, cmd: str, deadline_s: float, data: Mapping[str, object] | None = None
+    ) -> Message:
+        """Send one request and return its answer's data.
+
+        Raises:
+            OtiiRefusedError: the server answers with an error.
+            InstrumentError: what it sends is no message of this protocol.
+            DeadlineExceeded: no answer.
+        """
+        self._number += 1
+        trans_id = f"labd-{self._number}"
+        async with self._within(deadline_s, f"'{cmd}'"):
+            await self._link.write(encode_request(cmd, trans_id, data))
+            while True:
+                message = await self._next()
+                if message.get("trans_id", trans_id) != trans_id:
+                    continue
+                if message.get("type") == "error":
+                    raise self._refusal(f"'{cmd}'", message)
+                if message.get("type") == "response":
+                    return object_in(message.get("data"))
+
+    def _refusal(self, what: str, message: Message) -> OtiiRefusedError:
+        detail = object_in(message.get("data")).get("message", "")
+        text = f"{message.get('errorcode', 'no error code')} {detail}".strip()
+        hint = next((todo for word, todo in HINTS if word in text.lower()), "")
+        todo = hint or "see the Otii application's own log"
+        return OtiiRefusedError("otii-refused", f"{what} refused: {text}", todo, self._link.where)
+
+    @asynccontextmanager
+    async def _within(self, deadline_s: float, what: str) -> AsyncGenerator[None]:
+        try:
+            async with asyncio.timeout(deadline_s):
+                yield
+        except TimeoutError as exc:
+            raise DeadlineExceeded(
+                "no-answer",
+                f"{what}: no answer within {deadline_s:g} s",
+                "check that the Otii server is not stuck; restart it",
+                self._link.where,
+            ) from exc
+
+    async def _next(self) -> Message:
+        while not self._messages:
+            chunk = await self._link.read(None)
+            self._messages = self._splitter.feed(chunk.data)
+        message = self._messages.pop(0)
+        if isinstance(message, Garbage):
+            raise InstrumentError(
+                "otii-garbage",
+                f"the server sent something that is no JSON object: {quoted(message.text)}",
+                "check that host and port in stations.toml are an Otii server's",
+                self._link.where,
+            )
+        return message
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device of the server."""
+
+    id: str
+    name: str
+    model: str
+
+
+class OtiiDevice:
+    """Requests to a server, with the device they concern and the time they may take."""
+
+    def __init__(self, session: OtiiSession, device: Device, project: int, answer_s: float) -> None:
+        self.device = device
+        self._session = session
+        self._project = project
+        self._answer_s = answer_s
+
+    async def ask(self, cmd: str, **data: object) -> Message:
+        """A request about the device."""
+        named = {"device_id": self.device.id, **data}
+        return await self._session.request(cmd, self._answer_s, named)
+
+    async def ask_project(self, cmd: str) -> Message:
+        """A request about the server's project."""
+        return await self._session.request(cmd, self._answer_s, {"project_id": self._project})
+
+    async def try_ask(self, cmd: str, **data: object) -> Message | None:
+        """A request that this server or device may not know: ``None`` then."""
+        try:
+            return await self.ask(cmd, **data)
+        except OtiiRefusedError as refusal:
+            if not refusal.unknown_command:
+                raise
+            return None
+
+
+def object_in(value: object) -> Message:
+    """A JSON object, empty if it is none."""
+    return cast("Message", value) if isinstance(value, dict) else {}
+
+
+def objects_in(value: object) -> list[Message]:
+    """The objects of a JSON array."""
+    if not isinstance(value, list):
+        return []
+    return [object_in(item) for item in cast("list[object]", value)]

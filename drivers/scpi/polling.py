@@ -1,0 +1,128 @@
+"""An acquisition whose records are asked for again and again, whatever the instrument."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+
+from drivers.base.acquisition import PumpedAcquisition
+from drivers.scpi.record_clock import Moment, RecordStream, Rows
+from drivers.scpi.session import ScpiSession
+from labd.core.errors import InstrumentError
+from labd.core.model import StreamItem
+
+STOP_S = 10.0
+
+Clock = Callable[[], int]
+"""The host's monotonic time, ns."""
+
+
+class PolledAcquisition(PumpedAcquisition):
+    """Starts a log, polls it, stops it; a driver says with which commands.
+
+    Args:
+        session: the instrument.
+        stream: what becomes of the records.
+        clock: the host's clock.
+        answer_s: how long the instrument may take to answer.
+        poll_s: pause between polls once the instrument has no more.
+        never_dry: the instrument may answer only when it has as many as were asked for.
+    """
+
+    def __init__(
+        self,
+        session: ScpiSession,
+        stream: RecordStream,
+        clock: Clock,
+        answer_s: float,
+        poll_s: float,
+        *,
+        never_dry: bool = False,
+    ) -> None:
+        super().__init__(session.where, answer_s, stream)
+        self._session = session
+        self._records = stream
+        self._clock = clock
+        self._poll_s = poll_s
+        self._never_dry = never_dry
+        self._started = asyncio.Event()
+        self._stop_asked = asyncio.Event()
+        self._touched = False
+        self._halted = False
+
+    # ---- what an instrument's driver says -------------------------------------------------
+
+    @abstractmethod
+    async def _prepare(self) -> None:
+        """Make the log ready to start."""
+
+    @abstractmethod
+    async def _start(self) -> None:
+        """Start the log; return when the instrument has confirmed it."""
+
+    @abstractmethod
+    async def _fetch(self) -> tuple[Rows, bool]:
+        """The records since the last time, and whether there were no more."""
+
+    @abstractmethod
+    async def _halt(self) -> None:
+        """Stop the log."""
+
+    async def _explain(self, problem: str) -> InstrumentError:
+        """What the instrument's settings say about a wrong number of records."""
+        return InstrumentError(
+            "record-rate",
+            problem,
+            "check the rate, and that the instrument logs nothing else",
+            self._where,
+        )
+
+    # ---- the acquisition ------------------------------------------------------------------
+
+    @property
+    def _at_rest(self) -> bool:
+        return self._halted or not self._touched
+
+    async def _begin(self) -> None:
+        self._touched = True
+        await self._prepare()
+        before_ns = self._clock()
+        await self._start()
+        self._take(self._records.start(Moment(before_ns, self._clock())))
+        self._started.set()
+
+    async def _pump(self) -> None:
+        await self._started.wait()
+        while not await self._poll():
+            pass
+        await self._halt()  # an instrument out of step shows here, before its tail counts
+        self._take(self._records.complete())
+        self._halted = True
+
+    async def _poll(self) -> bool:
+        """One turn; whether it was the last."""
+        last = self._stop_asked.is_set()
+        before_ns = self._clock()
+        rows, drained = await self._fetch()
+        moment = Moment(before_ns, self._clock())
+        self._take(self._records.add(rows, moment, drained=drained))
+        if self._records.fault:
+            raise await self._explain(self._records.fault)
+        if drained and not last:
+            await self._pause()
+        return last and (drained or (self._never_dry and self._records.on_time))
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self._poll_s):
+                await self._stop_asked.wait()
+        except TimeoutError:
+            return
+
+    async def _end(self) -> None:
+        self._stop_asked.set()
+        await self._until(lambda: self._halted, "end of the log", STOP_S)
+
+    def _settle(self, reason: str) -> Sequence[StreamItem]:
+        return self._records.settle(reason)

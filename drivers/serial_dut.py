@@ -1,0 +1,185 @@
+"""The DUT's own serial port."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+from pydantic import Field
+
+from drivers.base.interfaces import CommandChannel, DriverConfig, driver
+from drivers.base.lines import LineReader
+from drivers.base.serial_link import Link
+from labd.core.errors import DeadlineExceeded, InfraError, LabdBug
+from labd.core.model import Finding, Identity, Part
+from labd.protocol.lines import Line, before_ready
+from labd.protocol.replies import errors_in, has_booted, has_name, reply_text
+
+DB_BYTES_DIRECT = 38
+"""Payload bytes per ``db`` line that the reference firmware's command buffer holds."""
+
+RESEND_AFTER_S = 1.0
+LATE_S = 1.5 * RESEND_AFTER_S  # answers come that far apart, if they come at all
+QUIET_S = 0.05
+
+
+class DirectChannel:
+    """Commands over the DUT's own UART: ``text%`` out, lines up to ``m-ready`` in."""
+
+    db_bytes = DB_BYTES_DIRECT
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._reader = LineReader(link)
+        self._out_of_step = False
+
+    async def command(self, text: str, deadline_s: float) -> list[Line]:
+        """See :class:`CommandChannel`."""
+        if self._out_of_step:
+            raise InfraError(
+                "out-of-step",
+                f"'{text}' was not sent: an earlier command got no answer",
+                "resynchronise, or power-cycle the DUT",
+                self._link.where,
+            )
+        self._refuse_restart(text, self._reader.arrived())
+        reply = await self._transact(text, deadline_s)
+        self._refuse_restart(text, reply)
+        return reply
+
+    async def expect_boot(self) -> None:
+        """Throw away what the DUT said before."""
+        self._reader.arrived()
+
+    async def wait_boot(self, deadline_s: float) -> list[Line]:
+        """See :class:`CommandChannel`."""
+        heard: list[Line] = []
+        try:
+            async with self._reader.within(deadline_s, "boot", heard):
+                while not has_booted(heard):
+                    await self._until_ready(heard)
+        except DeadlineExceeded:
+            await self.resynchronise(deadline_s)
+        self._out_of_step = False
+        return heard
+
+    async def resynchronise(self, deadline_s: float) -> None:
+        """Send ``name`` until an answer to it has come whole.
+
+        Never a bare ``%``: the reference firmware compares a null pointer then.
+        """
+        self._out_of_step = True
+        heard: list[Line] = []
+        todo = "check the DUT's power, its wiring (TX to RX) and the baud rate"
+        async with self._reader.within(deadline_s, "name", heard, todo):
+            await self._reader.until_quiet(QUIET_S, deadline_s)
+            await self._link.write(b"name%")
+            repeats = 0
+            while not await self._hear_name(heard):
+                await self._link.write(b"name%")
+                repeats += 1
+            if repeats:
+                await self._reader.until_quiet(LATE_S, deadline_s)
+        self._out_of_step = False
+
+    async def _hear_name(self, heard: list[Line]) -> bool:
+        """Listen for the answer; a refused half command, a prologue or silence is none."""
+        answer: list[Line] = []
+        try:
+            async with self._reader.within(RESEND_AFTER_S, "name", answer):
+                while not (has_name(answer) or errors_in(answer)):
+                    await self._until_ready(answer)
+        except DeadlineExceeded:
+            return False
+        finally:
+            heard += answer
+        return has_name(answer) and not has_booted(answer)
+
+    async def _transact(self, text: str, deadline_s: float) -> list[Line]:
+        heard: list[Line] = []
+        self._out_of_step = True
+        todo = "check the DUT's power, its wiring and the baud rate, or power-cycle it"
+        async with self._reader.within(deadline_s, f"'{text[:40]}'", heard, todo):
+            await self._link.write(text.encode("ascii") + b"%")
+            await self._until_ready(heard)
+        self._out_of_step = False
+        return heard
+
+    async def _until_ready(self, heard: list[Line]) -> None:
+        """Append lines up to ``m-ready``; text before it on its line counts."""
+        while True:
+            line = await self._reader.line()
+            head = before_ready(line.text)
+            if head is None:
+                heard.append(line)
+                continue
+            if head:
+                heard.append(Line(head, line.t_ns))
+            return
+
+    def _refuse_restart(self, text: str, lines: Sequence[Line]) -> None:
+        if has_booted(lines):
+            raise InfraError(
+                "dut-restarted",
+                f"the DUT restarted by itself around '{text[:40]}': its input is gone; "
+                f"heard {reply_text(lines)}",
+                "check its supply; a crash if every station sees it",
+                self._link.where,
+            )
+
+
+FIRST_BAUD = 115200
+"""Until :meth:`SerialDut.set_baud` says otherwise."""
+
+
+class SerialDutConfig(DriverConfig):
+    """The DUT's own serial port."""
+
+    port: str = Field(description="its device, best from /dev/serial/by-id", min_length=1)
+
+
+@driver(part=Part.DUT, config=SerialDutConfig)
+class SerialDut:
+    """A DUT on a serial port of this host; silent at open when it is unpowered."""
+
+    def __init__(self, config: SerialDutConfig) -> None:
+        self.config = config
+        self._link = Link(config.port, FIRST_BAUD, "serial-dut")
+        self._channel: DirectChannel | None = None
+
+    async def open(self) -> Identity:
+        """Take the port and empty it. The DUT may be off, so it is not asked for its name."""
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self.close)
+            await self._link.open()
+            await self._link.read_until_quiet(QUIET_S, deadline_s=2.0)
+            self._channel = DirectChannel(self._link)
+            undo.pop_all()
+        return Identity(kind="serial-dut", name="", simulated=self._link.simulated)
+
+    @property
+    def channel(self) -> CommandChannel:
+        """The way to the DUT while the port is open."""
+        if self._channel is None:
+            raise LabdBug("dut-closed", "the DUT's port is not open", where=self._link.where)
+        return self._channel
+
+    async def set_baud(self, baud: int) -> None:
+        """Reopen the port at another speed if it differs."""
+        if baud == self._link.baud:
+            return
+        was_open = self._link.is_open
+        await self.close()
+        self._link = Link(self.config.port, baud, "serial-dut")
+        if was_open:
+            await self.open()
+
+    async def self_check(self) -> list[Finding]:
+        """Whether the port still lives; the DUT itself is checked by running it."""
+        await self._link.read_until_quiet(QUIET_S, deadline_s=2.0)
+        return []
+
+    async def close(self) -> None:
+        """Free the port; safe to call twice."""
+        self._channel = None
+        await self._link.close()

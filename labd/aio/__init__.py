@@ -1,0 +1,1 @@
+"""The asyncio tools that several packages use."""

@@ -1,0 +1,123 @@
+"""A trace while it is written: a line of bars a second, or every frame as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from labd.client.lab_client import LabClient
+from labd.core.errors import JobError
+from labd.core.jobs import JobState
+from labd.wire.frames import Frame
+
+BARS = " ▁▂▃▄▅▆▇█"
+COLUMNS = 40
+LINE_S = 1.0
+
+
+async def follow_trace(client: LabClient, job: str, *, as_json: bool) -> None:
+    """Print a job's frames until it has ended.
+
+    Raises:
+        JobError: there is no such job, or it has ended: its trace is a file by now.
+    """
+    status = await client.job(job)
+    if status.state is JobState.DONE:
+        raise JobError(
+            "job-done",
+            f"job {job} has ended: nothing is being measured",
+            f"`labd export {job} --format csv`, on the bench's host, reads what was",
+        )
+    printing = asyncio.create_task(_print_frames(client, job, as_json=as_json))
+    ending = asyncio.create_task(_wait_for_end(client, job))
+    try:
+        done, _ = await asyncio.wait({printing, ending}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (printing, ending):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
+
+
+async def _wait_for_end(client: LabClient, job: str) -> None:
+    async for _ in client.follow(job):
+        pass
+
+
+async def _print_frames(client: LabClient, job: str, *, as_json: bool) -> None:
+    lines = Lines()
+    async for frame in client.frames(job):
+        if as_json:
+            click.echo(frame_json(frame))
+        else:
+            for line in lines.feed(frame):
+                click.echo(line)
+
+
+def frame_json(frame: Frame) -> str:
+    """A frame as one line of JSON; lost points are null."""
+    points = [[None if np.isnan(each) else float(each) for each in point] for point in frame.points]
+    return json.dumps(
+        {
+            "attempt": frame.attempt,
+            "trace": frame.trace,
+            "number": frame.number,
+            "last": frame.last,
+            "first": frame.first,
+            "stop": frame.stop,
+            "samples_per_point": frame.samples_per_point,
+            "sample_rate_hz": frame.sample_rate_hz,
+            "points_w": points,
+        }
+    )
+
+
+class Lines:
+    """Turns frames into lines of about a second; bars reach up to the highest mean so far."""
+
+    def __init__(self) -> None:
+        self._frames: list[Frame] = []
+        self._highest = 0.0
+
+    def feed(self, frame: Frame) -> list[str]:
+        """Take a frame in; the lines that are complete by it."""
+        lines: list[str] = []
+        if self._frames and frame.first != self._frames[-1].stop:
+            lines += self._line()
+        if len(frame.points):
+            self._frames.append(frame)
+        covered = sum(each.stop - each.first for each in self._frames)
+        if frame.last or covered >= LINE_S * frame.sample_rate_hz:
+            lines += self._line()
+        return lines
+
+    def _line(self) -> list[str]:
+        if not self._frames:
+            return []
+        first = self._frames[0]
+        points = np.concatenate([frame.points for frame in self._frames]).astype(np.float64) * 1e3
+        self._frames = []
+        start_s = first.first / first.sample_rate_hz
+        if np.isnan(points).all():
+            return [f"{start_s:9.1f} s  {'':{COLUMNS}}  nothing but lost samples"]
+        bars = self._bars(points[:, 1])
+        low, mean, high = np.nanmin(points[:, 0]), np.nanmean(points[:, 1]), np.nanmax(points[:, 2])
+        return [f"{start_s:9.1f} s  {bars:{COLUMNS}}  {low:.4g} … {mean:.4g} … {high:.4g} mW"]
+
+    def _bars(self, means: NDArray[np.float64]) -> str:
+        """Means as bars; lost ones are blank."""
+        columns = np.array_split(means, min(COLUMNS, len(means)))
+        heights = [np.nan if np.isnan(some).all() else float(np.nanmean(some)) for some in columns]
+        self._highest = max(self._highest, float(np.nanmax(heights)))
+        scale = (len(BARS) - 2) / self._highest if self._highest > 0 else 0.0
+        return "".join(
+            BARS[0] if np.isnan(each) else BARS[1 + round(max(0.0, each) * scale)]
+            for each in heights
+        )

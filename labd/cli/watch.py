@@ -1,0 +1,88 @@
+"""Jobs while they run: a progress bar each on a terminal, one line an event elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from labd.cli.render import event_text
+from labd.client.lab_client import LabClient
+from labd.core.errors import first_fault
+from labd.wire.messages import Event, EventType, JobStatus
+
+QUIET = {EventType.PROGRESS}
+"""Events that move a bar but make no line."""
+
+
+async def follow_jobs(client: LabClient, jobs: list[str], *, as_json: bool) -> list[JobStatus]:
+    """Show what happens to jobs until all have ended; their final states."""
+    if as_json:
+        await _follow(client, jobs, lambda event: click.echo(event.model_dump_json()))
+    else:
+        console = Console()
+        if console.is_terminal:
+            await _follow_with_bars(client, jobs, console)
+        else:
+            await _follow(client, jobs, lambda event: _print_line(console, event))
+    return [await client.job(job) for job in jobs]
+
+
+async def _follow_with_bars(client: LabClient, jobs: list[str], console: Console) -> None:
+    columns = (
+        TextColumn("{task.fields[job]}"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        bars: dict[str, TaskID] = {
+            job: progress.add_task("waiting", job=job, unit="", total=None) for job in jobs
+        }
+
+        def show(event: Event) -> None:
+            _move_bar(progress, bars[event.job], event)
+            _print_line(progress.console, event)
+
+        await _follow(client, jobs, show)
+
+
+async def _follow(client: LabClient, jobs: list[str], show: Callable[[Event], None]) -> None:
+    async def one(job: str) -> None:
+        async for event in client.follow(job):
+            show(event)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for job in jobs:
+                tasks.create_task(one(job), name=f"follow {job}")
+    except ExceptionGroup as group:
+        raise first_fault(group) from group
+
+
+def _print_line(console: Console, event: Event) -> None:
+    if event.type not in QUIET:
+        line = f"{event.job:24} {event.type:9} {event_text(event)}"
+        console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+
+def _move_bar(progress: Progress, bar: TaskID, event: Event) -> None:
+    data = event.data
+    match event.type:
+        case EventType.PROGRESS:
+            done, total = cast("int", data["done"]), cast("int", data["total"])
+            progress.update(bar, completed=done, total=total, unit=str(data["unit"]))
+        case EventType.PHASE:
+            text = f"{event.station} {data['mode']} {data['phase']}"
+            progress.update(bar, description=text, completed=0, total=None, unit="")
+        case EventType.FINISHED:
+            progress.update(bar, description=str(data["verdict"]), completed=1, total=1, unit="")
+        case EventType.QUEUED | EventType.REQUEUED:
+            progress.update(bar, description="waiting", completed=0, total=None, unit="")
+        case _:
+            return

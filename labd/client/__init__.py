@@ -1,0 +1,1 @@
+"""The client of a lab: requests, replies, and job events over MQTT."""

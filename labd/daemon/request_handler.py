@@ -1,0 +1,239 @@
+"""What users ask for over MQTT: each request is answered after it was committed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from pydantic import JsonValue
+
+from labd.core.errors import JobError, LabdError
+from labd.core.jobs import JobSpec
+from labd.core.model import BUILD_FOR
+from labd.core.schedule import StationView, impossible, unsuitable
+from labd.core.suite import benchmark
+from labd.daemon.job_log import Chronicle
+from labd.mqtt.inbox import Inbox, Message
+from labd.procedure.dataset import find_dataset
+from labd.station.config import LabConfig
+from labd.station.firmware_images import find_image
+from labd.store.journal.rows import Duplicate
+from labd.wire.messages import (
+    DEFAULT_CLIENT,
+    Cancel,
+    JobStatus,
+    ListJobs,
+    ListStations,
+    Pin,
+    ReplayEvents,
+    Reply,
+    Request,
+    StationStatus,
+    Submit,
+    Unpin,
+)
+from labd.wire.requests import BadRequest, parse_request
+from labd.wire.topics import Topics
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request came to."""
+
+    text: str
+    job: str = ""
+    result: JsonValue = None
+    code: str = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Takes requests and answers them.
+
+    Args:
+        config: the lab.
+        topics: its topics.
+        chronicle: where jobs live.
+        stations: the present state of every station.
+        views: the same as scheduling sees it.
+        give_up: stops a job that a station is running.
+        wake: tells the dispatcher that something changed.
+    """
+
+    config: LabConfig
+    topics: Topics
+    chronicle: Chronicle
+    stations: Callable[[], Sequence[StationStatus]]
+    views: Callable[[], Sequence[StationView]]
+    give_up: Callable[[str], bool]
+    wake: Callable[[], None]
+
+    async def serve(self, inbox: Inbox) -> None:
+        """Answer requests one after the other, for ever."""
+        async for message in inbox:
+            await self.handle(message)
+
+    async def handle(self, message: Message) -> None:
+        """Answer one request; whatever it holds, the desk stays open."""
+        if message.retained:
+            log.warning("retained-command-ignored", topic=message.topic)
+            return
+        try:
+            topic = self.topics.parse(message.topic)
+        except JobError as error:
+            log.warning("bad-topic", error=str(error))
+            return
+        client, reply = await self._answer(topic.user, topic.name, message.payload)
+        self.chronicle.publish(self.topics.reply(topic.user, client), reply.payload(), retain=False)
+
+    async def _answer(self, user: str, verb: str, payload: bytes) -> tuple[str, Reply]:
+        try:
+            request = parse_request(verb, payload)
+        except BadRequest as error:
+            refusal = Reply(
+                ok=False,
+                request=error.request,
+                verb=verb,
+                code=error.code,
+                text=str(error),
+                errors=error.errors,
+            )
+            return error.client or DEFAULT_CLIENT, refusal
+        return request.client, await self._act(user, verb, request)
+
+    async def _act(self, user: str, verb: str, request: Request) -> Reply:
+        job = getattr(request, "job", "")
+        try:
+            answer = await self._do(user, request)
+        except LabdError as error:
+            return _refusal(verb, request, job, error.code, str(error))
+        except Exception as error:  # the top of a request: one must not end the lab
+            log.exception("labd-bug", verb=verb, job=job)
+            return _refusal(verb, request, job, "bug", f"a defect of labd: {error!r}")
+        return Reply(
+            ok=True,
+            request=request.request,
+            verb=verb,
+            job=answer.job,
+            code=answer.code,
+            text=answer.text,
+            result=answer.result,
+        )
+
+    async def _do(self, user: str, request: Request) -> Answer:
+        match request:
+            case Submit():
+                return await self._submit(request.spec(user))
+            case Cancel():
+                return await self._cancel(user, request)
+            case Pin():
+                return await self._pin(user, request)
+            case Unpin():
+                return await self._unpin(user, request)
+            case ListJobs():
+                return await self._jobs(request)
+            case ListStations():
+                return Answer("", result=[s.model_dump(mode="json") for s in self.stations()])
+            case ReplayEvents():
+                return await self._events(request)
+
+    async def _submit(self, spec: JobSpec) -> Answer:
+        if await self.chronicle.known(spec.job) is None:
+            await asyncio.to_thread(check_feasible, spec, self.views(), self.config)
+        change = await self.chronicle.submit(spec)
+        self.wake()
+        if isinstance(change, Duplicate):
+            state = change.job.verdict or change.job.state
+            text = f"this job was submitted before; it is {state}"
+            return Answer(text, spec.job, code="duplicate")
+        return Answer("queued", spec.job)
+
+    async def _cancel(self, user: str, request: Cancel) -> Answer:
+        await self.chronicle.cancel(request.job, user, request.reason)
+        running = self.give_up(request.job)
+        self.wake()
+        return Answer("stopping" if running else "cancelled", request.job)
+
+    async def _pin(self, user: str, request: Pin) -> Answer:
+        await self.chronicle.pin(request.job, user)
+        status = await self._status(request.job)
+        gone = f"; those of {_attempts(status.removed)} are gone" if status.removed else ""
+        return Answer(f"its traces stay{gone}", request.job)
+
+    async def _unpin(self, user: str, request: Unpin) -> Answer:
+        await self.chronicle.unpin(request.job, user)
+        return Answer("its traces may go by the lab's limits", request.job)
+
+    async def _jobs(self, request: ListJobs) -> Answer:
+        if request.job is not None:
+            found = [await self._status(request.job)]
+        else:
+            found = await self.chronicle.statuses(request.states, request.user, request.limit)
+        return Answer("", result=[status.model_dump(mode="json") for status in found])
+
+    async def _status(self, job: str) -> JobStatus:
+        status = await self.chronicle.status(job)
+        if status is None:
+            raise JobError("no-such-job", f"there is no job {job}", "labctl jobs lists them")
+        return status
+
+    async def _events(self, request: ReplayEvents) -> Answer:
+        await self._status(request.job)
+        events = await self.chronicle.events(request.job, request.from_seq, request.limit)
+        return Answer("", request.job, [event.model_dump(mode="json") for event in events])
+
+
+def _attempts(numbers: Sequence[int]) -> str:
+    return f"attempt{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
+def _refusal(verb: str, request: Request, job: str, code: str, text: str) -> Reply:
+    return Reply(ok=False, request=request.request, verb=verb, job=job, code=code, text=text)
+
+
+def check_feasible(spec: JobSpec, views: Sequence[StationView], config: LabConfig) -> None:
+    """Refuse a job that could never run here.
+
+    Raises:
+        JobError: unknown benchmark or station, a missing or damaged data set, no suitable
+            station, or no firmware image for the boards that would be flashed.
+    """
+    entry = benchmark(spec.benchmark)
+    reason = impossible(spec, views)
+    if reason:
+        raise JobError("no-station", f"no station can run this job: {reason}")
+    find_dataset(config.datasets, entry)
+    check_firmware(spec, views, config)
+
+
+def check_firmware(spec: JobSpec, views: Sequence[StationView], config: LabConfig) -> None:
+    """Require the images for at least one suitable station.
+
+    Raises:
+        JobError: every suitable station would be flashed, and none finds its images.
+    """
+    suitable = {view.name for view in views if not unsuitable(spec, view)}
+    missing: JobError | None = None
+    for station in config.stations:
+        if station.name not in suitable:
+            continue
+        try:
+            _images(spec, station.board, config.firmware, flashed=station.flasher is not None)
+        except JobError as error:
+            missing = error
+        else:
+            return
+    if missing is not None:
+        raise missing
+
+
+def _images(spec: JobSpec, board: str, folders: Sequence[Path], *, flashed: bool) -> None:
+    if not flashed:
+        return
+    for build in sorted({BUILD_FOR[mode] for mode in spec.modes}):
+        find_image(folders, board, spec.firmware or spec.benchmark, build)

@@ -1,0 +1,78 @@
+"""How one station is opened, used and checked: drivers, procedure and shelf put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, cast
+
+from drivers.base.registry import Registry
+from labd.core.jobs import JobSpec
+from labd.core.model import Build, Finding, ModeResult, Part
+from labd.core.suite import ENERGY_BAUD, benchmark
+from labd.daemon.run_recorder import RunEvidence, RunReporter
+from labd.procedure.dataset import find_dataset
+from labd.procedure.health_check import KNOWN, check_station
+from labd.procedure.run import run_benchmark
+from labd.station.config import SEE_TIMESTAMPS, LabConfig, StationConfig
+from labd.station.open_station import Parts, Setup, StationBench
+
+
+class Workshop:
+    """Does a supervisor's work on one station.
+
+    Args:
+        lab: where firmware and data sets are.
+        station: its configuration.
+        registry: the drivers there are.
+    """
+
+    def __init__(self, lab: LabConfig, station: StationConfig, registry: Registry) -> None:
+        self._lab = lab
+        self._station = station
+        self._registry = registry
+
+    def open(self, spec: JobSpec | None) -> AbstractAsyncContextManager[StationBench]:
+        """The station for a job, or for a check; drivers are made anew each time."""
+        station = self._station
+        reference = {
+            Build.PERFORMANCE: benchmark(spec.benchmark if spec else KNOWN).baud,
+            Build.ENERGY: ENERGY_BAUD,
+        }
+        setup = Setup(
+            station=station.name,
+            board=station.board,
+            folders=self._lab.firmware,
+            firmware=(spec.firmware or spec.benchmark) if spec else KNOWN,
+            baud={**reference, **station.baud},
+            voltage_mv=(spec and spec.voltage_mv) or station.voltage_mv,
+            off_s=station.off_s,
+            processing_wire=station.processing_wire,
+            emulated=station.emulated is not None,
+        )
+        return StationBench(setup, self._parts())
+
+    async def run(
+        self, bench: StationBench, spec: JobSpec, reporter: RunReporter, evidence: RunEvidence
+    ) -> AsyncIterator[ModeResult]:
+        """Run a job's modes on the open station."""
+        dataset = await asyncio.to_thread(
+            find_dataset, self._lab.datasets, benchmark(spec.benchmark)
+        )
+        async for result in run_benchmark(bench, spec, dataset, reporter, evidence):
+            yield result
+
+    async def check(self, bench: StationBench) -> list[Finding]:
+        """Decide whether the open station may serve."""
+        findings = await check_station(bench, self._lab.datasets)
+        if blind := self._station.blind:
+            text = f"no energy jobs: {blind}"
+            findings.append(Finding("no-timestamps", text, SEE_TIMESTAMPS, serious=False))
+        return findings
+
+    def _parts(self) -> Parts:
+        made: dict[str, Any] = {
+            part: self._registry.make(self._station.parts[part]) for part in self._station.parts
+        }
+        return Parts(**{str(part): cast("Any", made.get(part)) for part in Part})

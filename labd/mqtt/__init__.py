@@ -1,0 +1,1 @@
+"""MQTT: the link to a broker, bounded inboxes, and the embedded broker."""

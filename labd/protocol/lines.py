@@ -1,0 +1,64 @@
+"""Lines of the text protocol: cut from bytes, ended by ``m-ready``, quoted in errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_LINE = 16 * 1024
+READY = "m-ready"
+"""Ends every reply of a DUT and of an I/O manager."""
+
+QUOTE = 200
+"""Characters of a reply that an error message quotes."""
+
+_READABLE = bytes(code for code in range(1, 0x80))
+_NOISE = bytes(code for code in range(0x100) if code not in _READABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of text a device sent, with the host's monotonic time of its arrival."""
+
+    text: str
+    t_ns: int
+
+
+class LineSplitter:
+    """Cut a byte stream into lines, however it is chunked.
+
+    A line feed ends a line; carriage returns and blanks at its ends go, as do NUL and
+    bytes from 0x80 on, which no protocol here uses: they are line noise. Blank lines are
+    left out. A line longer than :data:`MAX_LINE` is cut there, so that a babbling device
+    cannot fill the memory.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[str]:
+        """Take more bytes; return the lines they completed."""
+        self._rest += data.translate(None, _NOISE)
+        *whole, self._rest = self._rest.split(b"\n")
+        while len(self._rest) >= MAX_LINE:
+            whole.append(self._rest[:MAX_LINE])
+            self._rest = self._rest[MAX_LINE:]
+        texts = (line.decode("ascii").strip() for line in whole)
+        return [text for text in texts if text]
+
+    @property
+    def rest(self) -> str:
+        """The beginning of a line that has not ended yet."""
+        return self._rest.decode("ascii")
+
+
+def before_ready(text: str) -> str | None:
+    """What stands before ``m-ready`` in a line, or ``None`` if it is not in there."""
+    head, mark, _ = text.partition(READY)
+    return head.strip() if mark else None
+
+
+def quoted(text: str) -> str:
+    """The end of ``text`` for an error message, short enough to read."""
+    if not text:
+        return "nothing"
+    return repr(text if len(text) <= QUOTE else "…" + text[-QUOTE:])

@@ -1,0 +1,173 @@
+"""Top-1 and area under the ROC curve from logged answers, by each runner's formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labd.core.errors import MeasurementInvalid
+from labd.core.scoring import (
+    auc_eembc,
+    auc_eembc_anomaly,
+    auc_one_against_rest,
+    exact_area,
+    top1_anomaly_pct,
+    top1_pct,
+)
+from labd.rescore.labels import label_of
+from labd.rescore.session_report import Recomputed
+
+SET_SIZES = {"kws01": (1000,), "ic01": (200,), "vww01": (1000, 1985), "ad01": (248, 72)}
+"""Files of each official set; vww01 and ad01 have two lists."""
+
+Outputs = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a DUT answered to one input; ``label`` where the session itself knows it."""
+
+    file: str
+    outputs: tuple[float, ...]
+    label: int | None = None
+
+
+def _check_count(files: int, benchmark: str | None, result: Recomputed) -> None:
+    """Tell when other than so many files were answered as the official set holds."""
+    sizes = SET_SIZES.get(benchmark or "", (files,))
+    if files in sizes:
+        return
+    expected = " or ".join(str(size) for size in sizes)
+    what = "a part of" if files < min(sizes) else "not"
+    text = f"{files} files have results, the set holds {expected}: this is {what} the official set"
+    result.note("result-count", text)
+
+
+def score_eembc(answers: Sequence[Answer], benchmark: str | None, result: Recomputed) -> None:
+    """Score as the EEMBC runner does: every answer counts by itself."""
+    if answers:
+        _check_count(_files(answers, benchmark), benchmark, result)
+    known = _labelled(answers, benchmark, result)
+    if not known:
+        return
+    if len(known[0].outputs) == 1:
+        scores, labels = _mean_by_file(known)
+        _score_anomalies(scores[:, 0], labels, auc_eembc_anomaly, result)
+        return
+    outputs, labels = _table(known)
+    result.score["top1_pct"] = top1_pct(outputs, labels)
+    _put_auc(lambda: auc_eembc(outputs, labels), result)
+
+
+def score_mlcommons(answers: Sequence[Answer], benchmark: str | None, result: Recomputed) -> None:
+    """Score as the MLCommons runner does: the mean of a file's answers, over their sum."""
+    if answers:
+        _check_count(_files(answers, benchmark), benchmark, result)
+    known = _labelled(answers, benchmark, result)
+    if not known:
+        return
+    if len(known[0].outputs) == 1:
+        scores, labels = _mean_by_file(known)
+        _score_anomalies(scores[:, 0], labels, _exact_anomaly_area, result)
+        return
+    sums = [_sum(answer.outputs) for answer in known]
+    if not all(sums):
+        text = f"{sums.count(0.0)} results sum to zero: the runner's division by it gives no number"
+        result.note("auc-impossible", text)
+        return
+    reverse = sum(total < 0 for total in sums)
+    if reverse:
+        text = (
+            f"{reverse} of {len(known)} results sum to less than zero: the runner's division by "
+            "their sum reverses them, so that the least output counts as the answer"
+        )
+        result.note("negative-score", text)
+    shares = [Answer(a.file, _shares(a.outputs), a.label) for a in known]
+    outputs, labels = _mean_by_file(shares)
+    result.score["top1_pct"] = top1_pct(outputs, labels)
+    _put_auc(lambda: auc_one_against_rest(outputs, labels), result)
+
+
+def _files(answers: Sequence[Answer], benchmark: str | None) -> int:
+    """How many files were answered; windows of one file of ad01 count once."""
+    if benchmark == "ad01":
+        return len({answer.file for answer in answers})
+    return len(answers)
+
+
+def _exact_anomaly_area(scores: Outputs, anomalous: NDArray[np.bool_]) -> float:
+    return exact_area(anomalous, scores)
+
+
+def _score_anomalies(
+    scores: Outputs,
+    labels: Labels,
+    area: Callable[[Outputs, NDArray[np.bool_]], float],
+    result: Recomputed,
+) -> None:
+    anomalous = labels == 1
+    result.score["top1_pct"] = top1_anomaly_pct(scores, anomalous)
+    _put_auc(lambda: area(scores, anomalous), result)
+
+
+def _put_auc(area: Callable[[], float], result: Recomputed) -> None:
+    try:
+        result.score["auc"] = area()
+    except MeasurementInvalid as error:
+        result.note("auc-impossible", error.what)
+
+
+def _labelled(answers: Sequence[Answer], benchmark: str | None, result: Recomputed) -> list[Answer]:
+    """The answers of the common length; none if any class is not known."""
+    if not answers:
+        return []
+    negative = sum(any(value < 0 for value in answer.outputs) for answer in answers)
+    if negative:
+        result.note("negative-score", f"{negative} of {len(answers)} results hold a value below 0")
+    found = [
+        Answer(a.file, a.outputs, label_of(benchmark or "", a.file) if a.label is None else a.label)
+        for a in answers
+    ]
+    unknown = [answer.file for answer in found if answer.label is None]
+    if unknown:
+        text = f"the class of {len(unknown)} inputs is not known, the first: {unknown[0] or '?'}"
+        result.note("labels-unknown", text)
+        return []
+    lengths = [len(answer.outputs) for answer in found]
+    usual = max(set(lengths), key=lengths.count)
+    if set(lengths) != {usual}:
+        text = f"{len(lengths) - lengths.count(usual)} results do not hold {usual} values"
+        result.note("results-damaged", text)
+    return [answer for answer in found if len(answer.outputs) == usual]
+
+
+def _table(answers: Sequence[Answer]) -> tuple[Outputs, Labels]:
+    outputs = np.array([answer.outputs for answer in answers], np.float64)
+    return outputs, np.array([answer.label for answer in answers], np.int64)
+
+
+def _mean_by_file(answers: Sequence[Answer]) -> tuple[Outputs, Labels]:
+    """One row a file, in the order of their first answers."""
+    files: dict[str, list[Answer]] = {}
+    for answer in answers:
+        files.setdefault(answer.file, []).append(answer)
+    rows = [np.mean([a.outputs for a in same], axis=0) for same in files.values()]
+    labels = [same[0].label for same in files.values()]
+    return np.array(rows, np.float64), np.array(labels, np.int64)
+
+
+def _sum(values: Sequence[float]) -> float:
+    """From first to last; Python's own sum compensates from 3.12 on."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+def _shares(values: tuple[float, ...]) -> tuple[float, ...]:
+    total = _sum(values)
+    return tuple(value / total for value in values)

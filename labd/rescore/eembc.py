@@ -1,0 +1,312 @@
+"""Re-scoring of sessions of the EEMBC runner: from its log and its energy trace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labd.core.model import Finding
+from labd.core.runner_arithmetic import WindowEnergy, eembc_energy
+from labd.protocol.replies import COUNTER_MODULUS
+from labd.rescore.accuracy_scores import Answer, score_eembc
+from labd.rescore.compare import medians
+from labd.rescore.eembc_log import Inference, Session
+from labd.rescore.lost_stamps import LostStamps, find_lost, pair_stamps
+from labd.rescore.session_files import read_bytes, read_json
+from labd.rescore.session_report import Recomputed, ScoredWindow
+
+TRACE_MARK = 0xF1
+SYNC_STAMPS = 1
+"""A session begins with one stamp that belongs to no window."""
+
+_CLOCK_SLACK_S = 0.4
+_CLOCK_SLACK = 0.005
+"""How far the program's clock may be off: text waits in buffers, so only gross errors show."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EnergyTrace:
+    """What the power monitor recorded.
+
+    Args:
+        rate_hz: samples a second.
+        samples_uj: energy in each sample period.
+        stamps_s: time stamps, the first being the sync mark.
+    """
+
+    rate_hz: float
+    samples_uj: NDArray[np.float32]
+    stamps_s: tuple[float, ...]
+
+
+def score_performance(session: Session) -> Recomputed:
+    """Windows from the DUT's own laps; the score is the median of their throughputs."""
+    result = Recomputed()
+    for index, inference, laps in _paired_laps(session, result):
+        number = 2 * (index + 1)
+        runtime_s = ((laps[1] - laps[0]) % COUNTER_MODULUS) / 1e6
+        result.windows.append(_window(number, inference.inferences, runtime_s))
+        _check_clock(number, runtime_s, inference, result)
+    _note_odd(session, result)
+    return result
+
+
+def score_energy(
+    session: Session, stamps_s: Sequence[float], trace: EnergyTrace | None
+) -> list[Recomputed]:
+    """Windows between time stamps, with their energy where there is a trace.
+
+    The first result pairs the stamps as the runner does, in order. Where some are lost and
+    the log tells which, the second one pairs those that belong together.
+    """
+    lost = find_lost(stamps_s, _expected_stamps(session))
+    by_order = _score_pairs(session, pair_stamps(stamps_s), trace)
+    expected = SYNC_STAMPS + 2 * len(session.inferences)
+    text = _stamp_text(len(stamps_s), expected)
+    results = [by_order]
+    if lost is not None:
+        rightly = _score_pairs(session, pair_stamps(stamps_s, lost.positions), trace)
+        text = f"{text}; {_lost_text(lost)}; {_windows_text(rightly)}"
+        results.append(rightly)
+    for result in results:
+        if text:
+            code = "lost-stamp" if len(stamps_s) < expected else "extra-stamp"
+            result.findings.insert(0, Finding(code, text))
+        _note_odd(session, result)
+    return results
+
+
+def _score_pairs(
+    session: Session, pairs: Sequence[tuple[float, float] | None], trace: EnergyTrace | None
+) -> Recomputed:
+    result = Recomputed()
+    every: list[ScoredWindow] = []
+    counts = [each.inferences for each in session.inferences]
+    for index, pair in enumerate(pairs):
+        number = 2 * (index + 1)
+        if pair is None:
+            result.damaged.append(number)
+            continue
+        count = counts[index] if index < len(counts) else None
+        window = _window(number, count, pair[1] - pair[0])
+        every.append(window)
+        if trace is None:
+            result.windows.append(window)
+        else:
+            _add_energy(window, pair, trace, result)
+        if index < len(counts):
+            _check_clock(number, pair[1] - pair[0], session.inferences[index], result)
+    if result.damaged and len(every) == len(pairs):  # all stamps are there, so all lengths
+        result.score |= medians(every)
+    return result
+
+
+def _add_energy(
+    window: ScoredWindow, pair: tuple[float, float], trace: EnergyTrace, result: Recomputed
+) -> None:
+    number, count = window.number, window.inferences
+    found = eembc_energy(trace.samples_uj, trace.rate_hz, *pair)
+    if pair[1] * trace.rate_hz > len(trace.samples_uj) + 0.5:
+        length_s = len(trace.samples_uj) / trace.rate_hz
+        text = f"window {number} ends at {pair[1]} s, its trace at {length_s:g} s"
+        result.spoil(number, "trace-short", text)
+        return
+    if not math.isfinite(found.energy_uj):
+        text = f"window {number}: the trace holds samples without a value"
+        result.spoil(number, "trace-lost", text)
+        return
+    each_uj = found.energy_uj / count if count else None
+    result.windows.append(
+        replace(
+            window,
+            energy_uj=found.energy_uj,
+            power_uw=found.power_uw,
+            energy_per_inference_uj=each_uj,
+        )
+    )
+    note_negative(f"window {number}", found, result)
+
+
+def note_negative(name: str, found: WindowEnergy, result: Recomputed) -> None:
+    """Tell an energy that no device can have drawn."""
+    if found.energy_uj < 0:
+        text = f"{name}: the samples add up to {found.energy_uj:.6g} µJ, less than nothing"
+        result.note("energy-negative", text)
+
+
+def score_accuracy(session: Session, benchmark: str | None) -> Recomputed:
+    """Top-1 and area from the logged results, by the formulas of this runner."""
+    result = Recomputed()
+    answers = [Answer(each.file, each.results) for each in session.inferences if each.results]
+    damaged = [each for each in session.inferences if each.damaged]
+    if damaged:
+        text = f"{len(damaged)} results are no numbers, the first: {damaged[0].damaged}"
+        result.note("results-damaged", text)
+    silent = sum(each.results is None and not each.damaged for each in session.inferences)
+    if silent or (session.loads and session.loads != len(session.inferences)):
+        text = f"{session.loads} inputs were loaded, {len(answers)} results are logged"
+        result.note("result-count", text)
+    score_eembc(answers, benchmark, result)
+    _note_odd(session, result)
+    return result
+
+
+def read_trace(trace: Path, stamps: Path) -> tuple[EnergyTrace | None, str]:
+    """An energy trace and its stamps, and what was wrong with them.
+
+    The container: byte 0xF1, sample rate as float32, then energy in µJ as float32, all
+    little-endian; stamps are a JSON list of seconds (results format §2).
+    """
+    content, damage = read_bytes(trace)
+    if len(content) < 5 or content[0] != TRACE_MARK:  # noqa: PLR2004 - mark and rate
+        return None, damage or f"{trace.name} is no energy trace"
+    rate_hz = float(np.frombuffer(content[1:5], "<f4")[0])
+    if not (math.isfinite(rate_hz) and rate_hz > 0):
+        return None, f"{trace.name} has a sample rate of {rate_hz}"
+    if (len(content) - 5) % 4:
+        damage = damage or f"{trace.name} ends within a sample"
+    samples = np.frombuffer(content, "<f4", (len(content) - 5) // 4, offset=5)
+    times, wrong = read_stamps(stamps)
+    return (None, wrong) if times is None else (EnergyTrace(rate_hz, samples, times), damage)
+
+
+def read_stamps(stamps: Path) -> tuple[tuple[float, ...] | None, str]:
+    """The time stamps of a session, seconds, and what was wrong with their file."""
+    value, wrong = read_json(stamps)
+    times = _stamp_list(value)
+    return times, "" if times else f"{stamps.name} {wrong or 'is no list of rising times'}"
+
+
+def logged_stamps(session: Session) -> tuple[float, ...]:
+    """The time stamps as the monitor told them in the log, to the six digits of their file."""
+    return tuple(float(f"{lap / 1e6:.6g}") for lap in session.monitor_laps_us)
+
+
+def _stamp_list(value: Any) -> tuple[float, ...] | None:
+    if not isinstance(value, list):
+        return None
+    items = cast("list[Any]", value)
+    if not all(isinstance(item, (int, float)) and math.isfinite(item) for item in items):
+        return None
+    times = tuple(float(item) for item in items)
+    return times if all(a <= b for a, b in pairwise(times)) else None
+
+
+def _window(number: int, inferences: int | None, runtime_s: float) -> ScoredWindow:
+    throughput = inferences / runtime_s if inferences is not None and runtime_s > 0 else None
+    return ScoredWindow(number, inferences, runtime_s, throughput)
+
+
+def _paired_laps(
+    session: Session, result: Recomputed
+) -> list[tuple[int, Inference, tuple[int, int]]]:
+    """Each inference with its two laps: those in between, or else by position."""
+    inferences = session.inferences
+    if all(len(each.laps_us) == 2 for each in inferences):  # noqa: PLR2004 - start, stop
+        return [(i, e, (e.laps_us[0], e.laps_us[1])) for i, e in enumerate(inferences)]
+    if len(session.laps_us) == SYNC_STAMPS + 2 * len(inferences):
+        pairs = zip(session.laps_us[1::2], session.laps_us[2::2], strict=True)
+        return [(i, e, p) for i, (e, p) in enumerate(zip(inferences, pairs, strict=True))]
+    usable: list[tuple[int, Inference, tuple[int, int]]] = []
+    for index, each in enumerate(inferences):
+        if len(each.laps_us) == 2:  # noqa: PLR2004
+            usable.append((index, each, (each.laps_us[0], each.laps_us[1])))
+        else:
+            number = 2 * (index + 1)
+            text = f"window {number}: {len(each.laps_us)} laps instead of 2"
+            result.spoil(number, "lost-stamp", text)
+    return usable
+
+
+def _expected_stamps(session: Session) -> list[float]:
+    """When the program saw each stamp made; empty where a line of the log is lost."""
+    times = [session.sync_s]
+    for each in session.inferences:
+        times += [each.start_s, each.done_s]
+    known = [time for time in times if time is not None]
+    return known if len(known) == len(times) else []
+
+
+def _stamp_text(stamps: int, expected: int) -> str:
+    if expected in (SYNC_STAMPS, stamps):
+        return ""
+    windows = max(0, (stamps - SYNC_STAMPS) // 2)
+    return f"{stamps} time stamps instead of {expected}: {windows} windows can be told"
+
+
+def _lost_text(lost: LostStamps) -> str:
+    names = " and ".join(_stamp_name(position) for position in lost.positions)
+    shifted = 2 * ((lost.positions[0] + 1) // 2)
+    return (
+        f"by the program's clock {names} is missing (the others then fit to {lost.off_s:.3f} s, "
+        f"any other choice to {lost.next_off_s:.1f} s), so from window {max(2, shifted)} on, "
+        "stamps paired in order do not enclose the inferences"
+    )
+
+
+def _stamp_name(position: int) -> str:
+    if position == 0:
+        return "stamp 1, the sync mark,"
+    edge = "start" if position % 2 else "stop"
+    return f"stamp {position + 1}, the {edge} of window {2 * ((position + 1) // 2)},"
+
+
+def _windows_text(rightly: Recomputed) -> str:
+    """What comes out when the stamps that belong together are paired."""
+    told = [
+        f"window {w.number} {w.runtime_s:.3f} s"
+        + (f" {w.energy_per_inference_uj:.3f} uJ/inf" if w.energy_per_inference_uj else "")
+        for w in rightly.windows
+    ]
+    score = medians(rightly.windows)
+    units = (("median_energy_uj", "uJ/inf"), ("median_throughput_ips", "inf/s"))
+    middle = " and ".join(f"{score[key]:.3f} {unit}" for key, unit in units if key in score)
+    return f"rightly paired: {', '.join(told) or 'no window'}; their median {middle or 'none'}"
+
+
+def _check_clock(number: int, runtime_s: float, inference: Inference, result: Recomputed) -> None:
+    """Compare a window with the program's clock, as far as buffered text allows."""
+    if inference.done_s is None:
+        return
+    slack = _CLOCK_SLACK_S + _CLOCK_SLACK * runtime_s
+    begun = inference.command_s if inference.command_s is not None else inference.start_s
+    longest = math.inf if begun is None else inference.done_s - begun
+    shortest = 0.0 if inference.start_s is None else inference.done_s - inference.start_s
+    if not shortest - slack <= runtime_s <= longest + slack:
+        text = (
+            f"window {number} lasts {runtime_s:.3f} s by its stamps, but the program's clock "
+            f"saw {shortest:.3f} s from m-infer-start to m-infer-done"
+        )
+        result.note("clock-disagrees", text)
+
+
+def _note_laps(session: Session, result: Recomputed) -> None:
+    """Tell where the DUT's 32-bit microsecond counter went backwards."""
+    falls = [(a, b) for a, b in pairwise(session.laps_us) if b < a]
+    wraps = [fall for fall in falls if (fall[1] - fall[0]) % COUNTER_MODULUS < COUNTER_MODULUS // 2]
+    restarts = [fall for fall in falls if fall not in wraps]
+    for code, found, what in (
+        ("lap-wrapped", wraps, "wrapped at 2^32"),
+        ("lap-restarted", restarts, "started anew"),
+    ):
+        if found:
+            times = "once" if len(found) == 1 else f"{len(found)} times, first"
+            text = f"the DUT's lap counter {what} {times} from {found[0][0]} to {found[0][1]}"
+            result.note(code, text)
+
+
+def _note_odd(session: Session, result: Recomputed) -> None:
+    _note_laps(session, result)
+    if session.errors:
+        text = f"the device reported {len(session.errors)} errors, the first: {session.errors[0]}"
+        result.note("device-error", text)
+    if session.dropped[0]:
+        text = f"the monitor dropped {session.dropped[0]} of {session.dropped[1]} packets"
+        result.note("dropped-packets", text)

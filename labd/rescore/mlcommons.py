@@ -1,0 +1,330 @@
+"""Re-scoring of sessions of the MLCommons runner: from results.json, or its log."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labd.core.model import Mode
+from labd.core.runner_arithmetic import WindowEnergy, mlcommons_energy
+from labd.core.wakeword import DOCUMENTED_GRACE_S, WORDS, duty_cycle, score_wakewords
+from labd.protocol.replies import COUNTER_MODULUS
+from labd.rescore.accuracy_scores import Answer, score_mlcommons
+from labd.rescore.eembc import note_negative
+from labd.rescore.labels import wakewords_s
+from labd.rescore.mlcommons_log import LogFacts
+from labd.rescore.published import PublishedWindow
+from labd.rescore.session_report import Recomputed, ScoredWindow
+
+MOST_WHOLE = 1 << 53
+_DIGITS = re.compile(r"\s*[0-9]{1,15}\s*")
+MODES = {"a": Mode.ACCURACY, "p": Mode.PERFORMANCE, "e": Mode.ENERGY}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """One element of results.json, as far as it makes sense."""
+
+    file: str = ""
+    label: int | None = None
+    iterations: int | None = None
+    elapsed_us: int | None = None
+    wrapped: bool = False
+    inconsistent: bool = False
+    results: tuple[float, ...] = ()
+    samples_j: NDArray[np.float64] | None = None
+    events: tuple[tuple[int, int], ...] = ()
+    words_s: tuple[tuple[float, float], ...] = ()
+    detections_ms: tuple[int, ...] = ()
+    starts_s: tuple[float, ...] = ()
+    stops_s: tuple[float, ...] = ()
+    mode: Mode | None = None
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Trials:
+    """All of results.json; ``odd`` counts elements that are none."""
+
+    items: list[Trial] = field(default_factory=list[Trial])
+    odd: int = 0
+
+
+def read_trials(value: Any) -> Trials:
+    """Take a parsed results.json apart."""
+    trials = Trials()
+    elements = cast("list[Any]", value) if isinstance(value, list) else [value]
+    for element in elements:
+        if isinstance(element, dict) and isinstance(element.get("infer"), dict):  # pyright: ignore[reportUnknownMemberType]
+            trials.items.append(_trial(cast("dict[str, Any]", element)))
+        else:
+            trials.odd += 1
+    return trials
+
+
+def logged_windows(windows: Sequence[PublishedWindow]) -> list[ScoredWindow]:
+    """Windows as a log states them, where results.json is lost.
+
+    A log without the runner's last list tells run times to the millisecond only; then the
+    throughput beside them has more digits than they give.
+    """
+    found: list[ScoredWindow] = []
+    for window in windows:
+        count, runtime, rate = (
+            window.values.get(key) for key in ("inferences", "runtime_s", "throughput_ips")
+        )
+        if count and runtime and count.value and runtime.value:
+            throughput = count.value / runtime.value
+            if rate and rate.value and not rate.same_digits(throughput):
+                throughput = rate.value
+            found.append(ScoredWindow(window.number, int(count.value), runtime.value, throughput))
+    return found
+
+
+def note_logged(facts: LogFacts, result: Recomputed) -> None:
+    """Tell the errors that stand in the log."""
+    for code, errors in (("device-error", facts.device_errors), ("runner-error", facts.errors)):
+        if errors:
+            result.note(code, f"the log tells {len(errors)} errors, the first: {errors[0]}")
+
+
+def score_performance(trials: Sequence[Trial]) -> Recomputed:
+    """Windows from the laps the runner kept."""
+    result = Recomputed()
+    for number, trial in enumerate(trials, start=1):
+        if trial.wrapped:
+            result.note("lap-wrapped", f"window {number}: the DUT's counter wrapped")
+        if trial.elapsed_us is None or trial.iterations is None:
+            result.spoil(number, "lost-stamp", f"window {number} has no laps")
+            continue
+        _note_inconsistent(number, trial, result)
+        runtime_s = trial.elapsed_us / 1_000_000
+        throughput = trial.iterations / runtime_s if runtime_s > 0 else None
+        result.windows.append(ScoredWindow(number, trial.iterations, runtime_s, throughput))
+    _note_errors(trials, result)
+    return result
+
+
+def score_energy(trials: Sequence[Trial]) -> Recomputed:
+    """Windows from the samples between the last two events of every trial."""
+    result = Recomputed()
+    for number, trial in enumerate(trials):
+        _note_inconsistent(number, trial, result)
+        found = _trial_energy(number, trial, result)
+        if found is None:
+            continue
+        count = trial.iterations or 1
+        result.windows.append(
+            ScoredWindow(
+                number,
+                count,
+                found.runtime_s,
+                count / found.runtime_s if found.runtime_s > 0 else None,
+                found.energy_uj,
+                found.power_uw,
+                found.energy_uj / count,
+            )
+        )
+    _note_errors(trials, result)
+    return result
+
+
+def score_accuracy(trials: Sequence[Trial], facts: LogFacts, benchmark: str | None) -> Recomputed:
+    """Top-1 and area from the answers of results.json, or of the log."""
+    result = Recomputed()
+    answers = [Answer(t.file, t.results, t.label) for t in trials if t.results and not t.error]
+    if not trials:
+        answers = [Answer(file, results) for file, results in facts.answers]
+    score_mlcommons(answers, benchmark, result)
+    if not trials and any(found.code == "result-count" for found in result.findings):
+        result.score.clear()  # a log that is cut off holds a part of the set only
+    if any(trial.inconsistent for trial in trials):
+        count = sum(trial.inconsistent for trial in trials)
+        result.note("elapsed-differs", f"{count} trials: elapsed_time is not end - start time")
+    _note_errors(trials, result)
+    return result
+
+
+def score_wakeword(trials: Sequence[Trial], facts: LogFacts, *, energy: bool) -> Recomputed:
+    """Words found by the code's rule, duty cycle, and mean power where it was measured."""
+    result = score_energy(trials) if energy and trials else Recomputed()
+    trial = trials[-1] if trials else Trial()
+    if len(trials) > 1:
+        result.note("result-count", f"{len(trials)} recordings, the set holds one: the last counts")
+    detections = trial.detections_ms or tuple(facts.detections_ms)
+    words = trial.words_s or wakewords_s()
+    if detections:
+        _score_words(detections, words, result)
+    starts = trial.starts_s or tuple(facts.starts_s)
+    stops = trial.stops_s or tuple(facts.stops_s)
+    if starts or stops:
+        _score_duty(starts, stops, result)
+    if result.windows and result.windows[-1].power_uw is not None:
+        result.score["mean_power_mw"] = result.windows[-1].power_uw / 1e3
+    # a streaming window holds one recording, not inferences
+    result.windows = [
+        ScoredWindow(
+            w.number,
+            w.inferences,
+            w.runtime_s,
+            None,
+            w.energy_uj,
+            w.power_uw,
+            w.energy_per_inference_uj,
+        )
+        for w in result.windows
+    ]
+    return result
+
+
+def _score_words(
+    detections: Sequence[int], words: Sequence[tuple[float, float]], result: Recomputed
+) -> None:
+    official = score_wakewords(detections, words)
+    documented = score_wakewords(detections, words, DOCUMENTED_GRACE_S)
+    result.score |= {"tp": official.tp, "fn": official.fn, "fp": official.fp}
+    keeps = "within" if documented.within_limits else "outside"
+    text = (
+        f"{documented.tp} true positives, {documented.fn} false negatives, {documented.fp} false "
+        f"positives by the documented rule (1 s after a word), {keeps} the closed limits; "
+        f"official, by the code (2 s): {official.tp}, {official.fn}, {official.fp}"
+    )
+    result.note("sww-documented-rule", text)
+    if len(words) != WORDS:
+        result.note("word-count", f"{len(words)} wake words instead of {WORDS}")
+
+
+def _score_duty(starts: Sequence[float], stops: Sequence[float], result: Recomputed) -> None:
+    try:
+        found = duty_cycle(starts, stops)
+    except ValueError as error:
+        result.note("edges-unpaired", str(error))
+        return
+    result.score["duty_cycle"] = found.duty_cycle
+    result.score["period_s"] = found.period_s
+    result.score["median_throughput_ips"] = found.throughput_ips
+    shifted = sum(not 0 <= b - a <= found.period_s for a, b in zip(starts, stops, strict=True))
+    if shifted:
+        text = f"{shifted} of {len(starts)} frames end before they start or after the next one"
+        result.note("edges-shifted", text)
+
+
+def _trial_energy(number: int, trial: Trial, result: Recomputed) -> WindowEnergy | None:
+    name = f"trial {number}"
+    if trial.samples_j is None or not len(trial.samples_j):
+        result.spoil(number, "trace-missing", f"{name} has no energy samples")
+        return None
+    if len(trial.events) < 2:  # noqa: PLR2004 - start and stop
+        text = f"{name} has {len(trial.events)} events instead of 2"
+        result.spoil(number, "lost-stamp", text)
+        return None
+    counters = [counter for counter, _ in trial.events]
+    if any(b - a != 1 for a, b in pairwise(counters)):
+        result.note("lost-stamp", f"{name}: event counters {counters} are not consecutive")
+    (_, first), (_, last) = trial.events[-2:]
+    if not 0 <= first <= last <= len(trial.samples_j):
+        text = f"{name}: its window {first} to {last} is not within {len(trial.samples_j)} samples"
+        result.spoil(number, "trace-short", text)
+        return None
+    found = mlcommons_energy(trial.samples_j, first, last)
+    if not math.isfinite(found.energy_uj):
+        result.spoil(number, "trace-lost", f"{name} holds samples without a value")
+        return None
+    note_negative(name, found, result)
+    return found
+
+
+def _note_inconsistent(number: int, trial: Trial, result: Recomputed) -> None:
+    if trial.inconsistent:
+        text = f"trial {number}: elapsed_time is not end_time - start_time"
+        result.note("elapsed-differs", text)
+
+
+def _note_errors(trials: Sequence[Trial], result: Recomputed) -> None:
+    errors = [trial.error for trial in trials if trial.error]
+    if errors:
+        result.note("runner-error", f"{len(errors)} trials failed, the first: {errors[0]}")
+
+
+# ---- results.json, whose every part may be anything -------------------------------------
+
+
+def _trial(element: dict[str, Any]) -> Trial:
+    infer = _object(element.get("infer"))
+    power = _object(element.get("power"))
+    duty = _object(element.get("dutycycle") or infer.get("dutycycle"))
+    elapsed = _whole(infer.get("elapsed_time"))
+    samples = _numbers(power.get("samples"))
+    return Trial(
+        file=str(element.get("file") or infer.get("wav_file") or ""),
+        label=_whole(element.get("class")),
+        iterations=_whole(infer.get("iterations")),
+        elapsed_us=None if elapsed is None else elapsed % COUNTER_MODULUS,
+        wrapped=elapsed is not None and elapsed < 0,
+        inconsistent=_is_inconsistent(elapsed, infer),
+        results=tuple(x for x in _numbers(infer.get("results")) if math.isfinite(x)),
+        samples_j=np.array(samples, np.float64) if samples else None,
+        events=_events(power.get("timestamps")),
+        words_s=tuple((a, b) for a, b in _pairs(infer.get("detection_windows"))),
+        detections_ms=_whole_list(infer.get("detections")),
+        starts_s=tuple(_numbers(duty.get("start_times_s"))),
+        stops_s=tuple(_numbers(duty.get("stop_times_s"))),
+        mode=MODES.get(str(element.get("mode"))),
+        error=str(element.get("error") or ""),
+    )
+
+
+def _is_inconsistent(elapsed: int | None, infer: dict[str, Any]) -> bool:
+    start, end = _whole(infer.get("start_time")), _whole(infer.get("end_time"))
+    if elapsed is None or start is None or end is None:
+        return False
+    return (end - start - elapsed) % COUNTER_MODULUS != 0
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return int(value) if abs(value) < MOST_WHOLE and value == int(value) else None
+
+
+def _numbers(value: Any) -> list[float]:
+    """A list of numbers, or nothing; a single odd element spoils it."""
+    items = _list(value)
+    return items if all(type(item) in {int, float} for item in items) else []
+
+
+def _whole_list(value: Any) -> tuple[int, ...]:
+    """A list of whole numbers, or nothing; a single odd element spoils it."""
+    found = [_whole(item) for item in _list(value)]
+    return tuple(item for item in found if item is not None) if None not in found else ()
+
+
+def _pairs(value: Any) -> list[list[float]]:
+    pairs = [_numbers(item) for item in _list(value)]
+    return pairs if all(len(pair) == 2 for pair in pairs) else []  # noqa: PLR2004
+
+
+def _events(value: Any) -> tuple[tuple[int, int], ...]:
+    found: list[tuple[int, int]] = []
+    for item in _list(value):
+        parts = [_whole(part) for part in _list(item)[:2]]
+        if len(parts) == 2 and parts[0] is not None and parts[1] is not None:  # noqa: PLR2004
+            found.append((parts[0], parts[1]))
+    return tuple(found)

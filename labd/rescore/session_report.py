@@ -1,0 +1,139 @@
+"""What re-scoring finds in one session folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from labd.core.model import Finding, Mode
+from labd.rescore.published import Published
+
+Runner = Literal["eembc", "mlcommons", "labd"]
+
+WINDOW_KEYS = (
+    "inferences",
+    "runtime_s",
+    "throughput_ips",
+    "energy_uj",
+    "power_uw",
+    "energy_per_inference_uj",
+)
+SCORE_KEYS = (
+    "median_throughput_ips",
+    "median_energy_uj",
+    "top1_pct",
+    "auc",
+    "tp",
+    "fn",
+    "fp",
+    "duty_cycle",
+    "mean_power_mw",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredWindow:
+    """A window computed from raw data; ``number`` as the runner prints it."""
+
+    number: int
+    inferences: int | None = None
+    runtime_s: float | None = None
+    throughput_ips: float | None = None
+    energy_uj: float | None = None
+    power_uw: float | None = None
+    energy_per_inference_uj: float | None = None
+
+    def values(self) -> dict[str, float]:
+        """The numbers there are, by key."""
+        found = ((key, getattr(self, key)) for key in WINDOW_KEYS)
+        return {key: value for key, value in found if value is not None and math.isfinite(value)}
+
+
+@dataclass(slots=True)
+class Recomputed:
+    """What the raw data of a session give; scores may hold keys that are only compared.
+
+    Args:
+        windows: those that could be computed.
+        score: likewise.
+        findings: what was noticed.
+        damaged: numbers of the windows whose raw data are there but spoiled.
+        cut_off: whether the raw data end before the session did.
+        partial: whether a whole log may cover some of the published windows only.
+    """
+
+    windows: list[ScoredWindow] = field(default_factory=list[ScoredWindow])
+    score: dict[str, float] = field(default_factory=dict[str, float])
+    findings: list[Finding] = field(default_factory=list[Finding])
+    damaged: list[int] = field(default_factory=list[int])
+    cut_off: bool = False
+    partial: bool = False
+
+    @property
+    def fills(self) -> bool:
+        """Whether windows that the raw data lack may stand in the median as printed."""
+        return self.partial and self.whole and bool(self.windows)
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing of what was measured is lost: only then is there a median."""
+        return not (self.damaged or self.cut_off)
+
+    def spoil(self, number: int, code: str, text: str) -> None:
+        """Give a window up, and say why."""
+        self.damaged.append(number)
+        self.note(code, text)
+
+    def note(self, code: str, text: str) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(code, text))
+
+
+@dataclass(frozen=True, slots=True)
+class SessionScore:
+    """A session folder re-scored.
+
+    Args:
+        folder: as the user named it, or below what the user named.
+        runner: whose session it is; ``None`` when nothing tells.
+        benchmark: e.g. ``kws01``; ``None`` when nothing tells.
+        mode: what was measured; ``None`` when nothing tells.
+        windows: recomputed from raw data.
+        score: recomputed from raw data.
+        published: what the session's own result file states.
+        agrees: whether every published number that could be recomputed came out again to
+            the printed digit, an official one of this mode among them; ``None`` when there
+            was none such to compare.
+        findings: everything noticed.
+    """
+
+    folder: Path
+    runner: Runner | None
+    benchmark: str | None
+    mode: Mode | None
+    windows: Sequence[ScoredWindow]
+    score: dict[str, float]
+    published: Published
+    agrees: bool | None
+    findings: Sequence[Finding]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object ``labd score --json`` prints."""
+        return {
+            "folder": str(self.folder),
+            "runner": self.runner,
+            "benchmark": self.benchmark,
+            "mode": self.mode,
+            "windows": [window.values() for window in self.windows],
+            "score": {
+                key: self.score[key]
+                for key in SCORE_KEYS
+                if key in self.score and math.isfinite(self.score[key])
+            },
+            "published": self.published.as_json(),
+            "agrees": self.agrees,
+            "findings": [{"code": found.code, "text": found.text} for found in self.findings],
+        }

@@ -1,0 +1,13 @@
+"""``python -m labd.simulation``: see :mod:`labd.simulation.bench`."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+if importlib.util.find_spec("unicorn") is None:
+    sys.exit("the emulated bench needs unicorn: install labd with the extra 'emulator'")
+
+from labd.simulation.bench import main
+
+sys.exit(main())

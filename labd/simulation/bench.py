@@ -1,0 +1,191 @@
+"""The bench as a process: its stations, its command line, its signals."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import logging
+import os
+import select
+import signal
+import sys
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from labd.simulation.control import Answer, obey
+from labd.simulation.emulated_station import Station
+from labd.simulation.flash_drive import POLL_S
+from labd.simulation.mcu.image import ImageError, parse_image
+from labd.simulation.wiring import IO_PPM, MONITORS, PARTS, StationConfig
+
+_KEYS = frozenset(("name", "parts", "firmware", "seed", "board_ua", "io_ppm", "monitor"))
+
+
+def station_config(text: str) -> StationConfig:
+    """Read one ``--station``.
+
+    Raises:
+        ValueError: not what is expected; the text names the key.
+    """
+    data = _json_object(text)
+    unknown = set(data) - _KEYS
+    if unknown:
+        raise ValueError(f"unknown key {', '.join(sorted(unknown))}")
+    name, parts = data.get("name"), data.get("parts", ["dut"])
+    if not isinstance(name, str) or not name or Path(name).name != name or name.startswith("."):
+        raise ValueError("name: a plain word expected")
+    if not isinstance(parts, list) or not set(cast("list[str]", parts)) <= set(PARTS):
+        raise ValueError(f"parts: a list of {', '.join(PARTS)} expected")
+    monitor = data.get("monitor", MONITORS[0])
+    if monitor not in MONITORS:
+        raise ValueError(f"monitor: one of {', '.join(MONITORS)} expected")
+    return StationConfig(
+        name=name,
+        parts=tuple(part for part in PARTS if part in parts),
+        firmware=parse_image(Path(str(data.get("firmware"))).read_bytes()),
+        seed=int(data.get("seed", 0)),
+        board_ua=int(data.get("board_ua", 0)),
+        io_ppm=float(data.get("io_ppm", IO_PPM)),
+        monitor=monitor,
+    )
+
+
+def _json_object(text: str | bytes) -> dict[str, Any]:
+    raw: Any = json.loads(text)
+    if not isinstance(raw, dict):
+        raise ValueError("a JSON object expected")  # noqa: TRY004 - of the text, not of the caller
+    return cast("dict[str, Any]", raw)
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="labd.simulation", description=__doc__)
+    parser.add_argument("--directory", type=Path, required=True, help="where the links appear")
+    parser.add_argument("--mode", choices=("pace", "freeze"), default="pace")
+    parser.add_argument(
+        "--station",
+        action="append",
+        required=True,
+        metavar="JSON",
+        help='{"name": …, "parts": ["dut", "io", "power"], "firmware": PATH, "seed": 1}',
+    )
+    parser.add_argument(
+        "--control",
+        action="store_true",
+        help="take orders from standard input, one JSON object a line; end with it",
+    )
+    return parser.parse_args(argv)
+
+
+class Bench:
+    """Stations, and the main thread that looks after them."""
+
+    def __init__(self, configs: Sequence[StationConfig], directory: Path, *, freeze: bool) -> None:
+        self._stations = {
+            config.name: Station(config, directory, freeze=freeze) for config in configs
+        }
+        self._ended = False
+        self._orders = bytearray()
+        self._answers: deque[Future[Answer]] = deque()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+
+    def run(self, *, control: bool) -> int:
+        """Announce the ports, serve until told to end, clean up; the exit status."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        try:
+            for station in self._stations.values():
+                station.start()
+            _say({name: station.paths for name, station in self._stations.items()})
+            while not self._ended and all(station.alive for station in self._stations.values()):
+                self._look_around([sys.stdin.fileno()] if control else [])
+        finally:
+            for station in self._stations.values():
+                station.stop()
+        return 0 if self._ended else 1
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._ended = True
+
+    def _look_around(self, inputs: list[int]) -> None:
+        ready, _, _ = select.select([*inputs, self._wake_read], [], [], POLL_S)
+        if self._wake_read in ready:
+            os.read(self._wake_read, 4096)
+        for source in set(ready) & set(inputs):
+            self._take_orders(source)
+        while self._answers and self._answers[0].done():
+            _say({"ok": True} | self._answers.popleft().result())
+        for station in self._stations.values():
+            station.poll_drive()
+
+    def _take_orders(self, source: int) -> None:
+        data = os.read(source, 65_536)
+        if not data:
+            self._ended = True
+        self._orders += data
+        *lines, rest = bytes(self._orders).split(b"\n")
+        self._orders[:] = rest
+        for line in lines:
+            if line.strip():
+                answer = self._obey(line)
+                self._answers.append(answer)
+                answer.add_done_callback(lambda _: os.write(self._wake_write, b"\0"))
+
+    def _obey(self, line: bytes) -> Future[Answer]:
+        try:
+            return obey(self._stations, _json_object(line))
+        except ValueError as error:
+            refused: Future[Answer] = Future()
+            refused.set_result({"ok": False, "error": str(error)})
+            return refused
+
+
+def _say(message: object) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a bench until SIGTERM, SIGINT or, under ``--control``, the end of standard input."""
+    arguments = _arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(station)s: %(message)s")
+    try:
+        configs = [station_config(text) for text in arguments.station]
+    except (ValueError, OSError, ImageError) as error:
+        sys.stderr.write(f"--station: {error}\n")
+        return 2
+    if len({config.name for config in configs}) != len(configs):
+        sys.stderr.write("--station: two stations have the same name\n")
+        return 2
+    with ExitStack() as stack:
+        try:
+            for config in configs:
+                stack.enter_context(_sole(arguments.directory, config.name))
+        except OSError as error:
+            sys.stderr.write(f"--directory: {error}; is another bench running there?\n")
+            return 2
+        bench = Bench(configs, arguments.directory, freeze=arguments.mode == "freeze")
+        return bench.run(control=arguments.control)
+
+
+@contextmanager
+def _sole(directory: Path, station: str) -> Generator[None]:
+    """Be the only bench that makes this station here; the kernel frees it when we die.
+
+    Raises:
+        OSError: another one does, or the directory cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f".{station}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,162 @@
+"""One emulated station: a thread that lets its virtual time pass and serves its ports."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import select
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+from labd.simulation.flash_drive import Drive
+from labd.simulation.instruments.lpm01a.device import TRANSMIT_BUFFER
+from labd.simulation.mcu.image import ImageError, parse_image
+from labd.simulation.pacing import OVERRUN_S, Freeze, Mode, Pace
+from labd.simulation.wiring import StationConfig, Wiring
+
+Order = Callable[[], bool]
+"""Something to do in the station's thread; whether it changed anything."""
+
+
+class Station:
+    """The ports, the drive and the thread of one station."""
+
+    def __init__(self, config: StationConfig, directory: Path, *, freeze: bool) -> None:
+        self.name = config.name
+        self.log = logging.LoggerAdapter(
+            logging.getLogger("labd.simulation"), {"station": self.name}
+        )
+        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        self.wiring = Wiring(config, directory / config.name, self.log)
+        self.drive = Drive(directory / config.name / "drive")
+        self._directory = directory / config.name
+        self._mode: Mode = (
+            Freeze(self.wiring, self) if freeze else Pace(self.wiring, self, time.monotonic_ns)
+        )
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+
+    # -- the bench's side
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The pseudo-terminals by part."""
+        return {part: port.path for part, port in self.wiring.ports.items()}
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Begin to live."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and remove everything the station has put into the file system."""
+        self._stopping = True
+        self._wake()
+        self._thread.join()
+        for port in self.wiring.ports.values():
+            port.unplug()
+        self.drive.remove()
+        if self._directory.is_dir() and not any(self._directory.iterdir()):
+            self._directory.rmdir()
+
+    def order(self, action: Callable[[Wiring], dict[str, object]]) -> Future[dict[str, object]]:
+        """Do something in the station's thread, between two steps of its time."""
+        answer: Future[dict[str, object]] = Future()
+
+        def carry_out() -> bool:
+            result = action(self.wiring)
+            answer.set_result(result)
+            return "state" not in result and "energy_j" not in result
+
+        self._post(carry_out)
+        return answer
+
+    def poll_drive(self) -> None:
+        """See whether firmware was copied onto the drive."""
+        data = self.drive.poll()
+        if data is None:
+            return
+
+        def flash() -> bool:
+            try:
+                reason = self.wiring.flash(parse_image(data))
+            except ImageError as error:
+                reason = str(error)
+            if reason:
+                self.log.warning("firmware refused: %s", reason)
+                self.drive.fail(reason)
+            return not reason
+
+        self._post(flash)
+
+    def _post(self, order: Order) -> None:
+        self._orders.put(order)
+        self._wake()
+
+    def _wake(self) -> None:
+        os.write(self._wake_write, b"\0")
+
+    # -- its thread
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._hold_back()
+            self._mode.step()
+            for port in self.wiring.ports.values():
+                if port.has_line or not self.wiring.executing:
+                    port.flush()
+
+    def _hold_back(self) -> None:
+        """Let a slow reader of the power stream catch up, for a while."""
+        port = self.wiring.ports.get("power")
+        monitor = self.wiring.monitor
+        if port is None or monitor is None or port.waiting <= TRANSMIT_BUFFER:
+            return
+        deadline = time.monotonic() + OVERRUN_S
+        while monitor.acquisition and port.waiting > TRANSMIT_BUFFER and not self._stopping:
+            if port.blocked or time.monotonic() > deadline:
+                self.log.warning("nobody reads the power stream: overrun")
+                monitor.overrun()
+                port.blocked = False
+            elif port.flush():
+                deadline = time.monotonic() + OVERRUN_S
+            else:
+                time.sleep(0.005)
+
+    # -- Outside
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Pass waiting output on and sleep until something comes in."""
+        ports = self.wiring.ports.values()
+        for port in ports:
+            port.flush()
+        readers = [port.fileno for port in ports if port.fileno is not None]
+        writers = [p.fileno for p in ports if p.fileno is not None and p.waiting and not p.blocked]
+        ready, _, _ = select.select([*readers, self._wake_read], writers, [], timeout_s)
+        if self._wake_read in ready:
+            os.read(self._wake_read, 4096)
+
+    def inputs(self) -> list[tuple[str, bytes]]:
+        """What hosts have sent."""
+        received = [(part, port.receive()) for part, port in self.wiring.ports.items()]
+        return [(part, data) for part, data in received if data]
+
+    def orders(self) -> bool:
+        """Carry out what was ordered."""
+        changed = False
+        while True:
+            try:
+                order = self._orders.get_nowait()
+            except queue.Empty:
+                return changed
+            changed = order() or changed

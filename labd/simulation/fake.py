@@ -1,0 +1,216 @@
+"""``python -m labd.simulation.fake NAME``: one fake instrument, alone, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from labd.simulation.cable import Cable, LiveDevice
+
+
+@dataclass(frozen=True)
+class Fake:
+    """One fake instrument.
+
+    Args:
+        module: has ``plug() -> Cable``, the fake behind the cable it really has.
+        what: it is, for people.
+        table: for stations.toml, with ``%s`` for its address.
+        dut: there is a DUT in it, whose build can be chosen.
+    """
+
+    module: str
+    what: str
+    table: str
+    dut: bool = False
+
+
+METER = """[station.power]
+driver = "scpi-meter"
+resource = "%s"
+expect = "acme"
+rate_hz = 1000
+supply_on = ["SOUR:VOLT {volts:.3f}", "OUTP ON"]
+supply_off = ["OUTP OFF"]
+start = ["INIT"]
+read = "FETC?"
+stop = ["ABOR"]"""
+
+FAKES = {
+    "serial-dut": Fake(
+        "labd.simulation.instruments.reference_dut",
+        "a kws01 board on its own serial port",
+        'dut = { driver = "serial-dut", port = "%s" }',
+        dut=True,
+    ),
+    "mlcommons-interface": Fake(
+        "labd.simulation.instruments.fake_interface_board",
+        "STM32H573I-DK, a kws01 DUT behind",
+        'io = { driver = "mlcommons-interface", port = "%s" }',
+        dut=True,
+    ),
+    "eembc-io-manager": Fake(
+        "labd.simulation.instruments.io_eembc",
+        "Arduino UNO, a kws01 DUT behind",
+        'io = { driver = "eembc-io-manager", port = "%s", timestamp_wire = true }',
+        dut=True,
+    ),
+    "lpm01a": Fake(
+        "labd.simulation.instruments.fake_lpm01a",
+        "X-NUCLEO-LPM01A, ASCII and binary",
+        'power = { driver = "lpm01a", port = "%s" }',
+    ),
+    "ppk2": Fake(
+        "labd.simulation.instruments.fake_ppk2",
+        "Nordic PPK2, 100 kS/s",
+        'power = { driver = "ppk2", port = "%s" }',
+    ),
+    "n6705": Fake(
+        "labd.simulation.instruments.n6705",
+        "Keysight N6705C, SCPI over a socket",
+        'power = { driver = "n6705", resource = "%s" }',
+    ),
+    "otii": Fake(
+        "labd.simulation.instruments.otii",
+        "Qoitech Otii server, JSON over a socket",
+        'power = { driver = "otii", port = %s }',
+    ),
+    "scpi-meter": Fake(
+        "labd.simulation.instruments.scpi_meter", "a source-measure unit, SCPI over a socket", METER
+    ),
+}
+"""By driver name."""
+
+LIVE_JOULESCOPE = "labd.simulation.instruments.joulescope_library:LiveDriver"
+
+JOULESCOPE = f"""a Joulescope has no byte stream of its own: its fake stands in for the vendor's
+library inside labd, and is not served here. In stations.toml:
+  power = {{ driver = "joulescope", library = "{LIVE_JOULESCOPE}" }}"""
+
+PTYS = "/dev/pts/"
+
+
+class LinkRefusedError(Exception):
+    """The link asked for cannot be made; the text says why."""
+
+
+async def serve(name: str, link: Path | None = None, *, energy: bool = False) -> None:
+    """Announce the path as one JSON line and serve until told to end.
+
+    Args:
+        name: one of :data:`FAKES`.
+        link: a symbolic link to make to its pseudo-terminal, removed at the end.
+        energy: its DUT runs the energy build.
+
+    Raises:
+        LinkRefusedError: the link cannot be made.
+        Exception: what the fake's own producer raised; a defect of the fake.
+    """
+    fake = FAKES[name]
+    plug = cast("Callable[..., Cable]", import_module(fake.module).plug)
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    cable = plug(energy=energy) if fake.dut else plug()
+    try:
+        if link is not None:
+            make_link(link, cable.path)
+        _announce(name, cable.path, link)
+        await _live(cast("LiveDevice", cable.device), ended)
+    finally:
+        cable.unplug()
+        remove_link(link, cable.path)
+
+
+def make_link(link: Path, target: str) -> None:
+    """Make a symbolic link to a pseudo-terminal, in the place of an older one if need be.
+
+    Raises:
+        LinkRefusedError: something else stands there, or ``target`` is no file.
+    """
+    if not target.startswith("/"):
+        raise LinkRefusedError(f"{target} is a network address, to which no link can lead")
+    if os.path.lexists(link) and not _leads_to(link, PTYS):
+        raise LinkRefusedError(f"{link} is there already, and is no link to a pseudo-terminal")
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    try:
+        fresh.symlink_to(target)
+        fresh.replace(link)
+    except OSError as error:
+        raise LinkRefusedError(f"cannot make {link}: {error.strerror}") from error
+
+
+def remove_link(link: Path | None, target: str) -> None:
+    """Remove the link, unless another fake has taken it over."""
+    if link is not None and _leads_to(link, target):
+        link.unlink()
+
+
+def _leads_to(link: Path, target: str) -> bool:
+    return link.is_symlink() and str(link.readlink()).startswith(target)
+
+
+def _announce(name: str, path: str, link: Path | None) -> None:
+    """The path for programs; for people, what to put into stations.toml."""
+    address = str(link.absolute()) if link is not None else path
+    if name == "otii":
+        address = path.rpartition(":")[2]
+    sys.stderr.write(f"in stations.toml:\n{FAKES[name].table % address}\n")
+    sys.stderr.flush()
+    sys.stdout.write(json.dumps({name: path}) + "\n")
+    sys.stdout.flush()
+
+
+async def _live(device: LiveDevice, ended: asyncio.Event) -> None:
+    """Let it produce until it is told to end, or cannot go on."""
+    waiting = asyncio.create_task(ended.wait())
+    living = asyncio.create_task(device.live())
+    try:
+        await asyncio.wait({waiting, living}, return_when=asyncio.FIRST_COMPLETED)
+        if living.done():
+            living.result()
+    finally:
+        for task in (waiting, living):
+            task.cancel()
+        await asyncio.gather(waiting, living, return_exceptions=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one fake."""
+    listed = "\n".join(f"  {name:20} {fake.what}" for name, fake in FAKES.items())
+    parser = argparse.ArgumentParser(
+        prog="labd fake",
+        description="Serve one fake instrument until SIGTERM or Ctrl-C.",
+        epilog=f"instruments:\n{listed}\n\n{JOULESCOPE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("instrument", choices=list(FAKES), metavar="instrument")
+    parser.add_argument(
+        "--link", type=Path, metavar="PATH", help="make a symbolic link to its pseudo-terminal"
+    )
+    parser.add_argument(
+        "--build",
+        choices=("performance", "energy"),
+        help="what its DUT runs (performance); energy pulses instead of printing laps",
+    )
+    given = parser.parse_args(argv)
+    if given.build and not FAKES[given.instrument].dut:
+        parser.error(f"--build: {given.instrument} has no DUT in it")
+    try:
+        asyncio.run(serve(given.instrument, given.link, energy=given.build == "energy"))
+    except LinkRefusedError as trouble:
+        parser.error(f"--link: {trouble}")
+
+
+if __name__ == "__main__":
+    main()

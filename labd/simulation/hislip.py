@@ -1,0 +1,131 @@
+"""A network cable with HiSLIP (IVI-6.1): what VISA opens as ``TCPIP::…::hislip0::INSTR``."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+from labd.simulation.cable import Device
+
+HEAD = struct.Struct("!2sBBIQ")
+INITIALIZE, INITIALIZED = 0, 1
+DATA, DATA_END = 6, 7
+CLEAR_COMPLETE, CLEARED = 8, 9
+MAX_SIZE, MAX_SIZE_IS = 15, 16
+ASYNC_INITIALIZE, ASYNC_INITIALIZED = 17, 18
+ASYNC_CLEAR, ASYNC_CLEARED = 19, 23
+SESSION = 1
+VERSION_1_0 = 0x0100
+LARGEST = 1 << 20
+PIECE = 500
+
+
+class HislipCable:
+    """Serves one host over its two connections.
+
+    All that the device says in one turn of the loop is one answer; a long one goes out in
+    several messages.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.mute = False
+        self.heard = b""
+        self.plugged = True
+        self.connections: list[_Connection] = []
+        self._message = 0
+        self._outbox = b""
+        self._host: _Connection | None = None
+        listening = socket.create_server(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        self.path = f"TCPIP::127.0.0.1::hislip0,{port}::INSTR"
+        self._loop = asyncio.get_running_loop()
+        self._listening = listening
+        self._serving = self._loop.create_task(
+            self._loop.create_server(lambda: _Connection(self), sock=listening)
+        )
+        device.send = self.send
+
+    @property
+    def backlog(self) -> int:
+        """Bytes said and not yet handed to the system."""
+        return len(self._outbox)
+
+    def send(self, data: bytes) -> None:
+        """A part of an answer, or a whole one."""
+        if self._host is None or self.mute or not self.plugged:
+            return
+        if not self._outbox:
+            self._loop.call_soon(self._hand_over)
+        self._outbox += data
+
+    def _hand_over(self) -> None:
+        data, self._outbox = self._outbox, b""
+        if self._host is None or not self.plugged:
+            return
+        while len(data) > PIECE:
+            self._host.say(DATA, 0, self._message, data[:PIECE])
+            data = data[PIECE:]
+        self._host.say(DATA_END, 0, self._message, data)
+
+    def unplug(self) -> None:
+        """Pull the cable; safe to call twice."""
+        if self.plugged:
+            self.plugged = False
+            self._serving.cancel()
+            if self._serving.done() and not self._serving.cancelled():
+                self._serving.result().close()
+            self._listening.close()
+            for connection in self.connections:
+                connection.hang_up()
+
+    def on_message(self, connection: _Connection, kind: int, number: int, payload: bytes) -> None:
+        """What the host says on either connection."""
+        if kind == INITIALIZE:
+            self._host = connection
+            connection.say(INITIALIZED, 0, VERSION_1_0 << 16 | SESSION, b"")
+        elif kind == ASYNC_INITIALIZE:
+            connection.say(ASYNC_INITIALIZED, 0, 0, b"")
+        elif kind == MAX_SIZE:
+            connection.say(MAX_SIZE_IS, 0, 0, struct.pack("!Q", LARGEST))
+        elif kind == ASYNC_CLEAR:
+            connection.say(ASYNC_CLEARED, 0, 0, b"")
+        elif kind == CLEAR_COMPLETE:
+            connection.say(CLEARED, 0, 0, b"")
+        elif kind in (DATA, DATA_END):
+            self._message = number
+            self.heard += payload
+            self.device.receive(payload)
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, cable: HislipCable) -> None:
+        self._cable = cable
+        self._buffer = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            self._transport = transport
+            self._cable.connections.append(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while len(self._buffer) >= HEAD.size:
+            _, kind, _, number, size = HEAD.unpack_from(self._buffer)
+            if len(self._buffer) < HEAD.size + size:
+                return
+            payload = self._buffer[HEAD.size : HEAD.size + size]
+            self._buffer = self._buffer[HEAD.size + size :]
+            self._cable.on_message(self, kind, number, payload)
+
+    def say(self, kind: int, control: int, number: int, payload: bytes) -> None:
+        """One message to the host."""
+        if self._transport is not None:
+            self._transport.write(HEAD.pack(b"HS", kind, control, number, len(payload)) + payload)
+
+    def hang_up(self) -> None:
+        """Close it at once."""
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,1 @@
+"""A simulated X-NUCLEO-LPM01A."""

@@ -1,0 +1,196 @@
+"""One acquisition of the LPM01A: the samples, marks and summary it streams.
+
+Sample k covers the time from k to k+1 periods after the start. Its value is exact, from the
+ledger's integrals, then disturbed and rounded as an instrument would:
+
+* ``current``: the mean over the period, in amperes; ``energy``: the energy of the period, in
+  joules. Both are the same integral, so they agree with each other.
+* Noise: normal, zero mean, drawn for (seed, k) alone, so that two runs give the same. Sigma is
+  0.05 % of the reading up to 1 kHz and, white, grows with the root of the rate: 0.5 % at
+  100 kHz. Over a window of 10 s it averages to 0.0005 % at any rate from 1 kHz on.
+* ASCII: four digits, rounded to the nearest. The noise is at least half a step, so rounding
+  does not bias a constant current.
+* Binary: twelve bits times a power of 16, rounded to the nearest; a step is 0.024 to 0.39 % of
+  the reading. Noise of s steps leaves of a rounding error's mean at most exp(-2 (pi s)^2)/pi
+  steps: nothing at 100 kHz (s >= 1.3), 0.005 % of the reading at 10 kHz (s >= 0.4), but up to
+  0.1 % at 1 kHz, where the noise no longer dithers: there ASCII is the better format. Whether
+  the instrument rounds or cuts off is not documented; cutting off would cost half a step.
+
+An edge is written where it happened: before the first sample that ends after it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labd.simulation.instruments.lpm01a.formats import (
+    AsciiDecimal,
+    BinaryHexa,
+    SampleFormat,
+    decimal,
+)
+from labd.simulation.mcu.currents import COULOMB, JOULE, Ledger, Total
+from labd.simulation.virtual_time import PS_PER_S, periods
+
+STAMP_EVERY = 1000
+_NOISE_SIGMA = 0.0005
+_NOISE_HZ = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an acquisition was started with."""
+
+    hz: int
+    samples: int | None
+    """None: until stopped."""
+    energy: bool
+    static: bool
+    """One sample, refused when the current was not constant."""
+    mark_falls: bool
+    binary: bool = False
+
+    def make_format(self) -> SampleFormat:
+        """The format of the stream, at its beginning."""
+        return BinaryHexa() if self.binary else AsciiDecimal()
+
+
+class Acquisition:
+    """Streams samples from ``start_ps`` on; :meth:`advance` writes those that are complete."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        start_ps: int,
+        ledger: Ledger,
+        send: Callable[[bytes], None],
+        *,
+        seed: int,
+    ) -> None:
+        self.plan = plan
+        self._start_ps = start_ps
+        self._ledger = ledger
+        self._form = plan.make_format()
+        self._send = send
+        self._seed = seed
+        self._taken = 0
+        self._events = 0
+        self._to_lose = 0
+        self._before = ledger.at(start_ps)
+        self._changes = self._changes_before = ledger.changes
+        self._sigma = _NOISE_SIGMA * math.sqrt(max(1.0, plan.hz / _NOISE_HZ))
+        self._noise = np.empty(0)
+        self._extremes: tuple[float, float] | None = None
+        self.load_percent = 0
+        send(self._form.begin())
+
+    @property
+    def end_ps(self) -> int | None:
+        """When the last sample is complete, if the length was set."""
+        return None if self.plan.samples is None else self._ends(self.plan.samples - 1)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every sample asked for was taken."""
+        return self.plan.samples is not None and self._taken >= self.plan.samples
+
+    @property
+    def unsteady(self) -> bool:
+        """Whether a static acquisition has seen the current change."""
+        return self.plan.static and self._ledger.changes != self._changes
+
+    def lose_samples(self, count: int) -> None:
+        """Leave the next ``count`` samples out of the stream; time goes on."""
+        self._to_lose += count
+
+    def advance(self, now_ps: int) -> None:
+        """Write every sample complete by ``now_ps``.
+
+        While the current has not changed since the last call, all but the sample that had
+        begun before it are the same and are written together.
+        """
+        steady = self._ledger.changes == self._changes_before
+        self._changes_before = self._ledger.changes
+        due = self._due(now_ps)
+        if self._taken < due:
+            self._take(1)
+        while self._taken < due:
+            to_stamp = STAMP_EVERY - self._taken % STAMP_EVERY
+            self._take(min(to_stamp, due - self._taken) if steady else 1)
+        self._ledger.forget_before(self._ends(self._taken - 1))
+
+    def fall(self, at_ps: int) -> None:
+        """A falling edge on D7."""
+        self.advance(at_ps)
+        if self.plan.mark_falls and not self.finished:
+            self._send(self._form.event(self._events))
+            self._events += 1
+
+    def power(self, *, on: bool) -> None:
+        """Mark the target's supply in the stream."""
+        self._send(self._form.power(on=on))
+
+    def power_down(self) -> None:
+        """Mark that the target is being reset by its supply."""
+        self._send(self._form.power_down())
+
+    def overcurrent(self, text: str) -> None:
+        """Say that the target has lost its supply for drawing too much."""
+        self._send(self._form.overcurrent(text))
+
+    def fail(self, text: str) -> None:
+        """Say why the acquisition ends early."""
+        self._send(self._form.error(text))
+
+    def finish(self) -> None:
+        """Write the end mark and the summary."""
+        low, high = self._extremes or (0.0, 0.0)
+        self._send(self._form.end())
+        summary = b"summary beg\r\nmin %s\r\nmax %s\r\nsummary end\r\n"
+        self._send(b"\r\n" + summary % (decimal(low), decimal(high)))
+
+    def _ends(self, index: int) -> int:
+        return self._start_ps + periods(index + 1, self.plan.hz)
+
+    def _due(self, now_ps: int) -> int:
+        """How many samples end by then."""
+        count = -((self._start_ps - now_ps - 1) * self.plan.hz // PS_PER_S) - 1
+        return count if self.plan.samples is None else min(count, self.plan.samples)
+
+    def _take(self, count: int) -> None:
+        """Write so many samples, none beyond the next stamp, over which the current is constant."""
+        total = self._ledger.at(self._ends(self._taken + count - 1))
+        value = self._value(self._before, total, count)
+        self._write(value * self._noise_at(self._taken, count))
+        self._before = total
+        self._taken += count
+        if self._taken % STAMP_EVERY == 0:
+            self._send(self._form.stamp(self._taken * 1000 // self.plan.hz, self.load_percent))
+
+    def _value(self, before: Total, after: Total, count: int) -> float:
+        """One of ``count`` equal samples, undisturbed; the integers divide exactly."""
+        if self.plan.energy:
+            return (after.energy_na_mv_ps - before.energy_na_mv_ps) // count / JOULE
+        return (after.charge_na_ps - before.charge_na_ps) // count * self.plan.hz / COULOMB
+
+    def _noise_at(self, index: int, count: int) -> NDArray[np.float64]:
+        place = index % STAMP_EVERY
+        if place == 0:
+            source = random.Random(self._seed * 1_000_003 + index)  # noqa: S311
+            drawn = [source.gauss(0, self._sigma) for _ in range(STAMP_EVERY)]
+            self._noise = 1 + np.array(drawn)
+        return self._noise[place : place + count]
+
+    def _write(self, values: NDArray[np.float64]) -> None:
+        low, high = self._extremes or (math.inf, -math.inf)
+        self._extremes = (min(low, float(values.min())), max(high, float(values.max())))
+        lost = min(self._to_lose, len(values))
+        self._to_lose -= lost
+        if lost < len(values):
+            self._send(self._form.samples(values[lost:]))

@@ -1,0 +1,370 @@
+"""The power monitor: an ST X-NUCLEO-LPM01A with PowerShield firmware.
+
+Commands and replies follow UM2269 and the firmware's help text. What those leave open is
+decided here: standalone (before ``htc``) every command but the questions is refused; ``stop``
+without an acquisition is an error; ``psrst`` is acknowledged, keeps the link, is deaf for five
+seconds and comes back with defaults and the target off.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Protocol
+
+from labd.simulation.instruments.lpm01a.acquisition import Acquisition, Plan
+from labd.simulation.instruments.lpm01a.settings import (
+    SETTERS,
+    RefusedError,
+    Settings,
+    between,
+    choice,
+    in_ps,
+    parse_number,
+    plan_acquisition,
+)
+from labd.simulation.mcu.currents import Ledger
+from labd.simulation.virtual_time import PS_PER_MS, PS_PER_S, Agenda
+
+PROMPT = "PowerShield > "
+OVERCURRENT_NA = 50_000_000
+TRANSMIT_BUFFER = 64 * 1024
+"""Bytes the instrument holds for a host that reads slowly; its load is in every time stamp."""
+
+_BOARD_ID = "540619864-1110659081-4784204"
+_VERSION = "1.0.6"
+_CALIBRATION_PS = 150 * PS_PER_MS
+_AUTOTEST_PS = 500 * PS_PER_MS
+_RESTART_PS = 5 * PS_PER_S
+_LCD_TEXT = re.compile(r'[12] "[^"]{0,16}"')
+
+_ALWAYS_LEGAL = frozenset(
+    ("help", "echo", "powershield", "version", "range", "status", "temp", "htc", "psrst")
+)
+_WHILE_ACQUIRING = frozenset(("pwr", "targrst", "stop", "lcd", "status", "temp"))
+
+
+class Target(Protocol):
+    """What the monitor's output supplies."""
+
+    @property
+    def powered(self) -> bool:
+        """Whether the output is on."""
+        ...
+
+    def power_on(self, voltage_mv: int) -> None:
+        """Switch the output on."""
+        ...
+
+    def power_off(self) -> None:
+        """Switch it off."""
+        ...
+
+    def set_voltage(self, voltage_mv: int) -> None:
+        """Change the voltage of an output that is on."""
+        ...
+
+
+class Lpm01a:
+    """The instrument between a host's lines and a target's supply."""
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        now_ps: Callable[[], int],
+        target: Target,
+        ledger: Ledger,
+        send: Callable[[bytes], None],
+        *,
+        seed: int = 0,
+    ) -> None:
+        self._agenda = agenda
+        self._now_ps = now_ps
+        self._target = target
+        self._ledger = ledger
+        self._send = send
+        self._seed = seed
+        self._settings = Settings()
+        self._hosted = False
+        self._busy = False
+        self._restarting = False
+        self._error = ""
+        self._lines: deque[str] = deque()
+        self._armed: Plan | None = None
+        self._power_changes = 0
+        self.acquisition: Acquisition | None = None
+        self._handlers = self._make_handlers()
+
+    # -- commands
+
+    def command_size(self, data: bytes | bytearray) -> int:
+        """How many bytes the first command in ``data`` has; 0 if it is not whole."""
+        return data.find(b"\n") + 1
+
+    def receive(self, command: bytes) -> None:
+        """One line of bytes."""
+        self.command(command.decode("latin-1").strip())
+
+    def restart(self) -> None:
+        """As after plugging it in."""
+        self.command("psrst")
+
+    def command(self, line: str) -> None:
+        """One line from the host, without its end; answered when the ones before it are."""
+        if line and not self._restarting:
+            self._lines.append(line)
+            self._work()
+
+    def _work(self) -> None:
+        while self._lines and not self._busy and not self._restarting:
+            self._execute(self._lines.popleft())
+
+    def _execute(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        try:
+            self._check_allowed(word, rest)
+            answer = self._handlers[word](rest.strip())
+        except RefusedError as refusal:
+            self._reply(f"error {line}\r\nError detail: {refusal}")
+            return
+        if answer is not None:
+            self._reply(f"echo {rest}" if word == "echo" else f"ack {line}{answer}")
+        if word == "stop":
+            self._finish()
+
+    def _check_allowed(self, word: str, rest: str) -> None:
+        if word not in self._handlers:
+            raise RefusedError("Command unknown, type 'help' for the list of commands")
+        if rest == "get" or word in _ALWAYS_LEGAL:
+            return
+        if not self._hosted:
+            raise RefusedError("PowerShield is in standalone mode, take control with 'htc'")
+        if self._acquiring and word not in _WHILE_ACQUIRING:
+            raise RefusedError("Acquisition on going")
+
+    def _reply(self, text: str) -> None:
+        self._send(f"\r\n{PROMPT}{text}\r\n\r\n".encode("ascii", "replace"))
+
+    def _make_handlers(self) -> dict[str, Callable[[str], str | None]]:
+        """By command: argument -> what follows ``ack <command>``, None if the reply comes later."""
+
+        def setter(word: str) -> Callable[[str], str]:
+            def apply(rest: str) -> str:
+                self._settings = SETTERS[word](self._settings, rest)
+                return ""
+
+            return apply
+
+        def fixed(answer: str) -> Callable[[str], str]:
+            return lambda _rest: answer
+
+        handlers: dict[str, Callable[[str], str | None]] = {
+            "help": self._help,
+            "echo": fixed(""),
+            "powershield": fixed(f" {_BOARD_ID}"),
+            "version": fixed(f": {_VERSION}"),
+            "range": fixed(" 100-09 50-03"),
+            "status": self._status,
+            "temp": self._temperature,
+            "htc": self._take_control,
+            "hrc": self._release_control,
+            "lcd": self._lcd,
+            "psrst": self._restart,
+            "autotest": lambda _rest: self._answer_after(_AUTOTEST_PS, "autotest", " ok"),
+            "calib": lambda _rest: self._answer_after(_CALIBRATION_PS, "calib", ""),
+            "volt": self._volt,
+            "pwr": self._pwr,
+            "targrst": self._targrst,
+            "start": self._start,
+            "stop": self._stop,
+        }
+        return handlers | {word: setter(word) for word in SETTERS}
+
+    def _help(self, _rest: str) -> str:
+        return "\r\n" + "\r\n".join(sorted(self._handlers))
+
+    def _status(self, _rest: str) -> str:
+        text, self._error = self._error, ""
+        return f" error: {text}" if text else " ok"
+
+    def _temperature(self, rest: str) -> str:
+        return " 28.0" if choice(rest or "degc", "degc", "degf") == "degc" else " 82.4"
+
+    def _take_control(self, _rest: str) -> str:
+        self._hosted = True
+        return ""
+
+    def _release_control(self, _rest: str) -> str:
+        self._hosted = False
+        return ""
+
+    def _lcd(self, rest: str) -> str:
+        if not _LCD_TEXT.fullmatch(rest):
+            raise RefusedError('Arguments must be: line 1 or 2, "text" of at most 16 characters')
+        return ""
+
+    def _restart(self, _rest: str) -> str:
+        self._abandon()
+        self._switch(on=False)
+        self._settings, self._hosted, self._error = Settings(), False, ""
+        self._lines.clear()
+        self._restarting = True
+        self._agenda.at(self._now_ps() + _RESTART_PS, self._restarted, waits=True)
+        return ""
+
+    def _restarted(self, _at_ps: int) -> None:
+        self._restarting = False
+
+    def _answer_after(
+        self, duration_ps: int, line: str, answer: str, then: Callable[[], None] | None = None
+    ) -> None:
+        """Acknowledge after a while; commands queue up meanwhile."""
+        self._busy = True
+
+        def done(_at_ps: int) -> None:
+            self._busy = False
+            if then is not None:
+                then()
+            self._reply(f"ack {line}{answer}")
+            self._work()
+
+        self._agenda.at(self._now_ps() + duration_ps, done, waits=True)
+
+    # -- the target's supply
+
+    def _volt(self, rest: str) -> str | None:
+        if rest == "get":
+            return f" {self._settings.voltage_mv}-03"
+        millivolts = int(between(rest, Fraction(18, 10), Fraction(33, 10)) * 1000)
+
+        def apply() -> None:
+            self._settings = replace(self._settings, voltage_mv=millivolts)
+            if self._target.powered:
+                self._target.set_voltage(millivolts)
+
+        return self._answer_after(_CALIBRATION_PS, f"volt {rest}", "", apply)
+
+    def _pwr(self, rest: str) -> str:
+        if rest == "get":
+            return " on" if self._target.powered else " off"
+        mode, _, status = rest.partition(" ")
+        choice(mode, "auto", "on", "off")
+        shown = choice(status or "nostatus", "nostatus", "status") == "status"
+        self._settings = replace(self._settings, power_auto=mode == "auto", power_status=shown)
+        if mode != "auto":
+            self._switch(on=mode == "on")
+        return ""
+
+    def _targrst(self, rest: str) -> str:
+        off_s = parse_number(rest)
+        if off_s != 0:
+            between(rest, Fraction(1, 100), 1)
+        self._switch(on=False)
+        if self.acquisition is not None:
+            self.acquisition.power_down()
+        if off_s:
+            changes = self._power_changes
+
+            def back_on(_at_ps: int) -> None:
+                if changes == self._power_changes:
+                    self._switch(on=True)
+
+            self._agenda.at(self._now_ps() + in_ps(off_s), back_on, waits=True)
+        return ""
+
+    def _switch(self, *, on: bool) -> None:
+        self._power_changes += 1
+        if on and not self._target.powered:
+            self._target.power_on(self._settings.voltage_mv)
+        elif not on and self._target.powered:
+            self._target.power_off()
+
+    # -- acquisitions
+
+    @property
+    def _acquiring(self) -> bool:
+        return self.acquisition is not None or self._armed is not None
+
+    @property
+    def ends_ps(self) -> int | None:
+        """When a running acquisition of set length ends."""
+        return self.acquisition.end_ps if self.acquisition else None
+
+    def _start(self, _rest: str) -> str:
+        plan = plan_acquisition(self._settings)
+        if self._settings.power_auto:
+            self._switch(on=True)
+        self._armed = plan
+        delay_ps = in_ps(self._settings.trigdelay_s)
+
+        def triggered(at_ps: int) -> None:
+            if self._armed is plan:
+                self._begin(plan, at_ps)
+
+        if not self._settings.trigger_d7:
+            self._agenda.at(self._now_ps() + delay_ps, triggered, waits=True)
+        return ""
+
+    def _begin(self, plan: Plan, start_ps: int) -> None:
+        self._armed = None
+        self.acquisition = Acquisition(plan, start_ps, self._ledger, self._send, seed=self._seed)
+        if self._settings.power_status:
+            self.acquisition.power(on=self._target.powered)
+
+    def _stop(self, _rest: str) -> str:
+        if not self._acquiring:
+            raise RefusedError("No acquisition on going")
+        return ""
+
+    def advance(self, now_ps: int, waiting: int) -> None:
+        """Stream what is complete by now; ``waiting`` bytes have not reached the host yet."""
+        if self._target.powered and self._ledger.current_na > OVERCURRENT_NA:
+            self._switch(on=False)
+            self._fail("Overcurrent: target supply switched off", overcurrent=True)
+        acquisition = self.acquisition
+        if acquisition is None:
+            return
+        acquisition.load_percent = min(100, 100 * waiting // TRANSMIT_BUFFER)
+        acquisition.advance(now_ps)
+        if acquisition.unsteady:
+            self._fail("Static acquisition: current not constant")
+        elif acquisition.finished:
+            self._finish()
+
+    def overrun(self) -> None:
+        """The host does not read and the transmit buffer is full."""
+        self._fail("Overrun: buffer load 100%, the host is too slow")
+
+    def edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
+        """D7 changes."""
+        if self._armed is not None and self._settings.trigger_d7:
+            self._begin(self._armed, at_ps)
+        elif self.acquisition is not None and not level:
+            self.acquisition.fall(at_ps)
+
+    def _fail(self, text: str, *, overcurrent: bool = False) -> None:
+        self._error = text
+        if self.acquisition is not None:
+            say = self.acquisition.overcurrent if overcurrent else self.acquisition.fail
+            say(text)
+            self._finish()
+
+    def _finish(self) -> None:
+        """End marks, summary, and the supply as it was asked for afterwards."""
+        acquisition = self.acquisition
+        if acquisition is not None:
+            acquisition.advance(self._now_ps())
+            if self._settings.power_status:
+                acquisition.power(on=self._target.powered)
+            acquisition.finish()
+        self._abandon()
+        self._send(f"\r\n{PROMPT}Acquisition completed\r\n\r\n".encode())
+        if self._settings.power_auto and not self._settings.power_after:
+            self._switch(on=False)
+
+    def _abandon(self) -> None:
+        self.acquisition = None
+        self._armed = None

@@ -1,0 +1,1 @@
+"""A simulated Nordic PPK2."""

@@ -1,0 +1,265 @@
+"""The board: an STM32L4R5 executing firmware, with its memories and its supply.
+
+Time while executing: cycles = retired instructions × 1.3 + stalls. 1.3 is an average for
+compiled code on a Cortex-M4 behind the ART accelerator; stalls are the waits the UART model
+shortens. Between slices time is the station's; ``resume`` ties the two together again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import random
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from labd.simulation.mcu.chip import REGISTER_REGIONS, Chip, Cpu, Pins
+from labd.simulation.mcu.currents import Ledger, core_current_na
+from labd.simulation.mcu.engine import Engine, Outcome
+from labd.simulation.mcu.image import FLASH_BASE, FLASH_SIZE, SRAM_BASE, SRAM_SIZE, Image
+from labd.simulation.mcu.rcc import RESET_BROWN_OUT, RESET_PIN, RESET_SOFTWARE, ClockError, Clocks
+from labd.simulation.virtual_time import PS_PER_S
+
+_CPI_NUMERATOR, _CPI_DENOMINATOR = 13, 10
+_SRAM2_ALIAS, _SRAM2_OFFSET, _SRAM2_SIZE = 0x1000_0000, 0x3_0000, 0x1_0000
+_SYSTEM_MEMORY, _SYSTEM_SIZE = 0x1FFF_7000, 0x1000
+_UID_OFFSET, _FLASH_SIZE_OFFSET = 0x590, 0x5E0
+
+
+class State(Enum):
+    """What the CPU is doing."""
+
+    OFF = auto()
+    RUNNING = auto()
+    SLEEPING = auto()
+    """In WFI until an enabled interrupt is pending."""
+    POLLING = auto()
+    """Executing, but only asking the UART for input."""
+    STUCK = auto()
+    """A fault or an ordered hang: nothing runs until power cycle, reset or flash."""
+
+
+@dataclass
+class Timeline:
+    """The station's present, shared by everything on it."""
+
+    now_ps: int = 0
+
+
+class Board:
+    """One NUCLEO-L4R5ZI."""
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        pins: Pins,
+        transmit: Callable[[int, int, int], None],
+        log: logging.LoggerAdapter[logging.Logger],
+        *,
+        seed: int = 0,
+        extra_na: int = 0,
+    ) -> None:
+        self._timeline = timeline
+        self._log = log
+        self._random = random.Random(seed)  # noqa: S311 - RAM contents, not a secret
+        self._extra_na = extra_na
+        self.ledger = Ledger()
+        self.state = State.OFF
+        self.why_stuck = ""
+        self.voltage_mv = 0
+        """The supply; 0 when off."""
+        self._executing = False
+        self._stalls = 0
+        self._epoch_ps, self._epoch_cycles, self._hz = 0, 0, 4_000_000
+        self._fault = ""
+        self._reset_requested = False
+        self._idle = False
+        self._engine = Engine()
+        self._map_memory(seed)
+        self._chip = Chip(self._as_cpu(), pins, transmit, log)
+        for base, size in REGISTER_REGIONS:
+            self._engine.map_registers(base, size, self._read_register, self._write_register)
+        if not self._engine.exact_count:
+            log.warning("unicorn's instruction counter was not found: timing is coarse")
+
+    def _map_memory(self, seed: int) -> None:
+        engine = self._engine
+        self._flash = engine.map_memory(FLASH_SIZE, FLASH_BASE, 0, writable=False)
+        ctypes.memset(self._flash, 0xFF, FLASH_SIZE)
+        self._sram = engine.map_memory(SRAM_SIZE, SRAM_BASE, writable=True)
+        engine.map_alias(self._sram, _SRAM2_OFFSET, _SRAM2_SIZE, _SRAM2_ALIAS)
+        system = engine.map_memory(_SYSTEM_SIZE, _SYSTEM_MEMORY, writable=False)
+        struct.pack_into("<III", system, _UID_OFFSET, 0x0045_0030 + seed, 0x3139_5115, 0x2037_3558)
+        struct.pack_into("<H", system, _FLASH_SIZE_OFFSET, FLASH_SIZE >> 10)
+
+    def _as_cpu(self) -> Cpu:
+        return Cpu(
+            now_ps=self.now_ps,
+            cycles=self._cycles,
+            stall_until=self._stall_until,
+            on_clocks=self._on_clocks,
+            on_idle=self._on_idle,
+            on_reset_request=self._on_reset_request,
+        )
+
+    # -- what the bench does to it
+
+    @property
+    def powered(self) -> bool:
+        """Whether it has a supply."""
+        return self.state is not State.OFF
+
+    @property
+    def uart_baud(self) -> int:
+        """The speed the firmware has set its UART to; 0 before it has."""
+        return self._chip.uart.baud
+
+    def flash(self, image: Image) -> None:
+        """Erase, program, and restart if powered, as an ST-LINK does."""
+        ctypes.memset(self._flash, 0xFF, FLASH_SIZE)
+        for offset, data in image.segments:
+            ctypes.memmove(ctypes.addressof(self._flash) + offset, data, len(data))
+        if self.powered:
+            self.restart(RESET_PIN)
+
+    def power_on(self, voltage_mv: int) -> None:
+        """Supply the board: RAM holds noise, the firmware starts from its vectors."""
+        self.voltage_mv = voltage_mv
+        ctypes.memmove(self._sram, self._random.randbytes(SRAM_SIZE), SRAM_SIZE)
+        self.restart(RESET_BROWN_OUT | RESET_PIN)
+
+    def set_voltage(self, voltage_mv: int) -> None:
+        """The supply changes under a running board."""
+        self.voltage_mv = voltage_mv
+        self._account()
+
+    def power_off(self) -> None:
+        """Cut the supply."""
+        self.state = State.OFF
+        self.voltage_mv = 0
+        self._chip.power_off()
+        self._account()
+
+    def restart(self, cause: int) -> None:
+        """Reset the chip; RAM keeps what it holds."""
+        self.state, self.why_stuck = State.RUNNING, ""
+        self._fault, self._reset_requested, self._idle = "", False, False
+        self._chip.reset(cause)
+        self._take_up()
+        stack, entry = struct.unpack_from("<II", self._flash)
+        self._engine.reset(stack, entry)
+        self._account()
+
+    def hang(self, why: str) -> None:
+        """Stop the CPU where it is; it draws what it drew."""
+        if self.powered:
+            self.state, self.why_stuck = State.STUCK, why
+            self._log.error("the board is stuck at pc %#010x: %s", self._engine.pc, why)
+            self._account()
+
+    def receive(self, at_ps: int, byte: int) -> None:
+        """A byte on the receive wire, complete at ``at_ps``; lost when the board is off."""
+        if self.powered:
+            self._chip.uart.arrive(at_ps, byte)
+
+    # -- running
+
+    @property
+    def next_signal_ps(self) -> int | None:
+        """When the UART next has something to do: a byte arriving, or the last one sent."""
+        if not self.powered:
+            return None
+        uart = self._chip.uart
+        due = [] if uart.next_arrival_ps is None else [uart.next_arrival_ps]
+        if uart.busy_until_ps > self._timeline.now_ps:
+            due.append(uart.busy_until_ps)
+        return min(due, default=None)
+
+    def now_ps(self) -> int:
+        """The present, exact also inside a register access."""
+        if not self._executing:
+            return self._timeline.now_ps
+        return self._epoch_ps + (self._cycles() - self._epoch_cycles) * PS_PER_S // self._hz
+
+    def resume(self) -> None:
+        """Time has moved: leave sleep or polling if something came."""
+        if self.powered:
+            self._chip.uart.settle()
+        awake = (self.state is State.SLEEPING and self._chip.control.wakes) or (
+            self.state is State.POLLING and self._chip.uart.has_input
+        )
+        if awake:
+            self.state = State.RUNNING
+            self._take_up()
+            self._account()
+
+    def run_slice(self) -> None:
+        """Execute one slice; the station's time follows."""
+        self._executing = True
+        end = self._engine.run_slice()
+        self._timeline.now_ps = self.now_ps()
+        self._executing = False
+        if self._fault or end.outcome is Outcome.FAULT:
+            self.hang(self._fault or end.detail)
+        elif self._reset_requested:
+            self.restart(RESET_SOFTWARE)
+        elif self._chip.control.wakes and not self._engine.interrupts_masked:
+            self.hang("the firmware takes an interrupt, which this machine does not model")
+        elif self._idle:
+            self.state, self._idle = State.POLLING, False
+        elif end.outcome is Outcome.SLEEPING:
+            self.state = State.SLEEPING
+            self._account()
+            self.resume()
+        elif end.outcome is Outcome.LOOPING:
+            self.hang("the firmware stands in an endless loop")
+
+    def _cycles(self) -> int:
+        return self._engine.retired * _CPI_NUMERATOR // _CPI_DENOMINATOR + self._stalls
+
+    def _take_up(self) -> None:
+        """Tie the CPU's cycles to the station's time from here on."""
+        self._epoch_ps, self._epoch_cycles = self.now_ps(), self._cycles()
+        self._hz = self._chip.rcc.clocks.hclk
+
+    def _stall_until(self, at_ps: int) -> None:
+        self._stalls += max(0, -(-(at_ps - self.now_ps()) * self._hz // PS_PER_S))
+
+    def _on_clocks(self, _clocks: Clocks) -> None:
+        self._take_up()
+        self._account()
+
+    def _on_idle(self) -> None:
+        self._idle = True
+        self._engine.stop()
+
+    def _on_reset_request(self) -> None:
+        self._reset_requested = True
+        self._engine.stop()
+
+    def _account(self) -> None:
+        current = 0
+        if self.powered:
+            clocks = self._chip.rcc.clocks
+            asleep = self.state is State.SLEEPING
+            current = self._extra_na + core_current_na(clocks.hclk, clocks.range, asleep=asleep)
+        self.ledger.set(self.now_ps(), current, self.voltage_mv)
+
+    def _read_register(self, address: int, size: int) -> int:
+        try:
+            return self._chip.read(address, size)
+        except ClockError as fault:
+            self._stop_with(fault)
+            return 0
+
+    def _write_register(self, address: int, size: int, value: int) -> None:
+        try:
+            self._chip.write(address, size, value)
+        except ClockError as fault:
+            self._stop_with(fault)
+
+    def _stop_with(self, fault: ClockError) -> None:
+        self._fault = str(fault)
+        self._engine.stop()

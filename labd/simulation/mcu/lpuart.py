@@ -1,0 +1,184 @@
+"""LPUART1 (RM0432 chapter 51): the DUT's serial port, timed to the bit.
+
+Sending: a data register and a shift register, so TXE returns while a byte is still on the
+wire. Receiving: one byte register, or eight with FIFOEN; a byte that finds it full is lost and
+sets ORE. Nothing here schedules anything: every register access first brings the model up to
+the present, and the station asks ``next_arrival_ps`` and ``busy_until_ps`` to know the rest.
+
+A firmware that waits by polling would cost emulation for nothing, so two waits are shortened:
+polling for a sent byte advances time to that moment, and polling for input with nothing to
+come (``POLLS_TO_IDLE`` status reads in a row and no other access) is reported by ``on_idle``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from labd.simulation.mcu.peripheral_bus import Registers
+from labd.simulation.wires import frame_ps
+
+_CR1, _CR3, _BRR, _ISR, _ICR, _RDR, _TDR, _PRESC = (
+    *(0x00, 0x08, 0x0C, 0x1C, 0x20, 0x24, 0x28, 0x2C),
+)
+_UE, _RE, _TE, _RXNEIE, _TCIE, _TXEIE, _FIFOEN = (
+    *(1 << 0, 1 << 2, 1 << 3, 1 << 5, 1 << 6, 1 << 7, 1 << 29),
+)
+_ORE, _RXNE, _TC, _TXE, _TEACK, _REACK = 1 << 3, 1 << 5, 1 << 6, 1 << 7, 1 << 21, 1 << 22
+_PRESCALERS = (1, 2, 4, 6, 8, 10, 12, 16, 32, 64, 128, 256)
+_FIFO_DEPTH = 8
+_MIN_BRR = 0x300
+POLLS_TO_IDLE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the UART needs of the chip around it."""
+
+    now_ps: Callable[[], int]
+    stall_until: Callable[[int], None]
+    """Let the CPU wait, running, until a time."""
+    kernel_hz: Callable[[], int]
+    receiving: Callable[[], bool]
+    """Whether the receive pin is switched to the UART."""
+    transmit: Callable[[int, int, int], None]
+    """A byte leaves: (byte, time of its last bit, baud)."""
+    on_interrupt: Callable[[], None]
+    on_idle: Callable[[], None]
+
+
+class Lpuart:
+    """The registers, the two shift registers and the line into the receiver."""
+
+    def __init__(self, chip: Surroundings) -> None:
+        self._chip = chip
+        self._line: deque[tuple[int, int]] = deque()
+        self.reset()
+
+    def reset(self) -> None:
+        """Reset values; what is still on the line from the other side stays there."""
+        self._registers = Registers({})
+        self._received: deque[int] = deque()
+        self._overrun = False
+        self._data_free_ps = 0
+        self.busy_until_ps = 0
+        self._idle_polls = 0
+
+    def power_off(self) -> None:
+        """Bytes on the way reach nobody."""
+        self._line.clear()
+        self.reset()
+
+    @property
+    def baud(self) -> int:
+        """Speed in force, 0 when it is not set up: 256 × kernel clock / (prescaler × BRR)."""
+        divider = self._registers.read(_BRR) & 0xF_FFFF
+        prescaler = _PRESCALERS[min(self._registers.read(_PRESC) & 0xF, len(_PRESCALERS) - 1)]
+        return 256 * self._chip.kernel_hz() // (prescaler * divider) if divider >= _MIN_BRR else 0
+
+    # -- the wire's side
+
+    def arrive(self, at_ps: int, byte: int) -> None:
+        """A byte's stop bit reaches the receive pin at ``at_ps`` (in order of time)."""
+        self._line.append((at_ps, byte))
+
+    @property
+    def next_arrival_ps(self) -> int | None:
+        """When the next byte on the line has arrived."""
+        return self._line[0][0] if self._line else None
+
+    @property
+    def has_input(self) -> bool:
+        """Whether RDR holds something."""
+        return bool(self._received)
+
+    def forget_polls(self) -> None:
+        """The CPU does something else than ask for input."""
+        self._idle_polls = 0
+
+    def settle(self) -> None:
+        """Take in what has arrived by now; raise the interrupt line if it calls for it."""
+        now = self._chip.now_ps()
+        while self._line and self._line[0][0] <= now:
+            _, byte = self._line.popleft()
+            self._take(byte)
+        if self._interrupting(now):
+            self._chip.on_interrupt()
+
+    def _take(self, byte: int) -> None:
+        control = self._registers.read(_CR1)
+        if control & (_UE | _RE) != _UE | _RE or not self.baud or not self._chip.receiving():
+            return
+        if len(self._received) < (_FIFO_DEPTH if control & _FIFOEN else 1):
+            self._received.append(byte)
+        else:
+            self._overrun = True
+
+    def _interrupting(self, now: int) -> bool:
+        control = self._registers.read(_CR1)
+        receive = control & _RXNEIE and (self._received or self._overrun)
+        empty = control & _TXEIE and now >= self._data_free_ps
+        complete = control & _TCIE and now >= self.busy_until_ps
+        return bool(control & _UE and (receive or empty or complete))
+
+    # -- the CPU's side
+
+    def read(self, offset: int) -> int:
+        """ISR and RDR are live, the rest is storage."""
+        self.settle()
+        if offset == _ISR:
+            return self._status()
+        self._idle_polls = 0
+        if offset == _RDR:
+            return self._received.popleft() if self._received else 0
+        return 0 if offset in (_TDR, _ICR) else self._registers.read(offset)
+
+    def write(self, offset: int, value: int, mask: int) -> None:
+        """TDR sends, ICR clears, the rest is storage."""
+        self.settle()
+        self._idle_polls = 0
+        if offset == _TDR:
+            self._send(value & 0xFF)
+        elif offset == _ICR:
+            self._overrun = self._overrun and not value & _ORE
+        else:
+            self._registers.write(offset, value, mask)
+            self.settle()
+
+    def _send(self, byte: int) -> None:
+        control, baud, now = self._registers.read(_CR1), self.baud, self._chip.now_ps()
+        if control & (_UE | _TE) != _UE | _TE or not baud or now < self._data_free_ps:
+            return  # not set up, or written over a byte not yet taken: lost
+        start = max(now, self.busy_until_ps)
+        self._data_free_ps = start
+        self.busy_until_ps = start + frame_ps(baud)
+        self._chip.transmit(byte, self.busy_until_ps, baud)
+
+    def _status(self) -> int:
+        self._skip_waiting()
+        now = self._chip.now_ps()
+        control = self._registers.read(_CR1)
+        flags = _ORE if self._overrun else 0
+        flags |= _RXNE if self._received else 0
+        flags |= _TXE if now >= self._data_free_ps else 0
+        flags |= _TC if now >= self.busy_until_ps else 0
+        flags |= _TEACK if control & _TE and control & _UE else 0
+        return flags | (_REACK if control & _RE and control & _UE else 0)
+
+    def _skip_waiting(self) -> None:
+        now = self._chip.now_ps()
+        if now < self._data_free_ps:
+            self._chip.stall_until(self._data_free_ps)
+            self.settle()
+            return
+        self._idle_polls += 1
+        if self._received or self._idle_polls < 2:  # noqa: PLR2004 - the first read is no poll
+            return
+        pending = [t for t in (self.busy_until_ps, self.next_arrival_ps) if t and t > now]
+        if pending:
+            self._chip.stall_until(min(pending))
+            self.settle()
+        elif self._idle_polls >= POLLS_TO_IDLE:
+            self._idle_polls = 0
+            self._chip.on_idle()

@@ -1,0 +1,104 @@
+"""TIM2, the 32-bit timer the firmware counts microseconds with (RM0432 chapter 38), and DWT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from labd.simulation.mcu.peripheral_bus import WORD, Registers
+from labd.simulation.virtual_time import PS_PER_S
+
+_CR1, _SR, _EGR, _CNT, _PSC, _ARR = 0x00, 0x10, 0x14, 0x24, 0x28, 0x2C
+_CEN, _UDIS, _URS = 1 << 0, 1 << 1, 1 << 2
+_UG, _UIF = 1 << 0, 1 << 0
+
+
+class Tim2:
+    """Counts up from its kernel clock; the prescaler is taken over by an update event."""
+
+    def __init__(self, now_ps: Callable[[], int], kernel_hz: Callable[[], int]) -> None:
+        self._now_ps = now_ps
+        self._kernel_hz = kernel_hz
+        self.reset()
+
+    def reset(self) -> None:
+        """Stopped at 0, counting to the top."""
+        self._registers = Registers({_ARR: WORD})
+        self._divider = 1
+        self._hz = 0
+        self._count = 0
+        self._since_ps = 0
+
+    def rebase(self) -> None:
+        """Keep the count and go on from it: the kernel clock or a setting changes now."""
+        self._count = self._elapsed()
+        self._since_ps = self._now_ps()
+        running = self._registers.read(_CR1) & _CEN
+        self._hz = self._kernel_hz() if running else 0
+
+    def read(self, offset: int) -> int:
+        """CNT is live, SR shows overflows."""
+        if offset == _CNT:
+            return self._elapsed() % (self._registers.read(_ARR) + 1)
+        if offset == _SR and self._elapsed() > self._registers.read(_ARR):
+            self.rebase()
+            self._count %= self._registers.read(_ARR) + 1
+            self._registers.write(_SR, _UIF, _UIF)
+        return 0 if offset == _EGR else self._registers.read(offset)
+
+    def write(self, offset: int, value: int, mask: int) -> None:
+        """Store; counting goes on from the count of this moment."""
+        self.rebase()
+        if offset == _EGR:
+            self._update(value)
+        elif offset == _CNT:
+            self._count = value & mask
+        elif offset == _SR:
+            self._registers.write(_SR, 0, mask & ~value)  # flags are cleared by writing 0
+        else:
+            self._registers.write(offset, value, mask)
+            self.rebase()
+
+    def _update(self, value: int) -> None:
+        if not value & _UG:
+            return
+        self._count = 0
+        self._divider = (self._registers.read(_PSC) & 0xFFFF) + 1
+        if not self._registers.read(_CR1) & (_UDIS | _URS):
+            self._registers.write(_SR, _UIF, _UIF)
+
+    def _elapsed(self) -> int:
+        ticks = (self._now_ps() - self._since_ps) * self._hz // (self._divider * PS_PER_S)
+        return self._count + ticks
+
+
+class Dwt:
+    """The cycle counter; it stands still in sleep, as the core clock does."""
+
+    _CTRL, _CYCCNT = 0x00, 0x04
+
+    def __init__(self, cycles: Callable[[], int]) -> None:
+        self._cycles = cycles
+        self.reset()
+
+    def reset(self) -> None:
+        """Disabled at 0."""
+        self._enabled = False
+        self._value = 0
+        self._from = 0
+
+    def read(self, offset: int) -> int:
+        """CYCCNT is live; CTRL says one comparator set, enabled or not."""
+        if offset == self._CYCCNT:
+            return self._now() & WORD
+        return 0x4000_0000 | self._enabled if offset == self._CTRL else 0
+
+    def write(self, offset: int, value: int, mask: int) -> None:
+        """Enable, or set the count."""
+        self._value, self._from = self._now(), self._cycles()
+        if offset == self._CYCCNT:
+            self._value = value & mask
+        elif offset == self._CTRL:
+            self._enabled = bool(value & mask & 1)
+
+    def _now(self) -> int:
+        return self._value + (self._cycles() - self._from if self._enabled else 0)

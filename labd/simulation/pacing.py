@@ -1,0 +1,176 @@
+"""When virtual time moves: the two modes of a station.
+
+``pace``, for people and for programs with timeouts. While the CPU executes or a wire carries
+something, time runs as fast as the emulator can (some ten times real time at 16 MHz, about
+1.4 times at 120 MHz) and never waits for the wall clock. While nothing happens, or something
+takes visible time (a calibration, a board restarting), it follows the wall clock. Input is
+taken as it arrives.
+
+``freeze``, for repeatable runs: time never looks at the wall clock.
+
+* It moves by execution, by wire time, and by fixed steps; events that take visible time are
+  jumped to, an acquisition of set length is run to its end.
+* Input is taken only when the station *stands still*: CPU asleep (or off, or stuck), wires
+  idle, nothing under way. It is taken as one whole command (up to ``%`` for the DUT and the
+  interface board, a line or an opcode for the monitor), so the way a host's bytes are cut up
+  cannot matter; a command is acted on 1 ms after the last stand-still began (the host's
+  turnaround). Orders (faults, firmware on the drive) are taken likewise.
+* When everything the command caused is over, time moves on by one settling tail of 30 ms and
+  stands still again. A running acquisition therefore has at least 30 ms of samples after the
+  end of every command, without a host sleeping for them.
+* A board that executes for two virtual minutes without coming to rest is taken to be lost:
+  from then on input is taken between slices, so that it can be switched off.
+
+Both modes hold back for a slow reader of the power stream: with more than 64 KiB waiting,
+virtual time stands, since the emulator may simply be faster than the host. After five wall
+seconds without a byte taken the monitor does what the instrument does when its buffer is
+full: it reports an overrun and ends the acquisition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from labd.simulation.virtual_time import PS_PER_MS, PS_PER_S
+from labd.simulation.wiring import Wiring
+
+TURNAROUND_PS = PS_PER_MS
+SETTLE_PS = 30 * PS_PER_MS
+LOST_PS = 120 * PS_PER_S
+OVERRUN_S = 5.0
+
+_TICK_S = 0.005  # while samples stream
+_IDLE_S = 0.5  # while nothing does
+_PS_PER_NS = 1000
+
+
+class Outside(Protocol):
+    """What a station's thread can do about the world outside virtual time."""
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Pass waiting output on and sleep until a host or an order wants something."""
+        ...
+
+    def inputs(self) -> list[tuple[str, bytes]]:
+        """What hosts have sent since the last call, by part, in order of arrival."""
+        ...
+
+    def orders(self) -> bool:
+        """Carry out what was ordered meanwhile; whether anything was."""
+        ...
+
+
+class Mode(Protocol):
+    """One way to let time pass."""
+
+    def step(self) -> None:
+        """Do the next small thing; sleeps when there is none."""
+        ...
+
+
+class Pace:
+    """Idle time follows the wall clock."""
+
+    def __init__(self, wiring: Wiring, outside: Outside, wall_ns: Callable[[], int]) -> None:
+        self._wiring = wiring
+        self._outside = outside
+        self._wall_ns = wall_ns
+        self._idle_since_ns = wall_ns()
+
+    def step(self) -> None:
+        """Execute, or jump to the next signal, or wait."""
+        self._outside.orders()
+        self._take_input()
+        wiring = self._wiring
+        if wiring.executing:
+            wiring.execute()
+            self._idle_since_ns = self._wall_ns()
+        elif (signal_ps := wiring.next_signal_ps) is not None:
+            wiring.advance_to(signal_ps)
+            self._idle_since_ns = self._wall_ns()
+        else:
+            self._idle()
+
+    def _take_input(self) -> None:
+        for part, data in self._outside.inputs():
+            self._wiring.host_sent(part, data)
+
+    def _idle(self) -> None:
+        next_ps = self._wiring.next_event_ps
+        now_ps = self._wiring.timeline.now_ps
+        streaming = self._wiring.monitor is not None and self._wiring.monitor.acquisition
+        timeout_s = _TICK_S if streaming else _IDLE_S
+        if next_ps is not None:
+            timeout_s = min(timeout_s, max(0.0, (next_ps - now_ps) / PS_PER_S))
+        self._outside.wait(timeout_s)
+        wall_ns = self._wall_ns()
+        now_ps += (wall_ns - self._idle_since_ns) * _PS_PER_NS
+        self._idle_since_ns = wall_ns
+        self._wiring.advance_to(now_ps if next_ps is None else min(now_ps, next_ps))
+
+
+class Freeze:
+    """Time moves only by what happens on the bench."""
+
+    def __init__(self, wiring: Wiring, outside: Outside) -> None:
+        self._wiring = wiring
+        self._outside = outside
+        self._text = {part: bytearray() for part in wiring.config.parts}
+        self._commands: list[tuple[str, bytes]] = []
+        self._settled = False
+        self._busy_since_ps = 0
+
+    def step(self) -> None:
+        """Execute, or jump to what is under way, or settle, or stand still."""
+        wiring = self._wiring
+        if wiring.executing:
+            wiring.execute()
+            if wiring.timeline.now_ps - self._busy_since_ps > LOST_PS:
+                self._take_next()
+        elif (event_ps := wiring.next_event_ps) is not None:
+            wiring.advance_to(event_ps)
+        elif not self._settled:
+            wiring.advance_to(wiring.timeline.now_ps + SETTLE_PS)
+            self._settled = True
+        elif not self._take_next():
+            self._outside.wait(None)
+
+    def _take_next(self) -> bool:
+        """Take one order or one command; whether there was one."""
+        if self._outside.orders():
+            self._begin()
+            return True
+        self._collect()
+        if not self._commands:
+            return False
+        part, command = self._commands.pop(0)
+        if not self._wiring.executing:
+            self._wiring.advance_to(self._wiring.timeline.now_ps + TURNAROUND_PS)
+        self._begin()
+        self._wiring.host_sent(part, command)
+        return True
+
+    def _begin(self) -> None:
+        self._settled = False
+        self._busy_since_ps = self._wiring.timeline.now_ps
+
+    def _collect(self) -> None:
+        for part, data in self._outside.inputs():
+            text = self._text[part]
+            text += data
+            while size := self._wiring.command_size(part, text):
+                self._commands.append((part, bytes(text[:size])))
+                del text[:size]
+
+
+__all__ = [
+    "LOST_PS",
+    "OVERRUN_S",
+    "SETTLE_PS",
+    "TURNAROUND_PS",
+    "Freeze",
+    "Mode",
+    "Outside",
+    "Pace",
+]

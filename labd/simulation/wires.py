@@ -1,0 +1,75 @@
+"""Wires between the boards: digital lines that remember who watches them, and serial framing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from labd.simulation.virtual_time import PS_PER_S
+
+Edge = Callable[[int, bool], None]
+"""What a watcher is: called with (time in ps, new level) on every change."""
+
+FRAME_BITS = 10  # start, 8 data, stop
+_SURE_FRACTION = 50  # within a fiftieth no sample point moves into another bit
+
+
+class Wire:
+    """One digital line with a pull-up: high whenever nobody drives it low."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.level = True
+        self._watchers: list[Edge] = []
+
+    def watch(self, watcher: Edge) -> None:
+        """Tell ``watcher`` of every edge from now on."""
+        self._watchers.append(watcher)
+
+    def drive(self, at_ps: int, level: bool | None) -> None:  # noqa: FBT001 - a level is a bool
+        """Put a level on the line; None lets go of it."""
+        new = True if level is None else level
+        if new != self.level:
+            self.level = new
+            for watcher in self._watchers:
+                watcher(at_ps, new)
+
+
+def frame_ps(baud: int) -> int:
+    """How long one character occupies a line at ``baud``."""
+    return FRAME_BITS * PS_PER_S // baud
+
+
+def received(byte: int, sent_baud: int, read_baud: int) -> bytes:
+    """What a receiver set to ``read_baud`` makes of one character sent at ``sent_baud``.
+
+    The waveform (start bit low, data from bit 0 up, stop bit high, then idle) is sampled in
+    the middle of the receiver's bits, as a UART does: equal within about 4 % it is the same
+    byte, slower receivers see one wrong byte, faster ones may see several. A speed of 0 on
+    either side (not set up) gets nothing across.
+    """
+    if not sent_baud or not read_baud:
+        return b""
+    if abs(sent_baud - read_baud) * _SURE_FRACTION < read_baud:
+        return bytes((byte,))
+    bits = [0, *(byte >> n & 1 for n in range(8)), 1]
+
+    def level(time: float) -> int:  # time in seconds since the start bit's edge
+        index = int(time * sent_baud)
+        return bits[index] if index < FRAME_BITS else 1
+
+    out = bytearray()
+    start = 0.0
+    while start * sent_baud < FRAME_BITS:
+        samples = [level(start + (n + 0.5) / read_baud) for n in range(FRAME_BITS)]
+        if samples[0] == 0:
+            out.append(sum(bit << n for n, bit in enumerate(samples[1:9])))
+        start = _next_fall(bits, start + (FRAME_BITS - 0.5) / read_baud, sent_baud)
+    return bytes(out)
+
+
+def _next_fall(bits: list[int], after: float, baud: int) -> float:
+    """Time of the first falling edge at or after ``after``, or the end of the frame."""
+    for index in range(1, FRAME_BITS):
+        if index / baud >= after and bits[index - 1] == 1 and bits[index] == 0:
+            return index / baud
+    return FRAME_BITS / baud

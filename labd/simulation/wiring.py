@@ -1,0 +1,314 @@
+"""One station's hardware: board, instruments, ports, and the wires between them.
+
+Nothing here decides when time moves (``pacing`` does); this is what happens when it does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labd.simulation.instruments.interface_board import DEFAULT_DUT_BAUD, InterfaceBoard
+from labd.simulation.instruments.lpm01a.device import TRANSMIT_BUFFER, Lpm01a
+from labd.simulation.instruments.ppk2.device import Ppk2
+from labd.simulation.mcu.board import Board, State, Timeline
+from labd.simulation.mcu.chip import Pins
+from labd.simulation.mcu.currents import Total
+from labd.simulation.mcu.image import Image
+from labd.simulation.ports import SERIAL_BUFFER, Port
+from labd.simulation.virtual_time import PS_PER_MS, Agenda
+from labd.simulation.wires import Wire, frame_ps, received
+
+PARTS = ("dut", "io", "power")
+MONITORS = ("lpm01a", "ppk2")
+USB_MV = 3300
+IO_PPM = 11.0  # its timer runs from 64.0007 MHz
+_BROWN_OUT_PS = 20 * PS_PER_MS
+_STANDARD_BAUDS = (
+    *(1200, 2400, 4800, 9600, 19_200, 38_400, 57_600),
+    *(115_200, 230_400, 460_800, 921_600, 1_000_000, 2_000_000),
+)
+_PROBE_SLICES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StationConfig:
+    """What ``--station`` says."""
+
+    name: str
+    parts: tuple[str, ...]
+    firmware: Image
+    seed: int = 0
+    board_ua: int = 0
+    """A constant load beside the chip, behind the monitor."""
+    io_ppm: float = IO_PPM
+    """Error of the interface board's timer."""
+    monitor: str = "lpm01a"
+    """Which power monitor it has, if it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """A falling edge of the timestamp line, with what had been delivered by then."""
+
+    at_ps: int
+    total: Total
+
+
+@dataclass
+class LossyWire:
+    """Passes a wire's edges on, except falling ones that are ordered to be lost.
+
+    The rising edge after a lost fall is lost with it: the pulse was not seen.
+    """
+
+    to: Callable[[int, bool], None]
+    to_lose: int = 0
+    _losing: bool = field(default=False, init=False)
+
+    def edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
+        """One edge of the wire."""
+        if not level and self.to_lose:
+            self.to_lose -= 1
+            self._losing = True
+        elif self._losing:
+            self._losing = False
+        else:
+            self.to(at_ps, level)
+
+
+class Wiring:
+    """Everything on one station's bench."""
+
+    def __init__(
+        self, config: StationConfig, directory: Path, log: logging.LoggerAdapter[logging.Logger]
+    ) -> None:
+        self.config = config
+        self.log = log
+        self.timeline = Timeline()
+        self.agenda = Agenda()
+        self.falls: list[Fall] = []
+        self._receive_free_ps = 0
+        self._last_arrival_ps = 0
+        self._power_text = bytearray()
+        self._receive_to_lose = 0
+        self.ports = {part: _make_port(directory, part) for part in config.parts}
+        pins = Pins(Wire("timestamp"), Wire("processing"), Wire("detected"))
+        self.board = Board(
+            self.timeline,
+            pins,
+            self._from_dut,
+            log,
+            seed=config.seed,
+            extra_na=config.board_ua * 1000,
+        )
+        self.board.flash(config.firmware)
+        self.monitor = self._make_monitor() if "power" in config.parts else None
+        self.io = self._make_interface_board() if "io" in config.parts else None
+        self.timestamp = LossyWire(self.monitor.edge if self.monitor else _ignore)
+        self.processing = LossyWire(self.io.processing_edge if self.io else _ignore)
+        pins.timestamp.watch(self._on_timestamp)
+        pins.processing.watch(self.processing.edge)
+        if self.io is not None:
+            pins.detected.watch(self.io.detected_edge)
+        if self.monitor is None:
+            self.board.power_on(USB_MV)
+
+    def _make_monitor(self) -> Lpm01a | Ppk2:
+        if self.config.monitor == "ppk2":
+            return Ppk2(
+                self.board.now_ps,
+                self.board,
+                self.board.ledger,
+                self.ports["power"].send,
+                seed=self.config.seed,
+            )
+        return Lpm01a(
+            self.agenda,
+            self.board.now_ps,
+            self.board,
+            self.board.ledger,
+            self.ports["power"].send,
+            seed=self.config.seed,
+        )
+
+    def _make_interface_board(self) -> InterfaceBoard:
+        return InterfaceBoard(
+            self.agenda,
+            self.board.now_ps,
+            self.ports["io"].send,
+            self._to_dut,
+            baud=_baud_of(self.config.firmware, self.log),
+            crystal_ppm=self.config.io_ppm,
+        )
+
+    # -- time
+
+    @property
+    def executing(self) -> bool:
+        """Whether the CPU has something to do."""
+        return self.board.state is State.RUNNING
+
+    @property
+    def next_signal_ps(self) -> int | None:
+        """When a wire next changes, if nothing that takes visible time comes first."""
+        signals = (
+            [] if self.agenda.next_waits or self.agenda.next_ps is None else [self.agenda.next_ps]
+        )
+        uart = self.board.next_signal_ps
+        if uart is not None and (self.agenda.next_ps is None or uart <= self.agenda.next_ps):
+            signals.append(uart)
+        return min(signals, default=None)
+
+    @property
+    def next_event_ps(self) -> int | None:
+        """When anything that is under way next happens."""
+        due = (
+            self.agenda.next_ps,
+            self.board.next_signal_ps,
+            self.monitor.ends_ps if self.monitor else None,
+        )
+        return min((at_ps for at_ps in due if at_ps is not None), default=None)
+
+    def advance_to(self, at_ps: int) -> None:
+        """Let time pass while the CPU does not execute; not beyond the next event."""
+        self.timeline.now_ps = max(self.timeline.now_ps, at_ps)
+        self._happen()
+
+    def execute(self) -> None:
+        """Let the CPU execute a slice."""
+        self.board.run_slice()
+        self._happen()
+
+    def _happen(self) -> None:
+        self.agenda.run_due(self.timeline.now_ps)
+        self.board.resume()
+        if self.monitor is not None:
+            self.monitor.advance(self.timeline.now_ps, self._transmit_load())
+
+    def _transmit_load(self) -> int:
+        """What the monitor's own buffer would hold.
+
+        Nothing, while the host reads: that bytes wait then only says that the emulator is
+        faster than the host, which the wall clock decides and the stream must not show.
+        """
+        port = self.ports["power"]
+        return port.waiting if port.blocked else 0
+
+    # -- what reaches the bench from outside
+
+    def host_sent(self, part: str, data: bytes) -> None:
+        """Bytes of a host arrive at a port."""
+        if part == "dut":
+            self._usb_serial(data)
+        elif part == "io" and self.io is not None:
+            self.io.host_bytes(data)
+        elif part == "power" and self.monitor is not None:
+            self._power_text += data
+            while size := self.command_size("power", self._power_text):
+                self.monitor.receive(bytes(self._power_text[:size]))
+                del self._power_text[:size]
+        self._happen()
+
+    def command_size(self, part: str, data: bytes | bytearray) -> int:
+        """How many bytes the first command in what hosts sent has; 0 if it is not whole."""
+        if part == "power" and self.monitor is not None:
+            return self.monitor.command_size(data)
+        return data.find(b"%") + 1
+
+    def flash(self, image: Image) -> str:
+        """Program the board through its ST-LINK; why it failed, or nothing."""
+        if not self.board.powered:
+            return "The target has no supply voltage. Switch it on, then copy the file again."
+        self.board.flash(image)
+        return ""
+
+    def pull(self, part: str) -> None:
+        """Unplug a USB cable."""
+        self.ports[part].unplug()
+        if part == "dut" and self.monitor is None:
+            self.board.power_off()
+
+    def plug(self, part: str) -> None:
+        """Plug it in again: the device behind it starts anew."""
+        self.ports[part].plug()
+        if part == "dut" and self.monitor is None and not self.board.powered:
+            self.board.power_on(USB_MV)
+        elif part == "io" and self.io is not None:
+            self.io.reset()
+        elif part == "power" and self.monitor is not None:
+            self._power_text.clear()
+            self.monitor.restart()
+
+    def brown_out(self) -> None:
+        """The supply fails for 20 ms."""
+        if not self.board.powered:
+            return
+        voltage_mv = self.board.voltage_mv
+        self.board.power_off()
+
+        def back(_at_ps: int) -> None:
+            if not self.board.powered:
+                self.board.power_on(voltage_mv)
+
+        self.agenda.at(self.timeline.now_ps + _BROWN_OUT_PS, back, waits=True)
+
+    def lose_received(self, count: int) -> None:
+        """Lose the next bytes on the DUT's receive wire."""
+        self._receive_to_lose += count
+
+    # -- wires
+
+    def _usb_serial(self, data: bytes) -> None:
+        """The ST-LINK's serial port: it runs at whatever speed the DUT does."""
+        baud = self.board.uart_baud or DEFAULT_DUT_BAUD
+        end_ps = max(self.timeline.now_ps, self._receive_free_ps)
+        for byte in data:
+            end_ps += frame_ps(baud)
+            self._to_dut(byte, end_ps, baud)
+        self._receive_free_ps = end_ps
+
+    def _to_dut(self, byte: int, end_ps: int, baud: int) -> None:
+        if self._receive_to_lose:
+            self._receive_to_lose -= 1
+            return
+        self._last_arrival_ps = max(self._last_arrival_ps, end_ps)
+        for seen in received(byte, baud, self.board.uart_baud):
+            self.board.receive(self._last_arrival_ps, seen)
+
+    def _from_dut(self, byte: int, end_ps: int, baud: int) -> None:
+        if "dut" in self.ports:
+            self.ports["dut"].send(bytes((byte,)))
+        if self.io is not None:
+            self.io.dut_byte(byte, end_ps, baud)
+
+    def _on_timestamp(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
+        if not level:
+            self.falls = [*self.falls[-1:], Fall(at_ps, self.board.ledger.at(at_ps))]
+        self.timestamp.edge(at_ps, level)
+
+
+def _ignore(_at_ps: int, _level: bool) -> None:  # noqa: FBT001 - a wire's watcher
+    """Nobody watches this wire."""
+
+
+def _make_port(directory: Path, part: str) -> Port:
+    # the monitor holds back by itself (see pacing) and must not lose what it has written
+    size = 16 * TRANSMIT_BUFFER if part == "power" else SERIAL_BUFFER
+    return Port(directory / part, buffer_bytes=size)
+
+
+def _baud_of(firmware: Image, log: logging.LoggerAdapter[logging.Logger]) -> int:
+    """The speed a firmware talks at, found by booting it apart; 9600 if it never sets one."""
+    pins = Pins(Wire("timestamp"), Wire("processing"), Wire("detected"))
+    board = Board(Timeline(), pins, lambda _byte, _end, _baud: None, log)
+    board.flash(firmware)
+    board.power_on(USB_MV)
+    for _ in range(_PROBE_SLICES):
+        if board.state is not State.RUNNING:
+            break
+        board.run_slice()
+    nearest = min(_STANDARD_BAUDS, key=lambda baud: abs(baud - board.uart_baud))
+    return nearest if received(0x55, board.uart_baud, nearest) == b"\x55" else DEFAULT_DUT_BAUD

@@ -1,0 +1,132 @@
+"""What may be asked of a DUT over any command channel, every reply checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from drivers.base.interfaces import RELAY_DAMAGED, CommandChannel
+from labd.core.errors import InfraError, LabdBug, LabdError
+from labd.core.model import Build
+from labd.protocol.lines import Line
+from labd.protocol.replies import (
+    DutProfile,
+    InferReply,
+    LoadReply,
+    build_in,
+    db_lines,
+    dut_error,
+    errors_in,
+    expected_bytes,
+    is_load_done,
+    laps_in,
+    parse_identity,
+    parse_infer,
+    reply_text,
+)
+
+LOAD_ATTEMPTS = 3
+
+
+class Dut:
+    """A DUT behind any command channel, every reply checked.
+
+    Args:
+        channel: the way to it.
+        answer_s: how long a command that does not run the model may take.
+    """
+
+    def __init__(self, channel: CommandChannel, answer_s: float = 5.0) -> None:
+        self._channel = channel
+        self._answer_s = answer_s
+        self._build: Build | None = None
+
+    async def boot(self, deadline_s: float) -> list[Line]:
+        """Wait for the boot prologue and remember the build it names."""
+        lines = await self._channel.wait_boot(deadline_s)
+        self._build = build_in(lines)
+        return lines
+
+    async def identify(self, deadline_s: float) -> DutProfile:
+        """Get in step and ask who answers.
+
+        Raises:
+            DutError: it answers, but not with a name and a model.
+        """
+        await self._channel.resynchronise(deadline_s)
+        named = await self._ask("name", deadline_s)
+        profiled = await self._ask("profile", deadline_s)
+        return parse_identity(named, profiled, self._build)
+
+    async def timestamp(self) -> int | None:
+        """Make one timestamp: the lap counter, or ``None`` from an energy build (a pulse)."""
+        laps = laps_in(await self._ask("timestamp", self._answer_s))
+        return laps[0] if laps else None
+
+    async def load(self, data: bytes) -> LoadReply:
+        """Fill the input buffer; a damaged load is started again, at most three times in all.
+
+        Raises:
+            DutError: the firmware refuses this load, or never finishes one.
+            InfraError: the line damages every attempt.
+        """
+        if not data:
+            raise LabdBug("load-empty", "there are no bytes to load")
+        failures: list[LabdError] = []
+        while len(failures) < LOAD_ATTEMPTS:
+            failure = await self._attempt_load(data)
+            if failure is None:
+                return LoadReply(len(data), tuple(f.what for f in failures))
+            failures.append(failure)
+        raise failures[-1]
+
+    async def infer(self, iterations: int, warmups: int, deadline_s: float) -> InferReply:
+        """Run the model on the loaded input and return the checked reply.
+
+        Raises:
+            DutError: see :func:`parse_infer`.
+            DeadlineExceeded: the DUT did not finish in time.
+        """
+        lines = await self._channel.command(f"infer {iterations} {warmups}", deadline_s)
+        return parse_infer(lines, iterations, warmups)
+
+    async def _ask(self, text: str, deadline_s: float) -> list[Line]:
+        lines = await self._channel.command(text, deadline_s)
+        if errors := errors_in(lines):
+            raise dut_error(f"{text}-refused", f"{text} failed: {'; '.join(errors)}", lines)
+        return lines
+
+    async def _attempt_load(self, data: bytes) -> LabdError | None:
+        """One load; the fault that spoilt it, if another attempt makes sense."""
+        try:
+            return await self._fill(data)
+        except InfraError as fault:
+            if fault.code != RELAY_DAMAGED:
+                raise
+            return fault
+
+    async def _fill(self, data: bytes) -> LabdError | None:
+        opened = await self._channel.command(f"db load {len(data)}", self._answer_s)
+        errors, size = errors_in(opened), expected_bytes(opened)
+        if any("exceeds maximum" in error for error in errors):
+            raise dut_error("load-too-big", f"the DUT refuses {len(data)} bytes", opened)
+        if errors or size not in {None, len(data)}:
+            return _spoilt("db load", errors, opened)
+        commands = db_lines(data, self._channel.db_bytes)
+        for number, command in enumerate(commands, start=1):
+            lines = await self._channel.command(command, self._answer_s)
+            errors, done = errors_in(lines), is_load_done(lines)
+            if errors or done != (number == len(commands)):
+                return _spoilt(f"db line {number} of {len(commands)}", errors, lines)
+        return None
+
+
+def _spoilt(where: str, errors: list[str], lines: Sequence[Line]) -> LabdError:
+    """Whose fault a spoilt load is: bytes lost on the line, or firmware that cannot load."""
+    what = f"load spoilt at {where}: {'; '.join(errors) or 'm-load-done came too early or late'}"
+    if "Unknown command: db" in errors:
+        return dut_error("load-unknown", what, lines)
+    return InfraError(
+        "load-damaged",
+        f"{what}; reply: {reply_text(lines)}",
+        "check wiring and baud rate; the firmware if every station fails alike",
+    )

@@ -1,0 +1,376 @@
+"""An open station: its parts brought up in order, and always taken down again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import structlog
+
+from drivers.base.interfaces import (
+    CommandChannel,
+    Driver,
+    DutPort,
+    Flasher,
+    IoManager,
+    PowerMonitor,
+)
+from labd.aio.shielded import outlast
+from labd.core.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    DutError,
+    InfraError,
+    JobError,
+    LabdError,
+    Where,
+)
+from labd.core.model import Build, Finding, Identity, Part
+from labd.protocol.replies import DutProfile
+from labd.station.dut import Dut
+from labd.station.firmware_images import Image, find_image
+
+log = structlog.get_logger(__name__)
+
+BOOT_DEADLINE_S = 10.0
+IDENTIFY_DEADLINE_S = 10.0
+FLASH_DEADLINE_S = 120.0
+OPEN_DEADLINE_S = 60.0  # an LPM01A that makes no sense is restarted meanwhile
+CLOSE_DEADLINE_S = 20.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The drivers of one station."""
+
+    dut: DutPort | None = None
+    io: IoManager | None = None
+    power: PowerMonitor | None = None
+    flasher: Flasher | None = None
+
+    def present(self) -> list[tuple[Part, Driver]]:
+        """The parts there are, in the order in which they are opened.
+
+        The power monitor first, so that the DUT can be switched off whatever else fails.
+        """
+        every: list[tuple[Part, Driver | None]] = [
+            (Part.POWER, self.power),
+            (Part.IO, self.io),
+            (Part.DUT, self.dut),
+            (Part.FLASHER, self.flasher),
+        ]
+        return [(part, driver) for part, driver in every if driver is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a station is and what it is to run.
+
+    Args:
+        station: its name.
+        board: names the folder of firmware images.
+        folders: where firmware is searched.
+        firmware: firmware name; its images are ``<firmware>-<build>.elf``.
+        baud: of the DUT's UART, by build.
+        voltage_mv: supply of the DUT.
+        off_s: how long the supply stays off so that the board truly resets.
+        processing_wire: the DUT's processing pin is wired to the I/O manager.
+        emulated: labd itself made this station.
+    """
+
+    station: str
+    board: str
+    folders: Sequence[Path]
+    firmware: str
+    baud: Mapping[Build, int]
+    voltage_mv: int
+    off_s: float
+    processing_wire: bool
+    emulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A DUT that runs the wanted firmware and answers.
+
+    Args:
+        dut: checked operations over the way chosen for this build.
+        profile: who it says it is.
+        build: how it marks time, as it was seen to do.
+        route: ``dut`` (its own port) or ``io`` (through the I/O manager).
+        firmware: name of the image flashed, empty when labd did not flash.
+        firmware_sha256: of that image.
+        voltage_mv: supply set for it, ``None`` when the station does not supply.
+    """
+
+    dut: Dut
+    profile: DutProfile
+    build: Build
+    route: str
+    firmware: str
+    firmware_sha256: str
+    voltage_mv: int | None
+
+
+class StationBench:
+    """One station while it is open; use as an async context manager.
+
+    Leaving the context switches the DUT off and frees every port, whatever happened inside
+    and even when the task is being cancelled.
+    """
+
+    def __init__(self, setup: Setup, parts: Parts) -> None:
+        self._setup = setup
+        self._parts = parts
+        self._identities: dict[str, Identity] = {}
+
+    async def __aenter__(self) -> Self:
+        """Open every part and switch the DUT off.
+
+        Raises:
+            LabdError: a part did not open; the ones opened before are closed again.
+        """
+        try:
+            for part, driver in self._parts.present():
+                identity = await self._timed(driver.open(), OPEN_DEADLINE_S, f"opening {part}")
+                self._identities[part] = identity
+            await self._free_io()
+            if self._supply is not None:
+                await self._timed(self._supply.supply(None), OPEN_DEADLINE_S, "power off")
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close; see :meth:`close`.
+
+        Raises:
+            InfraError: something went wrong while closing, and nothing before.
+        """
+        troubles = await self.close()
+        if troubles and kind is None:
+            raise InfraError("teardown", "; ".join(troubles), "look whether the board is off")
+
+    async def close(self) -> list[str]:
+        """Switch off and free everything; returns what went wrong while doing so.
+
+        A cancellation waits until this is through: every step has its own deadline.
+        """
+        closing = asyncio.create_task(self._close_all(), name=f"close {self._setup.station}")
+        if await outlast(closing, hasten=False):
+            raise asyncio.CancelledError
+        return closing.result()
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any part of the station is emulated."""
+        return self._setup.emulated or any(who.simulated for who in self._identities.values())
+
+    @property
+    def emulated(self) -> bool:
+        """Whether labd itself made the station, whose time is then its own."""
+        return self._setup.emulated
+
+    @property
+    def identities(self) -> dict[str, Identity]:
+        """Who answered, by part."""
+        return dict(self._identities)
+
+    @property
+    def monitor(self) -> PowerMonitor | None:
+        """The open power monitor."""
+        return self._parts.power
+
+    def baud(self, build: Build) -> int:
+        """Speed of the DUT's UART in this build."""
+        return self._setup.baud[build]
+
+    def timer(self, build: Build) -> IoManager | None:
+        """The I/O manager, where a wire lets it time this build's batches.
+
+        The processing pin shows every build's; the timestamp pin pulses in the energy build
+        alone.
+        """
+        io = self._parts.io
+        if io is None:
+            return None
+        pulses = io.times_timestamps and build is Build.ENERGY
+        return io if self._setup.processing_wire or pulses else None
+
+    @property
+    def _supply(self) -> PowerMonitor | None:
+        """The power monitor, where the DUT is fed through it."""
+        power = self._parts.power
+        return power if power is not None and power.supplies else None
+
+    async def prepare(self, build: Build) -> Ready:
+        """Flash, power and identify the DUT so that it runs this build.
+
+        Raises:
+            JobError: no such image, or a board without flasher runs something else.
+            DutError: the firmware just flashed is not the build it should be.
+            InfraError: the bench failed.
+        """
+        image = await self._flash(build)
+        route, channel = await self._open_route(build)
+        voltage = await self._power_up(channel)
+        dut = Dut(channel)
+        await dut.boot(BOOT_DEADLINE_S)
+        profile = await dut.identify(IDENTIFY_DEADLINE_S)
+        seen = profile.build or await _build_by_timestamp(dut)
+        if seen is not build:
+            raise self._wrong_build(seen, build, image)
+        name, sha256 = (image.path.name, image.sha256) if image else ("", "")
+        return Ready(dut, profile, build, route, name, sha256, voltage)
+
+    @property
+    def can_flash(self) -> bool:
+        """Whether labd puts the firmware into this station's board."""
+        return self._parts.flasher is not None
+
+    async def answer(self) -> DutProfile:
+        """Power the DUT and let it say who it is, whatever build it runs.
+
+        Raises:
+            InfraError: it does not answer.
+            DutError: it answers, but not by the protocol.
+        """
+        supply = self._supply
+        if supply is not None:
+            await supply.supply(None)
+        refusals: list[LabdError] = []
+        for build in self._likely_builds():
+            try:
+                _, channel = await self._open_route(build)
+                await self._power_up(channel)
+                dut = Dut(channel)
+                await dut.boot(BOOT_DEADLINE_S)
+                return await dut.identify(IDENTIFY_DEADLINE_S)
+            except (DeadlineExceeded, DutError, ConfigError) as error:
+                refusals.append(error)
+            if supply is not None:
+                await supply.supply(None)
+        raise refusals[0]
+
+    def _likely_builds(self) -> list[Build]:
+        """Which build a board without flasher may run, the likelier one first.
+
+        A board reached through an I/O manager alone is there for energy. To guess wrong is
+        dear: an interface board that listens at the wrong speed hears nobody until a reset.
+        """
+        first = Build.PERFORMANCE if self._parts.dut is not None else Build.ENERGY
+        return [first, *(build for build in Build if build is not first)]
+
+    async def self_check(self, *parts: Part) -> list[Finding]:
+        """What the open parts, or only these of them, find about themselves."""
+        findings: list[Finding] = []
+        for part, driver in self._parts.present():
+            if parts and part not in parts:
+                continue
+            findings += await self._timed(
+                driver.self_check(), OPEN_DEADLINE_S, f"self-check of {part}"
+            )
+        return findings
+
+    async def _free_io(self) -> None:
+        """Get an I/O manager back that waits for a DUT whose power was cut in a command.
+
+        The DUT's boot prologue ends that command.
+        """
+        io, power = self._parts.io, self._supply
+        if io is None or not io.waiting_for_dut:
+            return
+        log.info("freeing-io", station=self._setup.station)
+        if power is not None:
+            await power.supply(None)
+            await asyncio.sleep(self._setup.off_s)
+            await power.supply(self._setup.voltage_mv)
+        self._identities[Part.IO] = await io.free(BOOT_DEADLINE_S)
+
+    async def _flash(self, build: Build) -> Image | None:
+        flasher, power, setup = self._parts.flasher, self._supply, self._setup
+        if flasher is None:
+            if power is not None:
+                await power.supply(None)
+            return None
+        image = await asyncio.to_thread(
+            find_image, setup.folders, setup.board, setup.firmware, build
+        )
+        if power is not None:
+            await power.supply(setup.voltage_mv)
+        await self._timed(flasher.flash(image.path), FLASH_DEADLINE_S, f"flashing {image.path}")
+        if power is not None:
+            await power.supply(None)
+        return image
+
+    async def _open_route(self, build: Build) -> tuple[str, CommandChannel]:
+        """The way to the DUT: its own port, but the I/O manager's for energy.
+
+        A debug probe on the DUT's port would feed the board beside the monitor.
+        """
+        io, dut = self._parts.io, self._parts.dut
+        if io is not None and (build is Build.ENERGY or dut is None):
+            await io.set_dut_baud(self._setup.baud[build])
+            return Part.IO, io.channel
+        if dut is not None:
+            await dut.set_baud(self._setup.baud[build])
+            return Part.DUT, dut.channel
+        raise InfraError("no-route", "the station has no serial way to its DUT")
+
+    async def _power_up(self, channel: CommandChannel) -> int | None:
+        power, setup = self._supply, self._setup
+        if power is None:
+            return None
+        await asyncio.sleep(setup.off_s)
+        await channel.expect_boot()
+        await power.supply(setup.voltage_mv)
+        return setup.voltage_mv
+
+    def _wrong_build(self, seen: Build, wanted: Build, image: Image | None) -> LabdError:
+        where = Where(station=self._setup.station, device="dut")
+        if image is None:
+            what = f"the board runs the {seen} build, this mode needs the {wanted} build"
+            return JobError("wrong-build", what, "flash it, or give the station a flasher", where)
+        what = f"{image.path} marks time as the {seen} build does"
+        return DutError("wrong-build", what, f"build it as {wanted}", where)
+
+    async def _close_all(self) -> list[str]:
+        troubles: list[str] = []
+        for part, driver in reversed(self._parts.present()):
+            try:
+                await self._timed(driver.close(), CLOSE_DEADLINE_S, f"closing {part}")
+            except Exception as error:  # whatever one part does, the next must be closed
+                log.exception("close-failed", station=self._setup.station, part=part)
+                troubles.append(f"closing {part}: {error}")
+        return troubles
+
+    async def _timed(self, work: Awaitable[T], deadline_s: float, doing: str) -> T:
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await work
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "deadline",
+                f"{doing} took more than {deadline_s:g} s",
+                where=Where(station=self._setup.station),
+            ) from None
+
+
+async def _build_by_timestamp(dut: Dut) -> Build:
+    """The build a DUT without prologue shows: text or a pulse; asked twice, text may be lost."""
+    for _ in range(2):
+        if await dut.timestamp() is not None:
+            return Build.PERFORMANCE
+    return Build.ENERGY

@@ -1,0 +1,342 @@
+"""The shape of stations.toml, and every mistake in one of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from drivers.base.interfaces import MonitorConfig
+from drivers.base.registry import PartConfig, Registry
+from labd.core.errors import ConfigError
+from labd.core.model import Part
+from labd.wire.broker_url import DEFAULT_PORT, parse_url
+from labd.wire.messages import Name
+from labd.wire.validation import Loc, Mistake, explain, not_one_of, place
+
+EMULATED_BOARDS = ("nucleo-l4r5zi",)
+"""What labd's own bench can be."""
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class LabTable(_Table):
+    """``[lab]``: the lab as a whole."""
+
+    name: Name = "lab"
+    state: Text = "var"
+    firmware: list[Text] = ["build/firmware", "firmware/prebuilt"]
+    datasets: list[Text] = ["datasets"]
+
+
+class BrokerTable(_Table):
+    """``[broker]``: a broker elsewhere, or the port of the embedded one."""
+
+    url: Text | None = None
+    port: int = Field(default=DEFAULT_PORT, ge=1, le=65535)
+
+
+class TracesTable(_Table):
+    """``[traces]``: how long runs' files are kept; without a limit, for ever."""
+
+    keep_days: float | None = Field(default=None, gt=0, le=36_500)
+    keep_gb: float | None = Field(default=None, gt=0, le=1e6)
+
+
+class EmulatedTable(_Table):
+    """``emulated``: labd makes the station itself."""
+
+    parts: list[Literal["dut", "io", "power"]] = Field(["dut", "io", "power"], min_length=1)
+    mode: Literal["pace", "freeze"] = "pace"
+    seed: int = Field(default=1, ge=0, le=2**32 - 1)
+    firmware: Name = "digits01-performance"
+    monitor: Literal["lpm01a", "ppk2"] = "lpm01a"
+
+
+class BaudTable(_Table):
+    """``baud``: of the DUT's UART; without it, what the benchmark's reference uses."""
+
+    performance: int | None = Field(default=None, ge=1200, le=12_000_000)
+    energy: int | None = Field(default=None, ge=1200, le=12_000_000)
+
+
+class StationTable(_Table):
+    """``[[station]]``: a bench position. Its parts' tables are their drivers' business."""
+
+    name: Name
+    board: Name
+    voltage_mv: int = Field(default=3000, ge=1000, le=5500)
+    off_s: float = Field(default=0.5, ge=0, le=60)
+    processing_wire: bool = False
+    baud: BaudTable = BaudTable()
+    emulated: EmulatedTable | None = None
+    dut: dict[str, Any] | None = None
+    io: dict[str, Any] | None = None
+    power: dict[str, Any] | None = None
+    flasher: dict[str, Any] | None = None
+
+
+class StationsFile(_Table):
+    """The file as a whole."""
+
+    lab: LabTable = LabTable()
+    broker: BrokerTable = BrokerTable()
+    traces: TracesTable = TracesTable()
+    station: list[StationTable] = Field(min_length=1)
+
+
+_TABLES: dict[tuple[str, ...], type[_Table]] = {
+    (): StationsFile,
+    ("lab",): LabTable,
+    ("broker",): BrokerTable,
+    ("traces",): TracesTable,
+    ("station",): StationTable,
+    ("station", "emulated"): EmulatedTable,
+    ("station", "baud"): BaudTable,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A mistake and the key it is at."""
+
+    key: Loc
+    mistake: Mistake
+
+
+@dataclass(slots=True)
+class Checked:
+    """What a document says as far as it is right, and everything that is not.
+
+    ``file`` is ``None`` when its shape is wrong; ``parts`` lists each station's parts.
+    """
+
+    file: StationsFile | None = None
+    parts: list[dict[Part, PartConfig]] = field(default_factory=list[dict[Part, PartConfig]])
+    found: list[Found] = field(default_factory=list[Found])
+
+
+def check(document: dict[str, Any], registry: Registry, base: Path) -> Checked:
+    """Check a whole document, the drivers' tables included.
+
+    Args:
+        document: as tomli reads it.
+        registry: the drivers there are.
+        base: directory that relative paths in it start from.
+    """
+    checked = Checked()
+    try:
+        checked.file = StationsFile.model_validate(document)
+    except ValidationError as error:
+        checked.found += [_shape(details) for details in _errors(error)]
+    for number, table in enumerate(_raw_stations(document)):
+        parts, found = _parts(number, table, registry)
+        checked.parts.append(parts)
+        checked.found += found
+    checked.found += _broker(document.get("broker"))
+    for number, table in enumerate(_raw_stations(document)):
+        checked.found += _station(number, table)
+        checked.found += _board(number, table, _shelved(document, base))
+        monitor = checked.parts[number].get(Part.POWER) or _emulated_monitor(table, registry)
+        checked.found += _voltage(number, table, monitor)
+    checked.found += _twice(document, checked.parts)
+    return checked
+
+
+def _errors(error: ValidationError) -> list[Any]:
+    """Pydantic's errors, without calling a list too short whose items are wrong themselves."""
+    errors: list[Any] = list(error.errors(include_url=False))
+    around = {each["loc"][:length] for each in errors for length in range(len(each["loc"]))}
+    return [each for each in errors if each["type"] != "too_short" or each["loc"] not in around]
+
+
+def _shape(details: Any) -> Found:
+    """A pydantic error on the file's shape, in words."""
+    key: Loc = details["loc"]
+    if key == ("station",) and details["type"] in ("list_type", "missing", "too_short"):
+        return _at(key, "a lab needs at least one [[station]], with two brackets")
+    table = _TABLES.get(tuple(name for name in key[:-1] if isinstance(name, str)), StationsFile)
+    return Found(key, explain(details, list(table.model_fields)))
+
+
+def _raw_stations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The station tables, whatever else is wrong; an empty one for what is no table."""
+    stations: object = document.get("station")
+    if not isinstance(stations, list):
+        return []
+    tables = cast("list[object]", stations)
+    return [cast("dict[str, Any]", t) if isinstance(t, dict) else {} for t in tables]
+
+
+def _parts(
+    number: int, table: Mapping[str, Any], registry: Registry
+) -> tuple[dict[Part, PartConfig], list[Found]]:
+    """The parts of one station, as their drivers read them."""
+    parts: dict[Part, PartConfig] = {}
+    found: list[Found] = []
+    for part in Part:
+        part_table: object = table.get(part)
+        if isinstance(part_table, dict):
+            key = ("station", number, str(part))
+            config = _part(key, part, cast("dict[str, Any]", part_table), registry)
+            if isinstance(config, PartConfig):
+                parts[part] = config
+            else:
+                found += config
+    return parts, found
+
+
+def _part(
+    key: Loc, part: Part, table: dict[str, Any], registry: Registry
+) -> PartConfig | list[Found]:
+    """One part's table, checked by its driver's own model."""
+    name: object = table.get("driver")
+    at: Loc = (*key, "driver")
+    if not isinstance(name, str):
+        what = "is missing" if name is None else "is not a string"
+        return [_at(at, f"{what}: it names the driver, one of {', '.join(registry.names(part))}")]
+    try:
+        driver = registry.find(name)
+    except ConfigError as error:
+        return [_at(at, str(error))]
+    if driver is None or driver.part is not part:
+        return [Found(at, not_one_of(place(at), name, registry.names(part)))]
+    model = driver.config_model
+    try:
+        rest = {each: value for each, value in table.items() if each != "driver"}
+        return PartConfig(part, name, model.model_validate(rest))
+    except ValidationError as error:
+        keys = ["driver", *model.model_fields]
+        return [_in_part(key, details, keys) for details in _errors(error)]
+
+
+def _in_part(key: Loc, details: Any, keys: list[str]) -> Found:
+    details["loc"] = (*key, *details["loc"])
+    return Found(details["loc"], explain(details, keys))
+
+
+def _broker(table: object) -> Iterator[Found]:
+    if not isinstance(table, dict) or "url" not in table:
+        return
+    broker = cast("dict[str, object]", table)
+    if "port" in broker:
+        text = "is for the embedded broker; with `url` the port stands in the URL"
+        yield _at(("broker", "port"), text)
+    try:
+        parse_url(str(broker["url"]))
+    except ConfigError as error:
+        yield _at(("broker", "url"), str(error))
+
+
+def _station(number: int, table: Mapping[str, Any]) -> Iterator[Found]:
+    """Rules between the keys of one station, in a table that may have other mistakes."""
+    emulated = "emulated" in table
+    own = [part for part in Part if part in table]
+    ways = {part for part in (Part.DUT, Part.IO) if part in own}
+    if emulated:
+        for part in own:
+            text = "an emulated station's parts are made by labd: take out one of the two"
+            yield _at(("station", number, str(part)), text)
+        listed: object = _get(table["emulated"], "parts", [Part.DUT])
+        ways = {part for part in (Part.DUT, Part.IO) if part in _list(listed)}
+    if not ways:
+        text = "has neither dut nor io: there is no serial way to the board"
+        yield _at(("station", number), text)
+    if table.get("processing_wire") is True and not emulated and Part.IO not in own:
+        text = "the wire ends at the I/O manager, and this station has no io"
+        yield _at(("station", number, "processing_wire"), text)
+
+
+def _emulated_monitor(table: Mapping[str, Any], registry: Registry) -> PartConfig | None:
+    """The power monitor of a station that labd makes itself, as far as its table is right."""
+    try:
+        emulated = EmulatedTable.model_validate(table.get("emulated"))
+    except ValidationError:
+        return None
+    if Part.POWER not in emulated.parts or registry.find(emulated.monitor) is None:
+        return None
+    return registry.configure(Part.POWER, emulated.monitor, {"port": "its bench's"})
+
+
+def _voltage(number: int, table: Mapping[str, Any], monitor: PartConfig | None) -> Iterator[Found]:
+    """The board's supply must be one that the monitor gives, or stands."""
+    default = StationTable.model_fields["voltage_mv"].default
+    told: object = table.get("voltage_mv", default)
+    if monitor is None or not isinstance(monitor.config, MonitorConfig):
+        return
+    span = monitor.config.supply_range_mv
+    if type(told) is not int or span is None or span[0] <= told <= span[1]:
+        return
+    which = "" if "voltage_mv" in table else " (the default)"
+    text = (
+        f"{told} mV{which} is not within {span[0]} to {span[1]} mV, which {monitor.driver} is for"
+    )
+    yield _at(("station", number, "voltage_mv"), text)
+
+
+def _at(key: Loc, text: str) -> Found:
+    return Found(key, Mistake(at=place(key), text=text))
+
+
+def _get(table: object, key: str, default: object) -> object:
+    """A key of what should be a table."""
+    return (
+        cast("dict[str, object]", table).get(key, default) if isinstance(table, dict) else default
+    )
+
+
+def _list(value: object) -> list[object]:
+    """The items of what should be a list."""
+    return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def _shelved(document: dict[str, Any], base: Path) -> list[str]:
+    """The boards for which there are firmware images."""
+    folders = _get(document.get("lab"), "firmware", LabTable().firmware)
+    shelves = [base / folder for folder in _list(folders) if isinstance(folder, str)]
+    names = {each.name for shelf in shelves if shelf.is_dir() for each in shelf.iterdir()}
+    return sorted(names.union(EMULATED_BOARDS))
+
+
+def _board(number: int, table: Mapping[str, Any], shelved: list[str]) -> Iterator[Found]:
+    """A board that labd is to flash must be one it has images for."""
+    board: object = table.get("board")
+    allowed = EMULATED_BOARDS if "emulated" in table else shelved
+    flashed = "emulated" in table or Part.FLASHER in table
+    if flashed and isinstance(board, str) and board not in allowed:
+        key = ("station", number, "board")
+        yield Found(key, not_one_of(place(key), board, allowed))
+
+
+def _twice(document: dict[str, Any], parts: list[dict[Part, PartConfig]]) -> Iterator[Found]:
+    """Names and ports that stand more than once."""
+    names: dict[str, int] = {}
+    ports: dict[str, str] = {}
+    for number, table in enumerate(_raw_stations(document)):
+        name: object = table.get("name")
+        if isinstance(name, str) and names.setdefault(name, number) != number:
+            text = f"{name!r} is the name of station[{names[name]}] already"
+            yield _at(("station", number, "name"), text)
+        for part, config in parts[number].items():
+            for key_name, port in _ports(config):
+                key: Loc = ("station", number, str(part), key_name)
+                first = ports.setdefault(port, place(key))
+                if first != place(key):
+                    yield _at(key, f"{port} is in use already by {first}")
+
+
+def _ports(part: PartConfig) -> Iterator[tuple[str, str]]:
+    """What a part has for itself alone; two names of one device are the same."""
+    for name in ("port", "path"):
+        value: object = getattr(part.config, name, None)
+        if isinstance(value, str | Path):
+            text = str(value)
+            yield name, os.path.realpath(text) if text.startswith("/") else text

@@ -1,0 +1,1 @@
+"""The journal: every job, run, event and result, in SQL."""

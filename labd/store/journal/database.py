@@ -1,0 +1,126 @@
+"""Opens the journal's data base, and says in labd's words what went wrong with it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    IntegrityError,
+    OperationalError,
+    StatementError,
+)
+from sqlalchemy.pool import StaticPool
+
+from labd.core.errors import ConfigError, InfraError, LabdBug
+from labd.store.journal import schema as tables
+
+BUSY_TIMEOUT_S = 5.0
+
+
+def open_engine(url: str) -> Engine:
+    """Open or create the journal's data base.
+
+    Raises:
+        ConfigError: it cannot be opened, is no journal, or a newer labd wrote it.
+    """
+    try:
+        sqlite = make_url(url).get_backend_name() == "sqlite"
+        engine = _sqlite(url) if sqlite else create_engine(url, json_serializer=_strict_json)
+    except (ArgumentError, ImportError) as error:
+        raise ConfigError("journal", f"{url!r} names no data base labd knows: {error}") from error
+    try:
+        with engine.begin() as connection:
+            _check_version(connection)
+    except DatabaseError as error:
+        engine.dispose()
+        todo = "check the path and its permissions, or move the file away"
+        raise ConfigError("journal", f"cannot use {url}: {error.orig}", todo) from error
+    except ConfigError:
+        engine.dispose()
+        raise
+    return engine
+
+
+@contextmanager
+def transaction(engine: Engine) -> Generator[Connection]:
+    """One transaction: all of it is on disk afterwards, or nothing.
+
+    Raises:
+        LabdBug: it breaks a rule of the tables, or holds what JSON cannot.
+        InfraError: the data base failed (disk full, locked); nothing was changed.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except IntegrityError as error:
+        raise LabdBug("journal-rule", f"the journal refused a change: {error.orig}") from error
+    except OperationalError as error:
+        todo = "look at the disk; nothing was changed"
+        raise InfraError("journal", f"the journal failed: {error.orig}", todo) from error
+    except StatementError as error:
+        raise LabdBug("journal-data", f"not for the journal: {error.orig}") from error
+
+
+def as_json(data: dict[str, Any]) -> dict[str, Any]:
+    """``data`` as a reader of its JSON would see it.
+
+    Raises:
+        LabdBug: JSON has no such value: NaN, an infinity, an object.
+    """
+    try:
+        return json.loads(_strict_json(data))
+    except (ValueError, TypeError) as error:
+        raise LabdBug("journal-data", f"not for the journal: {error}") from error
+
+
+def _strict_json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+def _sqlite(url: str) -> Engine:
+    """One connection, used by one thread at a time; durable at every commit."""
+    engine = create_engine(
+        url,
+        poolclass=StaticPool,
+        json_serializer=_strict_json,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S},
+    )
+
+    def on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # the driver's own BEGIN comes too late: see on_begin
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    def on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", on_connect)
+    event.listen(engine, "begin", on_begin)
+    return engine
+
+
+def _check_version(connection: Connection) -> None:
+    names = inspect(connection).get_table_names()
+    if not names:
+        tables.metadata.create_all(connection)
+        connection.execute(insert(tables.schema).values(version=tables.SCHEMA_VERSION))
+        return
+    if tables.schema.name not in names:
+        raise ConfigError("journal", "the data base holds something else than labd's journal")
+    version = connection.execute(select(tables.schema.c.version)).scalar_one()
+    while version in tables.UPGRADES:
+        for statement in tables.UPGRADES[version]:
+            connection.exec_driver_sql(statement)
+        version += 1
+        connection.execute(update(tables.schema).values(version=version))
+    if version != tables.SCHEMA_VERSION:
+        what = f"the journal has schema version {version}, this labd knows {tables.SCHEMA_VERSION}"
+        raise ConfigError("journal-version", what, "run the labd that wrote it, or a newer one")

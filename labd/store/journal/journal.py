@@ -1,0 +1,290 @@
+"""The journal: every job, run, event and result, and nothing accepted is ever lost.
+
+Each public method is one transaction. It takes the job one step through
+:func:`labd.core.jobs.advance` and appends the events that tell of it, so that a job and its
+event stream can never disagree, whenever the power goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Engine, insert, select
+
+from labd.core.errors import JobError, LabdBug
+from labd.core.jobs import Job, JobSpec, JobState, JobStep, advance
+from labd.core.model import Mode, Verdict
+from labd.store.journal import schema as tables
+from labd.store.journal.database import open_engine, transaction
+from labd.store.journal.rows import (
+    Accepted,
+    Change,
+    Duplicate,
+    Outcome,
+    Result,
+    Run,
+    Snapshot,
+    read_event,
+    read_job,
+    read_run,
+)
+from labd.store.journal.statements import (
+    append_event,
+    end_run,
+    find_job,
+    finish_job,
+    insert_job,
+    insert_run,
+    pick_jobs,
+    read_results,
+    read_snapshots,
+    require_job,
+)
+from labd.wire.messages import Event, EventType
+
+_TOLD = (EventType.PHASE, EventType.PROGRESS, EventType.WINDOW, EventType.NOTE)
+_BUSY = (JobState.LEASED, JobState.RUNNING)
+
+
+class Journal:
+    """The lab's memory. Not for two threads at a time.
+
+    Args:
+        url: SQLAlchemy URL, e.g. ``sqlite:////srv/lab/labd.sqlite3``; created when new.
+
+    Raises:
+        ConfigError: the data base cannot be opened, or a newer labd wrote it.
+
+    Every method may raise InfraError when the data base fails; nothing is changed then.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_engine(url)
+
+    @property
+    def engine(self) -> Engine:
+        """The data base, for what else of the store works in it."""
+        return self._engine
+
+    def close(self) -> None:
+        """Let go of the data base; safe to call twice."""
+        self._engine.dispose()
+
+    # ---- what users ask ------------------------------------------------------------------
+
+    def submit(self, spec: JobSpec, now_ns: int) -> Accepted | Duplicate:
+        """Queue a job, once: the same user's same request again changes nothing.
+
+        Raises:
+            JobError: ``job-exists``: the id stands for another request or another's job.
+        """
+        with transaction(self._engine) as connection:
+            known = find_job(connection, spec.job)
+            if known is None:
+                queued = Job(spec, JobState.QUEUED, now_ns, now_ns)
+                change = insert_job(connection, queued)
+                return Accepted(change.job, change.events, change.next_seq)
+            job, next_seq = known
+            if job.spec == spec:
+                return Duplicate(job, (), next_seq)
+        raise JobError(
+            "job-exists",
+            f"job id {spec.job} stands for another request already",
+            "choose an id of your own, such as one with a random part",
+        )
+
+    def cancel(self, job_id: str, user: str, now_ns: int, reason: str = "") -> Change:
+        """Give up a job: at once while it waits, else by asking its run to stop.
+
+        Repeating it is harmless.
+
+        Raises:
+            JobError: ``no-such-job`` (unknown, or another user's), ``job-done``.
+        """
+        with transaction(self._engine) as connection:
+            known = find_job(connection, job_id)
+            if known is None or known[0].spec.user != user:
+                raise JobError("no-such-job", f"you have no job {job_id}")
+            job, next_seq = known
+            if job.cancel_requested or job.verdict is Verdict.CANCELLED:
+                return Change(job, (), next_seq)
+            if job.state is JobState.DONE:
+                raise JobError("job-done", f"job {job_id} has ended already: {job.verdict}")
+            why = f"cancelled by {user}" + (f": {reason}" if reason else "")
+            if job.state is JobState.QUEUED:
+                return finish_job(connection, job, next_seq, Verdict.CANCELLED, why, now_ns)
+            asked = replace(job, cancel_requested=True, updated_ns=now_ns)
+            return append_event(connection, asked, next_seq, EventType.NOTE, {"text": why})
+
+    # ---- what the lab does ---------------------------------------------------------------
+
+    def lease(self, job_id: str, station: str, now_ns: int) -> Change:
+        """Give a queued job to a station.
+
+        Raises:
+            LabdBug: it is not queued, or the station has a job.
+        """
+        with transaction(self._engine) as connection:
+            job, next_seq = require_job(connection, job_id)
+            after = advance(job, JobStep.LEASE, now_ns, station=station)
+            return append_event(connection, after, next_seq, EventType.LEASED, {})
+
+    def start(self, job_id: str, now_ns: int) -> Change:
+        """Begin the next attempt at a leased job.
+
+        Raises:
+            LabdBug: it is not leased.
+        """
+        with transaction(self._engine) as connection:
+            job, next_seq = require_job(connection, job_id)
+            after = advance(job, JobStep.START, now_ns)
+            insert_run(connection, after)
+            return append_event(connection, after, next_seq, EventType.STARTED, {})
+
+    def requeue(
+        self, job_id: str, reason: str, now_ns: int, outcome: Outcome = Outcome.FAULT
+    ) -> Change:
+        """Put a leased or running job back; one whose user gave it up ends cancelled instead.
+
+        Args:
+            job_id: the job.
+            reason: why, for people.
+            now_ns: wall clock.
+            outcome: what is written of the attempt: a fault of the bench, or an interruption
+                that is nobody's fault.
+
+        Raises:
+            LabdBug: it is neither leased nor running.
+        """
+        with transaction(self._engine) as connection:
+            job, next_seq = require_job(connection, job_id)
+            if job.cancel_requested:
+                return finish_job(connection, job, next_seq, Verdict.CANCELLED, reason, now_ns)
+            after = advance(job, JobStep.REQUEUE, now_ns, reason=reason)
+            end_run(connection, job, outcome, reason, now_ns)
+            data = {"reason": reason}
+            return append_event(
+                connection, after, next_seq, EventType.REQUEUED, data, station=job.station
+            )
+
+    def finish(self, job_id: str, verdict: Verdict, reason: str, now_ns: int) -> Change:
+        """End a job.
+
+        Raises:
+            LabdBug: it has ended, or its state knows no such ending.
+        """
+        with transaction(self._engine) as connection:
+            job, next_seq = require_job(connection, job_id)
+            return finish_job(connection, job, next_seq, verdict, reason, now_ns)
+
+    def append_event(
+        self, job_id: str, kind: EventType, data: dict[str, Any], now_ns: int
+    ) -> Change:
+        """Tell something about a job that changes no state: phase, progress, window, note.
+
+        Raises:
+            LabdBug: the job is unknown or done, the type is another, or ``data`` is not JSON.
+        """
+        with transaction(self._engine) as connection:
+            job, next_seq = require_job(connection, job_id)
+            if kind not in _TOLD or job.state is JobState.DONE:
+                raise LabdBug("event", f"job {job_id} is {job.state} and cannot be told {kind}")
+            told = replace(job, updated_ns=now_ns)
+            return append_event(connection, told, next_seq, kind, data)
+
+    def record_result(self, job_id: str, attempt: int, data: dict[str, Any], now_ns: int) -> Change:
+        """Keep what one mode of the present attempt found, all of it.
+
+        Args:
+            job_id: the job.
+            attempt: the attempt it belongs to.
+            data: a ``ModeResult`` as JSON; the event tells all but the windows.
+            now_ns: wall clock.
+
+        Raises:
+            LabdBug: this attempt is not running, or has a result for this mode already.
+        """
+        with transaction(self._engine) as connection:
+            job, next_seq = require_job(connection, job_id)
+            if job.state is not JobState.RUNNING or job.attempt != attempt:
+                raise LabdBug("result", f"{job_id} is {job.state}, not running attempt {attempt}")
+            mode = Mode(data["mode"])
+            row = {"job": job_id, "attempt": attempt, "mode": mode, "t_ns": now_ns, "data": data}
+            connection.execute(insert(tables.result).values(row))
+            told = {key: data[key] for key in ("mode", "verdict", "reasons", "score", "details")}
+            after = replace(job, updated_ns=now_ns)
+            return append_event(connection, after, next_seq, EventType.RESULT, told)
+
+    # ---- what is known -------------------------------------------------------------------
+
+    def job(self, job_id: str) -> Job | None:
+        """One job, or ``None``."""
+        with transaction(self._engine) as connection:
+            found = find_job(connection, job_id)
+        return found[0] if found else None
+
+    def jobs(
+        self,
+        states: Iterable[JobState] | None = None,
+        user: str | None = None,
+        limit: int | None = None,
+    ) -> list[Job]:
+        """The newest ``limit`` jobs of these states and this user, oldest of them first."""
+        query = pick_jobs(states, user, limit)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query).mappings().all()
+        return [read_job(row) for row in reversed(rows)]
+
+    def snapshots(
+        self,
+        states: Iterable[JobState] | None = None,
+        user: str | None = None,
+        limit: int | None = None,
+    ) -> list[Snapshot]:
+        """As :meth:`jobs`, each with its results and event number."""
+        query = pick_jobs(states, user, limit)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query).mappings().all()
+            return read_snapshots(connection, rows[::-1])
+
+    def snapshot(self, job_id: str) -> Snapshot | None:
+        """One job with its results and event number, or ``None``."""
+        query = select(tables.job).where(tables.job.c.job == job_id)
+        with transaction(self._engine) as connection:
+            found = read_snapshots(connection, connection.execute(query).mappings().all())
+        return found[0] if found else None
+
+    def busy_jobs(self) -> list[Job]:
+        """Jobs a station was doing: after a restart, those to recover."""
+        return self.jobs(_BUSY)
+
+    def faults(self, job_id: str) -> int:
+        """How many attempts at a job ended by a fault of the bench."""
+        return sum(run.outcome == Outcome.FAULT for run in self.runs(job_id))
+
+    def open_runs(self) -> list[Run]:
+        """Attempts that have not ended."""
+        query = select(tables.run).where(tables.run.c.ended_ns.is_(None))
+        with transaction(self._engine) as connection:
+            return [read_run(row) for row in connection.execute(query).mappings()]
+
+    def runs(self, job_id: str) -> list[Run]:
+        """Every attempt at a job, in order."""
+        query = select(tables.run).where(tables.run.c.job == job_id).order_by(tables.run.c.attempt)
+        with transaction(self._engine) as connection:
+            return [read_run(row) for row in connection.execute(query).mappings()]
+
+    def events(self, job_id: str, from_seq: int = 0, limit: int | None = None) -> list[Event]:
+        """A job's events from number ``from_seq`` on, in order."""
+        column = tables.event.c
+        query = select(tables.event).where(column.job == job_id, column.seq >= from_seq)
+        query = query.order_by(column.seq).limit(limit)
+        with transaction(self._engine) as connection:
+            return [read_event(row) for row in connection.execute(query).mappings()]
+
+    def results(self, job_id: str) -> list[Result]:
+        """What every attempt of a job found, in the order it was found."""
+        with transaction(self._engine) as connection:
+            return read_results(connection, [job_id])

@@ -1,0 +1,166 @@
+"""What the journal hands out: plain frozen values, and how rows become them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from labd.core.jobs import Job, JobSpec, JobState
+from labd.core.model import EnergyMethod, Mode, Priority, Verdict
+from labd.wire.messages import Event, EventType
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A committed change of one job.
+
+    Args:
+        job: the job as it stands now.
+        events: what to publish, in order; empty when a repeated request changed nothing.
+        next_seq: the number its next event will have.
+    """
+
+    job: Job
+    events: tuple[Event, ...]
+    next_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(Change):
+    """A new job was queued."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate(Change):
+    """The very same job had been submitted before; nothing changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one mode of one attempt found; ``data`` is the whole ModeResult as JSON."""
+
+    job: str
+    attempt: int
+    mode: Mode
+    t_ns: int
+    data: dict[str, Any]
+
+
+class Outcome(StrEnum):
+    """How an attempt ended that was not the job's end."""
+
+    FAULT = "fault"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One attempt at a job; ``ended_ns`` is ``None`` while it runs.
+
+    ``outcome`` is an :class:`Outcome`, or the verdict when it was the job's end.
+    """
+
+    job: str
+    attempt: int
+    station: str
+    started_ns: int
+    ended_ns: int | None
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A job with all that its retained message tells.
+
+    ``pinned``: its files stay whatever the limits say; ``removed``: the attempts whose files
+    were removed to make room.
+    """
+
+    job: Job
+    next_seq: int
+    results: tuple[Result, ...]
+    pinned: bool = False
+    removed: tuple[int, ...] = ()
+
+
+def job_row(job: Job) -> dict[str, Any]:
+    """A job as a row, without its numbers."""
+    spec = job.spec
+    return {
+        "job": spec.job,
+        "user": spec.user,
+        "benchmark": spec.benchmark,
+        "modes": list(spec.modes),
+        "wanted_station": spec.station,
+        "firmware": spec.firmware,
+        "priority": spec.priority,
+        "voltage_mv": spec.voltage_mv,
+        "energy_method": spec.energy_method,
+        "state": job.state,
+        "submitted_ns": job.submitted_ns,
+        "updated_ns": job.updated_ns,
+        "attempt": job.attempt,
+        "station": job.station,
+        "verdict": job.verdict,
+        "reason": job.reason,
+        "cancel_requested": job.cancel_requested,
+    }
+
+
+def read_job(row: RowMapping) -> Job:
+    """A row as a job."""
+    spec = JobSpec(
+        job=row["job"],
+        user=row["user"],
+        benchmark=row["benchmark"],
+        modes=tuple(Mode(mode) for mode in row["modes"]),
+        station=row["wanted_station"],
+        firmware=row["firmware"],
+        priority=Priority(row["priority"]),
+        voltage_mv=row["voltage_mv"],
+        energy_method=EnergyMethod(row["energy_method"]),
+    )
+    return Job(
+        spec=spec,
+        state=JobState(row["state"]),
+        submitted_ns=row["submitted_ns"],
+        updated_ns=row["updated_ns"],
+        attempt=row["attempt"],
+        station=row["station"],
+        verdict=None if row["verdict"] is None else Verdict(row["verdict"]),
+        reason=row["reason"],
+        cancel_requested=row["cancel_requested"],
+    )
+
+
+def read_event(row: RowMapping) -> Event:
+    """A row as the message that was published."""
+    return Event(
+        job=row["job"],
+        seq=row["seq"],
+        t_ns=row["t_ns"],
+        type=EventType(row["type"]),
+        station=row["station"],
+        attempt=row["attempt"],
+        data=row["data"],
+    )
+
+
+def read_result(row: RowMapping) -> Result:
+    """A row as a result."""
+    return Result(
+        job=row["job"],
+        attempt=row["attempt"],
+        mode=Mode(row["mode"]),
+        t_ns=row["t_ns"],
+        data=row["data"],
+    )
+
+
+def read_run(row: RowMapping) -> Run:
+    """A row as a run."""
+    return Run(**row)

@@ -1,0 +1,172 @@
+"""The journal's statements: what one step reads and writes inside an open transaction."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, Row, RowMapping, Select, Table, insert, select, update
+
+from labd.core.errors import LabdBug
+from labd.core.jobs import Job, JobState, JobStep, advance
+from labd.core.model import Verdict
+from labd.store.journal import schema as tables
+from labd.store.journal.database import as_json
+from labd.store.journal.rows import (
+    Change,
+    Result,
+    Run,
+    Snapshot,
+    job_row,
+    read_job,
+    read_result,
+)
+from labd.wire.messages import Event, EventType
+
+_ENDING = {Verdict.CANCELLED: JobStep.CANCEL, Verdict.EXPIRED: JobStep.EXPIRE}
+_IDS_A_QUERY = 500  # data bases limit how many values one statement takes
+
+
+def find_job(connection: Connection, job_id: str) -> tuple[Job, int] | None:
+    """A job and the number its next event will have."""
+    query = select(tables.job).where(tables.job.c.job == job_id)
+    row = connection.execute(query).mappings().one_or_none()
+    return None if row is None else (read_job(row), row["next_seq"])
+
+
+def require_job(connection: Connection, job_id: str) -> tuple[Job, int]:
+    """As :func:`find_job`, for a job that must be there.
+
+    Raises:
+        LabdBug: it is not.
+    """
+    found = find_job(connection, job_id)
+    if found is None:
+        raise LabdBug("no-such-job", f"the journal knows no job {job_id}")
+    return found
+
+
+def insert_job(connection: Connection, job: Job) -> Change:
+    """Write a new job and its first event."""
+    connection.execute(insert(tables.job).values(job_row(job) | {"next_seq": 0}))
+    spec = job.spec
+    data = {"user": spec.user, "benchmark": spec.benchmark, "modes": list(spec.modes)}
+    return append_event(connection, job, 0, EventType.QUEUED, data)
+
+
+def append_event(
+    connection: Connection,
+    job: Job,
+    seq: int,
+    kind: EventType,
+    data: dict[str, Any],
+    *,
+    station: str = "",
+) -> Change:
+    """Write ``job`` as it stands now and the event that tells of it.
+
+    Args:
+        connection: inside a transaction.
+        job: the job after the step; its ``updated_ns`` is the event's time.
+        seq: the event's number, the job's ``next_seq`` until now.
+        kind: the event's type.
+        data: what it tells; tuples become lists.
+        station: where it happened, if that is not the job's present station.
+    """
+    event = Event(
+        job=job.spec.job,
+        seq=seq,
+        t_ns=job.updated_ns,
+        type=kind,
+        station=station or job.station,
+        attempt=job.attempt,
+        data=as_json(data),
+    )
+    connection.execute(insert(tables.event).values(event.model_dump(exclude={"v"})))
+    row = job_row(job) | {"next_seq": seq + 1}
+    connection.execute(update(tables.job).where(tables.job.c.job == job.spec.job).values(row))
+    return Change(job, (event,), seq + 1)
+
+
+def finish_job(
+    connection: Connection, job: Job, seq: int, verdict: Verdict, reason: str, now_ns: int
+) -> Change:
+    """End a job and the run it was in."""
+    step = _ENDING.get(verdict, JobStep.FINISH)
+    after = advance(job, step, now_ns, verdict=verdict, reason=reason)
+    end_run(connection, job, verdict, reason, now_ns)
+    data = {"verdict": verdict, "reason": reason}
+    return append_event(connection, after, seq, EventType.FINISHED, data)
+
+
+def insert_run(connection: Connection, job: Job) -> None:
+    """Write that an attempt has begun."""
+    run = Run(job.spec.job, job.attempt, job.station, job.updated_ns, None, "", "")
+    connection.execute(insert(tables.run).values(asdict(run)))
+
+
+def end_run(connection: Connection, job: Job, outcome: str, reason: str, now_ns: int) -> None:
+    """Write that a job's present attempt, if there is one, is over."""
+    column = tables.run.c
+    connection.execute(
+        update(tables.run)
+        .where(column.job == job.spec.job, column.ended_ns.is_(None))
+        .values(ended_ns=now_ns, outcome=outcome, reason=reason)
+    )
+
+
+def pick_jobs(
+    states: Iterable[JobState] | None, user: str | None, limit: int | None
+) -> Select[Any]:
+    """The newest ``limit`` jobs of these states and this user, newest first."""
+    column = tables.job.c
+    query = select(tables.job).order_by(column.submitted_ns.desc(), column.number.desc())
+    if states is not None:
+        query = query.where(column.state.in_(list(states)))
+    if user is not None:
+        query = query.where(column.user == user)
+    return query.limit(limit)
+
+
+def read_results(connection: Connection, job_ids: Sequence[str]) -> list[Result]:
+    """What every attempt of these jobs found, in the order it was found."""
+    column = tables.result.c
+    found: list[Result] = []
+    for start in range(0, len(job_ids), _IDS_A_QUERY):
+        some = job_ids[start : start + _IDS_A_QUERY]
+        query = select(tables.result).where(column.job.in_(some)).order_by(column.number)
+        found += [read_result(row) for row in connection.execute(query).mappings()]
+    return found
+
+
+def read_snapshots(connection: Connection, rows: Sequence[RowMapping]) -> list[Snapshot]:
+    """Job rows with their results."""
+    job_ids = [row["job"] for row in rows]
+    by_job: defaultdict[str, list[Result]] = defaultdict(list)
+    for result in read_results(connection, job_ids):
+        by_job[result.job].append(result)
+    pinned = {row.job for row in _rows_of(connection, tables.pin, job_ids)}
+    removed: defaultdict[str, list[int]] = defaultdict(list)
+    for row in _rows_of(connection, tables.removed, job_ids):
+        removed[row.job].append(row.attempt)
+    return [
+        Snapshot(
+            job=read_job(row),
+            next_seq=row["next_seq"],
+            results=tuple(by_job[row["job"]]),
+            pinned=row["job"] in pinned,
+            removed=tuple(sorted(removed[row["job"]])),
+        )
+        for row in rows
+    ]
+
+
+def _rows_of(connection: Connection, table: Table, job_ids: Sequence[str]) -> list[Row[Any]]:
+    """The rows of a table that belong to these jobs."""
+    found: list[Row[Any]] = []
+    for start in range(0, len(job_ids), _IDS_A_QUERY):
+        some = job_ids[start : start + _IDS_A_QUERY]
+        found += connection.execute(select(table).where(table.c.job.in_(some)))
+    return found

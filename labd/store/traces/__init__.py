@@ -1,0 +1,1 @@
+"""Traces: SigMF files with a min/mean/max pyramid, written, read and exported."""

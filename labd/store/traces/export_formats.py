@@ -1,0 +1,316 @@
+"""Traces in other programs' formats: CSV, Parquet and (in its own module) JLS.
+
+A big trace streams through in pieces. The file appears under its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import math
+import os
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labd.core.errors import ConfigError
+from labd.core.model import Edge
+from labd.store.traces.reader import Trace
+from labd.store.traces.sigmf import UNITS
+
+PIECE_ROWS = 1 << 17
+EXTRA = "pip install 'labd[export]'"
+
+Progress = Callable[[int], None]
+"""Told how many samples more are done."""
+
+
+class Format(StrEnum):
+    """What a trace can be exported as."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    JLS = "jls"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of a trace is wanted: the samples [start, stop), every ``decimate`` in one row."""
+
+    start: int
+    stop: int
+    decimate: int = 1
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return self.stop - self.start
+
+
+def choose_part(
+    trace: Trace,
+    *,
+    window: int | None = None,
+    start_s: float | None = None,
+    stop_s: float | None = None,
+    decimate: int = 1,
+) -> Part:
+    """Find the samples that are asked for.
+
+    Args:
+        trace: the trace.
+        window: number of a window: its whole sample periods, as its energy counts them.
+        start_s: seconds since the acquisition began; within the window, if there is one.
+        stop_s: likewise.
+        decimate: samples a row.
+
+    Raises:
+        ConfigError: ``no-window``, ``no-samples``: there is nothing of the kind;
+            ``bad-seconds``, ``bad-decimate``: no number of seconds or of samples a row.
+    """
+    length_s = len(trace.values) / trace.sample_rate_hz
+    _check_seconds(start_s, stop_s, length_s)
+    first, last = 0, len(trace.values)
+    if window is not None:
+        first, last = _window_span(trace, window)
+    if start_s is not None:
+        first = max(first, round(start_s * trace.sample_rate_hz))
+    if stop_s is not None:
+        last = min(last, round(stop_s * trace.sample_rate_hz))
+    if first >= last:
+        what = f"{trace.path} has no samples there"
+        raise ConfigError("no-samples", what, f"it is {length_s:g} s long")
+    if not 1 <= decimate <= last - first:
+        what = f"{decimate} samples a row, but there are {last - first}"
+        raise ConfigError("bad-decimate", what, f"use 1 to {last - first}")
+    return Part(first, last, decimate)
+
+
+def _check_seconds(start_s: float | None, stop_s: float | None, length_s: float) -> None:
+    """Both must be numbers of seconds from the trace's beginning on, in their order."""
+    allowed = f"use 0 to {length_s:g}, the trace's seconds"
+    for seconds in (start_s, stop_s):
+        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+            raise ConfigError("bad-seconds", f"{seconds:g} is no second of a trace", allowed)
+    if start_s is not None and stop_s is not None and start_s >= stop_s:
+        what = f"it would begin at {start_s:g} s, which is not before its end at {stop_s:g} s"
+        raise ConfigError("bad-seconds", what, allowed)
+
+
+def export_csv(trace: Trace, part: Part, output: Path, progress: Progress) -> None:
+    """Write comma-separated values: ``#`` lines that describe the trace, a header, the rows.
+
+    A lost sample is an empty field.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    with replacing(output) as path, path.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(f"# {line}\n" for line in _description(trace, part))
+        names = [*_columns(trace, part), "window", "edges"]
+        file.write(",".join(names) + "\n")
+        template = ",".join([*(_FORMATS.get(name, "%.9g") for name in names[:-2]), "%s,%s\n"])
+        for piece in _pieces(trace, part):
+            columns = [column.tolist() for column in piece.columns.values()]
+            rows = zip(*columns, _blank(piece.windows), piece.edges, strict=True)
+            flat = tuple(itertools.chain.from_iterable(rows))
+            file.write(_LOST.sub("", template * len(piece.edges) % flat))
+            progress(piece.samples)
+
+
+def export_parquet(trace: Trace, part: Part, output: Path, progress: Progress) -> None:
+    """Write Parquet: the columns of the CSV, null where lost, all metadata under ``labd``.
+
+    Raises:
+        ConfigError: ``no-pyarrow``: it is not installed.
+        OSError: the disk refuses.
+    """
+    arrow: Any = import_extra("pyarrow", "Parquet")
+    parquet: Any = import_extra("pyarrow.parquet", "Parquet")
+    types = {"index": arrow.int64(), "t_s": arrow.float64(), "samples": arrow.int64()}
+    fields = [(name, types.get(name, arrow.float32())) for name in _columns(trace, part)]
+    fields += [("window", arrow.int32()), ("edges", arrow.string())]
+    schema = arrow.schema(fields, metadata={"labd": json.dumps(trace.meta)})
+    with replacing(output) as path, parquet.ParquetWriter(path, schema) as writer:
+        for piece in _pieces(trace, part):
+            arrays = [
+                arrow.array(column, schema.field(name).type, from_pandas=True)
+                for name, column in piece.columns.items()
+            ]
+            windows = arrow.array(piece.windows, arrow.int32(), mask=piece.windows == 0)
+            arrays += [windows, arrow.array([text or None for text in piece.edges])]
+            cast = [each.cast(field.type) for each, field in zip(arrays, schema, strict=True)]
+            writer.write_table(arrow.Table.from_arrays(cast, schema=schema))
+            progress(piece.samples)
+
+
+@contextmanager
+def replacing(output: Path) -> Generator[Path]:
+    """A temporary file beside ``output`` that takes its name once the body is through.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(output)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def import_extra(module: str, purpose: str) -> ModuleType:
+    """Import an optional library.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = module.partition(".")[0]
+        raise ConfigError(f"no-{name}", f"{purpose} files need {name}: {error}", EXTRA) from error
+
+
+def started(trace: Trace) -> str:
+    """UTC of the first sample, as far as the host knew it."""
+    return str(trace.meta["captures"][0]["core:datetime"])
+
+
+# ---- pieces ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """Some rows: columns by name, and for each row its window (0: none) and its edges."""
+
+    samples: int
+    columns: dict[str, NDArray[Any]]
+    windows: NDArray[np.int32]
+    edges: list[str]
+
+
+_LOST = re.compile(r"(?<=,)nan(?=,)")
+_FORMATS = {"index": "%d", "t_s": "%.9f", "samples": "%d"}
+
+
+def _columns(trace: Trace, part: Part) -> list[str]:
+    """Names of the columns with numbers."""
+    if part.decimate == 1:
+        return ["index", "t_s", *trace.channels]
+    split = [channel.rpartition("_") for channel in trace.channels]
+    figures = [
+        f"{stem}_{what}_{unit}" for stem, _, unit in split for what in ("min", "mean", "max")
+    ]
+    return ["index", "t_s", "samples", *figures]
+
+
+def _pieces(trace: Trace, part: Part) -> Iterator[_Piece]:
+    edges = _edges_by_row(trace, part)
+    step = PIECE_ROWS * part.decimate
+    for start in range(part.start, part.stop, step):
+        stop = min(start + step, part.stop)
+        index = np.arange(start, stop, part.decimate)
+        numbers = (
+            _raw(trace, start, stop) if part.decimate == 1 else _figures(trace, start, stop, part)
+        )
+        arrays = [index, index / trace.sample_rate_hz, *numbers]
+        columns = dict(zip(_columns(trace, part), arrays, strict=True))
+        told = [edges.get(row, "") for row in index.tolist()] if edges else [""] * len(index)
+        yield _Piece(stop - start, columns, _windows(trace, index), told)
+
+
+def _raw(trace: Trace, start: int, stop: int) -> list[NDArray[Any]]:
+    return [trace.values[start:stop, column] for column in range(len(trace.channels))]
+
+
+def _figures(trace: Trace, start: int, stop: int, part: Part) -> list[NDArray[Any]]:
+    """Samples not lost, then minimum, mean and maximum of each channel."""
+    whole = start + (stop - start) // part.decimate * part.decimate
+    count: NDArray[np.int64] = np.empty(0, np.int64)
+    figures: list[NDArray[Any]] = []
+    for channel in trace.channels:
+        parts = [
+            trace.summary(-(-(last - first) // part.decimate), first, last, channel)
+            for first, last in ((start, whole), (whole, stop))
+        ]
+        if channel == trace.channels[0]:
+            count = np.concatenate([each.count for each in parts])
+        figures += [
+            np.concatenate([getattr(each, key) for each in parts])
+            for key in ("low", "mean", "high")
+        ]
+    return [count, *figures]
+
+
+def _edges_by_row(trace: Trace, part: Part) -> dict[int, str]:
+    """Edges by the first sample of their row: ``d7:fall@1234.5``, blanks between."""
+    rows: defaultdict[int, list[Edge]] = defaultdict(list)
+    for edge in trace.edges:
+        if part.start <= edge.index < part.stop:
+            rows[int(edge.index - (edge.index - part.start) % part.decimate)].append(edge)
+    return {
+        row: " ".join(
+            f"{edge.line}:{'rise' if edge.rising else 'fall'}@{edge.index:.12g}" for edge in some
+        )
+        for row, some in rows.items()
+    }
+
+
+def _windows(trace: Trace, index: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The number of the window each row begins in; 0 where in none."""
+    found = np.zeros(len(index), np.int32)
+    for window in trace.windows:
+        if window["start_index"] is not None and window["stop_index"] is not None:
+            inside = (index >= int(window["start_index"])) & (index < int(window["stop_index"]))
+            found[inside] = window["number"]
+    return found
+
+
+def _blank(windows: NDArray[np.int32]) -> Sequence[str]:
+    if not windows.any():
+        return [""] * len(windows)
+    return [str(number) if number else "" for number in windows.tolist()]
+
+
+def _window_span(trace: Trace, number: int) -> tuple[int, int]:
+    for window in trace.windows:
+        if window["number"] == number and window["start_index"] is not None:
+            return int(window["start_index"]), int(window["stop_index"])
+    numbers = [str(each["number"]) for each in trace.windows if each["start_index"] is not None]
+    known = f"it has {', '.join(numbers)}" if numbers else "it has none with edges"
+    raise ConfigError("no-window", f"{trace.path} has no window {number}", known)
+
+
+def _description(trace: Trace, part: Part) -> list[str]:
+    """What a reader of the numbers must know."""
+    described = trace.meta["global"]
+    who = described["labd:instrument"]
+    named = " ".join(str(who[key]) for key in ("kind", "name", "serial", "firmware") if who[key])
+    units = ", ".join(f"{channel} in {UNITS[channel]}" for channel in trace.channels)
+    lines = [
+        f"labd trace {trace.path.name}: {units}",
+        f"instrument: {named}{', simulated' if who['simulated'] else ''}",
+        f"sample rate: {trace.sample_rate_hz!r} Hz, first sample at {started(trace)}",
+        f"samples: {part.start} to {part.stop - 1} of {len(trace.values)}"
+        + (f", {part.decimate} a row" if part.decimate > 1 else ""),
+    ]
+    if not trace.complete:
+        lines.append("incomplete: the acquisition did not end in good order")
+    return [line.replace("\n", " ") for line in lines]

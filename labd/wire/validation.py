@@ -1,0 +1,154 @@
+"""What is wrong with a document, in plain words: every mistake, its place, what is allowed.
+
+Both kinds of document people write by hand, requests on the wire and stations.toml, are
+checked by pydantic; here its errors become sentences.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import ErrorDetails
+
+from labd.wire.topics import NAME_PATTERN, NAME_RULE
+
+Loc = tuple[int | str, ...]
+
+REMARK_PATTERN = r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$"
+"""Free text a person wrote that may be shown in a terminal as it is."""
+
+_SHOWN_CHARS = 40
+
+
+class Mistake(BaseModel):
+    """One thing wrong with a document.
+
+    Args:
+        at: where, e.g. ``modes[1]``; empty for the document as a whole.
+        text: what is wrong there.
+        allowed: what could stand there instead, when that is a short list.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    at: str
+    text: str
+    allowed: tuple[str, ...] | None = None
+
+    def __str__(self) -> str:
+        """One line: the place, then what is wrong."""
+        return f"{self.at}: {self.text}" if self.at else self.text
+
+
+def place(loc: Loc) -> str:
+    """Write a location as people do: ``station[0].dut.port``."""
+    text = ""
+    for part in loc:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if text else part
+    return text
+
+
+def show(value: object) -> str:
+    """A value in one short line as JSON and TOML write it, control characters escaped."""
+    text = repr(value) if isinstance(value, str | bytes) else json.dumps(value, default=str)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 1]}…"
+
+
+def not_one_of(at: str, value: object, allowed: Sequence[str]) -> Mistake:
+    """``value`` should have been one of ``allowed``; suggests the nearest."""
+    choices = ", ".join(allowed) or "nothing at all"
+    text = f"{show(value)} is not one of {choices}{_did_you_mean(value, allowed)}"
+    return Mistake(at=at, text=text, allowed=tuple(allowed))
+
+
+def not_a_key(at: str, key: str, allowed: Sequence[str]) -> Mistake:
+    """``key`` is not known at this place; suggests the nearest that is."""
+    choices = ", ".join(allowed)
+    text = f"{show(key)} is not a key here{_did_you_mean(key, allowed)} (known: {choices})"
+    return Mistake(at=at, text=text, allowed=tuple(allowed))
+
+
+def explain(error: ErrorDetails, keys: Sequence[str]) -> Mistake:
+    """Turn one pydantic error into a sentence.
+
+    Args:
+        error: as ``ValidationError.errors()`` lists it.
+        keys: the keys known where an unknown one was found.
+    """
+    at = place(error["loc"])
+    if error["type"] == "extra_forbidden":
+        return not_a_key(at, str(error["loc"][-1]), keys)
+    if error["type"] in ("enum", "literal_error"):
+        return not_one_of(at, error["input"], _expected(error))
+    words = _WORDS.get(error["type"])
+    return Mistake(
+        at=at, text=words(error["input"], error.get("ctx", {})) if words else _say(error)
+    )
+
+
+def _did_you_mean(value: object, allowed: Sequence[str]) -> str:
+    near = difflib.get_close_matches(value, allowed, n=1) if isinstance(value, str) else []
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _expected(error: ErrorDetails) -> list[str]:
+    expected = str(error.get("ctx", {}).get("expected", ""))
+    return re.findall(r"[\w./-]+", re.sub(r"' or '", "' '", expected))
+
+
+def _say(error: ErrorDetails) -> str:
+    message = error["msg"]
+    return f"{show(error['input'])}: {message[:1].lower()}{message[1:]}"
+
+
+def _pattern(value: object, ctx: dict[str, Any]) -> str:
+    pattern = ctx["pattern"]
+    words = _PATTERN_WORDS.get(pattern, f"does not match {pattern}")
+    return f"{show(value)} {words}"
+
+
+def _is_not(what: str) -> Callable[[object, dict[str, Any]], str]:
+    return lambda value, _ctx: f"{show(value)} is not {what}"
+
+
+def _limit(word: str, key: str, unit: str = "") -> Callable[[object, dict[str, Any]], str]:
+    return lambda value, ctx: f"{show(value)} is not {word} {ctx[key]}{unit}"
+
+
+_PATTERN_WORDS = {
+    NAME_PATTERN: f"is not a name: {NAME_RULE}",
+    REMARK_PATTERN: "has control or invisible characters",
+}
+_WORDS: dict[str, Callable[[object, dict[str, Any]], str]] = {
+    "json_invalid": lambda _value, ctx: f"not JSON: {ctx['error']}",
+    "value_error": lambda _value, ctx: str(ctx["error"]),
+    "missing": lambda _value, _ctx: "is missing",
+    "string_type": _is_not("a string"),
+    "int_type": _is_not("a whole number"),
+    "int_from_float": _is_not("a whole number"),
+    "int_parsing_size": _is_not("a number of sensible size"),
+    "float_type": _is_not("a number"),
+    "finite_number": _is_not("a finite number"),
+    "bool_type": _is_not("true or false"),
+    "list_type": _is_not("a list"),
+    "tuple_type": _is_not("a list"),
+    "dict_type": _is_not("a table"),
+    "model_type": _is_not("a table"),
+    "string_pattern_mismatch": _pattern,
+    "string_too_short": _limit("at least", "min_length", " characters long"),
+    "string_too_long": _limit("at most", "max_length", " characters long"),
+    "too_short": _limit("at least", "min_length", " long"),
+    "too_long": _limit("at most", "max_length", " long"),
+    "greater_than": _limit("more than", "gt"),
+    "greater_than_equal": _limit("at least", "ge"),
+    "less_than": _limit("less than", "lt"),
+    "less_than_equal": _limit("at most", "le"),
+}

@@ -1,0 +1,144 @@
+"""What `labctl show` and the results table say, at the width of a narrow terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from labd.cli import render as tables
+from labd.cli.render_energy import energy_lines, method_of
+from labd.wire.messages import Event, JobStatus, ModeSummary
+
+SCORE = {
+    "median_energy_uj": 54.774,
+    "median_energy_uj_labd": 54.774,
+    "median_energy_uj_eembc": 54.779,
+    "median_energy_uj_mlcommons": 54.7740001,
+    "idle_power_uw": 1665.3,
+}
+BY_EEMBC = SCORE | {"median_energy_uj": 54.779}
+
+
+def window(number: int, **more: object) -> dict[str, Any]:
+    return {
+        "mode": "energy",
+        "number": number,
+        "inferences": 949,
+        "runtime_s": 10.507,
+        "throughput_ips": 90.32,
+        "check": {"clock": "io-manager", "seconds": 10.50681, "tolerance_s": 0.009, "note": ""},
+        "problems": [],
+        "energy_per_inference_uj": 54.8,
+        "energy_uncertainty_uj": 9.905,
+        "charge_uc": 17336.6 + number,
+        "idle_power_uw": 1665.0,
+        "baseline_per_inference_uj": 18.43,
+        **more,
+    }
+
+
+def job(score: dict[str, float], **more: Any) -> JobStatus:
+    summary = {"mode": "energy", "attempt": 1, "verdict": "pass", "score": score}
+    return JobStatus.model_validate(
+        {
+            "job": "j1",
+            "user": "ann",
+            "benchmark": "digits01",
+            "modes": ("energy",),
+            "priority": "normal",
+            "state": "done",
+            "verdict": "pass",
+            "attempt": 1,
+            "submitted_ns": 1,
+            "updated_ns": 1,
+            "next_seq": 9,
+            "results": (ModeSummary.model_validate(summary),),
+            **more,
+        }
+    )
+
+
+def event(kind: str, data: dict[str, Any]) -> Event:
+    table = {"job": "j1", "seq": 1, "t_ns": 1, "type": kind, "station": "v1", "attempt": 1}
+    return Event.model_validate({**table, "data": data})
+
+
+def shown(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    status: JobStatus,
+    *events: Event,
+) -> str:
+    """What a person sees on 100 columns."""
+    monkeypatch.setattr(tables, "PIPE_WIDTH", 100)
+    tables.show_job(status, events)
+    return capsys.readouterr().out
+
+
+def test_energy_by_every_method_and_what_else_is_known() -> None:
+    windows = [window(number) for number in (1, 2, 3)]
+    assert energy_lines(SCORE, windows) == [
+        "54.774 µJ/inf by labd · 54.779 eembc · 54.774 mlcommons",
+        "idle 1.665 mW, 18.43 µJ/inf of it baseline · 17339 µC a window",
+    ]
+    assert energy_lines(BY_EEMBC, [], "eembc") == [
+        "54.779 µJ/inf by eembc · 54.774 labd · 54.774 mlcommons",
+        "idle 1.665 mW",
+    ]
+    bare = {"median_energy_uj": 2.0}
+    assert energy_lines(bare, [window(1, idle_power_uw=None, charge_uc=None)]) == [
+        "2.000 µJ/inf by labd"
+    ]
+    assert energy_lines({}, windows) == []
+
+
+@pytest.mark.parametrize(
+    ("score", "method"),
+    [
+        (SCORE, "labd"),
+        (BY_EEMBC, "eembc"),
+        (SCORE | {"median_energy_uj": 54.7740001}, "mlcommons"),
+        ({"median_energy_uj": 1.0, "idle_power_uw": 1.0}, "labd"),
+        ({}, "labd"),
+    ],
+)
+def test_the_method_a_score_follows(score: dict[str, float], method: str) -> None:
+    assert method_of(score) == method
+
+
+def test_another_method_is_marked_in_the_results() -> None:
+    assert tables.score_text(job(SCORE).results[0]) == "54.774"
+    assert tables.score_text(job(BY_EEMBC).results[0]) == "54.779 by eembc"
+
+
+def test_a_job_is_shown_whole_on_100_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = "2 samples lost in the window, the first of them at index 1234; " * 3
+    windows = [window(1, mode="performance"), window(2, problems=[problem.strip()])]
+    details = {"trace": "energy", "method": "eembc", "simulated": True}
+    result = {"mode": "energy", "verdict": "pass", "score": BY_EEMBC, "details": details}
+    events = [*(event("window", each) for each in windows), event("result", result)]
+    text = shown(capsys, monkeypatch, job(BY_EEMBC, removed=(1,)), *events)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "energy: 54.779 µJ/inf by eembc · 54.774 labd · 54.774 mlcommons" in lines
+    assert "        idle 1.665 mW, 18.43 µJ/inf of it baseline · 17339 µC a window" in lines
+    assert "traces removed to make room: attempt 1" in lines
+    assert "  trace: energy (removed)" in lines
+    assert "energy window 2: 2 samples lost in the window, the first of them at index" in text
+    (first, second) = (line.split() for line in lines if "io-manager 10.506810" in line)
+    assert first[:2] == ["performance", "1"]
+    assert (first[-4], first[-1]) == ("1.665", "yes")
+    assert (second[1], second[-1]) == ("2", "no")
+
+
+def test_files_that_are_there_are_not_called_removed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = {"mode": "energy", "verdict": "pass", "score": SCORE, "details": {"trace": "energy"}}
+    text = shown(capsys, monkeypatch, job(SCORE, pinned=True), event("result", result))
+    assert "removed" not in text
+    assert "traces: pinned" in text
+    assert "  trace: energy" in text

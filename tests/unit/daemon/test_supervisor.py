@@ -1,0 +1,295 @@
+"""A supervisor under fire: cancelled, stopped and failing at chosen points of a job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labd.core.errors import DutError, InfraError, JobError
+from labd.core.health import Activity, Health
+from labd.core.jobs import MAX_FAULTS, JobSpec
+from labd.core.model import Finding, Mode, ModeResult, Part, Verdict
+from labd.daemon.job_log import Chronicle
+from labd.daemon.run_recorder import RunEvidence
+from labd.daemon.supervisor import Supervisor
+from labd.wire.topics import Topics
+
+SPEC = JobSpec("j1", "alice", "digits01", (Mode.ACCURACY,))
+RESULT = ModeResult(Mode.ACCURACY, Verdict.PASS, (), {"top1_pct": 99.0})
+
+Step = Callable[[], Awaitable[None]]
+
+
+class ScriptedBench:
+    identities: dict[str, Any] = {}  # noqa: RUF012
+    simulated = True
+
+
+class ScriptedWork:
+    """A station whose running and closing the test decides."""
+
+    def __init__(self) -> None:
+        self.running = asyncio.Event()
+        self.closing = asyncio.Event()
+        self.run_step: Step | None = None
+        self.close_step: Step | None = None
+        self.findings: list[Finding] = []
+        self.opened = 0
+        self.closed = 0
+
+    @asynccontextmanager
+    async def open(self, spec: JobSpec | None) -> AsyncIterator[Any]:
+        self.opened += 1
+        try:
+            yield ScriptedBench()
+        finally:
+            if spec is not None and self.close_step is not None:
+                self.closing.set()
+                await self.close_step()
+            self.closed += 1
+
+    async def run(self, *_: Any) -> AsyncIterator[ModeResult]:
+        self.running.set()
+        if self.run_step is not None:
+            await self.run_step()
+        yield RESULT
+
+    async def check(self, _bench: Any) -> list[Finding]:
+        return self.findings
+
+
+class Stage:
+    """A supervisor with a real journal and a scripted station."""
+
+    def __init__(self, chronicle: Chronicle, folder: Path) -> None:
+        self.chronicle = chronicle
+        self.work = ScriptedWork()
+        self.supervisor = Supervisor(
+            name="s1",
+            parts=frozenset(Part),
+            work=self.work,
+            chronicle=chronicle,
+            evidence=lambda job, attempt: RunEvidence(
+                folder / job / str(attempt), attempt, lambda _frame: None
+            ),
+            changed=lambda _: None,
+        )
+
+    async def assign(self) -> None:
+        await self.chronicle.submit(SPEC)
+        await self.again()
+
+    async def again(self) -> None:
+        async with asyncio.timeout(5):
+            while self.supervisor.view().activity is not Activity.IDLE or (
+                self.supervisor.health is not Health.GOOD
+            ):
+                await asyncio.sleep(0.01)
+        assert await self.chronicle.lease(SPEC.job, "s1")
+        self.supervisor.assign(SPEC)
+
+    async def ended(self) -> tuple[str, str]:
+        """State and verdict once the supervisor is through with the job."""
+        async with asyncio.timeout(5):
+            while self.supervisor.job:
+                await asyncio.sleep(0.01)
+        job = await self.chronicle.job(SPEC.job)
+        return job.state, job.verdict or ""
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    chronicle = Chronicle(Topics("lab"), lambda: 1)
+    async with chronicle.journal(f"sqlite:///{tmp_path / 'j.sqlite3'}"):
+        yield Stage(chronicle, tmp_path)
+
+
+@pytest.fixture
+async def task(stage: Stage) -> AsyncIterator[asyncio.Task[None]]:
+    running = asyncio.create_task(stage.supervisor.supervise())
+    yield running
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+def failing(error: Exception) -> Step:
+    async def step() -> None:
+        raise error
+
+    return step
+
+
+async def stopped(task: asyncio.Task[None]) -> None:
+    """A shutdown must end the supervisor, soon."""
+    task.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.wait({task})
+    assert task.cancelled()
+
+
+async def test_a_job_that_runs_through_passes(stage: Stage, task: asyncio.Task[None]) -> None:
+    await stage.assign()
+    assert await stage.ended() == ("done", "pass")
+    assert stage.work.opened == stage.work.closed
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (JobError("x", "asked for nonsense"), "invalid"),
+        (DutError("x", "crashed"), "fail"),
+    ],
+)
+async def test_blame_decides_the_verdict(
+    stage: Stage, task: asyncio.Task[None], error: Exception, verdict: str
+) -> None:
+    stage.work.run_step = failing(error)
+    await stage.assign()
+    assert await stage.ended() == ("done", verdict)
+    assert stage.supervisor.health is Health.GOOD
+
+
+async def test_the_benchs_fault_is_tried_again_and_then_told(
+    stage: Stage, task: asyncio.Task[None]
+) -> None:
+    stage.work.run_step = failing(InfraError("x", "cable"))
+    await stage.assign()
+    for _ in range(MAX_FAULTS - 1):
+        assert (await stage.ended())[0] == "queued"
+        await stage.again()
+    assert await stage.ended() == ("done", "infra")
+
+
+async def test_a_defect_of_labd_ends_the_job_and_is_named(
+    stage: Stage, task: asyncio.Task[None]
+) -> None:
+    stage.work.run_step = failing(KeyError("oops"))
+    await stage.assign()
+    assert await stage.ended() == ("done", "infra")
+    assert (await stage.chronicle.job("j1")).reason == "a defect of labd: KeyError('oops')"
+
+
+async def test_giving_up_ends_cancelled(stage: Stage, task: asyncio.Task[None]) -> None:
+    stage.work.run_step = forever
+    await stage.assign()
+    await stage.work.running.wait()
+    await stage.chronicle.cancel("j1", "alice", "")
+    assert stage.supervisor.give_up("j1")
+    assert await stage.ended() == ("done", "cancelled")
+    assert stage.work.opened == stage.work.closed
+
+
+async def test_a_stop_while_running_requeues(stage: Stage, task: asyncio.Task[None]) -> None:
+    stage.work.run_step = forever
+    await stage.assign()
+    await stage.work.running.wait()
+    await stopped(task)
+    assert await stage.ended() == ("queued", "")
+    assert await stage.chronicle.faults("j1") == 0
+    assert stage.work.opened == stage.work.closed
+
+
+async def test_a_stop_during_a_give_ups_teardown_still_ends(
+    stage: Stage, task: asyncio.Task[None]
+) -> None:
+    slow = asyncio.Event()
+
+    async def close() -> None:
+        await slow.wait()
+
+    stage.work.run_step, stage.work.close_step = forever, close
+    await stage.assign()
+    await stage.work.running.wait()
+    await stage.chronicle.cancel("j1", "alice", "")
+    stage.supervisor.give_up("j1")
+    await stage.work.closing.wait()
+    task.cancel()
+    await asyncio.sleep(0.05)
+    slow.set()
+    async with asyncio.timeout(5):
+        await asyncio.wait({task})
+    assert task.cancelled()
+    assert await stage.ended() == ("done", "cancelled")
+
+
+async def test_a_stop_while_the_ending_is_written_loses_nothing(
+    stage: Stage, task: asyncio.Task[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go = asyncio.Event(), asyncio.Event()
+    finish = stage.chronicle.finish
+
+    async def slow_finish(job: str, verdict: Verdict, reason: str) -> None:
+        writing.set()
+        await go.wait()
+        await finish(job, verdict, reason)
+
+    monkeypatch.setattr(stage.chronicle, "finish", slow_finish)
+    await stage.assign()
+    await writing.wait()
+    task.cancel()
+    await asyncio.sleep(0.05)
+    go.set()
+    async with asyncio.timeout(5):
+        await asyncio.wait({task})
+    assert task.cancelled()
+    assert await stage.ended() == ("done", "pass")
+
+
+async def test_a_journal_that_fails_for_a_while_is_waited_for(
+    stage: Stage, task: asyncio.Task[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, failures = stage.chronicle.finish, [InfraError("journal", "locked")]
+
+    async def moody_finish(job: str, verdict: Verdict, reason: str) -> None:
+        if failures:
+            raise failures.pop()
+        await finish(job, verdict, reason)
+
+    monkeypatch.setattr(stage.chronicle, "finish", moody_finish)
+    await stage.assign()
+    assert await stage.ended() == ("done", "pass")
+
+
+async def test_a_teardown_that_fails_faults_the_station_but_keeps_the_result(
+    stage: Stage, task: asyncio.Task[None]
+) -> None:
+    stage.work.close_step = failing(InfraError("teardown", "the board stays on"))
+    await stage.assign()
+    assert await stage.ended() == ("done", "pass")
+    async with asyncio.timeout(5):
+        while stage.work.opened < 3:  # the check at the start, the job, the check afterwards
+            await asyncio.sleep(0.01)
+
+
+async def test_a_check_that_finds_a_defect_or_breaks_is_bad(stage: Stage) -> None:
+    stage.work.findings = [Finding("known-answer", "3 of 10 right", "replace it")]
+    task = asyncio.create_task(stage.supervisor.supervise())
+    async with asyncio.timeout(5):
+        while stage.supervisor.health is not Health.BAD:
+            await asyncio.sleep(0.01)
+    assert stage.supervisor.why == "3 of 10 right (replace it)"
+    stage.work.findings = []
+    stage.supervisor.look_again()
+    async with asyncio.timeout(5):
+        while stage.supervisor.health is not Health.GOOD:
+            await asyncio.sleep(0.01)
+    stage.work.check = failing_check  # type: ignore[method-assign]
+    stage.supervisor.look_again()
+    async with asyncio.timeout(5):
+        while stage.supervisor.health is not Health.BAD:
+            await asyncio.sleep(0.01)
+    assert "a defect of labd" in stage.supervisor.why
+    await stopped(task)
+
+
+async def failing_check(_bench: Any) -> list[Finding]:
+    raise KeyError("x")

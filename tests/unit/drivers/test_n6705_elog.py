@@ -1,0 +1,135 @@
+"""What the N6705 logs: records to the byte, and which functions have to be on."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drivers.n6705.elog import Abreast, Plan, channel_list, told, values_of
+from drivers.scpi.codec import Block, ReplyDecoder, Text
+from drivers.scpi.record_clock import Moment, RecordClock, RecordStream, StepLine
+from labd.core.model import Edge, Gap, Samples, StreamItem
+
+PLAN = Plan({1: "N6781A", 2: "N6731B", 4: "N6762A"}, (1, 2), (1, 2), with_voltage=True)
+PERIOD_S = 49 * 20.48e-6
+RECORDS = np.column_stack(
+    [np.linspace(0.001, 0.02, 4000), np.where(np.arange(4000) % 1000 < 5, 1.5e-3, 0.5e-3)]
+).astype(">f4")
+RECORDS[2500, 0] = np.nan
+
+
+def test_records_are_float32_big_endian_to_the_byte() -> None:
+    rows = values_of(bytes.fromhex("3f800000 40000000 3f000000 40400000"), 2)
+    np.testing.assert_array_equal(rows, [[1.0, 2.0], [0.5, 3.0]])
+    assert values_of(b"", 2).shape == (0, 2)
+
+
+def test_records_that_are_not_whole_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 values are no whole number of records of 2"):
+        values_of(bytes(12), 2)
+    with pytest.raises(ValueError, match="multiple"):
+        values_of(bytes(7), 1)
+
+
+def test_channels_and_functions_are_written_as_the_instrument_does() -> None:
+    assert channel_list((1, 3)) == "(@1,3)"
+    assert (PLAN.slots, PLAN.outputs, PLAN.log) == ("(@1,2,4)", "(@1,2)", "(@1,2)")
+    assert told(PLAN.on) == "CURR on (@1,2), VOLT on (@1)"
+    assert told({"CURR": set()}) == "none"
+
+
+def test_only_what_is_wanted_has_to_be_on() -> None:
+    one = Plan({1: "N6781A", 2: "N6731B"}, (1, 2), (1,), with_voltage=False)
+    assert one.on == {"CURR": {1}, "CURR:MINM": set(), "VOLT": set(), "VOLT:MINM": set()}
+
+
+def wire(polls: list[int]) -> bytes:
+    """Answers to ``FETC:ELOG?`` and ``SYST:ERR?`` in turn, with records up to each poll."""
+    out = b""
+    for start, end in itertools.pairwise([0, *polls, len(RECORDS)]):
+        data = RECORDS[start:end].tobytes()
+        size = str(len(data))
+        out += f"#{len(size)}{size}".encode() + data + b'\n+0,"No error"\n'
+    return out
+
+
+def decoded(data: bytes, cuts: list[int]) -> list[StreamItem]:
+    """The stream a driver makes of these bytes, asking at the time its records tell."""
+    decoder = ReplyDecoder()
+    stream = RecordStream(
+        RecordClock(1 / PERIOD_S, 15.0),
+        lambda index, rows: Samples(index, rows[:, 0] * 3.0, rows[:, 0]),
+        StepLine("io", 1e-3, 1e-4),
+    )
+    items = stream.start(Moment(0, 0))
+    block = b""
+    places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    for start, end in itertools.pairwise(places):
+        for reply in decoder.feed(data[start:end]):
+            if isinstance(reply, Block):
+                block = reply.data
+                continue
+            assert reply == Text('+0,"No error"')
+            rows = values_of(block, 2)
+            now = round((stream.received + len(rows)) * PERIOD_S * 1e9) + 100_000
+            items += stream.add(rows, Moment(now - 100_000, now), drained=True)
+    assert stream.fault == ""
+    return items + stream.complete()
+
+
+def flat(items: list[StreamItem]) -> list[object]:
+    out: list[object] = []
+    for item in items:
+        if isinstance(item, Samples):
+            out += zip(itertools.count(item.index), item.power_w.tolist())
+        elif isinstance(item, Gap):
+            out += [("gap", index) for index in range(item.index, item.end)]
+        elif isinstance(item, Edge):
+            out.append(item)
+    return out
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(1, 3999), max_size=12, unique=True).map(sorted),
+    st.lists(st.integers(0, 40_000), max_size=30),
+)
+def test_any_polling_and_any_chunking_give_the_same_samples_edges_and_gaps(
+    polls: list[int], cuts: list[int]
+) -> None:
+    reference = decoded(wire([]), [])
+    assert flat(decoded(wire(polls), cuts)) == flat(reference)
+    assert sum(isinstance(item, Edge) for item in reference) == 7
+    assert [item.index for item in reference if isinstance(item, Gap)] == [2500]
+
+
+def leads(lost: tuple[int, int], update_ms: int, *, seconds: float = 4.0) -> str:
+    """Two channels asked 6 ms apart every 75 ms, updated 30 ms apart; from 2 s on some lost."""
+    abreast, now_ms = Abreast(0.001), 5.0
+    while now_ms < seconds * 1000:
+        counts: list[int] = []
+        for channel, asked_ms in enumerate((now_ms, now_ms + 6)):
+            made_ms = asked_ms
+            if update_ms:
+                made_ms = (asked_ms + 30 * channel) // update_ms * update_ms - 30 * channel
+            counts.append(int(made_ms) - lost[channel] * (now_ms > 2000))
+        first, last = (Moment(int(at * 1e6), int((at + 2) * 1e6)) for at in (now_ms, now_ms + 6))
+        if fault := abreast.fault(counts[1] - counts[0], first, last):
+            return fault
+        now_ms += 75.3
+    return ""
+
+
+@pytest.mark.parametrize("update_ms", [0, 100, 250])
+def test_channels_that_lose_nothing_are_abreast(update_ms: int) -> None:
+    assert leads((0, 0), update_ms, seconds=60) == ""
+
+
+@pytest.mark.parametrize("lost", [(20, 0), (0, 20), (140, 0), (0, 140)])
+def test_a_difference_that_lasts_is_a_fault_within_a_second(lost: tuple[int, int]) -> None:
+    assert leads(lost, 0, seconds=1.9) == ""
+    assert "some were lost" in leads(lost, 0, seconds=3.1)

@@ -1,0 +1,131 @@
+"""A counter's ticks placed in the stream of a monitor that does not see them."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from labd.core.errors import MeasurementInvalid
+from labd.core.model import Edge, StreamFormat, TimeMark
+from labd.procedure.batch import COUNTER_MODULUS, TimedBatch
+from labd.procedure.clock_correlation import TEXT_S, Wiring, compare, counted_places
+from labd.protocol.replies import InferReply
+
+BAUD = 9600
+TICK_S = 1e-5
+RATE_HZ = 5000.0
+WIRING = Wiring("n6705", StreamFormat(RATE_HZ, 1 / RATE_HZ, 50.0, "current", 3.0, "d0"), BAUD)
+
+
+class World:
+    """True times of a run, and what each clock and each text made of them."""
+
+    def __init__(self, seed: int, *, io_ppm: float = 40.0, monitor_ppm: float = -30.0) -> None:
+        self._random = random.Random(seed)
+        self._io = 1 + io_ppm * 1e-6
+        self._monitor = 1 + monitor_ppm * 1e-6
+        self._io_zero_s = self._random.uniform(0, COUNTER_MODULUS * TICK_S)
+        self._host_zero_ns = self._random.randrange(10**15)
+        starts = [2.0, *(12.0 + 45.0 * n for n in range(5)), 240.0]
+        self.true_s = [(at, at + (0.2 if at in (2.0, 240.0) else 31.0)) for at in starts]
+
+    def tick(self, at_s: float) -> int:
+        return int((self._io_zero_s + at_s * self._io) / TICK_S) % COUNTER_MODULUS
+
+    def index(self, at_s: float) -> float:
+        return (at_s + 1.7) * self._monitor * RATE_HZ
+
+    def host_ns(self, at_s: float) -> int:
+        return self._host_zero_ns + round(at_s * 1e9)
+
+    def late_s(self) -> float:
+        return self._random.uniform(0.001, TEXT_S)
+
+    def batches(self) -> list[TimedBatch]:
+        return [self.batch(start, stop) for start, stop in self.true_s]
+
+    def batch(self, start: float, stop: float) -> TimedBatch:
+        reply = SimpleNamespace(
+            start_ns=self.host_ns(start + self.late_s()),
+            done_ns=self.host_ns(stop + 140 / BAUD + self.late_s()),
+        )
+        timer = cast("Any", SimpleNamespace(tick_s=TICK_S, clock_tolerance_ppm=100.0))
+        return TimedBatch(cast("InferReply", reply), timer, (self.tick(start), self.tick(stop)))
+
+    def times(self) -> list[TimeMark]:
+        marks: list[TimeMark] = []
+        for second in range(0, 280, 3):
+            off_ns = self._random.randint(-4_000_000, 4_000_000)
+            at_ns = self.host_ns(float(second)) + off_ns
+            marks.append(TimeMark(self.index(float(second)), at_ns, 5_000_000, "host"))
+        return marks
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_true_positions_lie_within_the_stated_uncertainty(seed: int) -> None:
+    world = World(seed)
+    pairs, maps = counted_places(WIRING, world.batches(), world.times())
+    assert len(pairs) == len(world.true_s)
+    for (start, stop), true in zip(pairs, world.true_s, strict=True):
+        for place, at_s in ((start, true[0]), (stop, true[1])):
+            off_s = abs(place.index - world.index(at_s)) / RATE_HZ
+            assert off_s <= place.uncertainty_s
+            assert place.uncertainty_s < 0.02
+    assert [each["b"] for each in maps] == ["host", "host"]
+
+
+def test_a_counter_that_wraps_in_the_run_is_followed() -> None:
+    world = World(3)
+    world._io_zero_s = COUNTER_MODULUS * TICK_S - 100.0
+    pairs, _ = counted_places(WIRING, world.batches(), world.times())
+    lengths = [(stop.index - start.index) / RATE_HZ for start, stop in pairs[1:-1]]
+    assert lengths == pytest.approx([31.0] * 5, abs=0.01)
+
+
+def test_a_board_that_restarted_in_the_run_ties_nothing() -> None:
+    world = World(4)
+    before = world.batches()
+    world._io_zero_s += 1000.0
+    with pytest.raises(MeasurementInvalid, match="contradict each other"):
+        counted_places(WIRING, [*before[:3], *world.batches()[3:]], world.times())
+
+
+def test_without_marks_of_the_stream_there_is_no_place() -> None:
+    with pytest.raises(MeasurementInvalid, match="no mark ties n6705 to host"):
+        counted_places(WIRING, World(5).batches(), [])
+
+
+def labelled(world: World) -> list[list[Edge]]:
+    return [
+        [Edge(round(world.index(at)), "d0", rising=False) for at in batch] for batch in world.true_s
+    ]
+
+
+def test_two_clocks_that_saw_the_same_edges_are_compared_finely() -> None:
+    world = World(6)
+    edges = labelled(world)
+    every = [edge for batch in edges for edge in batch]
+    tied, refused = compare(WIRING, world.batches(), edges, every)
+    assert refused == ""
+    assert tied.rate_ppm == pytest.approx(70.0, abs=tied.rate_error_ppm)
+    assert tied.rate_error_ppm < 5.0
+    assert len(tied.pairs) == 14
+
+
+def test_edges_that_do_no_better_than_the_marks_are_said_to() -> None:
+    world = World(8)
+    edges = labelled(world)
+    some = [edge for batch in edges[:1] for edge in batch]
+    tied, refused = compare(WIRING, world.batches(), edges, some)
+    assert "edges" in refused
+    assert tied.rate_ppm == pytest.approx(70.0, abs=tied.rate_error_ppm)
+
+
+def test_a_monitor_whose_clock_is_wrong_contradicts_the_counter() -> None:
+    world = World(7, monitor_ppm=5000.0)
+    edges = labelled(world)
+    with pytest.raises(MeasurementInvalid, match="contradict each other"):
+        compare(WIRING, world.batches(), edges, [edge for batch in edges for edge in batch])

@@ -1,0 +1,192 @@
+"""Re-scoring labd's own runs from their folders."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labd.core.energy import energies
+from labd.core.model import (
+    ClockCheck,
+    Edge,
+    EnergyMethod,
+    Identity,
+    Mode,
+    ModeResult,
+    Samples,
+    StreamFormat,
+    Verdict,
+    Window,
+)
+from labd.core.recording import Recording
+from labd.daemon.run_recorder import RunEvidence
+from labd.rescore import SessionScore, find_tasks, is_sound, rescore
+from labd.store.traces.writer import TraceFile
+
+FORMAT = StreamFormat(1000.0, 5e-4, 100.0, "energy")
+CHECK = ClockCheck("none", None, 0.0)
+
+
+def scores(folder: Path) -> dict[Mode | None, SessionScore]:
+    [task] = find_tasks([folder])
+    return {found.mode: found for found in rescore(task)}
+
+
+def codes(found: SessionScore) -> list[str]:
+    return [finding.code for finding in found.findings]
+
+
+def write_trace(folder: Path, *, complete: bool = True) -> list[Window]:
+    power = np.random.default_rng(1).uniform(0.01, 0.03, 65_000)
+    recording = Recording(FORMAT, power, (), ())
+    windows: list[Window] = []
+    with TraceFile(folder / "energy", FORMAT, Identity("lpm01a", "made up")) as file:
+        file.write([Samples(0, power)])
+        for number in range(1, 6):
+            first, second = 12_000.0 * number - 11_000.25, 12_000.0 * number - 500.5
+            energy = energies(recording, first, second)[EnergyMethod.LABD]
+            file.write([Edge(first, "timestamp", rising=False)])
+            windows.append(
+                Window(
+                    number,
+                    "a.bin",
+                    100,
+                    energy.runtime_s,
+                    100 / energy.runtime_s,
+                    CHECK,
+                    (),
+                    energy.energy_uj,
+                    energy.power_uw,
+                    energy.energy_uj / 100,
+                    first,
+                    second,
+                )
+            )
+        file.mark_windows(windows)
+        file.close(complete=complete)
+    return windows
+
+
+def test_an_energy_run_comes_out_again(tmp_path: Path) -> None:
+    windows = write_trace(tmp_path)
+    found = scores(tmp_path)[Mode.ENERGY]
+    assert found.runner == "labd"
+    assert found.agrees is True
+    assert codes(found) == []
+    assert len(found.windows) == 5
+    median = sorted(w.energy_per_inference_uj or 0 for w in windows)[2]
+    assert found.score["median_energy_uj"] == pytest.approx(median, rel=1e-6)
+
+
+def test_a_changed_sample_is_found(tmp_path: Path) -> None:
+    write_trace(tmp_path)
+    data = tmp_path / "energy.sigmf-data"
+    samples = np.fromfile(data, "<f4")
+    samples[5_000] += 1.0
+    samples.tofile(data)
+    found = scores(tmp_path)[Mode.ENERGY]
+    assert found.agrees is False
+    assert set(codes(found)) == {"window-differs", "trace-altered"}
+    assert not is_sound(found)
+
+
+def test_a_sample_changed_outside_the_windows_is_found(tmp_path: Path) -> None:
+    write_trace(tmp_path)
+    data = tmp_path / "energy.sigmf-data"
+    samples = np.fromfile(data, "<f4")
+    samples[3] += 1.0
+    samples.tofile(data)
+    found = scores(tmp_path)[Mode.ENERGY]
+    assert codes(found) == ["trace-altered"]
+    assert not is_sound(found)
+
+
+def test_a_trace_without_its_metadata_is_told(tmp_path: Path) -> None:
+    write_trace(tmp_path)
+    (tmp_path / "energy.sigmf-meta").unlink()
+    bare = scores(tmp_path)[Mode.ENERGY]
+    assert [found.text for found in bare.findings] == ["energy.sigmf-meta is not there"]
+    told = {"score": {"median_energy_uj": 1.0}, "windows": [{"number": 1}]}
+    (tmp_path / "result-energy.json").write_text(json.dumps(told))
+    found = scores(tmp_path)[Mode.ENERGY]
+    assert set(codes(found)) >= {"file-missing", "not-recomputed"}
+    assert found.agrees is None
+    assert not is_sound(found)
+
+
+def test_outputs_that_are_gone_are_told(tmp_path: Path) -> None:
+    told = {"benchmark": "kws01", "score": {"top1_pct": 91.0}}
+    (tmp_path / "result-accuracy.json").write_text(json.dumps(told))
+    found = scores(tmp_path)[Mode.ACCURACY]
+    assert codes(found) == ["file-missing", "not-recomputed"]
+    assert not is_sound(found)
+
+
+def test_a_run_that_measured_nothing_has_lost_nothing(tmp_path: Path) -> None:
+    (tmp_path / "result-energy.json").write_text(json.dumps({"score": {}, "windows": []}))
+    assert codes(scores(tmp_path)[Mode.ENERGY]) == []
+
+
+def test_a_run_cut_off_is_told(tmp_path: Path) -> None:
+    file = TraceFile(tmp_path / "energy", FORMAT, Identity("lpm01a", "made up"))
+    file.write([Samples(0, np.ones(100))])
+    file.close(complete=False)
+    found = scores(tmp_path)[Mode.ENERGY]
+    assert "trace-short" in codes(found)
+    assert "after 0.100 s: its edges and windows are missing" in found.findings[0].text
+    assert found.agrees is None
+
+
+def test_a_killed_run_keeps_the_windows_that_were_marked(tmp_path: Path) -> None:
+    write_trace(tmp_path, complete=False)
+    found = scores(tmp_path)[Mode.ENERGY]
+    assert found.agrees is True
+    assert [finding.text for finding in found.findings] == [
+        "the recording was cut off after 65.000 s: it holds 5 edges and 5 windows"
+    ]
+
+
+def test_a_damaged_trace_is_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "energy.sigmf-meta").write_text("{")
+    found = scores(tmp_path)[Mode.ENERGY]
+    assert "file-damaged" in codes(found)
+    assert not is_sound(found)
+
+
+async def test_results_are_kept_beside_the_evidence(tmp_path: Path) -> None:
+    windows = write_trace(tmp_path)
+    shorter = [replace(window, runtime_s=9.0, throughput_ips=100 / 9) for window in windows]
+    with (tmp_path / "accuracy-outputs.csv").open("w", newline="") as file:
+        for n in range(1000):
+            outputs = [0.9 if c == n % 12 else 0.01 for c in range(12)]
+            csv.writer(file).writerow([f"tst_{n:06d}_X_{n % 12}.bin", n % 12, *outputs])
+    evidence = RunEvidence(tmp_path)
+    for mode, score, measured in (
+        (Mode.ACCURACY, {"top1_pct": 99.0, "auc": 1.0}, ()),
+        (Mode.PERFORMANCE, {"median_throughput_ips": 100 / 9}, shorter),
+        (Mode.ENERGY, {"median_energy_uj": 1.0}, windows),
+    ):
+        result = ModeResult(mode, Verdict.PASS, (), score, tuple(measured))
+        await evidence.result("job", "kws01", result)
+    found = scores(tmp_path)
+    assert [each.benchmark for each in found.values()] == ["kws01"] * 3
+    assert codes(found[Mode.ACCURACY]) == ["score-differs"]
+    assert found[Mode.PERFORMANCE].agrees is True
+    assert codes(found[Mode.PERFORMANCE]) == ["window-short"] * 5
+    assert codes(found[Mode.ENERGY]) == ["score-differs"]
+    kept = json.loads((tmp_path / "result-energy.json").read_text())
+    assert kept["windows"][0] == json.loads(json.dumps(asdict(windows[0])))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"windows": [1, {}]}', '{"score": 3}'])
+def test_a_damaged_result_is_a_finding_not_a_crash(tmp_path: Path, content: str) -> None:
+    (tmp_path / "result-performance.json").write_text(content)
+    (tmp_path / "accuracy-outputs.csv").write_text("a,b,c\n\n")
+    for found in scores(tmp_path).values():
+        assert "labd-bug" not in codes(found), found.findings
+        assert found.agrees is None
