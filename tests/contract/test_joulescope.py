@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from drivers.base.interfaces import Acquisition
 from drivers.joulescope import driver as joulescope
 from drivers.joulescope import usb as joulescope_usb
 from drivers.joulescope.driver import Joulescope, JoulescopeAcquisition, JoulescopeConfig
@@ -32,6 +31,7 @@ from labd.simulation.instruments import joulescope_library as fake_library
 from labd.simulation.instruments.joulescope import TICK_HZ, Disorder, FakeJoulescope, Load
 from labd.simulation.instruments.joulescope_library import USB, Driver, UsbCable
 from labd.simulation.instruments.load import current_a
+from tests.contract.acquisition import all_of, by_index, only, progress_to
 
 FAKE = "labd.simulation.instruments.joulescope_library:Driver"
 ALMOST_A_SECOND = 9500  # samples of one; what is left of a message at the end is never sent
@@ -83,15 +83,6 @@ async def opened(**config: object) -> AsyncGenerator[Joulescope]:
             await monitor.close()
 
 
-async def progress_to(acquisition: Acquisition, samples: int, edges: int = 0) -> None:
-    while acquisition.received < samples or acquisition.edges_seen < edges:
-        await acquisition.wait_progress(5.0)
-
-
-async def all_of(acquisition: Acquisition) -> list[StreamItem]:
-    return [item async for item in acquisition]
-
-
 async def recorded(
     fake: FakeJoulescope, monitor: Joulescope, *steps: Callable[[], None]
 ) -> list[StreamItem]:
@@ -105,19 +96,8 @@ async def recorded(
 
 
 def power_of(items: list[StreamItem]) -> np.ndarray:
-    """Power by index, NaN in gaps; every index must come once and in order."""
-    parts, at = [], 0
-    for item in items:
-        if isinstance(item, Samples | Gap):
-            assert item.index == at
-            at = item.end
-            known = isinstance(item, Samples)
-            parts.append(item.power_w if known else np.full(item.count, np.nan))
-    return np.concatenate(parts)
-
-
-def only(kind: type, items: list[StreamItem]) -> list[Any]:
-    return [item for item in items if isinstance(item, kind)]
+    """Power by index, NaN in gaps."""
+    return by_index(items, lambda samples: samples.power_w)
 
 
 def expected_power(count: int, rate_hz: int = 10_000, step: int = 2) -> np.ndarray:

@@ -33,6 +33,7 @@ from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 from labd.simulation.cable import PtyCable
 from labd.simulation.instruments.fake_lpm01a import FakeLpm01a, plug
 from labd.simulation.instruments.load import RUN_A, SLEEP_A
+from tests.contract.acquisition import all_of, open_monitor, progress_to
 from tests.contract.case import plugged
 
 
@@ -43,28 +44,11 @@ def fake() -> FakeLpm01a:
 
 @asynccontextmanager
 async def connected(fake: FakeLpm01a, **config: object) -> AsyncGenerator[tuple[Lpm01a, PtyCable]]:
-    async with plugged(fake) as pty:
-        monitor = Lpm01a(Lpm01aConfig.model_validate({"port": pty.path, "answer_s": 0.5, **config}))
-        await monitor.open()
-        try:
-            yield monitor, pty
-        finally:
-            if pty.plugged:
-                await monitor.close()
-
-
-async def progress_to(acquisition: Acquisition, samples: int, edges: int = 0) -> None:
-    while acquisition.received < samples or acquisition.edges_seen < edges:
-        await acquisition.wait_progress(1.0)
-
-
-async def all_of(
-    acquisition: Acquisition, seen: list[StreamItem] | None = None
-) -> list[StreamItem]:
-    seen = [] if seen is None else seen
-    async for item in acquisition:
-        seen.append(item)
-    return seen
+    table = {"answer_s": 0.5, **config}
+    async with open_monitor(
+        fake, PtyCable, lambda pty: Lpm01a(Lpm01aConfig.model_validate({"port": pty.path, **table}))
+    ) as opened:
+        yield opened
 
 
 async def test_samples_and_edges_come_in_order(fake: FakeLpm01a) -> None:

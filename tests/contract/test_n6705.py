@@ -13,7 +13,6 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from drivers.base.interfaces import Acquisition
 from drivers.base.serial_link import Link
 from drivers.n6705 import elog as n6705_log
 from drivers.n6705.driver import N6705, N6705Config
@@ -29,23 +28,19 @@ from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 from labd.simulation.cable import TcpCable
 from labd.simulation.instruments import load
 from labd.simulation.instruments.n6705 import IO_IDLE_A, PULL_UP_A, TICK_S, FakeN6705, lan
+from tests.contract.acquisition import (
+    HandClock,
+    all_of,
+    joined,
+    let_pass,
+    only,
+    open_monitor,
+    pass_time,
+)
 from tests.contract.case import plugged
 
 PERIOD_S = 49 * TICK_S  # what the instrument makes of 1 ms
 ON_IO = {"io_channel": 2, "io_threshold_a": IO_IDLE_A + PULL_UP_A / 2, "io_hysteresis_a": 5e-5}
-
-
-class HandClock:
-    """A clock that the driver and its fake share, moved by the test."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    def ns(self) -> int:
-        return round(self.now_s * 1e9)
 
 
 @pytest.fixture
@@ -71,58 +66,9 @@ async def connected(
 ) -> AsyncGenerator[tuple[N6705, HandClock, TcpCable]]:
     clock = fake.clock
     assert isinstance(clock, HandClock)
-    async with plugged(fake, lan) as cable:
-        monitor = driver_for(cable, clock, **config)
-        await monitor.open()
-        try:
-            yield monitor, clock, cable
-        finally:
-            if cable.plugged:
-                await monitor.close()
-
-
-async def pass_time(
-    acquisition: Acquisition, clock: HandClock, seconds: float, step_s: float = 0.25
-) -> None:
-    """Move the clock on, letting the driver poll after every step."""
-    for _ in range(round(seconds / step_s)):
-        clock.now_s += step_s
-        await acquisition.wait_progress(2.0)
-
-
-async def let_pass(clock: HandClock, seconds: float) -> None:
-    """Move the clock on as a host that polls does, whether there is progress or not."""
-    for _ in range(round(seconds / 0.01)):
-        clock.now_s += 0.01
-        await asyncio.sleep(0.002)
-
-
-async def all_of(
-    acquisition: Acquisition, seen: list[StreamItem] | None = None
-) -> list[StreamItem]:
-    seen = [] if seen is None else seen
-    async for item in acquisition:
-        seen.append(item)
-    return seen
-
-
-def joined(items: list[StreamItem]) -> Samples:
-    """All samples in one, after checking that each index came once and in order."""
-    at = 0
-    runs = [item for item in items if isinstance(item, (Samples, Gap))]
-    for run in runs:
-        assert run.index == at
-        assert run.end > at
-        at = run.end
-    samples = [run for run in runs if isinstance(run, Samples)]
-    current = [s.current_a for s in samples if s.current_a is not None]
-    voltage = [s.voltage_v for s in samples if s.voltage_v is not None]
-    return Samples(
-        0,
-        np.concatenate([s.power_w for s in samples]),
-        np.concatenate(current),
-        np.concatenate(voltage) if voltage else None,
-    )
+    opening = open_monitor(fake, lan, lambda cable: driver_for(cable, clock, **config))
+    async with opening as (monitor, cable):
+        yield monitor, clock, cable
 
 
 def truth(start_s: float, count: int) -> NDArray[np.float64]:
@@ -219,7 +165,7 @@ async def test_the_second_slot_shows_the_timestamps(fake: FakeN6705) -> None:
     samples = joined(items)
     assert samples.current_a is not None
     np.testing.assert_array_equal(samples.current_a, truth(100.0, len(samples)))
-    edges = [item for item in items if isinstance(item, Edge)]
+    edges = only(Edge, items)
     falls = [100.0 + edge.index * PERIOD_S for edge in edges if not edge.rising]
     rises = [100.0 + edge.index * PERIOD_S for edge in edges if edge.rising]
     true_falls = load.falls_between(100.0, 107.0)
@@ -236,7 +182,7 @@ async def test_both_ends_and_every_second_are_tied_to_the_hosts_clock(fake: Fake
         await monitor.supply(3000)
         async with monitor.acquire() as acquisition:
             await pass_time(acquisition, clock, 6.0)
-        marks = [item for item in await all_of(acquisition) if isinstance(item, TimeMark)]
+        marks = only(TimeMark, await all_of(acquisition))
     assert marks[0].index == 0
     assert marks[-1].index >= 6.0 / PERIOD_S - 1
     assert len(marks) >= 6
@@ -263,7 +209,7 @@ async def test_records_that_appear_late_and_in_batches_are_the_same(
     assert len(samples) >= (7.9 - latency_s - update_s) / PERIOD_S
     assert samples.current_a is not None
     np.testing.assert_array_equal(samples.current_a, truth(100.0, len(samples)))
-    marks = [item for item in items if isinstance(item, TimeMark)]
+    marks = only(TimeMark, items)
     assert len(marks) > 5
     for mark in marks:
         true_ns = 100.0e9 + mark.index * PERIOD_S * 1e9
@@ -318,7 +264,7 @@ async def test_it_runs_in_real_time_too(delay_s: float) -> None:
         await monitor.close()
     assert samples.current_a is not None
     np.testing.assert_array_equal(samples.current_a, truth(start_s, len(samples)))
-    for mark in (item for item in items if isinstance(item, TimeMark)):
+    for mark in only(TimeMark, items):
         true_ns = start_s * 1e9 + mark.index * PERIOD_S * 1e9
         assert abs(mark.t_ns - true_ns) <= mark.uncertainty_ns + 1
 
@@ -444,7 +390,7 @@ async def test_current_at_its_limit_is_a_gap_for_the_voltage_is_not_the_set_one(
         async with monitor.acquire() as acquisition:
             await pass_time(acquisition, clock, 2.0)
         items = await all_of(acquisition)
-    (gap,) = [item for item in items if isinstance(item, Gap)]
+    (gap,) = only(Gap, items)
     assert gap.index == pytest.approx(1.0 / PERIOD_S, abs=1)
     assert gap.count == pytest.approx(0.1 / PERIOD_S, abs=1)
     assert "limit" in gap.reason

@@ -27,6 +27,7 @@ from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 from labd.simulation.cable import TcpCable
 from labd.simulation.instruments.load import current_a, falls_between
 from labd.simulation.instruments.otii import FakeOtii, Loss, ace, arc, server
+from tests.contract.acquisition import all_of, by_index, only, open_monitor
 from tests.contract.case import plugged
 
 
@@ -47,14 +48,8 @@ def made(fake: FakeOtii, cable: TcpCable, **config: object) -> Otii:
 
 @asynccontextmanager
 async def connected(fake: FakeOtii, **config: object) -> AsyncGenerator[tuple[Otii, TcpCable]]:
-    async with plugged(fake, server) as cable:
-        instrument = made(fake, cable, **config)
-        await instrument.open()
-        try:
-            yield instrument, cable
-        finally:
-            if cable.plugged:
-                await instrument.close()
+    async with open_monitor(fake, server, lambda cable: made(fake, cable, **config)) as opened:
+        yield opened
 
 
 async def pass_time(fake: FakeOtii, acquisition: Acquisition, seconds: float) -> None:
@@ -70,7 +65,7 @@ async def recorded(fake: FakeOtii, instrument: Otii, seconds: float) -> list[Str
     await instrument.supply(3000)
     async with instrument.acquire() as acquisition:
         await pass_time(fake, acquisition, seconds)
-    return [item async for item in acquisition]
+    return await all_of(acquisition)
 
 
 async def run(acquisition: OtiiAcquisition, body: Callable[[], Awaitable[None]]) -> None:
@@ -80,25 +75,9 @@ async def run(acquisition: OtiiAcquisition, body: Callable[[], Awaitable[None]])
         await acquisition.wait_progress(5.0)
 
 
-async def take_all(acquisition: Acquisition, items: list[StreamItem]) -> None:
-    async for item in acquisition:
-        items.append(item)  # noqa: PERF401 - what came before a fault is kept
-
-
-def whole(items: list[StreamItem]) -> np.ndarray:
-    """Current by index, NaN in gaps; every index must come exactly once."""
-    parts, end = [], 0
-    for item in items:
-        if isinstance(item, (Samples, Gap)):
-            assert item.index == end
-            end = item.end
-            lost = np.full(item.end - item.index, np.nan)
-            parts.append(item.current_a if isinstance(item, Samples) else lost)
-    return np.concatenate(parts)
-
-
-def edges_of(items: list[StreamItem]) -> list[Edge]:
-    return [item for item in items if isinstance(item, Edge)]
+def amps_of(items: list[StreamItem]) -> np.ndarray:
+    """Current by index, NaN in gaps."""
+    return by_index(items, lambda samples: samples.current_a)
 
 
 async def test_a_recording_becomes_a_stream_while_it_grows(fake: FakeOtii) -> None:
@@ -112,21 +91,21 @@ async def test_a_recording_becomes_a_stream_while_it_grows(fake: FakeOtii) -> No
             assert acquisition.edges_seen == 5
             await pass_time(fake, acquisition, 1.0)
         items = early + [item async for item in stream]
-    amps = whole(items)
+    amps = amps_of(items)
     assert len(amps) == 24_000
     np.testing.assert_allclose(amps, current_a(np.arange(24_000) / 4000), atol=1e-9)
     power = np.concatenate([item.power_w for item in items if isinstance(item, Samples)])
     np.testing.assert_allclose(power, 3.0 * amps, rtol=1e-9)
-    falls = [edge.index for edge in edges_of(items) if not edge.rising]
+    falls = [edge.index for edge in only(Edge, items) if not edge.rising]
     assert falls == pytest.approx([at * 4000 for at in falls_between(0.0, 6.0)])
-    assert {edge.line for edge in edges_of(items)} == {instrument.format.timestamp_line} == {"i1"}
+    assert {edge.line for edge in only(Edge, items)} == {instrument.format.timestamp_line} == {"i1"}
     assert "recording_delete" in fake.commands
 
 
 async def test_time_marks_tie_the_stream_to_the_hosts_clock(fake: FakeOtii) -> None:
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 4.0)
-    marks = [item for item in items if isinstance(item, TimeMark)]
+    marks = only(TimeMark, items)
     assert len(marks) >= 3
     began_ns = round(fake.recordings[0].began_s * 1e9)
     for mark in marks:
@@ -148,7 +127,7 @@ async def test_an_ace_samples_as_fast_as_asked_and_an_arc_as_it_does() -> None:
     fast = FakeOtii(ace())
     async with connected(fast, rate_hz=50_000) as (instrument, _):
         assert instrument.format.sample_rate_hz == 50_000
-        amps = whole(await recorded(fast, instrument, 3.0))
+        amps = amps_of(await recorded(fast, instrument, 3.0))
         np.testing.assert_allclose(amps, current_a(np.arange(150_000) / 50_000), atol=1e-9)
     async with connected(FakeOtii(arc()), rate_hz=4000) as (instrument, _):
         assert instrument.format.sample_rate_hz == 4000
@@ -164,12 +143,12 @@ async def test_a_loss_that_times_tell_is_a_gap_on_the_recordings_time(fake: Fake
     fake.losses = [Loss("mc", at_s=2.033, count=17)]
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 5.0)
-    gaps = [item for item in items if isinstance(item, Gap)]
+    gaps = only(Gap, items)
     assert len(gaps) == 1
     assert gaps[0].index <= 2.033 * 4000
     assert gaps[0].end >= 2.033 * 4000 + 17
     assert "samples of mc came where its times have" in gaps[0].reason
-    amps = whole(items)
+    amps = amps_of(items)
     assert len(amps) == 20_000
     sound = ~np.isnan(amps)
     np.testing.assert_allclose(amps[sound], current_a(np.arange(20_000) / 4000)[sound], atol=1e-9)
@@ -179,7 +158,7 @@ async def test_an_edge_in_a_gap_is_none(fake: FakeOtii) -> None:
     fake.losses = [Loss("mc", at_s=1.5, count=40)]
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 4.0)
-    falls = [edge.index / 4000 for edge in edges_of(items) if not edge.rising]
+    falls = [edge.index / 4000 for edge in only(Edge, items) if not edge.rising]
     assert falls == pytest.approx([0.5, 2.5, 3.5])
 
 
@@ -187,12 +166,12 @@ async def test_a_loss_of_voltage_is_a_gap_too(fake: FakeOtii) -> None:
     fake.losses = [Loss("mv", at_s=2.0, count=200)]
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 5.0)
-    gaps = [item for item in items if isinstance(item, Gap)]
+    gaps = only(Gap, items)
     assert gaps
     assert {gap.reason for gap in gaps} == {"no voltage was measured"}
     assert gaps[0].index <= 8004
     assert gaps[-1].end >= 8800
-    assert len(whole(items)) == 20_000
+    assert len(amps_of(items)) == 20_000
 
 
 async def test_a_loss_that_only_the_hosts_clock_tells_ends_the_acquisition(fake: FakeOtii) -> None:
@@ -203,8 +182,8 @@ async def test_a_loss_that_only_the_hosts_clock_tells_ends_the_acquisition(fake:
             await run(acquisition, lambda: pass_time(fake, acquisition, 16.0))
         items: list[StreamItem] = []
         with pytest.raises(InstrumentError, match="missing by the host's clock"):
-            await take_all(acquisition, items)
-        confirmed = [item for item in items if isinstance(item, Samples)]
+            await all_of(acquisition, items)
+        confirmed = only(Samples, items)
         assert not confirmed or confirmed[-1].end <= 12_000
         await instrument.supply(None)
 
@@ -230,7 +209,7 @@ async def test_a_value_the_server_has_not_is_a_gap(fake: FakeOtii) -> None:
     fake.null_at = {5000, 5001}
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 3.0)
-    gaps = [item for item in items if isinstance(item, Gap)]
+    gaps = only(Gap, items)
     assert [(gap.index, gap.count) for gap in gaps] == [(5000, 2)]
 
 
@@ -239,8 +218,8 @@ async def test_channels_that_come_later_than_others_cost_nothing(fake: FakeOtii)
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 4.0)
     assert not any(isinstance(item, Gap) for item in items)
-    assert len(whole(items)) == 16_000
-    assert len([edge for edge in edges_of(items) if not edge.rising]) == 4
+    assert len(amps_of(items)) == 16_000
+    assert len([edge for edge in only(Edge, items) if not edge.rising]) == 4
     end = 0
     for item in items:
         if isinstance(item, Samples):
@@ -451,7 +430,7 @@ async def test_a_predecessor_that_died_in_a_recording_is_survived(fake: FakeOtii
         await heir.open()
         assert fake.running is None
         assert fake.main[fake.devices[0]["device_id"]] is False
-        assert len(whole(await recorded(fake, heir, 3.0))) == 12_000
+        assert len(amps_of(await recorded(fake, heir, 3.0))) == 12_000
         await heir.close()
 
 
@@ -476,7 +455,7 @@ async def test_closing_during_a_recording_switches_off_first_and_ends_it(fake: F
             cmd for cmd in fake.commands[-4:] if cmd in {"arc_set_main", "project_stop_recording"}
         ]
         assert ends == ["arc_set_main", "project_stop_recording"]
-        gap = [item async for item in acquisition][-1]
+        gap = (await all_of(acquisition))[-1]
         assert isinstance(gap, Gap)
         assert gap.end == 4000
 
@@ -495,7 +474,7 @@ async def test_a_cancelled_acquisition_stops_and_the_next_one_starts_anew(fake: 
         with pytest.raises(asyncio.CancelledError):
             await task
         assert fake.running is None
-        assert len(whole(await recorded(fake, instrument, 3.0))) == 12_000
+        assert len(amps_of(await recorded(fake, instrument, 3.0))) == 12_000
 
 
 async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
@@ -512,7 +491,7 @@ async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
         with pytest.raises(TransportError):
             await run(acquisition, unplugged)
         with pytest.raises(TransportError):
-            await take_all(acquisition, [])
+            await all_of(acquisition, [])
         with pytest.raises(TransportError):
             await instrument.close()
         assert time.monotonic() - began < 2.0

@@ -13,7 +13,6 @@ import pytest
 from pydantic import ValidationError
 
 from drivers.base import acquisition as machinery
-from drivers.base.interfaces import Acquisition
 from drivers.base.serial_link import Link
 from drivers.ppk2 import driver as ppk2
 from drivers.ppk2 import stream as ppk2_stream
@@ -30,6 +29,7 @@ from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 from labd.simulation.cable import PtyCable
 from labd.simulation.instruments import load
 from labd.simulation.instruments.fake_ppk2 import FakePpk2
+from tests.contract.acquisition import all_of, open_monitor, progress_to
 from tests.contract.case import plugged
 
 METADATA, STOP, START, ON, OFF = b"\x19", b"\x07", b"\x06", b"\x0c\x01", b"\x0c\x00"
@@ -44,29 +44,11 @@ def fake() -> FakePpk2:
 async def connected(fake: FakePpk2, **config: object) -> AsyncGenerator[tuple[Ppk2, PtyCable]]:
     """Powered at 3 V. Without the host's clock unless asked: samples come when told here."""
     table = {"answer_s": 0.5, "host_clock": False} | config
-    async with plugged(fake) as pty:
-        monitor = Ppk2(Ppk2Config.model_validate({"port": pty.path, **table}))
-        await monitor.open()
-        try:
-            await monitor.supply(3000)
-            yield monitor, pty
-        finally:
-            if pty.plugged:
-                await monitor.close()
-
-
-async def progress_to(acquisition: Acquisition, samples: int, edges: int = 0) -> None:
-    while acquisition.received < samples or acquisition.edges_seen < edges:
-        await acquisition.wait_progress(1.0)
-
-
-async def all_of(
-    acquisition: Acquisition, seen: list[StreamItem] | None = None
-) -> list[StreamItem]:
-    seen = [] if seen is None else seen
-    async for item in acquisition:
-        seen.append(item)
-    return seen
+    async with open_monitor(
+        fake, PtyCable, lambda pty: Ppk2(Ppk2Config.model_validate({"port": pty.path, **table}))
+    ) as (monitor, pty):
+        await monitor.supply(3000)
+        yield monitor, pty
 
 
 def at_start(fake: FakePpk2, *steps: Callable[[], Any]) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from drivers.base.interfaces import Acquisition
 from drivers.scpi_meter import ScpiMeter, ScpiMeterConfig
 from labd.core.errors import (
     DeadlineExceeded,
@@ -21,10 +20,19 @@ from labd.core.errors import (
     LabdBug,
     TransportError,
 )
-from labd.core.model import Gap, Samples, StreamItem, TimeMark
+from labd.core.model import Gap, StreamItem, TimeMark
 from labd.simulation.cable import TcpCable
 from labd.simulation.instruments import load
 from labd.simulation.instruments.scpi_meter import OVERLOAD, FakeScpiMeter, lan
+from tests.contract.acquisition import (
+    HandClock,
+    all_of,
+    joined,
+    let_pass,
+    only,
+    open_monitor,
+    pass_time,
+)
 from tests.contract.case import plugged
 
 RATE_HZ = 1000
@@ -43,19 +51,6 @@ SMU: dict[str, object] = {
 METER = {**SMU, "supply_on": [], "supply_off": [], "voltage_mv": 3000}
 
 
-class HandClock:
-    """A clock that the driver and its fake share, moved by the test."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    def ns(self) -> int:
-        return round(self.now_s * 1e9)
-
-
 @pytest.fixture
 def clock() -> HandClock:
     return HandClock()
@@ -66,58 +61,20 @@ def fake(clock: HandClock) -> FakeScpiMeter:
     return FakeScpiMeter(RATE_HZ, clock)
 
 
+def meter_at(cable: TcpCable, *clock: Callable[[], int], **config: object) -> ScpiMeter:
+    table = {"resource": cable.path, **SMU, **config}
+    return ScpiMeter(ScpiMeterConfig.model_validate(table), *clock)
+
+
 @asynccontextmanager
 async def connected(
     fake: FakeScpiMeter, **config: object
 ) -> AsyncGenerator[tuple[ScpiMeter, HandClock, TcpCable]]:
     clock = fake.clock
     assert isinstance(clock, HandClock)
-    async with plugged(fake, lan) as cable:
-        table = {"resource": cable.path, **SMU, **config}
-        meter = ScpiMeter(ScpiMeterConfig.model_validate(table), clock.ns)
-        await meter.open()
-        try:
-            yield meter, clock, cable
-        finally:
-            if cable.plugged:
-                await meter.close()
-
-
-async def pass_time(
-    acquisition: Acquisition, clock: HandClock, seconds: float, step_s: float = 0.125
-) -> None:
-    for _ in range(round(seconds / step_s)):
-        clock.now_s += step_s
-        await acquisition.wait_progress(2.0)
-
-
-async def let_pass(clock: HandClock, seconds: float) -> None:
-    """Move the clock on as a host that polls does, whether there is progress or not."""
-    for _ in range(round(seconds / 0.01)):
-        clock.now_s += 0.01
-        await asyncio.sleep(0.002)
-
-
-async def all_of(
-    acquisition: Acquisition, seen: list[StreamItem] | None = None
-) -> list[StreamItem]:
-    seen = [] if seen is None else seen
-    async for item in acquisition:
-        seen.append(item)
-    return seen
-
-
-def joined(items: list[StreamItem]) -> Samples:
-    at = 0
-    runs = [item for item in items if isinstance(item, (Samples, Gap))]
-    for run in runs:
-        assert run.index == at
-        assert run.end > at
-        at = run.end
-    samples = [run for run in runs if isinstance(run, Samples)]
-    current = [s.current_a for s in samples if s.current_a is not None]
-    power = np.concatenate([s.power_w for s in samples])
-    return Samples(0, power, np.concatenate(current) if current else None)
+    opening = open_monitor(fake, lan, lambda cable: meter_at(cable, clock.ns, **config))
+    async with opening as (meter, cable):
+        yield meter, clock, cable
 
 
 def truth(count: int, start_s: float = 100.0) -> NDArray[np.float64]:
@@ -212,7 +169,7 @@ async def test_readings_that_appear_late_and_in_batches_are_the_same(
     assert len(samples) >= (7.9 - latency_s - update_s) * RATE_HZ
     assert samples.current_a is not None
     np.testing.assert_allclose(samples.current_a, truth(len(samples)), rtol=1e-8)
-    for mark in (item for item in items if isinstance(item, TimeMark)):
+    for mark in only(TimeMark, items):
         assert abs(mark.t_ns - 100e9 - mark.index * 1e6) <= mark.uncertainty_ns + 1
         assert mark.uncertainty_ns >= latency_s * 0.49e9
 
@@ -244,8 +201,7 @@ async def test_readings_that_vanish_are_no_measurement(fake: FakeScpiMeter, lost
 async def test_it_runs_in_real_time_too() -> None:
     fake = FakeScpiMeter(RATE_HZ)
     async with plugged(fake, lan) as cable:
-        table = {"resource": cable.path, **SMU, "poll_s": 0.07}
-        meter = ScpiMeter(ScpiMeterConfig.model_validate(table))
+        meter = meter_at(cable, poll_s=0.07)
         await meter.open()
         await meter.supply(3000)
         async with meter.acquire() as acquisition:
@@ -258,7 +214,7 @@ async def test_it_runs_in_real_time_too() -> None:
         await meter.close()
     assert samples.current_a is not None
     np.testing.assert_allclose(samples.current_a, truth(len(samples), start_s), rtol=1e-7)
-    marks = [item for item in items if isinstance(item, TimeMark)]
+    marks = only(TimeMark, items)
     assert len(marks) >= 2
     for mark in marks:
         true_ns = start_s * 1e9 + mark.index / RATE_HZ * 1e9
@@ -283,7 +239,7 @@ async def test_an_overload_is_a_gap(
         async with meter.acquire() as acquisition:
             await pass_time(acquisition, clock, 2.0)
         items = await all_of(acquisition)
-    (gap,) = [item for item in items if isinstance(item, Gap)]
+    (gap,) = only(Gap, items)
     assert (gap.index, gap.count) == (1000, 50)
     assert "overload" in gap.reason
     samples = joined(items)
@@ -458,7 +414,7 @@ async def test_a_refused_supply_switches_nothing_on(fake: FakeScpiMeter) -> None
 async def test_another_instrument_is_refused_and_not_commanded(fake: FakeScpiMeter) -> None:
     fake.name = "OTHER,9000,1,1"
     async with plugged(fake, lan) as cable:
-        meter = ScpiMeter(ScpiMeterConfig.model_validate({"resource": cable.path, **SMU}))
+        meter = meter_at(cable)
         with pytest.raises(InstrumentError, match="OTHER,9000"):
             await meter.open()
     assert fake.commands == ["*IDN?"]
@@ -467,7 +423,7 @@ async def test_another_instrument_is_refused_and_not_commanded(fake: FakeScpiMet
 async def test_a_wrong_command_in_the_table_is_refused_at_opening(fake: FakeScpiMeter) -> None:
     fake.refuses = {"SENS:RATE": '-113,"Undefined header"'}
     async with plugged(fake, lan) as cable:
-        meter = ScpiMeter(ScpiMeterConfig.model_validate({"resource": cable.path, **SMU}))
+        meter = meter_at(cable)
         with pytest.raises(InstrumentError, match="'SENS:RATE 1000' refused: -113"):
             await meter.open()
     assert fake.commands[-4:] == ["OUTP OFF", "SYST:ERR?", "ABOR", "SYST:ERR?"]
