@@ -17,9 +17,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from drivers.base.interfaces import DriverConfig, driver
+from drivers.base.interfaces import DriverConfig
+from drivers.base.registry import flasher
 from labd.core.errors import DeadlineExceeded, InstrumentError, JobError, TransportError, Where
-from labd.core.model import Finding, Identity, Part
+from labd.core.model import Finding, Identity
 
 # ---- pure: ELF to raw binary -------------------------------------------------------------
 
@@ -114,7 +115,7 @@ class NucleoDriveConfig(DriverConfig):
     deadline_s: float = Field(60.0, gt=0, le=600, description="longest programming time, seconds")
 
 
-@driver(part=Part.FLASHER, config=NucleoDriveConfig)
+@flasher(config=NucleoDriveConfig)
 class NucleoDrive:
     """A programmer that takes files."""
 

@@ -17,7 +17,8 @@ import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
 from drivers.base.acquisition import closed_on_failure, refuse_while_acquiring
-from drivers.base.interfaces import MonitorConfig, driver
+from drivers.base.interfaces import MonitorConfig
+from drivers.base.registry import power_monitor
 from drivers.scpi.codec import ByteOrder, NumberFormat, values_in
 from drivers.scpi.polling import Clock, PolledAcquisition
 from drivers.scpi.record_clock import RecordClock, RecordStream, Rows
@@ -30,7 +31,7 @@ from labd.core.errors import (
     LabdError,
     TransportError,
 )
-from labd.core.model import Finding, Identity, Part, Samples, StreamFormat
+from labd.core.model import Finding, Identity, Samples, StreamFormat
 from labd.protocol.lines import quoted
 
 SLOWEST_HZ = 1000
@@ -282,7 +283,7 @@ class ScpiMeterAcquisition(PolledAcquisition):
         return Samples(index, values * self._volts, values)
 
 
-@driver(part=Part.POWER, config=ScpiMeterConfig)
+@power_monitor(config=ScpiMeterConfig)
 class ScpiMeter:
     """The instrument its table describes.
 

@@ -7,11 +7,12 @@ from contextlib import AsyncExitStack
 
 from pydantic import Field
 
-from drivers.base.interfaces import CommandChannel, DriverConfig, driver
+from drivers.base.interfaces import CommandChannel, DriverConfig
 from drivers.base.lines import LineReader
+from drivers.base.registry import dut_port
 from drivers.base.serial_link import Link
 from labd.core.errors import DeadlineExceeded, InfraError, LabdBug
-from labd.core.model import Finding, Identity, Part
+from labd.core.model import Finding, Identity
 from labd.protocol.lines import Line, before_ready
 from labd.protocol.replies import errors_in, has_booted, has_name, reply_text
 
@@ -138,7 +139,7 @@ class SerialDutConfig(DriverConfig):
     port: str = Field(description="its device, best from /dev/serial/by-id", min_length=1)
 
 
-@driver(part=Part.DUT, config=SerialDutConfig)
+@dut_port(config=SerialDutConfig)
 class SerialDut:
     """A DUT on a serial port of this host; silent at open when it is unpowered."""
 

@@ -9,15 +9,15 @@ exception is translated into :mod:`labd.core.errors`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from labd.core.model import Finding, Identity, Part, StreamFormat, StreamItem
+from labd.core.model import Finding, Identity, StreamFormat, StreamItem
 from labd.protocol.lines import Line
 
 
@@ -52,9 +52,6 @@ class IoConfig(DriverConfig):
 
 class Driver(Protocol):
     """What every driver can do."""
-
-    part: ClassVar[Part]
-    config_model: ClassVar[type[DriverConfig]]
 
     async def open(self) -> Identity:
         """Open the port, bring the device to a known state, say who answered.
@@ -173,8 +170,8 @@ class IoManager(Driver, Protocol):
     clock_tolerance_ppm: ClassVar[float]  # how far its counter's clock may be off
 
     @property
-    def times_timestamps(self) -> bool:
-        """Whether the DUT's timestamp line is wired to this board's counter."""
+    def config(self) -> IoConfig:
+        """Its table in stations.toml."""
         ...
 
     def timestamps(self) -> list[TimerEdge]:
@@ -305,18 +302,3 @@ class Flasher(Driver, Protocol):
             InstrumentError: the programmer refused or failed.
         """
         ...
-
-
-D = TypeVar("D")
-
-
-def driver(*, part: Part, config: type[DriverConfig]) -> Callable[[type[D]], type[D]]:
-    """Mark a class as the driver of one part and name its configuration model."""
-
-    def mark(cls: type[D]) -> type[D]:
-        marked: Any = cls
-        marked.part = part
-        marked.config_model = config
-        return cls
-
-    return mark

@@ -1,17 +1,132 @@
-"""Finds drivers by the entry point group ``labd.drivers``; imports only those in use."""
+"""Registration of driver classes, and the drivers installed in this Python.
+
+A driver class is registered for one part by a decorator that pyright checks: the class must fit
+the part's Protocol, and its constructor must take the configuration model it is registered with::
+
+    @power_monitor(config=Acme9000Config)
+    class Acme9000: ...
+
+Drivers are found by the entry point group ``labd.drivers``; only those in use are imported.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, Self, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
-from drivers.base.interfaces import Driver, DriverConfig
-from labd.core.errors import ConfigError
+from drivers.base.interfaces import (
+    Driver,
+    DriverConfig,
+    DutPort,
+    Flasher,
+    IoManager,
+    MonitorConfig,
+    PowerMonitor,
+)
+from labd.core.errors import ConfigError, LabdBug
 from labd.core.model import Part
 
 GROUP = "labd.drivers"
+
+D = TypeVar("D", bound=Driver)
+D_co = TypeVar("D_co", bound=Driver, covariant=True)
+C = TypeVar("C", bound=DriverConfig)
+M = TypeVar("M", bound=MonitorConfig)
+DutPortT = TypeVar("DutPortT", bound=DutPort)
+IoManagerT = TypeVar("IoManagerT", bound=IoManager)
+PowerMonitorT = TypeVar("PowerMonitorT", bound=PowerMonitor)
+FlasherT = TypeVar("FlasherT", bound=Flasher)
+
+
+# ---- registration ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Registration(Generic[D_co]):
+    """A registered driver class.
+
+    Args:
+        part: what it drives.
+        driver: the class.
+        config_model: checks its table in stations.toml.
+        make: return a new driver with this configuration, which must be a ``config_model``.
+    """
+
+    part: Part
+    driver: Callable[..., D_co]
+    config_model: type[DriverConfig]
+    make: Callable[[DriverConfig], D_co]
+
+
+class DriverKind(Generic[D]):
+    """The driver classes registered for one part."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.registered: dict[object, Registration[D]] = {}
+
+    def add(self, driver: Callable[[C], D], model: type[C]) -> None:
+        """Register a class that is constructed from its configuration."""
+
+        def make(config: DriverConfig) -> D:
+            if not isinstance(config, model):
+                raise LabdBug("driver-config", f"{config!r} is no {model.__name__}")
+            return driver(config)
+
+        self.registered[driver] = Registration(self.part, driver, model, make)
+
+
+DUT_PORTS: DriverKind[DutPort] = DriverKind(Part.DUT)
+IO_MANAGERS: DriverKind[IoManager] = DriverKind(Part.IO)
+POWER_MONITORS: DriverKind[PowerMonitor] = DriverKind(Part.POWER)
+FLASHERS: DriverKind[Flasher] = DriverKind(Part.FLASHER)
+
+
+def dut_port(*, config: type[C]) -> Callable[[Callable[[C], DutPortT]], type[DutPortT]]:
+    """Register a class that drives a DUT's own serial port."""
+
+    def register(driver: Callable[[C], DutPortT]) -> type[DutPortT]:
+        DUT_PORTS.add(driver, config)
+        return cast("type[DutPortT]", driver)
+
+    return register
+
+
+def io_manager(*, config: type[C]) -> Callable[[Callable[[C], IoManagerT]], type[IoManagerT]]:
+    """Register a class that drives an I/O manager."""
+
+    def register(driver: Callable[[C], IoManagerT]) -> type[IoManagerT]:
+        IO_MANAGERS.add(driver, config)
+        return cast("type[IoManagerT]", driver)
+
+    return register
+
+
+def power_monitor(
+    *, config: type[M]
+) -> Callable[[Callable[[M], PowerMonitorT]], type[PowerMonitorT]]:
+    """Register a class that drives a power monitor."""
+
+    def register(driver: Callable[[M], PowerMonitorT]) -> type[PowerMonitorT]:
+        POWER_MONITORS.add(driver, config)
+        return cast("type[PowerMonitorT]", driver)
+
+    return register
+
+
+def flasher(*, config: type[C]) -> Callable[[Callable[[C], FlasherT]], type[FlasherT]]:
+    """Register a class that flashes the DUT."""
+
+    def register(driver: Callable[[C], FlasherT]) -> type[FlasherT]:
+        FLASHERS.add(driver, config)
+        return cast("type[FlasherT]", driver)
+
+    return register
+
+
+# ---- installed drivers -------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +139,15 @@ class PartConfig:
 
 
 class Registry:
-    """The drivers there are.
+    """The drivers that stations.toml may name.
 
     Args:
         loaders: a function by driver name that imports the driver's class.
     """
 
-    def __init__(self, loaders: Mapping[str, Callable[[], type[Any]]]) -> None:
+    def __init__(self, loaders: Mapping[str, Callable[[], object]]) -> None:
         self._loaders = dict(loaders)
-        self._classes: dict[str, type[Driver]] = {}
+        self._found: dict[str, Registration[Driver]] = {}
 
     @classmethod
     def installed(cls) -> Self:
@@ -40,57 +155,60 @@ class Registry:
         return cls({entry.name: entry.load for entry in entry_points(group=GROUP)})
 
     @classmethod
-    def of(cls, drivers: Mapping[str, type[Any]]) -> Self:
-        """These drivers only."""
+    def of(cls, drivers: Mapping[str, object]) -> Self:
+        """These driver classes only."""
         return cls({name: _constant(driver) for name, driver in drivers.items()})
 
-    def find(self, name: str) -> type[Driver] | None:
-        """A driver's class, or ``None`` when nothing of that name is installed.
+    def find(self, name: str) -> Registration[Driver] | None:
+        """Return a driver's registration, or ``None`` when no driver of that name is installed.
 
         Raises:
             ConfigError: it is installed, but cannot be imported or is no driver.
         """
-        if name not in self._classes and name in self._loaders:
-            self._classes[name] = self._load(name)
-        return self._classes.get(name)
+        if name not in self._found and name in self._loaders:
+            self._found[name] = self._load(name)
+        return self._found.get(name)
 
     def names(self, part: Part) -> list[str]:
-        """The drivers for one part, by name; imports all drivers, so for error texts only.
+        """Return the names of the drivers for one part; imports all drivers, for error texts only.
 
         One that cannot be imported is left out.
         """
         return [name for name in sorted(self._loaders) if self._part(name) is part]
 
-    def make(self, part: PartConfig) -> Driver:
-        """A new driver object for one part of a station.
+    def make(self, kind: DriverKind[D], part: PartConfig | None) -> D | None:
+        """Return a new driver for one part of a station, ``None`` where it has no such part.
 
         Raises:
             ConfigError: no such driver is installed.
         """
-        driver = self.find(part.driver)
-        if driver is None:
-            raise ConfigError("no-driver", f"there is no driver {part.driver!r}")
-        return cast("Callable[[DriverConfig], Driver]", driver)(part.config)
+        if part is None:
+            return None
+        driver = self._installed(part.driver).driver
+        return kind.registered[driver].make(part.config)
 
     def configure(self, part: Part, name: str, values: Mapping[str, Any]) -> PartConfig:
-        """One part's configuration made by labd itself.
+        """Return the configuration of a part that labd itself chose.
 
         Raises:
             ConfigError: no such driver is installed.
         """
-        driver = self.find(name)
-        if driver is None:
+        return PartConfig(part, name, self._installed(name).config_model.model_validate(values))
+
+    def _installed(self, name: str) -> Registration[Driver]:
+        registration = self.find(name)
+        if registration is None:
             raise ConfigError("no-driver", f"there is no driver {name!r}", "reinstall labd")
-        return PartConfig(part, name, driver.config_model.model_validate(values))
+        return registration
 
     def _part(self, name: str) -> Part | None:
         try:
-            driver = self.find(name)
+            registration = self.find(name)
         except ConfigError:
             return None
-        return driver.part if driver else None
+        return registration.part if registration else None
 
-    def _load(self, name: str) -> type[Driver]:
+    def _load(self, name: str) -> Registration[Driver]:
         try:
             driver = self._loaders[name]()
         except (ImportError, AttributeError) as error:
@@ -98,11 +216,13 @@ class Registry:
             raise ConfigError(
                 "driver-import", f"driver {name} cannot be loaded: {error}", todo
             ) from error
-        if not isinstance(getattr(driver, "part", None), Part):
-            what = f"{driver.__name__}, installed as driver {name}, is not marked with @driver"
-            raise ConfigError("driver-import", what)
-        return driver
+        for kind in (DUT_PORTS, IO_MANAGERS, POWER_MONITORS, FLASHERS):
+            if driver in kind.registered:
+                return kind.registered[driver]
+        what = f"{driver}, installed as driver {name}, is not registered as a driver"
+        todo = "decorate the class with @dut_port, @io_manager, @power_monitor or @flasher"
+        raise ConfigError("driver-import", what, todo)
 
 
-def _constant(driver: type[Any]) -> Callable[[], type[Any]]:
+def _constant(driver: object) -> Callable[[], object]:
     return lambda: driver

@@ -24,8 +24,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from drivers.base.interfaces import CommandChannel, IoConfig, TimerEdge, driver
+from drivers.base.interfaces import CommandChannel, IoConfig, TimerEdge
 from drivers.base.lines import LineReader
+from drivers.base.registry import io_manager
 from drivers.base.serial_link import Link
 from drivers.io_manager.relay import PassthroughChannel
 from labd.core.errors import (
@@ -35,7 +36,7 @@ from labd.core.errors import (
     LabdBug,
     LabdError,
 )
-from labd.core.model import Finding, Identity, Part
+from labd.core.model import Finding, Identity
 from labd.protocol.lines import Line, before_ready, quoted
 from labd.protocol.relay import PassthroughReply, heard_word, split_relayed
 from labd.protocol.replies import BOOTED, COUNTER_MODULUS, reply_text
@@ -249,7 +250,7 @@ class EembcIoManagerConfig(IoConfig):
         return self.timestamp_wire
 
 
-@driver(part=Part.IO, config=EembcIoManagerConfig)
+@io_manager(config=EembcIoManagerConfig)
 class EembcIoManager:
     """The board and the DUT behind it."""
 
@@ -265,11 +266,6 @@ class EembcIoManager:
         self._reader = LapReader(self._link, self._laps)
         self._channel: EembcChannel | None = None
         self._resets = 0
-
-    @property
-    def times_timestamps(self) -> bool:
-        """See :class:`drivers.base.interfaces.IoManager`."""
-        return self.config.timestamp_wire
 
     @property
     def channel(self) -> CommandChannel:
@@ -359,7 +355,7 @@ class EembcIoManager:
             ConfigError: the timestamp line is not wired to the board.
             InstrumentError: one was damaged, or has no partner.
         """
-        if not self.times_timestamps:
+        if not self.config.times_timestamps:
             raise ConfigError(
                 "io-no-timer",
                 "the DUT's timestamp line is not wired to this board",
@@ -393,7 +389,7 @@ class EembcIoManager:
         if not self._link.is_open:
             return
         try:
-            if self.times_timestamps:
+            if self.config.times_timestamps:
                 with suppress(LabdError):
                     await self._own("disable-timer", CLOSE_S)
         finally:
@@ -448,7 +444,7 @@ class EembcIoManager:
         lines = await self._own("tm 0")
         if not any(_FALLING.search(line.text) for line in lines):
             raise self._not_this_board("tm 0", lines)
-        if self.times_timestamps:
+        if self.config.times_timestamps:
             await self._own("enable-timer")
             self._laps.clear()
 

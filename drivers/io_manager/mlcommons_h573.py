@@ -22,12 +22,13 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from drivers.base.interfaces import CommandChannel, DriverConfig, TimerEdge, driver
+from drivers.base.interfaces import CommandChannel, IoConfig, TimerEdge
 from drivers.base.lines import LineReader
+from drivers.base.registry import io_manager
 from drivers.base.serial_link import Link
 from drivers.io_manager.relay import PassthroughChannel
 from labd.core.errors import ConfigError, DeadlineExceeded, InstrumentError, LabdBug
-from labd.core.model import Finding, Identity, Part
+from labd.core.model import Finding, Identity
 from labd.protocol.lines import Line, before_ready, quoted
 from labd.protocol.relay import PREFIX, PassthroughReply, heard_word
 from labd.protocol.replies import BOOTED, COUNTER_MODULUS, reply_text
@@ -215,7 +216,7 @@ SILENT = (
 )
 
 
-class MlcommonsInterfaceConfig(DriverConfig):
+class MlcommonsInterfaceConfig(IoConfig):
     """An MLCommons interface board on USB."""
 
     port: str = Field(description="its device, best from /dev/serial/by-id", min_length=1)
@@ -227,13 +228,12 @@ class MlcommonsInterfaceConfig(DriverConfig):
     )
 
 
-@driver(part=Part.IO, config=MlcommonsInterfaceConfig)
+@io_manager(config=MlcommonsInterfaceConfig)
 class MlcommonsInterface:
     """The board and the DUT behind it."""
 
     tick_s: ClassVar[float] = 1e-5
     clock_tolerance_ppm: ClassVar[float] = 100.0  # its crystal, and a divider 11 ppm off
-    times_timestamps: ClassVar[bool] = False  # the line is not connected to this board
 
     def __init__(self, config: MlcommonsInterfaceConfig) -> None:
         self.config = config
@@ -348,7 +348,7 @@ class MlcommonsInterface:
         return True
 
     def timestamps(self) -> list[TimerEdge]:
-        """None: see :attr:`times_timestamps`."""
+        """None: the DUT's timestamp line is not connected to this board."""
         return []
 
     async def clear_intervals(self) -> None:

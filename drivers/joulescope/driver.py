@@ -17,7 +17,8 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from drivers.base.acquisition import PumpedAcquisition, closed_on_failure, refuse_while_acquiring
-from drivers.base.interfaces import MonitorConfig, driver
+from drivers.base.interfaces import MonitorConfig
+from drivers.base.registry import power_monitor
 from drivers.joulescope.aligner import TICK_HZ, Merger
 from drivers.joulescope.usb import LIBRARY, Inbox, UsbInstrument
 from labd.core.errors import (
@@ -26,7 +27,7 @@ from labd.core.errors import (
     TransportError,
     Where,
 )
-from labd.core.model import Finding, Identity, Part, StreamFormat, StreamItem
+from labd.core.model import Finding, Identity, StreamFormat, StreamItem
 
 SILENCE_S = 0.8
 """An instrument that streams sends every 50 ms; so long without a word it is gone."""
@@ -293,7 +294,7 @@ def streams_of(config: JoulescopeConfig) -> tuple[str, ...]:
     return (*(_LINES[line] for line in config.all_lines), *_ANALOG.values())
 
 
-@driver(part=Part.POWER, config=JoulescopeConfig)
+@power_monitor(config=JoulescopeConfig)
 class Joulescope:
     """The instrument, through ``pyjoulescope_driver``."""
 

@@ -19,8 +19,8 @@ from drivers.base.acquisition import (
     refuse_left_running,
     refuse_while_acquiring,
 )
-from drivers.base.interfaces import driver
 from drivers.base.lines import LineReader
+from drivers.base.registry import power_monitor
 from drivers.base.serial_link import Link
 from drivers.lpm01a.arrival_marks import ArrivalMarks
 from drivers.lpm01a.ascii_framer import AsciiDecoder
@@ -37,7 +37,7 @@ from labd.core.errors import (
     LabdError,
     TransportError,
 )
-from labd.core.model import Finding, Identity, Part, StreamFormat, StreamItem, TimeMark
+from labd.core.model import Finding, Identity, StreamFormat, StreamItem, TimeMark
 from labd.protocol.lines import Line, quoted
 
 BAUD = 3_686_400
@@ -184,7 +184,7 @@ class Lpm01aAcquisition(PumpedAcquisition):
         return (self._decoder.fault or "no reason given") + before
 
 
-@driver(part=Part.POWER, config=Lpm01aConfig)
+@power_monitor(config=Lpm01aConfig)
 class Lpm01a:
     """The instrument in host mode."""
 

@@ -16,7 +16,8 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from drivers.base.acquisition import closed_on_failure, refuse_while_acquiring
-from drivers.base.interfaces import MonitorConfig, driver
+from drivers.base.interfaces import MonitorConfig
+from drivers.base.registry import power_monitor
 from drivers.n6705.elog import BUFFER_S, SMU, ElogAcquisition, Logger, Plan
 from drivers.scpi.polling import Clock
 from drivers.scpi.record_clock import RecordClock, RecordStream, Rows, StepLine
@@ -29,7 +30,7 @@ from labd.core.errors import (
     LabdError,
     TransportError,
 )
-from labd.core.model import Finding, Identity, Part, Samples, StreamFormat
+from labd.core.model import Finding, Identity, Samples, StreamFormat
 from labd.protocol.lines import quoted
 
 SLOTS = 4
@@ -111,7 +112,7 @@ class N6705Config(MonitorConfig):
         return StepLine(LINE, self.io_threshold_a, band_a)
 
 
-@driver(part=Part.POWER, config=N6705Config)
+@power_monitor(config=N6705Config)
 class N6705:
     """The instrument.
 

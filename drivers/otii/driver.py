@@ -28,7 +28,8 @@ from drivers.base.acquisition import (
     refuse_left_running,
     refuse_while_acquiring,
 )
-from drivers.base.interfaces import MonitorConfig, driver
+from drivers.base.interfaces import MonitorConfig
+from drivers.base.registry import power_monitor
 from drivers.base.serial_link import Link
 from drivers.otii.messages import Message, analog_block, digital_changes
 from drivers.otii.session import (
@@ -40,7 +41,7 @@ from drivers.otii.session import (
 )
 from drivers.otii.stream import OtiiStream
 from labd.core.errors import ConfigError, InstrumentError, JobError, LabdBug, LabdError
-from labd.core.model import Finding, Identity, Part, StreamFormat, StreamItem
+from labd.core.model import Finding, Identity, StreamFormat, StreamItem
 
 # ---- configuration -----------------------------------------------------------------------
 
@@ -224,7 +225,7 @@ CLOSE_STEP_S = 2.0
 FIND_S = 5.0
 
 
-@driver(part=Part.POWER, config=OtiiConfig)
+@power_monitor(config=OtiiConfig)
 class Otii:
     """One Arc or Ace.
 

@@ -25,7 +25,8 @@ from drivers.base.acquisition import (
     refuse_left_running,
     refuse_while_acquiring,
 )
-from drivers.base.interfaces import MonitorConfig, driver
+from drivers.base.interfaces import MonitorConfig
+from drivers.base.registry import power_monitor
 from drivers.base.serial_link import Link
 from drivers.ppk2.calibration import Metadata, current_table, parse_metadata
 from drivers.ppk2.host_clock import HostClock
@@ -37,7 +38,7 @@ from labd.core.errors import (
     LabdBug,
     LabdError,
 )
-from labd.core.model import Finding, Identity, Part, StreamFormat, StreamItem
+from labd.core.model import Finding, Identity, StreamFormat, StreamItem
 from labd.protocol.lines import quoted
 
 BAUD = 115_200  # means nothing on USB
@@ -196,7 +197,7 @@ class Ppk2Acquisition(PumpedAcquisition):
         return self._decoder.finish(reason, orderly=self._silent)
 
 
-@driver(part=Part.POWER, config=Ppk2Config)
+@power_monitor(config=Ppk2Config)
 class Ppk2:
     """The instrument."""
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Any, cast
 
-from drivers.base.registry import Registry
+from drivers.base.registry import DUT_PORTS, FLASHERS, IO_MANAGERS, POWER_MONITORS, Registry
 from labd.core.jobs import JobSpec
 from labd.core.model import Build, Finding, ModeResult, Part
 from labd.core.suite import ENERGY_BAUD, benchmark
@@ -72,7 +71,10 @@ class Workshop:
         return findings
 
     def _parts(self) -> Parts:
-        made: dict[str, Any] = {
-            part: self._registry.make(self._station.parts[part]) for part in self._station.parts
-        }
-        return Parts(**{str(part): cast("Any", made.get(part)) for part in Part})
+        parts, make = self._station.parts, self._registry.make
+        return Parts(
+            dut=make(DUT_PORTS, parts.get(Part.DUT)),
+            io=make(IO_MANAGERS, parts.get(Part.IO)),
+            power=make(POWER_MONITORS, parts.get(Part.POWER)),
+            flasher=make(FLASHERS, parts.get(Part.FLASHER)),
+        )

@@ -101,7 +101,7 @@ async def timed_infer(
     timer = session.bench.timer(ready.build)
     if timer is None:
         return TimedBatch(await ready.dut.infer(inferences, warmups, deadline_s))
-    watch = _watch_timestamps if timer.times_timestamps else _watch_processing
+    watch = _watch_timestamps if timer.config.times_timestamps else _watch_processing
     seen = await watch(timer)
     reply = await ready.dut.infer(inferences, warmups, deadline_s)
     ticks, fault = await seen()
@@ -158,7 +158,7 @@ def best_check(session: Session, batch: TimedBatch) -> ClockCheck:
     seconds = ((stop - start) % COUNTER_MODULUS) * tick_s
     rates_ppm = CRYSTAL_PPM + batch.timer.clock_tolerance_ppm
     tolerance = PIN_TOLERANCE_S + 2 * tick_s + seconds * rates_ppm * 1e-6
-    wire = "timestamp pin" if batch.timer.times_timestamps else "processing pin"
+    wire = "timestamp pin" if batch.timer.config.times_timestamps else "processing pin"
     return ClockCheck("io-manager", seconds, tolerance, wire)
 
 

@@ -206,7 +206,7 @@ class StationBench:
         io = self._parts.io
         if io is None:
             return None
-        pulses = io.times_timestamps and build is Build.ENERGY
+        pulses = io.config.times_timestamps and build is Build.ENERGY
         return io if self._setup.processing_wire or pulses else None
 
     @property

@@ -94,7 +94,7 @@ async def test_a_session_through_the_board(fake: FakeDut, board: FakeIoManager) 
         assert (await dut.infer(10, 1, 1.0)).results == fake.results
         assert max(map(len, pty.heard.split(b"%"))) < 64
         assert await io.self_check() == []
-        assert (io.waiting_for_dut, io.times_timestamps) == (False, False)
+        assert (io.waiting_for_dut, io.config.times_timestamps) == (False, False)
 
 
 async def test_a_board_that_boots_when_the_port_opens_is_waited_for(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from drivers.base.registry import Registry
+from drivers.base.registry import DUT_PORTS, IO_MANAGERS, POWER_MONITORS, Registry
 from labd.core.model import Edge, Gap, Part, Samples
 from labd.simulation.instruments.load import RUN_A, SLEEP_A
 from labd.station.config import load_config
@@ -27,6 +27,7 @@ DUT = "dut = { driver = 'serial-dut', port = '/dev/x' }\n"
 VOLTS = 3.0
 SECONDS = 2.5  # a whole period of the made-up load, and a little more
 MONITORS = {"lpm01a": "port", "ppk2": "port", "n6705": "resource", "otii": "port"}
+KINDS: dict[Part, Any] = {kind.part: kind for kind in (DUT_PORTS, IO_MANAGERS, POWER_MONITORS)}
 ROUTES = {"serial-dut": "port", "mlcommons-interface": "port", "eembc-io-manager": "port"}
 
 
@@ -58,10 +59,15 @@ def running(name: str, *options: str) -> Generator[tuple[str, str]]:
 
 
 def made(name: str, key: str, path: str) -> Any:
-    registry = Registry.installed()
-    driver = registry.find(name)
+    registry, part = Registry.installed(), part_of(name)
+    config = registry.configure(part, name, {key: _as_told(name, path)})
+    return registry.make(KINDS[part], config)
+
+
+def part_of(name: str) -> Part:
+    driver = Registry.installed().find(name)
     assert driver is not None
-    return registry.make(registry.configure(driver.part, name, {key: _as_told(name, path)}))
+    return driver.part
 
 
 def _as_told(name: str, path: str) -> str | int:
@@ -73,7 +79,7 @@ def _as_told(name: str, path: str) -> str | int:
 async def test_a_monitor_measures_the_made_up_board(name: str) -> None:
     with started(name) as path:
         monitor = made(name, MONITORS[name], path)
-        assert monitor.part is Part.POWER
+        assert part_of(name) is Part.POWER
         await monitor.open()
         try:
             await monitor.supply(round(VOLTS * 1000))
@@ -101,7 +107,7 @@ async def test_a_board_lets_its_dut_answer(name: str) -> None:
         board = made(name, ROUTES[name], path)
         await board.open()
         try:
-            if board.part is Part.IO:
+            if part_of(name) is Part.IO:
                 await board.set_dut_baud(9600)
             profile = await Dut(board.channel).identify(10.0)
         finally:

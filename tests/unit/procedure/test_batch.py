@@ -6,11 +6,19 @@ from typing import Any, cast
 
 import pytest
 
-from drivers.base.interfaces import IoManager, TimerEdge
+from drivers.base.interfaces import IoConfig, IoManager, TimerEdge
 from labd.core.errors import InstrumentError
 from labd.core.model import Build
 from labd.procedure.batch import TimedBatch, best_check, start_timing, timed_infer
 from labd.procedure.session import Session
+
+
+class TimerConfig(IoConfig):
+    timestamp_wire: bool
+
+    @property
+    def times_timestamps(self) -> bool:
+        return self.timestamp_wire
 
 
 class Timer:
@@ -20,7 +28,7 @@ class Timer:
     clock_tolerance_ppm = 100.0
 
     def __init__(self, *, times_timestamps: bool = False) -> None:
-        self.times_timestamps = times_timestamps
+        self.config = TimerConfig(timestamp_wire=times_timestamps)
         self.log: list[tuple[int, int]] = []
         self.edges: list[TimerEdge] = []
         self.clears = 0

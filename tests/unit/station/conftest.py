@@ -7,9 +7,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field
 
-from drivers.base.interfaces import DriverConfig, driver
-from drivers.base.registry import Registry
-from labd.core.model import Part
+from drivers.base.interfaces import DriverConfig
+from drivers.base.registry import Registry, dut_port, flasher, io_manager, power_monitor
 from labd.station.config import LabConfig, load_config
 
 
@@ -32,22 +31,22 @@ class _Made:
         self.config = config
 
 
-@driver(part=Part.DUT, config=PortConfig)
+@dut_port(config=PortConfig)
 class FakeDut(_Made):
     pass
 
 
-@driver(part=Part.IO, config=PortConfig)
+@io_manager(config=PortConfig)
 class FakeIo(_Made):
     pass
 
 
-@driver(part=Part.POWER, config=PowerConfig)
+@power_monitor(config=PowerConfig)
 class FakePower(_Made):
     pass
 
 
-@driver(part=Part.FLASHER, config=DriveConfig)
+@flasher(config=DriveConfig)
 class FakeFlasher(_Made):
     pass
 

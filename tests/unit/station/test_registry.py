@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from drivers.base.registry import Registry
+from drivers.base.registry import DUT_PORTS, Registry
 from labd.core.errors import ConfigError
 from labd.core.model import Part
 
@@ -18,17 +18,19 @@ def broken() -> type[Any]:
 
 
 def test_drivers_by_name_and_part(registry: Registry) -> None:
-    assert registry.find("serial-dut") is FakeDut
+    found = registry.find("serial-dut")
+    assert found is not None
+    assert found.driver is FakeDut
     assert registry.find("nothing") is None
     assert registry.names(Part.POWER) == ["acme-9000", "lpm01a"]
 
 
 def test_a_part_is_configured_and_made(registry: Registry) -> None:
     part = registry.configure(Part.DUT, "serial-dut", {"port": "/dev/x"})
-    made: Any = registry.make(part)
+    made: Any = registry.make(DUT_PORTS, part)
     assert isinstance(made, FakeDut)
     assert made.config.port == "/dev/x"
-    assert registry.make(part) is not made
+    assert registry.make(DUT_PORTS, part) is not made
     with pytest.raises(ConfigError, match="no driver 'nothing'"):
         registry.configure(Part.DUT, "nothing", {})
 
@@ -53,7 +55,7 @@ def test_a_driver_that_cannot_be_imported() -> None:
     registry = Registry({"acme": broken, "plain": lambda: int})
     with pytest.raises(ConfigError, match="driver acme cannot be loaded: No module named 'acme'"):
         registry.find("acme")
-    with pytest.raises(ConfigError, match="is not marked with @driver"):
+    with pytest.raises(ConfigError, match="is not registered as a driver"):
         registry.find("plain")
     assert registry.names(Part.DUT) == []
 
