@@ -107,22 +107,22 @@ def bench(
     """
     from drivers.base.registry import Registry  # noqa: PLC0415
     from labd.core.errors import LabdError  # noqa: PLC0415 - not for --help
-    from labd.daemon.emulated_benches import station_argument  # noqa: PLC0415
+    from labd.daemon.emulated_benches import bench_command, emulated_station  # noqa: PLC0415
     from labd.station.config import load_config  # noqa: PLC0415
 
     try:
         lab = load_config(config, Registry.installed())
         stations = [lab.station(name) for name in names] or [s for s in lab.stations if s.emulated]
-        arguments = [station_argument(lab, station, firmware) for station in stations]
+        emulated = [emulated_station(lab, station, firmware) for station in stations]
     except LabdError as error:
         raise click.ClickException(str(error)) from error
-    if not arguments:
+    if not emulated:
         raise click.ClickException(f"{config} has no emulated station")
-    mode = "freeze" if freeze else "pace"
-    command = [sys.executable, "-m", "labd.simulation", "--mode", mode]
-    command += ["--directory", str(directory or lab.state / "bench-by-hand")]
-    for argument in arguments:
-        command += ["--station", argument]
+    mode = {"mode": "freeze" if freeze else "pace"}
+    command = bench_command(
+        directory or lab.state / "bench-by-hand",
+        [station.model_copy(update=mode) for station in emulated],
+    )
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - the bench takes this process over
 

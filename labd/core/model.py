@@ -68,6 +68,13 @@ class Priority(StrEnum):
     OVERNIGHT = "overnight"
 
 
+class TimeBase(StrEnum):
+    """Whose time a station's instruments follow."""
+
+    HOST = "host"
+    VIRTUAL = "virtual"
+
+
 class Part(StrEnum):
     """What a station is made of."""
 

@@ -21,7 +21,7 @@ from labd.core.errors import LabdError
 from labd.core.jobs import MAX_ATTEMPTS
 from labd.core.model import Verdict
 from labd.daemon.dispatcher import Dispatcher
-from labd.daemon.emulated_benches import EmulatedBench, bench_arguments
+from labd.daemon.emulated_benches import EmulatedBench, bench_command, emulated_station
 from labd.daemon.job_log import Chronicle
 from labd.daemon.request_handler import Desk
 from labd.daemon.run_recorder import RunEvidence
@@ -116,9 +116,12 @@ class Daemon:
     async def _start_benches(self, watched: Watched) -> None:
         """The emulated stations' processes, all at once."""
         started: list[asyncio.Event] = []
-        for arguments in bench_arguments(self._config):
+        for station in self._config.stations:
+            if station.emulated is None:
+                continue
             started.append(asyncio.Event())
-            bench = EmulatedBench(arguments, self._look_again)
+            emulated = emulated_station(self._config, station)
+            bench = EmulatedBench(bench_command(self._config.bench, [emulated]), self._look_again)
             await watched.start(bench.run(started[-1]))
         for each in started:
             await watched.wait_for(each.wait())

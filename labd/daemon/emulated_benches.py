@@ -7,7 +7,6 @@ leaves a bench behind.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ import structlog
 from labd.aio.terminate import end_process
 from labd.core.errors import ConfigError, InfraError, LabdError
 from labd.station.config import LabConfig, StationConfig
+from labd.wire.emulation import EmulatedStation
 
 log = structlog.get_logger(__name__)
 
@@ -30,12 +30,12 @@ class EmulatedBench:
     """Runs ``python -m labd.simulation`` for an emulated station.
 
     Args:
-        arguments: its command line.
+        command: see :func:`bench_command`.
         restarted: called after the bench had died and is back.
     """
 
-    def __init__(self, arguments: Sequence[str], restarted: Callable[[], None]) -> None:
-        self._arguments = arguments
+    def __init__(self, command: Sequence[str], restarted: Callable[[], None]) -> None:
+        self._command = command
         self._restarted = restarted
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -72,10 +72,7 @@ class EmulatedBench:
 
     async def _start(self) -> Process:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "labd.simulation",
-            *self._arguments,
+            *self._command,
             "--control",
             stdin=PIPE,
             stdout=PIPE,
@@ -101,24 +98,23 @@ class EmulatedBench:
         return process
 
 
-def bench_arguments(lab: LabConfig) -> list[list[str]]:
-    """Command lines for the lab's emulated stations: a process each, so that they run at once.
+def bench_command(directory: Path, stations: Sequence[EmulatedStation]) -> list[str]:
+    """Command line of a process that emulates these stations.
 
-    Raises:
-        ConfigError: a station's first firmware is not on the shelf.
+    Args:
+        directory: where their ports and drives appear.
+        stations: at least one.
     """
-    return [
-        [
-            *("--directory", str(lab.bench), "--mode", station.emulated.mode),
-            *("--station", station_argument(lab, station)),
-        ]
-        for station in lab.stations
-        if station.emulated is not None
-    ]
+    command = [sys.executable, "-m", "labd.simulation", "--directory", str(directory)]
+    for station in stations:
+        command += ["--station", station.model_dump_json()]
+    return command
 
 
-def station_argument(lab: LabConfig, station: StationConfig, image: Path | None = None) -> str:
-    """One emulated station as the bench takes it.
+def emulated_station(
+    lab: LabConfig, station: StationConfig, image: Path | None = None
+) -> EmulatedStation:
+    """Return an emulated station as its bench process takes it.
 
     Args:
         lab: where its firmware is searched.
@@ -126,19 +122,15 @@ def station_argument(lab: LabConfig, station: StationConfig, image: Path | None 
         image: start with this ELF instead of the configured firmware.
 
     Raises:
-        ConfigError: it is not emulated, or its firmware is not on the shelf.
+        ConfigError: the station is not emulated, or its firmware is missing.
     """
     emulation = station.emulated
     if emulation is None:
         raise ConfigError("not-emulated", f"station {station.name} is a real one")
-    return json.dumps(
-        {
-            "name": station.name,
-            "parts": list(emulation.parts),
-            "firmware": str(image or _first_image(lab, station, emulation.firmware)),
-            "seed": emulation.seed,
-            "monitor": emulation.monitor,
-        }
+    return EmulatedStation(
+        name=station.name,
+        image=image or _first_image(lab, station, emulation.firmware),
+        **emulation.model_dump(),
     )
 
 

@@ -17,42 +17,28 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from labd.simulation.control import Answer, obey
 from labd.simulation.emulated_station import Station
 from labd.simulation.flash_drive import POLL_S
-from labd.simulation.mcu.image import ImageError, parse_image
-from labd.simulation.wiring import IO_PPM, MONITORS, PARTS, StationConfig
+from labd.simulation.mcu.image import Image, ImageError, parse_image
+from labd.wire.emulation import EmulatedStation
+from labd.wire.validation import explain
 
-_KEYS = frozenset(("name", "parts", "firmware", "seed", "board_ua", "io_ppm", "monitor"))
 
-
-def station_config(text: str) -> StationConfig:
+def read_station(text: str) -> EmulatedStation:
     """Read one ``--station``.
 
     Raises:
-        ValueError: not what is expected; the text names the key.
+        ValueError: not what is expected; the text names every key.
     """
-    data = _json_object(text)
-    unknown = set(data) - _KEYS
-    if unknown:
-        raise ValueError(f"unknown key {', '.join(sorted(unknown))}")
-    name, parts = data.get("name"), data.get("parts", ["dut"])
-    if not isinstance(name, str) or not name or Path(name).name != name or name.startswith("."):
-        raise ValueError("name: a plain word expected")
-    if not isinstance(parts, list) or not set(cast("list[str]", parts)) <= set(PARTS):
-        raise ValueError(f"parts: a list of {', '.join(PARTS)} expected")
-    monitor = data.get("monitor", MONITORS[0])
-    if monitor not in MONITORS:
-        raise ValueError(f"monitor: one of {', '.join(MONITORS)} expected")
-    return StationConfig(
-        name=name,
-        parts=tuple(part for part in PARTS if part in parts),
-        firmware=parse_image(Path(str(data.get("firmware"))).read_bytes()),
-        seed=int(data.get("seed", 0)),
-        board_ua=int(data.get("board_ua", 0)),
-        io_ppm=float(data.get("io_ppm", IO_PPM)),
-        monitor=monitor,
-    )
+    try:
+        return EmulatedStation.model_validate_json(text)
+    except ValidationError as error:
+        keys = list(EmulatedStation.model_fields)
+        mistakes = [str(explain(each, keys)) for each in error.errors(include_url=False)]
+        raise ValueError("; ".join(mistakes)) from error
 
 
 def _json_object(text: str | bytes) -> dict[str, Any]:
@@ -65,13 +51,12 @@ def _json_object(text: str | bytes) -> dict[str, Any]:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="labd.simulation", description=__doc__)
     parser.add_argument("--directory", type=Path, required=True, help="where the links appear")
-    parser.add_argument("--mode", choices=("pace", "freeze"), default="pace")
     parser.add_argument(
         "--station",
         action="append",
         required=True,
         metavar="JSON",
-        help='{"name": …, "parts": ["dut", "io", "power"], "firmware": PATH, "seed": 1}',
+        help="one EmulatedStation (see labd.wire.emulation)",
     )
     parser.add_argument(
         "--control",
@@ -84,9 +69,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 class Bench:
     """Stations, and the main thread that looks after them."""
 
-    def __init__(self, configs: Sequence[StationConfig], directory: Path, *, freeze: bool) -> None:
+    def __init__(
+        self, configs: Sequence[EmulatedStation], images: Sequence[Image], directory: Path
+    ) -> None:
         self._stations = {
-            config.name: Station(config, directory, freeze=freeze) for config in configs
+            config.name: Station(config, image, directory)
+            for config, image in zip(configs, images, strict=True)
         }
         self._ended = False
         self._orders = bytearray()
@@ -155,7 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(station)s: %(message)s")
     try:
-        configs = [station_config(text) for text in arguments.station]
+        configs = [read_station(text) for text in arguments.station]
+        images = [parse_image(config.image.read_bytes()) for config in configs]
     except (ValueError, OSError, ImageError) as error:
         sys.stderr.write(f"--station: {error}\n")
         return 2
@@ -169,8 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             sys.stderr.write(f"--directory: {error}; is another bench running there?\n")
             return 2
-        bench = Bench(configs, arguments.directory, freeze=arguments.mode == "freeze")
-        return bench.run(control=arguments.control)
+        return Bench(configs, images, arguments.directory).run(control=arguments.control)
 
 
 @contextmanager

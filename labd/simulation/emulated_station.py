@@ -14,9 +14,10 @@ from pathlib import Path
 
 from labd.simulation.flash_drive import Drive
 from labd.simulation.instruments.lpm01a.device import TRANSMIT_BUFFER
-from labd.simulation.mcu.image import ImageError, parse_image
+from labd.simulation.mcu.image import Image, ImageError, parse_image
 from labd.simulation.pacing import OVERRUN_S, Freeze, Mode, Pace
-from labd.simulation.wiring import StationConfig, Wiring
+from labd.simulation.wiring import Wiring
+from labd.wire.emulation import EmulatedStation
 
 Order = Callable[[], bool]
 """Something to do in the station's thread; whether it changed anything."""
@@ -25,7 +26,7 @@ Order = Callable[[], bool]
 class Station:
     """The ports, the drive and the thread of one station."""
 
-    def __init__(self, config: StationConfig, directory: Path, *, freeze: bool) -> None:
+    def __init__(self, config: EmulatedStation, image: Image, directory: Path) -> None:
         self.name = config.name
         self.log = logging.LoggerAdapter(
             logging.getLogger("labd.simulation"), {"station": self.name}
@@ -33,11 +34,13 @@ class Station:
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
-        self.wiring = Wiring(config, directory / config.name, self.log)
+        self.wiring = Wiring(config, image, directory / config.name, self.log)
         self.drive = Drive(directory / config.name / "drive")
         self._directory = directory / config.name
         self._mode: Mode = (
-            Freeze(self.wiring, self) if freeze else Pace(self.wiring, self, time.monotonic_ns)
+            Freeze(self.wiring, self)
+            if config.mode == "freeze"
+            else Pace(self.wiring, self, time.monotonic_ns)
         )
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)

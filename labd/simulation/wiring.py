@@ -20,33 +20,16 @@ from labd.simulation.mcu.image import Image
 from labd.simulation.ports import SERIAL_BUFFER, Port
 from labd.simulation.virtual_time import PS_PER_MS, Agenda
 from labd.simulation.wires import Wire, frame_ps, received
+from labd.wire.emulation import EmulatedStation
 
 PARTS = ("dut", "io", "power")
-MONITORS = ("lpm01a", "ppk2")
 USB_MV = 3300
-IO_PPM = 11.0  # its timer runs from 64.0007 MHz
 _BROWN_OUT_PS = 20 * PS_PER_MS
 _STANDARD_BAUDS = (
     *(1200, 2400, 4800, 9600, 19_200, 38_400, 57_600),
     *(115_200, 230_400, 460_800, 921_600, 1_000_000, 2_000_000),
 )
 _PROBE_SLICES = 500
-
-
-@dataclass(frozen=True, slots=True)
-class StationConfig:
-    """What ``--station`` says."""
-
-    name: str
-    parts: tuple[str, ...]
-    firmware: Image
-    seed: int = 0
-    board_ua: int = 0
-    """A constant load beside the chip, behind the monitor."""
-    io_ppm: float = IO_PPM
-    """Error of the interface board's timer."""
-    monitor: str = "lpm01a"
-    """Which power monitor it has, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +66,11 @@ class Wiring:
     """Everything on one station's bench."""
 
     def __init__(
-        self, config: StationConfig, directory: Path, log: logging.LoggerAdapter[logging.Logger]
+        self,
+        config: EmulatedStation,
+        image: Image,
+        directory: Path,
+        log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
         self.config = config
         self.log = log
@@ -94,7 +81,7 @@ class Wiring:
         self._last_arrival_ps = 0
         self._power_text = bytearray()
         self._receive_to_lose = 0
-        self.ports = {part: _make_port(directory, part) for part in config.parts}
+        self.ports = {part: _make_port(directory, part) for part in PARTS if part in config.parts}
         pins = Pins(Wire("timestamp"), Wire("processing"), Wire("detected"))
         self.board = Board(
             self.timeline,
@@ -104,9 +91,9 @@ class Wiring:
             seed=config.seed,
             extra_na=config.board_ua * 1000,
         )
-        self.board.flash(config.firmware)
+        self.board.flash(image)
         self.monitor = self._make_monitor() if "power" in config.parts else None
-        self.io = self._make_interface_board() if "io" in config.parts else None
+        self.io = self._make_interface_board(image) if "io" in config.parts else None
         self.timestamp = LossyWire(self.monitor.edge if self.monitor else _ignore)
         self.processing = LossyWire(self.io.processing_edge if self.io else _ignore)
         pins.timestamp.watch(self._on_timestamp)
@@ -134,13 +121,13 @@ class Wiring:
             seed=self.config.seed,
         )
 
-    def _make_interface_board(self) -> InterfaceBoard:
+    def _make_interface_board(self, image: Image) -> InterfaceBoard:
         return InterfaceBoard(
             self.agenda,
             self.board.now_ps,
             self.ports["io"].send,
             self._to_dut,
-            baud=_baud_of(self.config.firmware, self.log),
+            baud=_baud_of(image, self.log),
             crystal_ppm=self.config.io_ppm,
         )
 

@@ -17,20 +17,18 @@ import tomli
 from drivers.base.interfaces import DriverConfig, IoConfig, MonitorConfig
 from drivers.base.registry import PartConfig, Registry
 from labd.core.errors import ConfigError
-from labd.core.model import Build, Part
+from labd.core.model import Build, Part, TimeBase
 from labd.core.retention import Limits
 from labd.station.stations_file import (
     BaudTable,
     Checked,
-    EmulatedTable,
     StationsFile,
     StationTable,
     TracesTable,
     check,
 )
 from labd.station.toml_positions import Spot, Spots
-
-DEFAULT_FILE = "stations.toml"
+from labd.wire.emulation import Emulation
 
 SEE_TIMESTAMPS = (
     "wire a pin to the I/O manager and say so (processing_wire, or the io table's "
@@ -45,26 +43,6 @@ class BrokerConfig:
 
     url: str | None
     port: int
-
-
-@dataclass(frozen=True, slots=True)
-class Emulation:
-    """How labd's own bench plays a station.
-
-    Args:
-        parts: the instruments it has: dut, io, power.
-        mode: ``pace`` follows the wall clock where the board idles or waits, and is as fast as
-            the emulator while it computes; ``freeze`` is deterministic.
-        seed: of its noise.
-        firmware: stem of the image it starts with.
-        monitor: its power monitor: lpm01a or ppk2.
-    """
-
-    parts: tuple[Part, ...]
-    mode: str
-    seed: int
-    firmware: str
-    monitor: str = "lpm01a"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +68,11 @@ class StationConfig:
     processing_wire: bool
     baud: Mapping[Build, int]
     emulated: Emulation | None
+
+    @property
+    def time_base(self) -> TimeBase:
+        """Whose time the instruments follow: an emulated bench has a time of its own."""
+        return TimeBase.HOST if self.emulated is None else TimeBase.VIRTUAL
 
     @property
     def flasher(self) -> PartConfig | None:
@@ -290,15 +273,10 @@ def _station(table: StationTable, parts: dict[Part, PartConfig]) -> StationConfi
         off_s=table.off_s,
         processing_wire=table.processing_wire,
         baud=_baud(table.baud),
-        emulated=table.emulated and _emulation(table.emulated),
+        emulated=table.emulated,
     )
 
 
 def _baud(table: BaudTable) -> Mapping[Build, int]:
     told = {Build.PERFORMANCE: table.performance, Build.ENERGY: table.energy}
     return MappingProxyType({build: baud for build, baud in told.items() if baud is not None})
-
-
-def _emulation(table: EmulatedTable) -> Emulation:
-    parts = tuple(Part(part) for part in table.parts)
-    return Emulation(parts, table.mode, table.seed, table.firmware, table.monitor)

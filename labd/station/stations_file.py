@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -15,6 +15,7 @@ from drivers.base.registry import PartConfig, Registry
 from labd.core.errors import ConfigError
 from labd.core.model import Part
 from labd.wire.broker_url import DEFAULT_PORT, parse_url
+from labd.wire.emulation import Emulation
 from labd.wire.messages import Name
 from labd.wire.validation import Loc, Mistake, explain, not_one_of, place
 
@@ -51,16 +52,6 @@ class TracesTable(_Table):
     keep_gb: float | None = Field(default=None, gt=0, le=1e6)
 
 
-class EmulatedTable(_Table):
-    """``emulated``: labd makes the station itself."""
-
-    parts: list[Literal["dut", "io", "power"]] = Field(["dut", "io", "power"], min_length=1)
-    mode: Literal["pace", "freeze"] = "pace"
-    seed: int = Field(default=1, ge=0, le=2**32 - 1)
-    firmware: Name = "digits01-performance"
-    monitor: Literal["lpm01a", "ppk2"] = "lpm01a"
-
-
 class BaudTable(_Table):
     """``baud``: of the DUT's UART; without it, what the benchmark's reference uses."""
 
@@ -77,7 +68,7 @@ class StationTable(_Table):
     off_s: float = Field(default=0.5, ge=0, le=60)
     processing_wire: bool = False
     baud: BaudTable = BaudTable()
-    emulated: EmulatedTable | None = None
+    emulated: Emulation | None = None
     dut: dict[str, Any] | None = None
     io: dict[str, Any] | None = None
     power: dict[str, Any] | None = None
@@ -93,13 +84,13 @@ class StationsFile(_Table):
     station: list[StationTable] = Field(min_length=1)
 
 
-_TABLES: dict[tuple[str, ...], type[_Table]] = {
+_TABLES: dict[tuple[str, ...], type[BaseModel]] = {
     (): StationsFile,
     ("lab",): LabTable,
     ("broker",): BrokerTable,
     ("traces",): TracesTable,
     ("station",): StationTable,
-    ("station", "emulated"): EmulatedTable,
+    ("station", "emulated"): Emulation,
     ("station", "baud"): BaudTable,
 }
 
@@ -258,7 +249,7 @@ def _station(number: int, table: Mapping[str, Any]) -> Iterator[Found]:
 def _emulated_monitor(table: Mapping[str, Any], registry: Registry) -> PartConfig | None:
     """The power monitor of a station that labd makes itself, as far as its table is right."""
     try:
-        emulated = EmulatedTable.model_validate(table.get("emulated"))
+        emulated = Emulation.model_validate(table.get("emulated"))
     except ValidationError:
         return None
     if Part.POWER not in emulated.parts or registry.find(emulated.monitor) is None:

@@ -133,22 +133,15 @@ class HandBench:
         self._about = {
             "name": self.name,
             "parts": ["dut", "io", "power"],
-            "firmware": str(image),
+            "image": str(image),
             "seed": 3,
+            "mode": mode,
             **station,
         }
-        self._mode = mode
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        command = [
-            "-m",
-            "labd.simulation",
-            "--directory",
-            str(self.directory),
-            "--mode",
-            self._mode,
-        ]
+        command = ["-m", "labd.simulation", "--directory", str(self.directory)]
         self.process = subprocess.Popen(
             [sys.executable, *command, "--control", "--station", json.dumps(self._about)],
             stdin=subprocess.PIPE,

@@ -92,7 +92,7 @@ async def test_a_station_for_energy_alone_is_found_fit_and_measures(
 ) -> None:
     """Neither debug probe nor flasher: the board runs its energy build, behind the I/O manager."""
     image = PREBUILT / "nucleo-l4r5zi" / "digits01-energy.elf"
-    bench = HandBench(tmp_path, parts=["io", "power"], firmware=str(image))
+    bench = HandBench(tmp_path, parts=["io", "power"], image=str(image))
     bench.start()
     try:
         lab = make_lab(bench.station("io", "power"))

@@ -14,8 +14,9 @@ from drivers.base.registry import Registry
 from labd.core.errors import ConfigError
 from labd.core.model import Part
 from labd.core.retention import Limits
-from labd.station.config import BrokerConfig, Emulation, LabConfig, load_config
+from labd.station.config import BrokerConfig, LabConfig, load_config
 from labd.station.stations_file import check
+from labd.wire.emulation import Emulation
 
 from .conftest import FAKES, Load, PortConfig, PowerConfig
 
@@ -97,7 +98,11 @@ def test_the_shortest_lab(load: Load, tmp_path: Path) -> None:
     assert (lab.name, lab.state, lab.broker) == ("lab", tmp_path / "var", BrokerConfig(None, 1883))
     (station,) = lab.stations
     assert station.emulated == Emulation(
-        (Part.DUT, Part.IO, Part.POWER), "pace", 1, "digits01-performance"
+        parts=["dut", "io", "power"],
+        mode="pace",
+        seed=1,
+        firmware="digits01-performance",
+        monitor="lpm01a",
     )
     ports = tmp_path / "var" / "bench" / "v"
     assert station.parts[Part.IO].config == PortConfig(port=str(ports / "io"))

@@ -153,9 +153,9 @@ class BenchProcess:
         self, directory: Path, *stations: dict[str, Any], mode: str, control: bool
     ) -> None:
         arguments = [sys.executable, "-m", "labd.simulation", "--directory", str(directory)]
-        arguments += ["--mode", mode, *(["--control"] if control else [])]
+        arguments += ["--control"] if control else []
         for station in stations:
-            arguments += ["--station", json.dumps(station)]
+            arguments += ["--station", json.dumps(station | {"mode": mode})]
         self.directory = directory
         self.log = directory.parent / "bench.log"
         with self.log.open("ab") as log:
@@ -208,15 +208,15 @@ def bench(tmp_path: Path) -> Iterator[StartBench]:
 @pytest.fixture
 def performance() -> dict[str, Any]:
     """A USB-powered board with the performance build."""
-    firmware = str(PREBUILT / "digits01-performance.elf")
-    return {"name": "virtual-1", "parts": ["dut"], "firmware": firmware, "seed": 1}
+    image = str(PREBUILT / "digits01-performance.elf")
+    return {"name": "virtual-1", "parts": ["dut"], "image": image, "seed": 1}
 
 
 @pytest.fixture
 def energy() -> dict[str, Any]:
     """A complete station with the energy build."""
-    firmware = str(PREBUILT / "digits01-energy.elf")
-    return {"name": "virtual-1", "parts": ["dut", "io", "power"], "firmware": firmware, "seed": 1}
+    image = str(PREBUILT / "digits01-energy.elf")
+    return {"name": "virtual-1", "parts": ["dut", "io", "power"], "image": image, "seed": 1}
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_an_elf_may_be_copied_slowly(bench: Any, performance: Any) -> None:
     process = bench(performance)
     host = process.hosts["virtual-1"]
     host.dut.until(rb"m-ready\r\n")
-    data = Path(performance["firmware"]).read_bytes()
+    data = Path(performance["image"]).read_bytes()
     with (process.directory / "virtual-1" / "drive" / "firmware.elf").open("wb") as file:
         for at in range(0, len(data), 4096):
             file.write(data[at : at + 4096])
@@ -107,7 +107,7 @@ def test_a_bad_image_is_refused_and_the_board_runs_on(
 def test_an_unpowered_target_cannot_be_flashed(bench: Any, energy: Any) -> None:
     process = bench(energy)
     drive = process.directory / "virtual-1" / "drive"
-    shutil.copy(energy["firmware"], drive / "firmware.elf")
+    shutil.copy(energy["image"], drive / "firmware.elf")
     _wait_for(drive / "FAIL.TXT", there=True)
     assert "supply voltage" in (drive / "FAIL.TXT").read_text()
 
@@ -120,7 +120,7 @@ def test_a_hang_ends_with_a_flash(bench: Any, performance: Any) -> None:
     host.dut.send(b"name%")
     assert host.dut.quiet() == b""
     assert process.order(query="state")["state"] == "stuck"
-    shutil.copy(performance["firmware"], process.directory / "virtual-1" / "drive" / "fw.elf")
+    shutil.copy(performance["image"], process.directory / "virtual-1" / "drive" / "fw.elf")
     host.dut.until(rb"m-init-done\r\nm-ready\r\n")
 
 
@@ -193,7 +193,7 @@ def test_runs_the_official_kws01_at_120_mhz(
     sample = next(
         Path(os.environ["LABD_SHARED"]).glob("mlperf-tiny/datasets/kws01/tst_000000_Stop_7.bin")
     )
-    host = bench(performance | {"firmware": kws01_at_120_mhz}).hosts["virtual-1"]
+    host = bench(performance | {"image": kws01_at_120_mhz}).hosts["virtual-1"]
     host.dut.until(rb"m-ready\r\n")
     host.load(sample.read_bytes(), host.ask)
     lines = host.ask("infer 5 1")

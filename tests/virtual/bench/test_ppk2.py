@@ -154,5 +154,5 @@ async def test_supply_follows_the_opcodes(bench: Any, station: dict[str, Any]) -
 
 def test_a_monitor_that_does_not_exist_is_refused(station: dict[str, Any]) -> None:
     bench = importlib.import_module("labd.simulation.bench")
-    with pytest.raises(ValueError, match="monitor: one of lpm01a, ppk2"):
-        bench.station_config(json.dumps(station | {"monitor": "ppk3"}))
+    with pytest.raises(ValueError, match="monitor: 'ppk3' is not one of lpm01a, ppk2"):
+        bench.read_station(json.dumps(station | {"monitor": "ppk3"}))

@@ -65,10 +65,10 @@ def test_a_killed_bench_leaves_names_that_the_next_one_replaces(
     ("station", "message"),
     [
         ("{", "--station"),
-        ('{"name": "../x", "firmware": "f"}', "name"),
-        ('{"name": "x", "parts": ["oven"], "firmware": "f"}', "parts"),
-        ('{"name": "x", "firmware": "missing.elf"}', "missing.elf"),
-        ('{"name": "x", "colour": 1}', "colour"),
+        ('{"name": "../x", "image": "f"}', "name"),
+        ('{"name": "x", "parts": ["oven"], "image": "f"}', "parts"),
+        ('{"name": "x", "image": "missing.elf"}', "missing.elf"),
+        ('{"name": "x", "image": "f", "colour": 1}', "colour"),
     ],
 )
 def test_a_bad_station_is_refused_at_once(tmp_path: Path, station: str, message: str) -> None:
