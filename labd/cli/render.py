@@ -333,12 +333,10 @@ def _clock_text(clock: object) -> str:
         f"{known['a']} to {known['b']}: {known['rate_ppm']:+.2f} ± {known['rate_error_ppm']:.2f} "
         f"ppm, known to {known['offset_error_s'] * 1e6:.0f} µs over {known['tied_s']:.1f} s"
     )
-    if "refused" in known:
-        return f"{text}, by the commands alone: {known['refused']}"
     if "pairs" not in known:
         return text
     rms_us = known["residual_rms_s"] * 1e6
-    return f"{text}, {known['pairs']} edges, residual {rms_us:.0f} µs"
+    return f"{text}, {known['pairs']} marks, residual rms {rms_us:.0f} µs"
 
 
 def _items(value: object) -> list[object]:

@@ -18,9 +18,9 @@ from labd.procedure.batch import (
     timed_infer,
 )
 from labd.procedure.capture import Capture, Position
-from labd.procedure.clock_correlation import counted_places
+from labd.procedure.clock_correlation import positions_from_counter
 from labd.procedure.session import Session
-from labd.procedure.windows import Measured, judge, wiring
+from labd.procedure.windows import Measured, judge, run_clocks
 
 AIM_S = 3 * MIN_WINDOW_S
 """Windows are longer here: their ends are known to milliseconds only."""
@@ -105,7 +105,10 @@ class CounterTimestamps:
         batches = [first, *(each.timed for each in counted), *rest]
         try:
             pairs, self.clocks = await asyncio.to_thread(
-                counted_places, wiring(self.session, recorder), batches, recorder.times()
+                positions_from_counter,
+                run_clocks(self.session, recorder),
+                batches,
+                recorder.times(),
             )
         except MeasurementInvalid as error:
             self.problems.append(f"clocks: {error.what}")

@@ -12,9 +12,9 @@ from labd.core.model import Edge, Window
 from labd.procedure import batch
 from labd.procedure.batch import PROBE_DEADLINE_S, TimedBatch, best_check
 from labd.procedure.capture import Capture, Position, capture
-from labd.procedure.clock_correlation import compare
+from labd.procedure.clock_correlation import compare_clocks
 from labd.procedure.session import Session
-from labd.procedure.windows import Measured, judge, wiring
+from labd.procedure.windows import Measured, judge, run_clocks
 
 IDLE_AFTER_S = 0.015
 IDLE_S = 0.012
@@ -33,8 +33,7 @@ class MonitorTimestamps:
         self._pending: list[Measured] = []
         self.idle_uw: list[float] = []
         self._syncs: list[tuple[int, int]] = []
-        self._tied: list[tuple[TimedBatch, Sequence[Edge]]] = []
-        self._every: list[Edge] = []
+        self._counted: list[tuple[TimedBatch, Sequence[Edge]]] = []
 
     @property
     def aim_s(self) -> float:
@@ -92,15 +91,15 @@ class MonitorTimestamps:
         while self._pending:
             await self._judge_next(recorder)
         self._look_at_idle(recorder)
-        if not self._tied:
+        if not self._counted:
             return
-        batches, labelled = zip(*self._tied, strict=True)
+        batches, edges = zip(*self._counted, strict=True)
         try:
-            tied, refused = compare(wiring(self.session, recorder), batches, labelled, self._every)
+            clock_map = compare_clocks(run_clocks(self.session, recorder), batches, edges)
         except MeasurementInvalid as error:
             self.problems.append(f"clocks: {error.what}")
         else:
-            self.clocks.append(tied.describe() | ({"refused": refused} if refused else {}))
+            self.clocks.append(clock_map.describe())
 
     async def _judge_next(self, recorder: Capture) -> None:
         measured = self._pending.pop(0)
@@ -112,9 +111,8 @@ class MonitorTimestamps:
         self.windows.append(
             await judge(self.session, recorder, measured, edges, check, doubt_s, idle_uw)
         )
-        self._every += edges
         if len(edges) == 2 and measured.timed.ticks:  # noqa: PLR2004 - start and stop
-            self._tied.append((measured.timed, edges))
+            self._counted.append((measured.timed, edges))
         recorder.forget(measured.stop)
 
     def _look_at_idle(self, recorder: Capture) -> None:

@@ -12,7 +12,7 @@ from labd.core.energy import Batch, energy_window
 from labd.core.model import ClockCheck, Edge, Mode, Part, Window
 from labd.procedure.batch import TimedBatch
 from labd.procedure.capture import Capture, Position
-from labd.procedure.clock_correlation import Wiring
+from labd.procedure.clock_correlation import RunClocks
 from labd.procedure.session import Session
 
 
@@ -98,7 +98,7 @@ async def judge(
     return window
 
 
-def wiring(session: Session, recorder: Capture) -> Wiring:
-    """The clocks of this run."""
+def run_clocks(session: Session, recorder: Capture) -> RunClocks:
+    """Return the clocks of this run."""
     kind = session.bench.identities[Part.POWER].kind
-    return Wiring(kind, recorder.format, session.bench.baud(session.ready.build))
+    return RunClocks(kind, recorder.format, session.bench.baud(session.ready.build))

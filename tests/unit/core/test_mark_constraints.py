@@ -1,4 +1,4 @@
-"""What marks allow, against every corner tried one by one."""
+"""The feasible region of marks, against every corner tried one by one."""
 
 import itertools
 
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labd.core.curves import Floats
-from labd.core.mark_constraints import Strips, allow, polygon
+from labd.core.clock_map import Floats
+from labd.core.mark_constraints import MarkConstraints, feasible_region, polygon
 
 RATE = 2e-4
 
@@ -49,7 +49,7 @@ def test_marks_allow_what_they_allow_tried_one_by_one(first: int) -> None:
     empty = 0
     for seed in range(first, first + 50):
         marks = some_marks(seed)
-        slow, fast = every_corner(*marks, RATE), polygon(Strips.of(*marks, RATE)).corners
+        slow, fast = every_corner(*marks, RATE), polygon(MarkConstraints.of(*marks, RATE)).corners
         assert len(fast) == len(slow)
         empty += not len(slow)
         if len(slow):
@@ -62,7 +62,7 @@ def test_marks_allow_what_they_allow_tried_one_by_one(first: int) -> None:
 @given(count=st.integers(1, 50), at=st.floats(-1, 1), rate=st.floats(-RATE, RATE))
 def test_exact_marks_leave_a_point_or_a_line(count: int, at: float, rate: float) -> None:
     x = np.linspace(0, 600, count)
-    found = polygon(Strips.of(x, at + rate * x, np.zeros(count), RATE)).corners
+    found = polygon(MarkConstraints.of(x, at + rate * x, np.zeros(count), RATE)).corners
     if count == 1:
         assert sorted(found[:, 1].tolist()) == [-RATE, RATE]
         assert found[:, 0] == pytest.approx(at)
@@ -74,7 +74,7 @@ def test_exact_marks_leave_a_point_or_a_line(count: int, at: float, rate: float)
 @given(count=st.integers(2, 60), half=st.sampled_from([1e-6, 1e-3, 0.1]))
 def test_equal_marks_in_a_row_are_bound_by_the_outer_two(count: int, half: float) -> None:
     x = np.linspace(-300, 300, count)
-    found = polygon(Strips.of(x, np.full(count, 0.25), np.full(count, half), RATE)).corners
+    found = polygon(MarkConstraints.of(x, np.full(count, 0.25), np.full(count, half), RATE)).corners
     worst = min(half / 300, RATE)
     assert np.abs(found[:, 1]).max() == pytest.approx(worst)
     assert np.abs(found[:, 0] - 0.25).max() == pytest.approx(half)
@@ -85,7 +85,7 @@ def test_ten_thousand_marks_are_no_more_than_sorted() -> None:
     rng = np.random.default_rng(1)
     x = rng.uniform(-300, 300, 10_000)
     found = polygon(
-        Strips.of(x, 3e-5 * x + rng.uniform(-1e-3, 1e-3, 10_000), x * 0 + 1.5e-3, RATE)
+        MarkConstraints.of(x, 3e-5 * x + rng.uniform(-1e-3, 1e-3, 10_000), x * 0 + 1.5e-3, RATE)
     ).corners
     assert 4 <= len(found) < 60
     assert (np.abs(found - [0.0, 3e-5]).max(axis=0) < [6e-4, 5e-6]).all()
@@ -100,8 +100,8 @@ def reach(found: Floats, x: Floats) -> Floats:
     return np.stack([heights.max(axis=0), heights.min(axis=0)])
 
 
-def without(marks: tuple[Floats, Floats, Floats], left_out: int) -> Strips:
-    return Strips.of(*(np.delete(part, left_out) for part in marks), RATE)
+def without(marks: tuple[Floats, Floats, Floats], left_out: int) -> MarkConstraints:
+    return MarkConstraints.of(*(np.delete(part, left_out) for part in marks), RATE)
 
 
 PLACES = np.linspace(-400, 400, 9)
@@ -112,16 +112,16 @@ def test_what_may_be_is_all_that_remains_without_any_one_mark(first: int) -> Non
     seen = 0
     for seed in range(first, first + 50):
         marks = some_marks(seed)
-        strips = Strips.of(*marks, RATE)
-        if len(strips.x) < 4 or not len(polygon(strips).corners):
+        constraints = MarkConstraints.of(*marks, RATE)
+        if len(constraints.x) < 4 or not len(polygon(constraints).corners):
             continue
         seen += 1
-        found = allow(strips)
+        found = feasible_region(constraints)
         assert found is not None
-        assert found.doubtful == 0
+        assert found.outlier_candidates == 0
         each = [
             every_corner(*(np.delete(part, k) for part in marks), RATE)
-            for k in range(len(strips.x))
+            for k in range(len(constraints.x))
         ]
         expected = reach(np.concatenate(each), PLACES)
         assert reach(found.corners, PLACES) == pytest.approx(expected, abs=1e-10)
@@ -131,34 +131,36 @@ def test_what_may_be_is_all_that_remains_without_any_one_mark(first: int) -> Non
 def test_many_marks_that_touch_are_left_out_together_and_leave_no_less() -> None:
     x = np.linspace(-300, 300, 60)
     marks = x, 1e-8 * x**2, np.full(60, 1.5e-3)  # a drift: every mark touches
-    strips = Strips.of(*marks, RATE)
-    assert len(polygon(strips).touching) > 32
-    found = allow(strips)
+    constraints = MarkConstraints.of(*marks, RATE)
+    assert len(polygon(constraints).active) > 32
+    found = feasible_region(constraints)
     assert found is not None
     high, low = reach(found.corners, PLACES)
     for k in range(60):
         left_high, left_low = reach(polygon(without(marks, k)).corners, PLACES)
         assert (high >= left_high - 1e-12).all()
         assert (low <= left_low + 1e-12).all()
-    assert (high - low).max() < 1.2 * np.ptp(reach(polygon(strips).corners, PLACES), axis=0).max()
+    assert (high - low).max() < 1.2 * np.ptp(
+        reach(polygon(constraints).corners, PLACES), axis=0
+    ).max()
 
 
 @pytest.mark.parametrize("count", [8, 20, 300])
 @pytest.mark.parametrize("at", [0.0, 0.3, 1.0])
-def test_one_mark_against_all_others_is_doubtful_and_covered(count: int, at: float) -> None:
+def test_one_mark_against_all_others_is_left_out_and_covered(count: int, at: float) -> None:
     rng = np.random.default_rng([count, round(10 * at)])
     x = np.linspace(-300, 300, count)
     half = np.full(count, 0.01)
     apart = 0.5 + 5e-5 * x + rng.uniform(-1, 1, count) * half
     bad = round(at * (count - 1))
     apart[bad] += 1.0
-    strips = Strips.of(x, apart, half, RATE)
-    assert not len(polygon(strips).corners)
-    found = allow(strips)
-    others = allow(without((x, apart, half), bad))
+    constraints = MarkConstraints.of(x, apart, half, RATE)
+    assert not len(polygon(constraints).corners)
+    found = feasible_region(constraints)
+    others = feasible_region(without((x, apart, half), bad))
     assert found is not None
     assert others is not None
-    assert found.doubtful == 1
+    assert found.outlier_candidates == 1
     assert reach(found.corners, PLACES) == pytest.approx(reach(others.corners, PLACES))
     assert (found.first_s, found.last_s) == (np.delete(x, bad)[0], np.delete(x, bad)[-1])
 
@@ -167,23 +169,23 @@ def test_two_marks_against_all_others_or_one_of_few_are_refused() -> None:
     x = np.linspace(-300, 300, 30)
     apart, half = np.zeros(30), np.full(30, 0.01)
     apart[7], apart[20] = 1.0, -1.0
-    assert allow(Strips.of(x, apart, half, RATE)) is None
+    assert feasible_region(MarkConstraints.of(x, apart, half, RATE)) is None
     few = slice(3, 10)
-    assert allow(Strips.of(x[few], apart[few], half[few], RATE)) is None
+    assert feasible_region(MarkConstraints.of(x[few], apart[few], half[few], RATE)) is None
     one_more = slice(3, 11)
-    found = allow(Strips.of(x[one_more], apart[one_more], half[one_more], RATE))
+    found = feasible_region(MarkConstraints.of(x[one_more], apart[one_more], half[one_more], RATE))
     assert found is not None
-    assert found.doubtful == 1
+    assert found.outlier_candidates == 1
 
 
-def test_where_any_of_some_marks_may_be_the_wrong_one_all_are_doubtful() -> None:
+def test_where_any_of_some_marks_may_be_the_wrong_one_all_are_candidates() -> None:
     x = np.repeat([-300.0, 0.0], [7, 1])
     x = np.append(x, 0.0)
     apart = np.zeros(9)
     apart[8] = 0.05
-    found = allow(Strips.of(x, apart, np.full(9, 0.01), RATE))
+    found = feasible_region(MarkConstraints.of(x, apart, np.full(9, 0.01), RATE))
     assert found is not None
-    assert found.doubtful == 2
+    assert found.outlier_candidates == 2
     high, low = reach(found.corners, np.zeros(1))
     assert high[0] >= 0.06
     assert low[0] <= -0.01
@@ -191,7 +193,7 @@ def test_where_any_of_some_marks_may_be_the_wrong_one_all_are_doubtful() -> None
 
 @pytest.mark.parametrize("seed", range(1, 60, 2))
 def test_the_middle_may_be_off_least_at_both_ends(seed: int) -> None:
-    found = allow(Strips.of(*some_marks(seed), RATE))
+    found = feasible_region(MarkConstraints.of(*some_marks(seed), RATE))
     if found is None or found.first_s == found.last_s:
         return
     offset, rate = found.middle
