@@ -101,7 +101,8 @@ def bench(
     Prints one JSON line when ready: {"<station>": {"dut": PATH, "io": PATH, "power": PATH}}.
     Every path is a pseudo-terminal that any program can open. The boards are supplied by
     their power monitors and start switched off. Under --freeze time stands still while
-    nobody sends a command: every command is followed by 30 ms, no more.
+    nobody sends a command: each is followed by 30 ms and, during an acquisition, by the time
+    to the power monitor's next time stamp.
     <directory>/<station>/drive is the board's flash drive: copy an ELF or a raw binary into
     it. Ends with SIGTERM or Ctrl-C.
     """

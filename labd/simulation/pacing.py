@@ -15,9 +15,10 @@ taken as it arrives.
   interface board, a line or an opcode for the monitor), so the way a host's bytes are cut up
   cannot matter; a command is acted on 1 ms after the last stand-still began (the host's
   turnaround). Orders (faults, firmware on the drive) are taken likewise.
-* When everything the command caused is over, time moves on by one settling tail of 30 ms and
-  stands still again. A running acquisition therefore has at least 30 ms of samples after the
-  end of every command, without a host sleeping for them.
+* When everything the command caused is over, time moves on by 30 ms, then to the monitor's next
+  time stamp if it acquires (1 s where the monitor has no time stamps), and stands still again.
+  Every sample taken before a command's last effect is therefore confirmed by a time stamp
+  without a host sleeping or asking for it.
 * A board that executes for two virtual minutes without coming to rest is taken to be lost:
   from then on input is taken between slices, so that it can be switched off.
 
@@ -131,10 +132,16 @@ class Freeze:
         elif (event_ps := wiring.next_event_ps) is not None:
             wiring.advance_to(event_ps)
         elif not self._settled:
-            wiring.advance_to(wiring.timeline.now_ps + SETTLE_PS)
+            wiring.advance_to(self._settle_end_ps())
             self._settled = True
         elif not self._take_next():
             self._outside.wait(None)
+
+    def _settle_end_ps(self) -> int:
+        """When the present settling ends: at the first time stamp after the least length."""
+        end_ps = self._wiring.timeline.now_ps + SETTLE_PS
+        monitor = self._wiring.monitor
+        return end_ps if monitor is None else monitor.next_stamp_ps(end_ps)
 
     def _take_next(self) -> bool:
         """Take one order or one command; whether there was one."""

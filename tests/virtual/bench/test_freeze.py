@@ -105,3 +105,30 @@ def test_thirty_milliseconds_of_samples_follow_every_command(bench: Any, energy:
     assert len(SAMPLES.findall(tail)) >= 30
     time.sleep(0.2)
     assert process.order(query="state")["now_ps"] == after > before
+
+
+@pytest.mark.parametrize(
+    ("settings", "stamp_ends"),
+    [
+        (("format ascii_dec", "freq 1k"), rb"TimeStamp: \d{3}s \d{3}ms, buff \d\d%\r\n$"),
+        (("format ascii_dec", "freq 2k"), rb"TimeStamp: \d{3}s \d{3}ms, buff \d\d%\r\n$"),
+        (("output current", "format bin_hexa", "freq 100k"), rb"(?s)\xf0\xf3.{5}\xff\xff$"),
+    ],
+)
+def test_time_stops_at_a_time_stamp(
+    bench: Any, energy: Any, settings: tuple[str, ...], stamp_ends: bytes
+) -> None:
+    process = bench(energy, mode="freeze")
+    host = process.hosts["virtual-1"]
+    host.power_up()
+    for command in settings:
+        host.monitor(command)
+    host.monitor("start")
+    for command in ("timestamp", "name"):
+        host.power.quiet()
+        before = process.order(query="state")["now_ps"]
+        host.through(command)
+        stream = host.power.quiet()
+        assert re.search(stamp_ends, stream)
+        passed_s = (process.order(query="state")["now_ps"] - before) / 1e12
+        assert 0.03 < passed_s < 1.3

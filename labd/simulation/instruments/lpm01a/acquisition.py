@@ -95,6 +95,11 @@ class Acquisition:
         """When the last sample is complete, if the length was set."""
         return None if self.plan.samples is None else self._ends(self.plan.samples - 1)
 
+    def next_stamp_ps(self, not_before_ps: int) -> int:
+        """When the first time stamp at or after ``not_before_ps`` is sent."""
+        stamps = self._due(not_before_ps - 1) // STAMP_EVERY + 1
+        return self._ends(stamps * STAMP_EVERY - 1)
+
     @property
     def finished(self) -> bool:
         """Whether every sample asked for was taken."""

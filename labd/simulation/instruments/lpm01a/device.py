@@ -293,6 +293,12 @@ class Lpm01a:
         """When a running acquisition of set length ends."""
         return self.acquisition.end_ps if self.acquisition else None
 
+    def next_stamp_ps(self, not_before_ps: int) -> int:
+        """When the first time stamp at or after this time is sent; this time if none will be."""
+        if self.acquisition is None:
+            return not_before_ps
+        return self.acquisition.next_stamp_ps(not_before_ps)
+
     def _start(self, _rest: str) -> str:
         plan = plan_acquisition(self._settings)
         if self._settings.power_auto:

@@ -27,7 +27,7 @@ from labd.simulation.instruments.ppk2.words import (
     counted,
 )
 from labd.simulation.mcu.currents import Ledger
-from labd.simulation.virtual_time import PS_PER_US
+from labd.simulation.virtual_time import PS_PER_S, PS_PER_US
 
 PERIOD_PS = 10 * PS_PER_US
 BLOCK = 2000
@@ -147,6 +147,10 @@ class Ppk2:
     def ends_ps(self) -> int | None:
         """An acquisition has no set length."""
         return None
+
+    def next_stamp_ps(self, not_before_ps: int) -> int:
+        """There are no time stamps: 1 s later while it measures, as long as an LPM01A takes."""
+        return not_before_ps + (PS_PER_S if self.acquisition else 0)
 
     def command_size(self, data: bytes | bytearray) -> int:
         """How many bytes the first command in ``data`` has; 0 if it is not whole."""
