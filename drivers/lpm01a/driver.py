@@ -254,7 +254,7 @@ class Lpm01a:
         """See :class:`drivers.base.interfaces.PowerMonitor`."""
         refuse_while_acquiring(self._acquisition, "acquire", self._link.where)
         if self._obstacle:
-            what, todo = self._obstacle.text, self._obstacle.todo
+            what, todo = self._obstacle.text, self._obstacle.remedy
             raise InstrumentError("firmware-too-old", what, todo, self._link.where)
         refuse_left_running(self._acquisition, self._link.where)
         self._keep_findings()

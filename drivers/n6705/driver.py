@@ -267,7 +267,7 @@ class N6705:
         try:
             await logger.check()
         except InstrumentError as fault:
-            findings.append(Finding(fault.code, fault.what, fault.todo))
+            findings.append(Finding(fault.code, fault.what, fault.remedy))
         return findings
 
     # ---- steps ---------------------------------------------------------------------------

@@ -428,7 +428,7 @@ class ScpiSession:
                 reply = await self._port.reply(deadline_s, size)
             except DeadlineExceeded as exc:
                 what = f"'{query}': {exc.what}"
-                raise DeadlineExceeded(exc.code, what, exc.todo, self.where) from exc
+                raise DeadlineExceeded(exc.code, what, exc.remedy, self.where) from exc
             except TransportError as exc:
                 self._loss = exc
                 raise
@@ -448,7 +448,7 @@ class ScpiSession:
     async def _get_in_step(self) -> None:
         if self._loss:
             raise TransportError(
-                self._loss.code, self._loss.what, self._loss.todo, self.where
+                self._loss.code, self._loss.what, self._loss.remedy, self.where
             ) from self._loss
         if not self._in_step:
             await self._port.reset(self._answer_s)

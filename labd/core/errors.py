@@ -41,24 +41,24 @@ class LabdError(Exception):
     Args:
         code: short stable word for programs, e.g. ``port-missing``.
         what: what happened, in one sentence.
-        todo: what to do about it; empty when nothing can be done.
+        remedy: what to do about it; empty when nothing can be done.
         where: station, device and job, as far as known.
     """
 
     blame = "labd"
 
-    def __init__(self, code: str, what: str, todo: str = "", where: Where | None = None) -> None:
+    def __init__(self, code: str, what: str, remedy: str = "", where: Where | None = None) -> None:
         super().__init__(what)
         self.code = code
         self.what = what
-        self.todo = todo
+        self.remedy = remedy
         self.where = where or Where()
 
     def __str__(self) -> str:
         """One line a person can act on."""
         place = str(self.where)
         head = f"{place}: {self.what}" if place else self.what
-        return f"{head} ({self.todo})" if self.todo else head
+        return f"{head} ({self.remedy})" if self.remedy else head
 
 
 class ConfigError(LabdError):

@@ -97,11 +97,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing a check noticed; ``todo`` says how to mend it."""
+    """One thing a check noticed; ``remedy`` says how to repair it."""
 
     code: str
     text: str
-    todo: str = ""
+    remedy: str = ""
     serious: bool = True
 
 

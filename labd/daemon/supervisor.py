@@ -186,7 +186,7 @@ class Supervisor:
         async with self.work.open(None) as bench:
             self.identities, self.simulated = bench.identities, bench.simulated
             findings = await self.work.check(bench)
-        noticed = "; ".join(f"{f.text} ({f.todo})" if f.todo else f.text for f in findings)
+        noticed = "; ".join(f"{f.text} ({f.remedy})" if f.remedy else f.text for f in findings)
         return not any(finding.serious for finding in findings), noticed
 
     async def _serve(self, spec: JobSpec) -> None:

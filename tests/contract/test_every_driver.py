@@ -45,7 +45,7 @@ async def test_a_missing_port_is_named_and_others_are_offered(case: Case, tmp_pa
         await case.driver(port).open()
     assert caught.value.code == "port-missing"
     assert port in str(caught.value)
-    assert "check the cable" in caught.value.todo
+    assert "check the cable" in caught.value.remedy
 
 
 @pytest.mark.only("serial")
@@ -59,7 +59,7 @@ async def test_a_port_without_permission_points_at_the_group(
     with pytest.raises(TransportError) as caught:
         await case.driver(cable.path).open()
     assert caught.value.code == "port-denied"
-    assert "dialout" in caught.value.todo
+    assert "dialout" in caught.value.remedy
 
 
 @pytest.mark.only("serial")
@@ -171,7 +171,7 @@ async def test_a_device_that_never_answers_ends_in_a_deadline(case: Case, cable:
         await open_and_talk(case, driver)
     assert time.monotonic() - began < 5.0
     assert cable.path in str(caught.value)
-    assert "check" in caught.value.todo
+    assert "check" in caught.value.remedy
 
 
 @pytest.mark.only("babble")

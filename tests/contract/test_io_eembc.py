@@ -187,7 +187,7 @@ async def test_the_speed_to_the_dut_cannot_be_set(board: FakeIoManager) -> None:
         await io.set_dut_baud(9600)
         with pytest.raises(ConfigError, match="9600 only") as caught:
             await io.set_dut_baud(115_200)
-        assert "`dut` port" in caught.value.todo
+        assert "`dut` port" in caught.value.remedy
 
 
 async def test_only_falls_are_timed_and_only_where_the_line_is_wired(board: FakeIoManager) -> None:

@@ -276,7 +276,7 @@ async def test_lost_messages_are_gaps_and_a_finding(fake: FakeJoulescope, seed: 
     assert 0 < np.count_nonzero(~known) < len(power) / 2
     assert finding.code == "samples-lost"
     assert "limit 0.1%" in finding.text
-    assert "root hub" in finding.todo
+    assert "root hub" in finding.remedy
 
 
 async def test_a_lost_message_shifts_nothing(fake: FakeJoulescope) -> None:
@@ -386,7 +386,7 @@ async def test_an_unplug_in_an_acquisition_is_seen_within_a_second(fake: FakeJou
         with pytest.raises(TransportError) as caught:
             await waiting
         assert caught.value.code == "port-lost"
-        assert "supply was cut" in caught.value.todo
+        assert "supply was cut" in caught.value.remedy
         await monitor.close()
         assert time.monotonic() - began < 1.0
     with pytest.raises(TransportError):
@@ -557,7 +557,7 @@ async def test_a_bootloader_is_named(plug: Callable[..., FakeJoulescope]) -> Non
     plug("&js220")
     error = await refused()
     assert (type(error), error.code) == (ConfigError, "bootloader")
-    assert "update" in error.todo
+    assert "update" in error.remedy
 
 
 async def test_an_unknown_model_is_named(plug: Callable[..., FakeJoulescope]) -> None:
@@ -573,7 +573,7 @@ async def test_an_instrument_another_program_has_is_busy(fake: FakeJoulescope) -
     fake.is_open = True
     error = await refused()
     assert (type(error), error.code) == (TransportError, "port-busy")
-    assert "udev" in error.todo
+    assert "udev" in error.remedy
 
 
 @pytest.mark.parametrize(
@@ -609,7 +609,7 @@ async def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "pyjoulescope_driver", None)
     error = await refused(library=joulescope_usb.LIBRARY)
     assert (type(error), error.code) == (ConfigError, "library-missing")
-    assert error.todo == "pip install labd[joulescope]"
+    assert error.remedy == "pip install labd[joulescope]"
 
 
 async def test_a_library_call_that_never_returns_ends_in_a_deadline(

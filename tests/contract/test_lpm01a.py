@@ -395,7 +395,7 @@ async def test_old_firmware_is_a_finding_not_a_failure(fake: FakeLpm01a) -> None
     async with connected(fake) as (monitor, _):
         findings = await monitor.self_check()
         assert [finding.code for finding in findings] == ["no-edge-marks", "no-power-off"]
-        assert "1.0.6" in findings[0].todo
+        assert "1.0.6" in findings[0].remedy
         with pytest.raises(InstrumentError, match="pwr off"):
             await monitor.supply(None)
 
@@ -627,8 +627,8 @@ async def test_old_firmware_does_not_measure_in_ascii_and_says_what_would(
         with pytest.raises(InstrumentError, match="cannot mark edges") as caught:
             monitor.acquire()
         assert caught.value.code == "firmware-too-old"
-        assert "1.0.0 to 1.0.6" in caught.value.todo
-        assert 'format = "binary"' in caught.value.todo
+        assert "1.0.0 to 1.0.6" in caught.value.remedy
+        assert 'format = "binary"' in caught.value.remedy
         assert fake.powered
     assert not fake.powered
     assert fake.commands[-2:] == ["targrst 0", "hrc"]
@@ -650,7 +650,7 @@ async def test_old_firmware_without_fast_energy_points_at_current(fake: FakeLpm0
         assert [finding.code for finding in await monitor.self_check()] == ["no-energy-output"]
         with pytest.raises(InstrumentError, match="integrates no energy") as caught:
             monitor.acquire()
-        assert 'output = "current"' in caught.value.todo
+        assert 'output = "current"' in caught.value.remedy
 
 
 # ---- restarting --------------------------------------------------------------------------

@@ -801,7 +801,7 @@ async def test_nobody_at_the_address_is_said_so() -> None:
     with pytest.raises(TransportError) as caught:
         await monitor.open()
     assert caught.value.code == "port-missing"
-    assert "firewall" in caught.value.todo
+    assert "firewall" in caught.value.remedy
 
 
 # ---- its table in stations.toml ----------------------------------------------------------

@@ -344,7 +344,7 @@ async def test_no_licence_is_told_with_what_there_is(
         async with connected(fake):
             pytest.fail("it opened without a licence")
     assert caught.value.code == "no-licence"
-    assert "OTII_USERNAME" in caught.value.todo
+    assert "OTII_USERNAME" in caught.value.remedy
 
 
 async def test_an_addon_licence_will_do(fake: FakeOtii) -> None:
@@ -363,7 +363,7 @@ async def test_a_wrong_password_is_told(fake: FakeOtii, monkeypatch: pytest.Monk
     with pytest.raises(InstrumentError, match="Invalid username or password") as caught:
         async with connected(fake):
             pytest.fail("it opened with a wrong password")
-    assert "environment" in caught.value.todo
+    assert "environment" in caught.value.remedy
     assert "wrong" not in str(caught.value)
 
 

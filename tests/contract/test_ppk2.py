@@ -292,8 +292,8 @@ async def test_the_second_port_of_newer_firmware_is_explained(fake: FakePpk2) ->
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.2))
         with pytest.raises(DeadlineExceeded, match="heard nothing") as caught:
             await monitor.open()
-    assert "two ports" in caught.value.todo
-    assert "if01" in caught.value.todo
+    assert "two ports" in caught.value.remedy
+    assert "if01" in caught.value.remedy
 
 
 async def test_a_damaged_answer_is_asked_for_again(fake: FakePpk2) -> None:

@@ -203,7 +203,7 @@ async def test_nobody_at_the_address_is_said_so(name: str) -> None:
     with pytest.raises(TransportError, match="refused") as caught:
         await monitor.open()
     assert caught.value.code == "port-missing"
-    assert "stations.toml" in caught.value.todo
+    assert "stations.toml" in caught.value.remedy
 
 
 async def test_a_call_that_never_returns_keeps_nobody_from_leaving() -> None:
