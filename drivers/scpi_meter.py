@@ -16,7 +16,8 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from drivers.base.acquisition import closed_on_failure, refuse_while_acquiring
+from drivers.base.acquisition import refuse_while_acquiring
+from drivers.base.closing import closed_on_failure
 from drivers.base.interfaces import MonitorConfig
 from drivers.base.registry import power_monitor
 from drivers.scpi.codec import ByteOrder, NumberFormat, values_in

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 
 from pydantic import Field
 
+from drivers.base.closing import closed_on_failure
 from drivers.base.interfaces import CommandChannel, DriverConfig
 from drivers.base.lines import LineReader
 from drivers.base.registry import dut_port
@@ -150,12 +150,10 @@ class SerialDut:
 
     async def open(self) -> Identity:
         """Take the port and empty it. The DUT may be off, so it is not asked for its name."""
-        async with AsyncExitStack() as undo:
-            undo.push_async_callback(self.close)
+        async with closed_on_failure(self.close):
             await self._link.open()
             await self._link.read_until_quiet(QUIET_S, deadline_s=2.0)
             self._channel = DirectChannel(self._link)
-            undo.pop_all()
         return Identity(kind="serial-dut", name="", simulated=self._link.simulated)
 
     @property

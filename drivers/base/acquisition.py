@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
+from drivers.base.closing import closed_on_failure
 from labd.core.errors import (
     DeadlineExceeded,
     InfraError,
@@ -125,10 +125,8 @@ class PumpedAcquisition(ABC):
     async def __aenter__(self) -> Self:
         """Start, and go on draining the port whatever the consumer does."""
         self._pumping = asyncio.create_task(self._pump_port(), name=f"pump {self._where.device}")
-        async with AsyncExitStack() as undo:
-            undo.push_async_callback(self.abandon)
+        async with closed_on_failure(self.abandon):
             await self._begin()
-            undo.pop_all()
         return self
 
     async def __aexit__(
@@ -251,23 +249,6 @@ class PumpedAcquisition(ABC):
         if self._progress.is_set():
             self._progress = asyncio.Event()
         return self._progress
-
-
-@asynccontextmanager
-async def closed_on_failure(close: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
-    """Bring an instrument up; when that fails it is closed as after use.
-
-    A predecessor may have left the DUT powered. A fault of the closing is noted beside the
-    one that made it necessary.
-    """
-    try:
-        yield
-    except BaseException as exc:
-        try:
-            await close()
-        except LabdError as fault:
-            exc.add_note(f"closing it again failed too: {fault}")
-        raise
 
 
 def refuse_while_acquiring(acquisition: PumpedAcquisition | None, what: str, where: Where) -> None:

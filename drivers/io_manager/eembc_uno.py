@@ -19,11 +19,12 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import ClassVar
 
 from pydantic import Field
 
+from drivers.base.closing import closed_on_failure
 from drivers.base.interfaces import CommandChannel, IoConfig, TimerEdge
 from drivers.base.lines import LineReader
 from drivers.base.registry import io_manager
@@ -295,15 +296,13 @@ class EembcIoManager:
             InstrumentError: something else answers.
             DeadlineExceeded: nothing answers.
         """
-        async with AsyncExitStack() as undo:
-            undo.push_async_callback(self.close)
+        async with closed_on_failure(self.close):
             await self._link.open()
             self._start_over()
             name = await self._wait_sketch()
             version = await self._own("version")
             await self._set_up_timer()
             self._channel = EembcChannel(self, self._link, self._reader)
-            undo.pop_all()
         self._identity = Identity(
             "eembc-io-manager",
             name=" ".join(line.text for line in name),

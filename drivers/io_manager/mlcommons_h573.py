@@ -17,11 +17,12 @@ import asyncio
 import itertools
 import re
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import ClassVar
 
 from pydantic import Field
 
+from drivers.base.closing import closed_on_failure
 from drivers.base.interfaces import CommandChannel, IoConfig, TimerEdge
 from drivers.base.lines import LineReader
 from drivers.base.registry import io_manager
@@ -267,15 +268,13 @@ class MlcommonsInterface:
         its DUT, left so by a predecessor: then :attr:`waiting_for_dut` is true, and nothing
         else works before :meth:`free`. Any other answer than the name is a fault.
         """
-        async with AsyncExitStack() as undo:
-            undo.push_async_callback(self.close)
+        async with closed_on_failure(self.close):
             await self._link.open()
             self._reader = LineReader(self._link)
             await self._reader.until_quiet(QUIET_S, self.answer_s)
             waiting = not await self._tells_name() and not await self.reset_by_command()
             self._dut_baud = None
             self._channel = RelayedChannel(self, self._link, self._reader, waiting=waiting)
-            undo.pop_all()
         return self._identity("" if waiting else BOARD_NAME)
 
     def _identity(self, name: str) -> Identity:

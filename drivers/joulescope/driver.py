@@ -16,7 +16,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from drivers.base.acquisition import PumpedAcquisition, closed_on_failure, refuse_while_acquiring
+from drivers.base.acquisition import PumpedAcquisition, refuse_while_acquiring
+from drivers.base.closing import closed_on_failure
 from drivers.base.interfaces import MonitorConfig
 from drivers.base.registry import power_monitor
 from drivers.joulescope.aligner import TICK_HZ, Merger

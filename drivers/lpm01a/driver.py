@@ -15,10 +15,10 @@ from pathlib import Path
 
 from drivers.base.acquisition import (
     PumpedAcquisition,
-    closed_on_failure,
     refuse_left_running,
     refuse_while_acquiring,
 )
+from drivers.base.closing import closed_on_failure
 from drivers.base.lines import LineReader
 from drivers.base.registry import power_monitor
 from drivers.base.serial_link import Link

@@ -15,7 +15,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from drivers.base.acquisition import closed_on_failure, refuse_while_acquiring
+from drivers.base.acquisition import refuse_while_acquiring
+from drivers.base.closing import closed_on_failure
 from drivers.base.interfaces import MonitorConfig
 from drivers.base.registry import power_monitor
 from drivers.n6705.elog import BUFFER_S, SMU, ElogAcquisition, Logger, Plan

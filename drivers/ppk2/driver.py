@@ -21,10 +21,10 @@ from pydantic import Field, field_validator, model_validator
 
 from drivers.base.acquisition import (
     PumpedAcquisition,
-    closed_on_failure,
     refuse_left_running,
     refuse_while_acquiring,
 )
+from drivers.base.closing import closed_on_failure
 from drivers.base.interfaces import MonitorConfig
 from drivers.base.registry import power_monitor
 from drivers.base.serial_link import Link
