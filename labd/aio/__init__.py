@@ -1,1 +1,1 @@
-"""The asyncio tools that several packages use."""
+"""asyncio tools that several packages use."""

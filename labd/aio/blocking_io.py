@@ -1,4 +1,4 @@
-"""Work that blocks on the disk, from the event loop."""
+"""Run disk operations beside the event loop."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import asyncio
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from labd.aio.shielded import outlast
+from labd.aio.shielded import wait_shielded
 from labd.core.errors import InfraError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def on_disk(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do something that blocks on the disk, to its end; a refusal is the bench's fault.
+async def run_disk_io(operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a blocking disk operation in a thread, to its end even if cancelled.
 
     Raises:
-        InfraError: ``disk``: it refuses.
+        InfraError: ``disk``: the operating system refuses it.
     """
-    writing = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
-    cancelled = await outlast(writing, hasten=False)
-    fault = writing.exception()
+    running = asyncio.ensure_future(asyncio.to_thread(operation, *args, **kwargs))
+    cancelled = await wait_shielded(running)
+    error = running.exception()
     if cancelled:
         raise asyncio.CancelledError
-    if isinstance(fault, OSError):
-        what = f"the lab's disk refuses: {fault}"
-        raise InfraError("disk", what, "free space in [lab] state") from fault
-    return writing.result()
+    if isinstance(error, OSError):
+        what = f"a disk operation of the lab failed: {error}"
+        raise InfraError("disk", what, "free space in [lab] state") from error
+    return running.result()

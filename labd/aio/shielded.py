@@ -1,4 +1,4 @@
-"""Waiting that a cancellation may hasten but not abandon."""
+"""Wait for a task to its end, whatever happens to the waiting task."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import asyncio
 from typing import Any
 
 
-async def outlast(task: asyncio.Future[Any], *, hasten: bool) -> bool:
+async def wait_shielded(task: asyncio.Future[Any], *, cancel_task: bool = False) -> bool:
     """Wait until ``task`` is done, even if the waiting task is cancelled meanwhile.
 
     Args:
-        task: must have a deadline of its own.
-        hasten: pass a cancellation on to it.
+        task: must end within a deadline.
+        cancel_task: forward a cancellation to it.
 
     Returns:
-        whether the waiting task was cancelled; the caller has to raise that at the end.
+        whether the waiting task was cancelled; the caller must raise that when it is finished.
     """
     cancelled = False
     while not task.done():
@@ -22,6 +22,6 @@ async def outlast(task: asyncio.Future[Any], *, hasten: bool) -> bool:
             await asyncio.wait({task})
         except asyncio.CancelledError:
             cancelled = True
-            if hasten:
+            if cancel_task:
                 task.cancel()
     return cancelled

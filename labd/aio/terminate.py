@@ -1,4 +1,4 @@
-"""Ending a child process: first by asking, then by force."""
+"""Terminate a child process."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 from asyncio.subprocess import Process
 
 
-async def end_process(process: Process, deadline_s: float) -> None:
-    """End a child and wait until it is gone; nothing happens to one that has ended.
+async def terminate_process(process: Process, deadline_s: float) -> None:
+    """Send SIGTERM, after the deadline SIGKILL, and wait until the process has ended.
 
     Args:
-        process: a child of this process.
-        deadline_s: how long it may take to end by itself after SIGTERM.
+        process: a child of this process; it may have ended.
+        deadline_s: seconds from SIGTERM to SIGKILL.
     """
     if process.returncode is not None:
         return

@@ -16,18 +16,18 @@ import structlog
 
 from drivers.base.registry import Registry
 from labd import __version__
-from labd.aio.shielded import outlast
+from labd.aio.shielded import wait_shielded
 from labd.core.errors import LabdError
 from labd.core.jobs import MAX_ATTEMPTS
 from labd.core.model import Verdict
 from labd.daemon.dispatcher import Dispatcher
 from labd.daemon.emulated_benches import EmulatedBench, bench_command, emulated_station
-from labd.daemon.job_log import Chronicle
-from labd.daemon.request_handler import Desk
+from labd.daemon.job_log import JobLog
+from labd.daemon.request_handler import RequestHandler
 from labd.daemon.run_recorder import RunEvidence
-from labd.daemon.station_runner import Workshop
+from labd.daemon.station_runner import StationRunner
 from labd.daemon.supervisor import Supervisor
-from labd.daemon.trace_cleanup import Sweeper
+from labd.daemon.trace_cleanup import TraceCleanup
 from labd.daemon.trace_writer import LiveFrames
 from labd.mqtt.broker import EmbeddedBroker
 from labd.mqtt.inbox import Inbox
@@ -59,10 +59,10 @@ class Daemon:
         self._since_ns = time.time_ns()
         self._topics = Topics(config.name)
         self._state = StateDirectory(config.state)
-        self._chronicle = Chronicle(self._topics, time.time_ns)
+        self._job_log = JobLog(self._topics, time.time_ns)
         self._frames = LiveFrames()
         self._supervisors = {station.name: self._supervisor(station) for station in config.stations}
-        self._dispatcher = Dispatcher(self._chronicle, self._supervisors)
+        self._dispatcher = Dispatcher(self._job_log, self._supervisors)
 
     async def serve(self, ready: Callable[[str], None]) -> None:
         """Run until SIGTERM or SIGINT, then take everything down.
@@ -77,43 +77,45 @@ class Daemon:
         stop = _stop_signal()
         async with AsyncExitStack() as stack:
             stack.enter_context(self._state.lock())
-            await stack.enter_async_context(self._chronicle.journal(self._state.journal_url))
-            watched = Watched(stack, stop)
+            await stack.enter_async_context(self._job_log.journal(self._state.journal_url))
+            tasks = BackgroundTasks(stack, stop)
             try:
-                await self._serve(stack, watched, ready)
+                await self._serve(stack, tasks, ready)
             except StopRequestedError:
                 log.info("stopping")
 
     async def _serve(
-        self, stack: AsyncExitStack, watched: Watched, ready: Callable[[str], None]
+        self, stack: AsyncExitStack, tasks: BackgroundTasks, ready: Callable[[str], None]
     ) -> None:
         """Start everything in order; what was started is ended in reverse by the stack."""
-        url = await self._start_broker(watched)
-        await self._start_benches(watched)
+        url = await self._start_broker(tasks)
+        await self._start_benches(tasks)
         bus, inbox = await stack.enter_async_context(self._bus(url))
         await self._recover()
-        await stack.enter_async_context(self._telling(bus, watched))
-        sweeper = Sweeper(self._chronicle, self._state.all_traces, self._config.keep, time.time_ns)
-        await watched.start(sweeper.run())
-        await watched.start(self._work(inbox))
+        await stack.enter_async_context(self._telling(bus, tasks))
+        cleanup = TraceCleanup(
+            self._job_log, self._state.all_traces, self._config.keep, time.time_ns
+        )
+        await tasks.start(cleanup.run())
+        await tasks.start(self._work(inbox))
         self._say_state("online")
         self._dispatcher.wake()
         ready(url)
-        await watched.wait_for(asyncio.Event().wait())
+        await tasks.wait_for(asyncio.Event().wait())
 
     # ---- parts of serve ------------------------------------------------------------------
 
-    async def _start_broker(self, watched: Watched) -> str:
+    async def _start_broker(self, tasks: BackgroundTasks) -> str:
         """The configured broker's URL, or that of an embedded one kept running."""
         if self._config.broker.url:
             return self._config.broker.url
         broker = EmbeddedBroker(self._state.broker, self._config.broker.port)
         started = asyncio.Event()
-        await watched.start(_keep_broker(broker, started))
-        await watched.wait_for(started.wait())
+        await tasks.start(_keep_broker(broker, started))
+        await tasks.wait_for(started.wait())
         return broker.url
 
-    async def _start_benches(self, watched: Watched) -> None:
+    async def _start_benches(self, tasks: BackgroundTasks) -> None:
         """The emulated stations' processes, all at once."""
         started: list[asyncio.Event] = []
         for station in self._config.stations:
@@ -121,10 +123,10 @@ class Daemon:
                 continue
             started.append(asyncio.Event())
             emulated = emulated_station(self._config, station)
-            bench = EmulatedBench(bench_command(self._config.bench, [emulated]), self._look_again)
-            await watched.start(bench.run(started[-1]))
+            bench = EmulatedBench(bench_command(self._config.bench, [emulated]), self._check_all)
+            await tasks.start(bench.run(started[-1]))
         for each in started:
-            await watched.wait_for(each.wait())
+            await tasks.wait_for(each.wait())
 
     @asynccontextmanager
     async def _bus(self, url: str) -> AsyncGenerator[tuple[Bus, Inbox]]:
@@ -141,43 +143,43 @@ class Daemon:
             yield bus, inbox
 
     @asynccontextmanager
-    async def _telling(self, bus: Bus, watched: Watched) -> AsyncGenerator[None]:
+    async def _telling(self, bus: Bus, tasks: BackgroundTasks) -> AsyncGenerator[None]:
         """Deliver the outbox; at the end say goodbye and wait until all is told."""
-        await watched.start(self._chronicle.deliver(bus))
-        await watched.start(self._frames.deliver(bus))
+        await tasks.start(self._job_log.deliver(bus))
+        await tasks.start(self._frames.deliver(bus))
         try:
             yield
         finally:
             self._say_state("offline")
-            if not await self._chronicle.flush(FLUSH_DEADLINE_S):
+            if not await self._job_log.flush(FLUSH_DEADLINE_S):
                 log.warning("not-everything-told", why="the broker is away")
 
     async def _work(self, inbox: Inbox) -> None:
         """Answer commands, dispatch jobs, run stations, for ever."""
         async with asyncio.TaskGroup() as tasks:
-            desk = Desk(
+            handler = RequestHandler(
                 self._config,
                 self._topics,
-                self._chronicle,
+                self._job_log,
                 self._stations,
                 self._dispatcher.views,
                 self._give_up,
                 self._dispatcher.wake,
             )
-            tasks.create_task(desk.serve(inbox), name="desk")
+            tasks.create_task(handler.serve(inbox), name="handler")
             tasks.create_task(self._dispatcher.dispatch(), name="dispatcher")
             for supervisor in self._supervisors.values():
                 tasks.create_task(supervisor.supervise(), name=supervisor.name)
 
     async def _recover(self) -> None:
         """Put jobs that a dead daemon left behind back into the queue."""
-        for job in await self._chronicle.busy_jobs():
+        for job in await self._job_log.busy_jobs():
             reason = f"labd was restarted while it was {job.state} on {job.station}"
             log.info("recovering", job=job.spec.job, reason=reason)
             if job.attempt < MAX_ATTEMPTS or job.cancel_requested:
-                await self._chronicle.requeue(job.spec.job, reason, Outcome.INTERRUPTED)
+                await self._job_log.requeue(job.spec.job, reason, Outcome.INTERRUPTED)
             else:
-                await self._chronicle.finish(job.spec.job, Verdict.INFRA, reason)
+                await self._job_log.finish(job.spec.job, Verdict.INFRA, reason)
 
     # ---- stations ------------------------------------------------------------------------
 
@@ -185,8 +187,8 @@ class Daemon:
         return Supervisor(
             name=station.name,
             parts=frozenset(station.parts),
-            work=Workshop(self._config, station, self._registry),
-            chronicle=self._chronicle,
+            work=StationRunner(self._config, station, self._registry),
+            job_log=self._job_log,
             evidence=self._evidence,
             changed=self._station_changed,
             sees_timestamps=station.sees_timestamps,
@@ -200,12 +202,12 @@ class Daemon:
         self._say_station(supervisor)
         self._dispatcher.wake()
 
-    def _look_again(self) -> None:
+    def _check_all(self) -> None:
         for supervisor in self._supervisors.values():
-            supervisor.look_again()
+            supervisor.request_check()
 
     def _give_up(self, job: str) -> bool:
-        return any(supervisor.give_up(job) for supervisor in self._supervisors.values())
+        return any(supervisor.cancel(job) for supervisor in self._supervisors.values())
 
     def _stations(self) -> list[StationStatus]:
         return [self._station_status(s) for s in self._supervisors.values()]
@@ -242,25 +244,25 @@ class Daemon:
 
     def _say_state(self, state: str) -> None:
         payload = self._status(state).payload()
-        self._chronicle.publish(self._topics.daemon(self._host), payload, retain=True)
+        self._job_log.publish(self._topics.daemon(self._host), payload, retain=True)
 
     def _say_station(self, supervisor: Supervisor) -> None:
         payload = self._station_status(supervisor).payload()
-        self._chronicle.publish(self._topics.station(supervisor.name), payload, retain=True)
+        self._job_log.publish(self._topics.station(supervisor.name), payload, retain=True)
 
     async def _say_everything(self) -> None:
         """After the broker was away: it may have forgotten what was retained."""
         self._say_state("online")
         for supervisor in self._supervisors.values():
             self._say_station(supervisor)
-        await self._chronicle.publish_recent_states()
+        await self._job_log.publish_recent_states()
 
 
 class StopRequestedError(Exception):
     """SIGTERM or SIGINT came."""
 
 
-class Watched:
+class BackgroundTasks:
     """Tasks that must run as long as the daemon does; each ends with the stack.
 
     Args:
@@ -322,7 +324,7 @@ async def _background(work: Coroutine[Any, Any, None]) -> AsyncGenerator[asyncio
         yield task
     finally:
         task.cancel()
-        await outlast(task, hasten=False)
+        await wait_shielded(task)
         if not task.cancelled() and task.exception() is not None:
             log.warning("ended-badly", what=task.get_coro(), error=repr(task.exception()))
 

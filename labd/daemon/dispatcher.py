@@ -9,7 +9,7 @@ import structlog
 from labd.core.errors import InfraError
 from labd.core.jobs import JobState
 from labd.core.schedule import StationView, plan
-from labd.daemon.job_log import Chronicle
+from labd.daemon.job_log import JobLog
 from labd.daemon.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -20,8 +20,8 @@ RETRY_S = 1.0
 class Dispatcher:
     """Hands queued jobs to idle stations through :func:`labd.core.schedule.plan`."""
 
-    def __init__(self, chronicle: Chronicle, supervisors: dict[str, Supervisor]) -> None:
-        self._chronicle = chronicle
+    def __init__(self, job_log: JobLog, supervisors: dict[str, Supervisor]) -> None:
+        self._job_log = job_log
         self._supervisors = supervisors
         self._changed = asyncio.Event()
 
@@ -47,11 +47,11 @@ class Dispatcher:
 
     async def _plan(self) -> None:
         """Hand out what can start now, and tell the others why they wait."""
-        queued = await self._chronicle.jobs([JobState.QUEUED])
+        queued = await self._job_log.jobs([JobState.QUEUED])
         planned = plan(queued, self.views())
         specs = {job.spec.job: job.spec for job in queued}
         for assignment in planned.assignments:
-            if await self._chronicle.lease(assignment.job, assignment.station):
+            if await self._job_log.lease(assignment.job, assignment.station):
                 self._supervisors[assignment.station].assign(specs[assignment.job])
-        changed = self._chronicle.set_waiting(planned.waiting)
-        self._chronicle.publish_states(sorted(changed))
+        changed = self._job_log.set_waiting(planned.waiting)
+        self._job_log.publish_states(sorted(changed))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from labd.aio.terminate import end_process
+from labd.aio.terminate import terminate_process
 from labd.core.errors import ConfigError, InfraError, LabdError
 from labd.station.config import LabConfig, StationConfig
 from labd.wire.emulation import EmulatedStation
@@ -67,7 +67,7 @@ class EmulatedBench:
             ready.set()
             status = await process.wait()
         finally:
-            await end_process(process, STOP_DEADLINE_S)
+            await terminate_process(process, STOP_DEADLINE_S)
         raise InfraError("bench-died", f"the emulated bench ended with status {status}")
 
     async def _start(self) -> Process:
@@ -82,10 +82,10 @@ class EmulatedBench:
             async with asyncio.timeout(READY_DEADLINE_S):
                 ports = await process.stdout.readline() if process.stdout else b""
         except TimeoutError:
-            await end_process(process, STOP_DEADLINE_S)
+            await terminate_process(process, STOP_DEADLINE_S)
             raise InfraError("bench-slow", "the emulated bench did not get ready") from None
         except BaseException:
-            await end_process(process, STOP_DEADLINE_S)
+            await terminate_process(process, STOP_DEADLINE_S)
             raise
         if not ports:
             status = await process.wait()

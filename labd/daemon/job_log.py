@@ -45,7 +45,7 @@ class Message:
     retain: bool
 
 
-class Chronicle:
+class JobLog:
     """The journal, and the outbox behind it.
 
     Args:
@@ -219,7 +219,7 @@ class Chronicle:
     @property
     def _journal(self) -> AsyncJournal:
         if self._opened is None:
-            raise LabdBug("journal", "the chronicle was used before its journal was opened")
+            raise LabdBug("journal", "the job log was used before its journal was opened")
         return self._opened
 
     def _tell(self, change: Change) -> None:

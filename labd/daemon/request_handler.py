@@ -15,7 +15,7 @@ from labd.core.jobs import JobSpec
 from labd.core.model import BUILD_FOR
 from labd.core.schedule import StationView, impossible, unsuitable
 from labd.core.suite import benchmark
-from labd.daemon.job_log import Chronicle
+from labd.daemon.job_log import JobLog
 from labd.mqtt.inbox import Inbox, Message
 from labd.procedure.dataset import find_dataset
 from labd.station.config import LabConfig
@@ -52,25 +52,25 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class RequestHandler:
     """Takes requests and answers them.
 
     Args:
         config: the lab.
         topics: its topics.
-        chronicle: where jobs live.
+        job_log: where jobs live.
         stations: the present state of every station.
         views: the same as scheduling sees it.
-        give_up: stops a job that a station is running.
+        cancel: stops a job that a station is running.
         wake: tells the dispatcher that something changed.
     """
 
     config: LabConfig
     topics: Topics
-    chronicle: Chronicle
+    job_log: JobLog
     stations: Callable[[], Sequence[StationStatus]]
     views: Callable[[], Sequence[StationView]]
-    give_up: Callable[[str], bool]
+    cancel: Callable[[str], bool]
     wake: Callable[[], None]
 
     async def serve(self, inbox: Inbox) -> None:
@@ -89,7 +89,7 @@ class Desk:
             log.warning("bad-topic", error=str(error))
             return
         client, reply = await self._answer(topic.user, topic.name, message.payload)
-        self.chronicle.publish(self.topics.reply(topic.user, client), reply.payload(), retain=False)
+        self.job_log.publish(self.topics.reply(topic.user, client), reply.payload(), retain=False)
 
     async def _answer(self, user: str, verb: str, payload: bytes) -> tuple[str, Reply]:
         try:
@@ -143,9 +143,9 @@ class Desk:
                 return await self._events(request)
 
     async def _submit(self, spec: JobSpec) -> Answer:
-        if await self.chronicle.known(spec.job) is None:
+        if await self.job_log.known(spec.job) is None:
             await asyncio.to_thread(check_feasible, spec, self.views(), self.config)
-        change = await self.chronicle.submit(spec)
+        change = await self.job_log.submit(spec)
         self.wake()
         if isinstance(change, Duplicate):
             state = change.job.verdict or change.job.state
@@ -154,37 +154,37 @@ class Desk:
         return Answer("queued", spec.job)
 
     async def _cancel(self, user: str, request: Cancel) -> Answer:
-        await self.chronicle.cancel(request.job, user, request.reason)
-        running = self.give_up(request.job)
+        await self.job_log.cancel(request.job, user, request.reason)
+        running = self.cancel(request.job)
         self.wake()
         return Answer("stopping" if running else "cancelled", request.job)
 
     async def _pin(self, user: str, request: Pin) -> Answer:
-        await self.chronicle.pin(request.job, user)
+        await self.job_log.pin(request.job, user)
         status = await self._status(request.job)
         gone = f"; those of {_attempts(status.removed)} are gone" if status.removed else ""
         return Answer(f"its traces stay{gone}", request.job)
 
     async def _unpin(self, user: str, request: Unpin) -> Answer:
-        await self.chronicle.unpin(request.job, user)
+        await self.job_log.unpin(request.job, user)
         return Answer("its traces may go by the lab's limits", request.job)
 
     async def _jobs(self, request: ListJobs) -> Answer:
         if request.job is not None:
             found = [await self._status(request.job)]
         else:
-            found = await self.chronicle.statuses(request.states, request.user, request.limit)
+            found = await self.job_log.statuses(request.states, request.user, request.limit)
         return Answer("", result=[status.model_dump(mode="json") for status in found])
 
     async def _status(self, job: str) -> JobStatus:
-        status = await self.chronicle.status(job)
+        status = await self.job_log.status(job)
         if status is None:
             raise JobError("no-such-job", f"there is no job {job}", "labctl jobs lists them")
         return status
 
     async def _events(self, request: ReplayEvents) -> Answer:
         await self._status(request.job)
-        events = await self.chronicle.events(request.job, request.from_seq, request.limit)
+        events = await self.job_log.events(request.job, request.from_seq, request.limit)
         return Answer("", request.job, [event.model_dump(mode="json") for event in events])
 
 

@@ -1,4 +1,4 @@
-"""A run's news: from the procedure into the chronicle, its traces into the store."""
+"""A run's news: from the procedure into the job log, its traces into the store."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from labd.aio.blocking_io import on_disk
+from labd.aio.blocking_io import run_disk_io
 from labd.core.model import Identity, Mode, ModeResult, StreamFormat, Window
-from labd.daemon.job_log import Chronicle
+from labd.daemon.job_log import JobLog
 from labd.daemon.trace_writer import FileTrace, open_trace
 from labd.procedure.session import OutputRow
 from labd.store.state_directory import write_json
@@ -28,16 +28,16 @@ class RunReporter:
     """Tells the news of one attempt at one job.
 
     Args:
-        chronicle: where they go.
+        job_log: where they go.
         job: the job's id.
         attempt: the attempt they belong to.
         monotonic: seconds of a clock that never goes back.
     """
 
     def __init__(
-        self, chronicle: Chronicle, job: str, attempt: int, monotonic: Callable[[], float]
+        self, job_log: JobLog, job: str, attempt: int, monotonic: Callable[[], float]
     ) -> None:
-        self._chronicle = chronicle
+        self._job_log = job_log
         self._job = job
         self._attempt = attempt
         self._monotonic = monotonic
@@ -70,10 +70,10 @@ class RunReporter:
 
     async def result(self, result: ModeResult) -> None:
         """A mode is through: keep all of it."""
-        await self._chronicle.result(self._job, self._attempt, dataclasses.asdict(result))
+        await self._job_log.result(self._job, self._attempt, dataclasses.asdict(result))
 
     async def _tell(self, kind: EventType, data: dict[str, Any]) -> None:
-        await self._chronicle.event(self._job, kind, data)
+        await self._job_log.event(self._job, kind, data)
 
 
 class RunEvidence:
@@ -106,13 +106,13 @@ class RunEvidence:
 
     async def outputs(self, rows: Sequence[OutputRow]) -> str:
         """Write what the DUT answered as CSV: file, label, outputs."""
-        await on_disk(_write_outputs, self._folder / OUTPUTS, rows)
+        await run_disk_io(_write_outputs, self._folder / OUTPUTS, rows)
         return OUTPUTS
 
     async def result(self, job: str, benchmark: str, result: ModeResult) -> None:
         """Keep what a mode concluded beside its evidence: ``labd score`` reads it there."""
         told = {"job": job, "benchmark": benchmark, **dataclasses.asdict(result)}
-        await on_disk(_write_result, self._folder / f"result-{result.mode}.json", told)
+        await run_disk_io(_write_result, self._folder / f"result-{result.mode}.json", told)
 
 
 def _drop(_frame: bytes) -> None:

@@ -18,7 +18,7 @@ from labd.station.config import SEE_TIMESTAMPS, LabConfig, StationConfig
 from labd.station.open_station import Parts, Setup, StationBench
 
 
-class Workshop:
+class StationRunner:
     """Does a supervisor's work on one station.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from labd.aio.shielded import outlast
+from labd.aio.shielded import wait_shielded
 from labd.core.errors import (
     ConfigError,
     DutError,
@@ -25,7 +25,7 @@ from labd.core.health import Activity, Health, HealthStep, next_health
 from labd.core.jobs import MAX_FAULTS, Job, JobSpec
 from labd.core.model import Finding, Identity, ModeResult, Part, Verdict
 from labd.core.schedule import StationView
-from labd.daemon.job_log import Chronicle
+from labd.daemon.job_log import JobLog
 from labd.daemon.run_recorder import RunEvidence, RunReporter
 from labd.procedure.run import verdict_of
 from labd.station.open_station import StationBench
@@ -81,7 +81,7 @@ class Supervisor:
         name: the station.
         parts: what it has.
         work: how to open, check and use it.
-        chronicle: where everything is written down.
+        job_log: where everything is written down.
         evidence: keeps what stands behind the numbers of a job's attempt.
         changed: called after every change of health or activity.
         sees_timestamps: see :class:`labd.core.schedule.StationView`.
@@ -90,7 +90,7 @@ class Supervisor:
     name: str
     parts: frozenset[Part]
     work: Work
-    chronicle: Chronicle
+    job_log: JobLog
     evidence: Callable[[str, int], RunEvidence]
     changed: Callable[[Supervisor], None]
     sees_timestamps: bool = True
@@ -102,8 +102,8 @@ class Supervisor:
     simulated: bool = False
     _inbox: asyncio.Queue[JobSpec] = field(default_factory=lambda: asyncio.Queue(1))
     _attempt: asyncio.Task[Ending] | None = None
-    _giving_up: bool = False
-    _look_again: asyncio.Event = field(default_factory=asyncio.Event)
+    _cancelling: bool = False
+    _check_requested: asyncio.Event = field(default_factory=asyncio.Event)
 
     def view(self) -> StationView:
         """The station as scheduling sees it."""
@@ -117,18 +117,18 @@ class Supervisor:
         self._inbox.put_nowait(spec)
         self._set(activity=Activity.LEASED)
 
-    def give_up(self, job: str) -> bool:
+    def cancel(self, job: str) -> bool:
         """Stop the attempt at this job, if it is here; it ends as cancelled."""
         if job != self.job:
             return False
-        self._giving_up = True
+        self._cancelling = True
         if self._attempt is not None:
             self._attempt.cancel()
         return True
 
-    def look_again(self) -> None:
+    def request_check(self) -> None:
         """Check the station as soon as it is free, whatever its health was."""
-        self._look_again.set()
+        self._check_requested.set()
 
     async def supervise(self) -> None:
         """Serve for ever; a cancellation ends it after the station was taken down."""
@@ -146,7 +146,7 @@ class Supervisor:
     async def _await_work(self) -> None:
         """Serve the next job, or look again when somebody says so."""
         coming = asyncio.create_task(self._inbox.get())
-        alarm = asyncio.create_task(self._look_again.wait())
+        alarm = asyncio.create_task(self._check_requested.wait())
         try:
             await asyncio.wait({coming, alarm}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -155,15 +155,15 @@ class Supervisor:
                 coming.cancel()
         if coming.done() and not coming.cancelled():
             await self._serve(coming.result())
-        if self._look_again.is_set():
-            self._look_again.clear()
+        if self._check_requested.is_set():
+            self._check_requested.clear()
             self._fault("its bench was restarted")
 
     async def _rest(self, pause_s: float) -> None:
-        self._look_again.clear()
+        self._check_requested.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
-                await self._look_again.wait()
+                await self._check_requested.wait()
 
     async def _check(self) -> None:
         """Open the station and let the health check decide."""
@@ -192,13 +192,13 @@ class Supervisor:
     async def _serve(self, spec: JobSpec) -> None:
         """Run one job to its ending and write that down, even while being shut down."""
         self._attempt = asyncio.create_task(self._start(spec), name=f"{self.name}: {spec.job}")
-        if self._giving_up:
+        if self._cancelling:
             self._attempt.cancel()
-        stopped = await outlast(self._attempt, hasten=True)
+        stopped = await wait_shielded(self._attempt, cancel_task=True)
         ending = self._ending(self._attempt, stopped=stopped)
         concluding = asyncio.create_task(self._conclude(spec, ending))
-        stopped |= await outlast(concluding, hasten=False)
-        self.job, self._giving_up, self._attempt = "", False, None
+        stopped |= await wait_shielded(concluding)
+        self.job, self._cancelling, self._attempt = "", False, None
         self._set(activity=Activity.IDLE)
         concluding.result()
         if stopped:
@@ -211,14 +211,14 @@ class Supervisor:
             fault = attempt.exception()
             ending = Ending(Verdict.INFRA, str(fault), retry=True) if fault else attempt.result()
         if ending is None or ending.retry:
-            if self._giving_up:
+            if self._cancelling:
                 return Ending(Verdict.CANCELLED, "cancelled while it ran")
             if stopped:
                 return None
         return ending or Ending(Verdict.INFRA, "the attempt was broken off", retry=True)
 
     async def _start(self, spec: JobSpec) -> Ending:
-        job = await self.chronicle.start(spec.job)
+        job = await self.job_log.start(spec.job)
         self._set(activity=Activity.RUNNING)
         return await self._judge(job)
 
@@ -241,7 +241,7 @@ class Supervisor:
 
     async def _run(self, job: Job) -> Ending:
         spec = job.spec
-        reporter = RunReporter(self.chronicle, spec.job, job.attempt, time.monotonic)
+        reporter = RunReporter(self.job_log, spec.job, job.attempt, time.monotonic)
         evidence = self.evidence(spec.job, job.attempt)
         results: list[ModeResult] = []
         try:
@@ -271,11 +271,11 @@ class Supervisor:
 
     async def _write_ending(self, spec: JobSpec, ending: Ending | None) -> None:
         if ending is None:
-            await self.chronicle.requeue(spec.job, "labd was stopped", Outcome.INTERRUPTED)
-        elif ending.retry and await self.chronicle.faults(spec.job) + 1 < MAX_FAULTS:
-            await self.chronicle.requeue(spec.job, ending.reason, Outcome.FAULT)
+            await self.job_log.requeue(spec.job, "labd was stopped", Outcome.INTERRUPTED)
+        elif ending.retry and await self.job_log.faults(spec.job) + 1 < MAX_FAULTS:
+            await self.job_log.requeue(spec.job, ending.reason, Outcome.FAULT)
         else:
-            await self.chronicle.finish(spec.job, ending.verdict, ending.reason)
+            await self.job_log.finish(spec.job, ending.verdict, ending.reason)
 
     def _fault(self, why: str) -> None:
         self._set(health=next_health(self.health, HealthStep.FAULT), why=why)

@@ -14,10 +14,10 @@ from typing import Any
 
 import structlog
 
-from labd.aio.blocking_io import on_disk
+from labd.aio.blocking_io import run_disk_io
 from labd.core.errors import LabdError
 from labd.core.retention import Limits, Removal, plan_removals
-from labd.daemon.job_log import Chronicle
+from labd.daemon.job_log import JobLog
 from labd.store.run_files import (
     assess,
     find_runs,
@@ -34,20 +34,20 @@ SWEEP_S = 3600.0
 """At the daemon's start, and then so often."""
 
 
-class Sweeper:
+class TraceCleanup:
     """Keeps the lab's traces within its limits.
 
     Args:
-        chronicle: knows the runs.
+        job_log: knows the runs.
         traces: the folder of every job's traces.
         limits: how much is kept.
         now_ns: wall clock, ns since the epoch.
     """
 
     def __init__(
-        self, chronicle: Chronicle, traces: Path, limits: Limits, now_ns: Callable[[], int]
+        self, job_log: JobLog, traces: Path, limits: Limits, now_ns: Callable[[], int]
     ) -> None:
-        self._chronicle = chronicle
+        self._job_log = job_log
         self._traces = traces
         self._limits = limits
         self._now_ns = now_ns
@@ -65,9 +65,9 @@ class Sweeper:
         Raises:
             InfraError: the disk fails.
         """
-        for path in await on_disk(unsealed_traces, self._traces):
+        for path in await run_disk_io(unsealed_traces, self._traces):
             try:
-                sealed = await on_disk(seal_trace, path)
+                sealed = await run_disk_io(seal_trace, path)
             except LabdError as error:
                 log.warning("trace-not-sealed", trace=str(path), error=str(error))
             else:
@@ -79,19 +79,19 @@ class Sweeper:
         Raises:
             InfraError: the disk or the journal fails; the rest goes next time.
         """
-        await on_disk(sweep_rests, self._traces)
-        folders = await on_disk(find_runs, self._traces)
-        records = await self._chronicle.run_records()
+        await run_disk_io(sweep_rests, self._traces)
+        folders = await run_disk_io(find_runs, self._traces)
+        records = await self._job_log.run_records()
         for folder in leftovers(folders, records):
-            await on_disk(remove_run, self._traces, folder.job, folder.attempt)
+            await run_disk_io(remove_run, self._traces, folder.job, folder.attempt)
         removals = plan_removals(assess(folders, records), self._limits, self._now_ns())
         return [removal for removal in removals if await self._remove(removal)]
 
     async def _remove(self, removal: Removal) -> bool:
         run = removal.run
-        if not await self._chronicle.note_removal(run.job, run.attempt):
+        if not await self._job_log.note_removal(run.job, run.attempt):
             return False
-        await on_disk(remove_run, self._traces, run.job, run.attempt)
+        await run_disk_io(remove_run, self._traces, run.job, run.attempt)
         log.info(
             "run-removed",
             job=run.job,

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import structlog
 
-from labd.aio.blocking_io import on_disk
-from labd.aio.shielded import outlast
+from labd.aio.blocking_io import run_disk_io
+from labd.aio.shielded import wait_shielded
 from labd.core.errors import LabdError, TransportError
 from labd.core.model import Identity, Samples, StreamFormat, StreamItem, Window
 from labd.mqtt.link import Bus
@@ -99,7 +99,7 @@ class FileTrace:
             InfraError: the disk refuses.
         """
         async with self._disk:
-            await on_disk(self._file.mark_windows, windows)
+            await run_disk_io(self._file.mark_windows, windows)
 
     async def end(self) -> None:
         """Write what is left, even while being cancelled.
@@ -110,7 +110,7 @@ class FileTrace:
         """
         self._ending.set()
         self._more.set()
-        cancelled = await outlast(self._writer, hasten=False)
+        cancelled = await wait_shielded(self._writer)
         self._writer.result()
         if cancelled:
             raise asyncio.CancelledError
@@ -136,7 +136,7 @@ class FileTrace:
         if not self._ending.is_set():
             self._more.clear()
         async with self._disk:
-            await on_disk(self._file.write, items)
+            await run_disk_io(self._file.write, items)
         self._written.set()
         self._tell(last=False)
 
@@ -166,14 +166,14 @@ async def open_trace(
     Raises:
         InfraError: the disk refuses.
     """
-    file = await on_disk(TraceFile, path, stream_format, instrument, frames.feed)
+    file = await run_disk_io(TraceFile, path, stream_format, instrument, frames.feed)
     complete = False
     try:
         async with _ended(FileTrace(file, frames, send)) as trace:
             yield trace
         complete = True
     finally:
-        await on_disk(file.close, complete=complete)
+        await run_disk_io(file.close, complete=complete)
 
 
 @asynccontextmanager

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from labd.aio import die_with_parent as tether
-from labd.aio.terminate import end_process
+from labd.aio import die_with_parent
+from labd.aio.terminate import terminate_process
 from labd.core.errors import ConfigError, TransportError
 
 START_DEADLINE_S = 10.0
@@ -86,7 +86,7 @@ class EmbeddedBroker:
         self._write_config()
         self._log_file.unlink(missing_ok=True)
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", tether.__file__, str(os.getpid())),
+            *(sys.executable, "-I", die_with_parent.__file__, str(os.getpid())),
             *(server, "--config", str(self._config_file)),
             start_new_session=True,  # a Ctrl-C is for labd, which ends its children in order
             stdin=asyncio.subprocess.DEVNULL,
@@ -185,7 +185,7 @@ class EmbeddedBroker:
 
     async def _stop(self) -> None:
         if self._process is not None:
-            await end_process(self._process, STOP_DEADLINE_S)
+            await terminate_process(self._process, STOP_DEADLINE_S)
 
 
 def _find_server() -> str:

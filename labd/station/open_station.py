@@ -19,7 +19,7 @@ from drivers.base.interfaces import (
     IoManager,
     PowerMonitor,
 )
-from labd.aio.shielded import outlast
+from labd.aio.shielded import wait_shielded
 from labd.core.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -169,7 +169,7 @@ class StationBench:
         A cancellation waits until this is through: every step has its own deadline.
         """
         closing = asyncio.create_task(self._close_all(), name=f"close {self._setup.station}")
-        if await outlast(closing, hasten=False):
+        if await wait_shielded(closing):
             raise asyncio.CancelledError
         return closing.result()
 

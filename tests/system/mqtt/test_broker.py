@@ -118,7 +118,7 @@ async def test_it_dies_with_an_owner_killed_by_force(tmp_path: Path) -> None:
 
 
 async def test_an_orphan_is_ended_and_replaced(tmp_path: Path) -> None:
-    """Where the kernel has not: another parent, as if the tether had been cut."""
+    """Where the kernel has not: another parent, as if nothing bound it to the daemon."""
     port = free_port()
     first = EmbeddedBroker(tmp_path, port)
     async with first:

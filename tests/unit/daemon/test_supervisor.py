@@ -14,7 +14,7 @@ from labd.core.errors import DutError, InfraError, JobError
 from labd.core.health import Activity, Health
 from labd.core.jobs import MAX_FAULTS, JobSpec
 from labd.core.model import Finding, Mode, ModeResult, Part, Verdict
-from labd.daemon.job_log import Chronicle
+from labd.daemon.job_log import JobLog
 from labd.daemon.run_recorder import RunEvidence
 from labd.daemon.supervisor import Supervisor
 from labd.wire.topics import Topics
@@ -66,14 +66,14 @@ class ScriptedWork:
 class Stage:
     """A supervisor with a real journal and a scripted station."""
 
-    def __init__(self, chronicle: Chronicle, folder: Path) -> None:
-        self.chronicle = chronicle
+    def __init__(self, job_log: JobLog, folder: Path) -> None:
+        self.job_log = job_log
         self.work = ScriptedWork()
         self.supervisor = Supervisor(
             name="s1",
             parts=frozenset(Part),
             work=self.work,
-            chronicle=chronicle,
+            job_log=job_log,
             evidence=lambda job, attempt: RunEvidence(
                 folder / job / str(attempt), attempt, lambda _frame: None
             ),
@@ -81,7 +81,7 @@ class Stage:
         )
 
     async def assign(self) -> None:
-        await self.chronicle.submit(SPEC)
+        await self.job_log.submit(SPEC)
         await self.again()
 
     async def again(self) -> None:
@@ -90,7 +90,7 @@ class Stage:
                 self.supervisor.health is not Health.GOOD
             ):
                 await asyncio.sleep(0.01)
-        assert await self.chronicle.lease(SPEC.job, "s1")
+        assert await self.job_log.lease(SPEC.job, "s1")
         self.supervisor.assign(SPEC)
 
     async def ended(self) -> tuple[str, str]:
@@ -98,15 +98,15 @@ class Stage:
         async with asyncio.timeout(5):
             while self.supervisor.job:
                 await asyncio.sleep(0.01)
-        job = await self.chronicle.job(SPEC.job)
+        job = await self.job_log.job(SPEC.job)
         return job.state, job.verdict or ""
 
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    chronicle = Chronicle(Topics("lab"), lambda: 1)
-    async with chronicle.journal(f"sqlite:///{tmp_path / 'j.sqlite3'}"):
-        yield Stage(chronicle, tmp_path)
+    job_log = JobLog(Topics("lab"), lambda: 1)
+    async with job_log.journal(f"sqlite:///{tmp_path / 'j.sqlite3'}"):
+        yield Stage(job_log, tmp_path)
 
 
 @pytest.fixture
@@ -175,15 +175,15 @@ async def test_a_defect_of_labd_ends_the_job_and_is_named(
     stage.work.run_step = failing(KeyError("oops"))
     await stage.assign()
     assert await stage.ended() == ("done", "infra")
-    assert (await stage.chronicle.job("j1")).reason == "a defect of labd: KeyError('oops')"
+    assert (await stage.job_log.job("j1")).reason == "a defect of labd: KeyError('oops')"
 
 
-async def test_giving_up_ends_cancelled(stage: Stage, task: asyncio.Task[None]) -> None:
+async def test_cancelling_ends_cancelled(stage: Stage, task: asyncio.Task[None]) -> None:
     stage.work.run_step = forever
     await stage.assign()
     await stage.work.running.wait()
-    await stage.chronicle.cancel("j1", "alice", "")
-    assert stage.supervisor.give_up("j1")
+    await stage.job_log.cancel("j1", "alice", "")
+    assert stage.supervisor.cancel("j1")
     assert await stage.ended() == ("done", "cancelled")
     assert stage.work.opened == stage.work.closed
 
@@ -194,11 +194,11 @@ async def test_a_stop_while_running_requeues(stage: Stage, task: asyncio.Task[No
     await stage.work.running.wait()
     await stopped(task)
     assert await stage.ended() == ("queued", "")
-    assert await stage.chronicle.faults("j1") == 0
+    assert await stage.job_log.faults("j1") == 0
     assert stage.work.opened == stage.work.closed
 
 
-async def test_a_stop_during_a_give_ups_teardown_still_ends(
+async def test_a_stop_during_a_cancels_teardown_still_ends(
     stage: Stage, task: asyncio.Task[None]
 ) -> None:
     slow = asyncio.Event()
@@ -209,8 +209,8 @@ async def test_a_stop_during_a_give_ups_teardown_still_ends(
     stage.work.run_step, stage.work.close_step = forever, close
     await stage.assign()
     await stage.work.running.wait()
-    await stage.chronicle.cancel("j1", "alice", "")
-    stage.supervisor.give_up("j1")
+    await stage.job_log.cancel("j1", "alice", "")
+    stage.supervisor.cancel("j1")
     await stage.work.closing.wait()
     task.cancel()
     await asyncio.sleep(0.05)
@@ -225,14 +225,14 @@ async def test_a_stop_while_the_ending_is_written_loses_nothing(
     stage: Stage, task: asyncio.Task[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing, go = asyncio.Event(), asyncio.Event()
-    finish = stage.chronicle.finish
+    finish = stage.job_log.finish
 
     async def slow_finish(job: str, verdict: Verdict, reason: str) -> None:
         writing.set()
         await go.wait()
         await finish(job, verdict, reason)
 
-    monkeypatch.setattr(stage.chronicle, "finish", slow_finish)
+    monkeypatch.setattr(stage.job_log, "finish", slow_finish)
     await stage.assign()
     await writing.wait()
     task.cancel()
@@ -247,14 +247,14 @@ async def test_a_stop_while_the_ending_is_written_loses_nothing(
 async def test_a_journal_that_fails_for_a_while_is_waited_for(
     stage: Stage, task: asyncio.Task[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish, failures = stage.chronicle.finish, [InfraError("journal", "locked")]
+    finish, failures = stage.job_log.finish, [InfraError("journal", "locked")]
 
     async def moody_finish(job: str, verdict: Verdict, reason: str) -> None:
         if failures:
             raise failures.pop()
         await finish(job, verdict, reason)
 
-    monkeypatch.setattr(stage.chronicle, "finish", moody_finish)
+    monkeypatch.setattr(stage.job_log, "finish", moody_finish)
     await stage.assign()
     assert await stage.ended() == ("done", "pass")
 
@@ -278,12 +278,12 @@ async def test_a_check_that_finds_a_defect_or_breaks_is_bad(stage: Stage) -> Non
             await asyncio.sleep(0.01)
     assert stage.supervisor.why == "3 of 10 right (replace it)"
     stage.work.findings = []
-    stage.supervisor.look_again()
+    stage.supervisor.request_check()
     async with asyncio.timeout(5):
         while stage.supervisor.health is not Health.GOOD:
             await asyncio.sleep(0.01)
     stage.work.check = failing_check  # type: ignore[method-assign]
-    stage.supervisor.look_again()
+    stage.supervisor.request_check()
     async with asyncio.timeout(5):
         while stage.supervisor.health is not Health.BAD:
             await asyncio.sleep(0.01)

@@ -13,8 +13,8 @@ from labd.core.jobs import JobSpec
 from labd.core.model import Identity, Mode, Samples, StreamFormat, Verdict
 from labd.core.retention import DAY_NS, Limits
 from labd.daemon import trace_cleanup as module
-from labd.daemon.job_log import Chronicle
-from labd.daemon.trace_cleanup import Sweeper
+from labd.daemon.job_log import JobLog
+from labd.daemon.trace_cleanup import TraceCleanup
 from labd.store.journal.rows import Outcome
 from labd.store.run_files import UNKNOWN, assess, find_runs
 from labd.store.traces.reader import read_trace
@@ -31,7 +31,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.traces = folder / "traces"
         self.day = 0.0
-        self.chronicle = Chronicle(Topics("lab"), self.now_ns)
+        self.job_log = JobLog(Topics("lab"), self.now_ns)
 
     def now_ns(self) -> int:
         return int(self.day * DAY_NS)
@@ -40,10 +40,10 @@ class Place:
         return TraceFile(self.traces / job / str(attempt) / "energy", FORMAT, WHO)
 
     async def begin(self, job: str) -> None:
-        if await self.chronicle.known(job) is None:
-            await self.chronicle.submit(JobSpec(job, "ann", "digits01", (Mode.ENERGY,)))
-        await self.chronicle.lease(job, "v1")
-        attempt = (await self.chronicle.start(job)).attempt
+        if await self.job_log.known(job) is None:
+            await self.job_log.submit(JobSpec(job, "ann", "digits01", (Mode.ENERGY,)))
+        await self.job_log.lease(job, "v1")
+        attempt = (await self.job_log.start(job)).attempt
         with self.trace(job, attempt) as file:
             file.write([Samples(0, np.full(1000, 0.5))])
 
@@ -51,20 +51,20 @@ class Place:
         """A job that ended on this day, with its files."""
         self.day = day
         await self.begin(job)
-        await self.chronicle.finish(job, Verdict.PASS, "")
+        await self.job_log.finish(job, Verdict.PASS, "")
 
     def there(self) -> list[str]:
         return [f"{run.job}/{run.attempt}" for run in find_runs(self.traces)]
 
     async def sweep(self, limits: Limits) -> list[str]:
-        sweeper = Sweeper(self.chronicle, self.traces, limits, self.now_ns)
+        sweeper = TraceCleanup(self.job_log, self.traces, limits, self.now_ns)
         return [f"{each.run.job}/{each.run.attempt}" for each in await sweeper.sweep()]
 
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
     place = Place(tmp_path)
-    async with place.chronicle.journal(f"sqlite:///{tmp_path / 'labd.sqlite3'}"):
+    async with place.job_log.journal(f"sqlite:///{tmp_path / 'labd.sqlite3'}"):
         yield place
 
 
@@ -77,11 +77,11 @@ async def test_old_runs_go_and_their_jobs_say_so(place: Place) -> None:
     assert await place.sweep(Limits(days=15)) == ["old/1"]
     assert place.there() == ["young/1"]
     assert [each.name for each in place.traces.iterdir()] == ["young"]
-    status = await place.chronicle.status("old")
+    status = await place.job_log.status("old")
     assert status is not None
     assert status.removed == (1,)
     assert status.verdict is Verdict.PASS
-    assert (await place.chronicle.status("young")).removed == ()  # type: ignore[union-attr]
+    assert (await place.job_log.status("young")).removed == ()  # type: ignore[union-attr]
     assert await place.sweep(Limits(days=15)) == []
 
 
@@ -98,18 +98,18 @@ async def test_a_pinned_job_stays_until_it_is_unpinned(place: Place) -> None:
     await place.run("a", 1)
     place.day = 100
     with pytest.raises(JobError, match="you have no job a"):
-        await place.chronicle.pin("a", "bob")
-    assert await place.chronicle.pin("a", "ann")
-    assert not await place.chronicle.pin("a", "ann")
-    status = await place.chronicle.status("a")
+        await place.job_log.pin("a", "bob")
+    assert await place.job_log.pin("a", "ann")
+    assert not await place.job_log.pin("a", "ann")
+    status = await place.job_log.status("a")
     assert status is not None
     assert status.pinned
     assert await place.sweep(Limits(days=1, size_bytes=1)) == []
-    assert not await place.chronicle.note_removal("a", 1)
+    assert not await place.job_log.note_removal("a", 1)
     with pytest.raises(JobError, match="you have no job a"):
-        await place.chronicle.unpin("a", "bob")
-    assert await place.chronicle.unpin("a", "ann")
-    assert not await place.chronicle.unpin("a", "ann")
+        await place.job_log.unpin("a", "bob")
+    assert await place.job_log.unpin("a", "ann")
+    assert not await place.job_log.unpin("a", "ann")
     assert await place.sweep(Limits(days=1)) == ["a/1"]
 
 
@@ -118,12 +118,12 @@ async def test_a_job_in_progress_keeps_every_attempt(place: Place) -> None:
     await place.begin("a")
     place.day = 100
     assert await place.sweep(Limits(days=1, size_bytes=1)) == []
-    await place.chronicle.requeue("a", "it broke", Outcome.FAULT)
+    await place.job_log.requeue("a", "it broke", Outcome.FAULT)
     assert await place.sweep(Limits(days=1, size_bytes=1)) == []
     await place.begin("a")
     assert await place.sweep(Limits(days=1, size_bytes=1)) == []
     place.day = 200
-    await place.chronicle.finish("a", Verdict.PASS, "")
+    await place.job_log.finish("a", Verdict.PASS, "")
     assert await place.sweep(Limits(days=90)) == ["a/1"]
     assert place.there() == ["a/2"]
 
@@ -182,7 +182,7 @@ async def test_a_failing_disk_is_tried_again(place: Place, monkeypatch: pytest.M
 
     monkeypatch.setattr(module, "sweep_rests", fail)
     monkeypatch.setattr(module.asyncio, "sleep", enough)
-    sweeper = Sweeper(place.chronicle, place.traces, Limits(), place.now_ns)
+    sweeper = TraceCleanup(place.job_log, place.traces, Limits(), place.now_ns)
     with pytest.raises(TimeoutError):
         await sweeper.run()
     assert len(calls) == 3
@@ -200,7 +200,7 @@ async def test_killed_traces_are_sealed(place: Place) -> None:
     (damaged / "energy.sigmf-events").write_text("")
     (damaged / "energy.sigmf-meta").write_text("{")
     (damaged / "energy.sigmf-data").write_text("")
-    sweeper = Sweeper(place.chronicle, place.traces, Limits(), place.now_ns)
+    sweeper = TraceCleanup(place.job_log, place.traces, Limits(), place.now_ns)
     await sweeper.seal()
     assert not (folder / "energy.sigmf-events").exists()
     assert read_trace(folder / "energy").meta["global"]["labd:samples"] == 1000
