@@ -1,4 +1,4 @@
-"""labd check: what stations.toml says, and what it will come to, before anything is served."""
+"""labd check: errors and warnings of stations.toml, before anything is served."""
 
 from __future__ import annotations
 
@@ -6,37 +6,30 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:  # pydantic is not for --help
-    from labd.station.config import LabConfig, StationConfig
+from drivers.base.registry import Registry
+from labd.cli.options import config_option, json_option
+from labd.cli.render import check_table, show_table
+from labd.core.errors import LabdError
+from labd.core.model import Mode
+from labd.core.schedule import incapable
+from labd.station.config import SEE_TIMESTAMPS, LabConfig, StationConfig, load_config
 
 MISTAKES_STATUS = 2
 
 
 @click.command()
-@click.option(
-    "--config",
-    "-c",
-    type=click.Path(path_type=Path),
-    envvar="LABD_CONFIG",
-    default="stations.toml",
-    show_default=True,
-    help="The lab's stations.  [env: LABD_CONFIG]",
-)
-@click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
-def check(config: Path, as_json: bool) -> None:  # noqa: FBT001 - click's way
-    """Read stations.toml as `labd serve` would, and tell what is wrong or odd in it.
+@config_option
+@json_option
+def check(config: Path, as_json: bool) -> None:
+    """Check stations.toml as `labd serve` would, and report errors and warnings.
 
-    Nothing is opened or started. Exit status: 0 the file can be served (there may be warnings),
-    2 it has mistakes: every one of them is listed with its line.
+    Opens no port and starts nothing. Exit status: 0 the file can be served (there may be
+    warnings), 2 it has mistakes, each of which is listed with its line.
     """
-    from drivers.base.registry import Registry  # noqa: PLC0415
-    from labd.core.errors import LabdError  # noqa: PLC0415 - not for --help
-    from labd.station.config import load_config  # noqa: PLC0415
-
     try:
         lab = load_config(config, Registry.installed())
     except LabdError as error:
@@ -52,10 +45,7 @@ def check(config: Path, as_json: bool) -> None:  # noqa: FBT001 - click's way
 
 
 def _described(station: StationConfig) -> dict[str, Any]:
-    """One station: ``modes`` maps each to what it lacks for it, empty where it can run it."""
-    from labd.core.model import Mode  # noqa: PLC0415 - not for --help
-    from labd.core.schedule import incapable  # noqa: PLC0415
-
+    """Describe one station; ``modes`` maps each mode to why it cannot run, or to "" if it can."""
     parts = frozenset(station.parts)
     return {
         "station": station.name,
@@ -72,8 +62,6 @@ def _described(station: StationConfig) -> dict[str, Any]:
 
 
 def _station_warnings(station: StationConfig) -> Iterator[str]:
-    from labd.station.config import SEE_TIMESTAMPS  # noqa: PLC0415 - not for --help
-
     if station.blind:
         yield f"gets no energy jobs, they would be invalid: {station.blind}; {SEE_TIMESTAMPS}"
     if station.emulated is not None:
@@ -96,12 +84,10 @@ def _lab_warnings(lab: LabConfig) -> Iterator[str]:
 def _show(
     config: Path, lab: LabConfig, stations: list[dict[str, Any]], warnings: list[str]
 ) -> None:
-    from labd.cli.render import check_table, show_table  # noqa: PLC0415 - Rich is not for --help
-
     show_table(check_table(stations))
-    told = [f"{each['station']}: {text}" for each in stations for text in each["warnings"]]
-    for text in (*told, *warnings):
+    listed = [f"{each['station']}: {text}" for each in stations for text in each["warnings"]]
+    for text in (*listed, *warnings):
         click.echo(f"warning: {text}")
-    count = len(told) + len(warnings)
+    count = len(listed) + len(warnings)
     noted = f"{count} warning{'s' if count > 1 else ''}" if count else "nothing odd"
     click.echo(f"{config}: no mistakes, {noted}; lab {lab.name} keeps its state in {lab.state}")

@@ -1,4 +1,4 @@
-"""The demonstration: a lab of emulated stations does three jobs of two users."""
+"""labd demo: a lab of emulated stations runs three jobs of two users."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from drivers.base.registry import Registry
+from labd.cli.options import config_option
 from labd.cli.render import latest, results_table, show_reasons, show_table
 from labd.cli.watch import follow_jobs
 from labd.client.lab_client import LabClient
 from labd.core.errors import ConfigError, InfraError, TransportError
 from labd.core.model import Mode, Verdict
 from labd.report.plot import plot_trace
+from labd.station.config import load_config
 from labd.store.state_directory import StateDirectory
 from labd.wire.messages import JobStatus
 
@@ -34,13 +37,24 @@ JOBS = (
 """User, job id, modes."""
 
 
-async def demonstrate(config: Path, lab: str, directory: Path) -> bool:
-    """Run the demonstration; whether every job passed.
+@click.command()
+@config_option
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default="var/demo",
+    show_default=True,
+    help="Folder for the files of the demonstration; its content is replaced.",
+)
+def demo(config: Path, directory: Path) -> None:
+    """Run a demonstration: three jobs of two users on two emulated stations."""
+    lab = load_config(config, Registry.installed())
+    passed = asyncio.run(_demonstrate(config, lab.name, directory))
+    sys.exit(0 if passed else 1)
 
-    Args:
-        config: the lab's stations.toml.
-        lab: its name.
-        directory: state of this demonstration; anything in it is replaced.
+
+async def _demonstrate(config: Path, lab: str, directory: Path) -> bool:
+    """Run the demonstration and return whether every job passed.
 
     Raises:
         LabdError: the daemon did not start, or did not answer.
@@ -64,7 +78,7 @@ async def demonstrate(config: Path, lab: str, directory: Path) -> bool:
 
 
 async def _use_lab(daemon: Process, broker: str, lab: str, log: Path) -> list[JobStatus]:
-    """Submit as both users at once and follow everything to its end."""
+    """Submit the jobs of both users at once and follow them until they end."""
     await _wait_ready(daemon, broker, lab, log)
     async with LabClient(broker, lab, "alice") as alice, LabClient(broker, lab, "bob") as bob:
         clients = {"alice": alice, "bob": bob}
@@ -85,22 +99,28 @@ async def _use_lab(daemon: Process, broker: str, lab: str, log: Path) -> list[Jo
 
 
 async def _wait_ready(daemon: Process, broker: str, lab: str, log: Path) -> None:
-    """Wait until the lab answers; a daemon that ended tells why in its log."""
-    async with asyncio.timeout(START_DEADLINE_S):
-        while True:
-            if daemon.returncode is not None:
-                raise InfraError("demo-start", f"the daemon did not start:\n{_tail(log)}")
-            try:
-                async with LabClient(broker, lab, "demo") as client:
-                    await client.stations()
-            except TransportError:
+    """Wait until the lab answers; the log of a daemon that ended says why."""
+    try:
+        async with asyncio.timeout(START_DEADLINE_S):
+            while not await _answers(broker, lab):
+                if daemon.returncode is not None:
+                    raise InfraError("demo-start", f"the daemon did not start:\n{_tail(log)}")
                 await asyncio.sleep(0.3)
-            else:
-                return
+    except TimeoutError:
+        raise InfraError("demo-start", "the lab did not get ready", f"see {log}") from None
+
+
+async def _answers(broker: str, lab: str) -> bool:
+    try:
+        async with LabClient(broker, lab, "demo") as client:
+            await client.stations()
+    except TransportError:
+        return False
+    return True
 
 
 def _empty(directory: Path) -> Path:
-    """Clear the demonstration's directory; the daemon's log in it."""
+    """Clear the demonstration's directory; return the path of the daemon's log in it."""
     log = directory / "labd.log"
     if directory.exists():
         if any(directory.iterdir()) and not log.is_file():
@@ -130,7 +150,7 @@ async def _stop(daemon: Process) -> None:
 
 
 def _picture(ended: list[JobStatus], directory: Path) -> None:
-    """Draw the first energy trace there is."""
+    """Draw the trace of the first energy result."""
     for status in ended:
         summary = latest(status, Mode.ENERGY)
         if summary is None:

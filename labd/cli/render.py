@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import click
+from pydantic import BaseModel
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -37,6 +40,11 @@ def show_table(table: Table, empty: str = "") -> None:
         console.print(empty)
     else:
         console.print(table)
+
+
+def print_models(models: Sequence[BaseModel]) -> None:
+    """Print models as a JSON list."""
+    click.echo(json.dumps([model.model_dump(mode="json") for model in models], indent=2))
 
 
 def jobs_table(jobs: Sequence[JobStatus]) -> Table:

@@ -1,4 +1,4 @@
-"""Jobs while they run: a progress bar each on a terminal, one line an event elsewhere."""
+"""labctl watch: the progress of jobs, as bars on a terminal, as one line per event elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from labd.cli.render import event_text
+from labd.cli.lab_command import with_client
+from labd.cli.options import json_option
+from labd.cli.render import event_text, results_table, show_reasons, show_table
 from labd.client.lab_client import LabClient
 from labd.core.errors import first_fault
 from labd.wire.messages import Event, EventType, JobStatus
@@ -18,9 +20,32 @@ from labd.wire.messages import Event, EventType, JobStatus
 QUIET = {EventType.PROGRESS}
 """Events that move a bar but make no line."""
 
+VERDICT_STATUS = {"pass": 0, "fail": 1, "invalid": 3, "infra": 4, "cancelled": 5, "expired": 6}
+"""Exit status by verdict."""
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, required=True)
+@json_option
+@with_client
+async def watch(client: LabClient, jobs: tuple[str, ...], as_json: bool) -> int:
+    """Follow JOBS until they end; exit with the worst verdict."""
+    return await watch_jobs(client, list(jobs), as_json=as_json)
+
+
+async def watch_jobs(client: LabClient, jobs: list[str], *, as_json: bool) -> int:
+    """Follow jobs to their ends, show their results and return the worst verdict's exit status."""
+    for job in jobs:
+        await client.job(job)
+    ended = await follow_jobs(client, jobs, as_json=as_json)
+    if not as_json:
+        show_table(results_table(ended))
+        show_reasons(ended)
+    return max(VERDICT_STATUS[status.verdict or "infra"] for status in ended)
+
 
 async def follow_jobs(client: LabClient, jobs: list[str], *, as_json: bool) -> list[JobStatus]:
-    """Show what happens to jobs until all have ended; their final states."""
+    """Show the events of jobs until all have ended, and return their final states."""
     if as_json:
         await _follow(client, jobs, lambda event: click.echo(event.model_dump_json()))
     else:

@@ -46,7 +46,7 @@ class LabClient:
         self._name = f"labctl-{secrets.token_hex(6)}"
         self._bus = Bus(broker, self._name)
         self._topics = Topics(lab)
-        self._user = user
+        self.user = user
         self._lab = lab
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
         self._reader: asyncio.Task[None] | None = None
@@ -91,7 +91,7 @@ class LabClient:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[request] = answer
         try:
-            reply = await self._repeat(self._topics.command(self._user, verb), payload, answer)
+            reply = await self._repeat(self._topics.command(self.user, verb), payload, answer)
         finally:
             del self._waiting[request]
         if not reply.ok:
@@ -185,7 +185,7 @@ class LabClient:
             ) from None
 
     async def _read(self, listening: asyncio.Event) -> None:
-        async with self._bus.subscribe(self._topics.reply(self._user, self._name)) as inbox:
+        async with self._bus.subscribe(self._topics.reply(self.user, self._name)) as inbox:
             listening.set()
             async for message in inbox:
                 reply = Reply.model_validate_json(message.payload)

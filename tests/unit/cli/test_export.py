@@ -104,7 +104,7 @@ def test_a_file_that_is_there_is_not_replaced_unasked(home: Path) -> None:
         (["--from", "0.05", "--to", "0.01"], "which is not before its end at 0.01 s"),
         (["--window", "99"], "energy has no window 99 (it has none with edges)"),
         (["--decimate", "101"], "101 samples a row, but there are 100 (use 1 to 100)"),
-        (["-o", "x.xlsx"], "does not write .xlsx files (name it .csv, .parquet, .jls, or say"),
+        (["-o", "x.xlsx"], "does not write .xlsx files (name it .csv, .parquet, .jls, or give"),
     ],
 )
 def test_what_cannot_be_exported_is_explained(home: Path, arguments: list[str], said: str) -> None:

@@ -1,4 +1,4 @@
-"""A trace while it is written: a line of bars a second, or every frame as JSON."""
+"""labctl trace: the power of a job while it is measured."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from labd.cli.lab_command import with_client
+from labd.cli.options import json_option
 from labd.client.lab_client import LabClient
 from labd.core.errors import JobError
 from labd.core.jobs import JobState
@@ -20,18 +22,21 @@ COLUMNS = 40
 LINE_S = 1.0
 
 
-async def follow_trace(client: LabClient, job: str, *, as_json: bool) -> None:
-    """Print a job's frames until it has ended.
+@click.command()
+@click.argument("job")
+@json_option
+@with_client
+async def trace(client: LabClient, job: str, as_json: bool) -> int:
+    """Show the power of a JOB while it is measured.
 
-    Raises:
-        JobError: there is no such job, or it has ended: its trace is a file by now.
+    Prints one line per second, or with --json every frame as one JSON object.
     """
     status = await client.job(job)
     if status.state is JobState.DONE:
         raise JobError(
             "job-done",
             f"job {job} has ended: nothing is being measured",
-            f"`labd export {job} --format csv`, on the bench's host, reads what was",
+            f"`labd export {job} --format csv`, on the bench's host, reads its trace",
         )
     printing = asyncio.create_task(_print_frames(client, job, as_json=as_json))
     ending = asyncio.create_task(_wait_for_end(client, job))
@@ -44,6 +49,7 @@ async def follow_trace(client: LabClient, job: str, *, as_json: bool) -> None:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({task})
+    return 0
 
 
 async def _wait_for_end(client: LabClient, job: str) -> None:
@@ -62,7 +68,7 @@ async def _print_frames(client: LabClient, job: str, *, as_json: bool) -> None:
 
 
 def frame_json(frame: Frame) -> str:
-    """A frame as one line of JSON; lost points are null."""
+    """Return a frame as one line of JSON; lost points are null."""
     points = [[None if np.isnan(each) else float(each) for each in point] for point in frame.points]
     return json.dumps(
         {
@@ -80,14 +86,14 @@ def frame_json(frame: Frame) -> str:
 
 
 class Lines:
-    """Turns frames into lines of about a second; bars reach up to the highest mean so far."""
+    """Frames as text, one line per second; full scale is the highest mean so far."""
 
     def __init__(self) -> None:
         self._frames: list[Frame] = []
         self._highest = 0.0
 
     def feed(self, frame: Frame) -> list[str]:
-        """Take a frame in; the lines that are complete by it."""
+        """Take a frame and return the lines that it completes."""
         lines: list[str] = []
         if self._frames and frame.first != self._frames[-1].stop:
             lines += self._line()
@@ -112,7 +118,7 @@ class Lines:
         return [f"{start_s:9.1f} s  {bars:{COLUMNS}}  {low:.4g} … {mean:.4g} … {high:.4g} mW"]
 
     def _bars(self, means: NDArray[np.float64]) -> str:
-        """Means as bars; lost ones are blank."""
+        """Draw means as bars; a lost one is blank."""
         columns = np.array_split(means, min(COLUMNS, len(means)))
         heights = [np.nan if np.isnan(some).all() else float(np.nanmean(some)) for some in columns]
         self._highest = max(self._highest, float(np.nanmax(heights)))

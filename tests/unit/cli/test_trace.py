@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from labd.cli.live_trace import COLUMNS, Lines, frame_json
+from labd.cli.trace import COLUMNS, Lines, frame_json
 from labd.wire.frames import FrameMaker
 
 

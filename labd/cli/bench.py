@@ -1,0 +1,58 @@
+"""labd bench: the emulated stations without a daemon."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from drivers.base.registry import Registry
+from labd.cli.options import config_option
+from labd.daemon.emulated_benches import bench_command, emulated_station
+from labd.station.config import load_config
+
+
+@click.command()
+@config_option
+@click.argument("names", nargs=-1)
+@click.option("--freeze", is_flag=True, help="Deterministic time: same commands, same bytes.")
+@click.option(
+    "--firmware",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Start the boards with this ELF.",
+)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    help="Folder for ports and flash drives.  [default: <state>/bench-by-hand]",
+)
+def bench(
+    config: Path,
+    names: tuple[str, ...],
+    freeze: bool,
+    firmware: Path | None,
+    directory: Path | None,
+) -> None:
+    """Run the emulated stations of stations.toml, or NAMES of them, without a daemon.
+
+    Prints one JSON line when ready: {"<station>": {"dut": PATH, "io": PATH, "power": PATH}}.
+    Every path is a pseudo-terminal that any program can open. The boards are supplied by
+    their power monitors and start switched off. Under --freeze time advances with commands only: by
+    30 ms each and, during an acquisition, to the power monitor's next time stamp.
+    <directory>/<station>/drive is the board's flash drive: copy an ELF or a raw binary into
+    it. Ends with SIGTERM or Ctrl-C.
+    """
+    lab = load_config(config, Registry.installed())
+    stations = [lab.station(name) for name in names] or [s for s in lab.stations if s.emulated]
+    emulated = [emulated_station(lab, station, firmware) for station in stations]
+    if not emulated:
+        raise click.ClickException(f"{config} has no emulated station")
+    mode = {"mode": "freeze" if freeze else "pace"}
+    command = bench_command(
+        directory or lab.state / "bench-by-hand",
+        [station.model_copy(update=mode) for station in emulated],
+    )
+    sys.stdout.flush()
+    os.execv(sys.executable, command)  # noqa: S606 - the bench takes this process over

@@ -1,0 +1,19 @@
+"""labctl cancel: end a job."""
+
+from __future__ import annotations
+
+import click
+
+from labd.cli.lab_command import request, with_client
+from labd.cli.options import json_option
+from labd.client.lab_client import LabClient
+
+
+@click.command()
+@click.argument("job")
+@click.option("--reason", default="", help="Reason, for the record.")
+@json_option
+@with_client
+async def cancel(client: LabClient, job: str, reason: str, as_json: bool) -> int:
+    """Cancel a JOB of your own, queued or running."""
+    return await request(client, "cancel", as_json=as_json, job=job, reason=reason)

@@ -1,0 +1,33 @@
+"""labctl events: the events of a job."""
+
+from __future__ import annotations
+
+import click
+
+from labd.cli.lab_command import with_client
+from labd.cli.options import json_option
+from labd.cli.render import event_line
+from labd.client.lab_client import LabClient
+from labd.wire.messages import Event
+
+
+@click.command()
+@click.argument("job")
+@click.option("--from", "from_seq", type=int, default=0, help="First event number.")
+@click.option("--follow", "-f", is_flag=True, help="Follow until the job has finished.")
+@json_option
+@with_client
+async def events(client: LabClient, job: str, from_seq: int, follow: bool, as_json: bool) -> int:
+    """Print the numbered events of a JOB."""
+
+    def print_event(event: Event) -> None:
+        click.echo(event.model_dump_json() if as_json else event_line(event))
+
+    if follow:
+        async for event in client.follow(job):
+            if event.seq >= from_seq:
+                print_event(event)
+    else:
+        for event in await client.events(job, from_seq):
+            print_event(event)
+    return 0

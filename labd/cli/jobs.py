@@ -1,0 +1,31 @@
+"""labctl jobs: the list of jobs."""
+
+from __future__ import annotations
+
+import click
+
+from labd.cli.lab_command import with_client
+from labd.cli.options import json_option
+from labd.cli.render import jobs_table, print_models, show_table
+from labd.client.lab_client import LabClient
+
+
+@click.command()
+@click.option("--state", "states", multiple=True, help="queued, leased, running or done.")
+@click.option("--mine", is_flag=True, help="Show only your own jobs.")
+@click.option(
+    "--limit", type=int, metavar="N", default=50, show_default=True, help="Show the N newest jobs."
+)
+@json_option
+@with_client
+async def jobs(
+    client: LabClient, states: tuple[str, ...], mine: bool, limit: int, as_json: bool
+) -> int:
+    """List jobs, oldest first."""
+    user = client.user if mine else None
+    found = await client.jobs(states=list(states) or None, user=user, limit=limit)
+    if as_json:
+        print_models(found)
+    else:
+        show_table(jobs_table(found), empty="no jobs")
+    return 0

@@ -1,0 +1,57 @@
+"""A click group that imports a command when it is used, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+from labd.core.errors import LabdError
+
+OWN_PACKAGES = {"labd", "drivers"}
+
+
+class LazyGroup(click.Group):
+    """A group whose command ``name`` is the function ``name`` of the module ``labd.cli.<name>``.
+
+    Args:
+        summaries: the help line of every command: the first sentence of its docstring.
+        settings: of the group, as for :class:`click.Group`.
+    """
+
+    def __init__(self, *, summaries: Mapping[str, str], **settings: Any) -> None:
+        super().__init__(**settings)
+        self.summaries = summaries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, in alphabetical order."""
+        del ctx
+        return sorted(self.summaries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command; ``None`` if there is none of this name."""
+        del ctx
+        if cmd_name not in self.summaries:
+            return None
+        command: click.Command = getattr(import_module(f"labd.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.summaries[name]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an error that names its remedy ends it with one line and status 1."""
+        try:
+            return super().invoke(ctx)
+        except LabdError as error:
+            raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package in OWN_PACKAGES:
+                raise
+            what = f"this command needs the package {package}, which is not installed"
+            raise click.ClickException(f"{what} (pip install 'labd[daemon]')") from error

@@ -1,0 +1,18 @@
+"""labctl pin: keep a job's traces."""
+
+from __future__ import annotations
+
+import click
+
+from labd.cli.lab_command import request, with_client
+from labd.cli.options import json_option
+from labd.client.lab_client import LabClient
+
+
+@click.command()
+@click.argument("job")
+@json_option
+@with_client
+async def pin(client: LabClient, job: str, as_json: bool) -> int:
+    """Keep the traces of a JOB of your own, whatever the lab's limits."""
+    return await request(client, "pin", as_json=as_json, job=job)

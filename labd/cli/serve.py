@@ -1,0 +1,83 @@
+"""labd serve: the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import structlog
+
+from drivers.base.registry import Registry
+from labd.cli.options import config_option
+from labd.core.errors import first_fault
+from labd.daemon.daemon import Daemon
+from labd.station.config import load_config
+
+
+@click.command()
+@config_option
+@click.option(
+    "--state", type=click.Path(path_type=Path), help="State directory, instead of the file's."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="Port of the embedded broker, instead of the file's.",
+)
+@click.option(
+    "--datasets",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="LABD_DATASETS",
+    multiple=True,
+    help="Folder of data sets to search first; may be repeated.  [env: LABD_DATASETS, "
+    "separated by ':']",
+)
+@click.option("--log-json", is_flag=True, help="Log as JSON, one object per line.")
+@click.option("--verbose", "-v", is_flag=True, help="Log debug messages too.")
+def serve(
+    config: Path,
+    state: Path | None,
+    port: int | None,
+    datasets: tuple[Path, ...],
+    log_json: bool,
+    verbose: bool,
+) -> None:
+    """Serve the lab described in stations.toml until SIGTERM."""
+    _set_up_logging(as_json=log_json, verbose=verbose)
+    registry = Registry.installed()
+    lab = load_config(config, registry, state=state, port=port)
+    lab = replace(lab, datasets=(*(each.absolute() for each in datasets), *lab.datasets))
+    try:
+        asyncio.run(Daemon(lab, registry).serve(lambda url: _announce(lab.name, url)))
+    except ExceptionGroup as group:
+        raise click.ClickException(str(first_fault(group))) from group
+
+
+def _announce(lab: str, url: str) -> None:
+    click.echo(f"labd: lab {lab} is ready at {url}", err=True)
+
+
+def _set_up_logging(*, as_json: bool, verbose: bool) -> None:
+    """Log to standard error: lines for people, or JSON for collectors."""
+    level = logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,23 @@
+"""labctl stations: the list of stations."""
+
+from __future__ import annotations
+
+import click
+
+from labd.cli.lab_command import with_client
+from labd.cli.options import json_option
+from labd.cli.render import print_models, show_table, stations_table
+from labd.client.lab_client import LabClient
+
+
+@click.command()
+@json_option
+@with_client
+async def stations(client: LabClient, as_json: bool) -> int:
+    """List the stations with their health and activity."""
+    found = await client.stations()
+    if as_json:
+        print_models(found)
+    else:
+        show_table(stations_table(found), empty="no stations")
+    return 0
