@@ -16,7 +16,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from drivers.base.acquisition import refuse_while_acquiring
+from drivers.base.acquisition import refuse_virtual_time, refuse_while_acquiring
 from drivers.base.closing import closed_on_failure
 from drivers.base.interfaces import MonitorConfig
 from drivers.base.registry import power_monitor
@@ -32,7 +32,7 @@ from labd.core.errors import (
     LabdError,
     TransportError,
 )
-from labd.core.model import Finding, Identity, Samples, StreamFormat
+from labd.core.model import Finding, Identity, Samples, StreamFormat, TimeBase
 from labd.protocol.lines import quoted
 
 SLOWEST_HZ = 1000
@@ -366,8 +366,9 @@ class ScpiMeter:
         await self._session.run(*self._filled(self.config.supply_on, voltage_mv))
         self._voltage_mv = voltage_mv
 
-    def acquire(self) -> ScpiMeterAcquisition:
+    def acquire(self, time_base: TimeBase = TimeBase.HOST) -> ScpiMeterAcquisition:
         """See :class:`drivers.base.interfaces.PowerMonitor`."""
+        refuse_virtual_time(time_base, self._session.where)
         self._is_open()
         refuse_while_acquiring(self._acquisition, "acquire", self._session.where)
         if self.config.quantity == "current" and self._voltage_mv is None:

@@ -22,7 +22,7 @@ from labd.core.errors import (
     LabdError,
     Where,
 )
-from labd.core.model import Samples, StreamItem
+from labd.core.model import Samples, StreamItem, TimeBase
 
 MAX_WAITING_SAMPLES = 8_000_000
 """2.2 hours at 1 kHz, 80 s at 100 kHz, 64 MB: a consumer further behind has lost the race."""
@@ -259,6 +259,17 @@ def refuse_while_acquiring(acquisition: PumpedAcquisition | None, what: str, whe
     """
     if acquisition is not None and acquisition.running:
         raise LabdBug("acquiring", f"'{what}' during an acquisition", where=where)
+
+
+def refuse_virtual_time(time_base: TimeBase, where: Where) -> None:
+    """Refuse virtual time for an instrument whose samples only the host's clock can confirm.
+
+    Raises:
+        LabdBug: the time base is not the host's.
+    """
+    if time_base is not TimeBase.HOST:
+        what = f"this instrument's samples cannot be confirmed in {time_base} time"
+        raise LabdBug("time-base", what, where=where)
 
 
 def refuse_left_running(acquisition: PumpedAcquisition | None, where: Where) -> None:

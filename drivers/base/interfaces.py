@@ -17,7 +17,7 @@ from typing import ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from labd.core.model import Finding, Identity, StreamFormat, StreamItem
+from labd.core.model import Finding, Identity, StreamFormat, StreamItem, TimeBase
 from labd.protocol.lines import Line
 
 
@@ -282,11 +282,18 @@ class PowerMonitor(Driver, Protocol):
         """
         ...
 
-    def acquire(self) -> AbstractAsyncContextManager[Acquisition]:
+    def acquire(
+        self, time_base: TimeBase = TimeBase.HOST
+    ) -> AbstractAsyncContextManager[Acquisition]:
         """Start an acquisition; leaving the context stops it and drains the instrument.
 
         Only one acquisition runs at a time. When the body of the context raised, a fault
         of the instrument while stopping does not hide the body's own exception.
+
+        Args:
+            time_base: the clock that the instrument follows. With ``virtual`` the host's
+                clock checks no sample count and makes no time marks; a monitor whose samples
+                only the host's clock can confirm raises :class:`LabdBug`.
         """
         ...
 

@@ -28,7 +28,7 @@ from labd.core.errors import (
     TransportError,
     Where,
 )
-from labd.core.model import Finding, Identity, StreamFormat, StreamItem
+from labd.core.model import Finding, Identity, StreamFormat, StreamItem, TimeBase
 
 SILENCE_S = 0.8
 """An instrument that streams sends every 50 ms; so long without a word it is gone."""
@@ -342,8 +342,8 @@ class Joulescope:
         """Not this instrument's business: see :attr:`supplies`."""
         raise LabdBug("no-supply", f"asked to supply {voltage_mv} mV", where=self._where)
 
-    def acquire(self) -> JoulescopeAcquisition:
-        """See :class:`drivers.base.interfaces.PowerMonitor`."""
+    def acquire(self, time_base: TimeBase = TimeBase.HOST) -> JoulescopeAcquisition:  # noqa: ARG002
+        """See :class:`drivers.base.interfaces.PowerMonitor`; its own counter checks the count."""
         usb = self._opened("acquire")
         refuse_while_acquiring(self._acquisition, "acquire", self._where)
         self._acquisition = JoulescopeAcquisition(usb, self.config, self._model)

@@ -37,7 +37,7 @@ from labd.core.errors import (
     LabdError,
     TransportError,
 )
-from labd.core.model import Finding, Identity, StreamFormat, StreamItem, TimeMark
+from labd.core.model import Finding, Identity, StreamFormat, StreamItem, TimeBase, TimeMark
 from labd.protocol.lines import Line, quoted
 
 BAUD = 3_686_400
@@ -250,7 +250,7 @@ class Lpm01a:
             self._voltage_mv = voltage_mv
         await self._command("pwr on nostatus")
 
-    def acquire(self) -> Lpm01aAcquisition:
+    def acquire(self, time_base: TimeBase = TimeBase.HOST) -> Lpm01aAcquisition:
         """See :class:`drivers.base.interfaces.PowerMonitor`."""
         refuse_while_acquiring(self._acquisition, "acquire", self._link.where)
         if self._obstacle:
@@ -262,7 +262,8 @@ class Lpm01a:
         decoder = (AsciiDecoder if ascii_format else BinaryDecoder)(
             config.rate_hz, self._quantity(), self._voltage_mv
         )
-        marks = None if ascii_format else ArrivalMarks(config.rate_hz)
+        host_time = time_base is TimeBase.HOST and not ascii_format
+        marks = ArrivalMarks(config.rate_hz) if host_time else None
         self._acquisition = Lpm01aAcquisition(self._link, decoder, marks, config.answer_s)
         return self._acquisition
 

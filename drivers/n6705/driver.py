@@ -15,7 +15,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from drivers.base.acquisition import refuse_while_acquiring
+from drivers.base.acquisition import refuse_virtual_time, refuse_while_acquiring
 from drivers.base.closing import closed_on_failure
 from drivers.base.interfaces import MonitorConfig
 from drivers.base.registry import power_monitor
@@ -31,7 +31,7 @@ from labd.core.errors import (
     LabdError,
     TransportError,
 )
-from labd.core.model import Finding, Identity, Samples, StreamFormat
+from labd.core.model import Finding, Identity, Samples, StreamFormat, TimeBase
 from labd.protocol.lines import quoted
 
 SLOTS = 4
@@ -233,8 +233,9 @@ class N6705:
             raise self._session.unlike("the outputs on", "one that is off")
         self._voltage_mv = voltage_mv
 
-    def acquire(self) -> ElogAcquisition:
+    def acquire(self, time_base: TimeBase = TimeBase.HOST) -> ElogAcquisition:
         """See :class:`drivers.base.interfaces.PowerMonitor`."""
+        refuse_virtual_time(time_base, self._session.where)
         logger = self._logger_already()
         refuse_while_acquiring(self._acquisition, "acquire", self._session.where)
         if self._voltage_mv is None and not self.config.measure_voltage:

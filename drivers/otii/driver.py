@@ -25,6 +25,7 @@ from pydantic import Field
 from drivers.base.acquisition import (
     PumpedAcquisition,
     refuse_left_running,
+    refuse_virtual_time,
     refuse_while_acquiring,
 )
 from drivers.base.closing import closed_on_failure
@@ -41,7 +42,7 @@ from drivers.otii.session import (
 )
 from drivers.otii.stream import OtiiStream
 from labd.core.errors import ConfigError, InstrumentError, JobError, LabdBug, LabdError
-from labd.core.model import Finding, Identity, StreamFormat, StreamItem
+from labd.core.model import Finding, Identity, StreamFormat, StreamItem, TimeBase
 
 # ---- configuration -----------------------------------------------------------------------
 
@@ -316,8 +317,9 @@ class Otii:
         await device.ask("arc_set_main", enable=True)
         self._powered = True
 
-    def acquire(self) -> OtiiAcquisition:
+    def acquire(self, time_base: TimeBase = TimeBase.HOST) -> OtiiAcquisition:
         """See :class:`drivers.base.interfaces.PowerMonitor`."""
+        refuse_virtual_time(time_base, self.where)
         refuse_while_acquiring(self._acquisition, "acquire", self.where)
         refuse_left_running(self._acquisition, self.where)
         line = self.config.timestamp_line

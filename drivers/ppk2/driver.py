@@ -4,9 +4,9 @@ A serial port on USB that takes opcodes of one byte with arguments, answers only
 for its metadata, and streams 100 000 samples a second. It tells neither voltage nor time:
 the voltage is the one it was set to (source mode) or told (ampere mode).
 
-What can be lost unseen: the samples carry a counter of six bits and nothing else. With that
-counter alone (``host_clock = false``) a run of lost or doubled bytes that comes to whole words
-and to a multiple of 64 samples is not seen; the host's clock, on by default, sees it.
+Undetected loss: the samples carry a counter of six bits and nothing else. By that counter
+alone, which is what is left in virtual time, a run of lost or doubled bytes that comes to whole
+words and to a multiple of 64 samples is not seen; the host's clock sees it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from labd.core.errors import (
     LabdBug,
     LabdError,
 )
-from labd.core.model import Finding, Identity, StreamFormat, StreamItem
+from labd.core.model import Finding, Identity, StreamFormat, StreamItem, TimeBase
 from labd.protocol.lines import quoted
 
 BAUD = 115_200  # means nothing on USB
@@ -99,11 +99,6 @@ class Ppk2Config(MonitorConfig):
     spike_filter: bool = Field(
         default=True,
         description="smooth the three samples after a change of range, as Nordic's software does",
-    )
-    host_clock: bool = Field(
-        default=True,
-        description="check the number of samples by this host's clock; off where the instrument "
-        "is emulated and has a time of its own",
     )
     answer_s: float = Field(2.0, gt=0, le=60, description="longest wait for an answer, seconds")
 
@@ -264,11 +259,12 @@ class Ppk2:
         await self._command(regulator(voltage_mv) + POWER_ON)
         self._voltage_mv = voltage_mv
 
-    def acquire(self) -> Ppk2Acquisition:
+    def acquire(self, time_base: TimeBase = TimeBase.HOST) -> Ppk2Acquisition:
         """See :class:`drivers.base.interfaces.PowerMonitor`."""
         refuse_while_acquiring(self._acquisition, "acquire", self._link.where)
         refuse_left_running(self._acquisition, self._link.where)
-        decoder = StreamDecoder(self._meaning(), HostClock() if self.config.host_clock else None)
+        clock = HostClock() if time_base is TimeBase.HOST else None
+        decoder = StreamDecoder(self._meaning(), clock)
         self._acquisition = Ppk2Acquisition(self._link, decoder, self.config.answer_s)
         return self._acquisition
 

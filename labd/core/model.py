@@ -60,19 +60,19 @@ class EnergyMethod(StrEnum):
     EEMBC = "eembc"
 
 
+class TimeBase(StrEnum):
+    """The clock that a station's instruments follow: the host's, or an emulated bench's own."""
+
+    HOST = "host"
+    VIRTUAL = "virtual"
+
+
 class Priority(StrEnum):
     """Priority classes, most urgent first."""
 
     INTERACTIVE = "interactive"
     NORMAL = "normal"
     OVERNIGHT = "overnight"
-
-
-class TimeBase(StrEnum):
-    """Whose time a station's instruments follow."""
-
-    HOST = "host"
-    VIRTUAL = "virtual"
 
 
 class Part(StrEnum):

@@ -48,7 +48,7 @@ class StationRunner:
             voltage_mv=(spec and spec.voltage_mv) or station.voltage_mv,
             off_s=station.off_s,
             processing_wire=station.processing_wire,
-            emulated=station.emulated is not None,
+            time_base=station.time_base,
         )
         return StationBench(setup, self._parts())
 

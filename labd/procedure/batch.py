@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from drivers.base.interfaces import IoManager
 from labd.core.energy import HOST_TOLERANCE_PPM, HOST_TOLERANCE_S, inferences_for_window
 from labd.core.errors import DutError, InstrumentError, JobError
-from labd.core.model import ClockCheck
+from labd.core.model import ClockCheck, TimeBase
 from labd.core.suite import MIN_WINDOW_S, Benchmark
 from labd.procedure.dataset import Dataset, Row
 from labd.procedure.session import Session
@@ -163,8 +163,8 @@ def best_check(session: Session, batch: TimedBatch) -> ClockCheck:
 
 
 def host_check(session: Session, reply: InferReply) -> ClockCheck:
-    """The batch's length by the host's clock, which says nothing of a simulated bench's time."""
-    if session.bench.simulated:
+    """The batch's length by the host's clock, where the bench follows it."""
+    if session.bench.time_base is not TimeBase.HOST:
         note = "a simulated bench keeps its own time and has no second clock wired"
         return ClockCheck("none", None, 0.0, note)
     seconds = (reply.done_ns - reply.start_ns) / 1e9

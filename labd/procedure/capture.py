@@ -222,7 +222,9 @@ async def capture(session: Session, monitor: PowerMonitor, name: str) -> AsyncGe
                 session.evidence.trace(name, monitor.format, instrument)
             )
         async with AsyncExitStack() as running:
-            acquisition = await running.enter_async_context(monitor.acquire())
+            acquisition = await running.enter_async_context(
+                monitor.acquire(session.bench.time_base)
+            )
             recorder = Capture(name, monitor.format, acquisition, running)
             collector = asyncio.create_task(recorder.collect(writer), name=f"collect {name}")
             recorder.collector = collector

@@ -8,7 +8,7 @@ from typing import Any
 
 from drivers.base.interfaces import PowerMonitor
 from labd.core.errors import InstrumentError, JobError, MeasurementInvalid
-from labd.core.model import Edge, Window
+from labd.core.model import Edge, TimeBase, Window
 from labd.core.suite import MIN_WINDOW_S
 from labd.procedure.batch import (
     PROBE_DEADLINE_S,
@@ -42,11 +42,11 @@ class CounterTimestamps:
                 "wire the DUT's processing pin to the I/O manager and set processing_wire, or "
                 "use a monitor with digital inputs",
             )
-        if session.bench.emulated:
+        if session.bench.time_base is not TimeBase.HOST:
             raise JobError(
                 "no-timestamps",
                 "the power monitor has no input for the DUT's timestamps, and an emulated "
-                "bench's time is not the host's",
+                "bench does not follow the host's clock",
                 "use an emulated monitor that sees them",
             )
         self.session = session

@@ -187,7 +187,7 @@ def with_bench(station: StationConfig, directory: Path, registry: Registry) -> S
     ports = directory / station.name
     monitor = (station.emulated.monitor, "port", "power")
     parts = {
-        part: registry.configure(part, driver, {key: str(ports / port)} | _OWN.get(driver, {}))
+        part: registry.configure(part, driver, {key: str(ports / port)})
         for part, (driver, key, port) in (_BENCH | {Part.POWER: monitor}).items()
         if part in station.emulated.parts or part is Part.FLASHER
     }
@@ -205,9 +205,6 @@ _BENCH = {
     Part.IO: ("mlcommons-interface", "port", "io"),
     Part.FLASHER: ("nucleo-drive", "path", "drive"),
 }
-
-_OWN: dict[str, dict[str, Any]] = {"ppk2": {"host_clock": False}}
-"""What an emulated instrument's driver is told: a bench's time is not this host's."""
 
 
 def _read(path: Path) -> str:

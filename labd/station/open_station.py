@@ -29,7 +29,7 @@ from labd.core.errors import (
     LabdError,
     Where,
 )
-from labd.core.model import Build, Finding, Identity, Part
+from labd.core.model import Build, Finding, Identity, Part, TimeBase
 from labd.protocol.replies import DutProfile
 from labd.station.dut import Dut
 from labd.station.firmware_images import Image, find_image
@@ -81,7 +81,7 @@ class Setup:
         voltage_mv: supply of the DUT.
         off_s: how long the supply stays off so that the board truly resets.
         processing_wire: the DUT's processing pin is wired to the I/O manager.
-        emulated: labd itself made this station.
+        time_base: the clock that its instruments follow.
     """
 
     station: str
@@ -92,7 +92,7 @@ class Setup:
     voltage_mv: int
     off_s: float
     processing_wire: bool
-    emulated: bool
+    time_base: TimeBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +176,13 @@ class StationBench:
     @property
     def simulated(self) -> bool:
         """Whether any part of the station is emulated."""
-        return self._setup.emulated or any(who.simulated for who in self._identities.values())
+        virtual = self.time_base is TimeBase.VIRTUAL
+        return virtual or any(who.simulated for who in self._identities.values())
 
     @property
-    def emulated(self) -> bool:
-        """Whether labd itself made the station, whose time is then its own."""
-        return self._setup.emulated
+    def time_base(self) -> TimeBase:
+        """The clock that the station's instruments follow."""
+        return self._setup.time_base
 
     @property
     def identities(self) -> dict[str, Identity]:

@@ -25,13 +25,14 @@ from labd.core.errors import (
     LabdBug,
     TransportError,
 )
-from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
+from labd.core.model import Edge, Gap, Samples, StreamItem, TimeBase, TimeMark
 from labd.simulation.cable import PtyCable
 from labd.simulation.instruments import load
 from labd.simulation.instruments.fake_ppk2 import FakePpk2
 from tests.contract.acquisition import all_of, open_monitor, progress_to
 from tests.contract.case import plugged
 
+VIRTUAL = TimeBase.VIRTUAL  # samples come when told here, not by the host's clock
 METADATA, STOP, START, ON, OFF = b"\x19", b"\x07", b"\x06", b"\x0c\x01", b"\x0c\x00"
 
 
@@ -42,8 +43,8 @@ def fake() -> FakePpk2:
 
 @asynccontextmanager
 async def connected(fake: FakePpk2, **config: object) -> AsyncGenerator[tuple[Ppk2, PtyCable]]:
-    """Powered at 3 V. Without the host's clock unless asked: samples come when told here."""
-    table = {"answer_s": 0.5, "host_clock": False} | config
+    """Powered at 3 V."""
+    table = {"answer_s": 0.5} | config
     async with open_monitor(
         fake, PtyCable, lambda pty: Ppk2(Ppk2Config.model_validate({"port": pty.path, **table}))
     ) as (monitor, pty):
@@ -76,7 +77,7 @@ async def test_currents_edges_and_power_are_what_the_instrument_meant(fake: Fake
     logic = np.where((times >= 0.05) & (times < 0.06), 0, 1).astype(np.uint8)
     async with connected(fake, spike_filter=False) as (monitor, _):
         rounded = at_start(fake, lambda: fake.produce(wanted, logic))
-        async with monitor.acquire() as acquisition:
+        async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 30_000, 1)
         items = await all_of(acquisition)
     found = currents(items)
@@ -97,7 +98,7 @@ async def test_a_change_of_range_is_smoothed_unless_the_table_says_not_to(fake: 
     for spikes in (True, False):
         async with connected(fake, spike_filter=spikes) as (monitor, _):
             rounded = at_start(fake, lambda: fake.produce(wanted))
-            async with monitor.acquire() as acquisition:
+            async with monitor.acquire(VIRTUAL) as acquisition:
                 await progress_to(acquisition, 4000)
             seen[spikes] = currents(await all_of(acquisition)) - rounded[0]
     assert np.flatnonzero(np.abs(seen[False]) > 1e-12).tolist() == []
@@ -110,7 +111,7 @@ async def test_only_the_wired_lines_count(fake: FakePpk2) -> None:
     async with connected(fake, lines=["d2"], timestamp_line="d2") as (monitor, _):
         assert monitor.format.timestamp_line == "d2"
         at_start(fake, lambda: fake.produce(np.full(5000, 1e-3), (chatter & 0xFB) | wired))
-        async with monitor.acquire() as acquisition:
+        async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 5000, 2)
         items = await all_of(acquisition)
     edges = [(i.index, i.line, i.rising) for i in items if isinstance(i, Edge)]
@@ -120,7 +121,7 @@ async def test_only_the_wired_lines_count(fake: FakePpk2) -> None:
 async def test_the_load_in_real_time_loses_nothing_and_is_tied_to_the_hosts_clock(
     fake: FakePpk2,
 ) -> None:
-    async with connected(fake, host_clock=True) as (monitor, _):
+    async with connected(fake) as (monitor, _):
         living = asyncio.create_task(fake.live())
         began = time.monotonic_ns()
         async with monitor.acquire() as acquisition:
@@ -146,7 +147,7 @@ async def test_the_load_in_real_time_loses_nothing_and_is_tied_to_the_hosts_cloc
 async def test_lost_samples_and_lost_bytes_are_gaps_of_their_length(fake: FakePpk2) -> None:
     async with connected(fake) as (monitor, _):
         at_start(fake, lambda: fake.produce(3000))
-        async with monitor.acquire() as acquisition:
+        async with monitor.acquire(VIRTUAL) as acquisition:
             fake.lose_samples(40)
             fake.produce(3000)
             fake.lose_bytes(5)
@@ -162,7 +163,7 @@ async def test_lost_samples_and_lost_bytes_are_gaps_of_their_length(fake: FakePp
 async def test_a_loss_that_the_counter_cannot_see_is_found_by_the_hosts_clock(
     fake: FakePpk2,
 ) -> None:
-    async with connected(fake, host_clock=True) as (monitor, _):
+    async with connected(fake) as (monitor, _):
         living = asyncio.create_task(fake.live())
         async with monitor.acquire() as acquisition:
             await progress_to(acquisition, 300_000)
@@ -177,7 +178,7 @@ async def test_a_loss_that_the_counter_cannot_see_is_found_by_the_hosts_clock(
 
 
 async def test_a_host_that_stalls_loses_nothing(fake: FakePpk2) -> None:
-    async with connected(fake, host_clock=True) as (monitor, _):
+    async with connected(fake) as (monitor, _):
         living = asyncio.create_task(fake.live())
         async with monitor.acquire() as acquisition:
             await progress_to(acquisition, 50_000)
@@ -197,7 +198,7 @@ async def test_a_host_that_reads_late_is_a_finding(
 ) -> None:
     async with connected(fake) as (monitor, _):
         at_start(fake, lambda: fake.produce(3000))
-        async with monitor.acquire() as acquisition:
+        async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 3000)
         assert await monitor.self_check() == []
         monkeypatch.setattr(ppk2_stream.StreamDecoder, "unsure", unsure)
@@ -215,7 +216,7 @@ async def test_samples_of_an_earlier_run_are_no_samples_of_this_one(fake: FakePp
             lambda: fake.lose_samples(29),  # the counter of this run begins anywhere
             lambda: fake.produce(5000),
         )
-        async with monitor.acquire() as acquisition:
+        async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 5700)
         items = await all_of(acquisition)
     ((start, end),) = spans(items, Gap)
@@ -231,7 +232,7 @@ async def test_what_is_sent_to_the_byte(fake: FakePpk2) -> None:
     async with connected(fake) as (monitor, _):
         await monitor.supply(1800)
         at_start(fake, lambda: fake.produce(100))
-        async with monitor.acquire() as acquisition:
+        async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 100)
         assert fake.voltage_mv == 1800
         assert fake.powered
@@ -268,13 +269,13 @@ async def test_a_predecessor_that_died_measuring_and_powering_is_survived(fake: 
         await predecessor.close()
         assert fake.powered
         streaming = asyncio.create_task(_stream(fake))
-        monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5, host_clock=False))
+        monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
         assert (await monitor.open()).kind == "ppk2"
         await streaming
         assert not fake.powered
         await monitor.supply(3000)
         at_start(fake, lambda: fake.produce(3000))
-        async with monitor.acquire() as acquisition:
+        async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 3000)
         assert len(currents(await all_of(acquisition))) == 3000
         await monitor.close()
@@ -366,13 +367,13 @@ async def test_a_byte_lost_from_the_first_answer_changes_no_current(
 ) -> None:
     async with plugged(fake) as pty:
         damage(fake, lost)
-        monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5, host_clock=False))
+        monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
         identity = await monitor.open()
         assert "typical" not in identity.name
         assert await monitor.self_check() == []
         await monitor.supply(3000)
         rounded = at_start(fake, lambda: fake.produce(np.full(3000, 300e-6)))
-        async with monitor.acquire() as acquisition:
+        async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 3000)
         assert currents(await all_of(acquisition)) == pytest.approx(rounded[0], rel=1e-9)
         await monitor.close()
@@ -409,7 +410,7 @@ async def test_closing_during_an_acquisition_switches_off_first_and_ends_it(
 ) -> None:
     async with connected(fake) as (monitor, _):
         at_start(fake, lambda: fake.produce(3000))
-        acquisition = monitor.acquire()
+        acquisition = monitor.acquire(VIRTUAL)
         await acquisition.__aenter__()
         await progress_to(acquisition, 3000)
         await monitor.close()
@@ -447,10 +448,10 @@ async def test_an_instrument_that_does_not_stop_is_told_of(
         streaming: list[asyncio.Task[None]] = []
         at_start(fake, lambda: streaming.append(asyncio.create_task(_stream(fake))))
         with pytest.raises(InstrumentError, match="still streams"):
-            async with monitor.acquire():
+            async with monitor.acquire(VIRTUAL):
                 pass
         with pytest.raises(InstrumentError, match="may still stream"):
-            monitor.acquire()
+            monitor.acquire(VIRTUAL)
         fake.streams_on = False
         await monitor.close()
         assert not fake.measuring
@@ -461,7 +462,7 @@ async def test_words_after_the_stop_are_taken(fake: FakePpk2) -> None:
     async with connected(fake) as (monitor, _):
         fake.slow_to_stop = 900
         at_start(fake, lambda: fake.produce(3000))
-        async with monitor.acquire() as acquisition:
+        async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 3000)
         assert len(currents(await all_of(acquisition))) == 3900
 
@@ -471,7 +472,7 @@ async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
 ) -> None:
     async with connected(fake) as (monitor, pty):
         at_start(fake, lambda: fake.produce(3000))
-        acquisition = monitor.acquire()
+        acquisition = monitor.acquire(VIRTUAL)
         began = time.monotonic()
 
         async def unplugged() -> None:
@@ -495,7 +496,7 @@ async def test_an_exception_in_the_body_still_stops_the_instrument(fake: FakePpk
     async with connected(fake) as (monitor, _):
         at_start(fake, lambda: fake.produce(100))
         with pytest.raises(ZeroDivisionError):
-            async with monitor.acquire():
+            async with monitor.acquire(VIRTUAL):
                 raise ZeroDivisionError
         assert not fake.measuring
         await monitor.supply(None)
@@ -505,7 +506,7 @@ async def test_a_cancelled_body_still_stops_the_instrument(fake: FakePpk2) -> No
     async with connected(fake) as (monitor, _):
 
         async def acquire() -> None:
-            async with monitor.acquire() as acquisition:
+            async with monitor.acquire(VIRTUAL) as acquisition:
                 await all_of(acquisition)
 
         at_start(fake, lambda: fake.produce(100))
@@ -521,7 +522,7 @@ async def test_a_cancelled_body_still_stops_the_instrument(fake: FakePpk2) -> No
 async def test_an_instrument_that_streams_nothing_did_not_start(fake: FakePpk2) -> None:
     async with connected(fake) as (monitor, _):
         with pytest.raises(DeadlineExceeded, match="no sample"):
-            async with monitor.acquire():
+            async with monitor.acquire(VIRTUAL):
                 pytest.fail("it did not start")
         await monitor.close()
         assert not fake.measuring
@@ -530,12 +531,12 @@ async def test_an_instrument_that_streams_nothing_did_not_start(fake: FakePpk2) 
 async def test_nobody_else_speaks_while_it_streams(fake: FakePpk2) -> None:
     async with connected(fake) as (monitor, _):
         at_start(fake, lambda: fake.produce(100))
-        async with monitor.acquire():
+        async with monitor.acquire(VIRTUAL):
             for action in (monitor.supply(None), monitor.self_check()):
                 with pytest.raises(LabdBug):
                     await action
             with pytest.raises(LabdBug):
-                monitor.acquire()
+                monitor.acquire(VIRTUAL)
 
 
 async def test_without_a_voltage_there_is_no_power(fake: FakePpk2) -> None:
@@ -543,7 +544,7 @@ async def test_without_a_voltage_there_is_no_power(fake: FakePpk2) -> None:
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
         await monitor.open()
         with pytest.raises(LabdBug, match="before supply"):
-            monitor.acquire()
+            monitor.acquire(VIRTUAL)
         await monitor.close()
 
 
@@ -554,7 +555,7 @@ async def test_a_consumer_that_sleeps_costs_no_sample_until_the_stated_limit(
     async with connected(fake) as (monitor, _):
 
         async def sleep_on() -> None:
-            async with monitor.acquire() as acquisition:
+            async with monitor.acquire(VIRTUAL) as acquisition:
                 fake.produce(30_000)
                 await progress_to(acquisition, 30_000)
                 fake.produce(30_000)
@@ -571,7 +572,7 @@ async def test_a_defect_while_decoding_is_raised_not_taken_for_the_end(
     async with connected(fake) as (monitor, _):
 
         async def decode() -> None:
-            async with monitor.acquire() as acquisition:
+            async with monitor.acquire(VIRTUAL) as acquisition:
                 monkeypatch.setattr(ppk2_stream, "CODE_MASK", None)
                 fake.produce(20_000)
                 await progress_to(acquisition, 99_999)

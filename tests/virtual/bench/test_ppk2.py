@@ -17,7 +17,7 @@ import pytest
 
 from drivers.base.interfaces import Acquisition
 from drivers.ppk2.driver import Ppk2, Ppk2Config
-from labd.core.model import Edge, Gap, Samples, StreamItem
+from labd.core.model import Edge, Gap, Samples, StreamItem, TimeBase
 
 VOLT_MV = 3000
 RATE_HZ = 100_000
@@ -34,7 +34,7 @@ async def measuring(process: Any) -> AsyncGenerator[tuple[Any, Ppk2]]:
     host = process.hosts["virtual-1"]
     host.ports["power"].close()
     path = process.paths["virtual-1"]["power"]
-    monitor = Ppk2(Ppk2Config(port=path, host_clock=False))
+    monitor = Ppk2(Ppk2Config(port=path))
     await monitor.open()
     await monitor.supply(VOLT_MV)
     await asyncio.to_thread(host.dut.until, rb"m-ready\r\n")
@@ -56,7 +56,7 @@ async def falls(acquisition: Acquisition, count: int) -> None:
 
 
 async def one_window(process: Any, host: Any, monitor: Ppk2) -> list[StreamItem]:
-    async with monitor.acquire() as acquisition:
+    async with monitor.acquire(TimeBase.VIRTUAL) as acquisition:
         await asyncio.to_thread(host.through, "infer 200 2")
         await falls(acquisition, 2)
     return [item async for item in acquisition]
@@ -105,7 +105,7 @@ async def test_it_keeps_pace_with_the_board_and_the_wall_clock(
     process = bench(station, mode="pace")
     async with measuring(process) as (_, monitor):
         began = time.monotonic()
-        async with monitor.acquire() as acquisition:
+        async with monitor.acquire(TimeBase.VIRTUAL) as acquisition:
             while acquisition.received < 2 * RATE_HZ:
                 await acquisition.wait_progress(5.0)
         assert 1.5 < time.monotonic() - began < 6.0
@@ -119,7 +119,7 @@ async def test_it_keeps_pace_with_the_board_and_the_wall_clock(
 async def test_lost_samples_and_lost_bytes_are_gaps(bench: Any, station: dict[str, Any]) -> None:
     process = bench(station, mode="pace")
     async with measuring(process) as (_, monitor):
-        async with monitor.acquire() as acquisition:
+        async with monitor.acquire(TimeBase.VIRTUAL) as acquisition:
             for order in ({"fault": "lose_samples", "count": 50}, {"fault": "lose_bytes"}):
                 came = acquisition.received
                 while acquisition.received < came + 10_000:

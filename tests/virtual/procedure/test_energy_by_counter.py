@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from drivers.io_manager.eembc_uno import EembcIoManager, EembcIoManagerConfig
 from drivers.n6705.driver import N6705, N6705Config
 from labd.core.errors import JobError
-from labd.core.model import Build, EnergyMethod, Mode, ModeResult, Verdict, Window
+from labd.core.model import Build, EnergyMethod, Mode, ModeResult, TimeBase, Verdict, Window
 from labd.core.suite import benchmark
 from labd.daemon.run_recorder import RunEvidence
 from labd.procedure import edges_from_counter as by_counter
@@ -125,7 +125,7 @@ async def session(
         voltage_mv=round(VOLTS * 1000),
         off_s=0.05,
         processing_wire=False,
-        emulated=False,
+        time_base=TimeBase.HOST,
     )
     async with plugged(FakeIoManager(dut)) as uart, plugged(feeding, lan) as network:
         io = EembcIoManager(EembcIoManagerConfig(port=uart.path, timestamp_wire=timed))
