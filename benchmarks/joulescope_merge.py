@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from drivers.joulescope.aligner import TICK_HZ, Merger
+from drivers.joulescope.aligner import TICK_HZ, MessageAligner
 from labd.core.errors import Where
 from labd.core.model import Edge, Samples
 
@@ -52,7 +52,7 @@ def messages() -> list[Message]:
 
 def ours(stream: list[Message], rate_hz: int) -> tuple[int, int]:
     """The instrument's samples that went into ours, and the edges."""
-    merger = Merger(rate_hz, ("gpi0",), "gpi0", 0, Where())
+    merger = MessageAligner(rate_hz, ("gpi0",), "gpi0", 0, Where())
     items = [item for name, fields in stream for item in merger.feed(name, fields)]
     items += merger.finish()
     many = TICK_HZ // 2 // rate_hz

@@ -1,6 +1,6 @@
-"""What Joulescope messages say of stretches of ticks, sorted and free of repeats.
+"""Blocks of Joulescope samples, kept per signal in the order of their ticks, each tick once.
 
-A tick is one count of ``sample_id``, 2 MHz whatever a signal's own rate is.
+A tick is one count of ``sample_id``: 2 MHz, whatever the signal's own rate is.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _NO_CHANGES = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Analog:
-    """Values of one signal, each ``step`` ticks long, from tick ``start`` on."""
+class AnalogBlock:
+    """Values of current or voltage from tick ``start``, each ``step`` ticks long."""
 
     start: int
     step: int
@@ -26,18 +26,18 @@ class Analog:
 
     @property
     def end(self) -> int:
-        """The tick after the last value."""
+        """Tick after the last value."""
         return self.start + self.step * len(self.values)
 
     def part(self, start: int, stop: int) -> Self:
-        """The values of [start, stop), both on this block's grid."""
+        """Return the values of [start, stop), both on this block's grid."""
         first, last = (start - self.start) // self.step, (stop - self.start) // self.step
         return type(self)(start, self.step, self.values[first:last])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Digital:
-    """A line's level from tick ``start`` to ``end`` and the ticks at which it changed."""
+class LineBlock:
+    """Level of an input line at tick ``start``, and the ticks before ``end`` where it changed."""
 
     start: int
     end: int
@@ -46,37 +46,37 @@ class Digital:
 
     @property
     def last_level(self) -> bool:
-        """The level at the end."""
+        """Level at the end."""
         return self.level ^ bool(len(self.changes) & 1)
 
     @property
     def falls(self) -> int:
-        """How often it fell inside."""
+        """Number of falling edges inside the block."""
         return (len(self.changes) + self.level) // 2
 
     def part(self, start: int, stop: int) -> Self:
-        """The levels of [start, stop)."""
+        """Return the levels of [start, stop)."""
         first = int(np.searchsorted(self.changes, start, "right"))
         last = int(np.searchsorted(self.changes, stop, "left"))
         return type(self)(start, stop, self.level ^ bool(first & 1), self.changes[first:last])
 
 
-def digital(start: int, step: int, packed: NDArray[np.uint8]) -> Digital:
-    """Levels from a message's bytes, eight in each, the earliest in the lowest bit."""
+def line_block(start: int, step: int, packed: NDArray[np.uint8]) -> LineBlock:
+    """Unpack the levels of a message: eight per byte, the earliest in the lowest bit."""
     end = start + step * 8 * len(packed)
     first = int(packed[0])
     if first in (0, 255) and bool((packed == packed[0]).all()):
-        return Digital(start, end, first == 255, _NO_CHANGES)  # noqa: PLR2004 - all ones
+        return LineBlock(start, end, first == 255, _NO_CHANGES)  # noqa: PLR2004 - all ones
     bits = np.unpackbits(packed, bitorder="little")
     places = np.flatnonzero(bits[1:] != bits[:-1]) + 1
-    return Digital(start, end, bool(bits[0]), start + step * places.astype(np.int64))
+    return LineBlock(start, end, bool(bits[0]), start + step * places.astype(np.int64))
 
 
-B = TypeVar("B", Analog, Digital)
+B = TypeVar("B", AnalogBlock, LineBlock)
 
 
 def holes(start: int, stop: int, blocks: Sequence[B]) -> Iterator[tuple[int, int]]:
-    """The stretches of [start, stop) that no block covers; blocks in order of ticks."""
+    """Yield the parts of [start, stop) that no block covers; blocks in the order of ticks."""
     for block in blocks:
         if block.end <= start:
             continue
@@ -89,8 +89,15 @@ def holes(start: int, stop: int, blocks: Sequence[B]) -> Iterator[tuple[int, int
         yield start, stop
 
 
-class Track(Generic[B]):
-    """One signal's blocks in order of ticks, each tick once, until they are taken."""
+class SignalTrack(Generic[B]):
+    """Blocks of one signal in the order of ticks, until they are taken.
+
+    Attributes:
+        step: ticks per value; 0 before the first block.
+        phase: first tick of a value, modulo ``step``.
+        reach: tick after the newest value.
+        late: ticks that arrived after they had been taken.
+    """
 
     def __init__(self) -> None:
         self.step = 0
@@ -101,21 +108,17 @@ class Track(Generic[B]):
         self._blocks: list[B] = []
 
     @property
-    def heard(self) -> bool:
-        """Whether anything has come."""
+    def started(self) -> bool:
+        """Whether any block has arrived."""
         return bool(self.step)
 
     @property
     def first(self) -> int:
-        """The first tick that is kept."""
+        """First tick that is kept."""
         return self._blocks[0].start if self._blocks else max(self._at, self.reach)
 
-    def begin(self, tick: int) -> None:
-        """Forget what lies before ``tick``."""
-        self.take(tick)
-
     def insert(self, block: B) -> list[B]:
-        """Keep what of ``block`` is new; the pieces of it that were."""
+        """Keep the ticks of ``block`` that are new; return these as blocks."""
         if block.end <= self._at:
             self.late += block.end - block.start
             return []
@@ -130,7 +133,7 @@ class Track(Generic[B]):
         return pieces
 
     def settled(self, limit: int) -> int:
-        """The tick up to which all is here, or lost for being older than ``limit``."""
+        """Return the tick before which everything has arrived, or is lost: older than ``limit``."""
         at = max(self._at, limit)
         for block in self._blocks:
             if block.start > at:
@@ -139,7 +142,7 @@ class Track(Generic[B]):
         return at
 
     def take(self, stop: int) -> list[B]:
-        """Take what there is before ``stop`` and settle it."""
+        """Remove and return the blocks before ``stop``, which is then settled."""
         count = bisect_right(self._blocks, stop - 1, key=lambda block: block.start)
         taken, self._blocks = self._blocks[:count], self._blocks[count:]
         if taken and taken[-1].end > stop:
@@ -148,3 +151,25 @@ class Track(Generic[B]):
             taken.append(last.part(last.start, stop))
         self._at = stop
         return taken
+
+
+class FallCounter:
+    """Count of a line's falling edges over its blocks, in any order of arrival."""
+
+    def __init__(self) -> None:
+        self.falls = 0
+        self._ends: dict[int, bool] = {}  # level where a block ends …
+        self._starts: dict[int, bool] = {}  # … and where one starts, until the two meet
+
+    def add(self, blocks: Sequence[LineBlock]) -> None:
+        """Count the falls in new blocks and between them and their neighbours."""
+        for block in blocks:
+            self.falls += block.falls
+            before = self._ends.pop(block.start, None)
+            self.falls += bool(before) and not block.level
+            if before is None:
+                self._starts[block.start] = block.level
+            after = self._starts.pop(block.end, None)
+            self.falls += block.last_level and after is False
+            if after is None:
+                self._ends[block.end] = block.last_level

@@ -1,4 +1,4 @@
-"""The Joulescope driver against a fake of its library that loses, delays and unplugs."""
+"""The Joulescope driver against a simulated library that loses and delays messages."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from drivers.joulescope import driver as joulescope
-from drivers.joulescope import usb as joulescope_usb
-from drivers.joulescope.driver import Joulescope, JoulescopeAcquisition, JoulescopeConfig
+from drivers.joulescope import library
+from drivers.joulescope.config import JoulescopeConfig
+from drivers.joulescope.driver import Joulescope, JoulescopeAcquisition
 from labd.core.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -34,17 +34,12 @@ from labd.simulation.instruments.load import current_a
 from tests.contract.acquisition import all_of, by_index, only, progress_to
 
 FAKE = "labd.simulation.instruments.joulescope_library:Driver"
-ALMOST_A_SECOND = 9500  # samples of one; what is left of a message at the end is never sent
-
-
-@pytest.fixture(autouse=True)
-def _a_stepped_instrument_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joulescope, "SILENCE_S", 20.0)
+ALMOST_A_SECOND = 9500  # samples; an incomplete message at the end is never sent
 
 
 @pytest.fixture(autouse=True)
 def _no_library_is_left_by_a_driver_that_was_never_closed() -> None:
-    joulescope_usb._shared.clear()
+    library._shared.clear()
     if USB.host is not None:
         USB.host.finalize()
 
@@ -67,14 +62,19 @@ def fake(plug: Callable[..., FakeJoulescope]) -> FakeJoulescope:
     return plug()
 
 
-def made(**config: object) -> Joulescope:
+def made(limits: dict[str, Any] | None = None, **config: object) -> Joulescope:
+    """A driver; its instrument is stepped by the test, so it may be silent for long."""
     values = {"answer_s": 1.0, "library": FAKE, **config}
-    return Joulescope(JoulescopeConfig.model_validate(values))
+    return Joulescope(
+        JoulescopeConfig.model_validate(values), **{"silence_s": 20.0} | (limits or {})
+    )
 
 
 @asynccontextmanager
-async def opened(**config: object) -> AsyncGenerator[Joulescope]:
-    monitor = made(**config)
+async def opened(
+    limits: dict[str, Any] | None = None, **config: object
+) -> AsyncGenerator[Joulescope]:
+    monitor = made(limits, **config)
     await monitor.open()
     try:
         yield monitor
@@ -86,7 +86,7 @@ async def opened(**config: object) -> AsyncGenerator[Joulescope]:
 async def recorded(
     fake: FakeJoulescope, monitor: Joulescope, *steps: Callable[[], None]
 ) -> list[StreamItem]:
-    """An acquisition around what the instrument does, with a clean second at its end."""
+    """Run the steps within an acquisition, then one second without faults."""
     async with monitor.acquire() as acquisition:
         for step in steps:
             step()
@@ -171,7 +171,7 @@ async def test_a_pulse_of_one_microsecond_is_seen_at_any_rate(
         assert monitor.format.edge_uncertainty_s == 0.5e-6
 
 
-async def test_time_marks_say_when_samples_were_taken(fake: FakeJoulescope) -> None:
+async def test_time_marks_give_the_utc_of_samples(fake: FakeJoulescope) -> None:
     async with opened() as monitor:
         items = await recorded(fake, monitor, lambda: fake.run(2.2))
     marks: list[TimeMark] = only(TimeMark, items)
@@ -186,7 +186,7 @@ async def test_time_marks_say_when_samples_were_taken(fake: FakeJoulescope) -> N
 # ---- opened once, never switched -----------------------------------------------------------
 
 
-async def test_a_job_of_several_acquisitions_leaves_the_supply_alone(fake: FakeJoulescope) -> None:
+async def test_several_acquisitions_do_not_interrupt_the_supply(fake: FakeJoulescope) -> None:
     async with opened() as monitor:
         set_up = len(fake.history)
         assert ("s/i/range/mode", "auto") in fake.history
@@ -219,7 +219,7 @@ async def test_a_js220_is_set_up_as_configured(fake: FakeJoulescope) -> None:
         assert monitor.format.timestamp_line == "gpi0"
 
 
-async def test_a_js110_is_told_to_put_its_inputs_into_the_lowest_bits(
+async def test_a_js110_streams_its_inputs_in_the_lowest_bits(
     plug: Callable[..., FakeJoulescope],
 ) -> None:
     fake = plug("js110", "004321")
@@ -248,7 +248,7 @@ async def test_the_identity_names_model_serial_and_firmware(fake: FakeJoulescope
 # ---- loss and disorder -----------------------------------------------------------------------
 
 
-async def test_messages_out_of_order_late_and_doubled_change_nothing(fake: FakeJoulescope) -> None:
+async def test_reordered_delayed_and_doubled_messages_change_nothing(fake: FakeJoulescope) -> None:
     fake.tamper = disorder = Disorder(7, double=0.2, hold=12)
     async with opened() as monitor:
         items = await recorded(
@@ -324,7 +324,7 @@ async def test_data_lost_on_usb_are_a_gap_without_an_edge(
     )
 
 
-async def test_a_run_of_no_numbers_is_a_gap_that_takes_its_edges(fake: FakeJoulescope) -> None:
+async def test_samples_that_are_no_numbers_are_a_gap_without_edges(fake: FakeJoulescope) -> None:
     async with opened() as monitor:
         items = await recorded(
             fake, monitor, lambda: fake.run(0.49), lambda: fake.not_a_number("s/i", 0.02)
@@ -335,13 +335,10 @@ async def test_a_run_of_no_numbers_is_a_gap_that_takes_its_edges(fake: FakeJoule
     assert [edge.index for edge in only(Edge, items)] == []
 
 
-async def test_a_host_that_stands_still_gets_a_gap_and_says_so(
-    fake: FakeJoulescope, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(joulescope_usb, "INBOX_MESSAGES", 40)
-    async with opened() as monitor:
+async def test_a_stalled_event_loop_gets_a_gap_and_a_finding(fake: FakeJoulescope) -> None:
+    async with opened({"inbox_messages": 40}) as monitor:
         async with monitor.acquire() as acquisition:
-            fake.run(3.0)  # the loop stands still meanwhile
+            fake.run(3.0)  # the loop is stalled meanwhile
             while USB.host is not None and not USB.host._queue.empty():
                 time.sleep(0.01)  # noqa: ASYNC251 - that is the point
             await progress_to(acquisition, 1)
@@ -356,10 +353,10 @@ async def test_a_host_that_stands_still_gets_a_gap_and_says_so(
     np.testing.assert_allclose(power[known], expected_power(len(power))[known], rtol=1e-6)
 
 
-async def test_a_signal_that_never_comes_ends_the_acquisition(fake: FakeJoulescope) -> None:
+async def test_a_signal_without_messages_ends_the_acquisition(fake: FakeJoulescope) -> None:
     fake.tamper = lambda messages: [one for one in messages if "/s/v/" not in one[0]]
     async with opened() as monitor:
-        with pytest.raises(InstrumentError, match="nothing comes of voltage"):
+        with pytest.raises(InstrumentError, match="no messages of voltage"):
             await recorded(fake, monitor, lambda: fake.run(3.0))
         fake.tamper = list
         assert len(power_of(await recorded(fake, monitor))) > ALMOST_A_SECOND
@@ -369,7 +366,7 @@ async def test_a_signal_that_never_comes_ends_the_acquisition(fake: FakeJoulesco
 
 
 async def watch(fake: FakeJoulescope, acquisition: JoulescopeAcquisition) -> None:
-    """Acquire for ever, though the instrument stops after half a second."""
+    """Acquire without end; the instrument sends for half a second."""
     async with acquisition:
         fake.run(0.5)
         while True:
@@ -393,7 +390,7 @@ async def test_an_unplug_in_an_acquisition_is_seen_within_a_second(fake: FakeJou
         await all_of(acquisition)
 
 
-async def test_an_unplug_is_not_waited_for_behind_a_call_that_blocks(fake: FakeJoulescope) -> None:
+async def test_an_unplug_ends_a_call_that_blocks(fake: FakeJoulescope) -> None:
     async with opened(answer_s=4.0) as monitor:
         fake.mute = True
         asking = asyncio.create_task(monitor.self_check())
@@ -406,11 +403,8 @@ async def test_an_unplug_is_not_waited_for_behind_a_call_that_blocks(fake: FakeJ
         assert time.monotonic() - began < 1.0
 
 
-async def test_silence_ends_an_acquisition(
-    fake: FakeJoulescope, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(joulescope, "SILENCE_S", 0.3)
-    async with opened() as monitor:
+async def test_silence_ends_an_acquisition(fake: FakeJoulescope) -> None:
+    async with opened({"silence_s": 0.3}) as monitor:
         with pytest.raises(TransportError) as caught:
             await watch(fake, monitor.acquire())
         assert caught.value.code == "stream-silent"
@@ -425,6 +419,8 @@ async def test_an_instrument_that_came_back_can_be_opened_again(
     old = made()
     await old.open()
     USB.unplug(fake)
+    while not old._usb.removed:  # type: ignore[union-attr]
+        await asyncio.sleep(0.001)
     again = plug()
     with pytest.raises(TransportError):
         await old.self_check()
@@ -435,7 +431,7 @@ async def test_an_instrument_that_came_back_can_be_opened_again(
             await made().open()
 
 
-async def test_an_acquisition_broken_off_is_stopped_by_the_next_one(fake: FakeJoulescope) -> None:
+async def test_the_next_acquisition_stops_an_abandoned_one(fake: FakeJoulescope) -> None:
     async with opened() as monitor:
         acquisition = monitor.acquire()
         await acquisition.__aenter__()
@@ -453,7 +449,7 @@ async def test_an_acquisition_broken_off_is_stopped_by_the_next_one(fake: FakeJo
         assert only(Samples, await all_of(again))[0].index == 0
 
 
-async def test_what_comes_with_the_last_word_is_kept(
+async def test_messages_that_arrive_during_the_stop_are_kept(
     fake: FakeJoulescope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     last: list[Any] = []
@@ -474,7 +470,7 @@ async def test_what_comes_with_the_last_word_is_kept(
         assert acquisition.received > 14_500
 
 
-async def test_close_stops_what_an_acquisition_left_running(fake: FakeJoulescope) -> None:
+async def test_close_stops_the_streams_of_an_abandoned_acquisition(fake: FakeJoulescope) -> None:
     monitor = made()
     await monitor.open()
     acquisition = monitor.acquire()
@@ -485,7 +481,7 @@ async def test_close_stops_what_an_acquisition_left_running(fake: FakeJoulescope
     assert USB.host is None
 
 
-async def test_the_bodys_exception_wins(fake: FakeJoulescope) -> None:
+async def test_a_failing_stop_does_not_hide_the_exception_of_the_body(fake: FakeJoulescope) -> None:
     async def body(monitor: Joulescope) -> None:
         async with monitor.acquire():
             fake.mute = True
@@ -521,7 +517,7 @@ async def refused(**config: object) -> LabdError:
     return caught.value
 
 
-async def test_without_an_instrument_those_there_are_are_named(
+async def test_the_error_of_a_missing_instrument_names_those_connected(
     plug: Callable[..., FakeJoulescope],
 ) -> None:
     error = await refused()
@@ -531,7 +527,9 @@ async def test_without_an_instrument_those_there_are_are_named(
     assert "no Joulescope 000123 on USB; there: u/js220/000777" in str(error)
 
 
-async def test_of_several_one_must_be_named(plug: Callable[..., FakeJoulescope]) -> None:
+async def test_one_of_several_must_be_named(
+    plug: Callable[..., FakeJoulescope],
+) -> None:
     first, second = plug(serial="000001"), plug("js110", "000002")
     error = await refused()
     assert (type(error), error.code) == (ConfigError, "serial-needed")
@@ -553,22 +551,23 @@ async def test_of_several_one_must_be_named(plug: Callable[..., FakeJoulescope])
     assert USB.host is None
 
 
-async def test_a_bootloader_is_named(plug: Callable[..., FakeJoulescope]) -> None:
+async def test_a_bootloader_is_refused(
+    plug: Callable[..., FakeJoulescope],
+) -> None:
     plug("&js220")
     error = await refused()
     assert (type(error), error.code) == (ConfigError, "bootloader")
     assert "update" in error.remedy
 
 
-async def test_an_unknown_model_is_named(plug: Callable[..., FakeJoulescope]) -> None:
+async def test_an_unknown_model_is_refused(plug: Callable[..., FakeJoulescope]) -> None:
     plug("js999")
     assert (await refused()).code == "unknown-model"
 
 
-async def test_an_instrument_another_program_has_is_busy(fake: FakeJoulescope) -> None:
+async def test_an_instrument_that_another_program_has_open_is_busy(fake: FakeJoulescope) -> None:
     fake.open()
-    library = Driver()
-    library.finalize()  # the fake forgets nothing of its own accord
+    Driver().finalize()
     fake.attach = lambda host: setattr(fake, "_host", host)  # type: ignore[method-assign]
     fake.is_open = True
     error = await refused()
@@ -587,7 +586,7 @@ async def test_an_instrument_another_program_has_is_busy(fake: FakeJoulescope) -
         ("js220", {"gpio_voltage": "1.8 V"}, "3.3 V, external"),
     ],
 )
-async def test_what_a_model_lacks_is_said_before_its_supply_is_interrupted(
+async def test_what_a_model_lacks_is_refused_before_its_supply_is_interrupted(
     plug: Callable[..., FakeJoulescope], model: str, config: dict[str, str], text: str
 ) -> None:
     fake = plug(model)
@@ -607,7 +606,7 @@ async def test_a_refused_setting_closes_the_instrument(fake: FakeJoulescope) -> 
 
 async def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyjoulescope_driver", None)
-    error = await refused(library=joulescope_usb.LIBRARY)
+    error = await refused(library=library.LIBRARY)
     assert (type(error), error.code) == (ConfigError, "library-missing")
     assert error.remedy == "pip install labd[joulescope]"
 
@@ -615,12 +614,10 @@ async def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch
 async def test_a_library_call_that_never_returns_ends_in_a_deadline(
     fake: FakeJoulescope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joulescope_usb, "GRACE_S", 0.1)
-
     def stuck(*_: Any, **__: Any) -> None:
         time.sleep(1.5)
 
-    async with opened(answer_s=0.2) as monitor:
+    async with opened({"grace_s": 0.1}, answer_s=0.2) as monitor:
         with monkeypatch.context() as patch:
             patch.setattr(Driver, "publish", stuck)
             began = time.monotonic()
@@ -646,10 +643,10 @@ def test_a_wrong_table_is_refused(config: dict[str, object], text: str) -> None:
         JoulescopeConfig.model_validate(config)
 
 
-# ---- the fake is the library -------------------------------------------------------------------
+# ---- the simulated library is like the real one -------------------------------------------------
 
 
-def test_the_fake_has_the_librarys_methods_and_arguments() -> None:
+def test_the_simulated_library_has_the_methods_and_arguments_of_the_real_one() -> None:
     real = pytest.importorskip("pyjoulescope_driver").Driver
     names = {name for name in vars(real) if not name.startswith("_")}
     assert names <= set(dir(Driver)) | {"log_level"}
@@ -661,8 +658,8 @@ def test_the_fake_has_the_librarys_methods_and_arguments() -> None:
         ], name
 
 
-def test_the_fake_fails_as_the_library_does() -> None:
-    """Without an instrument the real one can be asked, too."""
+def test_the_simulated_library_fails_like_the_real_one() -> None:
+    """As far as the real one can be tried without an instrument."""
     real = pytest.importorskip("pyjoulescope_driver").Driver
     path = "u/js220/999999"
     asks: list[Callable[[Any], object]] = [
@@ -675,8 +672,8 @@ def test_the_fake_fails_as_the_library_does() -> None:
         lambda one: one.device_paths(),
     ]
     outcomes = []
-    for library in (real, Driver):
-        with library() as one:
+    for driver in (real, Driver):
+        with driver() as one:
             outcomes.append([outcome(one, ask) for ask in asks])
     assert outcomes[0] == outcomes[1]
 
@@ -692,11 +689,11 @@ async def test_the_real_library_starts_and_ends_without_instruments() -> None:
     pytest.importorskip("pyjoulescope_driver")
     for _ in range(2):
         with pytest.raises(TransportError) as caught:
-            await made(library=joulescope_usb.LIBRARY, serial="no such").open()
+            await made(library=library.LIBRARY, serial="no such").open()
         assert caught.value.code == "port-missing"
 
 
-async def test_the_fake_for_use_by_hand_measures_in_real_time() -> None:
+async def test_the_live_library_measures_in_real_time() -> None:
     async with opened(
         library="labd.simulation.instruments.joulescope_library:LiveDriver"
     ) as monitor:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from drivers.joulescope.driver import Joulescope, JoulescopeConfig
+from drivers.joulescope.config import JoulescopeConfig
+from drivers.joulescope.driver import Joulescope
 from labd.simulation.instruments.joulescope import FakeJoulescope
 from labd.simulation.instruments.joulescope_library import UsbCable
 from tests.contract.case import ANSWER_S, Case

@@ -1,4 +1,4 @@
-"""The merger against a plain model: every tick looked up one by one."""
+"""The Joulescope aligner against a plain model that looks up every tick."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.joulescope import aligner as joulescope_stream
-from drivers.joulescope.aligner import TICK_HZ, Merger, TimeMap
-from drivers.joulescope.sample_blocks import Analog, Digital, Track, digital
+from drivers.joulescope.aligner import EPOCH_NS, TICK_HZ, JoulescopeTimeMap, MessageAligner
+from drivers.joulescope.sample_blocks import AnalogBlock, LineBlock, SignalTrack, line_block
 from labd.core.errors import InstrumentError, Where
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 
-WINDOW = 800
+MAX_DELAY = 800
 NO_TIME = {"offset_time": 0, "offset_counter": 0, "counter_rate": 0.0}
 Message = tuple[str, dict[str, Any]]
 
@@ -35,8 +34,11 @@ def message(sample_id: int, step: int, data: Any, **changed: Any) -> dict[str, A
     return fields | changed
 
 
-def merger(period: int = 2, lines: tuple[str, ...] = ("gpi0",), window: int = WINDOW) -> Merger:
-    return Merger(TICK_HZ // period, lines, "gpi0", 1_000_000, Where(device="js220"), window)
+def made(
+    period: int = 2, lines: tuple[str, ...] = ("gpi0",), max_delay: int = MAX_DELAY, **limits: int
+) -> MessageAligner:
+    where = Where(device="js220")
+    return MessageAligner(TICK_HZ // period, lines, "gpi0", 1_000_000, where, max_delay, **limits)
 
 
 def packed(levels: np.ndarray) -> np.ndarray:
@@ -51,7 +53,7 @@ class Whole:
 
 
 def assemble(items: list[StreamItem]) -> Whole:
-    """Put a stream together; every index must come once and in order."""
+    """Join a stream; every index must come once and in order."""
     whole = Whole(np.empty(0), [], [])
     parts = [np.empty(0)]
     at = 0
@@ -72,17 +74,17 @@ def assemble(items: list[StreamItem]) -> Whole:
 
 @dataclass
 class Signals:
-    """What an instrument measured in ticks [start, start + 2n), and how it was cut up."""
+    """What an instrument measured in ticks [start, start + 2n), and the cuts into messages."""
 
     start: int
-    current: np.ndarray  # one value in two ticks
+    current: np.ndarray  # one value per two ticks
     voltage: np.ndarray
-    lines: dict[str, np.ndarray]  # one level a tick
-    cuts: dict[str, list[int]]  # message lengths in ticks, used in turn
+    lines: dict[str, np.ndarray]  # one level per tick
+    cuts: dict[str, list[int]]  # message lengths in ticks, repeated
     lost: set[tuple[str, int]] = field(default_factory=set)  # signal, message number
 
     def messages(self) -> list[Message]:
-        """All messages that were not lost, in the order of their ends, as they are sent."""
+        """Return the messages that were not lost, in the order in which they are sent."""
         out: list[tuple[int, Message]] = []
         for name, values in {"i": self.current, "v": self.voltage, **self.lines}.items():
             step = 2 if name in "iv" else 1
@@ -126,16 +128,14 @@ def signals(draw: st.DrawFn, *, losses: bool = True) -> Signals:
     return Signals(draw(st.integers(0, 2**50)) * 2, current, voltage, lines, cuts, lost)
 
 
-def run(
-    messages: list[Message], period: int = 4, **options: Any
-) -> tuple[Merger, list[StreamItem]]:
-    one = merger(period, ("gpi0", "gpi3"), **options)
+def run(messages: list[Message], period: int = 4) -> tuple[MessageAligner, list[StreamItem]]:
+    one = made(period, ("gpi0", "gpi3"))
     items = [item for name, fields in messages for item in one.feed(name, fields)]
     return one, [*items, *one.finish()]
 
 
 def plain(items: list[StreamItem]) -> tuple[Any, ...]:
-    """Content without its grouping."""
+    """Return the content of a stream, however it is grouped."""
     whole = assemble(items)
     parts = [item for item in items if isinstance(item, Samples)]
     current = np.concatenate([part.current_a for part in parts]) if parts else np.empty(0)
@@ -145,9 +145,9 @@ def plain(items: list[StreamItem]) -> tuple[Any, ...]:
 
 
 def model(source: Signals, period: int = 4) -> tuple[np.ndarray, list[Edge]]:
-    """Power of every period (NaN where anything is missing), and the edges between known ticks.
+    """Return the power of each period (NaN where anything is missing) and the known edges.
 
-    Begins at the first tick where all signals are there; ends where the first one ends.
+    From the first tick with all signals to the last tick of the shortest one.
     """
     total = 2 * len(source.current)
     tracks = {name: np.full(total, np.nan) for name in ("i", "v", *source.lines)}
@@ -163,7 +163,7 @@ def model(source: Signals, period: int = 4) -> tuple[np.ndarray, list[Edge]]:
         firsts[name] = min(firsts.get(name, at), at)
         lasts[name] = max(lasts.get(name, 0), at + len(ticks))
     reach = max(lasts.values())
-    first, last = max(firsts.values()), max(min(lasts.values()), reach - WINDOW)
+    first, last = max(firsts.values()), max(min(lasts.values()), reach - MAX_DELAY)
     count = (last - first) // period
     known = np.zeros(count, bool)
     power = np.full(count, np.nan)
@@ -184,7 +184,7 @@ def model(source: Signals, period: int = 4) -> tuple[np.ndarray, list[Edge]]:
 
 @settings(deadline=None, max_examples=60)
 @given(signals())
-def test_every_tick_is_where_its_number_says(source: Signals) -> None:
+def test_every_tick_is_at_the_index_of_its_sample_id(source: Signals) -> None:
     one, items = run(source.messages())
     recording = assemble(items)
     power, edges = model(source)
@@ -195,24 +195,26 @@ def test_every_tick_is_where_its_number_says(source: Signals) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(signals(), st.integers(0, 2**32 - 1))
-def test_any_split_order_delay_and_repeat_gives_the_same(source: Signals, seed: int) -> None:
+def test_splitting_reordering_delaying_and_repeating_messages_changes_nothing(
+    source: Signals, seed: int
+) -> None:
     _, expected = run(source.messages())
     rng = random.Random(seed)
     shuffled: list[tuple[float, Message]] = []
-    late = {name: rng.random() * WINDOW / 4 for name in ("i", "v", "gpi0", "gpi3")}
+    late = {name: rng.random() * MAX_DELAY / 4 for name in ("i", "v", "gpi0", "gpi3")}
     for name, fields in source.messages():
         for part in split(name, fields, rng):
-            sent = part["sample_id"] + late[name] + rng.random() * WINDOW / 4
+            sent = part["sample_id"] + late[name] + rng.random() * MAX_DELAY / 4
             shuffled.append((sent, (name, part)))
             if rng.random() < 0.1:
-                shuffled.append((sent + rng.random() * WINDOW / 8, (name, part)))
+                shuffled.append((sent + rng.random() * MAX_DELAY / 8, (name, part)))
     order = [one for _, one in sorted(shuffled, key=lambda pair: pair[0])]
     _, items = run(order)
     assert plain(items) == plain(expected)
 
 
 def split(name: str, fields: dict[str, Any], rng: random.Random) -> list[dict[str, Any]]:
-    """One message as several, cut on whole bytes of the lines."""
+    """Split a message at whole bytes of the lines."""
     step, data = fields["decimate_factor"], fields["data"]
     unit = 1 if name in "iv" else 8
     parts, at = [], 0
@@ -244,7 +246,7 @@ def test_a_lost_message_is_a_gap_and_shifts_nothing(
 
 @settings(deadline=None, max_examples=30)
 @given(signals())
-def test_falls_are_counted_as_soon_as_they_come(source: Signals) -> None:
+def test_falling_edges_are_counted_on_arrival(source: Signals) -> None:
     source.lost = set()
     one, _ = run(source.messages())
     levels = source.lines["gpi0"].astype(int)
@@ -252,8 +254,10 @@ def test_falls_are_counted_as_soon_as_they_come(source: Signals) -> None:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_falls_between_messages_are_counted_once_in_any_order(order: tuple[int, ...]) -> None:
-    one = merger()
+def test_falling_edges_between_messages_are_counted_once_in_any_order(
+    order: tuple[int, ...],
+) -> None:
+    one = made()
     parts = [np.full(10, 255, np.uint8), np.zeros(10, np.uint8), np.full(10, 255, np.uint8)]
     for number in order:
         one.feed("gpi0", message(80 * number, 1, parts[number]))
@@ -276,12 +280,12 @@ def constant(
     ]
 
 
-def feed(one: Merger, messages: list[Message]) -> list[StreamItem]:
+def feed(one: MessageAligner, messages: list[Message]) -> list[StreamItem]:
     return [item for name, fields in messages for item in one.feed(name, fields)]
 
 
-def test_an_edge_is_placed_on_half_a_sample_of_current() -> None:
-    one = merger()
+def test_an_edge_can_lie_between_two_samples_of_current() -> None:
+    one = made()
     levels = np.ones(1600, np.uint8)
     levels[801:1000] = 0
     messages = constant(5_000_000, 1600)
@@ -295,7 +299,7 @@ def test_an_edge_is_placed_on_half_a_sample_of_current() -> None:
 
 
 def test_power_is_the_mean_of_products_not_the_product_of_means() -> None:
-    one = merger(period=8)
+    one = made(period=8)
     messages = constant(0, 1600)
     messages[0][1]["data"][::2] = 0.0
     messages[1][1]["data"][::2] = 1.0
@@ -307,9 +311,9 @@ def test_power_is_the_mean_of_products_not_the_product_of_means() -> None:
     assert samples.voltage_v[0] == pytest.approx(2.0)
 
 
-def test_lost_data_are_a_gap_and_zero_in_it_makes_no_edge() -> None:
-    """A JS110 fills lost samples with NaN and its inputs with zeros: no fall, no rise."""
-    one = merger()
+def test_zeros_on_a_line_within_lost_data_make_no_edge() -> None:
+    """A JS110 fills lost samples with NaN and its inputs with zeros."""
+    one = made()
     levels = np.ones(1600, np.uint8)
     levels[400:600] = 0
     messages = constant(0, 1600)
@@ -326,7 +330,7 @@ def test_lost_data_are_a_gap_and_zero_in_it_makes_no_edge() -> None:
 
 
 def test_an_unknown_line_is_a_gap_though_power_is_known() -> None:
-    one = merger()
+    one = made()
     messages = constant(0, 1600)
     del messages[2]
     messages += [
@@ -337,8 +341,8 @@ def test_an_unknown_line_is_a_gap_though_power_is_known() -> None:
     assert [item for item in items if not isinstance(item, Samples)] == [Gap(200, 200, "gpi0 lost")]
 
 
-def test_nothing_is_given_out_before_every_signal_is_there() -> None:
-    one = merger()
+def test_nothing_is_released_before_every_signal_has_arrived() -> None:
+    one = made()
     messages = constant(0, 1600)
     assert feed(one, messages[:2]) == []
     assert one.received == 0
@@ -348,9 +352,9 @@ def test_nothing_is_given_out_before_every_signal_is_there() -> None:
     assert one.received == 800
 
 
-def test_progress_shows_before_the_stream_may_begin() -> None:
-    """Whoever waits for the wire must not wait for the window."""
-    one = merger(window=TICK_HZ)
+def test_received_grows_before_the_first_release() -> None:
+    """Waiting for progress must not take as long as the longest delay of a message."""
+    one = made(max_delay=TICK_HZ)
     seen = [one.received]
     for start in range(0, 6400, 800):
         assert feed(one, constant(start, 800)) == []
@@ -360,20 +364,20 @@ def test_progress_shows_before_the_stream_may_begin() -> None:
     assert one.received == 3200
 
 
-def test_a_signal_that_stays_out_is_lost_after_the_window() -> None:
-    one = merger()
+def test_a_missing_signal_is_lost_after_the_longest_delay() -> None:
+    one = made()
     items = feed(one, constant(0, 1600))
     for start in range(1600, 6400, 800):
         items += feed(one, [m for m in constant(start, 800) if m[0] != "v"])
-    assert one.received == (6400 - WINDOW) // 2
+    assert one.received == (6400 - MAX_DELAY) // 2
     items += feed(one, constant(6400, 800))
     items += one.finish()
     assert [(x.index, x.count) for x in items if isinstance(x, Gap)] == [(800, 2400)]
     assert "voltage lost" in next(x.reason for x in items if isinstance(x, Gap))
 
 
-def test_what_comes_too_late_is_dropped_and_shifts_nothing() -> None:
-    one = merger()
+def test_an_overdue_message_is_dropped_and_shifts_nothing() -> None:
+    one = made()
     late = constant(1600, 160, current=5.0)[0]
     items = feed(one, constant(0, 1600))
     items += feed(one, constant(1600, 160)[1:])
@@ -387,16 +391,16 @@ def test_what_comes_too_late_is_dropped_and_shifts_nothing() -> None:
     assert len(power) == (3360 + 1600) // 2
 
 
-def test_the_stream_begins_where_the_last_signal_begins() -> None:
-    one = merger()
+def test_index_0_is_the_first_tick_with_all_signals() -> None:
+    one = made()
     messages = constant(1000, 2400, level=0)
     messages[1] = ("v", message(1800, 2, np.full(800, 3.0, np.float32)))
     items = [*feed(one, messages), *one.finish()]
     assert [(x.index, len(x)) for x in items if isinstance(x, Samples)] == [(0, 800)]
 
 
-def test_the_stream_begins_on_the_grid_of_current_and_voltage() -> None:
-    one = merger()
+def test_index_0_is_on_the_grid_of_current_and_voltage() -> None:
+    one = made()
     messages = constant(1000, 1600)
     levels = np.ones(1584, np.uint8)
     levels[100:] = 0
@@ -408,8 +412,8 @@ def test_the_stream_begins_on_the_grid_of_current_and_voltage() -> None:
     assert one.received == (1003 + 1584 - 1004) // 2
 
 
-def test_an_edge_at_the_very_end_of_a_gap_given_out_before_is_none() -> None:
-    one = merger()
+def test_an_edge_at_the_end_of_a_gap_released_before_is_dropped() -> None:
+    one = made()
     first, second = constant(0, 1600), constant(1600, 800, level=0)
     first[0][1]["data"][790:] = np.nan
     items = feed(one, first)
@@ -420,9 +424,8 @@ def test_an_edge_at_the_very_end_of_a_gap_given_out_before_is_none() -> None:
     ]
 
 
-def test_a_long_loss_is_merged_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joulescope_stream, "PIECE", 1000)
-    one = merger()
+def test_a_long_loss_is_aligned_in_pieces() -> None:
+    one = made(piece=1000)
     items = [*feed(one, constant(0, 1600)), *feed(one, constant(101_600, 800)), *one.finish()]
     gaps = [x for x in items if isinstance(x, Gap)]
     assert [(gap.index, gap.count) for gap in gaps] == [(800, 50_000)]
@@ -435,44 +438,44 @@ def test_a_long_loss_is_merged_in_pieces(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         (("i", message(1601, 2, np.ones(8, np.float32))), "current changed its grid"),
         (("i", message(1600, 1, np.ones(8, np.float32))), "current changed its grid"),
-        (("gpi0", message(1600, 3, np.ones(8, np.uint8))), "one value in 3 ticks"),
+        (("gpi0", message(1600, 3, np.ones(8, np.uint8))), "one value per 3 ticks"),
         (("v", message(1600 + 2**40, 2, np.ones(8, np.float32))), "voltage jumped"),
-        (("v", message(100, 2, np.ones(8, np.float32), sample_rate=1_000_000)), "count 1000000"),
+        (("v", message(100, 2, np.ones(8, np.float32), sample_rate=1_000_000)), "counts 1000000"),
     ],
 )
-def test_numbers_that_cannot_be_are_a_fault(wrong: Message, text: str) -> None:
-    one = merger()
+def test_impossible_sample_numbers_are_a_fault(wrong: Message, text: str) -> None:
+    one = made()
     feed(one, constant(0, 1600))
     with pytest.raises(InstrumentError, match=text) as caught:
         one.feed(*wrong)
     assert caught.value.code == "sample-numbers"
 
 
-def test_sample_numbers_that_start_again_are_a_fault() -> None:
-    one = merger()
+def test_restarted_sample_numbers_are_a_fault() -> None:
+    one = made()
     feed(one, constant(10**9, 1600))
     with pytest.raises(InstrumentError, match="jumped from sample 1000001600 to 0"):
         feed(one, constant(0, 1600))
 
 
 def test_current_and_voltage_at_different_instants_are_a_fault() -> None:
-    one = merger()
+    one = made()
     one.feed("i", message(0, 2, np.ones(8, np.float32)))
     with pytest.raises(InstrumentError, match="same instants"):
         one.feed("v", message(1, 2, np.ones(8, np.float32)))
 
 
-def test_a_signal_that_never_comes_is_named() -> None:
-    one = merger()
+def test_a_signal_without_messages_is_named() -> None:
+    one = made()
     values = np.ones(TICK_HZ, np.float32)
     one.feed("i", message(0, 2, values))
-    with pytest.raises(InstrumentError, match=r"nothing comes of voltage, gpi0") as caught:
+    with pytest.raises(InstrumentError, match=r"no messages of voltage, gpi0") as caught:
         one.feed("i", message(2 * TICK_HZ, 2, values))
     assert caught.value.code == "signal-missing"
 
 
-def test_an_empty_message_says_nothing() -> None:
-    one = merger()
+def test_an_empty_message_is_ignored() -> None:
+    one = made()
     assert one.feed("i", message(0, 2, np.empty(0, np.float32))) == []
     assert one.feed("gpi0", message(0, 1, None)) == []
     assert one.finish() == []
@@ -484,7 +487,7 @@ def test_an_empty_message_says_nothing() -> None:
 def test_time_is_exact_over_years() -> None:
     seconds = 8 * 366 * 86400 + 5
     counter = 2**55 + 12_345
-    made = TimeMap((seconds << 30) + (1 << 29), counter, 2_000_000.0)
+    made = JoulescopeTimeMap((seconds << 30) + (1 << 29), counter, 2_000_000.0)
     epoch = datetime(2018, 1, 1, tzinfo=UTC)
     expected = epoch + timedelta(seconds=seconds, milliseconds=500)
     nanoseconds = int(expected.timestamp()) * 10**9 + 500_000_000
@@ -493,8 +496,8 @@ def test_time_is_exact_over_years() -> None:
     assert made.t_ns(counter - 2_000_000) == nanoseconds - 10**9
 
 
-def test_marks_stay_where_they_are_when_the_map_moves() -> None:
-    one = merger(window=0)
+def test_a_new_time_map_does_not_move_earlier_marks() -> None:
+    one = made(max_delay=0)
     items: list[StreamItem] = []
     second = 1 << 30
     for number in range(4):
@@ -509,14 +512,14 @@ def test_marks_stay_where_they_are_when_the_map_moves() -> None:
         items += feed(one, messages)
     marks = [item for item in items if isinstance(item, TimeMark)]
     assert [mark.index for mark in marks] == [0.5, 2e6, 4e6, 6e6]
-    assert [mark.t_ns - joulescope_stream.EPOCH_NS for mark in marks] == [
+    assert [mark.t_ns - EPOCH_NS for mark in marks] == [
         (100 + 2 * number) * 10**9 + round(number * 1000 * 10**9 / 2**30) for number in range(4)
     ]
     assert {(mark.clock, mark.uncertainty_ns) for mark in marks} == {("utc", 1_000_000)}
 
 
-def test_a_map_from_before_the_stream_marks_its_beginning() -> None:
-    one = merger()
+def test_a_time_map_from_before_index_0_marks_index_0() -> None:
+    one = made()
     messages = constant(5000, 1600)
     for _, fields in messages:
         fields["time_map"] = {
@@ -525,7 +528,7 @@ def test_a_map_from_before_the_stream_marks_its_beginning() -> None:
             "counter_rate": 2e6,
         }
     marks = [item for item in feed(one, messages) if isinstance(item, TimeMark)]
-    epoch_ns = joulescope_stream.EPOCH_NS
+    epoch_ns = EPOCH_NS
     assert marks == [TimeMark(0.0, epoch_ns + 100 * 10**9 + 1_000_000, 1_000_000, "utc")]
 
 
@@ -533,12 +536,12 @@ def test_a_map_from_before_the_stream_marks_its_beginning() -> None:
 
 
 def test_levels_are_packed_from_the_lowest_bit() -> None:
-    block = digital(100, 1, np.array([0b11110000, 0xFF, 0b00000111], np.uint8))
+    block = line_block(100, 1, np.array([0b11110000, 0xFF, 0b00000111], np.uint8))
     assert (block.start, block.end, block.level) == (100, 124, False)
     assert block.changes.tolist() == [104, 119]
     assert not block.last_level
     assert block.falls == 1
-    slow = digital(0, 10, np.array([0b1], np.uint8))
+    slow = line_block(0, 10, np.array([0b1], np.uint8))
     assert (slow.end, slow.changes.tolist()) == (80, [10])
 
 
@@ -548,7 +551,7 @@ def test_a_part_of_a_line_has_the_same_levels(data: bytes, start: int, length: i
     levels = np.unpackbits(raw, bitorder="little")
     start = min(start, len(levels) - 1)
     stop = min(start + length, len(levels))
-    block = digital(0, 1, raw).part(start, stop)
+    block = line_block(0, 1, raw).part(start, stop)
     seen, level = [], block.level
     for tick in range(start, stop):
         level ^= tick in block.changes
@@ -556,26 +559,26 @@ def test_a_part_of_a_line_has_the_same_levels(data: bytes, start: int, length: i
     assert seen == levels[start:stop].tolist()
 
 
-def test_a_tick_is_kept_once_and_the_first_word_stands() -> None:
-    track: Track[Analog] = Track()
+def test_a_tick_is_kept_once_with_its_first_value() -> None:
+    track: SignalTrack[AnalogBlock] = SignalTrack()
     track.step = 2
     ones, twos = np.full(4, 1, np.float32), np.full(8, 2, np.float32)
-    track.insert(Analog(8, 2, ones))
-    pieces = track.insert(Analog(4, 2, twos))
+    track.insert(AnalogBlock(8, 2, ones))
+    pieces = track.insert(AnalogBlock(4, 2, twos))
     assert [(piece.start, piece.end) for piece in pieces] == [(4, 8), (16, 20)]
-    assert track.insert(Analog(6, 2, ones)) == []
+    assert track.insert(AnalogBlock(6, 2, ones)) == []
     assert track.settled(0) == 0
     assert track.settled(4) == 20
     taken = track.take(10)
     assert [block.values.tolist() for block in taken] == [[2, 2], [1]]
-    assert track.insert(Analog(0, 2, ones)) == []
+    assert track.insert(AnalogBlock(0, 2, ones)) == []
     assert track.late == 8
     assert [block.values.tolist() for block in track.take(40)] == [[1, 1, 1], [2, 2]]
 
 
-def test_a_digital_track_takes_part_of_a_block() -> None:
-    track: Track[Digital] = Track()
-    track.insert(digital(0, 1, np.array([0b00001111], np.uint8)))
+def test_part_of_a_line_block_can_be_taken() -> None:
+    track: SignalTrack[LineBlock] = SignalTrack()
+    track.insert(line_block(0, 1, np.array([0b00001111], np.uint8)))
     (head,) = track.take(6)
     (tail,) = track.take(8)
     assert (head.level, head.changes.tolist(), tail.level) == (True, [4], False)
