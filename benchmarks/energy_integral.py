@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 
-from labd.core.energy import Batch, energies, energy_window
 from labd.core.model import ClockCheck, Edge, EnergyMethod, StreamFormat
 from labd.core.recording import Recording
+from labd.core.windows import Batch, energies, energy_window
 
 RATE_HZ = 1_000_000
 FORMAT = StreamFormat(float(RATE_HZ), 0.5 / RATE_HZ, 50.0, "power", timestamp_line="gpi0")

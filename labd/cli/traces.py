@@ -15,7 +15,7 @@ from drivers.base.registry import Registry
 from labd.cli.options import config_option, json_option
 from labd.cli.render import runs_table, show_table
 from labd.core.errors import ConfigError
-from labd.core.retention import KeptRun, Limits, plan_removals
+from labd.core.retention import KeptRun, RetentionLimits, plan_removals
 from labd.station.config import LabConfig, load_config
 from labd.store.journal.journal import Journal
 from labd.store.journal.kept_runs import run_records
@@ -53,7 +53,7 @@ def _runs(lab: LabConfig) -> list[KeptRun]:
     return assess(find_runs(state.all_traces), records)
 
 
-def _listed(runs: list[KeptRun], limits: Limits) -> list[dict[str, Any]]:
+def _listed(runs: list[KeptRun], limits: RetentionLimits) -> list[dict[str, Any]]:
     """Describe every run, oldest first.
 
     ``goes`` is the reason for its removal, ``stays`` what protects it; empty without one.

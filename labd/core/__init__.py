@@ -1,1 +1,1 @@
-"""Pure values and rules: no I/O, clock, logging or asyncio in here."""
+"""Pure values and rules: no I/O, clock, logging or asyncio in this package."""

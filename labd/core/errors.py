@@ -1,8 +1,8 @@
-"""Errors sorted by blame: who has to act decides what the lab does next.
+"""Errors by blame: who has to act decides what the lab does next.
 
-A driver translates its library's exceptions into these at its own boundary, so everything
-above it can decide by class alone: try elsewhere (:class:`InfraError`), score a real fail
-(:class:`DutError`), refuse the number (:class:`MeasurementInvalid`), or tell the person who
+A driver translates its library's exceptions into these at its boundary. Everything above it
+decides by class alone: try elsewhere (:class:`InfraError`), score a real fail
+(:class:`DutError`), refuse the number (:class:`MeasurementInvalid`), or answer the person who
 asked (:class:`JobError`, :class:`ConfigError`).
 """
 
@@ -15,14 +15,14 @@ from typing import cast
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """What an error is about; every part may be unknown."""
+    """Place of an error; any part may be unknown."""
 
     station: str = ""
     device: str = ""
     job: str = ""
 
     def __str__(self) -> str:
-        """Name the known parts, outermost first."""
+        """Join the known parts, outermost first."""
         parts = [
             f"{name} {value}"
             for name, value in (
@@ -36,12 +36,12 @@ class Where:
 
 
 class LabdError(Exception):
-    """Any fault labd names.
+    """Base of all errors that labd raises.
 
     Args:
-        code: short stable word for programs, e.g. ``port-missing``.
+        code: stable word for programs, for example ``port-missing``.
         what: what happened, in one sentence.
-        remedy: what to do about it; empty when nothing can be done.
+        remedy: what to do about it; empty if nothing can be done.
         where: station, device and job, as far as known.
     """
 
@@ -55,32 +55,32 @@ class LabdError(Exception):
         self.where = where or Where()
 
     def __str__(self) -> str:
-        """One line a person can act on."""
+        """Format as one line: place, what happened, remedy."""
         place = str(self.where)
         head = f"{place}: {self.what}" if place else self.what
         return f"{head} ({self.remedy})" if self.remedy else head
 
 
 class ConfigError(LabdError):
-    """The operator's stations.toml or command line is wrong."""
+    """stations.toml or the command line is wrong."""
 
     blame = "operator"
 
 
 class JobError(LabdError):
-    """The person who submitted asked for something that cannot be done."""
+    """The submitted job cannot be done as asked."""
 
     blame = "submitter"
 
 
 class DutError(LabdError):
-    """The firmware under test did the wrong thing: a real fail."""
+    """The firmware under test misbehaved: a real fail."""
 
     blame = "firmware"
 
 
 class InfraError(LabdError):
-    """The bench failed; the same job may well pass elsewhere or later."""
+    """The bench failed; the same job may pass elsewhere or later."""
 
     blame = "bench"
 
@@ -90,25 +90,25 @@ class TransportError(InfraError):
 
 
 class InstrumentError(InfraError):
-    """An instrument answered, but not as its protocol says."""
+    """An instrument's answer violates its protocol."""
 
 
-class DeadlineExceeded(InfraError):  # noqa: N818 - the field's own word
-    """Something did not answer in time."""
+class DeadlineExceeded(InfraError):  # noqa: N818 - the usual term
+    """No answer within the deadline."""
 
 
 class MeasurementInvalid(LabdError):  # noqa: N818 - a verdict, not a malfunction
-    """The number cannot be defended; the trace is kept, the verdict says why."""
+    """The number cannot be defended; the trace is kept, the verdict states why."""
 
     blame = "measurement"
 
 
-class LabdBug(LabdError):  # noqa: N818 - says whose fault it is
-    """Something labd itself got wrong."""
+class LabdBug(LabdError):  # noqa: N818 - a bug, not a condition
+    """A defect of labd itself."""
 
 
 def first_fault(group: ExceptionGroup[Exception]) -> Exception:
-    """The fault to tell a person of: the first that labd names, else the first."""
+    """Return the error to report: the first :class:`LabdError`, else the first of all."""
     faults = list(_leaves(group))
     return next((fault for fault in faults if isinstance(fault, LabdError)), faults[0])
 

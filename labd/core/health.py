@@ -1,7 +1,7 @@
-"""A station's health and what may happen to it.
+"""Health of a station, as a table of transitions.
 
-``GOOD`` stations take jobs. After an infra fault a station is ``UNKNOWN`` until a health
-check says ``GOOD`` or ``BAD``; a ``BAD`` one leaves scheduling until it is checked again.
+``GOOD`` stations take jobs. After an infra fault a station is ``UNKNOWN`` until a health check
+makes it ``GOOD`` or ``BAD``. A ``BAD`` station is not scheduled until it is checked again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from labd.core.errors import LabdBug
 
 
 class Health(StrEnum):
-    """Whether a station may serve."""
+    """Whether a station may run jobs."""
 
     GOOD = "good"
     UNKNOWN = "unknown"
@@ -21,7 +21,7 @@ class Health(StrEnum):
 
 
 class Activity(StrEnum):
-    """What a station is doing."""
+    """Current activity of a station."""
 
     IDLE = "idle"
     LEASED = "leased"
@@ -31,7 +31,7 @@ class Activity(StrEnum):
 
 
 class HealthStep(StrEnum):
-    """What changes a station's health."""
+    """Event that changes a station's health."""
 
     CHECK_PASSED = "check-passed"
     CHECK_FAILED = "check-failed"
@@ -57,10 +57,10 @@ HEALTH: dict[tuple[Health, HealthStep], Health] = {
 
 
 def next_health(health: Health, step: HealthStep) -> Health:
-    """Take one step.
+    """Return the health after an event.
 
     Raises:
-        LabdBug: the table knows no such step from this health.
+        LabdBug: the table has no such step from this health.
     """
     after = HEALTH.get((health, step))
     if after is None:

@@ -1,4 +1,4 @@
-"""A job's life: what a user asked for, the states it goes through, and which steps exist.
+"""Job life cycle: the request, its states, and the steps between them.
 
 The table below is the whole life cycle; a pair that is not in it raises and changes
 nothing::
@@ -18,7 +18,7 @@ from labd.core.model import EnergyMethod, Mode, Priority, Verdict
 
 
 class JobState(StrEnum):
-    """Where a job is."""
+    """State of a job."""
 
     QUEUED = "queued"
     LEASED = "leased"
@@ -27,7 +27,7 @@ class JobState(StrEnum):
 
 
 class JobStep(StrEnum):
-    """What can happen to a job."""
+    """Step of a job from one state to the next."""
 
     LEASE = "lease"
     START = "start"
@@ -55,26 +55,26 @@ TRANSITIONS: dict[tuple[JobState, JobStep], JobState] = {
 FIXED_VERDICT = {JobStep.CANCEL: Verdict.CANCELLED, JobStep.EXPIRE: Verdict.EXPIRED}
 
 MAX_FAULTS = 3
-"""So many attempts may end by a fault of the bench; the last one becomes the verdict."""
+"""Attempts that may end with a bench fault; the last one becomes the verdict."""
 
 MAX_ATTEMPTS = 20
-"""No more attempts are begun, whatever interrupted the others: a job may crash labd itself."""
+"""Attempts that may be started at all, since a job might crash labd itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What a user asked for; never changes after it was accepted.
+    """What a user asked for; immutable once accepted.
 
     Args:
-        job: the client's id, unique in the lab; resubmitting it is harmless.
-        user: who asked, from the topic the request came on.
-        benchmark: name from the suite, e.g. ``kws01``.
+        job: the client's id, unique in the lab; submitting it again has no effect.
+        user: the submitter, from the topic of the request.
+        benchmark: name in the suite, for example ``kws01``.
         modes: what to measure, in order.
-        station: run only there; empty means anywhere suitable.
-        firmware: firmware name to flash; empty means the benchmark's own name.
+        station: where to run; empty means any suitable station.
+        firmware: name of the firmware to flash; empty means the benchmark's name.
         priority: priority class.
-        voltage_mv: supply voltage; ``None`` means the station's own.
-        energy_method: whose arithmetic the energy score follows.
+        voltage_mv: supply voltage; ``None`` means the station's setting.
+        energy_method: arithmetic of the energy score.
     """
 
     job: str
@@ -90,10 +90,10 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job and where it stands.
+    """A job and its state.
 
-    ``attempt`` counts the runs started so far; ``station`` is where the present or last one
-    is; ``reason`` says why a waiting job waits or a finished one did not pass.
+    ``attempt`` counts the attempts started so far, ``station`` is that of the current or last
+    one, ``reason`` states why the job waits or did not pass.
     """
 
     spec: JobSpec
@@ -116,19 +116,18 @@ def advance(
     verdict: Verdict | None = None,
     reason: str = "",
 ) -> Job:
-    """Take one step of a job's life.
+    """Return the job after one step.
 
     Args:
-        job: the job as it stands.
+        job: before the step.
         step: what happened.
         now_ns: wall clock, ns since the epoch.
         station: where it was leased (``lease`` only).
         verdict: how it ended (``finish`` only).
-        reason: why, for people.
+        reason: of the verdict, as text.
 
     Raises:
-        LabdBug: the table knows no such step from this state, or a step's data are missing;
-            ``job`` is unchanged.
+        LabdBug: the table has no such step from this state, or a step's data are missing.
     """
     state = TRANSITIONS.get((job.state, step))
     if state is None:

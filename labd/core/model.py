@@ -1,7 +1,7 @@
-"""The words of the lab as values: modes, verdicts, what instruments yield, what a run finds.
+"""Values used everywhere: modes, verdicts, stream items of instruments, results of a run.
 
-Time bases: a trace counts samples (``index``); everything else is integer nanoseconds
-(``_ns``). Units stand in the names.
+Time bases: sample periods in a trace (``index``), integer nanoseconds elsewhere (``_ns``).
+Names end in their unit.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # the client reads these words too and starts without NumPy
+if TYPE_CHECKING:  # the client imports this module and starts without NumPy
     import numpy as np
     from numpy.typing import NDArray
 
 
 class Mode(StrEnum):
-    """What a job measures. Accuracy and performance run the same build."""
+    """Quantity that a job measures. Accuracy and performance use the same build."""
 
     ACCURACY = "accuracy"
     PERFORMANCE = "performance"
@@ -49,10 +49,10 @@ class Verdict(StrEnum):
 
 
 class EnergyMethod(StrEnum):
-    """How a window's energy is made of samples.
+    """Arithmetic of a window's energy.
 
-    ``labd``: the exact time between the edges, samples cut by an edge by their share.
-    ``mlcommons``, ``eembc``: the arithmetic of the published runners, on milliseconds.
+    ``labd``: the exact time between the edges, cut samples in proportion.
+    ``mlcommons``, ``eembc``: the arithmetic of the published runners, on samples of 1 ms.
     """
 
     LABD = "labd"
@@ -76,7 +76,7 @@ class Priority(StrEnum):
 
 
 class Part(StrEnum):
-    """What a station is made of."""
+    """Part of a station."""
 
     DUT = "dut"
     IO = "io"
@@ -86,7 +86,7 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who answered at a port, as it says itself."""
+    """What a part reports about itself at its port."""
 
     kind: str
     name: str
@@ -97,7 +97,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing a check noticed; ``remedy`` says how to repair it."""
+    """One thing that a check noticed, with what to do about it."""
 
     code: str
     text: str
@@ -105,7 +105,7 @@ class Finding:
     serious: bool = True
 
 
-# ---- what a power monitor yields -------------------------------------------------------
+# ---- stream items of a power monitor -------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,9 +114,9 @@ class Samples:
 
     Args:
         index: index of the first sample since the acquisition began.
-        power_w: mean power in each sample period, watt, shape (n,).
-        current_a: mean current, ampere, shape (n,), where the instrument gives it.
-        voltage_v: mean voltage, volt, shape (n,), where the instrument measures it.
+        power_w: mean power per sample period, watt, shape (n,).
+        current_a: mean current, ampere, shape (n,), if the instrument measures it.
+        voltage_v: mean voltage, volt, shape (n,), if the instrument measures it.
     """
 
     index: int
@@ -136,7 +136,7 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Samples known to be missing: ``count`` of them from ``index`` on."""
+    """Samples known to be lost: ``count`` of them from ``index`` on."""
 
     index: int
     count: int
@@ -159,12 +159,12 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class TimeMark:
-    """A place in the stream whose time by another clock is known.
+    """A sample index whose time by another clock is known.
 
     Args:
         index: in sample periods since the acquisition began.
         t_ns: that clock's time, ns; ``host``: monotonic, ``utc``: since 1970.
-        uncertainty_ns: the true time lies within ± this.
+        uncertainty_ns: the true time lies within t_ns ± this.
         clock: ``host`` or ``utc``.
     """
 
@@ -179,16 +179,16 @@ StreamItem = Samples | Gap | Edge | TimeMark
 
 @dataclass(frozen=True, slots=True)
 class StreamFormat:
-    """What the numbers of a stream mean.
+    """Meaning of the numbers of a stream.
 
     Args:
-        sample_rate_hz: nominal samples a second.
-        edge_uncertainty_s: half width of an edge's position.
+        sample_rate_hz: nominal samples per second.
+        edge_uncertainty_s: of an edge's position.
         clock_tolerance_ppm: how far the instrument's clock may be off.
-        quantity: what the instrument itself measured (``energy``, ``current``, ``power``).
-        voltage_v: set voltage used where it is not measured, else ``None``.
-        timestamp_line: the digital line the DUT's timestamp pin is wired to (its falls are
-            the timestamps), empty for an instrument without digital inputs.
+        quantity: what the instrument measures (``energy``, ``current``, ``power``).
+        voltage_v: set voltage, if it is used in place of a measured one.
+        timestamp_line: the digital line of the DUT's timestamp pin (falling edges are
+            timestamps); empty for an instrument without digital inputs.
     """
 
     sample_rate_hz: float

@@ -1,4 +1,4 @@
-"""What an acquisition yielded, put together: samples, edges and gaps of one stretch of it."""
+"""A contiguous stretch of an acquisition: its samples, edges and gaps."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Recording:
     """A stretch of an acquisition, in sample periods from the acquisition's start.
 
     Args:
-        format: what the numbers mean.
-        power_w: mean power in each sample period, shape (n,), NaN where lost.
-        edges: the edges of every line in the stretch.
-        gaps: what is lost in it.
+        format: of the stream.
+        power_w: mean power per sample period, shape (n,), NaN where lost.
+        edges: of every digital line in the stretch.
+        gaps: the lost samples.
         start: index of the first sample.
-        current_a: mean current in each sample period, shape (n,), where it was measured.
+        current_a: mean current per sample period, shape (n,), where it was measured.
     """
 
     format: StreamFormat
@@ -39,17 +39,19 @@ class Recording:
         return self.start + len(self.power_w)
 
     def energy_uj(self, first: float, second: float) -> float:
-        """Energy between two positions, µJ; a sample cut by one counts by its share.
+        """Return the energy between two positions, µJ; cut samples count in proportion.
 
         Raises:
-            MeasurementInvalid: a sample in there was lost, or the recording ends earlier.
+            MeasurementInvalid: a sample in between was lost, or the recording is too short.
         """
         self._require(first, second)
         joules = _integral(self.power_w, first - self.start, second - self.start)
         return self._known(joules) / self.format.sample_rate_hz * 1e6
 
     def charge_uc(self, first: float, second: float) -> float | None:
-        """Charge between two positions, µC; ``None`` where neither current nor voltage is known.
+        """Return the charge between two positions, µC; ``None`` if it cannot be known.
+
+        It needs the measured current, or a fixed voltage.
 
         Raises:
             MeasurementInvalid: as :meth:`energy_uj`.
@@ -62,28 +64,30 @@ class Recording:
             return self.energy_uj(first, second) / self.format.voltage_v
         return None
 
-    def edge_energy_uj(self, first: float, second: float, uncertainty_s: float) -> float:
-        """How much the energy between two positions changes when both are off by so much, µJ."""
-        reach = max(1, math.ceil(uncertainty_s * self.format.sample_rate_hz))
+    def energy_uncertainty_uj(
+        self, first: float, second: float, edge_uncertainty_s: float
+    ) -> float:
+        """Return how far the energy between two edges may be off, µJ, by their uncertainty."""
+        reach = max(1, math.ceil(edge_uncertainty_s * self.format.sample_rate_hz))
         return sum(
             float(np.abs(self._around(position, reach)).max(initial=0.0))
             for position in (first, second)
-        ) * (uncertainty_s * 1e6)
+        ) * (edge_uncertainty_s * 1e6)
 
     def mean_power_uw(self, start: int, stop: int) -> float | None:
-        """Mean power of the samples [start, stop), µW; ``None`` where one was lost."""
+        """Return the mean power of the samples [start, stop), µW; ``None`` if one is lost."""
         part = self.power_w[max(0, start - self.start) : max(0, stop - self.start)]
         if len(part) != stop - start or not len(part) or bool(np.isnan(part).any()):
             return None
         return float(part.mean()) * 1e6
 
     def joules_per_ms(self, start_ms: int, stop_ms: int) -> NDArray[np.float64]:
-        """Energy in each whole millisecond [start, stop) since the acquisition began, joule.
+        """Return the energy per millisecond [start, stop) since the acquisition began, joule.
 
-        The published runners know no other samples. Shape (stop_ms - start_ms,).
+        Shape (stop_ms - start_ms,). The published runners process samples of 1 ms only.
 
         Raises:
-            MeasurementInvalid: a sample in there was lost, or the recording ends earlier.
+            MeasurementInvalid: a sample in between was lost, or the recording is too short.
         """
         each = samples_per_ms(self.format)
         first, second = start_ms * each, stop_ms * each
@@ -106,12 +110,14 @@ class Recording:
     @staticmethod
     def _known(total: float) -> float:
         if not math.isfinite(total):
-            raise MeasurementInvalid("window-nan", "the monitor gave samples that are no numbers")
+            raise MeasurementInvalid(
+                "window-nan", "the power monitor gave samples that are no numbers"
+            )
         return total
 
 
 def _integral(values: NDArray[np.float64], first: float, second: float) -> float:
-    """Integral of a piecewise constant function, value by sample period, over [first, second]."""
+    """Integrate a function that is constant per sample period over [first, second]."""
     start, stop = math.floor(first), math.floor(second)
     if start == stop:
         return float(values[start]) * (second - first)
@@ -120,10 +126,10 @@ def _integral(values: NDArray[np.float64], first: float, second: float) -> float
 
 
 def assemble(stream_format: StreamFormat, items: Sequence[StreamItem]) -> Recording:
-    """Put consecutive stream items together; indices run on without a hole.
+    """Join consecutive stream items.
 
     Raises:
-        MeasurementInvalid: an index was skipped or came twice (a driver's fault).
+        MeasurementInvalid: an index was skipped or came twice (a defect of the driver).
     """
     edges = tuple(item for item in items if isinstance(item, Edge))
     runs = [item for item in items if isinstance(item, (Samples, Gap))]
@@ -143,7 +149,7 @@ def assemble(stream_format: StreamFormat, items: Sequence[StreamItem]) -> Record
 
 
 def _currents(runs: Sequence[Samples | Gap]) -> NDArray[np.float64] | None:
-    """The measured current, if every sample has one."""
+    """Join the measured currents, if every sample has one."""
     parts: list[NDArray[np.float64] | Gap] = []
     for run in runs:
         part = run if isinstance(run, Gap) else run.current_a
@@ -159,10 +165,10 @@ def _joined(parts: Sequence[NDArray[np.float64] | Gap]) -> NDArray[np.float64]:
 
 
 def publishable(stream_format: StreamFormat) -> bool:
-    """Whether whole milliseconds can be made of the samples, as the published methods need."""
+    """Whether the samples divide into whole milliseconds, as the published methods need."""
     return stream_format.sample_rate_hz > 0 and stream_format.sample_rate_hz % 1000 == 0
 
 
 def samples_per_ms(stream_format: StreamFormat) -> int:
-    """Samples in a millisecond of a :func:`publishable` stream."""
+    """Samples per millisecond of a :func:`publishable` stream."""
     return round(stream_format.sample_rate_hz) // 1000

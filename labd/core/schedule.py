@@ -1,7 +1,6 @@
-"""Which job runs where: one pure function over plain values.
+"""Assignment of queued jobs to free stations, as a pure function.
 
-Today the order is age alone; priority classes, fair share and reservations come into the
-same function.
+Jobs are taken in the order in which they were accepted; priority classes are not considered.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from labd.core.model import Mode, Part
 
 @dataclass(frozen=True, slots=True)
 class StationView:
-    """What scheduling needs to know of a station.
+    """A station as the scheduler sees it.
 
     Args:
         name: of the station.
-        parts: what it has.
-        health: whether it may serve.
-        activity: what it does.
-        why: what its last check noticed.
-        sees_timestamps: its monitor, or a wire to its I/O manager, shows when a batch begins
-            and ends; without that every energy window is invalid.
+        parts: the parts it has.
+        health: whether it may run jobs.
+        activity: what it is doing.
+        why: findings of its last health check.
+        sees_timestamps: its power monitor, or a wire to its I/O manager, shows the start and
+            the end of a batch; otherwise every energy window would be invalid.
     """
 
     name: str
@@ -38,22 +37,22 @@ class StationView:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Run this job there, now."""
+    """A job to start on a station now."""
 
     job: str
     station: str
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Assignments, and why every other queued job waits (by job id)."""
+class Schedule:
+    """Assignments, and the reason why each other queued job waits, by job id."""
 
     assignments: tuple[Assignment, ...]
     waiting: dict[str, str]
 
 
 def incapable(mode: Mode, parts: frozenset[Part], *, sees_timestamps: bool) -> str:
-    """Say what a station lacks for a mode; empty when it has everything."""
+    """Return what a station lacks for a mode; empty if nothing."""
     if Part.DUT not in parts and Part.IO not in parts:
         return "no serial way to the DUT"
     if mode is not Mode.ENERGY:
@@ -64,7 +63,7 @@ def incapable(mode: Mode, parts: frozenset[Part], *, sees_timestamps: bool) -> s
 
 
 def unsuitable(spec: JobSpec, station: StationView) -> str:
-    """Say why a station can never run a job; empty when it could."""
+    """Return why a station can never run a job; empty if it can."""
     if spec.station and spec.station != station.name:
         return f"the job asks for station {spec.station}"
     lacks = (
@@ -75,7 +74,7 @@ def unsuitable(spec: JobSpec, station: StationView) -> str:
 
 
 def impossible(spec: JobSpec, stations: Sequence[StationView]) -> str:
-    """Say why no station of the lab could ever run a job; empty when one could."""
+    """Return why no station of the lab can ever run a job; empty if one can."""
     if not stations:
         return "the lab has no station"
     if spec.station and spec.station not in {station.name for station in stations}:
@@ -91,16 +90,16 @@ def impossible(spec: JobSpec, stations: Sequence[StationView]) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
 
-def plan(jobs: Iterable[Job], stations: Sequence[StationView]) -> Plan:
+def plan(jobs: Iterable[Job], stations: Sequence[StationView]) -> Schedule:
     """Assign queued jobs to free stations, oldest first.
 
     Args:
-        jobs: the jobs in the order in which they were accepted.
+        jobs: in the order in which they were accepted.
         stations: every station of this daemon.
 
     Returns:
-        at most one job a station and one station a job, and a reason for each job that
-        was left waiting.
+        at most one job per station and one station per job, and a reason for each job left
+        waiting.
     """
     free = {
         station.name: station
@@ -118,7 +117,7 @@ def plan(jobs: Iterable[Job], stations: Sequence[StationView]) -> Plan:
         else:
             del free[choice]
             assignments.append(Assignment(job.spec.job, choice))
-    return Plan(tuple(assignments), waiting)
+    return Schedule(tuple(assignments), waiting)
 
 
 def _why_waiting(spec: JobSpec, stations: Sequence[StationView]) -> str:

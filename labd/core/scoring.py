@@ -1,8 +1,12 @@
 """Scores by the published rules, as pure functions.
 
-Accuracy follows the two published runners: top-1 is the same in both; the area under the
-ROC curve differs (``eembc``: 101 fixed thresholds, ``mlcommons``: exact area), so each
-formula stands under its own name.
+Accuracy follows the two published runners: top-1 is the same in both. The area under the ROC
+curve differs (``eembc``: 101 fixed thresholds, ``mlcommons``: exact area), so each formula has
+its own name.
+
+Sources, in github.com/mlcommons/tiny: benchmark/runner/main.py (``mlcommons``) and
+benchmark/training/anomaly_detection/eval_functions_eembc.py (``eembc``). The EEMBC runner
+itself is published as a binary only; its formulas reproduce the published scores.
 """
 
 from __future__ import annotations
@@ -20,12 +24,12 @@ from labd.core.runner_arithmetic import sequential_sum
 
 
 def median_throughput_ips(windows: Sequence[Window]) -> float:
-    """Median of the windows' throughputs, inferences a second (rules §1)."""
+    """Median of the windows' throughputs, inferences per second."""
     return statistics.median(window.throughput_ips for window in windows)
 
 
 def median_energy_uj(windows: Sequence[Window]) -> float:
-    """Median of the windows' energies per inference, µJ (rules §3).
+    """Median of the windows' energies per inference, µJ.
 
     Raises:
         MeasurementInvalid: a window carries no energy.
@@ -38,26 +42,26 @@ def median_energy_uj(windows: Sequence[Window]) -> float:
 
 
 def top1_pct(outputs: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Share of inputs whose largest output is the labelled class, per cent.
+    """Share of inputs whose largest output is the labelled class, percent.
 
     Args:
         outputs: shape (inputs, classes), as the DUT printed them.
         labels: shape (inputs,).
 
-    Ties go to the lowest class, as in both published runners.
+    Equal outputs count as the lowest class, as in both published runners.
     """
     right = int(np.count_nonzero(outputs.argmax(axis=1) == labels))
     return 100.0 * right / len(labels)
 
 
 def top1_anomaly_pct(scores: NDArray[np.float64], anomalous: NDArray[np.bool_]) -> float:
-    """What both published runners print as top-1 of anomaly detection, per cent.
+    """Top-1 of anomaly detection as both published runners print it, percent.
 
-    The largest mean of precision and recall over the thresholds 0, 1 … 99 % of the way from
-    the least to the largest score, a score strictly above its threshold being an anomaly.
+    The largest mean of precision and recall over thresholds at 0, 1 … 99 % of the range of the
+    scores; a score strictly above the threshold counts as an anomaly.
 
     Args:
-        scores: one a file, shape (n,).
+        scores: one per file, shape (n,).
         anomalous: shape (n,).
     """
     least, most = float(scores.min()), float(scores.max())
@@ -74,8 +78,8 @@ def top1_anomaly_pct(scores: NDArray[np.float64], anomalous: NDArray[np.bool_]) 
 def auc_mlcommons(outputs: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Exact area under the ROC curve as the MLCommons runner computes it.
 
-    Outputs are divided by their sum; two classes: the area of class 1; more: the mean over
-    the classes of one against the rest.
+    Outputs are divided by their sum. With two classes it is the area of class 1, with more the
+    mean over the classes of one against the rest.
 
     Raises:
         MeasurementInvalid: an output vector sums to zero or less, or a class never occurs.
@@ -89,10 +93,10 @@ def auc_mlcommons(outputs: NDArray[np.float64], labels: NDArray[np.int64]) -> fl
 
 
 def auc_one_against_rest(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Exact area of class 1 of two, or the mean over more classes of one against the rest.
+    """Exact area: of class 1 of two, or the mean of one against the rest over more classes.
 
     Args:
-        shares: shape (inputs, classes), taken as they are.
+        shares: outputs, shape (inputs, classes), not normalised here.
         labels: shape (inputs,).
 
     Raises:
@@ -109,7 +113,7 @@ def auc_one_against_rest(shares: NDArray[np.float64], labels: NDArray[np.int64])
 def auc_eembc(outputs: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Area as the EEMBC runner computes it: thresholds 0, 0.01 … 1, mean over classes.
 
-    A point counts the scores strictly above its threshold; the first is forced to (1, 1).
+    Each point counts the scores strictly above its threshold; the first is set to (1, 1).
 
     Raises:
         MeasurementInvalid: a class never occurs.
@@ -122,14 +126,16 @@ def auc_eembc(outputs: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
 
 
 def auc_eembc_anomaly(scores: NDArray[np.float64], anomalous: NDArray[np.bool_]) -> float:
-    """The same for anomaly detection: thresholds from the least to the largest score.
+    """Area of anomaly detection as the EEMBC runner computes it.
+
+    As :func:`auc_eembc`, with the thresholds spread over the range of the scores.
 
     Args:
-        scores: one a file, shape (n,).
+        scores: one per file, shape (n,).
         anomalous: shape (n,).
 
     Raises:
-        MeasurementInvalid: the set has files of one kind only.
+        MeasurementInvalid: all files are of one class.
     """
     _require_both_kinds(anomalous)
     least, most = float(scores.min()), float(scores.max())
@@ -157,16 +163,16 @@ def _require_every_class(classes: int, labels: NDArray[np.int64]) -> None:
 
 def _require_both_kinds(positive: NDArray[np.bool_]) -> None:
     if bool(positive.all()) or not bool(positive.any()):
-        raise MeasurementInvalid("auc-class", "the set has inputs of one kind only")
+        raise MeasurementInvalid("auc-class", "all inputs are of one class")
 
 
 def exact_area(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
-    """Exact area under the ROC curve of one score against a yes/no label.
+    """Exact area under the ROC curve of one score against a binary label.
 
     Args:
         positive: shape (n,), both values occurring.
-        scores: shape (n,), larger speaks for positive. For anomaly detection: one mean
-            score a file.
+        scores: shape (n,), larger for positive. For anomaly detection: one mean score per
+            file.
 
     Raises:
         MeasurementInvalid: only one of the two labels occurs.

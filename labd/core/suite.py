@@ -1,7 +1,8 @@
-"""The benchmarks and what the published rules ask of each.
+"""The benchmarks and what the published rules require of each.
 
-Sources: the MLPerf Tiny rules and the submission checker's targets (closed division), the
-input sizes of the reference firmware's data buffers.
+Sources, all in github.com/mlcommons/tiny: the rules in benchmark/MLPerfTiny_Rules.adoc, the
+targets of the closed division in tools/submission/submission_checker.py, the input sizes in
+the reference firmware under benchmark/reference_submissions.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from labd.core.errors import JobError
 
 
 class Metric(StrEnum):
-    """Which quality number decides."""
+    """Quality metric that a target is stated in."""
 
     TOP1 = "top1_pct"
     AUC = "auc"
@@ -24,14 +25,14 @@ class Benchmark:
     """One benchmark of the suite.
 
     Args:
-        name: what ``m-model-[…]`` must say.
-        title: for people.
+        name: as in ``m-model-[…]``.
+        title: in plain words.
         input_bytes: payload of one ``db load``.
-        outputs: how many numbers ``m-results-[…]`` carries.
-        metric: the quality metric its target is stated in.
-        target: least metric for a pass (closed division), per cent or area.
+        outputs: numbers in ``m-results-[…]``.
+        metric: quality metric of its target.
+        target: smallest metric that passes (closed division), percent or area.
         official: whether a result may stand in a submission.
-        baud: of the reference's performance build.
+        baud: of the reference firmware's performance build.
     """
 
     name: str
@@ -54,29 +55,30 @@ SUITE: dict[str, Benchmark] = {
         Benchmark("digits01", "handwritten digits", 64, 10, Metric.TOP1, 95.0, official=False),
     )
 }
-"""Benchmarks this procedure can run. Streaming wake word (sww01) has another protocol."""
+"""Benchmarks that labd can run. Streaming wake word (sww01) has another protocol."""
 
 ENERGY_BAUD = 9600
-"""Of every reference energy build."""
+"""Baud rate of every reference energy build."""
 
 MIN_WINDOW_S = 10.0
-"""A window is at least this long …"""
+"""Minimum length of a window."""
 
 MIN_INFERENCES = 10
-"""… and holds at least this many inferences (rules-of-run; the reference runner says *and*)."""
+"""Minimum inferences per window. Length and count must both hold: the EEMBC runner prints "must
+take at least 10 seconds and 10 iterations to be valid"."""
 
 WINDOWS = 5
-"""Five windows, each on another input file; the median is the score."""
+"""Windows per run, each on another input file; the median is the score."""
 
 WARMUPS = 10
-"""Warm-up inferences before each window, as the published runner scripts have it."""
+"""Warm-up inferences before each window, as in the published runner scripts."""
 
 
 def benchmark(name: str) -> Benchmark:
     """Look a benchmark up by name.
 
     Raises:
-        JobError: there is none of that name; the text lists those there are.
+        JobError: there is none of that name; the text lists the known ones.
     """
     found = SUITE.get(name)
     if found is None:

@@ -1,8 +1,8 @@
-"""Streaming wake word: which spoken words were found, and how long a frame takes.
+"""Streaming wake word: matching of detections with spoken words, and the duty cycle.
 
-Source: the published runner's ``streaming_ww_utils`` and its README, which disagree on the
-time after a word in which a pulse still counts (rules and metrics §4). Both rules are here;
-the code's one is official.
+Source: github.com/mlcommons/tiny, benchmark/runner/streaming_ww_utils.py and README.md, which
+disagree on the time after a word within which a detection counts. Both rules are implemented;
+the code's rule is the official one.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 OFFICIAL_GRACE_S = (1.0, 1.0)
-"""The runner's code adds its second twice …"""
+"""Time after a word: the runner's code adds one second twice."""
 
 DOCUMENTED_GRACE_S = (1.0,)
-"""… its README names one."""
+"""Time after a word by the runner's README."""
 
 FALSE_RUN_MS = 1000
-"""Left-over pulses up to this long after the first of their run count as one."""
+"""Unmatched pulses up to this long after the first one count as one false positive."""
 
 WORDS = 50
-MOST_FALSE_POSITIVES = 8
-MOST_FALSE_NEGATIVES = 8
-"""Limits of the closed division (submission checker)."""
+MAX_FALSE_POSITIVES = 8
+MAX_FALSE_NEGATIVES = 8
+"""Limits of the closed division (tools/submission/submission_checker.py)."""
 
 
 @dataclass(frozen=True, slots=True)
 class WakewordScore:
-    """Words found and missed, and pulses without a word.
+    """Words found, words missed, and pulses without a word.
 
     Args:
-        found_s: beginnings of the words found.
-        missed_s: beginnings of the words missed.
+        found_s: start times of the words found.
+        missed_s: start times of the words missed.
         false_s: times of the false positives.
     """
 
@@ -59,8 +59,8 @@ class WakewordScore:
 
     @property
     def within_limits(self) -> bool:
-        """Whether a closed submission may have this score."""
-        return self.fp <= MOST_FALSE_POSITIVES and self.fn <= MOST_FALSE_NEGATIVES
+        """Whether the closed division allows this score."""
+        return self.fp <= MAX_FALSE_POSITIVES and self.fn <= MAX_FALSE_NEGATIVES
 
 
 def score_wakewords(
@@ -71,12 +71,12 @@ def score_wakewords(
     """Match detection pulses with spoken words.
 
     Args:
-        detections_ms: pulse times; the first one marks the beginning of the recording.
-        words_s: begin and end of every word, seconds from the beginning.
-        grace_s: seconds added to a word's end, one after the other.
+        detections_ms: pulse times; the first marks the start of the recording.
+        words_s: start and end of each word, seconds from the start of the recording.
+        grace_s: seconds added to the end of a word, one after the other.
 
     Raises:
-        ValueError: there is no pulse, so the beginning is unknown.
+        ValueError: there is no pulse, so the start is unknown.
     """
     if not detections_ms:
         raise ValueError("there is no detection pulse, not even the one that marks time zero")
@@ -94,7 +94,7 @@ def score_wakewords(
 
 
 def _false_runs(pulses: NDArray[np.int64]) -> list[float]:
-    """The first of every run of left-over pulses, seconds; a run is anchored at its first."""
+    """First of each run of unmatched pulses, seconds; a run is anchored at its first pulse."""
     runs: list[float] = []
     while len(pulses):
         first = pulses[0]
@@ -106,12 +106,12 @@ def _false_runs(pulses: NDArray[np.int64]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class DutyCycle:
-    """How busy the DUT is with one frame.
+    """Processing time of the DUT per frame.
 
     Args:
-        duty_cycle: busy share of a frame period.
-        period_s: mean time from one frame to the next.
-        busy_s: mean time a frame is worked on.
+        duty_cycle: processing time as a share of the frame period.
+        period_s: mean frame period.
+        busy_s: mean processing time per frame.
     """
 
     duty_cycle: float
@@ -120,15 +120,16 @@ class DutyCycle:
 
     @property
     def throughput_ips(self) -> float:
-        """Frames a second if they followed each other at once (the published estimate)."""
+        """Frames per second without pauses between them (the published estimate)."""
         return 1.0 / self.busy_s
 
 
 def duty_cycle(starts_s: Sequence[float], stops_s: Sequence[float]) -> DutyCycle:
-    """Mean busy time over mean period; starts and stops are paired by position.
+    """Compute mean processing time over mean period; starts and stops are paired in order.
 
     Raises:
-        ValueError: starts and stops differ in number, are fewer than two, or give no time.
+        ValueError: starts and stops differ in number, are fewer than two, or give no positive
+            time.
     """
     if len(starts_s) != len(stops_s):
         raise ValueError(f"{len(starts_s)} starts and {len(stops_s)} stops cannot be paired")
@@ -137,5 +138,7 @@ def duty_cycle(starts_s: Sequence[float], stops_s: Sequence[float]) -> DutyCycle
     starts, stops = np.array(starts_s, np.float64), np.array(stops_s, np.float64)
     period_s, busy_s = float(np.mean(np.diff(starts))), float(np.mean(stops - starts))
     if not (period_s > 0 and busy_s > 0):
-        raise ValueError(f"mean period {period_s} s and busy time {busy_s} s are no times")
+        raise ValueError(
+            f"mean period {period_s} s and processing time {busy_s} s must be positive"
+        )
     return DutyCycle(busy_s / period_s, period_s, busy_s)

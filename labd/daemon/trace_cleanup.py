@@ -16,7 +16,7 @@ import structlog
 
 from labd.aio.blocking_io import run_disk_io
 from labd.core.errors import LabdError
-from labd.core.retention import Limits, Removal, plan_removals
+from labd.core.retention import Removal, RetentionLimits, plan_removals
 from labd.daemon.job_log import JobLog
 from labd.store.run_files import (
     assess,
@@ -45,7 +45,7 @@ class TraceCleanup:
     """
 
     def __init__(
-        self, job_log: JobLog, traces: Path, limits: Limits, now_ns: Callable[[], int]
+        self, job_log: JobLog, traces: Path, limits: RetentionLimits, now_ns: Callable[[], int]
     ) -> None:
         self._job_log = job_log
         self._traces = traces

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from drivers.base.interfaces import IoManager
-from labd.core.energy import HOST_TOLERANCE_PPM, HOST_TOLERANCE_S, inferences_for_window
 from labd.core.errors import DutError, InstrumentError, JobError
 from labd.core.model import ClockCheck, TimeBase
 from labd.core.suite import MIN_WINDOW_S, Benchmark
+from labd.core.windows import HOST_TOLERANCE_PPM, HOST_TOLERANCE_S, inferences_for_window
 from labd.procedure.dataset import Dataset, Row
 from labd.procedure.session import Session
 from labd.protocol.replies import COUNTER_MODULUS, InferReply

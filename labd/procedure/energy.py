@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 
 from drivers.base.interfaces import PowerMonitor
-from labd.core.energy import Batch, inferences_for_window
 from labd.core.errors import DeadlineExceeded, InfraError, InstrumentError
 from labd.core.model import Finding, Mode, ModeResult, Part, Verdict, Window
 from labd.core.scoring import median_energy_uj
 from labd.core.suite import WARMUPS, WINDOWS
+from labd.core.windows import Batch, inferences_for_window
 from labd.procedure.batch import (
     check_outputs,
     find_inferences,

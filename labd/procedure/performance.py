@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from labd.core.energy import performance_window
 from labd.core.errors import DutError
 from labd.core.model import Mode, ModeResult, Verdict, Window
 from labd.core.scoring import median_throughput_ips
 from labd.core.suite import WARMUPS, WINDOWS
+from labd.core.windows import performance_window
 from labd.procedure.batch import (
     PROBE_DEADLINE_S,
     best_check,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from drivers.base.interfaces import PowerMonitor
-from labd.core.energy import Batch, energy_window
 from labd.core.model import ClockCheck, Edge, Mode, Part, Window
+from labd.core.windows import Batch, energy_window
 from labd.procedure.batch import TimedBatch
 from labd.procedure.capture import Capture, Position
 from labd.procedure.clock_correlation import RunClocks

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from labd.core.model import Finding, Mode
 from labd.core.suite import MIN_INFERENCES, MIN_WINDOW_S, WINDOWS
-from labd.core.wakeword import MOST_FALSE_NEGATIVES, MOST_FALSE_POSITIVES, WORDS
+from labd.core.wakeword import MAX_FALSE_NEGATIVES, MAX_FALSE_POSITIVES, WORDS
 from labd.rescore.published import Printed, Published, PublishedWindow
 from labd.rescore.session_report import SCORE_KEYS, Recomputed, ScoredWindow
 
@@ -281,11 +281,11 @@ def judge_score(benchmark: str | None, mode: Mode | None, score: dict[str, float
     """What the closed division's limits say against a score."""
     if benchmark == "sww01" and "tp" in score:
         tp, fn, fp = (int(score[key]) for key in ("tp", "fn", "fp"))
-        if fp <= MOST_FALSE_POSITIVES and fn <= MOST_FALSE_NEGATIVES and tp + fn == WORDS:
+        if fp <= MAX_FALSE_POSITIVES and fn <= MAX_FALSE_NEGATIVES and tp + fn == WORDS:
             return []
         text = (
             f"{fn} missed and {fp} false of {tp + fn} wake words; the closed division allows "
-            f"{MOST_FALSE_NEGATIVES} and {MOST_FALSE_POSITIVES} of {WORDS}"
+            f"{MAX_FALSE_NEGATIVES} and {MAX_FALSE_POSITIVES} of {WORDS}"
         )
         return [Finding("below-target", text)]
     key, target = TARGETS.get(benchmark or "", ("", 0.0))

@@ -16,11 +16,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from labd.core.energy import energies
 from labd.core.errors import ConfigError, MeasurementInvalid
 from labd.core.model import EnergyMethod, Finding, Mode, StreamFormat
 from labd.core.recording import Recording
 from labd.core.runner_arithmetic import WindowEnergy
+from labd.core.windows import energies
 from labd.rescore.accuracy_scores import Answer, score_mlcommons
 from labd.rescore.compare import (
     compare,

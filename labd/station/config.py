@@ -18,7 +18,7 @@ from drivers.base.interfaces import DriverConfig, IoConfig, MonitorConfig
 from drivers.base.registry import PartConfig, Registry
 from labd.core.errors import ConfigError
 from labd.core.model import Build, Part, TimeBase
-from labd.core.retention import Limits
+from labd.core.retention import RetentionLimits
 from labd.station.stations_file import (
     BaudTable,
     Checked,
@@ -121,7 +121,7 @@ class LabConfig:
     firmware: tuple[Path, ...]
     datasets: tuple[Path, ...]
     broker: BrokerConfig
-    keep: Limits
+    keep: RetentionLimits
     stations: tuple[StationConfig, ...]
 
     @property
@@ -256,9 +256,9 @@ def _resolve(path: Path, file: StationsFile, parts: list[dict[Part, PartConfig]]
     )
 
 
-def _limits(table: TracesTable) -> Limits:
+def _limits(table: TracesTable) -> RetentionLimits:
     size_bytes = None if table.keep_gb is None else round(table.keep_gb * 1e9)
-    return Limits(table.keep_days, size_bytes)
+    return RetentionLimits(table.keep_days, size_bytes)
 
 
 def _station(table: StationTable, parts: dict[Part, PartConfig]) -> StationConfig:

@@ -1,4 +1,4 @@
-"""Station health: a fault never goes unnoticed, and only a check makes a station good."""
+"""Station health: a fault is never lost, and only a check makes a station good."""
 
 import itertools
 

@@ -14,7 +14,7 @@ RATE = 2e-4
 
 
 def every_corner(x: Floats, apart: Floats, half: Floats, rate: float) -> Floats:
-    """Each two sides' crossing that all others allow: slow, and plain to see."""
+    """Each two sides' crossing that all others allow: slow but simple."""
     sides = [
         (1.0, at, height + sign * wide)
         for at, height, wide in zip(x.tolist(), apart.tolist(), half.tolist(), strict=True)
@@ -33,7 +33,7 @@ def every_corner(x: Floats, apart: Floats, half: Floats, rate: float) -> Floats:
 
 
 def some_marks(seed: int) -> tuple[Floats, Floats, Floats]:
-    """Marks as they come: true, just true, or just not; at a few places, or any."""
+    """Marks that agree, barely agree or contradict; at a few places, or anywhere."""
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 20))
     x = rng.uniform(-300, 300, count)
@@ -45,7 +45,7 @@ def some_marks(seed: int) -> tuple[Floats, Floats, Floats]:
 
 
 @pytest.mark.parametrize("first", range(0, 300, 50))
-def test_marks_allow_what_they_allow_tried_one_by_one(first: int) -> None:
+def test_the_polygon_has_the_corners_found_one_by_one(first: int) -> None:
     empty = 0
     for seed in range(first, first + 50):
         marks = some_marks(seed)
@@ -72,7 +72,7 @@ def test_exact_marks_leave_a_point_or_a_line(count: int, at: float, rate: float)
 
 
 @given(count=st.integers(2, 60), half=st.sampled_from([1e-6, 1e-3, 0.1]))
-def test_equal_marks_in_a_row_are_bound_by_the_outer_two(count: int, half: float) -> None:
+def test_equal_marks_are_bound_by_the_outer_two(count: int, half: float) -> None:
     x = np.linspace(-300, 300, count)
     found = polygon(MarkConstraints.of(x, np.full(count, 0.25), np.full(count, half), RATE)).corners
     worst = min(half / 300, RATE)
@@ -81,7 +81,7 @@ def test_equal_marks_in_a_row_are_bound_by_the_outer_two(count: int, half: float
     assert found.mean(axis=0) == pytest.approx([0.25, 0.0], abs=half * 1e-6)
 
 
-def test_ten_thousand_marks_are_no_more_than_sorted() -> None:
+def test_ten_thousand_marks_give_a_small_polygon() -> None:
     rng = np.random.default_rng(1)
     x = rng.uniform(-300, 300, 10_000)
     found = polygon(
@@ -108,7 +108,7 @@ PLACES = np.linspace(-400, 400, 9)
 
 
 @pytest.mark.parametrize("first", range(0, 200, 50))
-def test_what_may_be_is_all_that_remains_without_any_one_mark(first: int) -> None:
+def test_the_region_holds_all_that_remains_without_any_one_mark(first: int) -> None:
     seen = 0
     for seed in range(first, first + 50):
         marks = some_marks(seed)
@@ -128,7 +128,7 @@ def test_what_may_be_is_all_that_remains_without_any_one_mark(first: int) -> Non
     assert seen > 15
 
 
-def test_many_marks_that_touch_are_left_out_together_and_leave_no_less() -> None:
+def test_many_active_marks_are_left_out_in_groups_and_leave_no_less() -> None:
     x = np.linspace(-300, 300, 60)
     marks = x, 1e-8 * x**2, np.full(60, 1.5e-3)  # a drift: every mark touches
     constraints = MarkConstraints.of(*marks, RATE)
@@ -192,7 +192,7 @@ def test_where_any_of_some_marks_may_be_the_wrong_one_all_are_candidates() -> No
 
 
 @pytest.mark.parametrize("seed", range(1, 60, 2))
-def test_the_middle_may_be_off_least_at_both_ends(seed: int) -> None:
+def test_the_middle_has_the_smallest_error_at_both_ends(seed: int) -> None:
     found = feasible_region(MarkConstraints.of(*some_marks(seed), RATE))
     if found is None or found.first_s == found.last_s:
         return

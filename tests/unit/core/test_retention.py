@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labd.core.retention import DAY_NS, KeptRun, Limits, plan_removals
+from labd.core.retention import DAY_NS, KeptRun, RetentionLimits, plan_removals
 
 NOW = 100 * DAY_NS
 
@@ -12,48 +12,48 @@ def run(job: str, days: float, size: int = 10, protected: str = "", attempt: int
     return KeptRun(job, attempt, size, NOW - int(days * DAY_NS), protected)
 
 
-def gone(runs: list[KeptRun], limits: Limits) -> list[str]:
+def gone(runs: list[KeptRun], limits: RetentionLimits) -> list[str]:
     return [removal.run.job for removal in plan_removals(runs, limits, NOW)]
 
 
-def test_without_limits_nothing_goes() -> None:
-    assert gone([run("a", 90, 10**15)], Limits()) == []
+def test_without_limits_nothing_is_removed() -> None:
+    assert gone([run("a", 90, 10**15)], RetentionLimits()) == []
 
 
-def test_what_is_too_old_goes_oldest_first() -> None:
+def test_runs_that_are_too_old_are_removed_oldest_first() -> None:
     runs = [run("young", 29.9), run("old", 31), run("oldest", 50), run("limit", 30)]
-    found = plan_removals(runs, Limits(days=30), NOW)
+    found = plan_removals(runs, RetentionLimits(days=30), NOW)
     assert [(each.run.job, each.reason) for each in found] == [
         ("oldest", "older than 30 days"),
         ("old", "older than 30 days"),
     ]
 
 
-def test_the_oldest_go_until_the_rest_fits() -> None:
+def test_the_oldest_are_removed_until_the_rest_fits() -> None:
     runs = [run("c", 1, 40), run("a", 3, 40), run("b", 2, 40)]
-    assert gone(runs, Limits(size_bytes=120)) == []
-    assert gone(runs, Limits(size_bytes=119)) == ["a"]
-    assert gone(runs, Limits(size_bytes=80)) == ["a"]
-    assert gone(runs, Limits(size_bytes=79)) == ["a", "b"]
-    assert gone(runs, Limits(size_bytes=0)) == ["a", "b", "c"]
-    [removal] = plan_removals(runs, Limits(size_bytes=100), NOW)
+    assert gone(runs, RetentionLimits(size_bytes=120)) == []
+    assert gone(runs, RetentionLimits(size_bytes=119)) == ["a"]
+    assert gone(runs, RetentionLimits(size_bytes=80)) == ["a"]
+    assert gone(runs, RetentionLimits(size_bytes=79)) == ["a", "b"]
+    assert gone(runs, RetentionLimits(size_bytes=0)) == ["a", "b", "c"]
+    [removal] = plan_removals(runs, RetentionLimits(size_bytes=100), NOW)
     assert removal.reason == "traces take up more than 1e-07 GB"
 
 
-def test_what_is_removed_by_age_makes_room() -> None:
+def test_runs_removed_by_age_count_towards_the_size_limit() -> None:
     runs = [run("a", 40, 50), run("b", 20, 50), run("c", 10, 50)]
-    assert gone(runs, Limits(days=30, size_bytes=100)) == ["a"]
+    assert gone(runs, RetentionLimits(days=30, size_bytes=100)) == ["a"]
 
 
-def test_what_is_protected_stays_and_counts() -> None:
+def test_protected_runs_stay_and_count() -> None:
     runs = [run("pinned", 90, 100, "pinned"), run("a", 2, 10), run("b", 1, 10)]
-    assert gone(runs, Limits(days=30)) == []
-    assert gone(runs, Limits(size_bytes=110)) == ["a"]
-    assert gone(runs, Limits(size_bytes=50)) == ["a", "b"]
+    assert gone(runs, RetentionLimits(days=30)) == []
+    assert gone(runs, RetentionLimits(size_bytes=110)) == ["a"]
+    assert gone(runs, RetentionLimits(size_bytes=50)) == ["a", "b"]
 
 
 def test_a_clock_that_went_back_removes_nothing() -> None:
-    assert gone([run("future", -5)], Limits(days=1)) == []
+    assert gone([run("future", -5)], RetentionLimits(days=1)) == []
 
 
 runs_ = st.lists(
@@ -67,12 +67,14 @@ runs_ = st.lists(
     ),
     max_size=20,
 )
-limits_ = st.builds(Limits, st.none() | st.floats(0.1, 150), st.none() | st.integers(0, 10_000))
+limits_ = st.builds(
+    RetentionLimits, st.none() | st.floats(0.1, 150), st.none() | st.integers(0, 10_000)
+)
 
 
 @given(runs=runs_, limits=limits_)
-def test_no_limit_is_broken_for_nothing_and_nothing_protected_goes(
-    runs: list[KeptRun], limits: Limits
+def test_every_removal_is_needed_and_none_is_protected(
+    runs: list[KeptRun], limits: RetentionLimits
 ) -> None:
     removals = plan_removals(runs, limits, NOW)
     removed = [each.run for each in removals]
@@ -96,7 +98,7 @@ def test_no_limit_is_broken_for_nothing_and_nothing_protected_goes(
 
 
 @given(runs=runs_, limits=limits_)
-def test_a_second_sweep_finds_nothing(runs: list[KeptRun], limits: Limits) -> None:
+def test_a_second_sweep_finds_nothing(runs: list[KeptRun], limits: RetentionLimits) -> None:
     kept = list(runs)
     for removal in plan_removals(runs, limits, NOW):
         kept.remove(removal.run)

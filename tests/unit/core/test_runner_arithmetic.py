@@ -23,17 +23,17 @@ def test_sums_run_from_first_to_last() -> None:
     assert float(np.sum(values)) > 1.0
 
 
-def test_an_empty_sum_is_nothing() -> None:
+def test_an_empty_sum_is_zero() -> None:
     assert sequential_sum(np.empty(0)) == 0.0
 
 
-def test_times_are_added_up_not_multiplied() -> None:
+def test_sample_times_are_accumulated() -> None:
     times = sample_times_s(11, 10.0)
     assert times[0] == 0.0
     assert times[3] == 0.1 + 0.1 + 0.1 != 3 / 10.0
 
 
-def test_an_eembc_window_takes_the_samples_from_its_first_stamp_up_to_its_second() -> None:
+def test_an_eembc_window_holds_the_samples_from_its_first_stamp_up_to_its_second() -> None:
     found = eembc_energy(np.arange(10, dtype=np.float32), 8.0, 0.25, 0.75)
     assert (found.energy_uj, found.samples) == (2.0 + 3.0 + 4.0 + 5.0, 4)
     assert found.power_uw == 14.0 / 0.5
@@ -41,7 +41,7 @@ def test_an_eembc_window_takes_the_samples_from_its_first_stamp_up_to_its_second
 
 
 def test_repeated_addition_moves_an_edge_by_a_sample() -> None:
-    """0.001 added 3 times is more than 0.003, so that sample lies after the stamp."""
+    """0.001 added 3 times is more than 0.003, so that sample lies after the timestamp."""
     assert sample_times_s(4, 1000.0)[3] == 0.003
     drifted = next(k for k, t in enumerate(sample_times_s(2000, 1000.0)) if t < k / 1000)
     found = eembc_energy(np.ones(2000), 1000.0, drifted / 1000, 1.999)

@@ -1,4 +1,4 @@
-"""plan(): oldest first, never two jobs a station, and a reason for everyone who waits."""
+"""plan(): oldest first, at most one job per station, and a reason for each job that waits."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,7 +46,7 @@ def test_energy_needs_a_power_monitor() -> None:
     assert planned.assignments[0].station == "s2"
 
 
-def test_energy_needs_somebody_who_sees_the_timestamps() -> None:
+def test_energy_needs_a_part_that_sees_the_timestamps() -> None:
     blind = station("s1", sees_timestamps=False)
     jobs = [job("e", Mode.ACCURACY, Mode.ENERGY), job("a")]
     planned = plan(jobs, [blind, station("s2")])
@@ -67,14 +67,14 @@ def test_a_job_behind_one_that_must_wait_still_runs() -> None:
     assert planned.waiting["e"] == "waiting for a station: s2 is running"
 
 
-def test_a_bad_station_is_not_used_and_says_why() -> None:
+def test_a_bad_station_is_not_used_and_the_reason_is_stated() -> None:
     bad = station("s1", health=Health.BAD, why="port missing")
     planned = plan([job("a")], [bad])
     assert planned.assignments == ()
     assert planned.waiting["a"] == "waiting for a station: s1 is bad (port missing)"
 
 
-def test_impossible_jobs_say_so() -> None:
+def test_impossible_jobs_are_explained() -> None:
     assert "no power monitor" in impossible(job("e", Mode.ENERGY).spec, [station("s", NO_POWER)])
     assert "there is no station 'x'" in impossible(job("a", station="x").spec, [station("s")])
     assert impossible(job("a").spec, []) == "the lab has no station"
@@ -96,7 +96,7 @@ specs = st.tuples(
 
 
 @given(st.lists(specs, max_size=12), st.lists(views, max_size=6, unique_by=lambda v: v.name))
-def test_every_queued_job_is_placed_once_or_told_why(
+def test_every_queued_job_is_assigned_once_or_has_a_reason(
     wanted: list[tuple[list[Mode], JobState]], stations: list[StationView]
 ) -> None:
     jobs = [job(f"j{i}", *modes, state=state) for i, (modes, state) in enumerate(wanted)]

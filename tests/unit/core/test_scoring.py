@@ -110,15 +110,15 @@ def test_anomaly_scores_follow_the_published_formulas() -> None:
 
 
 def test_thresholds_of_the_eembc_area_are_a_hundredth_apart() -> None:
-    """Two scores within one step of the thresholds cannot be told apart; the exact area can."""
+    """Two scores between two thresholds are equal here, but not for the exact area."""
     scores = np.array([0.0, 0.501, 0.502, 1.0])
     anomalous = np.array([False, False, True, True])
     assert exact_area(anomalous, scores) == 1.0
     assert auc_eembc_anomaly(scores, anomalous) == pytest.approx(0.875)
 
 
-def test_anomalies_of_one_kind_have_no_area() -> None:
-    with pytest.raises(MeasurementInvalid, match="one kind"):
+def test_inputs_of_one_class_have_no_area() -> None:
+    with pytest.raises(MeasurementInvalid, match="one class"):
         auc_eembc_anomaly(np.array([1.0, 2.0]), np.array([True, True]))
 
 

@@ -31,25 +31,25 @@ def test_every_pulse_of_a_found_word_is_used_up() -> None:
     assert (score.tp, score.fn, score.fp) == (2, 0, 0)
 
 
-def test_left_over_pulses_make_runs_anchored_at_their_first() -> None:
+def test_unmatched_pulses_make_runs_anchored_at_their_first() -> None:
     score = score_wakewords([0, 30_000, 30_900, 31_000, 31_001, 32_001], WORDS)
     assert score.false_s == (30.0, 31.001)
     assert score.missed_s == (10.0, 20.0)
     assert score.within_limits
 
 
-def test_more_than_eight_of_a_kind_break_the_limits() -> None:
+def test_more_than_eight_errors_of_a_kind_break_the_limits() -> None:
     pulses = [0, *(30_000 + 2_000 * n for n in range(9))]
     assert score_wakewords(pulses, WORDS).fp == 9
     assert not score_wakewords(pulses, WORDS).within_limits
 
 
-def test_without_any_pulse_there_is_no_beginning() -> None:
+def test_without_any_pulse_there_is_no_start() -> None:
     with pytest.raises(ValueError, match="time zero"):
         score_wakewords([], WORDS)
 
 
-def test_duty_cycle_is_busy_time_over_period() -> None:
+def test_duty_cycle_is_processing_time_over_period() -> None:
     found = duty_cycle([0.0, 0.032, 0.064], [0.008, 0.040, 0.072])
     assert found.duty_cycle == pytest.approx(0.25)
     assert found.throughput_ips == pytest.approx(125.0)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labd.core.energy import energies
 from labd.core.model import (
     ClockCheck,
     Edge,
@@ -24,6 +23,7 @@ from labd.core.model import (
     Window,
 )
 from labd.core.recording import Recording
+from labd.core.windows import energies
 from labd.daemon.run_recorder import RunEvidence
 from labd.rescore import SessionScore, find_tasks, is_sound, rescore
 from labd.store.traces.writer import TraceFile

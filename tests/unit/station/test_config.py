@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from drivers.base.registry import Registry
 from labd.core.errors import ConfigError
 from labd.core.model import Part
-from labd.core.retention import Limits
+from labd.core.retention import RetentionLimits
 from labd.station.config import BrokerConfig, LabConfig, load_config
 from labd.station.stations_file import check
 from labd.wire.emulation import Emulation
@@ -273,9 +273,9 @@ flasher = { driver = "nucleo-drive", path = "/media/x" }
 
 
 def test_how_long_traces_are_kept(load: Load) -> None:
-    assert load(EMULATED).keep == Limits()
+    assert load(EMULATED).keep == RetentionLimits()
     kept = load("[traces]\nkeep_days = 90\nkeep_gb = 0.5\n" + EMULATED).keep
-    assert kept == Limits(90.0, 500_000_000)
+    assert kept == RetentionLimits(90.0, 500_000_000)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""Windows: from edges, samples and clocks to a number, or the reason there is none.
+"""Windows: from edges, samples and clocks to a number, or the reason why there is none.
 
-A window is the interval between the two timestamp edges of one ``infer`` command. It is
-valid when exactly those two edges came, no gap lies inside, it lasts at least ten seconds
-and ten inferences, and an independent clock agrees on its length.
+A window is the interval between the two timestamps of one ``infer`` command. It is valid if
+exactly these two edges came, no sample in between was lost, it lasts at least ten seconds and
+holds at least ten inferences, and an independent clock agrees on its length.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ from labd.core.runner_arithmetic import (
 from labd.core.suite import MIN_INFERENCES, MIN_WINDOW_S
 
 HOST_TOLERANCE_S = 0.15
-"""Serial latency at both ends of a window seen by the host (16 ms FTDI timer, scheduling)."""
+"""Serial latency at both ends of a window timed by the host (16 ms FTDI timer, scheduling)."""
 
 HOST_TOLERANCE_PPM = 500.0
 """Host clock under NTP slewing against a crystal."""
 
-MAX_EDGE_DOUBT = 0.005
-"""Edges that leave more than this share of a window's energy open make no number.
+MAX_ENERGY_UNCERTAINTY = 0.005
+"""Largest share of a window's energy that the edges' uncertainty may leave open.
 
-The spread of the windows in the published traces is 0.19 % in the median, 0.78 % at the 90th
-percentile (power monitors, resolution needed)."""
+The spread of the windows within a published trace is 0.19 % in the median and 0.78 % at the
+90th percentile (github.com/mlcommons/tiny_results_v0.5 to v1.3)."""
 
 
 def performance_window(
     number: int, input_file: str, inferences: int, runtime_us: int, check: ClockCheck
 ) -> Window:
-    """Judge a window timed by the DUT's own counter.
+    """Make a window from the DUT's counter, with its problems.
 
     Args:
         number: 1-based, in the order of measuring.
         input_file: the input the batch ran on.
         inferences: N of ``infer N W``.
         runtime_us: difference of the two laps, modulo 2^32 µs.
-        check: the length by an independent clock.
+        check: its length by an independent clock.
     """
     runtime_s = runtime_us / 1e6
     throughput = inferences / runtime_s if runtime_s > 0 else 0.0
@@ -64,7 +64,7 @@ def performance_window(
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a window was measured on.
+    """The batch of one window.
 
     Args:
         number: 1-based, in the order of measuring.
@@ -88,17 +88,17 @@ def energy_window(
     idle_power_uw: float | None = None,
     edge_uncertainty_s: float | None = None,
 ) -> Window:
-    """Judge a window between two edges and integrate its energy.
+    """Make a window from two edges and integrate its energy.
 
     Args:
-        batch: what ran in it.
-        recording: the acquisition around the window.
-        edges: the timestamp edges that came between the command and its end.
+        batch: that ran in it.
+        recording: the samples around the window.
+        edges: the timestamp edges from the command to its end.
         span: the samples from before the command to after its end.
-        check: the length by an independent clock.
-        method: whose energy is the window's; every method's is reported.
-        idle_power_uw: what the board draws when it waits.
-        edge_uncertainty_s: of the edges, where it is not the instrument's own.
+        check: its length by an independent clock.
+        method: whose energy is the window's; the energy by every method is reported.
+        idle_power_uw: of the DUT between batches.
+        edge_uncertainty_s: of the edges, if it is not the instrument's.
     """
     if len(edges) != 2:  # noqa: PLR2004 - start and stop
         return _no_window(batch, recording, len(edges), span, check)
@@ -146,7 +146,7 @@ def _no_window(
 def _with_energy(
     window: Window, recording: Recording, method: EnergyMethod, edge_uncertainty_s: float
 ) -> Window:
-    """Fill in the energy by every method, the charge, and how far the edges may move it.
+    """Fill in the energy by every method, its uncertainty, and the charge.
 
     Raises:
         MeasurementInvalid: samples in the window were lost, or the method does not apply.
@@ -164,7 +164,7 @@ def _with_energy(
         power_uw=chosen.power_uw,
         energy_per_inference_uj=per_inference,
         charge_uc=recording.charge_uc(first, second),
-        energy_uncertainty_uj=recording.edge_energy_uj(first, second, edge_uncertainty_s),
+        energy_uncertainty_uj=recording.energy_uncertainty_uj(first, second, edge_uncertainty_s),
         baseline_per_inference_uj=(
             None if idle is None else idle * window.runtime_s / window.inferences
         ),
@@ -173,14 +173,14 @@ def _with_energy(
 
 
 def energies(recording: Recording, first: float, second: float) -> dict[EnergyMethod, WindowEnergy]:
-    """A window's energy by every method that applies to the recording's sample rate.
+    """Compute a window's energy by every method that applies to the sample rate.
 
     Raises:
         MeasurementInvalid: samples between the edges were lost, or the recording is too short.
     """
     found = {EnergyMethod.LABD: _labd_energy(recording, first, second)}
     if publishable(recording.format):
-        with suppress(MeasurementInvalid):  # they look a little beyond the edges
+        with suppress(MeasurementInvalid):  # they use samples beyond the edges
             found |= _published_energies(recording, first, second)
     return found
 
@@ -192,7 +192,7 @@ def _why_not(method: EnergyMethod, recording: Recording) -> str:
 
 
 def _labd_energy(recording: Recording, first: float, second: float) -> WindowEnergy:
-    """Method ``labd``: the whole time between the edges, samples cut by them by their share."""
+    """Method ``labd``: the exact time between the edges; cut samples count in proportion."""
     energy_uj = recording.energy_uj(first, second)
     runtime_s = (second - first) / recording.format.sample_rate_hz
     whole = math.floor(second) - math.floor(first)
@@ -202,11 +202,11 @@ def _labd_energy(recording: Recording, first: float, second: float) -> WindowEne
 def _published_energies(
     recording: Recording, first: float, second: float
 ) -> dict[EnergyMethod, WindowEnergy]:
-    """A window's energy as each published runner would have had it.
+    """Compute a window's energy as each published runner does.
 
-    Both runners see millisecond samples. ``mlcommons`` counts from the one in which an edge
-    fell; ``eembc`` knows the edges' times to three decimals and adds 1/1000 again and again to
-    find the samples at them (rules and metrics §3).
+    Both process samples of 1 ms. ``mlcommons`` counts from the sample in which an edge fell.
+    ``eembc`` has the edges' times to three decimals and finds the samples at them by adding
+    1/1000 repeatedly (sources: :mod:`labd.core.runner_arithmetic`).
 
     Raises:
         MeasurementInvalid: samples were lost, or the recording is too short.
@@ -235,18 +235,18 @@ def _edges_of(window: Window) -> tuple[float, float]:
 
 
 def _energy_problems(window: Window) -> tuple[str, ...]:
-    """Say what is wrong with a window's energy."""
-    energy, doubt = window.energy_uj or 0.0, window.energy_uncertainty_uj or 0.0
+    """Return why a window's energy is not valid."""
+    energy, uncertainty = window.energy_uj or 0.0, window.energy_uncertainty_uj or 0.0
     if energy <= 0:
-        return (f"energy is {energy:.3f} µJ: the monitor did not see the board",)
-    if doubt > MAX_EDGE_DOUBT * energy:
-        share = 100 * doubt / energy
+        return (f"energy is {energy:.3f} µJ: the power monitor did not measure the board",)
+    if uncertainty > MAX_ENERGY_UNCERTAINTY * energy:
+        share = 100 * uncertainty / energy
         return (f"its edges' uncertainty is worth {share:.2f} % of its energy",)
     return ()
 
 
 def length_problems(window: Window) -> tuple[str, ...]:
-    """Say what is wrong with a window's length, count or clocks."""
+    """Return why a window's length, inferences or clocks are not valid."""
     problems: list[str] = []
     if window.runtime_s < MIN_WINDOW_S:
         problems.append(f"lasts {window.runtime_s:.6f} s, less than {MIN_WINDOW_S:g} s")
@@ -257,7 +257,7 @@ def length_problems(window: Window) -> tuple[str, ...]:
 
 
 def clock_problems(runtime_s: float, check: ClockCheck) -> tuple[str, ...]:
-    """Say whether the independent clock disagrees."""
+    """Return how far the independent clock disagrees, if beyond its tolerance."""
     if check.seconds is None:
         return () if check.clock == "none" else (f"the {check.clock} saw no window: {check.note}",)
     difference = check.seconds - runtime_s
@@ -271,7 +271,7 @@ def clock_problems(runtime_s: float, check: ClockCheck) -> tuple[str, ...]:
 
 
 def _touches_gap(gaps: Sequence[Gap], reach: int, *positions: float) -> bool:
-    """Whether an edge that may be off by ``reach`` samples may lie in a gap."""
+    """Whether a position, uncertain by ``reach`` samples, may lie in a gap."""
     return any(
         gap.index - reach <= position <= gap.end + reach - 1
         for gap in gaps
@@ -280,8 +280,5 @@ def _touches_gap(gaps: Sequence[Gap], reach: int, *positions: float) -> bool:
 
 
 def inferences_for_window(probe_inferences: int, probe_s: float, aim_s: float) -> int:
-    """How many inferences last ``aim_s``, judged by a probe of known length.
-
-    Never fewer than the rules' minimum.
-    """
+    """Return how many inferences last ``aim_s``, by a probe; never fewer than the minimum."""
     return max(MIN_INFERENCES, math.ceil(aim_s * probe_inferences / probe_s))

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labd.core.energy import (
+from labd.core.errors import MeasurementInvalid
+from labd.core.model import ClockCheck, Edge, EnergyMethod, Gap, Samples, StreamFormat
+from labd.core.recording import Recording, assemble
+from labd.core.runner_arithmetic import eembc_energy
+from labd.core.windows import (
     Batch,
     energy_window,
     inferences_for_window,
     performance_window,
 )
-from labd.core.errors import MeasurementInvalid
-from labd.core.model import ClockCheck, Edge, EnergyMethod, Gap, Samples, StreamFormat
-from labd.core.recording import Recording, assemble
-from labd.core.runner_arithmetic import eembc_energy
 
 FORMAT = StreamFormat(1000.0, 0.001, 50.0, "energy", 3.0)
 SPAN = (0, 20_000)
@@ -58,14 +58,14 @@ def test_other_than_two_edges_is_no_window(count: int) -> None:
     assert window.energy_uj is None
 
 
-def test_a_gap_that_took_an_edge_is_named() -> None:
+def test_a_gap_that_hides_an_edge_is_named() -> None:
     some = [Edge(100, "d7", rising=False)]
     lost = recording(np.ones(20_000), Gap(9_000, 2_000, "998 samples"), Gap(15_000, 9, "later"))
     window = energy_window(Batch(1, "a", 10), lost, some, (50, 12_000), NONE)
     assert window.problems[1:] == ("samples 9000 to 10999 are lost: 998 samples",)
 
 
-def test_a_gap_inside_refuses_the_number() -> None:
+def test_a_gap_inside_makes_the_window_invalid() -> None:
     window = energy_window(
         Batch(1, "a", 10), recording(np.ones(20_000), Gap(5000, 3)), edges(100, 11_000), SPAN, NONE
     )
@@ -82,7 +82,7 @@ def test_an_edge_that_touches_a_gap_is_not_an_edge(gap: Gap) -> None:
     assert window.energy_uj is None
 
 
-def test_a_gap_elsewhere_does_no_harm() -> None:
+def test_a_gap_elsewhere_does_not_matter() -> None:
     window = energy_window(
         Batch(1, "a", 10),
         recording(np.ones(20_000), Gap(15_000, 99)),
@@ -93,7 +93,7 @@ def test_a_gap_elsewhere_does_no_harm() -> None:
     assert window.valid
 
 
-def test_short_and_small_windows_say_so() -> None:
+def test_short_and_small_windows_are_invalid() -> None:
     window = performance_window(1, "a", 9, 9_999_999, NONE)
     assert window.problems == (
         "lasts 9.999999 s, less than 10 s",
@@ -102,28 +102,28 @@ def test_short_and_small_windows_say_so() -> None:
     assert performance_window(1, "a", 10, 10_000_000, NONE).valid
 
 
-def test_a_second_clock_that_disagrees_refuses_the_window() -> None:
+def test_a_second_clock_that_disagrees_makes_the_window_invalid() -> None:
     check = ClockCheck("host", 10.8, 0.2)
     window = performance_window(1, "a", 50, 10_500_000, check)
     assert "the host clock measured 10.800000 s, +0.300000 s off" in window.problems[0]
     assert performance_window(1, "a", 50, 10_700_000, check).valid
 
 
-def test_a_second_clock_that_saw_nothing_refuses_the_window() -> None:
+def test_a_second_clock_that_saw_nothing_makes_the_window_invalid() -> None:
     check = ClockCheck("io-manager", None, 0.0, "0 pulses")
     assert performance_window(1, "a", 50, 10_500_000, check).problems == (
         "the io-manager saw no window: 0 pulses",
     )
 
 
-def test_no_energy_at_all_is_refused() -> None:
+def test_no_energy_at_all_is_invalid() -> None:
     window = energy_window(
         Batch(1, "a", 10), recording(np.zeros(20_000)), edges(0, 10_500), SPAN, NONE
     )
-    assert "the monitor did not see the board" in window.problems[0]
+    assert "the power monitor did not measure the board" in window.problems[0]
 
 
-def test_a_window_beyond_the_recording_is_refused() -> None:
+def test_a_window_beyond_the_recording_is_invalid() -> None:
     window = energy_window(
         Batch(1, "a", 10), recording(np.ones(10_400)), edges(0, 10_500), SPAN, NONE
     )
@@ -172,7 +172,7 @@ def test_inference_counts_round_up_and_keep_the_minimum() -> None:
     assert inferences_for_window(3, 1.0, 10.1) == 31
 
 
-def test_a_sample_cut_by_an_edge_counts_by_its_share() -> None:
+def test_a_sample_cut_by_an_edge_counts_in_proportion() -> None:
     power = np.array([8.0, 1.0, 2.0, 4.0, 16.0])
     found = recording(power).energy_uj(1.25, 3.5)
     assert found == pytest.approx((0.75 * 1 + 2 + 0.5 * 4) * 1e3, rel=1e-15)
@@ -217,7 +217,7 @@ def test_samples_that_are_no_numbers_are_refused() -> None:
     power = np.full(12_000, 0.01)
     power[5_000] = np.nan
     window = energy_window(Batch(1, "a", 10), recording(power), edges(0, 10_500), SPAN, NONE)
-    assert window.problems == ("the monitor gave samples that are no numbers",)
+    assert window.problems == ("the power monitor gave samples that are no numbers",)
     assert window.energy_uj is None
 
 
@@ -228,7 +228,7 @@ def test_samples_that_are_no_numbers_are_refused() -> None:
     seed=st.integers(0, 99),
 )
 @settings(max_examples=30, deadline=None)
-def test_the_published_methods_give_what_their_runners_would(
+def test_the_published_methods_agree_with_their_runners(
     first: int, length: int, start: int, seed: int
 ) -> None:
     power = np.random.default_rng(seed).uniform(0.01, 0.02, 16_000)
@@ -250,7 +250,7 @@ def test_the_published_methods_give_what_their_runners_would(
     assert window.methods["labd"] == pytest.approx(mlcommons, rel=1e-12)
 
 
-def test_a_published_method_sees_milliseconds_of_a_faster_instrument() -> None:
+def test_a_published_method_uses_milliseconds_of_a_faster_instrument() -> None:
     fast = replace(FORMAT, sample_rate_hz=5000.0)
     power = np.random.default_rng(5).uniform(0.01, 0.02, 60_000)
     window = energy_window(
@@ -260,7 +260,7 @@ def test_a_published_method_sees_milliseconds_of_a_faster_instrument() -> None:
     assert window.methods["labd"] == pytest.approx(power[1003:52_003].sum() * 200 / 50)
 
 
-def test_a_method_that_does_not_apply_is_said_to() -> None:
+def test_a_method_that_does_not_apply_is_named() -> None:
     slow = replace(FORMAT, sample_rate_hz=300.0, edge_uncertainty_s=0.0)
     whole = Recording(slow, np.full(4_000, 0.01), (), ())
     window = energy_window(
@@ -272,7 +272,7 @@ def test_a_method_that_does_not_apply_is_said_to() -> None:
     assert set(window.methods) == {"labd"}
 
 
-def test_vague_edges_make_no_number() -> None:
+def test_edges_with_a_large_uncertainty_make_the_window_invalid() -> None:
     whole = recording(np.full(20_000, 0.012))
     window = energy_window(
         Batch(1, "a", 10), whole, edges(500, 10_900), SPAN, NONE, edge_uncertainty_s=0.03
@@ -281,7 +281,7 @@ def test_vague_edges_make_no_number() -> None:
     assert window.problems == ("its edges' uncertainty is worth 0.58 % of its energy",)
 
 
-def test_a_gap_just_after_a_window_spoils_only_the_methods_that_look_beyond_it() -> None:
+def test_a_gap_just_after_a_window_affects_only_the_methods_that_read_beyond_it() -> None:
     power = np.full(60_000, 0.012)
     fast = replace(FORMAT, sample_rate_hz=5000.0, edge_uncertainty_s=2e-4)
     lost = Recording(fast, power, (), (Gap(55_003, 5, "x"),))
@@ -303,7 +303,7 @@ def test_an_edge_that_may_lie_in_a_gap_is_not_an_edge() -> None:
     assert window.energy_uj is None
 
 
-def test_the_idle_baseline_is_told_an_inference() -> None:
+def test_the_idle_baseline_is_per_inference() -> None:
     window = energy_window(
         Batch(1, "a", 100),
         recording(np.full(20_000, 0.012)),
