@@ -59,7 +59,7 @@ FAKES = {
         dut=True,
     ),
     "eembc-io-manager": Fake(
-        "labd.simulation.instruments.io_eembc",
+        "labd.simulation.instruments.eembc_uno",
         "Arduino UNO, a kws01 DUT behind",
         'io = { driver = "eembc-io-manager", port = "%s", timestamp_wire = true }',
         dut=True,
@@ -90,7 +90,7 @@ FAKES = {
 }
 """By driver name."""
 
-LIVE_JOULESCOPE = "labd.simulation.instruments.joulescope_library:LiveDriver"
+LIVE_JOULESCOPE = "labd.simulation.joulescope_library:LiveDriver"
 
 JOULESCOPE = f"""a Joulescope has no byte stream of its own: its fake stands in for the vendor's
 library inside labd, and is not served here. In stations.toml:

@@ -13,7 +13,7 @@ from drivers.serial_dut import SerialDut, SerialDutConfig
 from labd.core.errors import DeadlineExceeded, DutError, InfraError, LabdBug
 from labd.core.model import Build
 from labd.simulation.cable import PtyCable
-from labd.simulation.instruments.reference_dut import SEEN, FakeDut, Habits
+from labd.simulation.instruments.reference_dut import SEEN, Habits, SimulatedDut
 from labd.station.dut import Dut
 from tests.contract.case import plugged
 
@@ -21,7 +21,7 @@ INPUT = bytes(range(256)) * 2
 
 
 @asynccontextmanager
-async def connected(fake: FakeDut) -> AsyncGenerator[tuple[Dut, PtyCable]]:
+async def connected(fake: SimulatedDut) -> AsyncGenerator[tuple[Dut, PtyCable]]:
     async with plugged(fake) as pty:
         port = SerialDut(SerialDutConfig(port=pty.path))
         await port.open()
@@ -37,7 +37,7 @@ def habits(request: pytest.FixtureRequest) -> Habits:
 
 
 async def test_a_session_with_any_firmware_seen(habits: Habits) -> None:
-    fake = FakeDut(habits)
+    fake = SimulatedDut(habits)
     async with connected(fake) as (dut, _):
         fake.boot()
         await dut.boot(1.0)
@@ -54,7 +54,7 @@ async def test_a_session_with_any_firmware_seen(habits: Habits) -> None:
 
 
 async def test_an_energy_build_pulses_and_prints_no_laps() -> None:
-    fake = FakeDut(energy=True)
+    fake = SimulatedDut(energy=True)
     async with connected(fake) as (dut, _):
         fake.boot()
         await dut.boot(1.0)
@@ -66,7 +66,7 @@ async def test_an_energy_build_pulses_and_prints_no_laps() -> None:
 
 
 async def test_commands_go_out_whole_and_alone() -> None:
-    fake = FakeDut()
+    fake = SimulatedDut()
     async with connected(fake) as (dut, pty):
         await dut.identify(1.0)
         pty.heard = b""
@@ -79,20 +79,20 @@ async def test_commands_go_out_whole_and_alone() -> None:
 
 
 async def test_a_prologue_that_passed_or_never_came_is_no_fault() -> None:
-    async with connected(FakeDut()) as (dut, _):
+    async with connected(SimulatedDut()) as (dut, _):
         assert await dut.boot(0.2) == []
         assert (await dut.identify(1.0)).build is None
 
 
 async def test_a_stale_prologue_does_not_answer_the_name() -> None:
-    fake = FakeDut()
+    fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         fake.boot()
         profile = await dut.identify(2.0)
         assert (profile.name, profile.model) == ("unspecified", "kws01")
 
 
-class LateDut(FakeDut):
+class LateDut(SimulatedDut):
     """Takes its time for each ``name``; answers everything in order."""
 
     def __init__(self, *delays_s: float, prologue: bytes = b"") -> None:
@@ -146,7 +146,7 @@ def damage(nth: int, how: Callable[[str], str]) -> Callable[[str], str]:
     ids=["digit", "byte", "command", "garbage"],
 )
 async def test_a_damaged_load_is_restarted_and_counted(nth: int, how: Callable[[str], str]) -> None:
-    fake = FakeDut()
+    fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
         fake.spoil = damage(nth, how)
@@ -156,7 +156,7 @@ async def test_a_damaged_load_is_restarted_and_counted(nth: int, how: Callable[[
 
 
 async def test_a_line_that_always_damages_is_the_benchs_fault() -> None:
-    fake = FakeDut()
+    fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
         fake.spoil = lambda text: text[:-1] if text.startswith("db 0") else text
@@ -166,7 +166,7 @@ async def test_a_line_that_always_damages_is_the_benchs_fault() -> None:
 
 
 async def test_firmware_without_db_is_the_firmwares_fault() -> None:
-    fake = FakeDut()
+    fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
         fake.spoil = lambda _: "db"
@@ -176,7 +176,7 @@ async def test_firmware_without_db_is_the_firmwares_fault() -> None:
 
 
 async def test_an_empty_load_is_refused_before_the_wire() -> None:
-    fake = FakeDut()
+    fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         with pytest.raises(LabdBug):
             await dut.load(b"")
@@ -184,7 +184,7 @@ async def test_an_empty_load_is_refused_before_the_wire() -> None:
 
 
 async def test_a_short_input_fails_although_the_firmware_runs_on() -> None:
-    fake = FakeDut()
+    fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
         await dut.load(INPUT)
@@ -194,7 +194,7 @@ async def test_a_short_input_fails_although_the_firmware_runs_on() -> None:
 
 
 async def test_a_hung_dut_ends_in_a_deadline_and_its_late_answer_is_not_taken() -> None:
-    fake = FakeDut()
+    fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
         fake.hung = True
@@ -209,7 +209,7 @@ async def test_a_hung_dut_ends_in_a_deadline_and_its_late_answer_is_not_taken() 
 
 
 async def test_a_restart_in_the_middle_is_noticed_though_a_ready_came() -> None:
-    fake = FakeDut()
+    fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
         await dut.load(INPUT)
@@ -221,7 +221,7 @@ async def test_a_restart_in_the_middle_is_noticed_though_a_ready_came() -> None:
 
 
 async def test_another_baud_rate_reopens_the_port() -> None:
-    fake = FakeDut()
+    fake = SimulatedDut()
     async with plugged(fake) as pty:
         port = SerialDut(SerialDutConfig(port=pty.path))
         await port.set_baud(921600)
@@ -232,7 +232,7 @@ async def test_another_baud_rate_reopens_the_port() -> None:
 
 
 async def test_a_dut_behind_a_socket_is_driven_alike_and_is_no_simulation() -> None:
-    fake = FakeDut()
+    fake = SimulatedDut()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         fake.send = writer.write
@@ -251,7 +251,7 @@ async def test_a_dut_behind_a_socket_is_driven_alike_and_is_no_simulation() -> N
 
 
 async def test_a_flood_is_held_back_instead_of_filling_the_memory() -> None:
-    async with plugged(FakeDut()) as pty:
+    async with plugged(SimulatedDut()) as pty:
         link = Link(pty.path, 115200, "test")
         await link.open()
         flood = b"0123456789abcdef" * 65536 * 3

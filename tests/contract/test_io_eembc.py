@@ -12,28 +12,28 @@ from drivers.io_manager.eembc_uno import EembcChannel, EembcIoManager, EembcIoMa
 from labd.core.errors import ConfigError, DeadlineExceeded, InfraError, InstrumentError
 from labd.core.model import Build
 from labd.simulation.cable import PtyCable
+from labd.simulation.instruments.eembc_uno import SimulatedEembcUno
 from labd.simulation.instruments.fake_interface_board import FakeInterfaceBoard
-from labd.simulation.instruments.io_eembc import FakeIoManager
-from labd.simulation.instruments.reference_dut import FakeDut
+from labd.simulation.instruments.reference_dut import SimulatedDut
 from labd.station.dut import Dut
 from tests.contract.case import plugged
 
 
 @pytest.fixture
-def fake() -> FakeDut:
-    dut = FakeDut(energy=True)
+def fake() -> SimulatedDut:
+    dut = SimulatedDut(energy=True)
     dut.powered = False
     return dut
 
 
 @pytest.fixture
-def board(fake: FakeDut) -> FakeIoManager:
-    return FakeIoManager(fake)
+def board(fake: SimulatedDut) -> SimulatedEembcUno:
+    return SimulatedEembcUno(fake)
 
 
 @asynccontextmanager
 async def connected(
-    board: FakeIoManager, *, timestamp_wire: bool = False
+    board: SimulatedEembcUno, *, timestamp_wire: bool = False
 ) -> AsyncGenerator[tuple[EembcIoManager, PtyCable]]:
     async with plugged(board) as pty:
         config = EembcIoManagerConfig(
@@ -47,7 +47,7 @@ async def connected(
             await io.close()
 
 
-async def booted(io: EembcIoManager, fake: FakeDut) -> Dut:
+async def booted(io: EembcIoManager, fake: SimulatedDut) -> Dut:
     dut = Dut(io.channel)
     await io.channel.expect_boot()
     fake.boot()
@@ -72,7 +72,7 @@ def once(start: str, spoil: Callable[[str], str]) -> Callable[[str], str]:
     return pass_on
 
 
-def reset_when_opened(io: EembcIoManager, board: FakeIoManager, boot_s: float) -> None:
+def reset_when_opened(io: EembcIoManager, board: SimulatedEembcUno, boot_s: float) -> None:
     """Give the pseudo-terminal what a USB port has: opening it resets the Arduino."""
     take_port = io._link.open
 
@@ -83,7 +83,7 @@ def reset_when_opened(io: EembcIoManager, board: FakeIoManager, boot_s: float) -
     io._link.open = take_and_reset  # type: ignore[method-assign]
 
 
-async def test_a_session_through_the_board(fake: FakeDut, board: FakeIoManager) -> None:
+async def test_a_session_through_the_board(fake: SimulatedDut, board: SimulatedEembcUno) -> None:
     async with connected(board) as (io, pty):
         dut = await booted(io, fake)
         profile = await dut.identify(1.0)
@@ -98,7 +98,7 @@ async def test_a_session_through_the_board(fake: FakeDut, board: FakeIoManager) 
 
 
 async def test_a_board_that_boots_when_the_port_opens_is_waited_for(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     async with plugged(board) as pty:
         io = EembcIoManager(EembcIoManagerConfig(port=pty.path, answer_s=0.5, boot_s=4.0))
@@ -110,7 +110,7 @@ async def test_a_board_that_boots_when_the_port_opens_is_waited_for(
         await io.close()
 
 
-async def test_a_board_that_does_not_boot_in_time_is_told(board: FakeIoManager) -> None:
+async def test_a_board_that_does_not_boot_in_time_is_told(board: SimulatedEembcUno) -> None:
     async with plugged(board) as pty:
         io = EembcIoManager(EembcIoManagerConfig(port=pty.path, answer_s=0.5, boot_s=0.7))
         reset_when_opened(io, board, boot_s=9.0)
@@ -119,7 +119,7 @@ async def test_a_board_that_does_not_boot_in_time_is_told(board: FakeIoManager) 
 
 
 async def test_the_duts_late_text_at_opening_is_nobodys_answer(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     """A predecessor died in an inference, which goes on behind the board's reset."""
     fake.powered = True
@@ -130,7 +130,7 @@ async def test_the_duts_late_text_at_opening_is_nobodys_answer(
 
 
 async def test_commands_are_refused_until_the_channel_is_in_step(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     fake.boot()
     async with connected(board) as (io, _):
@@ -138,7 +138,9 @@ async def test_commands_are_refused_until_the_channel_is_in_step(
             await io.channel.command("name", 1.0)
 
 
-async def test_a_dut_that_was_on_all_along_is_no_fault(fake: FakeDut, board: FakeIoManager) -> None:
+async def test_a_dut_that_was_on_all_along_is_no_fault(
+    fake: SimulatedDut, board: SimulatedEembcUno
+) -> None:
     fake.powered = True
     async with connected(board) as (io, _):
         assert await io.channel.wait_boot(0.3) == []
@@ -149,7 +151,7 @@ async def test_a_dut_that_was_on_all_along_is_no_fault(fake: FakeDut, board: Fak
 
 
 async def test_a_slow_duts_answers_to_repeated_questions_are_heard_out(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     fake.powered = True
     hear = fake.receive
@@ -160,7 +162,7 @@ async def test_a_slow_duts_answers_to_repeated_questions_are_heard_out(
 
 
 async def test_a_prologue_that_tells_a_name_is_no_answer_to_name(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     """As that of the Arty A7: the answer proper comes after it."""
     fake.powered = True
@@ -182,7 +184,7 @@ async def test_a_prologue_that_tells_a_name_is_no_answer_to_name(
         assert (await Dut(io.channel).identify(6.0)).name == "unspecified"
 
 
-async def test_the_speed_to_the_dut_cannot_be_set(board: FakeIoManager) -> None:
+async def test_the_speed_to_the_dut_cannot_be_set(board: SimulatedEembcUno) -> None:
     async with connected(board) as (io, _):
         await io.set_dut_baud(9600)
         with pytest.raises(ConfigError, match="9600 only") as caught:
@@ -190,7 +192,9 @@ async def test_the_speed_to_the_dut_cannot_be_set(board: FakeIoManager) -> None:
         assert "`dut` port" in caught.value.remedy
 
 
-async def test_only_falls_are_timed_and_only_where_the_line_is_wired(board: FakeIoManager) -> None:
+async def test_only_falls_are_timed_and_only_where_the_line_is_wired(
+    board: SimulatedEembcUno,
+) -> None:
     async with connected(board, timestamp_wire=True):
         assert (board.both_edges, board.timer) == (False, True)
         assert board.commands[-2:] == ["tm 0", "enable-timer"]
@@ -202,7 +206,7 @@ async def test_only_falls_are_timed_and_only_where_the_line_is_wired(board: Fake
 
 
 async def test_timestamps_come_between_the_lines_of_a_reply_and_disturb_none(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     async with connected(board, timestamp_wire=True) as (io, _):
         dut = await booted(io, fake)
@@ -221,7 +225,7 @@ async def test_timestamps_come_between_the_lines_of_a_reply_and_disturb_none(
 
 
 async def test_a_timestamp_nobody_waited_for_is_logged_and_no_line_is_lost(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     async with connected(board, timestamp_wire=True) as (io, _):
         dut = await booted(io, fake)
@@ -236,7 +240,7 @@ async def test_a_timestamp_nobody_waited_for_is_logged_and_no_line_is_lost(
 
 
 async def test_looking_for_timestamps_takes_nothing_from_a_command_that_waits(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     async with connected(board, timestamp_wire=True) as (io, _):
         dut = await booted(io, fake)
@@ -251,7 +255,7 @@ async def test_looking_for_timestamps_takes_nothing_from_a_command_that_waits(
         assert (await infer).results == fake.results
 
 
-async def test_a_reset_board_counts_anew(fake: FakeDut, board: FakeIoManager) -> None:
+async def test_a_reset_board_counts_anew(fake: SimulatedDut, board: SimulatedEembcUno) -> None:
     async with connected(board, timestamp_wire=True) as (io, _):
         await (await booted(io, fake)).timestamp()
         assert len(io.timestamps()) == 2
@@ -261,7 +265,7 @@ async def test_a_reset_board_counts_anew(fake: FakeDut, board: FakeIoManager) ->
 
 
 async def test_the_counter_wraps_between_two_timestamps(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     fake._lap = 2**32 - 5
     async with connected(board, timestamp_wire=True) as (io, _):
@@ -272,7 +276,7 @@ async def test_the_counter_wraps_between_two_timestamps(
 
 
 async def test_a_lost_timestamp_is_an_error_not_a_shift(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     async with connected(board, timestamp_wire=True) as (io, _):
         dut = await booted(io, fake)
@@ -288,7 +292,7 @@ async def test_a_lost_timestamp_is_an_error_not_a_shift(
 
 @pytest.mark.parametrize("damaged", ["m-lap-us-12x4", "m-lap-us-", "m-lap-us-9999999999"])
 async def test_a_damaged_timestamp_is_refused_until_cleared(
-    fake: FakeDut, board: FakeIoManager, damaged: str
+    fake: SimulatedDut, board: SimulatedEembcUno, damaged: str
 ) -> None:
     async with connected(board, timestamp_wire=True) as (io, _):
         dut = await booted(io, fake)
@@ -303,7 +307,7 @@ async def test_a_damaged_timestamp_is_refused_until_cleared(
 
 
 async def test_a_restart_of_the_dut_is_noticed_even_while_the_board_is_spoken_to(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     async with connected(board) as (io, _):
         dut = await booted(io, fake)
@@ -315,7 +319,7 @@ async def test_a_restart_of_the_dut_is_noticed_even_while_the_board_is_spoken_to
 
 
 async def test_a_restart_between_sending_and_the_boards_answer_is_noticed(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     async with connected(board) as (io, _):
         dut = await booted(io, fake)
@@ -331,7 +335,7 @@ async def test_a_restart_between_sending_and_the_boards_answer_is_noticed(
 
 
 async def test_a_restart_in_the_middle_of_a_command_is_noticed(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     async with connected(board) as (io, _):
         dut = await booted(io, fake)
@@ -345,7 +349,7 @@ async def test_a_restart_in_the_middle_of_a_command_is_noticed(
 
 @pytest.mark.parametrize("blocks", [False, True])
 async def test_a_dead_dut_ends_in_a_deadline_and_power_brings_it_back(
-    fake: FakeDut, board: FakeIoManager, *, blocks: bool
+    fake: SimulatedDut, board: SimulatedEembcUno, *, blocks: bool
 ) -> None:
     board.blocks = blocks
     async with connected(board) as (io, _):
@@ -367,7 +371,7 @@ async def test_a_dead_dut_ends_in_a_deadline_and_power_brings_it_back(
 
 
 async def test_an_answer_that_comes_late_is_not_the_next_commands(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     async with connected(board) as (io, _):
         dut = await booted(io, fake)
@@ -389,7 +393,7 @@ async def test_an_answer_that_comes_late_is_not_the_next_commands(
 
 
 async def test_a_command_torn_on_its_way_to_the_dut_restarts_the_load(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     """Half duplex: the board's sending was disturbed by a DUT that talked."""
     fake.spoil = once("db 1a", lambda text: text[4:])
@@ -403,7 +407,7 @@ async def test_a_command_torn_on_its_way_to_the_dut_restarts_the_load(
 
 
 async def test_a_command_damaged_on_its_way_to_the_board_shows_in_its_echo(
-    fake: FakeDut, board: FakeIoManager
+    fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     """Two digits lost leave an even number, which the DUT would take without a word."""
     async with connected(board) as (io, _):
@@ -422,14 +426,14 @@ async def test_a_command_damaged_on_its_way_to_the_board_shows_in_its_echo(
         assert await dut.timestamp() is None
 
 
-async def test_other_boards_on_the_port_are_named(fake: FakeDut) -> None:
-    for other in (FakeInterfaceBoard(fake), FakeDut()):
+async def test_other_boards_on_the_port_are_named(fake: SimulatedDut) -> None:
+    for other in (FakeInterfaceBoard(fake), SimulatedDut()):
         with pytest.raises(InstrumentError, match="no EEMBC io-manager"):
             async with connected(other):  # type: ignore[arg-type]
                 pytest.fail("it was taken for an io-manager")
 
 
-async def test_the_channel_needs_an_open_port(board: FakeIoManager) -> None:
+async def test_the_channel_needs_an_open_port(board: SimulatedEembcUno) -> None:
     async with connected(board) as (io, _):
         assert isinstance(io.channel, EembcChannel)
     with pytest.raises(Exception, match="not open"):

@@ -20,20 +20,20 @@ from labd.core.errors import ConfigError, DeadlineExceeded, InfraError, Instrume
 from labd.core.model import Build
 from labd.simulation.cable import PtyCable
 from labd.simulation.instruments.fake_interface_board import FakeInterfaceBoard
-from labd.simulation.instruments.reference_dut import FakeDut
+from labd.simulation.instruments.reference_dut import SimulatedDut
 from labd.station.dut import Dut
 from tests.contract.case import plugged
 
 
 @pytest.fixture
-def fake() -> FakeDut:
-    dut = FakeDut(energy=True)
+def fake() -> SimulatedDut:
+    dut = SimulatedDut(energy=True)
     dut.powered = False
     return dut
 
 
 @pytest.fixture
-def board(fake: FakeDut) -> FakeInterfaceBoard:
+def board(fake: SimulatedDut) -> FakeInterfaceBoard:
     return FakeInterfaceBoard(fake)
 
 
@@ -65,7 +65,7 @@ def resettable(board: FakeInterfaceBoard) -> Generator[list[str]]:
         loop.remove_signal_handler(signal.SIGUSR1)
 
 
-async def block(board: FakeInterfaceBoard, fake: FakeDut) -> None:
+async def block(board: FakeInterfaceBoard, fake: SimulatedDut) -> None:
     """A predecessor died with a command open, and its DUT is dead."""
     async with connected(board) as (io, _):
         await io.channel.expect_boot()
@@ -73,7 +73,7 @@ async def block(board: FakeInterfaceBoard, fake: FakeDut) -> None:
     fake.hung = True
 
 
-async def test_a_session_through_the_board(fake: FakeDut, board: FakeInterfaceBoard) -> None:
+async def test_a_session_through_the_board(fake: SimulatedDut, board: FakeInterfaceBoard) -> None:
     async with connected(board) as (io, pty):
         dut = Dut(io.channel)
         await io.channel.expect_boot()
@@ -91,7 +91,7 @@ async def test_a_session_through_the_board(fake: FakeDut, board: FakeInterfaceBo
 
 
 async def test_it_gets_in_step_although_a_prologue_waits_in_the_queue(
-    fake: FakeDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: FakeInterfaceBoard
 ) -> None:
     fake.boot()  # powered without expect_boot: every answer would come one command late
     async with connected(board) as (io, _):
@@ -103,7 +103,7 @@ async def test_it_gets_in_step_although_a_prologue_waits_in_the_queue(
 
 
 async def test_a_prologue_left_from_flashing_is_not_taken_for_the_boot(
-    fake: FakeDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: FakeInterfaceBoard
 ) -> None:
     fake.boot()  # powered for flashing, then off: its prologue stays in the board's queue
     fake.powered = False
@@ -118,7 +118,7 @@ async def test_a_prologue_left_from_flashing_is_not_taken_for_the_boot(
 
 
 async def test_commands_are_refused_until_the_channel_is_in_step(
-    fake: FakeDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: FakeInterfaceBoard
 ) -> None:
     fake.boot()
     async with connected(board) as (io, _):
@@ -127,7 +127,7 @@ async def test_commands_are_refused_until_the_channel_is_in_step(
 
 
 async def test_a_dut_that_was_on_all_along_is_no_fault(
-    fake: FakeDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: FakeInterfaceBoard
 ) -> None:
     fake.powered = True
     async with connected(board) as (io, _):
@@ -138,7 +138,7 @@ async def test_a_dut_that_was_on_all_along_is_no_fault(
 
 
 async def test_a_dead_dut_blocks_the_board_and_power_frees_it(
-    fake: FakeDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: FakeInterfaceBoard
 ) -> None:
     async with connected(board, answer_s=0.3) as (io, _):
         dut = Dut(io.channel)
@@ -160,7 +160,7 @@ async def test_a_dead_dut_blocks_the_board_and_power_frees_it(
 
 
 async def test_a_predecessor_cut_off_in_a_command_is_no_end(
-    fake: FakeDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: FakeInterfaceBoard
 ) -> None:
     """Cancelled or killed during ``dut infer``: the board waits for a DUT that is dark now."""
     async with plugged(board) as pty:
@@ -204,7 +204,7 @@ async def test_a_board_that_stays_silent_is_told_with_advice(board: FakeInterfac
 
 
 async def test_a_board_that_waits_is_asked_nothing_it_would_answer_late(
-    fake: FakeDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: FakeInterfaceBoard
 ) -> None:
     async with connected(board, answer_s=0.3) as (io, pty):
         await io.set_dut_baud(9600)
@@ -225,7 +225,7 @@ async def test_a_board_that_waits_is_asked_nothing_it_would_answer_late(
 
 
 async def test_a_cancelled_command_leaves_the_channel_out_of_step(
-    fake: FakeDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: FakeInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
         dut = Dut(io.channel)
@@ -247,7 +247,9 @@ async def test_a_cancelled_command_leaves_the_channel_out_of_step(
         assert (await dut.identify(1.0)).model == "kws01"
 
 
-async def test_a_late_prologue_is_still_the_boot(fake: FakeDut, board: FakeInterfaceBoard) -> None:
+async def test_a_late_prologue_is_still_the_boot(
+    fake: SimulatedDut, board: FakeInterfaceBoard
+) -> None:
     """When none came in time the channel goes on to get in step, and may hear it then."""
     async with connected(board) as (io, _):
         dut = Dut(io.channel)
@@ -260,7 +262,7 @@ async def test_a_late_prologue_is_still_the_boot(fake: FakeDut, board: FakeInter
 
 
 async def test_a_dut_that_never_boots_ends_in_a_deadline_and_poisons_nothing(
-    fake: FakeDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: FakeInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
         dut = Dut(io.channel)
@@ -281,7 +283,7 @@ async def test_a_dut_that_never_boots_ends_in_a_deadline_and_poisons_nothing(
 
 
 async def test_a_command_the_board_never_got_whole_blocks_nothing(
-    fake: FakeDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: FakeInterfaceBoard
 ) -> None:
     """Lost on its way to the board: the host takes for open what the board never began."""
     async with connected(board) as (io, _):
@@ -314,7 +316,7 @@ async def test_a_predecessor_that_died_in_the_word_name_is_survived(
 
 
 async def test_a_late_answer_ends_its_own_command_only(
-    fake: FakeDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: FakeInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
         dut = Dut(io.channel)
@@ -331,7 +333,9 @@ async def test_a_late_answer_ends_its_own_command_only(
         assert await dut.timestamp() is None
 
 
-async def test_a_restart_of_the_dut_is_noticed(fake: FakeDut, board: FakeInterfaceBoard) -> None:
+async def test_a_restart_of_the_dut_is_noticed(
+    fake: SimulatedDut, board: FakeInterfaceBoard
+) -> None:
     async with connected(board) as (io, _):
         dut = Dut(io.channel)
         await io.channel.expect_boot()
@@ -373,7 +377,7 @@ async def test_a_lost_interval_edge_is_an_error_not_a_shift(board: FakeInterface
             await io.intervals()
 
 
-async def test_another_device_on_the_port_is_named(fake: FakeDut) -> None:
+async def test_another_device_on_the_port_is_named(fake: SimulatedDut) -> None:
     fake.powered = True
     fake.energy = False
     with pytest.raises(InstrumentError, match="m-name-dut"):
@@ -404,7 +408,7 @@ async def test_only_the_first_hundred_intervals_are_kept(board: FakeInterfaceBoa
 
 
 async def test_a_command_damaged_on_its_way_to_the_board_restarts_the_load(
-    fake: FakeDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: FakeInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
         dut = Dut(io.channel)
@@ -455,7 +459,7 @@ async def test_the_end_of_an_old_reply_at_opening_is_nobodys_answer(
 
 
 async def test_a_blocked_board_is_reset_at_opening_by_the_operators_command(
-    fake: FakeDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: FakeInterfaceBoard
 ) -> None:
     await block(board, fake)
     with resettable(board) as command:
@@ -472,7 +476,7 @@ async def test_a_blocked_board_is_reset_at_opening_by_the_operators_command(
 
 
 async def test_a_board_that_a_dead_dut_holds_is_reset_by_the_operators_command(
-    fake: FakeDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: FakeInterfaceBoard
 ) -> None:
     with resettable(board) as command:
         async with connected(board, reset_command=command) as (io, _):
@@ -490,7 +494,7 @@ async def test_a_board_that_a_dead_dut_holds_is_reset_by_the_operators_command(
 
 
 async def test_a_board_that_answers_is_never_reset_by_command(
-    fake: FakeDut, board: FakeInterfaceBoard, tmp_path: Path
+    fake: SimulatedDut, board: FakeInterfaceBoard, tmp_path: Path
 ) -> None:
     proof = tmp_path / "ran"
     async with connected(board, reset_command=["touch", str(proof)]) as (io, _):
@@ -513,7 +517,7 @@ async def test_a_board_that_answers_is_never_reset_by_command(
     ],
 )
 async def test_a_reset_command_that_fails_is_told(
-    fake: FakeDut,
+    fake: SimulatedDut,
     board: FakeInterfaceBoard,
     monkeypatch: pytest.MonkeyPatch,
     command: list[str],

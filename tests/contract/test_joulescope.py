@@ -27,13 +27,13 @@ from labd.core.errors import (
     TransportError,
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
-from labd.simulation.instruments import joulescope_library as fake_library
-from labd.simulation.instruments.joulescope import TICK_HZ, Disorder, FakeJoulescope, Load
-from labd.simulation.instruments.joulescope_library import USB, Driver, UsbCable
+from labd.simulation import joulescope_library as fake_library
+from labd.simulation.instruments.joulescope import TICK_HZ, Disorder, Load, SimulatedJoulescope
 from labd.simulation.instruments.load import current_a
+from labd.simulation.joulescope_library import USB, Driver, UsbCable
 from tests.contract.acquisition import all_of, by_index, only, progress_to
 
-FAKE = "labd.simulation.instruments.joulescope_library:Driver"
+FAKE = "labd.simulation.joulescope_library:Driver"
 ALMOST_A_SECOND = 9500  # samples; an incomplete message at the end is never sent
 
 
@@ -45,11 +45,11 @@ def _no_library_is_left_by_a_driver_that_was_never_closed() -> None:
 
 
 @pytest.fixture
-async def plug() -> AsyncGenerator[Callable[..., FakeJoulescope]]:
+async def plug() -> AsyncGenerator[Callable[..., SimulatedJoulescope]]:
     cables: list[UsbCable] = []
 
-    def one(*args: Any, **keys: Any) -> FakeJoulescope:
-        cables.append(UsbCable(FakeJoulescope(*args, **keys)))
+    def one(*args: Any, **keys: Any) -> SimulatedJoulescope:
+        cables.append(UsbCable(SimulatedJoulescope(*args, **keys)))
         return cables[-1].device
 
     yield one
@@ -58,7 +58,7 @@ async def plug() -> AsyncGenerator[Callable[..., FakeJoulescope]]:
 
 
 @pytest.fixture
-def fake(plug: Callable[..., FakeJoulescope]) -> FakeJoulescope:
+def fake(plug: Callable[..., SimulatedJoulescope]) -> SimulatedJoulescope:
     return plug()
 
 
@@ -84,7 +84,7 @@ async def opened(
 
 
 async def recorded(
-    fake: FakeJoulescope, monitor: Joulescope, *steps: Callable[[], None]
+    fake: SimulatedJoulescope, monitor: Joulescope, *steps: Callable[[], None]
 ) -> list[StreamItem]:
     """Run the steps within an acquisition, then one second without faults."""
     async with monitor.acquire() as acquisition:
@@ -111,7 +111,7 @@ def expected_power(count: int, rate_hz: int = 10_000, step: int = 2) -> np.ndarr
 
 @pytest.mark.parametrize(("model", "step"), [("js220", 2), ("js110", 1)])
 async def test_power_and_edges_are_those_of_the_load(
-    plug: Callable[..., FakeJoulescope], model: str, step: int
+    plug: Callable[..., SimulatedJoulescope], model: str, step: int
 ) -> None:
     fake = plug(model)
     async with opened() as monitor, monitor.acquire() as acquisition:
@@ -134,7 +134,7 @@ async def test_power_and_edges_are_those_of_the_load(
     np.testing.assert_allclose(samples.current_a * 3.0, samples.power_w, rtol=1e-6)
 
 
-async def test_an_edge_comes_after_the_samples_before_it(fake: FakeJoulescope) -> None:
+async def test_an_edge_comes_after_the_samples_before_it(fake: SimulatedJoulescope) -> None:
     async with opened() as monitor:
         items = await recorded(fake, monitor, lambda: fake.run(1.0))
     at = 0
@@ -154,7 +154,7 @@ class Pulses(Load):
 
 
 async def test_a_pulse_of_one_microsecond_is_seen_at_any_rate(
-    plug: Callable[..., FakeJoulescope],
+    plug: Callable[..., SimulatedJoulescope],
 ) -> None:
     fake = plug(load=Pulses())
     for rate_hz in (1000, 1_000_000):
@@ -171,7 +171,7 @@ async def test_a_pulse_of_one_microsecond_is_seen_at_any_rate(
         assert monitor.format.edge_uncertainty_s == 0.5e-6
 
 
-async def test_time_marks_give_the_utc_of_samples(fake: FakeJoulescope) -> None:
+async def test_time_marks_give_the_utc_of_samples(fake: SimulatedJoulescope) -> None:
     async with opened() as monitor:
         items = await recorded(fake, monitor, lambda: fake.run(2.2))
     marks: list[TimeMark] = only(TimeMark, items)
@@ -186,7 +186,7 @@ async def test_time_marks_give_the_utc_of_samples(fake: FakeJoulescope) -> None:
 # ---- opened once, never switched -----------------------------------------------------------
 
 
-async def test_several_acquisitions_do_not_interrupt_the_supply(fake: FakeJoulescope) -> None:
+async def test_several_acquisitions_do_not_interrupt_the_supply(fake: SimulatedJoulescope) -> None:
     async with opened() as monitor:
         set_up = len(fake.history)
         assert ("s/i/range/mode", "auto") in fake.history
@@ -201,7 +201,7 @@ async def test_several_acquisitions_do_not_interrupt_the_supply(fake: FakeJoules
     assert (fake.opened, fake.closed) == (1, 1)
 
 
-async def test_a_js220_is_set_up_as_configured(fake: FakeJoulescope) -> None:
+async def test_a_js220_is_set_up_as_configured(fake: SimulatedJoulescope) -> None:
     async with opened(
         voltage_range="2 V", current_range="180 uA", gpio_voltage="external"
     ) as monitor:
@@ -220,7 +220,7 @@ async def test_a_js220_is_set_up_as_configured(fake: FakeJoulescope) -> None:
 
 
 async def test_a_js110_streams_its_inputs_in_the_lowest_bits(
-    plug: Callable[..., FakeJoulescope],
+    plug: Callable[..., SimulatedJoulescope],
 ) -> None:
     fake = plug("js110", "004321")
     monitor = made(timestamp_line="gpi1", voltage_range="5 V", gpio_voltage="1.8 V")
@@ -237,7 +237,7 @@ async def test_a_js110_streams_its_inputs_in_the_lowest_bits(
     await monitor.close()
 
 
-async def test_the_identity_names_model_serial_and_firmware(fake: FakeJoulescope) -> None:
+async def test_the_identity_names_model_serial_and_firmware(fake: SimulatedJoulescope) -> None:
     monitor = made()
     identity = await monitor.open()
     assert (identity.kind, identity.name) == ("joulescope", "Joulescope JS220")
@@ -248,7 +248,9 @@ async def test_the_identity_names_model_serial_and_firmware(fake: FakeJoulescope
 # ---- loss and disorder -----------------------------------------------------------------------
 
 
-async def test_reordered_delayed_and_doubled_messages_change_nothing(fake: FakeJoulescope) -> None:
+async def test_reordered_delayed_and_doubled_messages_change_nothing(
+    fake: SimulatedJoulescope,
+) -> None:
     fake.tamper = disorder = Disorder(7, double=0.2, hold=12)
     async with opened() as monitor:
         items = await recorded(
@@ -263,7 +265,7 @@ async def test_reordered_delayed_and_doubled_messages_change_nothing(fake: FakeJ
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_lost_messages_are_gaps_and_a_finding(fake: FakeJoulescope, seed: int) -> None:
+async def test_lost_messages_are_gaps_and_a_finding(fake: SimulatedJoulescope, seed: int) -> None:
     fake.tamper = Disorder(seed, lose=0.03, hold=5)
     async with opened() as monitor:
         items = await recorded(fake, monitor, lambda: fake.run(3.0))
@@ -279,7 +281,7 @@ async def test_lost_messages_are_gaps_and_a_finding(fake: FakeJoulescope, seed: 
     assert "root hub" in finding.remedy
 
 
-async def test_a_lost_message_shifts_nothing(fake: FakeJoulescope) -> None:
+async def test_a_lost_message_shifts_nothing(fake: SimulatedJoulescope) -> None:
     lost: list[str] = []
 
     def lose_one(messages: list[Any]) -> list[Any]:
@@ -306,7 +308,7 @@ async def test_a_lost_message_shifts_nothing(fake: FakeJoulescope) -> None:
 
 @pytest.mark.parametrize("model", ["js220", "js110"])
 async def test_data_lost_on_usb_are_a_gap_without_an_edge(
-    plug: Callable[..., FakeJoulescope], model: str
+    plug: Callable[..., SimulatedJoulescope], model: str
 ) -> None:
     fake = plug(model)
     async with opened() as monitor:
@@ -324,7 +326,9 @@ async def test_data_lost_on_usb_are_a_gap_without_an_edge(
     )
 
 
-async def test_samples_that_are_no_numbers_are_a_gap_without_edges(fake: FakeJoulescope) -> None:
+async def test_samples_that_are_no_numbers_are_a_gap_without_edges(
+    fake: SimulatedJoulescope,
+) -> None:
     async with opened() as monitor:
         items = await recorded(
             fake, monitor, lambda: fake.run(0.49), lambda: fake.not_a_number("s/i", 0.02)
@@ -335,7 +339,7 @@ async def test_samples_that_are_no_numbers_are_a_gap_without_edges(fake: FakeJou
     assert [edge.index for edge in only(Edge, items)] == []
 
 
-async def test_a_stalled_event_loop_gets_a_gap_and_a_finding(fake: FakeJoulescope) -> None:
+async def test_a_stalled_event_loop_gets_a_gap_and_a_finding(fake: SimulatedJoulescope) -> None:
     async with opened({"inbox_messages": 40}) as monitor:
         async with monitor.acquire() as acquisition:
             fake.run(3.0)  # the loop is stalled meanwhile
@@ -353,7 +357,7 @@ async def test_a_stalled_event_loop_gets_a_gap_and_a_finding(fake: FakeJoulescop
     np.testing.assert_allclose(power[known], expected_power(len(power))[known], rtol=1e-6)
 
 
-async def test_a_signal_without_messages_ends_the_acquisition(fake: FakeJoulescope) -> None:
+async def test_a_signal_without_messages_ends_the_acquisition(fake: SimulatedJoulescope) -> None:
     fake.tamper = lambda messages: [one for one in messages if "/s/v/" not in one[0]]
     async with opened() as monitor:
         with pytest.raises(InstrumentError, match="no messages of voltage"):
@@ -365,7 +369,7 @@ async def test_a_signal_without_messages_ends_the_acquisition(fake: FakeJoulesco
 # ---- ends ------------------------------------------------------------------------------------
 
 
-async def watch(fake: FakeJoulescope, acquisition: JoulescopeAcquisition) -> None:
+async def watch(fake: SimulatedJoulescope, acquisition: JoulescopeAcquisition) -> None:
     """Acquire without end; the instrument sends for half a second."""
     async with acquisition:
         fake.run(0.5)
@@ -373,7 +377,9 @@ async def watch(fake: FakeJoulescope, acquisition: JoulescopeAcquisition) -> Non
             await acquisition.wait_progress(10.0)
 
 
-async def test_an_unplug_in_an_acquisition_is_seen_within_a_second(fake: FakeJoulescope) -> None:
+async def test_an_unplug_in_an_acquisition_is_seen_within_a_second(
+    fake: SimulatedJoulescope,
+) -> None:
     async with opened() as monitor:
         acquisition = monitor.acquire()
         waiting = asyncio.create_task(watch(fake, acquisition))
@@ -390,7 +396,7 @@ async def test_an_unplug_in_an_acquisition_is_seen_within_a_second(fake: FakeJou
         await all_of(acquisition)
 
 
-async def test_an_unplug_ends_a_call_that_blocks(fake: FakeJoulescope) -> None:
+async def test_an_unplug_ends_a_call_that_blocks(fake: SimulatedJoulescope) -> None:
     async with opened(answer_s=4.0) as monitor:
         fake.mute = True
         asking = asyncio.create_task(monitor.self_check())
@@ -403,7 +409,7 @@ async def test_an_unplug_ends_a_call_that_blocks(fake: FakeJoulescope) -> None:
         assert time.monotonic() - began < 1.0
 
 
-async def test_silence_ends_an_acquisition(fake: FakeJoulescope) -> None:
+async def test_silence_ends_an_acquisition(fake: SimulatedJoulescope) -> None:
     async with opened({"silence_s": 0.3}) as monitor:
         with pytest.raises(TransportError) as caught:
             await watch(fake, monitor.acquire())
@@ -414,7 +420,7 @@ async def test_silence_ends_an_acquisition(fake: FakeJoulescope) -> None:
 
 
 async def test_an_instrument_that_came_back_can_be_opened_again(
-    plug: Callable[..., FakeJoulescope], fake: FakeJoulescope
+    plug: Callable[..., SimulatedJoulescope], fake: SimulatedJoulescope
 ) -> None:
     old = made()
     await old.open()
@@ -431,7 +437,7 @@ async def test_an_instrument_that_came_back_can_be_opened_again(
             await made().open()
 
 
-async def test_the_next_acquisition_stops_an_abandoned_one(fake: FakeJoulescope) -> None:
+async def test_the_next_acquisition_stops_an_abandoned_one(fake: SimulatedJoulescope) -> None:
     async with opened() as monitor:
         acquisition = monitor.acquire()
         await acquisition.__aenter__()
@@ -450,7 +456,7 @@ async def test_the_next_acquisition_stops_an_abandoned_one(fake: FakeJoulescope)
 
 
 async def test_messages_that_arrive_during_the_stop_are_kept(
-    fake: FakeJoulescope, monkeypatch: pytest.MonkeyPatch
+    fake: SimulatedJoulescope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     last: list[Any] = []
 
@@ -470,7 +476,9 @@ async def test_messages_that_arrive_during_the_stop_are_kept(
         assert acquisition.received > 14_500
 
 
-async def test_close_stops_the_streams_of_an_abandoned_acquisition(fake: FakeJoulescope) -> None:
+async def test_close_stops_the_streams_of_an_abandoned_acquisition(
+    fake: SimulatedJoulescope,
+) -> None:
     monitor = made()
     await monitor.open()
     acquisition = monitor.acquire()
@@ -481,7 +489,9 @@ async def test_close_stops_the_streams_of_an_abandoned_acquisition(fake: FakeJou
     assert USB.host is None
 
 
-async def test_a_failing_stop_does_not_hide_the_exception_of_the_body(fake: FakeJoulescope) -> None:
+async def test_a_failing_stop_does_not_hide_the_exception_of_the_body(
+    fake: SimulatedJoulescope,
+) -> None:
     async def body(monitor: Joulescope) -> None:
         async with monitor.acquire():
             fake.mute = True
@@ -494,7 +504,9 @@ async def test_a_failing_stop_does_not_hide_the_exception_of_the_body(fake: Fake
         fake.mute = False
 
 
-async def test_only_one_acquisition_at_a_time_and_none_when_closed(fake: FakeJoulescope) -> None:
+async def test_only_one_acquisition_at_a_time_and_none_when_closed(
+    fake: SimulatedJoulescope,
+) -> None:
     async with opened() as monitor:
         async with monitor.acquire():
             with pytest.raises(LabdBug):
@@ -518,7 +530,7 @@ async def refused(**config: object) -> LabdError:
 
 
 async def test_the_error_of_a_missing_instrument_names_those_connected(
-    plug: Callable[..., FakeJoulescope],
+    plug: Callable[..., SimulatedJoulescope],
 ) -> None:
     error = await refused()
     assert (type(error), error.code) == (TransportError, "port-missing")
@@ -528,7 +540,7 @@ async def test_the_error_of_a_missing_instrument_names_those_connected(
 
 
 async def test_one_of_several_must_be_named(
-    plug: Callable[..., FakeJoulescope],
+    plug: Callable[..., SimulatedJoulescope],
 ) -> None:
     first, second = plug(serial="000001"), plug("js110", "000002")
     error = await refused()
@@ -552,7 +564,7 @@ async def test_one_of_several_must_be_named(
 
 
 async def test_a_bootloader_is_refused(
-    plug: Callable[..., FakeJoulescope],
+    plug: Callable[..., SimulatedJoulescope],
 ) -> None:
     plug("&js220")
     error = await refused()
@@ -560,12 +572,14 @@ async def test_a_bootloader_is_refused(
     assert "update" in error.remedy
 
 
-async def test_an_unknown_model_is_refused(plug: Callable[..., FakeJoulescope]) -> None:
+async def test_an_unknown_model_is_refused(plug: Callable[..., SimulatedJoulescope]) -> None:
     plug("js999")
     assert (await refused()).code == "unknown-model"
 
 
-async def test_an_instrument_that_another_program_has_open_is_busy(fake: FakeJoulescope) -> None:
+async def test_an_instrument_that_another_program_has_open_is_busy(
+    fake: SimulatedJoulescope,
+) -> None:
     fake.open()
     Driver().finalize()
     fake.attach = lambda host: setattr(fake, "_host", host)  # type: ignore[method-assign]
@@ -587,7 +601,7 @@ async def test_an_instrument_that_another_program_has_open_is_busy(fake: FakeJou
     ],
 )
 async def test_what_a_model_lacks_is_refused_before_its_supply_is_interrupted(
-    plug: Callable[..., FakeJoulescope], model: str, config: dict[str, str], text: str
+    plug: Callable[..., SimulatedJoulescope], model: str, config: dict[str, str], text: str
 ) -> None:
     fake = plug(model)
     error = await refused(**config)
@@ -596,7 +610,7 @@ async def test_what_a_model_lacks_is_refused_before_its_supply_is_interrupted(
     assert fake.opened == 0
 
 
-async def test_a_refused_setting_closes_the_instrument(fake: FakeJoulescope) -> None:
+async def test_a_refused_setting_closes_the_instrument(fake: SimulatedJoulescope) -> None:
     fake.refuses["h/fs"] = "5 PARAMETER_INVALID"
     error = await refused()
     assert (type(error), error.code) == (InstrumentError, "refused")
@@ -612,7 +626,7 @@ async def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_library_call_that_never_returns_ends_in_a_deadline(
-    fake: FakeJoulescope, monkeypatch: pytest.MonkeyPatch
+    fake: SimulatedJoulescope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stuck(*_: Any, **__: Any) -> None:
         time.sleep(1.5)
@@ -694,9 +708,7 @@ async def test_the_real_library_starts_and_ends_without_instruments() -> None:
 
 
 async def test_the_live_library_measures_in_real_time() -> None:
-    async with opened(
-        library="labd.simulation.instruments.joulescope_library:LiveDriver"
-    ) as monitor:
+    async with opened(library="labd.simulation.joulescope_library:LiveDriver") as monitor:
         async with monitor.acquire() as acquisition:
             assert isinstance(acquisition, JoulescopeAcquisition)
             await progress_to(acquisition, 6000, 1)

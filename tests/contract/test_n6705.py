@@ -27,7 +27,7 @@ from labd.core.errors import (
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 from labd.simulation.cable import TcpCable
 from labd.simulation.instruments import load
-from labd.simulation.instruments.n6705 import IO_IDLE_A, PULL_UP_A, TICK_S, FakeN6705, lan
+from labd.simulation.instruments.n6705 import IO_IDLE_A, PULL_UP_A, TICK_S, SimulatedN6705, lan
 from tests.contract.acquisition import (
     HandClock,
     all_of,
@@ -51,8 +51,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
 
 
 @pytest.fixture
-def fake(clock: HandClock) -> FakeN6705:
-    return FakeN6705(clock=clock)
+def fake(clock: HandClock) -> SimulatedN6705:
+    return SimulatedN6705(clock=clock)
 
 
 def driver_for(cable: TcpCable, clock: HandClock | None = None, **config: object) -> N6705:
@@ -62,7 +62,7 @@ def driver_for(cable: TcpCable, clock: HandClock | None = None, **config: object
 
 @asynccontextmanager
 async def connected(
-    fake: FakeN6705, **config: object
+    fake: SimulatedN6705, **config: object
 ) -> AsyncGenerator[tuple[N6705, HandClock, TcpCable]]:
     clock = fake.clock
     assert isinstance(clock, HandClock)
@@ -79,7 +79,9 @@ def truth(start_s: float, count: int) -> NDArray[np.float64]:
 # ---- what it does ------------------------------------------------------------------------
 
 
-async def test_the_log_is_the_current_and_the_power_at_the_set_voltage(fake: FakeN6705) -> None:
+async def test_the_log_is_the_current_and_the_power_at_the_set_voltage(
+    fake: SimulatedN6705,
+) -> None:
     async with connected(fake) as (monitor, clock, _):
         await monitor.supply(3000)
         assert monitor.format.voltage_v == 3.0
@@ -92,14 +94,16 @@ async def test_the_log_is_the_current_and_the_power_at_the_set_voltage(fake: Fak
     np.testing.assert_array_equal(samples.power_w, samples.current_a * 3.0)
 
 
-async def test_the_rate_is_that_of_the_period_the_instrument_settled_on(fake: FakeN6705) -> None:
+async def test_the_rate_is_that_of_the_period_the_instrument_settled_on(
+    fake: SimulatedN6705,
+) -> None:
     async with connected(fake) as (monitor, _, _):
         assert monitor.format.sample_rate_hz == pytest.approx(1 / PERIOD_S, rel=1e-6)
         assert monitor.format.sample_rate_hz != pytest.approx(1000.0, rel=1e-3)
         assert monitor.format.timestamp_line == ""
 
 
-async def test_setting_up_follows_the_guide_and_all_is_off_at_the_end(fake: FakeN6705) -> None:
+async def test_setting_up_follows_the_guide_and_all_is_off_at_the_end(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, _):
         await monitor.supply(1800)
         assert fake.channels[1].output
@@ -120,7 +124,7 @@ async def test_setting_up_follows_the_guide_and_all_is_off_at_the_end(fake: Fake
 
 
 async def test_a_module_that_is_no_smu_is_set_up_in_its_own_words(clock: HandClock) -> None:
-    fake = FakeN6705({3: "N6762A"}, clock)
+    fake = SimulatedN6705({3: "N6762A"}, clock)
     async with connected(fake, channel=3, current_limit_a=0.5) as (monitor, _, _):
         await monitor.supply(3000)
         assert fake.channels[3].output
@@ -128,7 +132,7 @@ async def test_a_module_that_is_no_smu_is_set_up_in_its_own_words(clock: HandClo
     assert not any(c.startswith(("EMUL", "FUNC VOLT", "CURR:LIM")) for c in fake.commands)
 
 
-async def test_only_the_wanted_functions_log_on_every_slot(fake: FakeN6705) -> None:
+async def test_only_the_wanted_functions_log_on_every_slot(fake: SimulatedN6705) -> None:
     fake.channels[2].functions = {"CURR", "VOLT", "VOLT:MINM"}
     async with connected(fake) as (monitor, _, _):
         assert fake.channels[1].functions == {"CURR"}
@@ -136,7 +140,7 @@ async def test_only_the_wanted_functions_log_on_every_slot(fake: FakeN6705) -> N
         assert await monitor.self_check() == []
 
 
-async def test_voltage_is_logged_beside_the_current_when_asked(fake: FakeN6705) -> None:
+async def test_voltage_is_logged_beside_the_current_when_asked(fake: SimulatedN6705) -> None:
     async with connected(fake, measure_voltage=True) as (monitor, clock, _):
         await monitor.supply(2000)
         assert monitor.format.voltage_v is None
@@ -150,7 +154,7 @@ async def test_voltage_is_logged_beside_the_current_when_asked(fake: FakeN6705) 
     np.testing.assert_array_equal(samples.power_w, samples.current_a * 2.0)
 
 
-async def test_the_second_slot_shows_the_timestamps(fake: FakeN6705) -> None:
+async def test_the_second_slot_shows_the_timestamps(fake: SimulatedN6705) -> None:
     async with connected(fake, **ON_IO) as (monitor, clock, _):
         assert monitor.format.timestamp_line == "io"
         assert monitor.format.edge_uncertainty_s == pytest.approx(PERIOD_S, rel=1e-6)
@@ -177,7 +181,7 @@ async def test_the_second_slot_shows_the_timestamps(fake: FakeN6705) -> None:
             assert after.index == before.end
 
 
-async def test_both_ends_and_every_second_are_tied_to_the_hosts_clock(fake: FakeN6705) -> None:
+async def test_both_ends_and_every_second_are_tied_to_the_hosts_clock(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, clock, _):
         await monitor.supply(3000)
         async with monitor.acquire() as acquisition:
@@ -196,7 +200,7 @@ async def test_both_ends_and_every_second_are_tied_to_the_hosts_clock(fake: Fake
 @pytest.mark.parametrize("latency_s", [0.02, 0.05, 0.14])
 @pytest.mark.parametrize("update_s", [0.0, 0.1, 0.25])
 async def test_records_that_appear_late_and_in_batches_are_the_same(
-    fake: FakeN6705, latency_s: float, update_s: float
+    fake: SimulatedN6705, latency_s: float, update_s: float
 ) -> None:
     fake.latency_s, fake.update_s = latency_s, update_s
     async with connected(fake, **ON_IO) as (monitor, clock, _):
@@ -219,7 +223,7 @@ async def test_records_that_appear_late_and_in_batches_are_the_same(
 
 @pytest.mark.parametrize("lost", [{1: 20, 2: 20}, {1: 140, 2: 140}, {1: 20}, {2: 20}, {2: 140}])
 async def test_records_that_vanish_are_no_measurement(
-    fake: FakeN6705, lost: dict[int, int]
+    fake: SimulatedN6705, lost: dict[int, int]
 ) -> None:
     """From both channels alike, or from one of them."""
     fake.latency_s = 0.05
@@ -248,7 +252,7 @@ async def test_records_that_vanish_are_no_measurement(
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.03])
 async def test_it_runs_in_real_time_too(delay_s: float) -> None:
-    fake = FakeN6705()
+    fake = SimulatedN6705()
     async with plugged(fake, lan) as cable:
         monitor = driver_for(cable)
         await monitor.open()
@@ -269,7 +273,7 @@ async def test_it_runs_in_real_time_too(delay_s: float) -> None:
         assert abs(mark.t_ns - true_ns) <= mark.uncertainty_ns + 1
 
 
-async def test_a_host_that_comes_late_gets_all_that_the_buffer_held(fake: FakeN6705) -> None:
+async def test_a_host_that_comes_late_gets_all_that_the_buffer_held(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, clock, _):
         await monitor.supply(3000)
         async with monitor.acquire() as acquisition:
@@ -287,7 +291,7 @@ async def test_a_host_that_comes_late_gets_all_that_the_buffer_held(fake: FakeN6
 
 @pytest.mark.parametrize(("pace", "share"), [(0.5, "0.5"), (0.75, "0.7"), (2.0, "2.0")])
 async def test_a_log_at_another_rate_is_no_measurement(
-    fake: FakeN6705, pace: float, share: str
+    fake: SimulatedN6705, pace: float, share: str
 ) -> None:
     fake.pace = pace
     async with connected(fake) as (monitor, clock, _):
@@ -309,7 +313,7 @@ async def test_a_log_at_another_rate_is_no_measurement(
     assert not any(isinstance(item, Samples) for item in seen)
 
 
-async def test_a_function_that_logs_in_secret_is_found_by_the_rate(fake: FakeN6705) -> None:
+async def test_a_function_that_logs_in_secret_is_found_by_the_rate(fake: SimulatedN6705) -> None:
     fake.hidden = {"VOLT"}
     async with connected(fake) as (monitor, clock, _):
         await monitor.supply(3000)
@@ -318,7 +322,7 @@ async def test_a_function_that_logs_in_secret_is_found_by_the_rate(fake: FakeN67
                 await pass_time(acquisition, clock, 3.0)
 
 
-async def test_a_function_that_does_not_go_off_is_named(fake: FakeN6705) -> None:
+async def test_a_function_that_does_not_go_off_is_named(fake: SimulatedN6705) -> None:
     fake.stuck = {"VOLT"}
     async with plugged(fake, lan) as cable:
         with pytest.raises(InstrumentError) as caught:
@@ -328,7 +332,7 @@ async def test_a_function_that_does_not_go_off_is_named(fake: FakeN6705) -> None
 
 
 async def test_a_function_that_somebody_switches_on_is_found_before_a_measurement(
-    fake: FakeN6705,
+    fake: SimulatedN6705,
 ) -> None:
     async with connected(fake) as (monitor, _, _):
         await monitor.supply(3000)
@@ -340,7 +344,9 @@ async def test_a_function_that_somebody_switches_on_is_found_before_a_measuremen
         assert finding.code == "elog-functions"
 
 
-async def test_records_overwritten_in_the_buffer_are_never_passed_over(fake: FakeN6705) -> None:
+async def test_records_overwritten_in_the_buffer_are_never_passed_over(
+    fake: SimulatedN6705,
+) -> None:
     async with connected(fake) as (monitor, clock, _):
         await monitor.supply(3000)
         acquisition = monitor.acquire()
@@ -364,7 +370,7 @@ async def test_records_overwritten_in_the_buffer_are_never_passed_over(fake: Fak
     assert gap.index <= int(3.0 / PERIOD_S)
 
 
-async def test_an_error_of_the_log_ends_it(fake: FakeN6705) -> None:
+async def test_an_error_of_the_log_ends_it(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, clock, _):
         await monitor.supply(3000)
 
@@ -379,7 +385,7 @@ async def test_an_error_of_the_log_ends_it(fake: FakeN6705) -> None:
 
 
 async def test_current_at_its_limit_is_a_gap_for_the_voltage_is_not_the_set_one(
-    fake: FakeN6705,
+    fake: SimulatedN6705,
 ) -> None:
     def inrush(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.where((times_s >= 101.0) & (times_s < 101.1), 0.5, 0.01)
@@ -399,7 +405,7 @@ async def test_current_at_its_limit_is_a_gap_for_the_voltage_is_not_the_set_one(
 
 @pytest.mark.parametrize("fault", ["lost", "doubled"])
 async def test_a_byte_lost_or_doubled_in_a_block_never_makes_a_number(
-    fake: FakeN6705, fault: str
+    fake: SimulatedN6705, fault: str
 ) -> None:
     async with connected(fake) as (monitor, clock, cable):
         await monitor.supply(3000)
@@ -430,7 +436,7 @@ async def test_a_byte_lost_or_doubled_in_a_block_never_makes_a_number(
 # ---- a wrong instrument ------------------------------------------------------------------
 
 
-async def test_another_instrument_is_refused_and_not_commanded(fake: FakeN6705) -> None:
+async def test_another_instrument_is_refused_and_not_commanded(fake: SimulatedN6705) -> None:
     fake.name = "E36312A"
     async with plugged(fake, lan) as cable:
         with pytest.raises(InstrumentError, match="E36312A"):
@@ -450,14 +456,14 @@ async def test_another_instrument_is_refused_and_not_commanded(fake: FakeN6705) 
 async def test_a_module_that_cannot_do_it_is_refused(
     clock: HandClock, modules: dict[int, str], config: dict[str, object], why: str
 ) -> None:
-    async with plugged(FakeN6705(modules, clock), lan) as cable:
+    async with plugged(SimulatedN6705(modules, clock), lan) as cable:
         with pytest.raises(InstrumentError) as caught:
             await driver_for(cable, **config).open()
     assert caught.value.code == "module-unfit"
     assert why in caught.value.what
 
 
-async def test_a_module_without_current_logging_is_refused(fake: FakeN6705) -> None:
+async def test_a_module_without_current_logging_is_refused(fake: SimulatedN6705) -> None:
     fake.refuses = {"SENS:ELOG:FUNC:CURR ON": '+302,"Option not installed"'}
     async with plugged(fake, lan) as cable:
         with pytest.raises(InstrumentError, match=r"N6781A, cannot log CURR.*Option not installed"):
@@ -465,7 +471,7 @@ async def test_a_module_without_current_logging_is_refused(fake: FakeN6705) -> N
     assert not fake.powered
 
 
-async def test_an_output_that_stays_on_after_a_reset_is_refused(fake: FakeN6705) -> None:
+async def test_an_output_that_stays_on_after_a_reset_is_refused(fake: SimulatedN6705) -> None:
     fake.channels[2].reset = lambda: None  # type: ignore[method-assign]
     fake.channels[2].output = True
     async with plugged(fake, lan) as cable:
@@ -474,7 +480,7 @@ async def test_an_output_that_stays_on_after_a_reset_is_refused(fake: FakeN6705)
 
 
 async def test_a_refused_command_tells_the_instruments_words_and_switches_nothing_on(
-    fake: FakeN6705,
+    fake: SimulatedN6705,
 ) -> None:
     async with connected(fake) as (monitor, _, _):
         fake.refuses = {"VOLT 3": '-222,"Data out of range"'}
@@ -491,7 +497,7 @@ async def test_a_refused_command_tells_the_instruments_words_and_switches_nothin
     ],
 )
 async def test_an_instrument_that_does_not_do_as_it_was_told_is_no_measurement(
-    fake: FakeN6705, deaf: str, voltage_mv: int | None, why: str
+    fake: SimulatedN6705, deaf: str, voltage_mv: int | None, why: str
 ) -> None:
     async with connected(fake) as (monitor, _, _):
         await monitor.supply(3000)
@@ -501,14 +507,14 @@ async def test_an_instrument_that_does_not_do_as_it_was_told_is_no_measurement(
         fake.deaf = set()
 
 
-async def test_an_output_that_does_not_go_on_is_no_measurement(fake: FakeN6705) -> None:
+async def test_an_output_that_does_not_go_on_is_no_measurement(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, _):
         fake.deaf = {"OUTP"}
         with pytest.raises(InstrumentError, match="wanted the outputs on"):
             await monitor.supply(3000)
 
 
-async def test_an_output_that_stays_on_is_told_when_closing(fake: FakeN6705) -> None:
+async def test_an_output_that_stays_on_is_told_when_closing(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, _):
         await monitor.supply(3000)
         fake.deaf = {"OUTP"}
@@ -520,7 +526,7 @@ async def test_an_output_that_stays_on_is_told_when_closing(fake: FakeN6705) -> 
 async def test_an_empty_slot_before_the_duts_is_passed_over(
     clock: HandClock, *, curt: bool
 ) -> None:
-    fake = FakeN6705({2: "N6731B", 4: "N6781A"}, clock)
+    fake = SimulatedN6705({2: "N6731B", 4: "N6781A"}, clock)
     fake.curt = curt
     async with connected(fake, channel=4, answer_s=0.2) as (monitor, _, _):
         await monitor.supply(3000)
@@ -528,7 +534,7 @@ async def test_an_empty_slot_before_the_duts_is_passed_over(
         assert fake.channels[2].functions == set()
 
 
-async def test_an_instrument_that_dies_while_opening_is_no_empty_slot(fake: FakeN6705) -> None:
+async def test_an_instrument_that_dies_while_opening_is_no_empty_slot(fake: SimulatedN6705) -> None:
     async with plugged(fake, lan) as cable:
         whole = cable.send
         cable.device.send = lambda data: whole(data) if b"+2" not in data else die(data)
@@ -543,7 +549,7 @@ async def test_an_instrument_that_dies_while_opening_is_no_empty_slot(fake: Fake
 
 @pytest.mark.parametrize("voltage_mv", [0, -5, 3601])
 async def test_a_voltage_the_station_does_not_allow_is_refused(
-    fake: FakeN6705, voltage_mv: int
+    fake: SimulatedN6705, voltage_mv: int
 ) -> None:
     async with connected(fake) as (monitor, _, _):
         with pytest.raises(JobError, match="up to 3600 mV"):
@@ -552,13 +558,13 @@ async def test_a_voltage_the_station_does_not_allow_is_refused(
 
 
 async def test_a_module_that_gives_less_than_the_station_allows_says_so(clock: HandClock) -> None:
-    fake = FakeN6705({1: "N6731B"}, clock)
+    fake = SimulatedN6705({1: "N6731B"}, clock)
     async with connected(fake, max_mv=12_000) as (monitor, _, _):
         with pytest.raises(JobError, match="up to 5000 mV"):
             await monitor.supply(5500)
 
 
-async def test_a_protection_that_tripped_is_a_finding(fake: FakeN6705) -> None:
+async def test_a_protection_that_tripped_is_a_finding(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, _):
         fake.trips = {1}
         (finding,) = await monitor.self_check()
@@ -569,7 +575,7 @@ async def test_a_protection_that_tripped_is_a_finding(fake: FakeN6705) -> None:
 # ---- broken off --------------------------------------------------------------------------
 
 
-async def test_a_predecessor_that_died_in_a_log_is_survived(fake: FakeN6705) -> None:
+async def test_a_predecessor_that_died_in_a_log_is_survived(fake: SimulatedN6705) -> None:
     async with plugged(fake, lan) as cable:
         predecessor = Link(cable.path, 0, "predecessor")
         await predecessor.open()
@@ -593,7 +599,7 @@ async def test_a_predecessor_that_died_in_a_log_is_survived(fake: FakeN6705) -> 
         await monitor.close()
 
 
-async def test_closing_during_an_acquisition_ends_it_and_switches_off(fake: FakeN6705) -> None:
+async def test_closing_during_an_acquisition_ends_it_and_switches_off(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, clock, _):
         await monitor.supply(3000)
         acquisition = monitor.acquire()
@@ -610,7 +616,7 @@ async def test_closing_during_an_acquisition_ends_it_and_switches_off(fake: Fake
         assert "broken off" in gap.reason
 
 
-async def test_the_dut_is_switched_off_before_the_log_is_stopped(fake: FakeN6705) -> None:
+async def test_the_dut_is_switched_off_before_the_log_is_stopped(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, clock, _):
         await monitor.supply(3000)
         acquisition = monitor.acquire()
@@ -622,7 +628,7 @@ async def test_the_dut_is_switched_off_before_the_log_is_stopped(fake: FakeN6705
     assert ending == ["OUTP OFF,(@1)", "ABOR:ELOG (@1)"]
 
 
-async def test_a_connection_that_was_lost_is_made_anew_to_switch_off(fake: FakeN6705) -> None:
+async def test_a_connection_that_was_lost_is_made_anew_to_switch_off(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, cable):
         await monitor.supply(3000)
         cable._hang_up()
@@ -637,7 +643,7 @@ async def test_a_connection_that_was_lost_is_made_anew_to_switch_off(fake: FakeN
 
 
 async def test_a_connection_lost_while_waiting_stays_lost_until_it_is_opened_again(
-    fake: FakeN6705,
+    fake: SimulatedN6705,
 ) -> None:
     """The instrument may have restarted since: its settings are not what they were."""
     async with connected(fake) as (monitor, _, cable):
@@ -657,7 +663,7 @@ async def test_a_connection_lost_while_waiting_stays_lost_until_it_is_opened_aga
         await monitor.supply(3000)
 
 
-async def test_an_instrument_slow_to_notice_a_hang_up_is_called_again(fake: FakeN6705) -> None:
+async def test_an_instrument_slow_to_notice_a_hang_up_is_called_again(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, cable):
         cable.mute = True
         with pytest.raises(DeadlineExceeded):
@@ -678,7 +684,7 @@ async def test_an_instrument_slow_to_notice_a_hang_up_is_called_again(fake: Fake
         assert fake.powered
 
 
-async def test_an_instrument_that_hangs_up_on_everybody_is_named(fake: FakeN6705) -> None:
+async def test_an_instrument_that_hangs_up_on_everybody_is_named(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, cable):
         cable.mute = True
         with pytest.raises(DeadlineExceeded):
@@ -696,7 +702,7 @@ async def test_an_instrument_that_hangs_up_on_everybody_is_named(fake: FakeN6705
 
 
 async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
-    fake: FakeN6705,
+    fake: SimulatedN6705,
 ) -> None:
     async with connected(fake) as (monitor, clock, cable):
         await monitor.supply(3000)
@@ -720,7 +726,7 @@ async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
 
 @pytest.mark.parametrize("how", [ZeroDivisionError, asyncio.CancelledError])
 async def test_a_body_that_raises_still_stops_the_log(
-    fake: FakeN6705, how: type[BaseException]
+    fake: SimulatedN6705, how: type[BaseException]
 ) -> None:
     async with connected(fake) as (monitor, clock, _):
         await monitor.supply(3000)
@@ -738,7 +744,7 @@ async def test_a_body_that_raises_still_stops_the_log(
 
 
 async def test_an_instrument_that_falls_silent_ends_in_a_deadline_and_can_be_used_again(
-    fake: FakeN6705,
+    fake: SimulatedN6705,
 ) -> None:
     async with connected(fake) as (monitor, clock, cable):
         await monitor.supply(3000)
@@ -757,7 +763,7 @@ async def test_an_instrument_that_falls_silent_ends_in_a_deadline_and_can_be_use
         assert len(joined(await all_of(again))) == int(2.0 / PERIOD_S)
 
 
-async def test_a_late_answer_is_not_taken_for_the_next_one(fake: FakeN6705) -> None:
+async def test_a_late_answer_is_not_taken_for_the_next_one(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, _):
         fake.delay_s = 0.7
         with pytest.raises(DeadlineExceeded):
@@ -769,7 +775,7 @@ async def test_a_late_answer_is_not_taken_for_the_next_one(fake: FakeN6705) -> N
         assert await monitor.self_check() == []
 
 
-async def test_supply_and_checks_work_during_an_acquisition(fake: FakeN6705) -> None:
+async def test_supply_and_checks_work_during_an_acquisition(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, clock, _):
         await monitor.supply(3000)
         async with monitor.acquire() as acquisition:
@@ -784,7 +790,7 @@ async def test_supply_and_checks_work_during_an_acquisition(fake: FakeN6705) -> 
         assert len(joined(await all_of(acquisition))) == int(2.0 / PERIOD_S)
 
 
-async def test_misuse_is_a_bug(fake: FakeN6705) -> None:
+async def test_misuse_is_a_bug(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, _):
         with pytest.raises(LabdBug, match="before supply"):
             monitor.acquire()

@@ -26,7 +26,7 @@ from labd.core.errors import (
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 from labd.simulation.cable import TcpCable
 from labd.simulation.instruments.load import current_a, falls_between
-from labd.simulation.instruments.otii import FakeOtii, Loss, ace, arc, server
+from labd.simulation.instruments.otii import Loss, SimulatedOtii, ace, arc, server
 from tests.contract.acquisition import all_of, by_index, only, open_monitor
 from tests.contract.case import plugged
 
@@ -37,22 +37,22 @@ def _poll_fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def fake() -> FakeOtii:
-    return FakeOtii()
+def fake() -> SimulatedOtii:
+    return SimulatedOtii()
 
 
-def made(fake: FakeOtii, cable: TcpCable, **config: object) -> Otii:
+def made(fake: SimulatedOtii, cable: TcpCable, **config: object) -> Otii:
     values = {"port": cable.port, "answer_s": 0.6, **config}
     return Otii(OtiiConfig.model_validate(values), fake.clock_ns)
 
 
 @asynccontextmanager
-async def connected(fake: FakeOtii, **config: object) -> AsyncGenerator[tuple[Otii, TcpCable]]:
+async def connected(fake: SimulatedOtii, **config: object) -> AsyncGenerator[tuple[Otii, TcpCable]]:
     async with open_monitor(fake, server, lambda cable: made(fake, cable, **config)) as opened:
         yield opened
 
 
-async def pass_time(fake: FakeOtii, acquisition: Acquisition, seconds: float) -> None:
+async def pass_time(fake: SimulatedOtii, acquisition: Acquisition, seconds: float) -> None:
     """In steps, each of which the driver polls."""
     for _ in range(round(seconds * 20)):
         fake.advance(0.05)
@@ -61,7 +61,7 @@ async def pass_time(fake: FakeOtii, acquisition: Acquisition, seconds: float) ->
             await asyncio.sleep(0.002)
 
 
-async def recorded(fake: FakeOtii, instrument: Otii, seconds: float) -> list[StreamItem]:
+async def recorded(fake: SimulatedOtii, instrument: Otii, seconds: float) -> list[StreamItem]:
     await instrument.supply(3000)
     async with instrument.acquire() as acquisition:
         await pass_time(fake, acquisition, seconds)
@@ -80,7 +80,7 @@ def amps_of(items: list[StreamItem]) -> np.ndarray:
     return by_index(items, lambda samples: samples.current_a)
 
 
-async def test_a_recording_becomes_a_stream_while_it_grows(fake: FakeOtii) -> None:
+async def test_a_recording_becomes_a_stream_while_it_grows(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _):
         await instrument.supply(3000)
         async with instrument.acquire() as acquisition:
@@ -102,7 +102,7 @@ async def test_a_recording_becomes_a_stream_while_it_grows(fake: FakeOtii) -> No
     assert "recording_delete" in fake.commands
 
 
-async def test_time_marks_tie_the_stream_to_the_hosts_clock(fake: FakeOtii) -> None:
+async def test_time_marks_tie_the_stream_to_the_hosts_clock(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 4.0)
     marks = only(TimeMark, items)
@@ -114,7 +114,7 @@ async def test_time_marks_tie_the_stream_to_the_hosts_clock(fake: FakeOtii) -> N
         assert mark.clock == "host"
 
 
-async def test_the_voltage_last_measured_counts(fake: FakeOtii) -> None:
+async def test_the_voltage_last_measured_counts(fake: SimulatedOtii) -> None:
     fake.resistance_ohm = 10.0
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 3.0)
@@ -124,22 +124,22 @@ async def test_the_voltage_last_measured_counts(fake: FakeOtii) -> None:
 
 
 async def test_an_ace_samples_as_fast_as_asked_and_an_arc_as_it_does() -> None:
-    fast = FakeOtii(ace())
+    fast = SimulatedOtii(ace())
     async with connected(fast, rate_hz=50_000) as (instrument, _):
         assert instrument.format.sample_rate_hz == 50_000
         amps = amps_of(await recorded(fast, instrument, 3.0))
         np.testing.assert_allclose(amps, current_a(np.arange(150_000) / 50_000), atol=1e-9)
-    async with connected(FakeOtii(arc()), rate_hz=4000) as (instrument, _):
+    async with connected(SimulatedOtii(arc()), rate_hz=4000) as (instrument, _):
         assert instrument.format.sample_rate_hz == 4000
     with pytest.raises(ConfigError, match="Arc samples at 4000 Hz"):
-        async with connected(FakeOtii(arc()), rate_hz=50_000):
+        async with connected(SimulatedOtii(arc()), rate_hz=50_000):
             pytest.fail("an Arc took 50 kHz")
     with pytest.raises(ConfigError, match="1000 to 50000 Hz"):
-        async with connected(FakeOtii(ace()), rate_hz=100_000):
+        async with connected(SimulatedOtii(ace()), rate_hz=100_000):
             pytest.fail("an Ace took 100 kHz")
 
 
-async def test_a_loss_that_times_tell_is_a_gap_on_the_recordings_time(fake: FakeOtii) -> None:
+async def test_a_loss_that_times_tell_is_a_gap_on_the_recordings_time(fake: SimulatedOtii) -> None:
     fake.losses = [Loss("mc", at_s=2.033, count=17)]
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 5.0)
@@ -154,7 +154,7 @@ async def test_a_loss_that_times_tell_is_a_gap_on_the_recordings_time(fake: Fake
     np.testing.assert_allclose(amps[sound], current_a(np.arange(20_000) / 4000)[sound], atol=1e-9)
 
 
-async def test_an_edge_in_a_gap_is_none(fake: FakeOtii) -> None:
+async def test_an_edge_in_a_gap_is_none(fake: SimulatedOtii) -> None:
     fake.losses = [Loss("mc", at_s=1.5, count=40)]
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 4.0)
@@ -162,7 +162,7 @@ async def test_an_edge_in_a_gap_is_none(fake: FakeOtii) -> None:
     assert falls == pytest.approx([0.5, 2.5, 3.5])
 
 
-async def test_a_loss_of_voltage_is_a_gap_too(fake: FakeOtii) -> None:
+async def test_a_loss_of_voltage_is_a_gap_too(fake: SimulatedOtii) -> None:
     fake.losses = [Loss("mv", at_s=2.0, count=200)]
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 5.0)
@@ -174,7 +174,9 @@ async def test_a_loss_of_voltage_is_a_gap_too(fake: FakeOtii) -> None:
     assert len(amps_of(items)) == 20_000
 
 
-async def test_a_loss_that_only_the_hosts_clock_tells_ends_the_acquisition(fake: FakeOtii) -> None:
+async def test_a_loss_that_only_the_hosts_clock_tells_ends_the_acquisition(
+    fake: SimulatedOtii,
+) -> None:
     fake.losses = [Loss("mc", at_s=3.0, count=1000, told=False)]
     async with connected(fake) as (instrument, _):
         acquisition = instrument.acquire()
@@ -188,7 +190,7 @@ async def test_a_loss_that_only_the_hosts_clock_tells_ends_the_acquisition(fake:
         await instrument.supply(None)
 
 
-async def test_a_stalled_recording_ends_the_acquisition(fake: FakeOtii) -> None:
+async def test_a_stalled_recording_ends_the_acquisition(fake: SimulatedOtii) -> None:
     fake.stalled_s = 3.0
     async with connected(fake) as (instrument, _):
         acquisition = instrument.acquire()
@@ -196,7 +198,7 @@ async def test_a_stalled_recording_ends_the_acquisition(fake: FakeOtii) -> None:
             await run(acquisition, lambda: pass_time(fake, acquisition, 14.0))
 
 
-async def test_more_samples_than_time_are_not_believed(fake: FakeOtii) -> None:
+async def test_more_samples_than_time_are_not_believed(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _):
         real = fake.clock_ns
         instrument.clock = lambda: real() // 2
@@ -205,7 +207,7 @@ async def test_more_samples_than_time_are_not_believed(fake: FakeOtii) -> None:
             await run(acquisition, lambda: pass_time(fake, acquisition, 4.0))
 
 
-async def test_a_value_the_server_has_not_is_a_gap(fake: FakeOtii) -> None:
+async def test_a_value_the_server_has_not_is_a_gap(fake: SimulatedOtii) -> None:
     fake.null_at = {5000, 5001}
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 3.0)
@@ -213,7 +215,7 @@ async def test_a_value_the_server_has_not_is_a_gap(fake: FakeOtii) -> None:
     assert [(gap.index, gap.count) for gap in gaps] == [(5000, 2)]
 
 
-async def test_channels_that_come_later_than_others_cost_nothing(fake: FakeOtii) -> None:
+async def test_channels_that_come_later_than_others_cost_nothing(fake: SimulatedOtii) -> None:
     fake.lag_s = {"mc": 0.0, "mv": 0.25, "i1": 0.2, "i2": 0.0}
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 4.0)
@@ -228,7 +230,7 @@ async def test_channels_that_come_later_than_others_cost_nothing(fake: FakeOtii)
             assert item.index <= end
 
 
-async def test_progress_messages_and_torn_text_mean_nothing(fake: FakeOtii) -> None:
+async def test_progress_messages_and_torn_text_mean_nothing(fake: SimulatedOtii) -> None:
     fake.progress = True
     async with connected(fake) as (instrument, cable):
         whole_send, waiting = cable.send, bytearray()
@@ -248,7 +250,7 @@ async def test_progress_messages_and_torn_text_mean_nothing(fake: FakeOtii) -> N
         await asyncio.wait([trickling])
 
 
-async def test_an_answer_that_comes_late_is_dropped(fake: FakeOtii) -> None:
+async def test_an_answer_that_comes_late_is_dropped(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _):
         fake.unanswered = {"arc_is_connected"}
         with pytest.raises(DeadlineExceeded, match="arc_is_connected"):
@@ -260,7 +262,7 @@ async def test_an_answer_that_comes_late_is_dropped(fake: FakeOtii) -> None:
         assert fake.volts[fake.devices[0]["device_id"]] == 1.8
 
 
-async def test_a_broken_message_is_an_error(fake: FakeOtii) -> None:
+async def test_a_broken_message_is_an_error(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, cable):
         cable.tamper = lambda data: data.replace(b"{", b"", 1)
         with pytest.raises(InstrumentError, match="no JSON object"):
@@ -268,7 +270,7 @@ async def test_a_broken_message_is_an_error(fake: FakeOtii) -> None:
         cable.tamper = lambda data: data
 
 
-async def test_the_dut_is_dark_after_open_and_after_close(fake: FakeOtii) -> None:
+async def test_the_dut_is_dark_after_open_and_after_close(fake: SimulatedOtii) -> None:
     device = fake.devices[0]["device_id"]
     fake.main[device] = True
     async with connected(fake) as (instrument, _):
@@ -282,7 +284,7 @@ async def test_the_dut_is_dark_after_open_and_after_close(fake: FakeOtii) -> Non
     assert fake.main[device] is False
 
 
-async def test_a_voltage_out_of_the_stations_range_is_the_jobs_fault(fake: FakeOtii) -> None:
+async def test_a_voltage_out_of_the_stations_range_is_the_jobs_fault(fake: SimulatedOtii) -> None:
     async with connected(fake, max_voltage_mv=3300) as (instrument, _):
         for voltage in (400, 5000):
             with pytest.raises(JobError, match="500 to 3300 mV"):
@@ -290,7 +292,7 @@ async def test_a_voltage_out_of_the_stations_range_is_the_jobs_fault(fake: FakeO
         assert not fake.volts
 
 
-async def test_a_supply_that_cut_off_spoils_the_recording(fake: FakeOtii) -> None:
+async def test_a_supply_that_cut_off_spoils_the_recording(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _):
         await instrument.supply(3000)
         acquisition = instrument.acquire()
@@ -306,7 +308,7 @@ async def test_a_supply_that_cut_off_spoils_the_recording(fake: FakeOtii) -> Non
 
 
 async def test_a_licence_is_reserved_and_given_back(
-    fake: FakeOtii, monkeypatch: pytest.MonkeyPatch
+    fake: SimulatedOtii, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTII_USERNAME", "lab")
     monkeypatch.setenv("OTII_PASSWORD", "secret")
@@ -318,7 +320,7 @@ async def test_a_licence_is_reserved_and_given_back(
     assert not fake.logged_in
 
 
-async def test_a_licence_reserved_by_hand_is_left_alone(fake: FakeOtii) -> None:
+async def test_a_licence_reserved_by_hand_is_left_alone(fake: SimulatedOtii) -> None:
     fake.licences[0]["reserved_to"] = "me"
     async with connected(fake):
         pass
@@ -337,7 +339,7 @@ async def test_a_licence_reserved_by_hand_is_left_alone(fake: FakeOtii) -> None:
     ],
 )
 async def test_no_licence_is_told_with_what_there_is(
-    fake: FakeOtii, licences: list[dict[str, object]], said: str
+    fake: SimulatedOtii, licences: list[dict[str, object]], said: str
 ) -> None:
     fake.licences = licences
     with pytest.raises(InstrumentError, match=said) as caught:
@@ -347,7 +349,7 @@ async def test_no_licence_is_told_with_what_there_is(
     assert "OTII_USERNAME" in caught.value.remedy
 
 
-async def test_an_addon_licence_will_do(fake: FakeOtii) -> None:
+async def test_an_addon_licence_will_do(fake: SimulatedOtii) -> None:
     addon = [{"id": "Automation", "attributes": None}]
     fake.licences = [
         {"id": 7, "type": "Pro", "available": True, "reserved_to": "", "addons": addon}
@@ -356,7 +358,9 @@ async def test_an_addon_licence_will_do(fake: FakeOtii) -> None:
         assert fake.licences[0]["reserved_to"] == "me"
 
 
-async def test_a_wrong_password_is_told(fake: FakeOtii, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wrong_password_is_told(
+    fake: SimulatedOtii, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OTII_USERNAME", "lab")
     monkeypatch.setenv("OTII_PASSWORD", "wrong")
     fake.logged_in = False
@@ -367,7 +371,7 @@ async def test_a_wrong_password_is_told(fake: FakeOtii, monkeypatch: pytest.Monk
     assert "wrong" not in str(caught.value)
 
 
-async def test_a_server_that_knows_no_licences_needs_none(fake: FakeOtii) -> None:
+async def test_a_server_that_knows_no_licences_needs_none(fake: SimulatedOtii) -> None:
     fake.refuses = dict.fromkeys(("otii_is_logged_in", "arc_set_range"), "Invalid command")
     fake.refuses["arc_get_channel_samplerate"] = "Invalid command"
     async with connected(fake) as (instrument, _):
@@ -375,7 +379,7 @@ async def test_a_server_that_knows_no_licences_needs_none(fake: FakeOtii) -> Non
 
 
 async def test_one_of_several_devices_must_be_named() -> None:
-    fake = FakeOtii(arc(1), ace(2))
+    fake = SimulatedOtii(arc(1), ace(2))
     with pytest.raises(ConfigError, match=r"2 devices: arc-1 .*, ace-2"):
         async with connected(fake):
             pytest.fail("it chose one by itself")
@@ -386,18 +390,18 @@ async def test_one_of_several_devices_must_be_named() -> None:
             assert identity.name == f"Otii {model}"
             await instrument.close()
     with pytest.raises(InstrumentError, match="no device 'arc-9'; it has arc-1"):
-        async with connected(FakeOtii(arc(1)), device="arc-9"):
+        async with connected(SimulatedOtii(arc(1)), device="arc-9"):
             pytest.fail("it took another device")
 
 
-async def test_a_server_without_devices_is_told(fake: FakeOtii) -> None:
+async def test_a_server_without_devices_is_told(fake: SimulatedOtii) -> None:
     fake.devices = []
     with pytest.raises(InstrumentError, match="it has none"):
         async with connected(fake):
             pytest.fail("there was nothing to open")
 
 
-async def test_a_busy_server_is_told(fake: FakeOtii) -> None:
+async def test_a_busy_server_is_told(fake: SimulatedOtii) -> None:
     fake.busy = True
     with pytest.raises(InstrumentError, match="Too many connections"):
         async with connected(fake):
@@ -405,7 +409,7 @@ async def test_a_busy_server_is_told(fake: FakeOtii) -> None:
 
 
 async def test_a_refusal_in_setting_up_leaves_the_dut_dark_and_the_licence_free(
-    fake: FakeOtii,
+    fake: SimulatedOtii,
 ) -> None:
     fake.refuses = {"arc_set_max_current": "Invalid key value"}
     fake.main[fake.devices[0]["device_id"]] = True
@@ -416,7 +420,7 @@ async def test_a_refusal_in_setting_up_leaves_the_dut_dark_and_the_licence_free(
     assert fake.licences[0]["reserved_to"] == ""
 
 
-async def test_a_predecessor_that_died_in_a_recording_is_survived(fake: FakeOtii) -> None:
+async def test_a_predecessor_that_died_in_a_recording_is_survived(fake: SimulatedOtii) -> None:
     async with plugged(fake, server) as cable:
         predecessor = made(fake, cable)
         await predecessor.open()
@@ -434,7 +438,7 @@ async def test_a_predecessor_that_died_in_a_recording_is_survived(fake: FakeOtii
         await heir.close()
 
 
-async def test_an_exception_in_the_body_still_stops_the_recording(fake: FakeOtii) -> None:
+async def test_an_exception_in_the_body_still_stops_the_recording(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _):
         with pytest.raises(ZeroDivisionError):
             async with instrument.acquire():
@@ -443,7 +447,9 @@ async def test_an_exception_in_the_body_still_stops_the_recording(fake: FakeOtii
         await instrument.supply(None)
 
 
-async def test_closing_during_a_recording_switches_off_first_and_ends_it(fake: FakeOtii) -> None:
+async def test_closing_during_a_recording_switches_off_first_and_ends_it(
+    fake: SimulatedOtii,
+) -> None:
     async with connected(fake) as (instrument, _):
         await instrument.supply(3000)
         acquisition = instrument.acquire()
@@ -460,7 +466,9 @@ async def test_closing_during_a_recording_switches_off_first_and_ends_it(fake: F
         assert gap.end == 4000
 
 
-async def test_a_cancelled_acquisition_stops_and_the_next_one_starts_anew(fake: FakeOtii) -> None:
+async def test_a_cancelled_acquisition_stops_and_the_next_one_starts_anew(
+    fake: SimulatedOtii,
+) -> None:
     async with connected(fake) as (instrument, _):
 
         async def acquire() -> None:
@@ -478,7 +486,7 @@ async def test_a_cancelled_acquisition_stops_and_the_next_one_starts_anew(fake: 
 
 
 async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
-    fake: FakeOtii,
+    fake: SimulatedOtii,
 ) -> None:
     async with connected(fake) as (instrument, cable):
         acquisition = instrument.acquire()
@@ -497,7 +505,7 @@ async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
         assert time.monotonic() - began < 2.0
 
 
-async def test_nobody_else_speaks_while_it_records(fake: FakeOtii) -> None:
+async def test_nobody_else_speaks_while_it_records(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _), instrument.acquire():
         for refused in (instrument.supply(None), instrument.self_check()):
             with pytest.raises(LabdBug):
@@ -506,20 +514,20 @@ async def test_nobody_else_speaks_while_it_records(fake: FakeOtii) -> None:
             instrument.acquire()
 
 
-async def test_a_device_the_server_lost_is_a_finding(fake: FakeOtii) -> None:
+async def test_a_device_the_server_lost_is_a_finding(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _):
         fake._on_arc_is_connected = lambda _: {"connected": False}  # type: ignore[method-assign]
         assert [finding.code for finding in await instrument.self_check()] == ["otii-device-gone"]
 
 
-async def test_a_server_that_is_not_there_is_told(fake: FakeOtii) -> None:
+async def test_a_server_that_is_not_there_is_told(fake: SimulatedOtii) -> None:
     async with plugged(fake, server) as cable:
         instrument = made(fake, cable)
     with pytest.raises(TransportError):
         await instrument.open()
 
 
-async def test_something_else_at_the_port_is_told(fake: FakeOtii) -> None:
+async def test_something_else_at_the_port_is_told(fake: SimulatedOtii) -> None:
     async with plugged(fake, server) as cable:
         fake.greet = lambda: fake.send(b"SSH-2.0-OpenSSH\r\n")  # type: ignore[method-assign]
         cable._on_connect = fake.greet

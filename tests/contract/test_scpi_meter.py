@@ -23,7 +23,7 @@ from labd.core.errors import (
 from labd.core.model import Gap, StreamItem, TimeMark
 from labd.simulation.cable import TcpCable
 from labd.simulation.instruments import load
-from labd.simulation.instruments.scpi_meter import OVERLOAD, FakeScpiMeter, lan
+from labd.simulation.instruments.scpi_meter import OVERLOAD, SimulatedScpiMeter, lan
 from tests.contract.acquisition import (
     HandClock,
     all_of,
@@ -57,8 +57,8 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def fake(clock: HandClock) -> FakeScpiMeter:
-    return FakeScpiMeter(RATE_HZ, clock)
+def fake(clock: HandClock) -> SimulatedScpiMeter:
+    return SimulatedScpiMeter(RATE_HZ, clock)
 
 
 def meter_at(cable: TcpCable, *clock: Callable[[], int], **config: object) -> ScpiMeter:
@@ -68,7 +68,7 @@ def meter_at(cable: TcpCable, *clock: Callable[[], int], **config: object) -> Sc
 
 @asynccontextmanager
 async def connected(
-    fake: FakeScpiMeter, **config: object
+    fake: SimulatedScpiMeter, **config: object
 ) -> AsyncGenerator[tuple[ScpiMeter, HandClock, TcpCable]]:
     clock = fake.clock
     assert isinstance(clock, HandClock)
@@ -92,7 +92,7 @@ FORMATS = [
 @pytest.mark.parametrize("order", ["big", "little"])
 @pytest.mark.parametrize(("form", "config", "rtol"), FORMATS)
 async def test_every_format_gives_the_current_and_the_power(
-    fake: FakeScpiMeter,
+    fake: SimulatedScpiMeter,
     form: str,
     config: dict[str, object],
     rtol: float,
@@ -116,7 +116,7 @@ async def test_every_format_gives_the_current_and_the_power(
 
 
 async def test_blocks_without_a_length_are_read_by_the_readings_in_them(
-    fake: FakeScpiMeter,
+    fake: SimulatedScpiMeter,
 ) -> None:
     fake.framing, fake.waits = "indefinite", True
     table = {"setup": ["*RST", "FORM REAL,64"], "format": "real64", "readings": 125}
@@ -139,7 +139,7 @@ async def tick(clock: HandClock) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_what_the_memory_held_is_caught_up_in_full_answers(fake: FakeScpiMeter) -> None:
+async def test_what_the_memory_held_is_caught_up_in_full_answers(fake: SimulatedScpiMeter) -> None:
     table = {"read": "FETC? {readings}", "readings": 100, "buffer_s": 10.0}
     async with connected(fake, **table) as (meter, clock, _):
         await meter.supply(3000)
@@ -156,7 +156,7 @@ async def test_what_the_memory_held_is_caught_up_in_full_answers(fake: FakeScpiM
 @pytest.mark.parametrize("latency_s", [0.02, 0.05, 0.14])
 @pytest.mark.parametrize("update_s", [0.0, 0.1, 0.25])
 async def test_readings_that_appear_late_and_in_batches_are_the_same(
-    fake: FakeScpiMeter, latency_s: float, update_s: float
+    fake: SimulatedScpiMeter, latency_s: float, update_s: float
 ) -> None:
     fake.latency_s, fake.update_s = latency_s, update_s
     async with connected(fake) as (meter, clock, _):
@@ -175,7 +175,7 @@ async def test_readings_that_appear_late_and_in_batches_are_the_same(
 
 
 @pytest.mark.parametrize("lost", [20, 60, 140])
-async def test_readings_that_vanish_are_no_measurement(fake: FakeScpiMeter, lost: int) -> None:
+async def test_readings_that_vanish_are_no_measurement(fake: SimulatedScpiMeter, lost: int) -> None:
     fake.latency_s = 0.05
     async with connected(fake) as (meter, clock, _):
         await meter.supply(3000)
@@ -199,7 +199,7 @@ async def test_readings_that_vanish_are_no_measurement(fake: FakeScpiMeter, lost
 
 
 async def test_it_runs_in_real_time_too() -> None:
-    fake = FakeScpiMeter(RATE_HZ)
+    fake = SimulatedScpiMeter(RATE_HZ)
     async with plugged(fake, lan) as cable:
         meter = meter_at(cable, poll_s=0.07)
         await meter.open()
@@ -227,7 +227,7 @@ async def test_it_runs_in_real_time_too() -> None:
 @pytest.mark.parametrize("value", [OVERLOAD, -OVERLOAD, 9.91e37, float("nan")])
 @pytest.mark.parametrize(("form", "config", "rtol"), FORMATS)
 async def test_an_overload_is_a_gap(
-    fake: FakeScpiMeter, form: str, config: dict[str, object], rtol: float, value: float
+    fake: SimulatedScpiMeter, form: str, config: dict[str, object], rtol: float, value: float
 ) -> None:
     def overloaded(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
         inside = (times_s >= 101.0) & (times_s < 101.05)
@@ -250,7 +250,7 @@ async def test_an_overload_is_a_gap(
 
 @pytest.mark.parametrize(("pace", "cause"), [(0.5, "lost"), (0.9, "lost"), (1.5, "it logs")])
 async def test_a_meter_at_another_rate_is_no_measurement(
-    fake: FakeScpiMeter, pace: float, cause: str
+    fake: SimulatedScpiMeter, pace: float, cause: str
 ) -> None:
     fake.pace = pace
     async with connected(fake) as (meter, clock, _):
@@ -266,7 +266,7 @@ async def test_a_meter_at_another_rate_is_no_measurement(
 
 
 async def test_readings_overwritten_in_its_memory_are_never_passed_over(
-    fake: FakeScpiMeter,
+    fake: SimulatedScpiMeter,
 ) -> None:
     fake.memory_s = 1.0
     async with connected(fake) as (meter, clock, _):
@@ -291,7 +291,7 @@ async def test_readings_overwritten_in_its_memory_are_never_passed_over(
 
 
 async def test_a_meter_that_only_answers_when_full_and_is_slow_is_found_out(
-    fake: FakeScpiMeter,
+    fake: SimulatedScpiMeter,
 ) -> None:
     fake.waits, fake.pace = True, 0.8
     table = {"read": "FETC? {readings}", "readings": 50, "buffer_s": 0.5}
@@ -318,7 +318,7 @@ async def test_a_meter_that_only_answers_when_full_and_is_slow_is_found_out(
     ],
 )
 async def test_an_answer_of_another_shape_is_no_measurement(
-    fake: FakeScpiMeter, table: dict[str, object], why: str
+    fake: SimulatedScpiMeter, table: dict[str, object], why: str
 ) -> None:
     async with connected(fake, **table) as (meter, clock, _):
         await meter.supply(3000)
@@ -332,7 +332,7 @@ async def test_an_answer_of_another_shape_is_no_measurement(
 
 
 async def test_an_error_while_measuring_ends_it_with_the_instruments_words(
-    fake: FakeScpiMeter,
+    fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake) as (meter, clock, _):
         await meter.supply(3000)
@@ -356,7 +356,7 @@ async def test_an_error_while_measuring_ends_it_with_the_instruments_words(
 # ---- supply ------------------------------------------------------------------------------
 
 
-async def test_it_supplies_if_its_table_says_how(fake: FakeScpiMeter) -> None:
+async def test_it_supplies_if_its_table_says_how(fake: SimulatedScpiMeter) -> None:
     async with connected(fake) as (meter, _, _):
         assert meter.supplies
         await meter.supply(1850)
@@ -372,7 +372,7 @@ async def test_it_supplies_if_its_table_says_how(fake: FakeScpiMeter) -> None:
 
 
 async def test_a_meter_that_feeds_nothing_measures_at_the_voltage_told(
-    fake: FakeScpiMeter,
+    fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake, **METER) as (meter, clock, _):
         assert not meter.supplies
@@ -388,7 +388,7 @@ async def test_a_meter_that_feeds_nothing_measures_at_the_voltage_told(
     assert not any(command.startswith("OUTP") for command in fake.commands)
 
 
-async def test_power_is_taken_as_it_is_and_scaled(fake: FakeScpiMeter) -> None:
+async def test_power_is_taken_as_it_is_and_scaled(fake: SimulatedScpiMeter) -> None:
     table = {**METER, "quantity": "power", "scale": -0.5}
     async with connected(fake, **table) as (meter, clock, _):
         fake.powered = True
@@ -400,7 +400,7 @@ async def test_power_is_taken_as_it_is_and_scaled(fake: FakeScpiMeter) -> None:
     np.testing.assert_allclose(samples.power_w, truth(1000) * -0.5, rtol=1e-8)
 
 
-async def test_a_refused_supply_switches_nothing_on(fake: FakeScpiMeter) -> None:
+async def test_a_refused_supply_switches_nothing_on(fake: SimulatedScpiMeter) -> None:
     async with connected(fake) as (meter, _, _):
         fake.refuses = {"SOUR:VOLT": '-222,"Parameter data out of range"'}
         with pytest.raises(InstrumentError, match=r"'SOUR:VOLT 3\.000' refused: -222"):
@@ -411,7 +411,7 @@ async def test_a_refused_supply_switches_nothing_on(fake: FakeScpiMeter) -> None
 # ---- opening and closing -----------------------------------------------------------------
 
 
-async def test_another_instrument_is_refused_and_not_commanded(fake: FakeScpiMeter) -> None:
+async def test_another_instrument_is_refused_and_not_commanded(fake: SimulatedScpiMeter) -> None:
     fake.name = "OTHER,9000,1,1"
     async with plugged(fake, lan) as cable:
         meter = meter_at(cable)
@@ -420,7 +420,7 @@ async def test_another_instrument_is_refused_and_not_commanded(fake: FakeScpiMet
     assert fake.commands == ["*IDN?"]
 
 
-async def test_a_wrong_command_in_the_table_is_refused_at_opening(fake: FakeScpiMeter) -> None:
+async def test_a_wrong_command_in_the_table_is_refused_at_opening(fake: SimulatedScpiMeter) -> None:
     fake.refuses = {"SENS:RATE": '-113,"Undefined header"'}
     async with plugged(fake, lan) as cable:
         meter = meter_at(cable)
@@ -431,7 +431,7 @@ async def test_a_wrong_command_in_the_table_is_refused_at_opening(fake: FakeScpi
 
 @pytest.mark.parametrize("setup", [["*RST"], []])
 async def test_a_predecessor_that_died_measuring_is_survived(
-    fake: FakeScpiMeter, setup: list[str]
+    fake: SimulatedScpiMeter, setup: list[str]
 ) -> None:
     fake.powered, fake.started_s = True, 90.0
     fake.errors.extend(['-410,"Query INTERRUPTED"'] * 5)
@@ -441,7 +441,7 @@ async def test_a_predecessor_that_died_measuring_is_survived(
         assert await meter.self_check() == []
 
 
-async def test_a_meter_without_an_error_queue_is_not_asked_for_it(fake: FakeScpiMeter) -> None:
+async def test_a_meter_without_an_error_queue_is_not_asked_for_it(fake: SimulatedScpiMeter) -> None:
     async with connected(fake, check="") as (meter, clock, _):
         await meter.supply(3000)
         async with meter.acquire() as acquisition:
@@ -454,7 +454,7 @@ async def test_a_meter_without_an_error_queue_is_not_asked_for_it(fake: FakeScpi
 @pytest.mark.parametrize("fault", ["lost", "doubled"])
 @pytest.mark.parametrize("check", ["SYST:ERR?", ""])
 async def test_a_byte_lost_or_doubled_in_a_block_never_makes_a_number(
-    fake: FakeScpiMeter, fault: str, check: str
+    fake: SimulatedScpiMeter, fault: str, check: str
 ) -> None:
     def damage(data: bytes) -> bytes:
         if not data.startswith(b"#"):
@@ -485,7 +485,7 @@ async def test_a_byte_lost_or_doubled_in_a_block_never_makes_a_number(
 
 @pytest.mark.parametrize("check", ["SYST:ERR?", ""])
 async def test_what_nobody_asked_for_is_never_taken_for_an_answer(
-    fake: FakeScpiMeter, check: str
+    fake: SimulatedScpiMeter, check: str
 ) -> None:
     async with connected(fake, check=check) as (meter, _, _):
         for unasked in (b'-1,"stale"\n', b"\n", b'0,"half'):
@@ -499,7 +499,7 @@ async def test_what_nobody_asked_for_is_never_taken_for_an_answer(
         assert fake.powered
 
 
-async def test_an_answer_in_the_place_of_another_is_out_of_step(fake: FakeScpiMeter) -> None:
+async def test_an_answer_in_the_place_of_another_is_out_of_step(fake: SimulatedScpiMeter) -> None:
     async with connected(fake, check="") as (meter, _, cable):
         cable.tamper = lambda data: b"\n" + data
         with pytest.raises(InstrumentError, match="was answered by nothing"):
@@ -508,7 +508,7 @@ async def test_an_answer_in_the_place_of_another_is_out_of_step(fake: FakeScpiMe
         await meter.supply(3000)
 
 
-async def test_errors_it_remembers_are_findings(fake: FakeScpiMeter) -> None:
+async def test_errors_it_remembers_are_findings(fake: SimulatedScpiMeter) -> None:
     async with connected(fake) as (meter, _, _):
         fake.errors.append('+601,"Self test failed"')
         (finding,) = await meter.self_check()
@@ -517,7 +517,7 @@ async def test_errors_it_remembers_are_findings(fake: FakeScpiMeter) -> None:
 
 
 async def test_closing_during_an_acquisition_ends_it_and_switches_off(
-    fake: FakeScpiMeter,
+    fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake) as (meter, clock, _):
         await meter.supply(3000)
@@ -536,7 +536,7 @@ async def test_closing_during_an_acquisition_ends_it_and_switches_off(
 
 
 async def test_a_connection_that_was_lost_is_made_anew_to_switch_off(
-    fake: FakeScpiMeter,
+    fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake) as (meter, _, cable):
         await meter.supply(3000)
@@ -549,7 +549,7 @@ async def test_a_connection_that_was_lost_is_made_anew_to_switch_off(
 
 
 async def test_a_meter_that_falls_silent_ends_in_a_deadline_and_can_be_used_again(
-    fake: FakeScpiMeter,
+    fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake) as (meter, clock, cable):
         await meter.supply(3000)
@@ -569,7 +569,7 @@ async def test_a_meter_that_falls_silent_ends_in_a_deadline_and_can_be_used_agai
 
 
 async def test_only_one_acquisition_at_a_time_and_only_when_the_voltage_is_known(
-    fake: FakeScpiMeter,
+    fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake) as (meter, _, _):
         with pytest.raises(LabdBug, match="before supply"):

@@ -18,8 +18,8 @@ from labd.core.errors import DeadlineExceeded, InstrumentError, LabdBug, Transpo
 from labd.core.model import Samples, TimeMark
 from labd.simulation.hislip import HislipCable
 from labd.simulation.instruments import load
-from labd.simulation.instruments.n6705 import TICK_S, FakeN6705
-from labd.simulation.instruments.scpi_meter import FakeScpiMeter
+from labd.simulation.instruments.n6705 import TICK_S, SimulatedN6705
+from labd.simulation.instruments.scpi_meter import SimulatedScpiMeter
 from tests.contract.case import plugged
 
 PERIOD_S = 49 * TICK_S
@@ -86,7 +86,7 @@ def meter_at(resource: str, visa: str) -> ScpiMeter:
 
 
 async def test_an_n6705_measures_through_visa_as_through_a_socket() -> None:
-    fake = FakeN6705()
+    fake = SimulatedN6705()
     async with plugged(fake, HislipCable) as cable:
         monitor = N6705(N6705Config(resource=cable.path, answer_s=2.0))
         await monitor.open()
@@ -112,7 +112,7 @@ async def test_an_n6705_measures_through_visa_as_through_a_socket() -> None:
 
 async def test_an_answer_ends_where_its_message_does() -> None:
     """Then it needs no line feed, and a block no length."""
-    fake = FakeScpiMeter()
+    fake = SimulatedScpiMeter()
     fake.framing = "indefinite"
     async with plugged(fake, HislipCable) as cable:
         fake.send = lambda data: cable.send(data.removesuffix(b"\n"))
@@ -144,7 +144,7 @@ async def test_an_answer_ends_where_its_message_does() -> None:
 
 
 async def test_a_late_answer_is_not_taken_for_the_next_one() -> None:
-    fake = FakeN6705()
+    fake = SimulatedN6705()
     async with plugged(fake, HislipCable) as cable:
         monitor = N6705(N6705Config(resource=cable.path, answer_s=0.4))
         await monitor.open()
@@ -160,7 +160,7 @@ async def test_a_late_answer_is_not_taken_for_the_next_one() -> None:
 
 async def test_a_call_given_up_is_waited_for_before_the_next() -> None:
     """The thread of a cancelled call goes on: what follows must not run beside it."""
-    fake = FakeN6705()
+    fake = SimulatedN6705()
     async with plugged(fake, HislipCable) as cable:
         session = ScpiSession(cable.path, "@py", "n6705", 0.6)
         await session.open()
@@ -182,7 +182,7 @@ async def test_a_call_that_never_returns_ends_in_a_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(scpi_visa, "GRACE_S", 0.1)
-    fake = FakeN6705()
+    fake = SimulatedN6705()
     async with plugged(fake, HislipCable) as cable:
         session = ScpiSession(cable.path, "@py", "n6705", 0.3)
         await session.open()

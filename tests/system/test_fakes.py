@@ -129,7 +129,7 @@ def test_what_a_fake_says_for_stations_toml_is_right(name: str, tmp_path: Path) 
 
 def test_a_joulescope_is_faked_inside_labd() -> None:
     listed = subprocess.run(COMMAND, capture_output=True, text=True, check=True, timeout=30)
-    assert 'library = "labd.simulation.instruments.joulescope_library:LiveDriver"' in listed.stdout
+    assert 'library = "labd.simulation.joulescope_library:LiveDriver"' in listed.stdout
 
 
 def test_a_link_is_a_path_that_stays(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from labd.simulation.cable import PtyCable
-from labd.simulation.instruments.reference_dut import FakeDut, HandDut
+from labd.simulation.instruments.reference_dut import HandDut, SimulatedDut
 
 QUEUE = 100
 BUFFER = 100
@@ -20,7 +20,7 @@ class FakeInterfaceBoard:
     may change a command on its way to the board.
     """
 
-    def __init__(self, dut: FakeDut) -> None:
+    def __init__(self, dut: SimulatedDut) -> None:
         self.dut = dut
         self.send: Callable[[bytes], None] = lambda _: None
         self.baud = 9600

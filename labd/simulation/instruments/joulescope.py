@@ -73,7 +73,7 @@ class Signal:
         return count // 8 * 8 * self.step
 
 
-class FakeJoulescope:
+class SimulatedJoulescope:
     """One instrument on USB.
 
     Args:
@@ -296,7 +296,7 @@ _OPTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
 
 
 class Disorder:
-    """Loses, doubles and delays messages; for :attr:`FakeJoulescope.tamper`.
+    """Loses, doubles and delays messages; for :attr:`SimulatedJoulescope.tamper`.
 
     Args:
         seed: of what is chosen.

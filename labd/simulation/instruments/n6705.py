@@ -53,7 +53,7 @@ class Channel:
         self.__init__(self.model)
 
 
-class FakeN6705:
+class SimulatedN6705:
     """Speaks the SCPI subset labd uses; what it does not know is ``-113``.
 
     Attributes:
@@ -313,11 +313,11 @@ class FakeN6705:
             raise Refused('-211,"Trigger ignored"')
 
 
-def lan(fake: FakeN6705) -> TcpCable:
+def lan(fake: SimulatedN6705) -> TcpCable:
     """The instrument's network socket."""
     return TcpCable(fake, fake.greet)
 
 
 def plug() -> TcpCable:
     """The fake, alive, on a socket of this machine."""
-    return lan(FakeN6705())
+    return lan(SimulatedN6705())

@@ -68,7 +68,7 @@ class Refusal(Exception):  # noqa: N818 - what the server does
     """An answer of type ``error``."""
 
 
-class FakeOtii:
+class SimulatedOtii:
     """The server.
 
     Args:
@@ -361,11 +361,11 @@ def _line(message: Fields) -> bytes:
     return json.dumps(message).encode() + b"\r\n"
 
 
-def server(device: FakeOtii) -> TcpCable:
+def server(device: SimulatedOtii) -> TcpCable:
     """The server on a port of its own, which greets who connects."""
     return TcpCable(device, device.greet)
 
 
 def plug() -> TcpCable:
     """A server with one Arc."""
-    return server(FakeOtii())
+    return server(SimulatedOtii())

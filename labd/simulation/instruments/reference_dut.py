@@ -54,7 +54,7 @@ SEEN = {
 }
 
 
-class FakeDut:
+class SimulatedDut:
     """The harness: a command buffer of 80 characters, an input buffer, a lap counter."""
 
     us_per_inference = 155_587
@@ -215,7 +215,7 @@ class FakeDut:
         self.send(data)
 
 
-class HandDut(FakeDut):
+class HandDut(SimulatedDut):
     """A kws01 board to run jobs on by hand: it takes its time, and answers by its input.
 
     Its clock is the host's. What is sent to it while it computes is lost, as on a board that

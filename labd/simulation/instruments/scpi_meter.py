@@ -20,7 +20,7 @@ KINDS = {"REAL,32": "f4", "REAL,64": "f8"}
 _HARMLESS = re.compile(r"\*RST|\*CLS|SENS:FUNC .*|SENS:RATE .*|FORM:BORD (?:NORM|SWAP)|FORM .*")
 
 
-class FakeScpiMeter:
+class SimulatedScpiMeter:
     """Speaks SCPI as many meters do.
 
     Attributes:
@@ -163,11 +163,11 @@ class FakeScpiMeter:
         return f"#{len(size)}{size}".encode() + data + b"\n"
 
 
-def lan(fake: FakeScpiMeter) -> TcpCable:
+def lan(fake: SimulatedScpiMeter) -> TcpCable:
     """The instrument's network socket."""
     return TcpCable(fake, fake.greet)
 
 
 def plug() -> TcpCable:
     """The fake, alive, on a socket of this machine."""
-    return lan(FakeScpiMeter())
+    return lan(SimulatedScpiMeter())

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from drivers.io_manager.eembc_uno import EembcIoManager, EembcIoManagerConfig
-from labd.simulation.instruments.io_eembc import FakeIoManager
-from labd.simulation.instruments.reference_dut import FakeDut
+from labd.simulation.instruments.eembc_uno import SimulatedEembcUno
+from labd.simulation.instruments.reference_dut import SimulatedDut
 from labd.station.dut import Dut
 from tests.contract.case import ANSWER_S, Case
 
@@ -14,7 +14,7 @@ async def identify(driver: EembcIoManager) -> object:
 CASES = [
     Case(
         "eembc-io-manager",
-        lambda: FakeIoManager(FakeDut(energy=True)),
+        lambda: SimulatedEembcUno(SimulatedDut(energy=True)),
         lambda port: EembcIoManager(
             EembcIoManagerConfig(port=port, answer_s=ANSWER_S, boot_s=2 * ANSWER_S)
         ),

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from drivers.io_manager.mlcommons_h573 import MlcommonsInterface, MlcommonsInterfaceConfig
 from labd.simulation.instruments.fake_interface_board import FakeInterfaceBoard
-from labd.simulation.instruments.reference_dut import FakeDut
+from labd.simulation.instruments.reference_dut import SimulatedDut
 from tests.contract.case import ANSWER_S, Case
 
 CASES = [
     Case(
         "mlcommons-interface",
-        lambda: FakeInterfaceBoard(FakeDut()),
+        lambda: FakeInterfaceBoard(SimulatedDut()),
         lambda port: MlcommonsInterface(MlcommonsInterfaceConfig(port=port, answer_s=ANSWER_S)),
         lambda driver: driver.intervals(),
         b"checkb",

@@ -2,16 +2,16 @@ from __future__ import annotations
 
 from drivers.joulescope.config import JoulescopeConfig
 from drivers.joulescope.driver import Joulescope
-from labd.simulation.instruments.joulescope import FakeJoulescope
-from labd.simulation.instruments.joulescope_library import UsbCable
+from labd.simulation.instruments.joulescope import SimulatedJoulescope
+from labd.simulation.joulescope_library import UsbCable
 from tests.contract.case import ANSWER_S, Case
 
-FAKE = "labd.simulation.instruments.joulescope_library:Driver"
+FAKE = "labd.simulation.joulescope_library:Driver"
 
 CASES = [
     Case(
         "joulescope",
-        FakeJoulescope,  # type: ignore[arg-type] - no bytes: it is reached through its library
+        SimulatedJoulescope,  # type: ignore[arg-type] - no bytes: it is reached through its library
         lambda serial: Joulescope(JoulescopeConfig(serial=serial, answer_s=ANSWER_S, library=FAKE)),
         lambda driver: driver.self_check(),
         b"",

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from drivers.n6705.driver import N6705, N6705Config
 from labd.simulation.hislip import HislipCable
-from labd.simulation.instruments.n6705 import FakeN6705, lan
+from labd.simulation.instruments.n6705 import SimulatedN6705, lan
 from tests.contract.case import ANSWER_S, Case
 
 CASES = [
     Case(
         "n6705",
-        FakeN6705,
+        SimulatedN6705,
         lambda port: N6705(N6705Config(resource=port, answer_s=ANSWER_S)),
         lambda driver: driver.supply(3000),
         b"VOLT 30",

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from drivers.otii.driver import Otii, OtiiConfig
-from labd.simulation.instruments.otii import FakeOtii, server
+from labd.simulation.instruments.otii import SimulatedOtii, server
 from tests.contract.case import ANSWER_S, Case
 
 
@@ -13,7 +13,7 @@ def otii(port: str) -> Otii:
 CASES = [
     Case(
         "otii",
-        FakeOtii,
+        SimulatedOtii,
         otii,
         lambda driver: driver.supply(3000),
         b'{"type": "requ',

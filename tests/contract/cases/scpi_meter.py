@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from drivers.scpi_meter import ScpiMeter, ScpiMeterConfig
-from labd.simulation.instruments.scpi_meter import FakeScpiMeter, lan
+from labd.simulation.instruments.scpi_meter import SimulatedScpiMeter, lan
 from tests.contract.case import ANSWER_S, Case
 
 
@@ -25,7 +25,7 @@ def driver(port: str) -> ScpiMeter:
 CASES = [
     Case(
         "scpi-meter",
-        FakeScpiMeter,
+        SimulatedScpiMeter,
         driver,
         lambda meter: meter.supply(3000),
         b"SOUR:VOLT 30",

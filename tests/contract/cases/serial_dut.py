@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from drivers.serial_dut import SerialDut, SerialDutConfig
-from labd.simulation.instruments.reference_dut import FakeDut
+from labd.simulation.instruments.reference_dut import SimulatedDut
 from labd.station.dut import Dut
 from tests.contract.case import ANSWER_S, Case
 
@@ -13,7 +13,7 @@ async def identify(driver: SerialDut) -> object:
 CASES = [
     Case(
         "serial-dut",
-        FakeDut,
+        SimulatedDut,
         lambda port: SerialDut(SerialDutConfig(port=port)),
         identify,
         b"db 0011",

@@ -28,9 +28,9 @@ from labd.procedure import energy
 from labd.procedure.dataset import Dataset, find_dataset
 from labd.procedure.energy import measure_energy
 from labd.procedure.session import Session
-from labd.simulation.instruments.io_eembc import FakeIoManager
-from labd.simulation.instruments.n6705 import FakeN6705, lan
-from labd.simulation.instruments.reference_dut import FakeDut
+from labd.simulation.instruments.eembc_uno import SimulatedEembcUno
+from labd.simulation.instruments.n6705 import SimulatedN6705, lan
+from labd.simulation.instruments.reference_dut import SimulatedDut
 from labd.station.open_station import Parts, Setup, StationBench
 from tests.contract.case import plugged
 
@@ -42,7 +42,7 @@ WINDOW_S = 2.0
 BAUD = 9600
 
 
-class TimedDut(FakeDut):
+class TimedDut(SimulatedDut):
     """Takes real time for a batch and for telling of it, and draws more current meanwhile."""
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ def dataset(tmp_path: Path) -> Dataset:
 async def session(
     dut: TimedDut, dataset: Dataset, folder: Path, *, timed: bool = True
 ) -> AsyncGenerator[tuple[Session, N6705]]:
-    feeding = FakeN6705()
+    feeding = SimulatedN6705()
     feeding.draws = dut.current_a
     setup = Setup(
         station="s",
@@ -127,7 +127,7 @@ async def session(
         processing_wire=False,
         time_base=TimeBase.HOST,
     )
-    async with plugged(FakeIoManager(dut)) as uart, plugged(feeding, lan) as network:
+    async with plugged(SimulatedEembcUno(dut)) as uart, plugged(feeding, lan) as network:
         io = EembcIoManager(EembcIoManagerConfig(port=uart.path, timestamp_wire=timed))
         monitor = N6705(N6705Config(resource=network.path, current_limit_a=0.2))
         async with StationBench(setup, Parts(io=io, power=monitor)) as bench:

@@ -5,7 +5,7 @@ subscribe. So :class:`Driver` has the library's methods, arguments, message fiel
 own thread that calls back, and its one-driver-a-process rule; instruments are plugged into
 :data:`USB`.
 
-By hand: name ``labd.simulation.instruments.joulescope_library:LiveDriver`` as the ``library``
+By hand: name ``labd.simulation.joulescope_library:LiveDriver`` as the ``library``
 of a station's power monitor; it brings one JS220 that measures a board at work in real time.
 """
 
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from labd.simulation.instruments.joulescope import FakeJoulescope
+from labd.simulation.instruments.joulescope import SimulatedJoulescope
 
 LIVE_STEP_S = 0.05
 
@@ -31,17 +31,17 @@ class Usb:
     """What is plugged into this machine."""
 
     def __init__(self) -> None:
-        self.devices: dict[str, FakeJoulescope] = {}
+        self.devices: dict[str, SimulatedJoulescope] = {}
         self.host: Driver | None = None
 
-    def plug(self, device: FakeJoulescope) -> None:
+    def plug(self, device: SimulatedJoulescope) -> None:
         """Plug an instrument in."""
         self.devices[device.path] = device
         device.attach(self.host)
         if self.host is not None:
             self.host.tell("@/!add", device.path)
 
-    def unplug(self, device: FakeJoulescope) -> None:
+    def unplug(self, device: SimulatedJoulescope) -> None:
         """Pull it; safe to call twice."""
         if self.devices.pop(device.path, None) is not None and self.host is not None:
             self.host.tell("@/!remove", device.path)
@@ -54,7 +54,7 @@ USB = Usb()
 class UsbCable:
     """A cable to :data:`USB`: its path is the instrument's serial number."""
 
-    def __init__(self, device: FakeJoulescope) -> None:
+    def __init__(self, device: SimulatedJoulescope) -> None:
         self.device: Any = device
         self.heard = b""
         self.plugged = True
@@ -209,7 +209,7 @@ class Driver:
 
     def _reach(
         self, call: str, prefix: str, timeout: float | None, cause: str = ""
-    ) -> FakeJoulescope:
+    ) -> SimulatedJoulescope:
         """The instrument, if it answers within the timeout."""
         device = USB.devices.get(prefix)
         until = time.monotonic() + (1.0 if timeout is None else timeout)
@@ -230,7 +230,7 @@ class LiveDriver(Driver):
 
     def __init__(self, timeout: float | None = None) -> None:
         super().__init__(timeout)
-        self._device = FakeJoulescope(serial="fake")
+        self._device = SimulatedJoulescope(serial="fake")
         USB.plug(self._device)
         self._living = threading.Thread(target=self._live, name="fake joulescope", daemon=True)
         self._living.start()

@@ -10,20 +10,20 @@ import asyncio
 from collections.abc import Callable
 
 from labd.simulation.cable import PtyCable
-from labd.simulation.instruments.reference_dut import FakeDut, HandDut
+from labd.simulation.instruments.reference_dut import HandDut, SimulatedDut
 
 TORN = b"\x00\xfe\x80dy\r\nm-re\xff"
 """What a host reads while the board's processor starts: the end and the beginning of text."""
 
 
-class FakeIoManager:
+class SimulatedEembcUno:
     """Forwards the DUT's text as it comes; counts the falls of its timestamp line in µs.
 
     ``blocks`` makes it wait for its DUT as the MLCommons board does: whether the real one
     does is not known. ``lap_text`` may damage what it prints of a timestamp.
     """
 
-    def __init__(self, dut: FakeDut, *, blocks: bool = False) -> None:
+    def __init__(self, dut: SimulatedDut, *, blocks: bool = False) -> None:
         self.dut = dut
         self.blocks = blocks
         self.send: Callable[[bytes], None] = lambda _: None
@@ -114,4 +114,4 @@ class FakeIoManager:
 
 def plug(*, energy: bool = False) -> PtyCable:
     """An io-manager with a kws01 DUT behind it, whose timestamp line is wired."""
-    return PtyCable(FakeIoManager(HandDut(energy=energy)))
+    return PtyCable(SimulatedEembcUno(HandDut(energy=energy)))
