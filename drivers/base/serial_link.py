@@ -17,6 +17,7 @@ from pathlib import Path
 
 import serialx
 
+from labd.aio.wire_log import PortLog, port_log
 from labd.core.errors import DeadlineExceeded, LabdBug, TransportError, Where
 from labd.protocol.lines import QUOTE, quoted
 
@@ -40,7 +41,8 @@ class Chunk:
 class _Inbox(asyncio.Protocol):
     """Keeps what arrived, stops the port above the high-water mark, remembers its loss."""
 
-    def __init__(self) -> None:
+    def __init__(self, wire: PortLog | None) -> None:
+        self.wire = wire
         self.chunks: deque[Chunk] = deque()
         self.lost = False
         self.reason = ""
@@ -58,6 +60,8 @@ class _Inbox(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.chunks.append(Chunk(bytes(data), time.monotonic_ns()))
+        if self.wire:
+            self.wire.received(data)
         self._size += len(data)
         if self._size > HIGH_WATER and not self._paused and self._transport:
             self._paused = True
@@ -132,7 +136,7 @@ class Link:
         if self._transport:
             raise LabdBug("link-open-twice", "this link is open already", where=self.where)
         loop = asyncio.get_running_loop()
-        inbox = _Inbox()
+        inbox = _Inbox(port_log(self.port))
         try:
             async with asyncio.timeout(OPEN_DEADLINE_S):
                 self._transport, _ = await serialx.create_serial_connection(
@@ -143,6 +147,8 @@ class Link:
         except (OSError, ValueError, serialx.SerialException) as exc:
             raise await asyncio.to_thread(self._refused, exc) from exc
         self._inbox = inbox
+        if inbox.wire:
+            inbox.wire.note(f"opened at {self.baud} baud")
 
     async def close(self) -> None:
         """Free the port; safe to call twice, and when the device is gone.
@@ -151,9 +157,11 @@ class Link:
             TransportError: ``port-close``, the system complained while freeing it.
             DeadlineExceeded: the system did not free it in time.
         """
-        transport, self._transport, self._inbox = self._transport, None, None
+        transport, inbox, self._transport, self._inbox = self._transport, self._inbox, None, None
         if transport is None:
             return
+        if inbox and inbox.wire:
+            inbox.wire.note("closed")
         try:
             async with asyncio.timeout(CLOSE_DEADLINE_S):
                 try:
@@ -179,6 +187,8 @@ class Link:
         inbox, transport = self._live()
         try:
             transport.write(data)
+            if inbox.wire:
+                inbox.wire.sent(data)
             async with asyncio.timeout(deadline_s):
                 await inbox.writable()
         except TimeoutError as exc:

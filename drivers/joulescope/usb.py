@@ -22,6 +22,7 @@ from drivers.joulescope.library import (
     join_library,
     leave_library,
 )
+from labd.aio.wire_log import PortLog, port_log
 from labd.core.errors import (
     DeadlineExceeded,
     InstrumentError,
@@ -136,6 +137,7 @@ class UsbInstrument:
         self._shared: SharedLibrary | None = None  # set and cleared on the instrument's thread
         self._thread = ThreadPoolExecutor(1, f"{where.device} calls")
         self._closed = False
+        self._wire: PortLog | None = None
         self._signals: dict[str, str] = {}  # signal by topic
         self._loop = asyncio.get_running_loop()
         self._removed: asyncio.Future[None] = self._loop.create_future()
@@ -168,6 +170,7 @@ class UsbInstrument:
         await self._do("starting the library", self._enter)
         paths = await self.call("listing the instruments", lambda lib: lib.device_paths())
         self._claim(choose(paths))
+        self._wire = port_log(self.path)
         self._signals = {f"{self.path}/{topic}": name for topic, name in topics.items()}
         await self.call("opening it", self._subscribe_and_open)
 
@@ -191,6 +194,8 @@ class UsbInstrument:
 
         def work(library: JoulescopeLibrary) -> None:
             for topic, value in values:
+                if self._wire:
+                    self._wire.sent(f"{topic} {value}".encode())
                 library.publish(f"{self.path}/{topic}", value, timeout=self.call_s)
 
         await self.call(what, work, len(values))
@@ -267,6 +272,8 @@ class UsbInstrument:
                 with suppress(RuntimeError):  # the loop has ended: nobody waits
                     self._loop.call_soon_threadsafe(self._on_removal)
         elif inbox is not None and (signal := self._signals.get(topic)):
+            if self._wire:  # the samples themselves would be 20 MB per second
+                self._wire.received(f"{topic} {value['sample_id']} {len(value['data'])}".encode())
             inbox.put(signal, value)
 
     # ---- on the loop -----------------------------------------------------------------------

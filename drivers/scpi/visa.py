@@ -23,6 +23,7 @@ from pyvisa.constants import StatusCode
 from pyvisa.resources import MessageBasedResource
 
 from drivers.scpi.codec import Reply, ReplyDecoder
+from labd.aio.wire_log import PortLog, port_log
 from labd.core.errors import DeadlineExceeded, InfraError, LabdBug, TransportError, Where
 
 GRACE_S = 0.5
@@ -104,6 +105,7 @@ class VisaPort:
         self._device: MessageBasedResource | None = None
         self._decoder = ReplyDecoder()
         self._unasked: list[Reply] = []
+        self._wire: PortLog | None = None
 
     @property
     def is_open(self) -> bool:
@@ -129,6 +131,7 @@ class VisaPort:
         """
         self._thread = _Thread()
         self._decoder, self._unasked = ReplyDecoder(), []
+        self._wire = port_log(self._resource)
         try:
             self._device = await self._call(
                 deadline_s, "opening", lambda: _opened(self._resource, self._backend, deadline_s)
@@ -173,11 +176,13 @@ class VisaPort:
             TransportError: the instrument is gone.
             DeadlineExceeded: it takes nothing.
         """
-        device = self._opened()
+        device, wire = self._opened(), self._wire
 
         def work() -> None:
             device.timeout = max(1.0, deadline_s * 1000)
             device.write_raw(data)
+            if wire:
+                wire.sent(data)
 
         await self._call(deadline_s, repr(data.decode("ascii").strip()), work)
 
@@ -190,13 +195,17 @@ class VisaPort:
         """
         device, decoder, ends = self._opened(), self._decoder, self._ends
         decoder.indefinite_bytes = indefinite_bytes
+        wire = self._wire
 
         def work() -> list[Reply]:
             late = time.monotonic() + deadline_s
             replies: list[Reply] = []
             while not replies:
                 device.timeout = max(1.0, (late - time.monotonic()) * 1000)
-                replies = decoder.feed(device.read_raw())
+                data = device.read_raw()
+                if wire:
+                    wire.received(data)
+                replies = decoder.feed(data)
                 replies += decoder.end() if ends else []
             return replies
 

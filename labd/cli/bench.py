@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from drivers.base.registry import Registry
-from labd.cli.options import config_option
+from labd.cli.options import config_option, wire_log_option
 from labd.daemon.emulated_benches import bench_command, emulated_station
 from labd.station.config import load_config
 
@@ -28,12 +28,14 @@ from labd.station.config import load_config
     type=click.Path(path_type=Path),
     help="Folder for ports and flash drives.  [default: <state>/bench-by-hand]",
 )
+@wire_log_option
 def bench(
     config: Path,
     names: tuple[str, ...],
     freeze: bool,
     firmware: Path | None,
     directory: Path | None,
+    wire_log: Path | None,
 ) -> None:
     """Run the emulated stations of stations.toml, or NAMES of them, without a daemon.
 
@@ -54,5 +56,6 @@ def bench(
         directory or lab.state / "bench-by-hand",
         [station.model_copy(update=mode) for station in emulated],
     )
+    command += ["--wire-log", str(wire_log)] if wire_log else []
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - the bench takes this process over

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from labd.cli.options import wire_log_option
+
 
 @click.command()
 @click.argument("instrument", required=False)
@@ -22,7 +24,10 @@ import click
     help="Firmware build of its DUT, if it has one: printed laps or pulses.  "
     "[default: performance]",
 )
-def fake(instrument: str | None, link: Path | None, build: str | None) -> None:
+@wire_log_option
+def fake(
+    instrument: str | None, link: Path | None, build: str | None, wire_log: Path | None
+) -> None:
     """Serve one simulated INSTRUMENT, for developing and debugging drivers.
 
     It speaks the real protocol, byte for byte, on a pseudo-terminal or a socket of this
@@ -33,5 +38,6 @@ def fake(instrument: str | None, link: Path | None, build: str | None) -> None:
     command = [sys.executable, "-m", "labd.simulation.fake", instrument or "--help"]
     command += ["--link", str(link)] if link else []
     command += ["--build", build] if build else []
+    command += ["--wire-log", str(wire_log)] if wire_log else []
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - the fake takes this process over

@@ -26,4 +26,10 @@ config_option = click.option(
     show_default=True,
     help="Configuration of the lab.  [env: LABD_CONFIG]",
 )
+wire_log_option = click.option(
+    "--wire-log",
+    type=click.Path(path_type=Path),
+    help="Log every byte of every port, with its time, to this file (appended), or to one file "
+    "per port in this directory.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")

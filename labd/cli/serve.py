@@ -12,7 +12,8 @@ import click
 import structlog
 
 from drivers.base.registry import Registry
-from labd.cli.options import config_option
+from labd.aio.wire_log import recorded_wires
+from labd.cli.options import config_option, wire_log_option
 from labd.core.errors import first_fault
 from labd.daemon.daemon import Daemon
 from labd.station.config import load_config
@@ -36,6 +37,7 @@ from labd.station.config import load_config
     help="Folder of data sets to search first; may be repeated.  [env: LABD_DATASETS, "
     "separated by ':']",
 )
+@wire_log_option
 @click.option("--log-json", is_flag=True, help="Log as JSON, one object per line.")
 @click.option("--verbose", "-v", is_flag=True, help="Log debug messages too.")
 def serve(
@@ -43,6 +45,7 @@ def serve(
     state: Path | None,
     port: int | None,
     datasets: tuple[Path, ...],
+    wire_log: Path | None,
     log_json: bool,
     verbose: bool,
 ) -> None:
@@ -52,7 +55,8 @@ def serve(
     lab = load_config(config, registry, state=state, port=port)
     lab = replace(lab, datasets=(*(each.absolute() for each in datasets), *lab.datasets))
     try:
-        asyncio.run(Daemon(lab, registry).serve(lambda url: _announce(lab.name, url)))
+        with recorded_wires(wire_log):
+            asyncio.run(Daemon(lab, registry).serve(lambda url: _announce(lab.name, url)))
     except ExceptionGroup as group:
         raise click.ClickException(str(first_fault(group))) from group
 

@@ -19,6 +19,8 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from labd.aio.wire_log import recorded_wires
+from labd.core.errors import ConfigError
 from labd.simulation.control import Answer, obey
 from labd.simulation.emulated_station import Station
 from labd.simulation.flash_drive import POLL_S
@@ -63,6 +65,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="take orders from standard input, one JSON object a line; end with it",
     )
+    parser.add_argument("--wire-log", type=Path, help="log every byte of every port there")
     return parser.parse_args(argv)
 
 
@@ -157,6 +160,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 stack.enter_context(_sole(arguments.directory, config.name))
         except OSError as error:
             sys.stderr.write(f"--directory: {error}; is another bench running there?\n")
+            return 2
+        try:
+            stack.enter_context(recorded_wires(arguments.wire_log))
+        except ConfigError as error:
+            sys.stderr.write(f"{error}\n")
             return 2
         return Bench(configs, images, arguments.directory).run(control=arguments.control)
 

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
+from labd.aio.wire_log import PortLog, port_log
+
 
 class Device(Protocol):
     """Bytes in, bytes out; ``send`` is plugged in by the cable."""
@@ -64,6 +66,7 @@ class _Sending(ABC):
         self.mute = False
         self.heard = b""
         self.plugged = True
+        self._wire: PortLog | None = None
         self._outbox = bytearray()
         self._loop = asyncio.get_running_loop()
         device.send = self.send
@@ -79,6 +82,12 @@ class _Sending(ABC):
             self._outbox += self.tamper(data)
             self._write()
 
+    def _receive(self, data: bytes) -> None:
+        if self._wire:
+            self._wire.sent(data)
+        self.heard += data
+        self.device.receive(data)
+
     @abstractmethod
     def _write(self) -> None:
         """Hand the outbox over."""
@@ -89,6 +98,8 @@ class _Sending(ABC):
             sent = os.write(descriptor, self._outbox)
         except BlockingIOError:
             sent = 0
+        if self._wire and sent:
+            self._wire.received(self._outbox[:sent])
         del self._outbox[:sent]
         if self._outbox:
             self._loop.add_writer(descriptor, self._write)
@@ -105,6 +116,7 @@ class PtyCable(_Sending):
         tty.setraw(slave)
         os.set_blocking(self._master, False)
         self.path = os.ttyname(slave)
+        self._wire = port_log(self.path)
         self._slave = slave  # held, so that closing and reopening is no hang-up
         self._loop.add_reader(self._master, self._read)
 
@@ -118,9 +130,7 @@ class PtyCable(_Sending):
             os.close(self._master)
 
     def _read(self) -> None:
-        data = os.read(self._master, 65_536)
-        self.heard += data
-        self.device.receive(data)
+        self._receive(os.read(self._master, 65_536))
 
     def _write(self) -> None:
         self._hand_over(self._master)
@@ -140,6 +150,7 @@ class TcpCable(_Sending):
         self._server.settimeout(0)
         self.port: int = self._server.getsockname()[1]
         self.path = f"socket://127.0.0.1:{self.port}"
+        self._wire = port_log(self.path)
         self._peer: socket.socket | None = None
         self._loop.add_reader(self._server, self._accept)
 
@@ -179,8 +190,7 @@ class TcpCable(_Sending):
         if not data:
             self._hang_up()
             return
-        self.heard += data
-        self.device.receive(data)
+        self._receive(data)
 
     def _write(self) -> None:
         if self._peer is None:

@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
+from labd.aio.wire_log import recorded_wires
+from labd.core.errors import ConfigError
 from labd.simulation.cable import Cable, LiveDevice
 
 
@@ -203,13 +205,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         choices=("performance", "energy"),
         help="what its DUT runs (performance); energy pulses instead of printing laps",
     )
+    parser.add_argument("--wire-log", type=Path, metavar="PATH", help="log every byte there")
     given = parser.parse_args(argv)
     if given.build and not FAKES[given.instrument].dut:
         parser.error(f"--build: {given.instrument} has no DUT in it")
     try:
-        asyncio.run(serve(given.instrument, given.link, energy=given.build == "energy"))
+        with recorded_wires(given.wire_log):
+            asyncio.run(serve(given.instrument, given.link, energy=given.build == "energy"))
     except LinkRefusedError as trouble:
         parser.error(f"--link: {trouble}")
+    except ConfigError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

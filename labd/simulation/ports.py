@@ -12,6 +12,8 @@ import os
 import tty
 from pathlib import Path
 
+from labd.aio.wire_log import port_log
+
 SERIAL_BUFFER = 16 * 1024
 _READ_SIZE = 65_536
 
@@ -29,6 +31,7 @@ class Port:
         self._master: int | None = None
         self._slave: int | None = None
         self.path = ""
+        self._wire = port_log(str(link))
         self.plug()
 
     @property
@@ -91,6 +94,8 @@ class Port:
             written = os.write(self._master, self._out)
         except BlockingIOError:
             return 0
+        if self._wire:
+            self._wire.received(self._out[:written])
         del self._out[:written]
         return written
 
@@ -99,6 +104,9 @@ class Port:
         if self._master is None:
             return b""
         try:
-            return os.read(self._master, _READ_SIZE)
+            data = os.read(self._master, _READ_SIZE)
         except BlockingIOError:
             return b""
+        if self._wire:
+            self._wire.sent(data)
+        return data

@@ -127,6 +127,17 @@ def test_what_a_fake_says_for_stations_toml_is_right(name: str, tmp_path: Path) 
     assert name in {part.driver for part in station.parts.values()}
 
 
+async def test_what_it_sends_and_receives_can_be_logged(tmp_path: Path) -> None:
+    log = tmp_path / "dut.wire"
+    with started("serial-dut", "--wire-log", str(log)) as path:
+        board = made("serial-dut", "port", path)
+        await board.open()
+        await Dut(board.channel).identify(10.0)
+        await board.close()
+    assert f"{path} > 6e616d6525 |name%|" in log.read_text()
+    assert "m-ready" in log.read_text()
+
+
 def test_a_joulescope_is_faked_inside_labd() -> None:
     listed = subprocess.run(COMMAND, capture_output=True, text=True, check=True, timeout=30)
     assert 'library = "labd.simulation.joulescope_library:LiveDriver"' in listed.stdout
