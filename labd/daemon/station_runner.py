@@ -15,7 +15,7 @@ from labd.procedure.dataset import find_dataset
 from labd.procedure.health_check import KNOWN, check_station
 from labd.procedure.run import run_benchmark
 from labd.station.config import SEE_TIMESTAMPS, LabConfig, StationConfig
-from labd.station.open_station import Parts, Setup, StationBench
+from labd.station.open_station import JobSetup, Parts, StationBench
 
 
 class StationRunner:
@@ -34,23 +34,16 @@ class StationRunner:
 
     def open(self, spec: JobSpec | None) -> AbstractAsyncContextManager[StationBench]:
         """The station for a job, or for a check; drivers are made anew each time."""
-        station = self._station
-        reference = {
-            Build.PERFORMANCE: benchmark(spec.benchmark if spec else KNOWN).baud,
-            Build.ENERGY: ENERGY_BAUD,
-        }
-        setup = Setup(
-            station=station.name,
-            board=station.board,
-            folders=self._lab.firmware,
+        setup = JobSetup(
             firmware=(spec.firmware or spec.benchmark) if spec else KNOWN,
-            baud={**reference, **station.baud},
-            voltage_mv=(spec and spec.voltage_mv) or station.voltage_mv,
-            off_s=station.off_s,
-            processing_wire=station.processing_wire,
-            time_base=station.time_base,
+            folders=self._lab.firmware,
+            baud={
+                Build.PERFORMANCE: benchmark(spec.benchmark if spec else KNOWN).baud,
+                Build.ENERGY: ENERGY_BAUD,
+            },
+            voltage_mv=spec.voltage_mv if spec else None,
         )
-        return StationBench(setup, self._parts())
+        return StationBench(self._station, setup, self._parts())
 
     async def run(
         self, bench: StationBench, spec: JobSpec, reporter: RunReporter, evidence: RunEvidence

@@ -21,6 +21,7 @@ from labd.core.model import Build, Part, TimeBase
 from labd.core.retention import RetentionLimits
 from labd.station.stations_file import (
     BaudTable,
+    BrokerTable,
     Checked,
     StationsFile,
     StationTable,
@@ -35,14 +36,6 @@ SEE_TIMESTAMPS = (
     "timestamp_wire), or let the monitor see the timestamp pin"
 )
 """What to do about :attr:`StationConfig.blind`."""
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerConfig:
-    """Which broker: ``url``, or the embedded one on ``port`` where it is ``None``."""
-
-    url: str | None
-    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +113,7 @@ class LabConfig:
     state: Path
     firmware: tuple[Path, ...]
     datasets: tuple[Path, ...]
-    broker: BrokerConfig
+    broker: BrokerTable
     keep: RetentionLimits
     stations: tuple[StationConfig, ...]
 
@@ -166,7 +159,7 @@ def load_config(
     if state is not None:
         lab = replace(lab, state=state.absolute())
     if port is not None:
-        lab = replace(lab, broker=replace(lab.broker, port=port))
+        lab = replace(lab, broker=lab.broker.model_copy(update={"port": port}))
     stations = tuple(with_bench(station, lab.bench, registry) for station in lab.stations)
     return replace(lab, stations=stations)
 
@@ -250,7 +243,7 @@ def _resolve(path: Path, file: StationsFile, parts: list[dict[Part, PartConfig]]
         state=base / file.lab.state,
         firmware=tuple(base / folder for folder in file.lab.firmware),
         datasets=tuple(base / folder for folder in file.lab.datasets),
-        broker=BrokerConfig(file.broker.url, file.broker.port),
+        broker=file.broker,
         keep=_limits(file.traces),
         stations=tuple(map(_station, file.station, parts)),
     )

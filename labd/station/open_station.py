@@ -31,6 +31,7 @@ from labd.core.errors import (
 )
 from labd.core.model import Build, Finding, Identity, Part, TimeBase
 from labd.protocol.replies import DutProfile
+from labd.station.config import StationConfig
 from labd.station.dut import Dut
 from labd.station.firmware_images import Image, find_image
 
@@ -69,30 +70,20 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
-    """What a station is and what it is to run.
+class JobSetup:
+    """What a job, or the health check, needs of a station.
 
     Args:
-        station: its name.
-        board: names the folder of firmware images.
-        folders: where firmware is searched.
         firmware: firmware name; its images are ``<firmware>-<build>.elf``.
-        baud: of the DUT's UART, by build.
-        voltage_mv: supply of the DUT.
-        off_s: how long the supply stays off so that the board truly resets.
-        processing_wire: the DUT's processing pin is wired to the I/O manager.
-        time_base: the clock that its instruments follow.
+        folders: where images are searched, in order.
+        baud: speed of the reference firmware's UART, by build; a station may override it.
+        voltage_mv: supply of the DUT; ``None`` for the station's own.
     """
 
-    station: str
-    board: str
-    folders: Sequence[Path]
     firmware: str
+    folders: Sequence[Path]
     baud: Mapping[Build, int]
-    voltage_mv: int
-    off_s: float
-    processing_wire: bool
-    time_base: TimeBase
+    voltage_mv: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +116,11 @@ class StationBench:
     and even when the task is being cancelled.
     """
 
-    def __init__(self, setup: Setup, parts: Parts) -> None:
+    def __init__(self, station: StationConfig, setup: JobSetup, parts: Parts) -> None:
+        self._station = station
         self._setup = setup
         self._parts = parts
+        self._voltage_mv = setup.voltage_mv or station.voltage_mv
         self._identities: dict[str, Identity] = {}
 
     async def __aenter__(self) -> Self:
@@ -168,7 +161,7 @@ class StationBench:
 
         A cancellation waits until this is through: every step has its own deadline.
         """
-        closing = asyncio.create_task(self._close_all(), name=f"close {self._setup.station}")
+        closing = asyncio.create_task(self._close_all(), name=f"close {self._station.name}")
         if await wait_shielded(closing):
             raise asyncio.CancelledError
         return closing.result()
@@ -176,13 +169,13 @@ class StationBench:
     @property
     def simulated(self) -> bool:
         """Whether any part of the station is emulated."""
-        virtual = self.time_base is TimeBase.VIRTUAL
-        return virtual or any(who.simulated for who in self._identities.values())
+        emulated = self._station.emulated is not None
+        return emulated or any(who.simulated for who in self._identities.values())
 
     @property
     def time_base(self) -> TimeBase:
         """The clock that the station's instruments follow."""
-        return self._setup.time_base
+        return self._station.time_base
 
     @property
     def identities(self) -> dict[str, Identity]:
@@ -196,7 +189,7 @@ class StationBench:
 
     def baud(self, build: Build) -> int:
         """Speed of the DUT's UART in this build."""
-        return self._setup.baud[build]
+        return self._station.baud.get(build, self._setup.baud[build])
 
     def timer(self, build: Build) -> IoManager | None:
         """The I/O manager, where a wire lets it time this build's batches.
@@ -208,7 +201,7 @@ class StationBench:
         if io is None:
             return None
         pulses = io.config.times_timestamps and build is Build.ENERGY
-        return io if self._setup.processing_wire or pulses else None
+        return io if self._station.processing_wire or pulses else None
 
     @property
     def _supply(self) -> PowerMonitor | None:
@@ -293,11 +286,11 @@ class StationBench:
         io, power = self._parts.io, self._supply
         if io is None or not io.waiting_for_dut:
             return
-        log.info("freeing-io", station=self._setup.station)
+        log.info("freeing-io", station=self._station.name)
         if power is not None:
             await power.supply(None)
-            await asyncio.sleep(self._setup.off_s)
-            await power.supply(self._setup.voltage_mv)
+            await asyncio.sleep(self._station.off_s)
+            await power.supply(self._voltage_mv)
         self._identities[Part.IO] = await io.free(BOOT_DEADLINE_S)
 
     async def _flash(self, build: Build) -> Image | None:
@@ -307,10 +300,10 @@ class StationBench:
                 await power.supply(None)
             return None
         image = await asyncio.to_thread(
-            find_image, setup.folders, setup.board, setup.firmware, build
+            find_image, setup.folders, self._station.board, setup.firmware, build
         )
         if power is not None:
-            await power.supply(setup.voltage_mv)
+            await power.supply(self._voltage_mv)
         await self._timed(flasher.flash(image.path), FLASH_DEADLINE_S, f"flashing {image.path}")
         if power is not None:
             await power.supply(None)
@@ -323,24 +316,24 @@ class StationBench:
         """
         io, dut = self._parts.io, self._parts.dut
         if io is not None and (build is Build.ENERGY or dut is None):
-            await io.set_dut_baud(self._setup.baud[build])
+            await io.set_dut_baud(self.baud(build))
             return Part.IO, io.channel
         if dut is not None:
-            await dut.set_baud(self._setup.baud[build])
+            await dut.set_baud(self.baud(build))
             return Part.DUT, dut.channel
         raise InfraError("no-route", "the station has no serial way to its DUT")
 
     async def _power_up(self, channel: CommandChannel) -> int | None:
-        power, setup = self._supply, self._setup
+        power = self._supply
         if power is None:
             return None
-        await asyncio.sleep(setup.off_s)
+        await asyncio.sleep(self._station.off_s)
         await channel.expect_boot()
-        await power.supply(setup.voltage_mv)
-        return setup.voltage_mv
+        await power.supply(self._voltage_mv)
+        return self._voltage_mv
 
     def _wrong_build(self, seen: Build, wanted: Build, image: Image | None) -> LabdError:
-        where = Where(station=self._setup.station, device="dut")
+        where = Where(station=self._station.name, device="dut")
         if image is None:
             what = f"the board runs the {seen} build, this mode needs the {wanted} build"
             return JobError("wrong-build", what, "flash it, or give the station a flasher", where)
@@ -353,7 +346,7 @@ class StationBench:
             try:
                 await self._timed(driver.close(), CLOSE_DEADLINE_S, f"closing {part}")
             except Exception as error:  # whatever one part does, the next must be closed
-                log.exception("close-failed", station=self._setup.station, part=part)
+                log.exception("close-failed", station=self._station.name, part=part)
                 troubles.append(f"closing {part}: {error}")
         return troubles
 
@@ -365,7 +358,7 @@ class StationBench:
             raise DeadlineExceeded(
                 "deadline",
                 f"{doing} took more than {deadline_s:g} s",
-                where=Where(station=self._setup.station),
+                where=Where(station=self._station.name),
             ) from None
 
 

@@ -14,8 +14,8 @@ from drivers.base.registry import Registry
 from labd.core.errors import ConfigError
 from labd.core.model import Part
 from labd.core.retention import RetentionLimits
-from labd.station.config import BrokerConfig, LabConfig, load_config
-from labd.station.stations_file import check
+from labd.station.config import LabConfig, load_config
+from labd.station.stations_file import BrokerTable, check
 from labd.wire.emulation import Emulation
 
 from .conftest import FAKES, Load, PortConfig, PowerConfig
@@ -95,7 +95,8 @@ def test_a_real_lab(load: Load, tmp_path: Path) -> None:
 
 def test_the_shortest_lab(load: Load, tmp_path: Path) -> None:
     lab = load(EMULATED)
-    assert (lab.name, lab.state, lab.broker) == ("lab", tmp_path / "var", BrokerConfig(None, 1883))
+    assert (lab.name, lab.state) == ("lab", tmp_path / "var")
+    assert lab.broker == BrokerTable(url=None, port=1883)
     (station,) = lab.stations
     assert station.emulated == Emulation(
         parts=["dut", "io", "power"],
@@ -133,7 +134,7 @@ def test_the_default_lab_stands_as_it_is() -> None:
         (1, "digits01-performance"),
         (2, "digits01-energy"),
     ]
-    assert lab.broker == BrokerConfig(None, 1883)
+    assert lab.broker == BrokerTable(url=None, port=1883)
 
 
 def test_the_default_labs_commented_station_is_right(load: Load) -> None:

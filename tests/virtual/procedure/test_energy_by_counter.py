@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from drivers.io_manager.eembc_uno import EembcIoManager, EembcIoManagerConfig
 from drivers.n6705.driver import N6705, N6705Config
 from labd.core.errors import JobError
-from labd.core.model import Build, EnergyMethod, Mode, ModeResult, TimeBase, Verdict, Window
+from labd.core.model import Build, EnergyMethod, Mode, ModeResult, Verdict, Window
 from labd.core.suite import benchmark
 from labd.daemon.run_recorder import RunEvidence
 from labd.procedure import edges_from_counter as by_counter
@@ -31,7 +31,8 @@ from labd.procedure.session import Session
 from labd.simulation.instruments.eembc_uno import SimulatedEembcUno
 from labd.simulation.instruments.n6705 import SimulatedN6705, lan
 from labd.simulation.instruments.reference_dut import SimulatedDut
-from labd.station.open_station import Parts, Setup, StationBench
+from labd.station.config import StationConfig
+from labd.station.open_station import JobSetup, Parts, StationBench
 from tests.contract.case import plugged
 
 IDLE_A = 0.002
@@ -116,21 +117,21 @@ async def session(
 ) -> AsyncGenerator[tuple[Session, N6705]]:
     feeding = SimulatedN6705()
     feeding.draws = dut.current_a
-    setup = Setup(
-        station="s",
+    station = StationConfig(
+        name="s",
         board="b",
-        folders=(),
-        firmware="kws01",
-        baud={Build.ENERGY: BAUD, Build.PERFORMANCE: 115200},
+        parts={},
         voltage_mv=round(VOLTS * 1000),
         off_s=0.05,
         processing_wire=False,
-        time_base=TimeBase.HOST,
+        baud={},
+        emulated=None,
     )
+    setup = JobSetup("kws01", (), {Build.ENERGY: BAUD, Build.PERFORMANCE: 115200})
     async with plugged(SimulatedEembcUno(dut)) as uart, plugged(feeding, lan) as network:
         io = EembcIoManager(EembcIoManagerConfig(port=uart.path, timestamp_wire=timed))
         monitor = N6705(N6705Config(resource=network.path, current_limit_a=0.2))
-        async with StationBench(setup, Parts(io=io, power=monitor)) as bench:
+        async with StationBench(station, setup, Parts(io=io, power=monitor)) as bench:
             dut.boot()
             ready = await bench.prepare(Build.ENERGY)
             evidence = RunEvidence(folder)
