@@ -57,6 +57,12 @@ SUITE: dict[str, Benchmark] = {
 }
 """Benchmarks that labd can run. Streaming wake word (sww01) has another protocol."""
 
+CLOSED_TARGETS: dict[str, tuple[Metric, float]] = {
+    **{name: (each.metric, each.target) for name, each in SUITE.items() if each.official},
+    "ic02": (Metric.TOP1, 91.0),
+}
+"""Smallest quality in the closed division. ic02 (from round v1.4 on) is re-scored only."""
+
 ENERGY_BAUD = 9600
 """Baud rate of every reference energy build."""
 

@@ -1,4 +1,4 @@
-"""Top-1 and area under the ROC curve from logged answers, by each runner's formulas."""
+"""Top-1 and area under the ROC curve from logged outputs, by each runner's formulas."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from labd.core.scoring import (
     top1_pct,
 )
 from labd.rescore.labels import label_of
-from labd.rescore.session_report import Recomputed
+from labd.rescore.session_score import Recomputed
 
 SET_SIZES = {"kws01": (1000,), "ic01": (200,), "vww01": (1000, 1985), "ad01": (248, 72)}
-"""Files of each official set; vww01 and ad01 have two lists."""
+"""Files per official set; vww01 and ad01 have two lists."""
 
 Outputs = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a DUT answered to one input; ``label`` where the session itself knows it."""
+class LoggedAnswer:
+    """Outputs of a DUT for one input; ``label`` if the session has it."""
 
     file: str
     outputs: tuple[float, ...]
@@ -37,7 +37,7 @@ class Answer:
 
 
 def _check_count(files: int, benchmark: str | None, result: Recomputed) -> None:
-    """Tell when other than so many files were answered as the official set holds."""
+    """Report if the number of files is not that of the official set."""
     sizes = SET_SIZES.get(benchmark or "", (files,))
     if files in sizes:
         return
@@ -47,8 +47,8 @@ def _check_count(files: int, benchmark: str | None, result: Recomputed) -> None:
     result.note("result-count", text)
 
 
-def score_eembc(answers: Sequence[Answer], benchmark: str | None, result: Recomputed) -> None:
-    """Score as the EEMBC runner does: every answer counts by itself."""
+def score_eembc(answers: Sequence[LoggedAnswer], benchmark: str | None, result: Recomputed) -> None:
+    """Score as the EEMBC runner does: each answer counts separately."""
     if answers:
         _check_count(_files(answers, benchmark), benchmark, result)
     known = _labelled(answers, benchmark, result)
@@ -63,8 +63,10 @@ def score_eembc(answers: Sequence[Answer], benchmark: str | None, result: Recomp
     _put_auc(lambda: auc_eembc(outputs, labels), result)
 
 
-def score_mlcommons(answers: Sequence[Answer], benchmark: str | None, result: Recomputed) -> None:
-    """Score as the MLCommons runner does: the mean of a file's answers, over their sum."""
+def score_mlcommons(
+    answers: Sequence[LoggedAnswer], benchmark: str | None, result: Recomputed
+) -> None:
+    """Score as the MLCommons runner does: normalised answers, averaged per file."""
     if answers:
         _check_count(_files(answers, benchmark), benchmark, result)
     known = _labelled(answers, benchmark, result)
@@ -76,24 +78,24 @@ def score_mlcommons(answers: Sequence[Answer], benchmark: str | None, result: Re
         return
     sums = [_sum(answer.outputs) for answer in known]
     if not all(sums):
-        text = f"{sums.count(0.0)} results sum to zero: the runner's division by it gives no number"
+        text = f"{sums.count(0.0)} results sum to zero, by which the runner divides"
         result.note("auc-impossible", text)
         return
     reverse = sum(total < 0 for total in sums)
     if reverse:
         text = (
-            f"{reverse} of {len(known)} results sum to less than zero: the runner's division by "
-            "their sum reverses them, so that the least output counts as the answer"
+            f"{reverse} of {len(known)} results have a negative sum: the runner's division by it "
+            "reverses their order, so that the smallest output counts as the answer"
         )
         result.note("negative-score", text)
-    shares = [Answer(a.file, _shares(a.outputs), a.label) for a in known]
+    shares = [LoggedAnswer(a.file, _shares(a.outputs), a.label) for a in known]
     outputs, labels = _mean_by_file(shares)
     result.score["top1_pct"] = top1_pct(outputs, labels)
     _put_auc(lambda: auc_one_against_rest(outputs, labels), result)
 
 
-def _files(answers: Sequence[Answer], benchmark: str | None) -> int:
-    """How many files were answered; windows of one file of ad01 count once."""
+def _files(answers: Sequence[LoggedAnswer], benchmark: str | None) -> int:
+    """Count the files; the windows of one file of ad01 count once."""
     if benchmark == "ad01":
         return len({answer.file for answer in answers})
     return len(answers)
@@ -121,20 +123,24 @@ def _put_auc(area: Callable[[], float], result: Recomputed) -> None:
         result.note("auc-impossible", error.what)
 
 
-def _labelled(answers: Sequence[Answer], benchmark: str | None, result: Recomputed) -> list[Answer]:
-    """The answers of the common length; none if any class is not known."""
+def _labelled(
+    answers: Sequence[LoggedAnswer], benchmark: str | None, result: Recomputed
+) -> list[LoggedAnswer]:
+    """Return the answers of the usual length with their classes; none if a class is unknown."""
     if not answers:
         return []
     negative = sum(any(value < 0 for value in answer.outputs) for answer in answers)
     if negative:
-        result.note("negative-score", f"{negative} of {len(answers)} results hold a value below 0")
+        result.note("negative-score", f"{negative} of {len(answers)} results hold a negative value")
     found = [
-        Answer(a.file, a.outputs, label_of(benchmark or "", a.file) if a.label is None else a.label)
+        LoggedAnswer(
+            a.file, a.outputs, label_of(benchmark or "", a.file) if a.label is None else a.label
+        )
         for a in answers
     ]
     unknown = [answer.file for answer in found if answer.label is None]
     if unknown:
-        text = f"the class of {len(unknown)} inputs is not known, the first: {unknown[0] or '?'}"
+        text = f"the class of {len(unknown)} inputs is unknown, the first: {unknown[0] or '?'}"
         result.note("labels-unknown", text)
         return []
     lengths = [len(answer.outputs) for answer in found]
@@ -145,14 +151,14 @@ def _labelled(answers: Sequence[Answer], benchmark: str | None, result: Recomput
     return [answer for answer in found if len(answer.outputs) == usual]
 
 
-def _table(answers: Sequence[Answer]) -> tuple[Outputs, Labels]:
+def _table(answers: Sequence[LoggedAnswer]) -> tuple[Outputs, Labels]:
     outputs = np.array([answer.outputs for answer in answers], np.float64)
     return outputs, np.array([answer.label for answer in answers], np.int64)
 
 
-def _mean_by_file(answers: Sequence[Answer]) -> tuple[Outputs, Labels]:
-    """One row a file, in the order of their first answers."""
-    files: dict[str, list[Answer]] = {}
+def _mean_by_file(answers: Sequence[LoggedAnswer]) -> tuple[Outputs, Labels]:
+    """Average the outputs per file, in the order of the first answers."""
+    files: dict[str, list[LoggedAnswer]] = {}
     for answer in answers:
         files.setdefault(answer.file, []).append(answer)
     rows = [np.mean([a.outputs for a in same], axis=0) for same in files.values()]
@@ -161,7 +167,7 @@ def _mean_by_file(answers: Sequence[Answer]) -> tuple[Outputs, Labels]:
 
 
 def _sum(values: Sequence[float]) -> float:
-    """From first to last; Python's own sum compensates from 3.12 on."""
+    """Add from first to last; ``sum`` compensates rounding from Python 3.12 on."""
     total = 0.0
     for value in values:
         total += value

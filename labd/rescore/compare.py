@@ -1,4 +1,4 @@
-"""Comparing what was recomputed with what was published, digit by digit."""
+"""Comparison of recomputed with published numbers, digit by digit, and with the rules."""
 
 from __future__ import annotations
 
@@ -7,26 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from labd.core.model import Finding, Mode
-from labd.core.suite import MIN_INFERENCES, MIN_WINDOW_S, WINDOWS
+from labd.core.suite import CLOSED_TARGETS, MIN_INFERENCES, MIN_WINDOW_S, WINDOWS
 from labd.core.wakeword import MAX_FALSE_NEGATIVES, MAX_FALSE_POSITIVES, WORDS
 from labd.rescore.published import Printed, Published, PublishedWindow
-from labd.rescore.session_report import SCORE_KEYS, Recomputed, ScoredWindow
-
-TARGETS = {
-    "ad01": ("auc", 0.85),
-    "ic01": ("top1_pct", 85.0),
-    "ic02": ("top1_pct", 91.0),
-    "kws01": ("top1_pct", 90.0),
-    "vww01": ("top1_pct", 80.0),
-}
-"""Least quality of the closed division (submission checker)."""
-
+from labd.rescore.session_score import SCORE_KEYS, Recomputed, ScoredWindow
 
 SWW_OFFICIAL = ("tp", "fn", "fp", "duty_cycle", "median_throughput_ips", "mean_power_mw")
 
 
 def official_keys(benchmark: str | None, mode: Mode | None) -> Sequence[str]:
-    """The scores that count for a benchmark in a mode (submission checker)."""
+    """Return the scores that the submission checker reads for a benchmark in a mode."""
     if benchmark == "sww01":
         return SWW_OFFICIAL
     if mode is Mode.ACCURACY:
@@ -40,18 +30,18 @@ SINGLE = {
     "throughput_ips": "median_throughput_ips",
     "energy_per_inference_uj": "median_energy_uj",
 }
-"""A run of one window is its own median, and no runner prints one."""
+"""A run of one window has no printed median: the window is the score."""
 
 
 @dataclass(slots=True)
 class Comparison:
-    """What came out of a comparison.
+    """Result of a comparison.
 
     Args:
-        compared: how many numbers were.
-        scores: the keys of the scores among them.
+        compared: how many numbers were compared.
+        scores: keys of the scores among them.
         findings: differences.
-        differs: whether there are any.
+        differs: whether any number differs.
     """
 
     compared: int = 0
@@ -61,11 +51,11 @@ class Comparison:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether all agree; ``None`` when nothing could be compared."""
+        """Whether all numbers agree; ``None`` if none could be compared."""
         return None if not self.compared else not self.differs
 
     def agrees_on(self, official: Sequence[str]) -> bool | None:
-        """Whether all agree; ``None`` when no official score could be compared."""
+        """Whether all numbers agree; ``None`` if no official score could be compared."""
         if self.agrees and not self.scores.intersection(official):
             return None
         return self.agrees
@@ -80,7 +70,7 @@ class Comparison:
 
 
 def compare(raw: Recomputed, published: Published) -> Comparison:
-    """Compare every number that stands on both sides."""
+    """Compare every number that is both recomputed and published."""
     result = Comparison()
     pairs, missing = align(raw, published)
     singles = SINGLE if is_single(raw, published) else {}
@@ -99,18 +89,20 @@ def compare(raw: Recomputed, published: Published) -> Comparison:
 
 
 def is_single(raw: Recomputed, published: Published) -> bool:
-    """Whether a session, or each of several, was one window: then no median was printed."""
+    """Whether each published session was one window, so that no median was printed."""
     alone = all(len(block) == 1 for block in published.blocks)
     return alone and len(raw.windows) <= len(published.blocks)
 
 
-def judge_gaps(raw: Recomputed, published: Published, official: Sequence[str]) -> list[Finding]:
-    """Name the official numbers that come out but that the result text does not state."""
+def unstated_scores(
+    raw: Recomputed, published: Published, official: Sequence[str]
+) -> list[Finding]:
+    """Report official numbers that were recomputed but are not in the result text."""
     if not published or (published.blocks and is_single(raw, published)):
         return []
     gaps = [key for key in official if key in raw.score and key not in published.score]
-    told = ", ".join(f"{key} {raw.score[key]:.6g}" for key in gaps)
-    text = f"the result text does not state what comes out of the raw data: {told}"
+    recomputed = ", ".join(f"{key} {raw.score[key]:.6g}" for key in gaps)
+    text = f"the result text lacks what the raw data give: {recomputed}"
     return [Finding("score-missing", text)] if gaps else []
 
 
@@ -139,11 +131,11 @@ Pair = tuple[ScoredWindow, PublishedWindow]
 
 
 def align(raw: Recomputed, published: Published) -> tuple[list[Pair], list[PublishedWindow]]:
-    """Pair recomputed with published windows, and name the published ones left over.
+    """Pair recomputed with published windows; return the pairs and the published ones left.
 
-    By number where the raw data hold as many windows, damaged ones included, as were
-    published. A log that covers fewer windows than the result text holds some of them, in
-    order: those whose digits agree, and among equals those of the same number.
+    They are paired by number if the raw data hold as many windows, damaged ones included, as
+    were published. A log with fewer windows than the result text is aligned in order, so that
+    most digits agree, then most numbers.
     """
     windows, theirs = raw.windows, published.windows
     attempted = len(windows) + len(raw.damaged)
@@ -166,7 +158,7 @@ Points = tuple[int, int]
 
 
 def _best_subset(windows: Sequence[ScoredWindow], theirs: Sequence[PublishedWindow]) -> list[int]:
-    """Which published windows ours are, order kept, so that most of them agree."""
+    """Choose published windows for ours, in order, so that most of them agree."""
     spare = len(theirs) - len(windows)
     best: list[tuple[Points, list[int]]] = [((0, 0), [])] * (spare + 1)
     for row, ours in enumerate(windows):
@@ -191,10 +183,10 @@ def _agreement(ours: ScoredWindow, theirs: PublishedWindow) -> Points:
 
 
 def score_windows(raw: Recomputed, published: Published) -> None:
-    """Put the medians over all windows of a session into its score.
+    """Add the medians over all windows of a session to its score.
 
-    A window whose raw data are damaged leaves no median: the session's own is not known
-    then. Windows that a whole log simply does not cover come as they were printed.
+    There is no median if the raw data of a window are damaged. Windows that an intact log does
+    not cover are taken as printed.
     """
     pairs, missing = align(raw, published)
     if not raw.whole or (missing and not raw.fills):
@@ -205,7 +197,7 @@ def score_windows(raw: Recomputed, published: Published) -> None:
 
 
 def medians(windows: Sequence[ScoredWindow]) -> dict[str, float]:
-    """Scores that are medians over windows; none of what one of them lacks."""
+    """Compute medians over windows, of the quantities that every window has."""
     score: dict[str, float] = {}
     throughputs = [w.throughput_ips for w in windows if w.throughput_ips is not None]
     energies = [w.energy_per_inference_uj for w in windows if w.energy_per_inference_uj is not None]
@@ -236,26 +228,26 @@ CAUSES = (
     "auc-impossible",
     "edges-unpaired",
 )
-"""Findings that can cost a number."""
+"""Findings that can prevent a recomputation."""
 
 
-def judge_losses(
+def unrecomputed_scores(
     score: dict[str, float], published: Published, official: Sequence[str], so_far: list[Finding]
 ) -> list[Finding]:
-    """Name the official numbers that were published and could not be recomputed, and why."""
+    """Report official numbers that were published but could not be recomputed, and why."""
     lost = [key for key in official if key in published.score and key not in score]
     if not lost:
         return []
     why = [f"{found.code} ({found.text})" for found in so_far if found.code in CAUSES]
     numbers = ", ".join(f"{key} {published.score[key].text}" for key in lost)
-    because = "; ".join(why[:3]) or "the raw data do not hold it"
+    because = "; ".join(why[:3]) or "it is not in the raw data"
     return [Finding("not-recomputed", f"{numbers}: published, not recomputed: {because}")]
 
 
-def judge_windows(
+def window_findings(
     windows: Sequence[ScoredWindow], published: Published, *, streaming: bool
 ) -> list[Finding]:
-    """What the rules say against the windows; the published ones where there are no others."""
+    """Check the windows against the rules; the published ones if none were recomputed."""
     findings: list[Finding] = []
     source = "" if windows else " (as published)"
     every = list(windows) or [_as_printed(window) for window in published.windows]
@@ -277,8 +269,10 @@ def judge_windows(
     return findings
 
 
-def judge_score(benchmark: str | None, mode: Mode | None, score: dict[str, float]) -> list[Finding]:
-    """What the closed division's limits say against a score."""
+def limit_findings(
+    benchmark: str | None, mode: Mode | None, score: dict[str, float]
+) -> list[Finding]:
+    """Check a score against the limits of the closed division."""
     if benchmark == "sww01" and "tp" in score:
         tp, fn, fp = (int(score[key]) for key in ("tp", "fn", "fp"))
         if fp <= MAX_FALSE_POSITIVES and fn <= MAX_FALSE_NEGATIVES and tp + fn == WORDS:
@@ -288,7 +282,7 @@ def judge_score(benchmark: str | None, mode: Mode | None, score: dict[str, float
             f"{MAX_FALSE_NEGATIVES} and {MAX_FALSE_POSITIVES} of {WORDS}"
         )
         return [Finding("below-target", text)]
-    key, target = TARGETS.get(benchmark or "", ("", 0.0))
+    key, target = CLOSED_TARGETS.get(benchmark or "", ("", 0.0))
     if mode is Mode.ACCURACY and key in score and score[key] < target:
         text = f"{key} {score[key]:.4g} is less than the closed division's {target:g}"
         return [Finding("below-target", text)]

@@ -1,4 +1,4 @@
-"""Re-scoring of sessions of the EEMBC runner: from its log and its energy trace."""
+"""Re-scoring of sessions of the EEMBC runner, from its log and its energy trace."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from numpy.typing import NDArray
 from labd.core.model import Finding
 from labd.core.runner_arithmetic import WindowEnergy, eembc_energy
 from labd.protocol.replies import COUNTER_MODULUS
-from labd.rescore.accuracy_scores import Answer, score_eembc
+from labd.rescore.accuracy_scores import LoggedAnswer, score_eembc
 from labd.rescore.compare import medians
-from labd.rescore.eembc_log import Inference, Session
+from labd.rescore.eembc_log import EembcSession, Inference
 from labd.rescore.lost_stamps import LostStamps, find_lost, pair_stamps
-from labd.rescore.session_files import read_bytes, read_json
-from labd.rescore.session_report import Recomputed, ScoredWindow
+from labd.rescore.session_score import Recomputed, ScoredWindow
+from labd.rescore.tolerant_reading import read_bytes, read_json
 
 TRACE_MARK = 0xF1
 SYNC_STAMPS = 1
-"""A session begins with one stamp that belongs to no window."""
+"""Timestamps before the first window: the sync timestamp."""
 
 _CLOCK_SLACK_S = 0.4
 _CLOCK_SLACK = 0.005
-"""How far the program's clock may be off: text waits in buffers, so only gross errors show."""
+"""Tolerance of the runner's clock: text waits in buffers, so only gross errors are visible."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EnergyTrace:
-    """What the power monitor recorded.
+    """Recording of the power monitor.
 
     Args:
-        rate_hz: samples a second.
-        samples_uj: energy in each sample period.
-        stamps_s: time stamps, the first being the sync mark.
+        rate_hz: samples per second.
+        samples_uj: energy per sample period.
+        stamps_s: timestamps, the first being the sync timestamp.
     """
 
     rate_hz: float
@@ -46,8 +46,8 @@ class EnergyTrace:
     stamps_s: tuple[float, ...]
 
 
-def score_performance(session: Session) -> Recomputed:
-    """Windows from the DUT's own laps; the score is the median of their throughputs."""
+def score_performance(session: EembcSession) -> Recomputed:
+    """Recompute windows from the DUT's laps; the score is their median throughput."""
     result = Recomputed()
     for index, inference, laps in _paired_laps(session, result):
         number = 2 * (index + 1)
@@ -59,12 +59,12 @@ def score_performance(session: Session) -> Recomputed:
 
 
 def score_energy(
-    session: Session, stamps_s: Sequence[float], trace: EnergyTrace | None
+    session: EembcSession, stamps_s: Sequence[float], trace: EnergyTrace | None
 ) -> list[Recomputed]:
-    """Windows between time stamps, with their energy where there is a trace.
+    """Recompute windows between timestamps, with their energy if there is a trace.
 
-    The first result pairs the stamps as the runner does, in order. Where some are lost and
-    the log tells which, the second one pairs those that belong together.
+    The first result pairs the timestamps in order, as the runner does. If some are lost and the
+    log shows which, the second result pairs those that belong together.
     """
     lost = find_lost(stamps_s, _expected_stamps(session))
     by_order = _score_pairs(session, pair_stamps(stamps_s), trace)
@@ -72,9 +72,9 @@ def score_energy(
     text = _stamp_text(len(stamps_s), expected)
     results = [by_order]
     if lost is not None:
-        rightly = _score_pairs(session, pair_stamps(stamps_s, lost.positions), trace)
-        text = f"{text}; {_lost_text(lost)}; {_windows_text(rightly)}"
-        results.append(rightly)
+        repaired = _score_pairs(session, pair_stamps(stamps_s, lost.positions), trace)
+        text = f"{text}; {_lost_text(lost)}; {_windows_text(repaired)}"
+        results.append(repaired)
     for result in results:
         if text:
             code = "lost-stamp" if len(stamps_s) < expected else "extra-stamp"
@@ -84,7 +84,7 @@ def score_energy(
 
 
 def _score_pairs(
-    session: Session, pairs: Sequence[tuple[float, float] | None], trace: EnergyTrace | None
+    session: EembcSession, pairs: Sequence[tuple[float, float] | None], trace: EnergyTrace | None
 ) -> Recomputed:
     result = Recomputed()
     every: list[ScoredWindow] = []
@@ -103,7 +103,7 @@ def _score_pairs(
             _add_energy(window, pair, trace, result)
         if index < len(counts):
             _check_clock(number, pair[1] - pair[0], session.inferences[index], result)
-    if result.damaged and len(every) == len(pairs):  # all stamps are there, so all lengths
+    if result.damaged and len(every) == len(pairs):  # all timestamps exist, so all lengths do
         result.score |= medians(every)
     return result
 
@@ -116,11 +116,11 @@ def _add_energy(
     if pair[1] * trace.rate_hz > len(trace.samples_uj) + 0.5:
         length_s = len(trace.samples_uj) / trace.rate_hz
         text = f"window {number} ends at {pair[1]} s, its trace at {length_s:g} s"
-        result.spoil(number, "trace-short", text)
+        result.drop_window(number, "trace-short", text)
         return
     if not math.isfinite(found.energy_uj):
-        text = f"window {number}: the trace holds samples without a value"
-        result.spoil(number, "trace-lost", text)
+        text = f"window {number}: the trace holds lost samples"
+        result.drop_window(number, "trace-lost", text)
         return
     each_uj = found.energy_uj / count if count else None
     result.windows.append(
@@ -135,16 +135,16 @@ def _add_energy(
 
 
 def note_negative(name: str, found: WindowEnergy, result: Recomputed) -> None:
-    """Tell an energy that no device can have drawn."""
+    """Report a negative energy."""
     if found.energy_uj < 0:
-        text = f"{name}: the samples add up to {found.energy_uj:.6g} µJ, less than nothing"
+        text = f"{name}: its energy is negative: {found.energy_uj:.6g} µJ"
         result.note("energy-negative", text)
 
 
-def score_accuracy(session: Session, benchmark: str | None) -> Recomputed:
-    """Top-1 and area from the logged results, by the formulas of this runner."""
+def score_accuracy(session: EembcSession, benchmark: str | None) -> Recomputed:
+    """Recompute top-1 and AUC from the logged results, by this runner's formulas."""
     result = Recomputed()
-    answers = [Answer(each.file, each.results) for each in session.inferences if each.results]
+    answers = [LoggedAnswer(each.file, each.results) for each in session.inferences if each.results]
     damaged = [each for each in session.inferences if each.damaged]
     if damaged:
         text = f"{len(damaged)} results are no numbers, the first: {damaged[0].damaged}"
@@ -158,11 +158,12 @@ def score_accuracy(session: Session, benchmark: str | None) -> Recomputed:
     return result
 
 
-def read_trace(trace: Path, stamps: Path) -> tuple[EnergyTrace | None, str]:
-    """An energy trace and its stamps, and what was wrong with them.
+def read_energy_trace(trace: Path, stamps: Path) -> tuple[EnergyTrace | None, str]:
+    """Read an energy trace and its timestamps; return them and their damage.
 
-    The container: byte 0xF1, sample rate as float32, then energy in µJ as float32, all
-    little-endian; stamps are a JSON list of seconds (results format §2).
+    Format of the published traces (github.com/mlcommons/tiny_results_v0.5 to v1.3,
+    trace1-energy.bin): byte 0xF1, sample rate as float32, then energy per sample in µJ as
+    float32, little-endian. trace1-timestamps.json is a list of seconds.
     """
     content, damage = read_bytes(trace)
     if len(content) < 5 or content[0] != TRACE_MARK:  # noqa: PLR2004 - mark and rate
@@ -178,14 +179,14 @@ def read_trace(trace: Path, stamps: Path) -> tuple[EnergyTrace | None, str]:
 
 
 def read_stamps(stamps: Path) -> tuple[tuple[float, ...] | None, str]:
-    """The time stamps of a session, seconds, and what was wrong with their file."""
+    """Read the timestamps of a session, seconds; return them and their file's damage."""
     value, wrong = read_json(stamps)
     times = _stamp_list(value)
     return times, "" if times else f"{stamps.name} {wrong or 'is no list of rising times'}"
 
 
-def logged_stamps(session: Session) -> tuple[float, ...]:
-    """The time stamps as the monitor told them in the log, to the six digits of their file."""
+def logged_stamps(session: EembcSession) -> tuple[float, ...]:
+    """Return the power monitor's timestamps in the log, to the six digits of their file."""
     return tuple(float(f"{lap / 1e6:.6g}") for lap in session.monitor_laps_us)
 
 
@@ -205,9 +206,9 @@ def _window(number: int, inferences: int | None, runtime_s: float) -> ScoredWind
 
 
 def _paired_laps(
-    session: Session, result: Recomputed
+    session: EembcSession, result: Recomputed
 ) -> list[tuple[int, Inference, tuple[int, int]]]:
-    """Each inference with its two laps: those in between, or else by position."""
+    """Pair each batch with its two laps: those in between, else by position."""
     inferences = session.inferences
     if all(len(each.laps_us) == 2 for each in inferences):  # noqa: PLR2004 - start, stop
         return [(i, e, (e.laps_us[0], e.laps_us[1])) for i, e in enumerate(inferences)]
@@ -221,12 +222,12 @@ def _paired_laps(
         else:
             number = 2 * (index + 1)
             text = f"window {number}: {len(each.laps_us)} laps instead of 2"
-            result.spoil(number, "lost-stamp", text)
+            result.drop_window(number, "lost-stamp", text)
     return usable
 
 
-def _expected_stamps(session: Session) -> list[float]:
-    """When the program saw each stamp made; empty where a line of the log is lost."""
+def _expected_stamps(session: EembcSession) -> list[float]:
+    """Return the time of each timestamp by the runner's clock; empty if a line is lost."""
     times = [session.sync_s]
     for each in session.inferences:
         times += [each.start_s, each.done_s]
@@ -238,41 +239,41 @@ def _stamp_text(stamps: int, expected: int) -> str:
     if expected in (SYNC_STAMPS, stamps):
         return ""
     windows = max(0, (stamps - SYNC_STAMPS) // 2)
-    return f"{stamps} time stamps instead of {expected}: {windows} windows can be told"
+    return f"{stamps} timestamps instead of {expected}: enough for {windows} windows"
 
 
 def _lost_text(lost: LostStamps) -> str:
     names = " and ".join(_stamp_name(position) for position in lost.positions)
     shifted = 2 * ((lost.positions[0] + 1) // 2)
     return (
-        f"by the program's clock {names} is missing (the others then fit to {lost.off_s:.3f} s, "
+        f"by the runner's clock {names} is missing (the others then fit to {lost.off_s:.3f} s, "
         f"any other choice to {lost.next_off_s:.1f} s), so from window {max(2, shifted)} on, "
-        "stamps paired in order do not enclose the inferences"
+        "timestamps paired in order do not enclose the batches"
     )
 
 
 def _stamp_name(position: int) -> str:
     if position == 0:
-        return "stamp 1, the sync mark,"
+        return "timestamp 1, the sync timestamp,"
     edge = "start" if position % 2 else "stop"
-    return f"stamp {position + 1}, the {edge} of window {2 * ((position + 1) // 2)},"
+    return f"timestamp {position + 1}, the {edge} of window {2 * ((position + 1) // 2)},"
 
 
-def _windows_text(rightly: Recomputed) -> str:
-    """What comes out when the stamps that belong together are paired."""
-    told = [
+def _windows_text(repaired: Recomputed) -> str:
+    """Describe the windows between the timestamps that belong together."""
+    windows = [
         f"window {w.number} {w.runtime_s:.3f} s"
         + (f" {w.energy_per_inference_uj:.3f} uJ/inf" if w.energy_per_inference_uj else "")
-        for w in rightly.windows
+        for w in repaired.windows
     ]
-    score = medians(rightly.windows)
+    score = medians(repaired.windows)
     units = (("median_energy_uj", "uJ/inf"), ("median_throughput_ips", "inf/s"))
     middle = " and ".join(f"{score[key]:.3f} {unit}" for key, unit in units if key in score)
-    return f"rightly paired: {', '.join(told) or 'no window'}; their median {middle or 'none'}"
+    return f"paired correctly: {', '.join(windows) or 'no window'}; median {middle or 'none'}"
 
 
 def _check_clock(number: int, runtime_s: float, inference: Inference, result: Recomputed) -> None:
-    """Compare a window with the program's clock, as far as buffered text allows."""
+    """Compare a window with the runner's clock, as far as buffered text allows."""
     if inference.done_s is None:
         return
     slack = _CLOCK_SLACK_S + _CLOCK_SLACK * runtime_s
@@ -281,20 +282,20 @@ def _check_clock(number: int, runtime_s: float, inference: Inference, result: Re
     shortest = 0.0 if inference.start_s is None else inference.done_s - inference.start_s
     if not shortest - slack <= runtime_s <= longest + slack:
         text = (
-            f"window {number} lasts {runtime_s:.3f} s by its stamps, but the program's clock "
-            f"saw {shortest:.3f} s from m-infer-start to m-infer-done"
+            f"window {number} lasts {runtime_s:.3f} s by its timestamps, but {shortest:.3f} s from "
+            "m-infer-start to m-infer-done by the runner's clock"
         )
         result.note("clock-disagrees", text)
 
 
-def _note_laps(session: Session, result: Recomputed) -> None:
-    """Tell where the DUT's 32-bit microsecond counter went backwards."""
+def _note_laps(session: EembcSession, result: Recomputed) -> None:
+    """Report where the DUT's 32-bit microsecond counter fell."""
     falls = [(a, b) for a, b in pairwise(session.laps_us) if b < a]
     wraps = [fall for fall in falls if (fall[1] - fall[0]) % COUNTER_MODULUS < COUNTER_MODULUS // 2]
     restarts = [fall for fall in falls if fall not in wraps]
     for code, found, what in (
         ("lap-wrapped", wraps, "wrapped at 2^32"),
-        ("lap-restarted", restarts, "started anew"),
+        ("lap-restarted", restarts, "restarted"),
     ):
         if found:
             times = "once" if len(found) == 1 else f"{len(found)} times, first"
@@ -302,7 +303,7 @@ def _note_laps(session: Session, result: Recomputed) -> None:
             result.note(code, text)
 
 
-def _note_odd(session: Session, result: Recomputed) -> None:
+def _note_odd(session: EembcSession, result: Recomputed) -> None:
     _note_laps(session, result)
     if session.errors:
         text = f"the device reported {len(session.errors)} errors, the first: {session.errors[0]}"

@@ -1,7 +1,7 @@
-"""The EEMBC runner's log: sessions, commands, inferences, laps and results.
+"""Reader of the EEMBC runner's log: sessions, commands, batches, laps and results.
 
-Read line by line: accuracy logs of anomaly detection run to hundreds of megabytes. Nothing
-is anchored, because devices glue echoes, debug text and noise to their lines.
+The log is read line by line, since accuracy logs of anomaly detection have hundreds of
+megabytes. No pattern is anchored, since devices add echoes, debug text and noise to lines.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _RUNNER_SOURCES = ("parser", "sequencer", "session", "ulp-mlperf", "ulp-ml")
 
 @dataclass(slots=True)
 class Inference:
-    """One ``infer`` command as the log tells it; host times are program seconds.
+    """One ``infer`` command in the log; host times are in seconds since the runner started.
 
-    ``finished`` says whether the log holds its end.
+    ``finished`` is true if the log holds its end.
     """
 
     inferences: int | None
@@ -47,12 +47,12 @@ class Inference:
 
 
 @dataclass(slots=True)
-class Session:
-    """What one run of the program logged.
+class EembcSession:
+    """Log of one session.
 
     Args:
-        sync_s: when the program asked for the stamp that begins the session.
-        ended: whether the program wrote the end of the session: the log is not cut off.
+        sync_s: when the runner sent the command for the sync timestamp.
+        ended: whether the runner logged the end of the session, so that it is not cut off.
     """
 
     name: str = ""
@@ -72,11 +72,11 @@ class Session:
     ended: bool = False
 
 
-class LogReader:
-    """Takes log lines one after the other."""
+class EembcLogReader:
+    """Reader of the log, line by line."""
 
     def __init__(self) -> None:
-        self.sessions: list[Session] = [Session()]
+        self.sessions: list[EembcSession] = [EembcSession()]
         self._now: float | None = None
         self._source = ""
         self._file = ""
@@ -85,9 +85,9 @@ class LogReader:
         self._open = False
 
     def feed(self, line: str, *, cut: bool = False) -> None:
-        """Take one line; a line without a prefix goes on where the last one stopped.
+        """Read one line; a line without a prefix continues the previous one.
 
-        A ``cut`` line had no end: digits in its last place may be missing.
+        A ``cut`` line had no line end, so its last number may lack digits.
         """
         if prefix := _PREFIX.match(line):
             self._now, self._source = float(prefix[1]), prefix[2]
@@ -98,7 +98,7 @@ class LogReader:
             self._feed_tokens(line, len(line) if cut else None)
 
     @property
-    def _session(self) -> Session:
+    def _session(self) -> EembcSession:
         return self.sessions[-1]
 
     def _feed_runner(self, line: str) -> None:
@@ -136,7 +136,7 @@ class LogReader:
                 self._feed_device(kind or "", found, owner)
 
     def _start_session(self, name: str) -> None:
-        self.sessions.append(Session(name))
+        self.sessions.append(EembcSession(name))
         self._file, self._commanded, self._count, self._open = "", None, None, False
 
     def _feed_device(self, kind: str, found: re.Match[str], owner: str) -> None:
@@ -181,8 +181,8 @@ class LogReader:
             inferences[-1].damaged = f"[{found['results'][:40]}"
             inferences[-1].results = None
 
-    def finish(self) -> list[Session]:
-        """The sessions that ran anything, in order."""
+    def finish(self) -> list[EembcSession]:
+        """Return the sessions that ran anything, in order."""
         return [
             s
             for s in self.sessions
@@ -190,14 +190,6 @@ class LogReader:
         ]
 
 
-def read_log(lines: Iterable[str]) -> list[Session]:
-    """The sessions of a whole log."""
-    reader = LogReader()
-    for line in lines:
-        reader.feed(line)
-    return reader.finish()
-
-
 def planned_counts(script: Iterable[str]) -> list[int]:
-    """How many inferences each ``infer`` command of a script asks for."""
+    """Return the inferences of each ``infer`` command of a script."""
     return [int(found[1]) for line in script if (found := _COMMAND.search(line))]

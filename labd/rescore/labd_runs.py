@@ -21,26 +21,26 @@ from labd.core.model import EnergyMethod, Finding, Mode, StreamFormat
 from labd.core.recording import Recording
 from labd.core.runner_arithmetic import WindowEnergy
 from labd.core.windows import energies
-from labd.rescore.accuracy_scores import Answer, score_mlcommons
+from labd.rescore.accuracy_scores import LoggedAnswer, score_mlcommons
 from labd.rescore.compare import (
     compare,
-    judge_losses,
-    judge_score,
-    judge_windows,
+    limit_findings,
     official_keys,
     score_windows,
+    unrecomputed_scores,
+    window_findings,
 )
-from labd.rescore.discover import SessionFiles
 from labd.rescore.eembc import note_negative
 from labd.rescore.published import Printed, Published, PublishedWindow
-from labd.rescore.session_files import Lines, read_json
-from labd.rescore.session_report import (
+from labd.rescore.session_files import SessionFiles
+from labd.rescore.session_score import (
     SCORE_KEYS,
     WINDOW_KEYS,
     Recomputed,
     ScoredWindow,
     SessionScore,
 )
+from labd.rescore.tolerant_reading import TextLines, read_json
 from labd.store.traces.reader import Trace, read_trace
 from labd.store.traces.sigmf import TracePaths
 
@@ -79,11 +79,13 @@ def _judged(
 ) -> SessionScore:
     published = _published(result)
     comparison = compare(raw, published)
-    judged = [] if mode is Mode.ACCURACY else judge_windows(raw.windows, published, streaming=False)
+    judged = (
+        [] if mode is Mode.ACCURACY else window_findings(raw.windows, published, streaming=False)
+    )
     official = official_keys(benchmark, mode)
     verdict = [*findings, *raw.findings, *judged, *comparison.findings]
-    verdict += judge_losses(raw.score, published, official, verdict)
-    limits = judge_score(benchmark, mode, raw.score)
+    verdict += unrecomputed_scores(raw.score, published, official, verdict)
+    limits = limit_findings(benchmark, mode, raw.score)
     return SessionScore(
         name,
         "labd",
@@ -138,12 +140,12 @@ def _nothing_of(files: SessionFiles, mode: Mode, result: dict[str, Any]) -> Reco
 
 def _score_outputs(path: Path, benchmark: str | None) -> Recomputed:
     raw = Recomputed()
-    answers: list[Answer] = []
-    lines = Lines(path)
+    answers: list[LoggedAnswer] = []
+    lines = TextLines(path)
     odd = 0
     for row in csv.reader(lines):
         try:
-            answers.append(Answer(row[0], tuple(float(x) for x in row[2:]), int(row[1])))
+            answers.append(LoggedAnswer(row[0], tuple(float(x) for x in row[2:]), int(row[1])))
         except (ValueError, IndexError):
             odd += 1
     if lines.damage or odd or not answers:
@@ -213,15 +215,15 @@ def _add_window(trace: Trace, told: dict[str, Any], method: EnergyMethod, raw: R
         raw.note("file-damaged", "the trace holds a window without number or inferences")
         return
     if not (isinstance(first, (int, float)) and isinstance(second, (int, float))):
-        raw.spoil(number, "lost-stamp", f"window {number} has no edges")
+        raw.drop_window(number, "lost-stamp", f"window {number} has no edges")
         return
     if not 0 <= first < second <= len(trace.power_w):
-        raw.spoil(number, "trace-short", f"window {number} is not within the trace")
+        raw.drop_window(number, "trace-short", f"window {number} is not within the trace")
         return
     try:
         found = _energy(trace, float(first), float(second), method)
     except MeasurementInvalid as error:
-        raw.spoil(number, "trace-lost", f"window {number}: {error.what}")
+        raw.drop_window(number, "trace-lost", f"window {number}: {error.what}")
         return
     note_negative(f"window {number}", found, raw)
     runtime_s = (second - first) / trace.sample_rate_hz

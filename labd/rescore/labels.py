@@ -1,4 +1,4 @@
-"""Which class an official input file belongs to, and where the wake words are."""
+"""Classes of the official input files, and times of the wake words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AD = re.compile(r"(normal|anomaly)_")
 
 
 def label_of(benchmark: str, file: str) -> int | None:
-    """The class of an official input file, by its name; ``None`` when it is not known."""
+    """Return the class of an official input file by its name; ``None`` if unknown."""
     stem = re.split(r"[\\/]", file)[-1].removesuffix(".bin")
     if benchmark == "kws01":
         found = _KWS.fullmatch(stem)
@@ -30,12 +30,12 @@ def label_of(benchmark: str, file: str) -> int | None:
 
 
 def wakewords_s() -> tuple[tuple[float, float], ...]:
-    """Begin and end of the wake words in ``long_wav.wav``, seconds."""
-    return tuple((begin, end) for begin, end in _truth()["sww01"]["words_s"])
+    """Start and end of the wake words in ``long_wav.wav``, seconds."""
+    return tuple((begin, end) for begin, end in _labels_toml()["sww01"]["words_s"])
 
 
 @lru_cache(maxsize=1)
-def _truth() -> dict[str, Any]:
+def _labels_toml() -> dict[str, Any]:
     return tomllib.loads(files(__package__ or "").joinpath("labels.toml").read_text("utf-8"))
 
 
@@ -44,7 +44,7 @@ def _tables() -> dict[str, dict[str, int]]:
     return {
         benchmark: {
             name: int(label)
-            for label, names in _truth()[benchmark].items()
+            for label, names in _labels_toml()[benchmark].items()
             for name in names.split()
         }
         for benchmark in ("ic01", "vww01")

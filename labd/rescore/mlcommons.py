@@ -1,4 +1,4 @@
-"""Re-scoring of sessions of the MLCommons runner: from results.json, or its log."""
+"""Re-scoring of sessions of the MLCommons runner, from results.json or the log."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from labd.core.model import Mode
 from labd.core.runner_arithmetic import WindowEnergy, mlcommons_energy
 from labd.core.wakeword import DOCUMENTED_GRACE_S, WORDS, duty_cycle, score_wakewords
 from labd.protocol.replies import COUNTER_MODULUS
-from labd.rescore.accuracy_scores import Answer, score_mlcommons
+from labd.rescore.accuracy_scores import LoggedAnswer, score_mlcommons
 from labd.rescore.eembc import note_negative
 from labd.rescore.labels import wakewords_s
-from labd.rescore.mlcommons_log import LogFacts
+from labd.rescore.mlcommons_log import MlcommonsLogFacts
 from labd.rescore.published import PublishedWindow
-from labd.rescore.session_report import Recomputed, ScoredWindow
+from labd.rescore.session_score import Recomputed, ScoredWindow
 
-MOST_WHOLE = 1 << 53
+MAX_WHOLE = 1 << 53
 _DIGITS = re.compile(r"\s*[0-9]{1,15}\s*")
 MODES = {"a": Mode.ACCURACY, "p": Mode.PERFORMANCE, "e": Mode.ENERGY}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """One element of results.json, as far as it makes sense."""
+    """One element of results.json, as far as it is well-formed."""
 
     file: str = ""
     label: int | None = None
@@ -51,14 +51,14 @@ class Trial:
 
 @dataclass(slots=True)
 class Trials:
-    """All of results.json; ``odd`` counts elements that are none."""
+    """All of results.json; ``odd`` counts malformed elements."""
 
     items: list[Trial] = field(default_factory=list[Trial])
     odd: int = 0
 
 
 def read_trials(value: Any) -> Trials:
-    """Take a parsed results.json apart."""
+    """Read the elements of a parsed results.json."""
     trials = Trials()
     elements = cast("list[Any]", value) if isinstance(value, list) else [value]
     for element in elements:
@@ -70,10 +70,10 @@ def read_trials(value: Any) -> Trials:
 
 
 def logged_windows(windows: Sequence[PublishedWindow]) -> list[ScoredWindow]:
-    """Windows as a log states them, where results.json is lost.
+    """Return windows as printed in a log, for a session without results.json.
 
-    A log without the runner's last list tells run times to the millisecond only; then the
-    throughput beside them has more digits than they give.
+    A log without the runner's final list has runtimes to the millisecond only; then the printed
+    throughput is more exact than the recomputed one.
     """
     found: list[ScoredWindow] = []
     for window in windows:
@@ -88,21 +88,21 @@ def logged_windows(windows: Sequence[PublishedWindow]) -> list[ScoredWindow]:
     return found
 
 
-def note_logged(facts: LogFacts, result: Recomputed) -> None:
-    """Tell the errors that stand in the log."""
+def note_logged(facts: MlcommonsLogFacts, result: Recomputed) -> None:
+    """Report the errors in the log."""
     for code, errors in (("device-error", facts.device_errors), ("runner-error", facts.errors)):
         if errors:
-            result.note(code, f"the log tells {len(errors)} errors, the first: {errors[0]}")
+            result.note(code, f"the log holds {len(errors)} errors, the first: {errors[0]}")
 
 
 def score_performance(trials: Sequence[Trial]) -> Recomputed:
-    """Windows from the laps the runner kept."""
+    """Recompute windows from the recorded laps."""
     result = Recomputed()
     for number, trial in enumerate(trials, start=1):
         if trial.wrapped:
             result.note("lap-wrapped", f"window {number}: the DUT's counter wrapped")
         if trial.elapsed_us is None or trial.iterations is None:
-            result.spoil(number, "lost-stamp", f"window {number} has no laps")
+            result.drop_window(number, "lost-stamp", f"window {number} has no laps")
             continue
         _note_inconsistent(number, trial, result)
         runtime_s = trial.elapsed_us / 1_000_000
@@ -113,7 +113,7 @@ def score_performance(trials: Sequence[Trial]) -> Recomputed:
 
 
 def score_energy(trials: Sequence[Trial]) -> Recomputed:
-    """Windows from the samples between the last two events of every trial."""
+    """Recompute windows from the samples between the last two events of every trial."""
     result = Recomputed()
     for number, trial in enumerate(trials):
         _note_inconsistent(number, trial, result)
@@ -136,15 +136,19 @@ def score_energy(trials: Sequence[Trial]) -> Recomputed:
     return result
 
 
-def score_accuracy(trials: Sequence[Trial], facts: LogFacts, benchmark: str | None) -> Recomputed:
-    """Top-1 and area from the answers of results.json, or of the log."""
+def score_accuracy(
+    trials: Sequence[Trial], facts: MlcommonsLogFacts, benchmark: str | None
+) -> Recomputed:
+    """Recompute top-1 and AUC from the outputs in results.json or in the log."""
     result = Recomputed()
-    answers = [Answer(t.file, t.results, t.label) for t in trials if t.results and not t.error]
+    answers = [
+        LoggedAnswer(t.file, t.results, t.label) for t in trials if t.results and not t.error
+    ]
     if not trials:
-        answers = [Answer(file, results) for file, results in facts.answers]
+        answers = [LoggedAnswer(file, results) for file, results in facts.answers]
     score_mlcommons(answers, benchmark, result)
     if not trials and any(found.code == "result-count" for found in result.findings):
-        result.score.clear()  # a log that is cut off holds a part of the set only
+        result.score.clear()  # a log that is cut off holds only a part of the set
     if any(trial.inconsistent for trial in trials):
         count = sum(trial.inconsistent for trial in trials)
         result.note("elapsed-differs", f"{count} trials: elapsed_time is not end - start time")
@@ -152,8 +156,10 @@ def score_accuracy(trials: Sequence[Trial], facts: LogFacts, benchmark: str | No
     return result
 
 
-def score_wakeword(trials: Sequence[Trial], facts: LogFacts, *, energy: bool) -> Recomputed:
-    """Words found by the code's rule, duty cycle, and mean power where it was measured."""
+def score_wakeword(
+    trials: Sequence[Trial], facts: MlcommonsLogFacts, *, energy: bool
+) -> Recomputed:
+    """Recompute words found by the code's rule, duty cycle, and mean power if measured."""
     result = score_energy(trials) if energy and trials else Recomputed()
     trial = trials[-1] if trials else Trial()
     if len(trials) > 1:
@@ -219,11 +225,11 @@ def _score_duty(starts: Sequence[float], stops: Sequence[float], result: Recompu
 def _trial_energy(number: int, trial: Trial, result: Recomputed) -> WindowEnergy | None:
     name = f"trial {number}"
     if trial.samples_j is None or not len(trial.samples_j):
-        result.spoil(number, "trace-missing", f"{name} has no energy samples")
+        result.drop_window(number, "trace-missing", f"{name} has no energy samples")
         return None
     if len(trial.events) < 2:  # noqa: PLR2004 - start and stop
         text = f"{name} has {len(trial.events)} events instead of 2"
-        result.spoil(number, "lost-stamp", text)
+        result.drop_window(number, "lost-stamp", text)
         return None
     counters = [counter for counter, _ in trial.events]
     if any(b - a != 1 for a, b in pairwise(counters)):
@@ -231,11 +237,11 @@ def _trial_energy(number: int, trial: Trial, result: Recomputed) -> WindowEnergy
     (_, first), (_, last) = trial.events[-2:]
     if not 0 <= first <= last <= len(trial.samples_j):
         text = f"{name}: its window {first} to {last} is not within {len(trial.samples_j)} samples"
-        result.spoil(number, "trace-short", text)
+        result.drop_window(number, "trace-short", text)
         return None
     found = mlcommons_energy(trial.samples_j, first, last)
     if not math.isfinite(found.energy_uj):
-        result.spoil(number, "trace-lost", f"{name} holds samples without a value")
+        result.drop_window(number, "trace-lost", f"{name} holds lost samples")
         return None
     note_negative(name, found, result)
     return found
@@ -253,7 +259,7 @@ def _note_errors(trials: Sequence[Trial], result: Recomputed) -> None:
         result.note("runner-error", f"{len(errors)} trials failed, the first: {errors[0]}")
 
 
-# ---- results.json, whose every part may be anything -------------------------------------
+# ---- elements of results.json, any part of which may be malformed -----------------------
 
 
 def _trial(element: dict[str, Any]) -> Trial:
@@ -301,17 +307,17 @@ def _whole(value: Any) -> int | None:
         return int(value)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
-    return int(value) if abs(value) < MOST_WHOLE and value == int(value) else None
+    return int(value) if abs(value) < MAX_WHOLE and value == int(value) else None
 
 
 def _numbers(value: Any) -> list[float]:
-    """A list of numbers, or nothing; a single odd element spoils it."""
+    """Return a list of numbers; empty if any element is none."""
     items = _list(value)
     return items if all(type(item) in {int, float} for item in items) else []
 
 
 def _whole_list(value: Any) -> tuple[int, ...]:
-    """A list of whole numbers, or nothing; a single odd element spoils it."""
+    """Return a list of whole numbers; empty if any element is none."""
     found = [_whole(item) for item in _list(value)]
     return tuple(item for item in found if item is not None) if None not in found else ()
 

@@ -1,9 +1,8 @@
-"""The MLCommons runner's log: what stands there when results.json does not."""
+"""Reader of the MLCommons runner's log, for sessions without results.json."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from labd.protocol.replies import parse_results
@@ -20,12 +19,12 @@ _ERROR = re.compile(r"ERROR:? (.*)")
 _NUMBERS = re.compile(r"(?:RX:)?(?:\s*\d{1,12},)*\s*(?:\d{1,12}\s*)?(?:m-ready)?")
 
 TICK_S = 10e-6
-"""Unit of the interface board's duty-cycle edges, whatever its header says."""
+"""Unit of the interface board's duty-cycle edges; its header states another one."""
 
 
 @dataclass(slots=True)
-class LogFacts:
-    """What one session's log tells."""
+class MlcommonsLogFacts:
+    """Data of one session's log."""
 
     begun: bool = False
     model: str = ""
@@ -41,18 +40,18 @@ class LogFacts:
     errors: list[str] = field(default_factory=list[str])
 
 
-class FactReader:
-    """Takes log lines one after the other; a new session starts over."""
+class MlcommonsLogReader:
+    """Reader of the log, line by line; a new session replaces the previous one."""
 
     def __init__(self) -> None:
-        self.facts = LogFacts()
+        self.facts = MlcommonsLogFacts()
         self._file = ""
         self._edges: list[float] | None = None
 
     def feed(self, line: str) -> None:
-        """Take one line."""
+        """Read one line."""
         if line.startswith("Logging initialized"):
-            self.facts = LogFacts(begun=True)
+            self.facts = MlcommonsLogFacts(begun=True)
             self._edges = None
         elif self._edges is not None and _NUMBERS.fullmatch(line):
             self._edges += [int(ticks) * TICK_S for ticks in re.findall(r"\d+", line)]
@@ -90,11 +89,3 @@ class FactReader:
             self.facts.answers.append((self._file, parse_results(text)))
         except ValueError:
             self.facts.errors.append(f"results that are no numbers: [{text[:40]}]")
-
-
-def read_facts(lines: Iterable[str]) -> LogFacts:
-    """The facts of the last session in a log."""
-    reader = FactReader()
-    for line in lines:
-        reader.feed(line)
-    return reader.facts

@@ -1,7 +1,8 @@
-"""What a runner's result text states: every printed number, as printed.
+"""Numbers of a runner's result text, as printed.
 
-The scores follow the official submission checker: the last matching line wins. A file may
-hold several result blocks, one after the other; each begins where a window comes again.
+Scores are read as by the official submission checker (github.com/mlcommons/tiny,
+tools/submission/submission_checker.py): the last matching line counts. A file may hold several
+result blocks in sequence; a block begins where a window number repeats.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ _WAKEWORDS = re.compile(
     r"(\d{1,9}) True positives, (\d{1,9}) False negatives, (\d{1,9}) False positives"
 )
 _CUT = re.compile(r"(?<!AUC:)(?<!AUC =)\s[-+.\d]+$")
-"""A number at the very end of a line that is cut; after an area comes no unit."""
+"""A number at the end of a line that is cut off; an AUC has no unit behind it."""
 
 _SIGNS = re.compile(r"esults for|data for|Top|AUC|Median|Average|Estimated|True positives")
-"""Outside of a window, a line without any of these states nothing; logs have millions."""
+"""Outside of a window, a line without any of these holds no number; logs have millions."""
 
 _SCALE = {"power_mw": ("power_uw", 1000.0)}
 
@@ -60,8 +61,8 @@ class Printed:
 
     Args:
         text: its digits.
-        scale: this times the printed number is in our unit.
-        slack: how far off it may be beyond its rounding.
+        scale: factor from the printed unit to labd's.
+        slack: allowed difference beyond rounding.
     """
 
     text: str
@@ -70,14 +71,14 @@ class Printed:
 
     @property
     def value(self) -> float | None:
-        """In our unit; ``None`` when it is no number."""
+        """In labd's unit; ``None`` if it is not finite."""
         number = float(self.text) * self.scale
         return number if math.isfinite(number) else None
 
     def same_digits(self, ours: float) -> bool:
-        """Whether our number, rounded to the printed digits, is the printed one.
+        """Whether ``ours``, rounded to the printed digits, is the printed number.
 
-        Halves may go either way: the two runners' languages round them differently.
+        Halves may be rounded either way: the two runners' languages differ in it.
         """
         if self.value is None or not math.isfinite(ours):
             return False
@@ -93,7 +94,7 @@ def _exponent(number: Decimal) -> int:
 
 @dataclass(slots=True)
 class PublishedWindow:
-    """One window as printed; ``kinds`` are the headers it stood under."""
+    """One window as printed; ``kinds`` are its headers."""
 
     number: int
     values: dict[str, Printed] = field(default_factory=dict[str, Printed])
@@ -102,27 +103,27 @@ class PublishedWindow:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Everything a result text states."""
+    """All numbers of a result text."""
 
     score: dict[str, Printed] = field(default_factory=dict[str, Printed])
     blocks: Sequence[Sequence[PublishedWindow]] = ()
 
     @property
     def windows(self) -> Sequence[PublishedWindow]:
-        """The windows of the last block."""
+        """Windows of the last block."""
         return self.blocks[-1] if self.blocks else ()
 
     @property
     def all_windows(self) -> Sequence[PublishedWindow]:
-        """The windows of every block, in order."""
+        """Windows of all blocks, in order."""
         return [window for block in self.blocks for window in block]
 
     def __bool__(self) -> bool:
-        """Whether anything is stated at all."""
+        """Whether there is any number."""
         return bool(self.score or self.blocks)
 
     def as_json(self) -> dict[str, Any]:
-        """Score keys and ``windows``, numbers in our units."""
+        """Return score keys and ``windows``, in labd's units."""
         score: dict[str, Any] = {
             key: _plain(printed) for key, printed in self.score.items() if key != "period_s"
         }
@@ -135,12 +136,12 @@ class Published:
 
 
 def _plain(printed: Printed) -> float | int | None:
-    """A whole number as such."""
+    """Return a whole number as an integer."""
     return int(printed.text) if printed.text.isdecimal() else printed.value
 
 
 class ResultReader:
-    """Takes result lines one after the other."""
+    """Reader of a result text, line by line."""
 
     def __init__(self) -> None:
         self._score: dict[str, Printed] = {}
@@ -150,7 +151,7 @@ class ResultReader:
         self._power_mw: Printed | None = None
 
     def feed(self, line: str, *, cut: bool = False) -> None:
-        """Take one line; a ``cut`` one had no end: its last number may lack digits."""
+        """Read one line; a ``cut`` one had no line end, so its last number may lack digits."""
         if cut and _CUT.search(line):
             return
         if self._window is None and not _SIGNS.search(line):
@@ -163,14 +164,14 @@ class ResultReader:
             self._feed_window(self._window, line)
 
     def finish(self) -> Published:
-        """All of it; the wake word power score is the last power line (checker)."""
+        """Return all numbers; the wake word power is the last power line, as in the checker."""
         score = dict(self._score)
         if "tp" in score and self._power_mw is not None:
             score["mean_power_mw"] = self._power_mw
         return Published(score, tuple(tuple(block.values()) for block in self._blocks))
 
     def _open(self, kind: str, number: int) -> None:
-        """Begin a window; a header told twice in a row (by several listeners) counts once."""
+        """Begin a window; a header printed several times in a row counts once."""
         block = self._blocks[-1] if self._blocks else None
         doubled = self._fresh and self._window is not None and self._window.number == number
         self._fresh = True
@@ -200,7 +201,7 @@ class ResultReader:
 
 
 def read_published(lines: Iterable[str]) -> Published:
-    """Read a whole result text."""
+    """Read a complete result text."""
     reader = ResultReader()
     for line in lines:
         reader.feed(line)

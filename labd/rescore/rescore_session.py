@@ -1,4 +1,4 @@
-"""One session folder from files to verdict."""
+"""Re-scoring of one session folder, from its files to its findings."""
 
 from __future__ import annotations
 
@@ -10,62 +10,62 @@ from labd.core.model import Finding, Mode
 from labd.rescore import eembc, mlcommons
 from labd.rescore.compare import (
     compare,
-    judge_gaps,
-    judge_losses,
-    judge_score,
-    judge_windows,
+    limit_findings,
     medians,
     official_keys,
     score_windows,
+    unrecomputed_scores,
+    unstated_scores,
+    window_findings,
 )
-from labd.rescore.discover import SessionFiles
-from labd.rescore.eembc_log import Session
-from labd.rescore.evidence import Evidence, benchmark_of, gather, mode_of, runner_of
+from labd.rescore.eembc_log import EembcSession
 from labd.rescore.published import Published
-from labd.rescore.session_report import Recomputed, Runner, SessionScore
+from labd.rescore.session_content import SessionContent, benchmark_of, gather, mode_of, runner_of
+from labd.rescore.session_files import SessionFiles
+from labd.rescore.session_score import Recomputed, Runner, SessionScore
 
 NEEDED: dict[Runner, dict[str, str]] = {
     "eembc": {"log": "log.txt", "results": "results.txt", "script": "script.async"},
     "mlcommons": {"log": "log.txt", "results": "results.txt", "data": "results.json"},
     "labd": {},
 }
-"""What the submission checker asks for."""
+"""Files that the submission checker requires."""
 
 
 def score_session(files: SessionFiles, name: Path | None = None) -> SessionScore:
     """Re-score one folder.
 
     Args:
-        files: as :func:`labd.rescore.discover.find_sessions` gives them.
-        name: what the report calls the folder; its path if not given.
+        files: as :func:`labd.rescore.session_files.find_sessions` gives them.
+        name: path of the folder in the report; its own if not given.
     """
-    evidence = gather(files)
-    runner = runner_of(evidence)
-    benchmark = benchmark_of(evidence)
-    mode = mode_of(evidence, runner)
-    _note_missing(evidence, runner, mode)
-    best = _best(_attempts(evidence, runner, benchmark, mode), evidence.published)
+    content = gather(files)
+    runner = runner_of(content)
+    benchmark = benchmark_of(content)
+    mode = mode_of(content, runner)
+    _note_missing(content, runner, mode)
+    best = _best(_attempts(content, runner, benchmark, mode), content.published)
     streaming = benchmark == "sww01"
-    comparison = compare(best, evidence.published)
+    comparison = compare(best, content.published)
     official = official_keys(benchmark, mode)
     windows_judged = (
         []
         if mode is Mode.ACCURACY
-        else judge_windows(best.windows, evidence.published, streaming=streaming)
+        else window_findings(best.windows, content.published, streaming=streaming)
     )
     known = best.score or {
-        key: value for key, p in evidence.published.score.items() if (value := p.value) is not None
+        key: value for key, p in content.published.score.items() if (value := p.value) is not None
     }
     findings = [
-        *evidence.findings,
+        *content.findings,
         *best.findings,
         *windows_judged,
         *comparison.findings,
-        *judge_score(benchmark, mode, known),
+        *limit_findings(benchmark, mode, known),
     ]
     if mode is not Mode.ACCURACY and not any(f.code == "score-missing" for f in findings):
-        findings += judge_gaps(best, evidence.published, official)
-    findings += judge_losses(best.score, evidence.published, official, findings)
+        findings += unstated_scores(best, content.published, official)
+    findings += unrecomputed_scores(best.score, content.published, official, findings)
     return SessionScore(
         folder=name or files.folder,
         runner=runner,
@@ -73,53 +73,49 @@ def score_session(files: SessionFiles, name: Path | None = None) -> SessionScore
         mode=mode,
         windows=best.windows,
         score=best.score,
-        published=evidence.published,
+        published=content.published,
         agrees=comparison.agrees_on(official),
         findings=findings,
     )
 
 
-def _note_missing(evidence: Evidence, runner: Runner | None, mode: Mode | None) -> None:
-    if evidence.files.damage:
+def _note_missing(content: SessionContent, runner: Runner | None, mode: Mode | None) -> None:
+    if content.files.damage:
         return
     if runner is None:
-        evidence.note("no-session", "nothing in this folder is a session of a known runner")
+        content.note("no-session", "nothing in this folder is a session of a known runner")
         return
     needed = dict(NEEDED[runner])
     if runner == "eembc" and mode is Mode.ENERGY:
         needed |= {"trace": "trace1-energy.bin", "stamps": "trace1-timestamps.json"}
     for kind, name in needed.items():
-        if evidence.files.first(kind) is None:
-            evidence.note("file-missing", f"{name} is not there")
+        if content.files.first(kind) is None:
+            content.note("file-missing", f"{name} is not there")
 
 
-# ---- what comes out ---------------------------------------------------------------------
+# ---- scoring ---------------------------------------------------------------------
 
 
 def _attempts(
-    evidence: Evidence, runner: Runner | None, benchmark: str | None, mode: Mode | None
+    content: SessionContent, runner: Runner | None, benchmark: str | None, mode: Mode | None
 ) -> list[Recomputed]:
-    """What each session in the folder gives, the likeliest first."""
+    """Re-score each session in the folder, the most likely one first."""
     if runner == "mlcommons":
-        return [_score_mlcommons(evidence, benchmark, mode)]
-    sessions = list(reversed(evidence.sessions))
+        return [_score_mlcommons(content, benchmark, mode)]
+    sessions = list(reversed(content.sessions))
     if len(sessions) > 1:
-        text = (
-            f"the log holds {len(sessions)} sessions; the one that fits what was published counts"
-        )
-        evidence.note("several-sessions", text)
-        sessions.append(joined(evidence.sessions))
+        text = f"the log holds {len(sessions)} sessions; the one that was published counts"
+        content.note("several-sessions", text)
+        sessions.append(joined(content.sessions))
     if not sessions and mode is Mode.ENERGY:
-        return _score_eembc(evidence, evidence.planned, benchmark, mode)
+        return _score_eembc(content, content.planned, benchmark, mode)
     return [
-        result
-        for session in sessions
-        for result in _score_eembc(evidence, session, benchmark, mode)
+        result for session in sessions for result in _score_eembc(content, session, benchmark, mode)
     ]
 
 
-def joined(sessions: Sequence[Session]) -> Session:
-    """Several sessions of one log as one."""
+def joined(sessions: Sequence[EembcSession]) -> EembcSession:
+    """Join several sessions of one log."""
     last = sessions[-1]
     return replace(
         last,
@@ -131,34 +127,34 @@ def joined(sessions: Sequence[Session]) -> Session:
 
 
 def _score_eembc(
-    evidence: Evidence, session: Session, benchmark: str | None, mode: Mode | None
+    content: SessionContent, session: EembcSession, benchmark: str | None, mode: Mode | None
 ) -> list[Recomputed]:
-    damage = _cut_off(evidence, session, mode)
+    damage = _cut_off(content, session, mode)
     if mode is Mode.ACCURACY:
         results = [eembc.score_accuracy(session, benchmark)]
-        if damage:  # a part of the set has another score
+        if damage:  # a part of the set has a different score
             results[0].score.clear()
     elif mode is Mode.ENERGY:  # the trace may be whole where the log is not
-        results = _score_trace(evidence, evidence.completed(session) if damage else session)
+        results = _score_trace(content, content.completed(session) if damage else session)
     else:
         results = [eembc.score_performance(session)]
         results[0].cut_off, results[0].partial = bool(damage), True
     for result in results:
-        score_windows(result, evidence.published)
+        score_windows(result, content.published)
         if damage:
             result.note("file-damaged", damage)
     return results
 
 
-def _cut_off(evidence: Evidence, session: Session, mode: Mode | None) -> str:
-    """Whether the log ends before its session did, and where."""
-    log = evidence.files.first("log")
+def _cut_off(content: SessionContent, session: EembcSession, mode: Mode | None) -> str:
+    """Return where the log ends, if it ends before its session; else empty."""
+    log = content.files.first("log")
     if log is None:
         return ""
     answers = mode is Mode.ACCURACY
     ends = (e.results or e.damaged if answers else e.finished for e in session.inferences)
     done = sum(map(bool, ends))
-    planned = max(len(evidence.planned.inferences), len(evidence.published.windows))
+    planned = max(len(content.planned.inferences), len(content.published.windows))
     if not done:
         return f"{log.name} holds no finished inference of {planned or 'those'} that were to run"
     begun = len(session.inferences)
@@ -167,14 +163,14 @@ def _cut_off(evidence: Evidence, session: Session, mode: Mode | None) -> str:
     return f"{log.name} is cut off: it holds {done} of {max(planned, begun)} inferences"
 
 
-def _score_trace(evidence: Evidence, session: Session) -> list[Recomputed]:
-    """Windows with their energy, or with their length alone where the trace cannot be read."""
-    trace, stamps = evidence.files.first("trace"), evidence.files.first("stamps")
+def _score_trace(content: SessionContent, session: EembcSession) -> list[Recomputed]:
+    """Re-score windows: energy and length, or length only if the trace cannot be read."""
+    trace, stamps = content.files.first("trace"), content.files.first("stamps")
     damages: list[str] = []
     read: eembc.EnergyTrace | None = None
     times: tuple[float, ...] | None = None
     if trace and stamps:
-        read, damage = eembc.read_trace(trace, stamps)
+        read, damage = eembc.read_energy_trace(trace, stamps)
         damages.append(damage)
     if read is None and stamps:
         times, damage = eembc.read_stamps(stamps)
@@ -183,15 +179,17 @@ def _score_trace(evidence: Evidence, session: Session) -> list[Recomputed]:
     times = read.stamps_s if read else times or eembc.logged_stamps(session)
     results = eembc.score_energy(session, times, read) if times else [Recomputed()]
     if times and read is None:
-        text = "without a trace there is no energy to recompute, only the length of the windows"
+        text = "without a trace only the length of the windows can be recomputed"
         notes.insert(0, Finding("trace-missing", text))
     for result in results:
         result.findings += notes
     return results
 
 
-def _score_mlcommons(evidence: Evidence, benchmark: str | None, mode: Mode | None) -> Recomputed:
-    trials, facts = evidence.trials, evidence.facts
+def _score_mlcommons(
+    content: SessionContent, benchmark: str | None, mode: Mode | None
+) -> Recomputed:
+    trials, facts = content.trials, content.facts
     if benchmark == "sww01":
         result = mlcommons.score_wakeword(trials, facts, energy=mode is Mode.ENERGY)
         if result.whole:
@@ -200,18 +198,18 @@ def _score_mlcommons(evidence: Evidence, benchmark: str | None, mode: Mode | Non
         result = mlcommons.score_accuracy(trials, facts, benchmark)
     elif mode is Mode.ENERGY:
         result = mlcommons.score_energy(trials)
-        score_windows(result, evidence.published)
+        score_windows(result, content.published)
     else:
         result = mlcommons.score_performance(trials)
-        if not trials and evidence.published is not evidence.logged:
-            result.windows = mlcommons.logged_windows(evidence.logged.windows)
-        score_windows(result, evidence.published)
+        if not trials and content.published is not content.logged:
+            result.windows = mlcommons.logged_windows(content.logged.windows)
+        score_windows(result, content.published)
     mlcommons.note_logged(facts, result)
     return result
 
 
 def _best(attempts: Sequence[Recomputed], published: Published) -> Recomputed:
-    """The attempt that fits what was published best: no finding, then the most numbers."""
+    """Return the attempt that fits the published numbers best: no finding, then most numbers."""
     ranked: list[tuple[tuple[bool, bool, int], Recomputed]] = []
     for attempt in attempts:
         found = compare(attempt, published)

@@ -1,7 +1,7 @@
-"""Whether a result text is whole: what a runner always prints is there, and nothing else.
+"""Completeness of a result text: all that a runner prints, and nothing else.
 
-Runners print windows of one shape, then their median; a text that lacks one of these was cut
-off or edited. What stands below the last line that a runner can have printed was added.
+Runners print windows of one format, then their median; a text without one of these was cut off
+or edited. Text below the last line that a runner prints was added.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ MEDIANS = {
     "Performance results": "median_throughput_ips",
     "Energy data": "median_energy_uj",
 }
-"""What follows several windows of a kind."""
+"""The median that follows several windows of a kind."""
 
 
 def strange_lines(lines: Iterable[str]) -> tuple[int, str]:
-    """How many lines no runner printed, and the first: binary ones, and text below the end."""
+    """Count the lines that no runner prints (binary, or below the end) and return the first."""
     binary: list[str] = []
     below: list[str] = []
     for line in lines:
@@ -44,24 +44,24 @@ def strange_lines(lines: Iterable[str]) -> tuple[int, str]:
 
 
 def ends_within(line: str) -> bool:
-    """Whether a last line without an end is less than a runner prints."""
+    """Whether the last line, which has no line end, is cut off."""
     return bool(line.strip()) and not _WHOLE_LINE.search(line)
 
 
 def script_damage(text: str) -> str:
-    """What is wrong with a command list: nothing in it, or its bracket is never closed."""
+    """Return the damage of a command list: empty, or its bracket is not closed."""
     plain = text.strip().rstrip(";")
     if not plain:
         return "is empty"
     return "is cut off" if plain.startswith("[") and not plain.endswith("]") else ""
 
 
-def judge_text(name: str, published: Published) -> Iterator[Finding]:
-    """What a result text lacks.
+def text_findings(name: str, published: Published) -> Iterator[Finding]:
+    """Yield findings about missing parts of a result text.
 
     Args:
         name: of the file.
-        published: what it states.
+        published: its numbers.
     """
     if not published.blocks:
         return

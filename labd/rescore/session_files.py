@@ -1,91 +1,161 @@
-"""Files of session folders, read as tolerantly as a decade of submissions needs.
+"""Session folders and the kinds of their files.
 
-Text may be gzipped, carry a byte order mark or be UTF-16, end lines in any way, hold stray
-bytes or lines without end. Damage never raises: what could be read is given out, and the
-reader says what was wrong.
+Names changed between the rounds: ``results.txt``, ``accuracy_results.txt``, ``postproc.txt``;
+``log.txt``, ``performance_log.txt``; ``script.async``, ``performance_script.txt``; ``energy/``
+was ``power/`` and once ``enegy/``. Any file may be gzipped.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
-import zlib
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-MOST_LINE = 1 << 20
-"""Longer lines are cut: binary junk must not need memory without end."""
+from labd.core.model import Mode
+from labd.rescore.tolerant_reading import TextLines, error_text
 
-GZIP_MAGIC = b"\x1f\x8b"
-UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-_BROKEN = (OSError, EOFError, zlib.error)
+MODE_WORDS = {
+    "accuracy": Mode.ACCURACY,
+    "performance": Mode.PERFORMANCE,
+    "energy": Mode.ENERGY,
+    "enegy": Mode.ENERGY,
+    "power": Mode.ENERGY,
+}
+BENCHMARK_WORDS = {
+    word: name
+    for name, words in {
+        "kws01": "kws kws01 keyword_spotting",
+        "ic01": "ic ic01 image_classification",
+        "ic02": "ic2 ic02",
+        "vww01": "vww vww01 visual_wake_words person_detection",
+        "ad01": "ad ad01 anomaly_detection",
+        "sww01": "sww sww01 strww01 streaming_wakeword",
+    }.items()
+    for word in words.split()
+}
+_KINDS = (
+    ("own", re.compile(r"result-(accuracy|performance|energy)\.json")),
+    ("script", re.compile(r"(.*[_-])?script([_-].*)?\.(async|txt)|.*\.async")),
+    ("data", re.compile(r"(.*[_-])?results?([_-].*)?\.json")),
+    ("results", re.compile(r"(.*[_-])?results?([_-].*)?\.txt")),
+    ("postproc", re.compile(r"(.*[_-])?postproc([_-].*)?\.txt")),
+    ("log", re.compile(r"(.*[_-])?log([_-].*)?\.(txt|log)|log")),
+    ("trace", re.compile(r".*energy\.bin|trace.*\.bin")),
+    ("stamps", re.compile(r".*timestamps?\.json")),
+    ("outputs", re.compile(r"accuracy-outputs\.csv")),
+    ("sigmf", re.compile(r".*\.sigmf-meta")),
+    ("samples", re.compile(r".*\.sigmf-data")),
+)
+_SIGNATURE = re.compile(
+    r"m-session-start|ulp-ml|Logging initialized|Performance results for|Energy data for"
+    r"|Top[- ]1|Power Edition|True positives|\"infer\"|infer \d"
+)
+_SNIFFED_LINES = 200
+_DECISIVE = ("trace", "stamps", "outputs", "sigmf", "samples", "own")
+_SKIPPED = re.compile(r"\..*|__pycache__|node_modules")
 
 
-class Lines:
-    """The lines of a text file, without their ends.
+@dataclass(frozen=True, slots=True)
+class SessionFiles:
+    """Files of one folder by kind, those with the shortest names first.
 
-    After (or during) iteration ``damage`` says what was wrong with the file, or is empty;
-    ``open_ended`` whether the line given out last had no end: its last number may be cut.
+    ``damage`` states why the folder could not be listed.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.damage = ""
-        self.open_ended = False
+    folder: Path
+    kinds: dict[str, tuple[Path, ...]] = field(default_factory=dict[str, tuple[Path, ...]])
+    damage: str = ""
 
-    def __iter__(self) -> Iterator[str]:
-        """Read on until the end or the first damage."""
-        try:
-            with _open(self.path) as raw:
-                text = io.TextIOWrapper(raw, _encoding(raw), errors="replace", newline=None)
-                while line := text.readline(MOST_LINE):
-                    self.open_ended = not line.endswith("\n")
-                    yield line.rstrip("\n")
-        except _BROKEN as error:
-            self.damage = explain(error)
+    def first(self, kind: str) -> Path | None:
+        """Return the first file of a kind."""
+        found = self.kinds.get(kind)
+        return found[0] if found else None
+
+    def every(self, kind: str) -> Sequence[Path]:
+        """Return all files of a kind."""
+        return self.kinds.get(kind, ())
 
 
-def read_bytes(path: Path) -> tuple[bytes, str]:
-    """A file's content, unpacked, and what was wrong with it."""
-    content = io.BytesIO()
+def list_files(folder: Path) -> SessionFiles:
+    """Sort a folder's files by kind."""
+    kinds: dict[str, list[Path]] = {}
     try:
-        with _open(path) as raw:
-            while some := raw.read(MOST_LINE):
-                content.write(some)
-    except _BROKEN as error:
-        return content.getvalue(), explain(error)
-    return content.getvalue(), ""
+        names = sorted(entry.name for entry in os.scandir(folder) if not entry.is_dir())
+    except OSError as error:
+        return SessionFiles(folder, damage=error_text(error))
+    for name in sorted(names, key=lambda name: (len(name), name)):
+        kind = kind_of(name)
+        if kind:
+            kinds.setdefault(kind, []).append(folder / name)
+    return SessionFiles(folder, {kind: tuple(paths) for kind, paths in kinds.items()})
 
 
-def read_json(path: Path) -> tuple[Any, str]:
-    """A JSON file's value (``None`` when there is none), and what was wrong with it."""
-    content, damage = read_bytes(path)
-    if damage:
-        return None, damage
-    if not content.strip():
-        return None, "is empty"
-    try:
-        return json.loads(content), ""
-    except (ValueError, RecursionError, MemoryError) as error:
-        return None, f"is no JSON: {explain(error)}"
+def kind_of(name: str) -> str | None:
+    """Return the kind of a file by its name; ``None`` if it is not part of a session."""
+    plain = name.lower().removesuffix(".gz")
+    if plain.startswith("."):
+        return None
+    return next((kind for kind, pattern in _KINDS if pattern.fullmatch(plain)), None)
 
 
-def explain(error: BaseException) -> str:
-    """What an error says, in one short line and without the path."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join((text or type(error).__name__).split())[:200]
+def find_sessions(folder: Path) -> Iterator[SessionFiles]:
+    """Yield the session folders at and below a folder, in the order of their paths.
+
+    A folder without any session is yielded itself, so that it is reported.
+    """
+    found = False
+    for path, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _SKIPPED.fullmatch(name))
+        if not (any(map(kind_of, names)) or _is_emptied(Path(path), folders, names)):
+            continue
+        files = list_files(Path(path))
+        if looks_like_session(files):
+            found = True
+            yield files
+    if not found:
+        yield list_files(folder)
 
 
-def _open(path: Path) -> io.BufferedReader:
-    if path.exists() and not path.is_file():
-        raise OSError(0, "is no regular file")
-    with path.open("rb") as plain:
-        packed = plain.read(2) == GZIP_MAGIC
-    return io.BufferedReader(gzip.open(path)) if packed else path.open("rb")
+def looks_like_session(files: SessionFiles) -> bool:
+    """Whether a folder is a session, even a damaged one."""
+    if files.damage or files.folder.name.lower() in MODE_WORDS:
+        return True
+    if any(files.every(kind) for kind in _DECISIVE):
+        return True
+    return any(_has_signature(path) for paths in files.kinds.values() for path in paths)
 
 
-def _encoding(raw: io.BufferedReader) -> str:
-    mark = raw.peek(2)[:2]
-    return "utf-16" if mark in UTF16_MARKS else "utf-8-sig"
+def _is_emptied(path: Path, folders: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether this is an empty folder of a mode among results."""
+    return (
+        not folders
+        and not names
+        and path.name.lower() in MODE_WORDS
+        and "results" in (part.lower() for part in path.parts)
+    )
+
+
+def _has_signature(path: Path) -> bool:
+    lines = zip(range(_SNIFFED_LINES), TextLines(path), strict=False)
+    return any(_SIGNATURE.search(line) for _, line in lines)
+
+
+def mode_of_path(folder: Path) -> Mode | None:
+    """Return the mode in the name of a folder or its nearest parent that has one."""
+    return next((MODE_WORDS[word] for word in _words(folder) if word in MODE_WORDS), None)
+
+
+def benchmark_of_path(folder: Path) -> str | None:
+    """Return the benchmark in the name of a folder or its nearest parent that has one."""
+    words = (word for word in _words(folder) if word in BENCHMARK_WORDS)
+    return next((BENCHMARK_WORDS[word] for word in words), None)
+
+
+def _words(folder: Path) -> Iterator[str]:
+    """Path parts from the last one on, each whole and then split."""
+    for part in list(reversed(folder.absolute().parts))[:6]:
+        name = part.lower()
+        yield name
+        yield from reversed(re.split(r"[^a-z0-9]+", name))

@@ -108,7 +108,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, dict[str, Any]]:
+def reported() -> dict[str, dict[str, Any]]:
     done = run("--json", LOGS)
     assert done.stderr == ""
     objects = [json.loads(line) for line in done.stdout.splitlines()]
@@ -119,14 +119,16 @@ def digits(value: float, printed: str) -> str:
     return f"{value:.{len(printed.partition('.')[2])}f}"
 
 
-def test_every_folder_is_found(told: dict[str, dict[str, Any]]) -> None:
-    assert list(told) == sorted(EXPECTED)
+def test_every_folder_is_found(reported: dict[str, dict[str, Any]]) -> None:
+    assert list(reported) == sorted(EXPECTED)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_scores_come_out_to_the_printed_digit(told: dict[str, dict[str, Any]], name: str) -> None:
+def test_scores_come_out_to_the_printed_digit(
+    reported: dict[str, dict[str, Any]], name: str
+) -> None:
     runner, benchmark, mode, scores, codes = EXPECTED[name]
-    found = told[name]
+    found = reported[name]
     assert (found["runner"], found["benchmark"], found["mode"]) == (runner, benchmark, mode)
     assert found["agrees"] is True
     for key, printed in scores.items():
@@ -136,8 +138,10 @@ def test_scores_come_out_to_the_printed_digit(told: dict[str, dict[str, Any]], n
 
 
 @pytest.mark.parametrize("name", [n for n, e in EXPECTED.items() if e[2] != "accuracy"])
-def test_windows_come_out_to_the_printed_digit(told: dict[str, dict[str, Any]], name: str) -> None:
-    found = told[name]
+def test_windows_come_out_to_the_printed_digit(
+    reported: dict[str, dict[str, Any]], name: str
+) -> None:
+    found = reported[name]
     if found["benchmark"] == "sww01":
         assert found["windows"] == []
         return
@@ -153,10 +157,10 @@ def test_windows_come_out_to_the_printed_digit(told: dict[str, dict[str, Any]], 
             assert digits(ours[key], repr(value)) == digits(value, repr(value)), key
 
 
-def test_both_wake_word_rules_are_told(told: dict[str, dict[str, Any]]) -> None:
+def test_both_wake_word_rules_are_reported(reported: dict[str, dict[str, Any]]) -> None:
     texts = {
         name: finding["text"]
-        for name, found in told.items()
+        for name, found in reported.items()
         for finding in found["findings"]
         if finding["code"] == "sww-documented-rule"
     }
@@ -166,11 +170,11 @@ def test_both_wake_word_rules_are_told(told: dict[str, dict[str, Any]]) -> None:
     ]
 
 
-def test_the_stamp_that_was_lost_is_named(told: dict[str, dict[str, Any]]) -> None:
-    findings = told[f"v1.1_{L4R5}_ic01_energy"]["findings"]
+def test_the_timestamp_that_was_lost_is_named(reported: dict[str, dict[str, Any]]) -> None:
+    findings = reported[f"v1.1_{L4R5}_ic01_energy"]["findings"]
     [text] = [found["text"] for found in findings if found["code"] == "lost-stamp"]
     assert "stamp 2, the start of window 2, is missing" in text
-    for part in ("window 4 10.695 s 10021", "window 6 10.696 s 10017", "their median 10019.607"):
+    for part in ("window 4 10.695 s 10021", "window 6 10.696 s 10017", "median 10019.607"):
         assert part in text
 
 
@@ -183,9 +187,9 @@ def test_one_folder_is_one_json_document_and_decides_the_exit_status() -> None:
     assert run().returncode == 2
 
 
-def test_people_see_a_table() -> None:
+def test_without_json_a_table_is_printed() -> None:
     done = run(LOGS / f"v1.1_{L4R5}_ic01_energy")
-    for text in ("7019.085", "7033.165", "lost-stamp", "10 time stamps instead of 11"):
+    for text in ("7019.085", "7033.165", "lost-stamp", "10 timestamps instead of 11"):
         assert text in done.stdout
     overview = run(LOGS / f"v0.7_{L4R5}_ic01_energy", LOGS / f"v1.1_{L4R5}_ic01_energy")
     assert "2 sessions: 2 agree" in overview.stdout

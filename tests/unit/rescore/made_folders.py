@@ -117,8 +117,8 @@ def write_accuracy(folder: Path, *, wrong: int = 125, published: str = "87.5") -
     folder.mkdir(parents=True, exist_ok=True)
     log = ["00001.000 session: m-session-start-id[1]", *config("runMode", "multi")]
     for index, file in enumerate(KWS_FILES):
-        said = (index + (index < wrong)) % 12
-        outputs = ",".join("0.990" if c == said else "0.001" for c in range(12))
+        predicted = (index + (index < wrong)) % 12
+        outputs = ",".join("0.990" if c == predicted else "0.001" for c in range(12))
         log += [
             f'00002.000 parser: Command "bload dut "/sets/kws01/{file}""',
             '00002.000 parser: Command "dut infer 1 0"',

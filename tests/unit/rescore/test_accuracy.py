@@ -1,4 +1,4 @@
-"""Accuracy sessions that lack inputs, and outputs that the runner turns over."""
+"""Accuracy sessions that lack inputs, and outputs whose order the runner reverses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_log_cut_off_gives_no_score_of_a_part(tmp_path: Path) -> None:
     assert not is_sound(found)
 
 
-def test_a_whole_log_of_a_part_of_the_set_is_told(tmp_path: Path) -> None:
+def test_a_whole_log_of_a_part_of_the_set_is_reported(tmp_path: Path) -> None:
     folder = made.write_accuracy(tmp_path)
     log = folder / "log.txt"
     head, *rest = log.read_text().split('00002.000 parser: Command "bload')
@@ -56,18 +56,18 @@ def picture_trials(count: int, odd: list[float]) -> list[dict[str, Any]]:
     return trials
 
 
-def test_a_negative_sum_turns_the_answer_over_as_in_the_runner(tmp_path: Path) -> None:
+def test_a_negative_sum_reverses_the_answer_as_in_the_runner(tmp_path: Path) -> None:
     text = ["0726.0 ulp-mlperf: Top 1% = 99.9"]
     trials = picture_trials(1000, [-0.25, -0.75])  # the greater one is right, the lesser counts
     found = score(made.write_mlcommons(tmp_path, trials, text, model="vww01"))
     assert found.score["top1_pct"] == pytest.approx(99.9)
     assert found.agrees is True
     texts = [finding.text for finding in found.findings if finding.code == "negative-score"]
-    assert texts[0] == "1 of 1000 results hold a value below 0"
-    assert "the least output counts" in texts[1]
+    assert texts[0] == "1 of 1000 results hold a negative value"
+    assert "the smallest output counts" in texts[1]
 
 
-def test_a_zero_sum_is_impossible_and_told(tmp_path: Path) -> None:
+def test_a_zero_sum_is_impossible_and_reported(tmp_path: Path) -> None:
     text = ["0726.0 ulp-mlperf: Top 1% = 99.9"]
     trials = picture_trials(1000, [0.0, 0.0])
     found = score(made.write_mlcommons(tmp_path, trials, text, model="vww01"))
@@ -75,7 +75,7 @@ def test_a_zero_sum_is_impossible_and_told(tmp_path: Path) -> None:
     assert found.agrees is None
 
 
-def test_fewer_trials_than_files_are_told(tmp_path: Path) -> None:
+def test_fewer_trials_than_files_are_reported(tmp_path: Path) -> None:
     trials = picture_trials(40, [0.75, 0.25])
     text = ["0726.0 ulp-mlperf: Top 1% = 100.0"]
     found = score(made.write_mlcommons(tmp_path, trials, text, model="vww01"))
@@ -84,7 +84,9 @@ def test_fewer_trials_than_files_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "numbers"), [("p", 5), ("e", 5), ("a", 1)])
-def test_times_that_contradict_each_other_are_told(tmp_path: Path, mode: str, numbers: int) -> None:
+def test_times_that_contradict_each_other_are_reported(
+    tmp_path: Path, mode: str, numbers: int
+) -> None:
     infer = {"start_time": 4_294_000_000, "end_time": 4_032_704, "elapsed_time": 5_000_001}
     infer |= {"results": [0.5, 0.5]}
     folder = made.write_mlcommons(tmp_path, [made.trial(mode=mode, infer=infer)] * 5, [], "vww01")
@@ -95,7 +97,7 @@ def test_times_that_contradict_each_other_are_told(tmp_path: Path, mode: str, nu
     assert "elapsed-differs" not in [finding.code for finding in score(folder).findings]
 
 
-def test_wake_words_of_several_recordings_are_told(tmp_path: Path) -> None:
+def test_wake_words_of_several_recordings_are_reported(tmp_path: Path) -> None:
     trial = made.trial(mode="p", infer={"wav_file": "long_wav.wav", "detections": [70, 900]})
     found = score(made.write_mlcommons(tmp_path, [trial, trial], [], "sww01"))
     assert text_of(found, "result-count").startswith("2 recordings, the set holds one")

@@ -1,4 +1,4 @@
-"""Whatever a folder holds, re-scoring says what is wrong with it and goes on."""
+"""Re-scoring any folder reports its damage and never fails."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_resource_forks_are_no_results(tmp_path: Path) -> None:
     assert score(folder).findings == []
 
 
-def test_a_second_file_of_a_kind_is_told(tmp_path: Path) -> None:
+def test_a_second_file_of_a_kind_is_reported(tmp_path: Path) -> None:
     folder = made.write_performance(tmp_path)
     (folder / "results_old.txt").write_text("nothing")
     found = score(folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from labd.core.model import Mode
-from labd.rescore import SessionScore, Task, find_tasks, is_sound, rescore
+from labd.rescore import RescoreTask, SessionScore, find_tasks, is_sound, rescore
 from labd.rescore.labels import label_of
 from tests.unit.rescore import made_folders as made
 
@@ -41,18 +41,18 @@ def test_a_performance_session_comes_out_again(tmp_path: Path) -> None:
 
 
 def test_the_object_has_the_promised_keys(tmp_path: Path) -> None:
-    told = score(made.write_performance(tmp_path)).as_json()
-    assert list(told) == [
+    plain = score(made.write_performance(tmp_path)).as_json()
+    assert list(plain) == [
         *("folder", "runner", "benchmark", "mode", "windows", "score", "published", "agrees"),
         "findings",
     ]
-    assert told["windows"][0] == {"inferences": 120, "runtime_s": 12.0, "throughput_ips": 10.0}
-    assert told["published"]["windows"][4] == told["windows"][4]
-    assert told["published"]["median_throughput_ips"] == 10.0
-    assert json.loads(json.dumps(told)) == told
+    assert plain["windows"][0] == {"inferences": 120, "runtime_s": 12.0, "throughput_ips": 10.0}
+    assert plain["published"]["windows"][4] == plain["windows"][4]
+    assert plain["published"]["median_throughput_ips"] == 10.0
+    assert json.loads(json.dumps(plain)) == plain
 
 
-def test_a_wrapped_lap_is_taken_modulo_and_told(tmp_path: Path) -> None:
+def test_a_wrapped_lap_is_taken_modulo_and_reported(tmp_path: Path) -> None:
     starts = range(2**32 - 85_000_000, 2**32, 20_000_000)
     laps = [(start, (start + 12_000_000) % 2**32) for start in starts]
     found = score(made.write_performance(tmp_path, laps=laps))
@@ -62,7 +62,7 @@ def test_a_wrapped_lap_is_taken_modulo_and_told(tmp_path: Path) -> None:
     assert found.findings[0].text.endswith("wrapped at 2^32 once from 4289967296 to 7000000")
 
 
-def test_a_counter_that_starts_anew_is_told(tmp_path: Path) -> None:
+def test_a_counter_that_restarts_is_reported(tmp_path: Path) -> None:
     laps = [(start, start + 12_000_000) for start in (101_000_000, 1_000_000, 21_000_000)]
     laps += [(start, start + 12_000_000) for start in (41_000_000, 61_000_000)]
     found = score(made.write_performance(tmp_path, laps=laps))
@@ -88,7 +88,7 @@ def test_the_last_digit_decides(tmp_path: Path) -> None:
     assert not is_sound(found)
 
 
-def test_a_wrong_median_is_told(tmp_path: Path) -> None:
+def test_a_wrong_median_is_reported(tmp_path: Path) -> None:
     folder = made.write_performance(tmp_path)
     rewrite(folder / "results.txt", "throughput is 10.000", "throughput is 10.100")
     found = score(folder)
@@ -97,7 +97,7 @@ def test_a_wrong_median_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("length", "inferences"), [(9_999_999, 120), (12_000_000, 9)])
-def test_short_windows_and_few_inferences_are_told(
+def test_short_windows_and_few_inferences_are_reported(
     tmp_path: Path, length: int, inferences: int
 ) -> None:
     laps = made.rising(length)
@@ -121,7 +121,7 @@ def test_the_last_matching_line_wins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("listeners", [2, 5])
-def test_lines_told_several_times_over_are_one_result(tmp_path: Path, listeners: int) -> None:
+def test_lines_printed_several_times_are_one_result(tmp_path: Path, listeners: int) -> None:
     folder = made.write_performance(
         tmp_path, laps=made.rising(*range(11_000_000, 11_500_000, 10**5))
     )
@@ -139,7 +139,7 @@ def test_lines_told_several_times_over_are_one_result(tmp_path: Path, listeners:
     ]
 
 
-def test_energy_told_several_times_over_is_one_result(tmp_path: Path) -> None:
+def test_energy_printed_several_times_is_one_result(tmp_path: Path) -> None:
     folder = made.write_energy(tmp_path)
     add_throughput(folder)
     lines = (folder / "results.txt").read_text().splitlines()
@@ -255,14 +255,14 @@ def test_laps_in_odd_places_are_paired_by_their_order(tmp_path: Path) -> None:
     assert found.findings == []
 
 
-def test_a_clock_that_is_far_off_is_told(tmp_path: Path) -> None:
+def test_a_clock_that_is_far_off_is_reported(tmp_path: Path) -> None:
     folder = made.write_performance(tmp_path)
     rewrite(folder / "log.txt", "00022.000 dut: m-infer-done", "00025.000 dut: m-infer-done", 1)
     found = score(folder)
     assert codes(found) == ["clock-disagrees"]
 
 
-def test_a_device_error_is_told_but_not_the_runners_own(tmp_path: Path) -> None:
+def test_a_device_error_is_reported_but_not_the_runners(tmp_path: Path) -> None:
     folder = made.write_performance(tmp_path)
     with (folder / "log.txt").open("a") as log:
         log.write("00999.000 ulp-mlperf: e-[The run must take at least 10 seconds]\r\n")
@@ -309,7 +309,7 @@ def test_lost_samples_show_against_the_program_clock(tmp_path: Path) -> None:
     assert "clock-disagrees" in codes(score(folder))
 
 
-def test_a_trace_that_ends_early_is_told(tmp_path: Path) -> None:
+def test_a_trace_that_ends_early_is_reported(tmp_path: Path) -> None:
     folder = made.write_energy(tmp_path)
     trace = folder / "trace1-energy.bin"
     trace.write_bytes(trace.read_bytes()[:-4003])
@@ -321,7 +321,7 @@ def test_a_trace_that_ends_early_is_told(tmp_path: Path) -> None:
     assert "trace-short" in codes(score(folder))
 
 
-def test_a_sample_without_value_spoils_its_window_only(tmp_path: Path) -> None:
+def test_a_sample_without_value_costs_its_window_only(tmp_path: Path) -> None:
     folder = made.write_energy(tmp_path)
     samples = [40.0] * 96_000
     samples[3_000] = float("nan")
@@ -342,7 +342,7 @@ def add_throughput(folder: Path) -> None:
         results.write("\n".join(lines))
 
 
-def test_energy_without_a_trace_is_told_and_not_invented(tmp_path: Path) -> None:
+def test_energy_without_a_trace_is_reported_and_not_invented(tmp_path: Path) -> None:
     folder = made.write_energy(tmp_path)
     (folder / "trace1-energy.bin").unlink()
     found = score(folder)
@@ -366,7 +366,7 @@ def test_a_trace_that_is_only_a_pointer_leaves_the_length_of_the_windows(tmp_pat
     assert codes(found) == ["trace-missing", "file-damaged", "not-recomputed"]
 
 
-def test_stamps_told_in_the_log_stand_in_for_their_lost_file(tmp_path: Path) -> None:
+def test_timestamps_in_the_log_replace_their_lost_file(tmp_path: Path) -> None:
     folder = made.write_energy(tmp_path)
     times = json.loads((folder / "trace1-timestamps.json").read_text())
     times[1] += 0.0004  # beyond the six digits that the file would have kept
@@ -421,7 +421,7 @@ def test_an_accuracy_session_comes_out_again(tmp_path: Path) -> None:
     assert found.windows == []
 
 
-def test_a_lost_result_is_told(tmp_path: Path) -> None:
+def test_a_lost_result_is_reported(tmp_path: Path) -> None:
     folder = made.write_accuracy(tmp_path)
     lines = (folder / "log.txt").read_text().splitlines(keepends=True)
     (folder / "log.txt").write_text("".join([*lines[:-2], lines[-1]]))
@@ -436,7 +436,7 @@ def test_negative_scores_and_trailing_commas_are_read(tmp_path: Path) -> None:
     assert "negative-score" in codes(found)
 
 
-def test_results_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+def test_results_that_are_no_numbers_are_reported(tmp_path: Path) -> None:
     folder = made.write_accuracy(tmp_path)
     rewrite(folder / "log.txt", "0.990,", "nan,", 1)
     assert "results-damaged" in codes(score(folder))
@@ -513,4 +513,4 @@ def test_a_folder_is_found_by_its_mode_however_it_is_spelled(tmp_path: Path) -> 
 def test_one_folder_is_one_task(tmp_path: Path) -> None:
     folder = made.write_accuracy(tmp_path)
     assert [task.name for task in find_tasks([folder, folder])] == [folder]
-    assert isinstance(next(iter(find_tasks([folder]))), Task)
+    assert isinstance(next(iter(find_tasks([folder]))), RescoreTask)

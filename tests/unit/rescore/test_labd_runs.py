@@ -106,7 +106,7 @@ def test_a_sample_changed_outside_the_windows_is_found(tmp_path: Path) -> None:
     assert not is_sound(found)
 
 
-def test_a_trace_without_its_metadata_is_told(tmp_path: Path) -> None:
+def test_a_trace_without_its_metadata_is_reported(tmp_path: Path) -> None:
     write_trace(tmp_path)
     (tmp_path / "energy.sigmf-meta").unlink()
     bare = scores(tmp_path)[Mode.ENERGY]
@@ -119,7 +119,7 @@ def test_a_trace_without_its_metadata_is_told(tmp_path: Path) -> None:
     assert not is_sound(found)
 
 
-def test_outputs_that_are_gone_are_told(tmp_path: Path) -> None:
+def test_outputs_that_are_gone_are_reported(tmp_path: Path) -> None:
     told = {"benchmark": "kws01", "score": {"top1_pct": 91.0}}
     (tmp_path / "result-accuracy.json").write_text(json.dumps(told))
     found = scores(tmp_path)[Mode.ACCURACY]
@@ -132,7 +132,7 @@ def test_a_run_that_measured_nothing_has_lost_nothing(tmp_path: Path) -> None:
     assert codes(scores(tmp_path)[Mode.ENERGY]) == []
 
 
-def test_a_run_cut_off_is_told(tmp_path: Path) -> None:
+def test_a_run_cut_off_is_reported(tmp_path: Path) -> None:
     file = TraceFile(tmp_path / "energy", FORMAT, Identity("lpm01a", "made up"))
     file.write([Samples(0, np.ones(100))])
     file.close(complete=False)

@@ -1,4 +1,4 @@
-"""What is damaged, cut off or missing is told, and never made up for by what was published."""
+"""Damaged, cut off or missing data are reported and never replaced by published values."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_trace_of_one_sample_less_than_the_last_stamp_is_short(tmp_path: Path)
     assert "trace-short" in codes(score(folder))
 
 
-def test_an_energy_below_nothing_is_told(tmp_path: Path) -> None:
+def test_a_negative_energy_is_reported(tmp_path: Path) -> None:
     folder = made.write_energy(tmp_path, sample_uj=-40.0)
     found = score(folder)
     assert codes(found) == ["energy-negative"] * 5
@@ -140,7 +140,7 @@ def test_a_log_without_any_inference_is_damaged_even_with_nothing_published(tmp_
     assert not is_sound(found)
 
 
-def test_a_lap_in_a_line_without_end_is_not_trusted(tmp_path: Path) -> None:
+def test_a_lap_in_a_line_without_end_is_not_used(tmp_path: Path) -> None:
     folder = made.write_performance(tmp_path / "kws" / "performance")
     log = folder / "log.txt"
     log.write_text(log.read_text().partition("m-lap-us-93000000")[0] + "m-lap-us-930")
@@ -150,7 +150,7 @@ def test_a_lap_in_a_line_without_end_is_not_trusted(tmp_path: Path) -> None:
     assert "missing: 10" in text_of(found, "windows-missing-in-log")
 
 
-def test_a_cut_log_does_not_spoil_a_whole_trace(tmp_path: Path) -> None:
+def test_a_cut_log_does_not_affect_an_intact_trace(tmp_path: Path) -> None:
     folder = made.write_energy(tmp_path / "ic" / "energy")
     cut(folder / "log.txt", "m-infer-start", 2)
     found = score(folder)
@@ -160,7 +160,7 @@ def test_a_cut_log_does_not_spoil_a_whole_trace(tmp_path: Path) -> None:
     assert codes(found) == ["file-damaged"]
 
 
-def test_a_whole_log_of_fewer_windows_says_how_many_are_taken_as_printed(tmp_path: Path) -> None:
+def test_an_intact_log_of_fewer_windows_counts_those_taken_as_printed(tmp_path: Path) -> None:
     folder = made.write_performance(tmp_path)
     text = (folder / "results.txt").read_text()
     made.write_performance(folder, laps=made.rising(12_000_000)[:2])

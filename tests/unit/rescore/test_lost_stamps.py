@@ -1,4 +1,4 @@
-"""Which time stamp was lost: told only where the program's clock leaves no doubt."""
+"""Lost timestamps: named only if the runner's clock allows one choice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def late(times: list[float], seed: int, most_s: float = 0.15) -> list[float]:
 
 
 @given(st.integers(0, 10), st.integers())
-def test_one_lost_stamp_of_eleven_is_told(lost: int, seed: int) -> None:
+def test_one_lost_stamp_of_eleven_is_reported(lost: int, seed: int) -> None:
     stamps = [time - 99 for position, time in enumerate(SEEN) if position != lost]
     found = find_lost(stamps, late(SEEN, seed))
     assert found is not None
@@ -34,13 +34,13 @@ def test_one_lost_stamp_of_eleven_is_told(lost: int, seed: int) -> None:
 
 @given(st.sets(st.integers(0, 10), min_size=2, max_size=3), st.integers())
 @settings(deadline=None)
-def test_several_are_told_too_or_nothing_is_said(lost: set[int], seed: int) -> None:
+def test_several_lost_stamps_are_found_or_none(lost: set[int], seed: int) -> None:
     stamps = [time - 99 for position, time in enumerate(SEEN) if position not in lost]
     found = find_lost(stamps, late(SEEN, seed))
     assert found is None or found.positions == tuple(sorted(lost))
 
 
-def test_nothing_is_said_where_two_choices_fit() -> None:
+def test_none_is_named_where_two_choices_fit() -> None:
     short = [0.0, *(t for k in range(5) for t in (10.0 + 10 * k, 10.1 + 10 * k))]
     assert find_lost([t for i, t in enumerate(short) if i != 4], short) is None
     even = [12.0 * k for k in range(11)]
@@ -52,11 +52,11 @@ def test_nothing_is_said_where_two_choices_fit() -> None:
     ("stamps", "expected"),
     [([], SEEN), (SEEN, SEEN), (SEEN, []), (SEEN, SEEN[:10]), (SEEN[:3], SEEN), (SEEN[:1], SEEN)],
 )
-def test_nothing_is_said_where_nothing_is_known(stamps: list[float], expected: list[float]) -> None:
+def test_none_is_named_without_data(stamps: list[float], expected: list[float]) -> None:
     assert find_lost(stamps, expected) is None
 
 
-def test_nothing_is_said_where_the_clocks_do_not_fit() -> None:
+def test_none_is_named_where_the_clocks_do_not_fit() -> None:
     assert find_lost([t * 1.05 for t in SEEN[1:]], SEEN) is None
 
 
@@ -83,7 +83,7 @@ def test_a_stamp_lost_after_publishing_costs_its_window_only(tmp_path: Path, los
         f"stamp {lost + 1}, the {'start' if lost % 2 else 'stop'} of window {number},"
         in texts["lost-stamp"]
     )
-    assert "their median 48000.000 uJ/inf" in texts["lost-stamp"]
+    assert "median 48000.000 uJ/inf" in texts["lost-stamp"]
     assert "not-recomputed" in texts
     assert "window-differs" not in texts
     assert found.agrees is None

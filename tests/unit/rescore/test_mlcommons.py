@@ -58,7 +58,7 @@ def test_energy_lies_between_the_last_two_events(tmp_path: Path) -> None:
         ([["00", 1_000], "junk"], "lost-stamp"),
     ],
 )
-def test_events_that_are_wrong_are_told(tmp_path: Path, events: list[Any], code: str) -> None:
+def test_events_that_are_wrong_are_reported(tmp_path: Path, events: list[Any], code: str) -> None:
     found = score(made.write_mlcommons(tmp_path, [energy_trial(events)], ENERGY_TEXT))
     assert code in codes(found)
 
@@ -104,7 +104,7 @@ def test_a_negative_elapsed_time_is_a_wrapped_counter(tmp_path: Path) -> None:
     assert codes(found) == ["lap-wrapped"]
 
 
-def test_a_lost_results_json_is_made_up_for_by_the_log(tmp_path: Path) -> None:
+def test_a_lost_results_json_is_replaced_by_the_log(tmp_path: Path) -> None:
     trials = [performance_trial(11_597_249)] * 5
     folder = made.write_mlcommons(tmp_path, trials, [*PERFORMANCE_TEXT, MEDIAN])
     (folder / "results.json").unlink()
@@ -118,7 +118,7 @@ def test_a_lost_results_json_is_made_up_for_by_the_log(tmp_path: Path) -> None:
     assert codes(again) == ["file-missing", "file-missing", "not-recomputed"]
 
 
-def test_run_times_cut_to_milliseconds_spoil_no_median(tmp_path: Path) -> None:
+def test_runtimes_cut_to_milliseconds_do_not_change_the_median(tmp_path: Path) -> None:
     trials = [performance_trial(11_597_249)] * 5
     folder = made.write_mlcommons(tmp_path, trials, [MEDIAN])
     (folder / "results.json").unlink()
@@ -168,7 +168,7 @@ def test_outputs_that_sum_to_zero_have_no_score(tmp_path: Path) -> None:
     assert found.score == {}
 
 
-def test_a_target_that_is_missed_is_told(tmp_path: Path) -> None:
+def test_a_target_that_is_missed_is_reported(tmp_path: Path) -> None:
     text = ["0726.0 ulp-mlperf: Top 1% = 77.5"]
     trials = [made.trial(mode="a", infer={"results": []})]
     found = score(made.write_mlcommons(tmp_path, trials, text, model="vww01"))
@@ -204,7 +204,7 @@ def test_wake_words_are_scored_by_both_rules(tmp_path: Path) -> None:
     assert codes(found) == ["sww-documented-rule"]
 
 
-def test_a_different_count_is_told(tmp_path: Path) -> None:
+def test_a_different_count_is_reported(tmp_path: Path) -> None:
     text = [SWW_TEXT[0].replace("44", "45"), *SWW_TEXT[1:]]
     found = score(made.write_mlcommons(tmp_path, [sww_trial()], text, model="sww01"))
     assert found.agrees is False

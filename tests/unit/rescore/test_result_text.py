@@ -1,4 +1,4 @@
-"""A result text that was cut off or added to is told."""
+"""A result text that was cut off or added to is reported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def keep_lines(folder: Path, count: int) -> None:
     results.write_text("".join(lines[:count]))
 
 
-def test_a_text_without_its_median_is_told(tmp_path: Path) -> None:
+def test_a_text_without_its_median_is_reported(tmp_path: Path) -> None:
     folder = made.write_performance(tmp_path)
     keep_lines(folder, -1)
     found = score(folder)
@@ -39,7 +39,7 @@ def test_a_text_without_its_median_is_told(tmp_path: Path) -> None:
     assert not is_sound(found)
 
 
-def test_a_window_cut_in_the_middle_is_told(tmp_path: Path) -> None:
+def test_a_window_cut_in_the_middle_is_reported(tmp_path: Path) -> None:
     folder = made.write_performance(tmp_path)
     keep_lines(folder, 14)  # windows 2, 4 and 6, but for its remark
     assert "file-damaged" not in [finding.code for finding in score(folder).findings]
@@ -48,14 +48,14 @@ def test_a_window_cut_in_the_middle_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lines", [len(PERFORMANCE_TEXT), 6])
-def test_so_is_one_of_the_other_runner(tmp_path: Path, lines: int) -> None:
+def test_a_cut_window_of_the_other_runner_is_reported(tmp_path: Path, lines: int) -> None:
     trials = [performance_trial(11_597_249)] * 5
     folder = made.write_mlcommons(tmp_path, trials, PERFORMANCE_TEXT[:lines])
     assert "score-missing" in [finding.code for finding in score(folder).findings]
     assert not is_sound(score(folder))
 
 
-def test_an_energy_text_without_its_median_is_told(tmp_path: Path) -> None:
+def test_an_energy_text_without_its_median_is_reported(tmp_path: Path) -> None:
     folder = made.write_energy(tmp_path)
     keep_lines(folder, -1)
     found = score(folder)
@@ -73,7 +73,7 @@ def test_a_single_run_prints_no_median(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("junk", [b"\x00\x01\x02", b"\xff\xfe\xfd\xfc", b"and then some words\n"])
 @pytest.mark.parametrize("runner", ["eembc", "mlcommons"])
-def test_what_no_runner_prints_is_told(tmp_path: Path, junk: bytes, runner: str) -> None:
+def test_what_no_runner_prints_is_reported(tmp_path: Path, junk: bytes, runner: str) -> None:
     if runner == "eembc":
         folder = made.write_performance(tmp_path)
     else:
@@ -158,7 +158,7 @@ def test_a_cut_command_list_is_damage(tmp_path: Path) -> None:
     assert not is_sound(found)
 
 
-def test_a_log_of_the_other_runner_that_is_cut_off_is_told(tmp_path: Path) -> None:
+def test_a_log_of_the_other_runner_that_is_cut_off_is_reported(tmp_path: Path) -> None:
     trials = [performance_trial(11_597_249)] * 5
     folder = made.write_mlcommons(tmp_path, trials, [*PERFORMANCE_TEXT, MEDIAN])
     for end in ("\n", ""):
@@ -169,7 +169,7 @@ def test_a_log_of_the_other_runner_that_is_cut_off_is_told(tmp_path: Path) -> No
         assert not is_sound(found)
 
 
-def test_an_area_that_only_the_log_still_holds_is_told(tmp_path: Path) -> None:
+def test_an_area_that_only_the_log_still_holds_is_reported(tmp_path: Path) -> None:
     text = ["0726.0 ulp-mlperf: Top 1% = 87.0", "0726.0 ulp-mlperf: AUC = 0.988"]
     trials = [made.trial(mode="a", infer={"results": [0.5, 0.5]})]
     folder = made.write_mlcommons(tmp_path, trials, text, model="vww01")

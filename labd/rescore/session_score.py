@@ -1,4 +1,4 @@
-"""What re-scoring finds in one session folder."""
+"""Result of re-scoring one session folder."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SCORE_KEYS = (
 
 @dataclass(frozen=True, slots=True)
 class ScoredWindow:
-    """A window computed from raw data; ``number`` as the runner prints it."""
+    """A window recomputed from raw data; ``number`` as the runner prints it."""
 
     number: int
     inferences: int | None = None
@@ -47,22 +47,22 @@ class ScoredWindow:
     energy_per_inference_uj: float | None = None
 
     def values(self) -> dict[str, float]:
-        """The numbers there are, by key."""
+        """Return the known numbers by key."""
         found = ((key, getattr(self, key)) for key in WINDOW_KEYS)
         return {key: value for key, value in found if value is not None and math.isfinite(value)}
 
 
 @dataclass(slots=True)
 class Recomputed:
-    """What the raw data of a session give; scores may hold keys that are only compared.
+    """Windows and score recomputed from the raw data of a session.
 
     Args:
         windows: those that could be computed.
-        score: likewise.
-        findings: what was noticed.
-        damaged: numbers of the windows whose raw data are there but spoiled.
-        cut_off: whether the raw data end before the session did.
-        partial: whether a whole log may cover some of the published windows only.
+        score: the same; may hold keys that are only compared.
+        findings: of the recomputation.
+        damaged: numbers of the windows whose raw data are damaged.
+        cut_off: whether the raw data end before the end of the session.
+        partial: whether an intact log may cover only some of the published windows.
     """
 
     windows: list[ScoredWindow] = field(default_factory=list[ScoredWindow])
@@ -74,16 +74,16 @@ class Recomputed:
 
     @property
     def fills(self) -> bool:
-        """Whether windows that the raw data lack may stand in the median as printed."""
+        """Whether windows missing in the raw data enter the median as printed."""
         return self.partial and self.whole and bool(self.windows)
 
     @property
     def whole(self) -> bool:
-        """Whether nothing of what was measured is lost: only then is there a median."""
+        """Whether no measured window is lost; only then is there a median."""
         return not (self.damaged or self.cut_off)
 
-    def spoil(self, number: int, code: str, text: str) -> None:
-        """Give a window up, and say why."""
+    def drop_window(self, number: int, code: str, text: str) -> None:
+        """Mark a window as damaged, with a finding."""
         self.damaged.append(number)
         self.note(code, text)
 
@@ -97,17 +97,17 @@ class SessionScore:
     """A session folder re-scored.
 
     Args:
-        folder: as the user named it, or below what the user named.
-        runner: whose session it is; ``None`` when nothing tells.
-        benchmark: e.g. ``kws01``; ``None`` when nothing tells.
-        mode: what was measured; ``None`` when nothing tells.
+        folder: by the path the user gave.
+        runner: that recorded the session; ``None`` if unknown.
+        benchmark: for example ``kws01``; ``None`` if unknown.
+        mode: what was measured; ``None`` if unknown.
         windows: recomputed from raw data.
         score: recomputed from raw data.
-        published: what the session's own result file states.
-        agrees: whether every published number that could be recomputed came out again to
-            the printed digit, an official one of this mode among them; ``None`` when there
-            was none such to compare.
-        findings: everything noticed.
+        published: the numbers in the session's result file.
+        agrees: whether every published number that could be recomputed was reproduced to the
+            printed digit, an official one of this mode among them; ``None`` if there was none
+            to compare.
+        findings: all of them.
     """
 
     folder: Path
@@ -121,7 +121,7 @@ class SessionScore:
     findings: Sequence[Finding]
 
     def as_json(self) -> dict[str, Any]:
-        """The object ``labd score --json`` prints."""
+        """Return the object that ``labd score --json`` prints."""
         return {
             "folder": str(self.folder),
             "runner": self.runner,
