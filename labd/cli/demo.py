@@ -11,6 +11,7 @@ from asyncio.subprocess import Process
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from drivers.base.registry import Registry
@@ -20,6 +21,7 @@ from labd.cli.watch import follow_jobs
 from labd.client.lab_client import LabClient
 from labd.core.errors import ConfigError, InfraError, TransportError
 from labd.core.model import Mode, Verdict
+from labd.data import bundled
 from labd.report.plot import plot_trace
 from labd.station.config import load_config
 from labd.store.state_directory import StateDirectory
@@ -46,8 +48,15 @@ JOBS = (
     show_default=True,
     help="Folder for the files of the demonstration; its content is replaced.",
 )
-def demo(config: Path, directory: Path) -> None:
-    """Run a demonstration: three jobs of two users on two emulated stations."""
+@click.pass_context
+def demo(context: click.Context, config: Path, directory: Path) -> None:
+    """Run a demonstration: three jobs of two users on two emulated stations.
+
+    Without a stations.toml here it uses the one that `labd init` writes.
+    """
+    unnamed = context.get_parameter_source("config") is ParameterSource.DEFAULT
+    if unnamed and not config.exists():
+        config = bundled("stations.toml")
     lab = load_config(config, Registry.installed())
     passed = asyncio.run(_demonstrate(config, lab.name, directory))
     sys.exit(0 if passed else 1)
@@ -60,7 +69,9 @@ async def _demonstrate(config: Path, lab: str, directory: Path) -> bool:
         LabdError: the daemon did not start, or did not answer.
     """
     port = _free_port()
-    click.echo(f"starting a lab of emulated stations on mqtt://127.0.0.1:{port}")
+    click.echo(
+        f"starting a lab of emulated stations on mqtt://127.0.0.1:{port}; its files: {directory}"
+    )
     with _empty(directory).open("wb") as stream:
         log = Path(stream.name)
         arguments = ("--config", str(config), "--state", str(directory), "--port", str(port))

@@ -13,6 +13,7 @@ COMMANDS = {
     "demo": "Run a demonstration: three jobs of two users on two emulated stations.",
     "export": "Write a trace as CSV, Parquet or JLS.",
     "fake": "Serve one simulated INSTRUMENT, for developing and debugging drivers.",
+    "init": "Write a commented stations.toml into DIRECTORY.",
     "score": "Recompute official session folders, or runs of labd, from their raw data.",
     "serve": "Serve the lab described in stations.toml until SIGTERM.",
     "traces": "List the runs that have files here, and those that the next clean-up would remove.",

@@ -19,6 +19,7 @@ from drivers.base.registry import PartConfig, Registry
 from labd.core.errors import ConfigError
 from labd.core.model import Build, Part, TimeBase
 from labd.core.retention import RetentionLimits
+from labd.data import bundled
 from labd.station.stations_file import (
     BaudTable,
     BrokerTable,
@@ -204,7 +205,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError as error:
-        todo = "name it with --config, or run labd in the directory it is in"
+        todo = "name it with --config, or let `labd init` write one"
         raise ConfigError("no-config", f"there is no {path}", todo) from error
     except OSError as error:
         raise ConfigError("no-config", f"cannot read {path}: {error.strerror}") from error
@@ -241,8 +242,8 @@ def _resolve(path: Path, file: StationsFile, parts: list[dict[Part, PartConfig]]
         file=path.absolute(),
         name=file.lab.name,
         state=base / file.lab.state,
-        firmware=tuple(base / folder for folder in file.lab.firmware),
-        datasets=tuple(base / folder for folder in file.lab.datasets),
+        firmware=(*(base / folder for folder in file.lab.firmware), bundled("firmware")),
+        datasets=(*(base / folder for folder in file.lab.datasets), bundled("datasets")),
         broker=file.broker,
         keep=_limits(file.traces),
         stations=tuple(map(_station, file.station, parts)),

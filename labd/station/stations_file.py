@@ -34,7 +34,7 @@ class LabTable(_Table):
 
     name: Name = "lab"
     state: Text = "var"
-    firmware: list[Text] = ["build/firmware", "firmware/prebuilt"]
+    firmware: list[Text] = ["build/firmware"]
     datasets: list[Text] = ["datasets"]
 
 

@@ -14,6 +14,7 @@ from drivers.base.registry import Registry
 from labd.core.errors import ConfigError
 from labd.core.model import Part
 from labd.core.retention import RetentionLimits
+from labd.data import bundled
 from labd.station.config import LabConfig, load_config
 from labd.station.stations_file import BrokerTable, check
 from labd.wire.emulation import Emulation
@@ -77,8 +78,8 @@ def mistakes(load: Load, text: str | bytes) -> list[str]:
 def test_a_real_lab(load: Load, tmp_path: Path) -> None:
     lab = load(REAL)
     assert (lab.name, lab.state) == ("attic", Path("/srv/state"))
-    assert lab.firmware == (tmp_path / "images", Path("/opt/images"))
-    assert lab.datasets == (tmp_path / "sets",)
+    assert lab.firmware == (tmp_path / "images", Path("/opt/images"), bundled("firmware"))
+    assert lab.datasets == (tmp_path / "sets", bundled("datasets"))
     assert lab.broker.url == "mqtt://labd:secret@broker.example"
     station = lab.station("bench-3")
     assert set(station.parts) == set(Part)
