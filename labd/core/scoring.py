@@ -4,9 +4,8 @@ Accuracy follows the two published runners: top-1 is the same in both. The area 
 curve differs (``eembc``: 101 fixed thresholds, ``mlcommons``: exact area), so each formula has
 its own name.
 
-Sources, in github.com/mlcommons/tiny: benchmark/runner/main.py (``mlcommons``) and
-benchmark/training/anomaly_detection/eval_functions_eembc.py (``eembc``). The EEMBC runner
-itself is published as a binary only; its formulas reproduce the published scores.
+Sources: github.com/mlcommons/tiny, benchmark/runner/main.py (``mlcommons``);
+github.com/eembc/energyrunner, base_models/Methodology/eval_functions_eembc.py (``eembc``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Accuracy sets in the official layout: ``y_labels.csv`` beside one ``.bin`` an input.
+"""Accuracy sets in the official layout: ``y_labels.csv`` beside one ``.bin`` file per input.
 
-Rows (no header): ``file,classes,class[,window_bytes,stride_bytes]``. With the last two an
-input file is cut into overlapping windows whose outputs are averaged (ad01).
+Rows without a header: ``file,classes,class[,window_bytes,stride_bytes]``. With the last two, an
+input file is cut into overlapping windows whose outputs are averaged (ad01). Source:
+github.com/eembc/energyrunner, datasets/README.md.
 """
 
 from __future__ import annotations
@@ -31,17 +32,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A complete accuracy set, checked to be there.
-
-    ``sha256`` is of the labels file.
-    """
+    """A complete accuracy set; ``sha256`` is that of the labels file."""
 
     folder: Path
     rows: tuple[Row, ...]
     sha256: str
 
     def read(self, row: Row) -> bytes:
-        """Read an input file whole.
+        """Read a complete input file.
 
         Raises:
             JobError: it cannot be read.
@@ -52,7 +50,7 @@ class Dataset:
             raise JobError("data-missing", f"{self.folder / row.file}: {error.strerror}") from error
 
     def inputs(self, row: Row) -> Iterator[bytes]:
-        """Yield what goes to the DUT for one file: itself, or its windows in order."""
+        """Yield the inputs of one file for the DUT: the file, or its windows in order."""
         data = self.read(row)
         for start in range(0, len(data) - row.window_bytes + 1, row.stride_bytes):
             yield data[start : start + row.window_bytes]
@@ -63,7 +61,7 @@ def find_dataset(folders: Sequence[Path], benchmark: Benchmark) -> Dataset:
 
     Raises:
         JobError: there is none, a row is malformed, or an input file is missing or has the
-            wrong size; the text names the file, the line and what was expected.
+            wrong size; the text names the file, the line and the expected value.
     """
     for folder in folders:
         labels = folder / benchmark.name / LABELS
@@ -72,7 +70,7 @@ def find_dataset(folders: Sequence[Path], benchmark: Benchmark) -> Dataset:
     searched = ", ".join(str(folder / benchmark.name) for folder in folders) or "nothing"
     raise JobError(
         "dataset-missing",
-        f"the accuracy set of {benchmark.name} is not there: no {LABELS} in {searched}",
+        f"the accuracy set of {benchmark.name} is missing: no {LABELS} in {searched}",
         "put the set there or add its folder to [lab] datasets in stations.toml",
     )
 

@@ -1,8 +1,8 @@
-"""The health check: may this station serve?
+"""Health check of a station: known answers of the built-in benchmark.
 
-Known answers: the built-in benchmark is flashed, some images go in, and most of the right
-digits must come out (the network itself misreads a few). A station without flasher, or whose
-board has no built-in firmware on the shelf, only has to answer by name.
+The built-in firmware is flashed and classifies some labelled images; most of them must be
+right (the network itself misses a few). If the station has no flasher, or labd has no built-in
+firmware for its board, it only has to answer ``name``.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from labd.station.open_station import StationBench
 
 KNOWN = "digits01"
 NOT_HERE = {"dataset-missing", "firmware-missing"}
-"""A lab may lack the built-in benchmark; everything else is a fault of the station."""
+"""The lab may lack the built-in benchmark; every other error is a fault of the station."""
 
 KNOWN_IMAGES = 10
 KNOWN_RIGHT = 8
-"""Guessing gets so many of ten right once in a million."""
+"""Guessing gets 8 or more of 10 right with a probability below 1e-6."""
 
 ANSWER_DEADLINE_S = 30.0
 
 
 async def check_station(bench: StationBench, datasets: Sequence[Path]) -> list[Finding]:
-    """Look at an open station; serious findings keep it out of service.
+    """Check an open station; serious findings keep it out of service.
 
     Raises:
-        LabdError: a part failed while being looked at.
+        LabdError: a part failed during the check.
     """
     findings = await bench.self_check()
     if not bench.can_flash:
@@ -51,12 +51,14 @@ async def check_station(bench: StationBench, datasets: Sequence[Path]) -> list[F
     right = await _count_right(ready.dut, dataset)
     if right < KNOWN_RIGHT:
         text = f"{KNOWN}: {right} of {KNOWN_IMAGES} known answers were right"
-        findings.append(Finding("known-answer", text, "the board computes wrongly: replace it"))
+        findings.append(
+            Finding("known-answer", text, "the board computes wrong results: replace it")
+        )
     return findings
 
 
 async def _count_right(dut: Dut, dataset: Dataset) -> int:
-    """How many of the first images the board reads as they are labelled."""
+    """Count the images that the board classifies as labelled."""
     right = 0
     for row in dataset.rows[:KNOWN_IMAGES]:
         await dut.load(dataset.read(row))
