@@ -29,7 +29,16 @@ from drivers.base.lines import LineReader
 from drivers.base.registry import power_monitor
 from drivers.base.serial_link import Link
 from labd.core.errors import InstrumentError, JobError, LabdBug
-from labd.core.model import Edge, Finding, Gap, Identity, Samples, StreamFormat, StreamItem
+from labd.core.model import (
+    Edge,
+    Finding,
+    Gap,
+    Identity,
+    Samples,
+    StreamFormat,
+    StreamItem,
+    TimeBase,
+)
 from labd.protocol.lines import Line, LineSplitter, quoted
 
 RATE_HZ = 1000
@@ -206,8 +215,9 @@ class Acme9000:
         await self._command(f"v {voltage_mv or 0}")
         self._voltage_mv = voltage_mv or 0
 
-    def acquire(self) -> AcmeAcquisition:
+    def acquire(self, time_base: TimeBase = TimeBase.HOST) -> AcmeAcquisition:
         """See :class:`drivers.base.interfaces.PowerMonitor`."""
+        del time_base  # every line carries its own count
         refuse_while_acquiring(self._acquisition, "acquire", self._link.where)
         refuse_left_running(self._acquisition, self._link.where)
         if not self._voltage_mv:
