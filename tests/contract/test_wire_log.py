@@ -9,7 +9,7 @@ import pytest
 
 from labd.aio.wire_log import FROM_DEVICE, TO_DEVICE, recorded_wires
 from labd.simulation.cable import Cable
-from labd.simulation.instruments.reference_dut import FakeDut
+from labd.simulation.instruments.reference_dut import SimulatedDut
 from tests.contract.case import Case, plugged
 from tests.contract.cases.serial_dut import CASES
 
@@ -56,7 +56,7 @@ async def test_a_driver_logs_all_that_it_sends_and_receives(case: Case, tmp_path
 async def test_both_ends_of_a_cable_log_the_same(tmp_path: Path) -> None:
     ends = tmp_path / "device.wire", tmp_path / "driver.wire"
     with recorded_wires(ends[0]):
-        async with plugged(FakeDut()) as cable:
+        async with plugged(SimulatedDut()) as cable:
             with recorded_wires(ends[1]):
                 await exchange(CASES[0], cable.path)
     for direction in (TO_DEVICE, FROM_DEVICE):
