@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from drivers.n6705.elog import values_of
-from drivers.scpi.codec import Block, ReplyDecoder, values_in
-from drivers.scpi.record_clock import Moment, RecordClock, RecordStream
+from drivers.n6705.elog import records_of
+from drivers.scpi.codec import ScpiBlock, ScpiDecoder, values_in
+from drivers.scpi.record_clock import Moment, RecordClock
+from drivers.scpi.record_stream import RecordStream
 from labd.core.model import Samples
 
 COUNT = 1_000_000
@@ -37,8 +38,8 @@ def chunks(data: bytes) -> list[bytes]:
 
 
 def ours(data: bytes) -> int:
-    """Samples the driver vouches for: framed, counted against a clock, released."""
-    decoder = ReplyDecoder()
+    """Samples that the driver confirms: framed, counted against a clock, released."""
+    decoder = ScpiDecoder()
     stream = RecordStream(
         RecordClock(RATE_HZ, 15.0), lambda index, rows: Samples(index, rows[:, 0] * 3.0, rows[:, 0])
     )
@@ -46,8 +47,8 @@ def ours(data: bytes) -> int:
     items = []
     for chunk in chunks(data):
         for reply in decoder.feed(chunk):
-            if isinstance(reply, Block):
-                rows = values_of(reply.data, 1)
+            if isinstance(reply, ScpiBlock):
+                rows = records_of(reply.data, 1)
                 now = (stream.received + len(rows)) * PERIOD_NS
                 items += stream.add(rows, Moment(now, now), drained=True)
     items += stream.complete()

@@ -1,8 +1,8 @@
-"""SCPI answers out of bytes: text lines, IEEE 488.2 blocks, error queue, numbers. Pure.
+"""Decoder of SCPI responses: text lines, IEEE 488.2 blocks, error queue, numbers. Pure.
 
-Framing after IEEE 488.2-1992, 8.7.9 and 8.7.10: an answer ends with a line feed; a block
-``#<n><length><data>`` may hold any byte, line feeds too; a block ``#0<data>`` has no length
-and ends where the transport says that the message ends, or where its length is known.
+Framing after IEEE 488.2-1992, 8.7.9 and 8.7.10: a response ends with a line feed; a definite
+length block ``#<n><length><data>`` may hold any byte; an indefinite length block ``#0<data>``
+ends with the transport's message, or after a number of bytes that is known otherwise.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ from numpy.typing import NDArray
 MAX_BLOCK = 64 << 20
 MAX_TEXT = 16 << 20
 SENTINEL = 9.8e37
-"""SCPI-99, 7.2.1: ±9.9e37 stands for infinity (overload), 9.91e37 for not a number."""
+"""SCPI-99, 7.2.1: ±9.9e37 is infinity (overload), 9.91e37 is not a number."""
 
 NumberFormat = Literal["ascii", "real32", "real64"]
 ByteOrder = Literal["big", "little"]
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """An answer that is a line."""
+class ScpiText:
+    """A response that is a line of text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """An answer that is a block of bytes."""
+class ScpiBlock:
+    """A response that is a block of bytes."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Damage:
-    """Bytes that are no answer; where the next one begins is unknown from here on."""
+class ScpiDamage:
+    """Bytes that are no response; the start of the next one is unknown."""
 
     what: str
 
 
-Reply = Text | Block | Damage
+ScpiReply = ScpiText | ScpiBlock | ScpiDamage
 
 
-class ReplyDecoder:
-    """Cut a stream of answers apart, however it is chunked.
+class ScpiDecoder:
+    """Split a byte stream into responses, whatever its chunks.
 
-    After a :class:`Damage` everything is ignored: only a new start helps.
+    After a :class:`ScpiDamage` everything is ignored: make a new decoder.
 
     Attributes:
-        indefinite_bytes: length of the data of a ``#0`` block, 0 where it is not known.
+        indefinite_bytes: length of the data of a ``#0`` block, 0 if unknown.
     """
 
     def __init__(self, indefinite_bytes: int = 0) -> None:
@@ -64,103 +64,105 @@ class ReplyDecoder:
 
     @property
     def rest(self) -> bytes:
-        """The beginning of an answer that has not ended."""
+        """The beginning of an incomplete response."""
         return bytes(self._buffer)
 
-    def feed(self, data: bytes) -> list[Reply]:
-        """Take more bytes; return the answers they completed."""
+    def feed(self, data: bytes) -> list[ScpiReply]:
+        """Take more bytes; return the responses they completed."""
         if self._dead:
             return []
         self._buffer += data
         return self._all(whole=False)
 
-    def end(self) -> list[Reply]:
-        """The transport's word that a message ended; return what that completed."""
+    def end(self) -> list[ScpiReply]:
+        """Take the end of a message as the transport reports it; return what it completed."""
         return [] if self._dead else self._all(whole=True)
 
-    def _all(self, *, whole: bool) -> list[Reply]:
-        replies: list[Reply] = []
+    def _all(self, *, whole: bool) -> list[ScpiReply]:
+        replies: list[ScpiReply] = []
         while self._buffer and (reply := self._next(whole=whole)):
             replies.append(reply)
-            if isinstance(reply, Damage):
+            if isinstance(reply, ScpiDamage):
                 self._dead = True
                 self._buffer.clear()
         return replies
 
-    def _next(self, *, whole: bool) -> Reply | None:
+    def _next(self, *, whole: bool) -> ScpiReply | None:
         buffer = self._buffer
         if buffer[0] != ord("#"):
             return self._text(whole=whole)
         if len(buffer) == 1:
-            return Damage("an answer that is '#' alone") if whole else None
+            return ScpiDamage("a response that is '#' alone") if whole else None
         if not buffer[1:2].isdigit():  # a number such as #H1F
             return self._text(whole=whole)
         if buffer[1] == ord("0"):
             return self._indefinite(whole=whole)
         return self._definite(whole=whole)
 
-    def _text(self, *, whole: bool) -> Reply | None:
+    def _text(self, *, whole: bool) -> ScpiReply | None:
         end = self._buffer.find(b"\n", self._searched)
         if end < 0 and not whole:
             self._searched = len(self._buffer)
-            return Damage("a line that does not end") if self._searched > MAX_TEXT else None
+            return ScpiDamage("a line that does not end") if self._searched > MAX_TEXT else None
         end = end if end >= 0 else len(self._buffer)
         raw = self._take(end, 1)
         if not raw.isascii():
-            return Damage(f"a line with bytes that are no text: {raw[:40]!r}")
-        return Text(raw.decode("ascii").strip())
+            return ScpiDamage(f"a line with bytes that are no text: {raw[:40]!r}")
+        return ScpiText(raw.decode("ascii").strip())
 
-    def _definite(self, *, whole: bool) -> Reply | None:
+    def _definite(self, *, whole: bool) -> ScpiReply | None:
         head = 2 + self._buffer[1] - ord("0")
         digits = bytes(self._buffer[2:head])
         if digits and not digits.isdigit():
-            return Damage(f"a block whose length is {digits!r}")
+            return ScpiDamage(f"a block whose length is {digits!r}")
         if len(self._buffer) < head:
-            return Damage("a block that ends inside its length") if whole else None
+            return ScpiDamage("a block that ends inside its length") if whole else None
         if int(digits) > MAX_BLOCK:
-            return Damage(f"a block of {int(digits)} bytes")
+            return ScpiDamage(f"a block of {int(digits)} bytes")
         return self._block(head, int(digits), whole=whole)
 
-    def _indefinite(self, *, whole: bool) -> Reply | None:
+    def _indefinite(self, *, whole: bool) -> ScpiReply | None:
         size = self.indefinite_bytes
         if size:
             return self._block(2, size, whole=whole)
         if not whole:
-            return None if len(self._buffer) <= MAX_BLOCK else Damage("a block that does not end")
-        return Block(self._take(len(self._buffer), 0)[2:].removesuffix(b"\n"))
+            return (
+                None if len(self._buffer) <= MAX_BLOCK else ScpiDamage("a block that does not end")
+            )
+        return ScpiBlock(self._take(len(self._buffer), 0)[2:].removesuffix(b"\n"))
 
-    def _block(self, head: int, size: int, *, whole: bool) -> Reply | None:
-        """A block of known size: its data are its own only if the answer ends behind them."""
+    def _block(self, head: int, size: int, *, whole: bool) -> ScpiReply | None:
+        """Take a block of known size; it is valid only if the response ends after it."""
         have, end = len(self._buffer), head + size
         if have < end:
             what = f"a block that ends after {have - head} of {size} bytes"
-            return Damage(what) if whole else None
+            return ScpiDamage(what) if whole else None
         after = bytes(self._buffer[end : end + 2])
         if after in (b"", b"\r") and not whole:
             return None
         ending = 2 if after == b"\r\n" else 1 if after[:1] == b"\n" else 0
         if after and not ending:
-            return Damage(f"{after[:1]!r} behind a block of {size} bytes instead of its end")
-        return Block(self._take(end, ending)[head:])
+            return ScpiDamage(f"{after[:1]!r} after a block of {size} bytes instead of its end")
+        return ScpiBlock(self._take(end, ending)[head:])
 
     def _take(self, end: int, ending: int) -> bytes:
-        """Remove an answer of ``end`` bytes and the ``ending`` behind it."""
+        """Remove and return ``end`` bytes; remove the ``ending`` after them."""
         taken = bytes(self._buffer[:end])
         del self._buffer[: end + ending]
         self._searched = 0
         return taken
 
 
-# ---- what answers say --------------------------------------------------------------------
+# ---- contents of responses ---------------------------------------------------------------
 
 _ERROR = re.compile(r"([+-]?\d+)\s*(?:,.*)?")
 
 
 def error_in(answer: str) -> str:
-    """The error an answer to ``SYST:ERR?`` tells of, empty for ``+0,"No error"``.
+    """Return the error in a response to ``SYST:ERR?``, empty for ``+0,"No error"``.
 
     Raises:
-        ValueError: this is no such answer.
+        ValueError: this is no such response.
     """
     found = _ERROR.fullmatch(answer)
     if not found:
@@ -169,7 +171,7 @@ def error_in(answer: str) -> str:
 
 
 def switches_in(answer: str) -> list[bool]:
-    """The states an answer such as ``1,0,0,0`` lists.
+    """Return the on/off states in a response such as ``1,0,0,0``.
 
     Raises:
         ValueError: one of them is neither on nor off.
@@ -182,7 +184,7 @@ def switches_in(answer: str) -> list[bool]:
 
 
 def values_in(payload: bytes, form: NumberFormat, order: ByteOrder) -> NDArray[np.float64]:
-    """The numbers of an answer; NaN where the instrument has none (overload, not measured).
+    """Return the numbers of a response; NaN for an overload or a reading not taken.
 
     Raises:
         ValueError: the payload is not made of whole numbers of this form.

@@ -1,4 +1,4 @@
-"""An acquisition whose records are asked for again and again, whatever the instrument."""
+"""An acquisition whose records are polled from an instrument that logs by its own clock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 from drivers.base.acquisition import PumpedAcquisition
-from drivers.scpi.record_clock import Moment, RecordStream, Rows
+from drivers.scpi.record_clock import Moment
+from drivers.scpi.record_stream import Records, RecordStream
 from drivers.scpi.session import ScpiSession
 from labd.core.errors import InstrumentError
 from labd.core.model import StreamItem
@@ -15,19 +16,20 @@ from labd.core.model import StreamItem
 STOP_S = 10.0
 
 Clock = Callable[[], int]
-"""The host's monotonic time, ns."""
+"""The host's clock, ns."""
 
 
 class PolledAcquisition(PumpedAcquisition):
-    """Starts a log, polls it, stops it; a driver says with which commands.
+    """Start a log, poll its records, stop it; a subclass knows the commands.
 
     Args:
         session: the instrument.
-        stream: what becomes of the records.
+        stream: receives the records.
         clock: the host's clock.
-        answer_s: how long the instrument may take to answer.
-        poll_s: pause between polls once the instrument has no more.
-        never_dry: the instrument may answer only when it has as many as were asked for.
+        answer_s: longest wait for an answer.
+        poll_s: pause before the next poll when the instrument has no more records.
+        fills_answers: whether the instrument answers only once it has as many records as were
+            asked for, so that it never reports that there are no more.
     """
 
     def __init__(
@@ -38,20 +40,20 @@ class PolledAcquisition(PumpedAcquisition):
         answer_s: float,
         poll_s: float,
         *,
-        never_dry: bool = False,
+        fills_answers: bool = False,
     ) -> None:
         super().__init__(session.where, answer_s, stream)
         self._session = session
         self._records = stream
         self._clock = clock
         self._poll_s = poll_s
-        self._never_dry = never_dry
+        self._fills_answers = fills_answers
         self._started = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._touched = False
         self._halted = False
 
-    # ---- what an instrument's driver says -------------------------------------------------
+    # ---- the commands of an instrument ----------------------------------------------------
 
     @abstractmethod
     async def _prepare(self) -> None:
@@ -62,15 +64,15 @@ class PolledAcquisition(PumpedAcquisition):
         """Start the log; return when the instrument has confirmed it."""
 
     @abstractmethod
-    async def _fetch(self) -> tuple[Rows, bool]:
-        """The records since the last time, and whether there were no more."""
+    async def _fetch(self) -> tuple[Records, bool]:
+        """Return the records since the last poll, and whether there were no more."""
 
     @abstractmethod
     async def _halt(self) -> None:
         """Stop the log."""
 
     async def _explain(self, problem: str) -> InstrumentError:
-        """What the instrument's settings say about a wrong number of records."""
+        """Make the error of a wrong record count; may read the instrument's settings."""
         return InstrumentError(
             "record-rate",
             problem,
@@ -89,29 +91,29 @@ class PolledAcquisition(PumpedAcquisition):
         await self._prepare()
         before_ns = self._clock()
         await self._start()
-        self._take(self._records.start(Moment(before_ns, self._clock())))
+        self._records.start(Moment(before_ns, self._clock()))
         self._started.set()
 
     async def _pump(self) -> None:
         await self._started.wait()
         while not await self._poll():
             pass
-        await self._halt()  # an instrument out of step shows here, before its tail counts
+        await self._halt()  # fails if the session is out of step, before the tail is confirmed
         self._take(self._records.complete())
         self._halted = True
 
     async def _poll(self) -> bool:
-        """One turn; whether it was the last."""
+        """Poll once; return whether it was the last time."""
         last = self._stop_asked.is_set()
         before_ns = self._clock()
-        rows, drained = await self._fetch()
+        records, drained = await self._fetch()
         moment = Moment(before_ns, self._clock())
-        self._take(self._records.add(rows, moment, drained=drained))
+        self._take(self._records.add(records, moment, drained=drained))
         if self._records.fault:
             raise await self._explain(self._records.fault)
         if drained and not last:
             await self._pause()
-        return last and (drained or (self._never_dry and self._records.on_time))
+        return last and (drained or (self._fills_answers and self._records.on_time))
 
     async def _pause(self) -> None:
         try:

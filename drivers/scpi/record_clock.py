@@ -18,13 +18,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
+from labd.core.model import TimeMark
 
 SLACK_S = 0.15
 """How much later or earlier than it has been a count may look."""
@@ -46,12 +42,6 @@ HICCUPS = 2
 
 CONFIRM_NS = 1_000_000_000
 MARK_NS = 1_000_000_000
-
-NO_READING = "no valid reading: an overload, a current at its limit, or none taken"
-
-Values = NDArray[np.float64]
-Rows = NDArray[np.float64]
-"""Records, shape (n, values a record)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +171,7 @@ class RecordClock:
         cause = "some were lost, or it logs" if few else "it logs"
         self.fault = (
             f"{new} records in {passed_s:.2f} s at {self._rate_hz:.5g} a second are {share:.2f} "
-            f"times what they should be: {cause} another number of values"
+            f"times the expected number: {cause} another number of values"
         )
 
     def _watch(self, total: int, when: Moment, start: Moment, *, drained: bool) -> None:
@@ -341,137 +331,3 @@ class _Candidate:
 def _mark(index: int, earliest_ns: int, latest_ns: int) -> TimeMark:
     middle_ns = (earliest_ns + latest_ns) // 2
     return TimeMark(float(index), middle_ns, latest_ns - middle_ns, "host")
-
-
-def _missing(rows: Rows) -> NDArray[np.bool_]:
-    """Which rows lack a reading, shape (n,)."""
-    return np.logical_or.reduce(np.isnan(rows), axis=1)
-
-
-class StepLine:
-    """Edges of a digital line from the current that its pull-up or level shifter draws.
-
-    The line is low while the current is above the threshold. A record is a mean over its
-    period, so a change lies in the record that first shows it or in the one before.
-
-    Args:
-        line: its name in the stream.
-        threshold_a: current between the line's two states.
-        hysteresis_a: width of the band around it in which the line stays what it was.
-    """
-
-    _HIGH, _LOW, _HELD, _UNKNOWN = range(4)
-
-    def __init__(self, line: str, threshold_a: float, hysteresis_a: float) -> None:
-        self._line = line
-        self._upper_a = threshold_a + hysteresis_a / 2
-        self._lower_a = threshold_a - hysteresis_a / 2
-        self._last = self._UNKNOWN
-
-    def edges(self, index: int, current_a: Values) -> list[Edge]:
-        """The edges in the records from ``index`` on, shape (n,); NaN makes it unknown."""
-        states = np.full(len(current_a) + 1, self._HELD)
-        states[0] = self._last
-        states[1:][current_a > self._upper_a] = self._LOW
-        states[1:][current_a < self._lower_a] = self._HIGH
-        states[1:][np.isnan(current_a)] = self._UNKNOWN
-        places = np.where(states == self._HELD, 0, np.arange(len(states)))
-        states = states[np.maximum.accumulate(places)]
-        self._last = int(states[-1])
-        known = (states[1:] < self._HELD) & (states[:-1] < self._HELD)
-        at = np.flatnonzero(known & (states[1:] != states[:-1]))
-        return [
-            Edge(float(index + place), self._line, bool(states[place + 1] == self._HIGH))
-            for place in at.tolist()
-        ]
-
-
-class RecordStream:
-    """Turns polled records into a stream whose every sample has been vouched for.
-
-    Args:
-        clock: checks the count.
-        samples: makes samples of the rows from an index on, shape (n, values a record).
-        line: reads the timestamp line from each row's last value, if there is one.
-    """
-
-    def __init__(
-        self,
-        clock: RecordClock,
-        samples: Callable[[int, Rows], Samples],
-        line: StepLine | None = None,
-    ) -> None:
-        self.received = 0
-        self.edges_seen = 0
-        self._clock = clock
-        self._samples = samples
-        self._line = line
-        self._rows: list[Rows] = []  # from _released on
-        self._released = 0
-        self._edges: deque[Edge] = deque()
-
-    @property
-    def fault(self) -> str:
-        """What is wrong with the count of records."""
-        return self._clock.fault
-
-    @property
-    def on_time(self) -> bool:
-        """Whether the last count was what the host's clock says."""
-        return self._clock.on_time
-
-    def start(self, when: Moment) -> list[StreamItem]:
-        """The log was started at this moment."""
-        self._clock.start(when)
-        return []
-
-    def add(self, rows: Rows, when: Moment, *, drained: bool) -> list[StreamItem]:
-        """More records, asked for at this moment; return what they confirmed."""
-        if self._line is not None:
-            seen = np.where(_missing(rows), np.nan, rows[:, -1])
-            edges = self._line.edges(self.received, seen)
-            self._edges.extend(edges)
-            self.edges_seen += sum(not edge.rising for edge in edges)
-        self._rows.append(rows)
-        self.received += len(rows)
-        marks = self._clock.count(self.received, when, drained=drained)
-        return [*self._release(self._clock.confirmed), *marks]
-
-    def complete(self) -> list[StreamItem]:
-        """The log has ended and was drained: return its tail."""
-        marks = self._clock.finish()
-        return [*self._release(self._clock.confirmed), *marks]
-
-    def settle(self, reason: str) -> list[StreamItem]:
-        """Give up what has not been confirmed."""
-        index, self._released = self._released, self.received
-        lost = self._edges
-        self._rows, self._edges = [], deque()
-        note = f"; {len(lost)} edges in it dropped" if lost else ""
-        if self.received == index:
-            return []
-        return [Gap(index, self.received - index, (self.fault or reason) + note)]
-
-    def _release(self, end: int) -> list[StreamItem]:
-        """Give out the records before ``end``, cut where edges and gaps are."""
-        count = end - self._released
-        if count <= 0:
-            return []
-        rows = np.concatenate(self._rows)
-        rows, self._rows = rows[:count], [rows[count:]]
-        first, self._released = self._released, end
-        missing = _missing(rows)
-        edges: dict[int, list[Edge]] = {}
-        while self._edges and self._edges[0].index < end:
-            edge = self._edges.popleft()
-            edges.setdefault(int(edge.index) - first, []).append(edge)
-        cuts = {0, count, *edges, *(np.flatnonzero(missing[1:] != missing[:-1]) + 1).tolist()}
-        items: list[StreamItem] = []
-        places = sorted(cuts)
-        for start, stop in itertools.pairwise(places):
-            items += edges.get(start, [])
-            if missing[start]:
-                items.append(Gap(first + start, stop - start, NO_READING))
-            else:
-                items.append(self._samples(first + start, rows[start:stop]))
-        return items

@@ -1,235 +1,46 @@
-"""An instrument that speaks SCPI, over a TCP socket or VISA: one exchange at a time.
+"""SCPI session: queries, commands and the error queue of one instrument, one exchange at a time.
 
-A resource string chooses the way: ``socket://host:5025`` and ``TCPIP::host::5025::SOCKET``
-are TCP sockets, read here directly; every other VISA resource goes through pyvisa in a
-thread of its own. An exchange that did not end well leaves the session out of step: a late
-answer may still come. The next exchange then begins with a new connection.
+After an exchange that failed or was cancelled its response may still arrive: the session is out
+of step. The next exchange then begins with a new connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections import deque
-from contextlib import suppress
-from typing import Annotated, Protocol
+from collections.abc import Awaitable, Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
 
-from drivers.base.serial_link import Link
 from drivers.scpi.codec import (
-    Block,
-    Damage,
-    Reply,
-    ReplyDecoder,
-    Text,
+    ScpiBlock,
+    ScpiDamage,
+    ScpiText,
     error_in,
     switches_in,
     values_in,
 )
-from drivers.scpi.visa import VisaPort
-from labd.core.errors import (
-    DeadlineExceeded,
-    InfraError,
-    InstrumentError,
-    TransportError,
-    Where,
-)
+from drivers.scpi.resource import port_to
+from labd.core.errors import DeadlineExceeded, InstrumentError, TransportError, Where
 from labd.core.model import Identity
 from labd.protocol.lines import quoted
 
 MAX_ERRORS = 32
-RECONNECT_PAUSE_S = 0.05
 SIMULATED_SERIAL = "SIMULATED"
-"""The serial number a fake gives itself, so that its results can never pass for real."""
-
-_SOCKET = re.compile(r"TCPIP\d*::([^:]+)::(\d+)::SOCKET", re.IGNORECASE)
-_VISA = re.compile(r"(?:USB|TCPIP|GPIB|ASRL|VXI|PXI|PRLGX-\w+)\d*::.+", re.IGNORECASE)
-
-
-def socket_of(resource: str) -> str:
-    """``socket://host:port`` for a resource that is a TCP socket, else empty."""
-    found = _SOCKET.fullmatch(resource)
-    if found:
-        return f"socket://{found[1]}:{found[2]}"
-    return resource if resource.startswith("socket://") else ""
-
-
-def _known_resource(resource: str) -> str:
-    if re.fullmatch(r"socket://[^:/]+:\d+", socket_of(resource)) or (
-        not socket_of(resource) and _VISA.fullmatch(resource)
-    ):
-        return resource
-    raise ValueError(
-        f"{resource!r} is no instrument's address; examples: 'socket://10.0.0.7:5025', "
-        "'TCPIP::10.0.0.7::5025::SOCKET', 'TCPIP::10.0.0.7::inst0::INSTR', "
-        "'USB::0x0957::0x0F07::MY50000001::INSTR'"
-    )
-
-
-Resource = Annotated[
-    str,
-    Field(description="the instrument's address: a TCP socket or a VISA resource name"),
-    AfterValidator(_known_resource),
-]
-VisaBackend = Annotated[
-    str,
-    Field(
-        pattern=r"^[^@]*@\w+$",
-        description="which VISA opens a resource that is no socket: '@py', '@ivi', 'x.yaml@sim'",
-    ),
-]
-
-
-class Port(Protocol):
-    """A way to an instrument."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it is held."""
-        ...
-
-    @property
-    def simulated(self) -> bool:
-        """Whether no hardware is behind it."""
-        ...
-
-    @property
-    def leftovers(self) -> str:
-        """What came that nobody asked for; empty is well."""
-        ...
-
-    async def open(self, deadline_s: float) -> None:
-        """Open it."""
-        ...
-
-    async def close(self) -> None:
-        """Free it; safe to call twice."""
-        ...
-
-    async def reset(self, deadline_s: float) -> None:
-        """Open it anew: no answer to an earlier question comes after this."""
-        ...
-
-    async def write(self, data: bytes, deadline_s: float) -> None:
-        """Hand over one message."""
-        ...
-
-    async def reply(self, deadline_s: float, indefinite_bytes: int = 0) -> Reply:
-        """The next answer."""
-        ...
-
-
-class SocketPort:
-    """An instrument's raw TCP socket.
-
-    Args:
-        address: ``socket://host:port``.
-        device: the driver's name, for error texts.
-    """
-
-    def __init__(self, address: str, device: str) -> None:
-        self._link = Link(address, 0, device)
-        self._decoder = ReplyDecoder()
-        self._replies: deque[Reply] = deque()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the connection is held."""
-        return self._link.is_open
-
-    @property
-    def simulated(self) -> bool:
-        """A socket does not say what is behind it."""
-        return False
-
-    @property
-    def leftovers(self) -> str:
-        """What came that nobody asked for."""
-        for chunk in self._link.take_arrived():
-            self._replies.extend(self._decoder.feed(chunk.data))
-        if self._replies:
-            return repr(self._replies[0])
-        return quoted(self._decoder.rest.decode("latin-1")) if self._decoder.rest else ""
-
-    async def open(self, deadline_s: float) -> None:
-        """Connect; faults as for :meth:`drivers.base.serial_link.Link.open`."""
-        del deadline_s
-        await self._link.open()
-        self._decoder = ReplyDecoder()
-        self._replies.clear()
-
-    async def close(self) -> None:
-        """Hang up; safe to call twice."""
-        await self._link.close()
-
-    async def reset(self, deadline_s: float) -> None:
-        """Connect anew.
-
-        An instrument with a single control connection may need a moment to notice that
-        the old one is gone, and hangs up on the new one until then.
-
-        Raises:
-            TransportError: it does not take the connection within the deadline.
-        """
-        try:
-            async with asyncio.timeout(deadline_s):
-                while True:
-                    with suppress(InfraError):
-                        await self._link.close()
-                    await self.open(deadline_s)
-                    with suppress(TransportError):
-                        await self._link.read_until_quiet(RECONNECT_PAUSE_S, deadline_s)
-                        return
-        except TimeoutError as exc:
-            raise TransportError(
-                "port-lost",
-                f"it hangs up on every new connection for {deadline_s:g} s",
-                "check that no other program is connected to it; power-cycle it",
-                self._link.where,
-            ) from exc
-
-    async def write(self, data: bytes, deadline_s: float) -> None:
-        """Hand over one message."""
-        await self._link.write(data, deadline_s)
-
-    async def reply(self, deadline_s: float, indefinite_bytes: int = 0) -> Reply:
-        """The next answer.
-
-        Raises:
-            TransportError: the connection is gone.
-            DeadlineExceeded: no whole answer came; the error quotes its beginning.
-        """
-        self._decoder.indefinite_bytes = indefinite_bytes
-        try:
-            async with asyncio.timeout(deadline_s):
-                while not self._replies:
-                    chunk = await self._link.read(None)
-                    self._replies.extend(self._decoder.feed(chunk.data))
-        except TimeoutError as exc:
-            heard = quoted(self._decoder.rest.decode("latin-1"))
-            raise DeadlineExceeded(
-                "no-answer",
-                f"no answer within {deadline_s:g} s, heard {heard}",
-                "check that the instrument is on, and its display; power-cycle it if it hangs",
-                self._link.where,
-            ) from exc
-        return self._replies.popleft()
+"""Serial number of a simulated instrument, which marks its results as simulated."""
 
 
 class ScpiSession:
-    """Questions, answers and the error queue of one instrument.
+    """Queries, commands and the error queue of one instrument.
 
     Args:
-        resource: where it is; see :data:`Resource`.
-        visa: the VISA backend for a resource that is no socket.
+        resource: its address, see :data:`drivers.scpi.resource.Resource`.
+        visa: VISA library for a resource that is no socket.
         device: the driver's name, for error texts.
         answer_s: longest wait for an answer, seconds.
-        error_query: what reads the oldest error; empty for an instrument without a queue.
-        same_query: a query that is always answered by the same line; asked where there is no
-            error queue to ask, so that a command has been obeyed when its call returns.
+        error_query: reads the oldest error; empty for an instrument without an error queue.
+        same_query: a query whose answer never changes; without an error queue it is sent after
+            every command, so that the command has been executed when its call returns.
     """
 
     def __init__(
@@ -246,55 +57,54 @@ class ScpiSession:
         self._error_query = error_query
         self._same_query = same_query
         self._same_answer = ""
-        address = socket_of(resource)
-        self._port: Port = (
-            SocketPort(address, device) if address else VisaPort(resource, visa, self.where)
-        )
+        self._port = port_to(resource, visa, device)
         self._one_at_a_time = asyncio.Lock()
         self._in_step = True
         self._loss: TransportError | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether the instrument is held."""
+        """Whether the connection is held."""
         return self._port.is_open
 
     @property
     def simulated(self) -> bool:
-        """Whether no hardware is behind it, as far as the way there tells."""
+        """Whether it is known that no hardware is connected."""
         return self._port.simulated
 
     async def open(self) -> None:
-        """Take the instrument.
+        """Connect.
 
         Raises:
-            TransportError: it is missing, busy or goes away.
+            TransportError: the instrument is missing, busy or lost.
             DeadlineExceeded: the system or VISA does not open it.
         """
         self._in_step, self._loss = True, None
         await self._port.open(self._answer_s)
 
-    async def reconnect(self) -> None:
-        """Get a lost or confused connection back, to leave the instrument as it should be.
+    async def with_reconnect(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do ``work``, over a new connection if the old one is lost or out of step.
 
         Raises:
-            TransportError: the instrument is gone.
-            DeadlineExceeded: the system or VISA does not open it.
+            InfraError: what connecting, or the second try, raised.
         """
-        if self._loss or not self._in_step:
-            await self._port.reset(self._answer_s)
-            self._in_step, self._loss = True, None
+        await self._reconnect()
+        try:
+            await work()
+        except TransportError:
+            await self._reconnect()
+            await work()
 
     async def close(self) -> None:
-        """Free the instrument; safe to call twice."""
+        """Disconnect; safe to call twice."""
         await self._port.close()
 
     async def write(self, command: str) -> None:
-        """Send a command that has no answer, without asking whether it was understood.
+        """Send a command without reading the error queue.
 
         Raises:
-            TransportError: the instrument is gone.
-            DeadlineExceeded: it takes nothing.
+            TransportError: the instrument is lost.
+            DeadlineExceeded: it accepts no bytes.
         """
         async with self._one_at_a_time:
             await self._get_in_step()
@@ -302,40 +112,40 @@ class ScpiSession:
             self._in_step = True
 
     async def ask(self, query: str, deadline_s: float | None = None) -> str:
-        """The line that answers a query.
+        """Send a query and return the line that answers it.
 
         Raises:
-            TransportError: the instrument is gone.
-            InstrumentError: what came is no line.
-            DeadlineExceeded: nothing came.
+            TransportError: the instrument is lost.
+            InstrumentError: the answer is no line.
+            DeadlineExceeded: no answer.
         """
         reply = await self._exchange(query, deadline_s or self._answer_s, 0)
-        if isinstance(reply, Text):
+        if isinstance(reply, ScpiText):
             return reply.text
         raise self._out_of_step(query, "a block of bytes instead of a line")
 
     async def ask_bytes(self, query: str, indefinite_bytes: int = 0) -> bytes:
-        """The block that answers a query, or a line's bytes where a line answers.
+        """Send a query and return the data of the block, or the bytes of the line, in the answer.
 
         Args:
-            query: what to send.
-            indefinite_bytes: length of the data should the block not tell its own.
+            query: to send.
+            indefinite_bytes: length of the data of an indefinite length block.
 
         Raises:
-            TransportError: the instrument is gone.
-            InstrumentError: what came is damaged.
-            DeadlineExceeded: nothing came.
+            TransportError: the instrument is lost.
+            InstrumentError: the answer is damaged.
+            DeadlineExceeded: no answer.
         """
         reply = await self._exchange(query, self._answer_s, indefinite_bytes)
-        return reply.data if isinstance(reply, Block) else reply.text.encode("ascii")
+        return reply.data if isinstance(reply, ScpiBlock) else reply.text.encode("ascii")
 
     async def ask_numbers(self, query: str, count: int) -> NDArray[np.float64]:
-        """The numbers that answer a query, shape (count,).
+        """Send a query and return the numbers that answer it, shape (count,).
 
         Raises:
-            TransportError: the instrument is gone.
-            InstrumentError: there are fewer or more, or something else.
-            DeadlineExceeded: nothing came.
+            TransportError: the instrument is lost.
+            InstrumentError: the answer is not this many numbers.
+            DeadlineExceeded: no answer.
         """
         answer = await self.ask(query)
         try:
@@ -343,16 +153,16 @@ class ScpiSession:
         except ValueError:
             numbers = np.empty(0)
         if len(numbers) != count or np.isnan(numbers).any():
-            raise self.unlike(f"{count} numbers to '{query}'", quoted(answer))
+            raise self.mismatch(f"{count} numbers to '{query}'", quoted(answer))
         return numbers
 
     async def ask_switches(self, query: str, count: int) -> list[bool]:
-        """The states, on or off, that answer a query.
+        """Send a query and return the on/off states that answer it, ``count`` of them.
 
         Raises:
-            TransportError: the instrument is gone.
-            InstrumentError: there are fewer or more, or something else.
-            DeadlineExceeded: nothing came.
+            TransportError: the instrument is lost.
+            InstrumentError: the answer is not this many states.
+            DeadlineExceeded: no answer.
         """
         answer = await self.ask(query)
         try:
@@ -360,11 +170,11 @@ class ScpiSession:
         except ValueError:
             states = []
         if len(states) != count:
-            raise self.unlike(f"{count} states to '{query}'", quoted(answer))
+            raise self.mismatch(f"{count} states to '{query}'", quoted(answer))
         return states
 
-    def unlike(self, wanted: str, got: str) -> InstrumentError:
-        """The fault of an instrument that is not as it was told to be."""
+    def mismatch(self, wanted: str, got: str) -> InstrumentError:
+        """Make the error of an instrument whose settings are not those commanded."""
         return InstrumentError(
             "instrument-unlike",
             f"wanted {wanted}, it has {got}",
@@ -373,15 +183,15 @@ class ScpiSession:
         )
 
     async def errors(self) -> list[str]:
-        """Empty the instrument's error queue; see that its answers are in step.
+        """Read the error queue until it is empty, which confirms that answers are in step.
 
         Raises:
-            TransportError: the instrument is gone.
-            InstrumentError: this is not how an error queue answers.
-            DeadlineExceeded: it does not answer.
+            TransportError: the instrument is lost.
+            InstrumentError: the answer is not that of an error queue.
+            DeadlineExceeded: no answer.
         """
         if not self._error_query:
-            await self._ask_the_same()
+            await self._ask_same()
             return []
         found: list[str] = []
         while len(found) < MAX_ERRORS:
@@ -399,7 +209,7 @@ class ScpiSession:
         """Send commands one by one until one is refused.
 
         Raises:
-            InstrumentError: ``command-refused``, with all that the error queue says.
+            InstrumentError: ``command-refused``, with the errors in the queue.
         """
         for command in commands:
             await self.write(command)
@@ -414,13 +224,18 @@ class ScpiSession:
 
     # ---- inside --------------------------------------------------------------------------
 
-    async def _ask_the_same(self) -> None:
+    async def _reconnect(self) -> None:
+        if self._loss or not self._in_step:
+            await self._port.reset(self._answer_s)
+            self._in_step, self._loss = True, None
+
+    async def _ask_same(self) -> None:
         answer = await self.ask(self._same_query)
         if not answer or answer != (self._same_answer or answer):
             raise self._out_of_step(self._same_query, quoted(answer))
         self._same_answer = answer
 
-    async def _exchange(self, query: str, deadline_s: float, size: int) -> Text | Block:
+    async def _exchange(self, query: str, deadline_s: float, size: int) -> ScpiText | ScpiBlock:
         async with self._one_at_a_time:
             await self._get_in_step()
             await self._send(query)
@@ -432,13 +247,13 @@ class ScpiSession:
             except TransportError as exc:
                 self._loss = exc
                 raise
-            if isinstance(reply, Damage):
+            if isinstance(reply, ScpiDamage):
                 raise self._out_of_step(query, reply.what)
             self._in_step = True
             return reply
 
     async def _send(self, command: str) -> None:
-        self._in_step = False  # until all is done: a cancellation leaves it so
+        self._in_step = False  # until the exchange is complete, also if it is cancelled
         try:
             await self._port.write(command.encode("ascii") + b"\n", self._answer_s)
         except TransportError as exc:
@@ -454,20 +269,20 @@ class ScpiSession:
             await self._port.reset(self._answer_s)
             self._in_step = True
         if leftovers := self._port.leftovers:
-            raise self._out_of_step("", f"{leftovers}, which nobody asked for")
+            raise self._out_of_step("", f"{leftovers}, which no query asked for")
 
     def _out_of_step(self, query: str, what: str) -> InstrumentError:
         self._in_step = False
         return InstrumentError(
             "scpi-out-of-step",
-            f"'{query}' was answered by {what}" if query else f"there came {what}",
-            "check that nothing else talks to the instrument",
+            f"'{query}' was answered by {what}" if query else f"received {what}",
+            "check that no other program uses the instrument",
             self.where,
         )
 
 
 def identity_of(kind: str, answer: str, *, simulated: bool) -> Identity:
-    """Who an answer to ``*IDN?`` (maker, model, serial number, firmware) says it is."""
+    """Return the identity in an answer to ``*IDN?`` (maker, model, serial number, firmware)."""
     maker, model, serial, firmware = ([*answer.split(","), "", "", ""])[:4]
     return Identity(
         kind,

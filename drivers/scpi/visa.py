@@ -1,8 +1,7 @@
-"""VISA instruments (USB, GPIB, VXI-11, HiSLIP) for SCPI: blocking calls in one thread each.
+"""VISA instruments (USB, GPIB, VXI-11, HiSLIP) through pyvisa, one thread per instrument.
 
-A call that its caller gave up keeps running in its thread until VISA's own timeout ends it;
-so a port has one thread, knows the call that occupies it, and is reopened before it is
-used again.
+A call that its caller has abandoned runs on in its thread until VISA's own timeout ends it.
+Therefore a port has one thread, knows the call in progress, and is reopened before its next use.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ import pyvisa
 from pyvisa.constants import StatusCode
 from pyvisa.resources import MessageBasedResource
 
-from drivers.scpi.codec import Reply, ReplyDecoder
+from drivers.scpi.codec import ScpiDecoder, ScpiReply
 from labd.aio.wire_log import PortLog, port_log
 from labd.core.errors import DeadlineExceeded, InfraError, LabdBug, TransportError, Where
 
 GRACE_S = 0.5
-"""How much longer than VISA's own timeout a call may take to come back."""
+"""How much longer than VISA's own timeout a call may take to return."""
 
 CLOSE_S = 2.0
 CHUNK_BYTES = 1 << 20
@@ -50,10 +49,10 @@ _BUSY = {StatusCode.error_resource_busy, StatusCode.error_resource_locked}
 T = TypeVar("T")
 
 
-class _Thread:
-    """Runs calls one after another; a call that hangs for ever does not keep labd from ending.
+class _CallThread:
+    """Runs calls one after another; a call that never returns does not keep the process alive.
 
-    An executor's threads are waited for when the interpreter ends; this one is not.
+    The interpreter joins the threads of an executor when it ends, but not this daemon thread.
     """
 
     def __init__(self) -> None:
@@ -61,7 +60,7 @@ class _Thread:
         threading.Thread(target=self._serve, name="visa", daemon=True).start()
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Run ``work`` after what was submitted before."""
+        """Run ``work`` after the calls submitted before it."""
         future: Future[T] = Future()
 
         def call() -> None:
@@ -69,7 +68,7 @@ class _Thread:
                 return
             try:
                 result = work()
-            except BaseException as exc:  # noqa: BLE001 - whoever waits for it gets it
+            except BaseException as exc:  # noqa: BLE001 - raised where it is awaited
                 future.set_exception(exc)
             else:
                 future.set_result(result)
@@ -78,7 +77,7 @@ class _Thread:
         return future
 
     def end(self) -> None:
-        """End once the call under way has returned."""
+        """End after the call in progress."""
         self._calls.put(None)
 
     def _serve(self) -> None:
@@ -87,11 +86,11 @@ class _Thread:
 
 
 class VisaPort:
-    """An instrument that VISA opens.
+    """A connection through VISA.
 
     Args:
         resource: VISA resource name.
-        backend: which VISA: ``@py``, ``@ivi``, or ``file.yaml@sim``.
+        backend: VISA library: ``@py``, ``@ivi``, or ``file.yaml@sim``.
         where: the instrument, for error texts.
     """
 
@@ -99,38 +98,38 @@ class VisaPort:
         self._resource = resource
         self._backend = backend
         self._where = where
-        self._ends = not resource.upper().endswith("::SOCKET")  # messages end audibly
-        self._thread: _Thread | None = None
+        self._marks_ends = not resource.upper().endswith("::SOCKET")  # reports a message's end
+        self._thread: _CallThread | None = None
         self._running: Future[Any] | None = None
         self._device: MessageBasedResource | None = None
-        self._decoder = ReplyDecoder()
-        self._unasked: list[Reply] = []
+        self._decoder = ScpiDecoder()
+        self._unasked: list[ScpiReply] = []
         self._wire: PortLog | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether the instrument is held."""
+        """Whether the connection is held."""
         return self._thread is not None
 
     @property
     def simulated(self) -> bool:
-        """Whether no hardware is behind it."""
+        """Whether it is known that no hardware is connected."""
         return self._backend.endswith("@sim")
 
     @property
     def leftovers(self) -> str:
-        """What came that nobody asked for."""
+        """A response that no query asked for; normally empty."""
         return repr(self._unasked[0]) if self._unasked else ""
 
     async def open(self, deadline_s: float) -> None:
-        """Open the instrument and clear what it still had to say.
+        """Open the instrument and clear its output.
 
         Raises:
-            TransportError: it is missing, busy, or VISA itself is not complete.
-            DeadlineExceeded: VISA did not come back in time.
+            TransportError: it is missing, busy, or the VISA installation is incomplete.
+            DeadlineExceeded: VISA did not return in time.
         """
-        self._thread = _Thread()
-        self._decoder, self._unasked = ReplyDecoder(), []
+        self._thread = _CallThread()
+        self._decoder, self._unasked = ScpiDecoder(), []
         self._wire = port_log(self._resource)
         try:
             self._device = await self._call(
@@ -141,11 +140,11 @@ class VisaPort:
             raise
 
     async def close(self) -> None:
-        """Free the instrument; safe to call twice.
+        """Close the instrument; safe to call twice.
 
         Raises:
-            TransportError: VISA complained while freeing it.
-            DeadlineExceeded: VISA did not come back in time.
+            TransportError: VISA failed to close it.
+            DeadlineExceeded: VISA did not return in time.
         """
         device, self._device = self._device, None
         try:
@@ -155,26 +154,26 @@ class VisaPort:
             self._drop()
 
     async def reset(self, deadline_s: float) -> None:
-        """Open it anew once the call that was given up has ended.
+        """Open it again once the abandoned call has returned.
 
         Raises:
-            TransportError: it is gone.
-            DeadlineExceeded: that call does not end.
+            TransportError: the instrument is lost.
+            DeadlineExceeded: that call does not return.
         """
         if self._running and not self._running.done():
             await asyncio.wait({asyncio.wrap_future(self._running)}, timeout=deadline_s)
             if not self._running.done():
-                raise self._late("a call that was given up has not returned; it", deadline_s)
+                raise self._late("the abandoned call", deadline_s)
         with suppress(InfraError):  # a lost connection cannot be closed, only replaced
             await self.close()
         await self.open(deadline_s)
 
     async def write(self, data: bytes, deadline_s: float) -> None:
-        """Hand over one message.
+        """Send one message.
 
         Raises:
-            TransportError: the instrument is gone.
-            DeadlineExceeded: it takes nothing.
+            TransportError: the instrument is lost.
+            DeadlineExceeded: it accepts no bytes.
         """
         device, wire = self._opened(), self._wire
 
@@ -186,27 +185,27 @@ class VisaPort:
 
         await self._call(deadline_s, repr(data.decode("ascii").strip()), work)
 
-    async def reply(self, deadline_s: float, indefinite_bytes: int = 0) -> Reply:
-        """The next answer.
+    async def reply(self, deadline_s: float, indefinite_bytes: int = 0) -> ScpiReply:
+        """Return the next response.
 
         Raises:
-            TransportError: the instrument is gone.
-            DeadlineExceeded: there was none.
+            TransportError: the instrument is lost.
+            DeadlineExceeded: no response.
         """
-        device, decoder, ends = self._opened(), self._decoder, self._ends
+        device, decoder, marks_ends = self._opened(), self._decoder, self._marks_ends
         decoder.indefinite_bytes = indefinite_bytes
         wire = self._wire
 
-        def work() -> list[Reply]:
-            late = time.monotonic() + deadline_s
-            replies: list[Reply] = []
+        def work() -> list[ScpiReply]:
+            end_s = time.monotonic() + deadline_s
+            replies: list[ScpiReply] = []
             while not replies:
-                device.timeout = max(1.0, (late - time.monotonic()) * 1000)
+                device.timeout = max(1.0, (end_s - time.monotonic()) * 1000)
                 data = device.read_raw()
                 if wire:
                     wire.received(data)
                 replies = decoder.feed(data)
-                replies += decoder.end() if ends else []
+                replies += decoder.end() if marks_ends else []
             return replies
 
         reply, *self._unasked = await self._call(deadline_s, "the answer", work)
@@ -216,7 +215,7 @@ class VisaPort:
 
     async def _call(self, deadline_s: float, what: str, work: Callable[[], T]) -> T:
         if self._thread is None:
-            raise LabdBug("visa-closed", "this instrument is not open", where=self._where)
+            raise LabdBug("visa-closed", "the instrument is not open", where=self._where)
         future = self._thread.submit(work)
         self._running = future
         try:
@@ -224,18 +223,18 @@ class VisaPort:
                 return await asyncio.wrap_future(future)
         except TimeoutError as exc:
             raise self._late(what, deadline_s) from exc
-        except Exception as exc:  # the backends name no exceptions: RPC, USB and sockets leak
+        except Exception as exc:  # backends also raise those of RPC, USB and sockets
             raise self._translated(exc, what, deadline_s) from exc
 
     def _drop(self) -> None:
-        """Let the thread end by itself: waiting for a stuck call would be waiting for ever."""
+        """Let the thread end by itself: a call in it may never return."""
         if self._thread is not None:
             self._thread.end()
         self._thread = self._device = None
 
     def _opened(self) -> MessageBasedResource:
         if self._device is None:
-            raise LabdBug("visa-closed", "this instrument is not open", where=self._where)
+            raise LabdBug("visa-closed", "the instrument is not open", where=self._where)
         return self._device
 
     # ---- faults --------------------------------------------------------------------------
@@ -245,43 +244,43 @@ class VisaPort:
         if code == StatusCode.error_timeout:
             return self._late(what, deadline_s)
         if code in _BUSY:
-            todo = "stop the other program that holds it"
-            return TransportError("port-busy", f"{what}: {exc}", todo, self._where)
+            remedy = "stop the other program that holds it"
+            return TransportError("port-busy", f"{what}: {exc}", remedy, self._where)
         if code in _MISSING or (self._device is None and isinstance(exc, OSError)):
-            todo = "check power, cable, address and the resource's name in stations.toml"
-            return TransportError("port-missing", f"nothing answers: {exc}", todo, self._where)
+            remedy = "check power, cable, address and the resource's name in stations.toml"
+            return TransportError("port-missing", f"nothing answers: {exc}", remedy, self._where)
         if isinstance(exc, (ValueError, ImportError, pyvisa.LibraryError)):
-            todo = (
-                "install what the VISA backend asks for (pyusb for USB, gpib-ctypes for GPIB), "
+            remedy = (
+                "install what the VISA backend needs (pyusb for USB, gpib-ctypes for GPIB), "
                 'or name a maker\'s VISA with visa = "@ivi"'
             )
-            return TransportError("visa-incomplete", f"{what}: {exc}", todo, self._where)
+            return TransportError("visa-incomplete", f"{what}: {exc}", remedy, self._where)
         return TransportError(
             "port-lost",
-            f"{what}: the instrument went away: {exc!r}",
+            f"{what}: the instrument was lost: {exc!r}",
             "check the cable, the hub's power and whether the instrument restarted",
             self._where,
         )
 
     def _late(self, what: str, deadline_s: float) -> DeadlineExceeded:
-        todo = "check that the instrument is on, and its display; power-cycle it if it hangs"
-        text = f"{what} did not come within {deadline_s:g} s"
-        return DeadlineExceeded("no-answer", text, todo, self._where)
+        remedy = "check that the instrument is on, and its display; power-cycle it if it hangs"
+        text = f"{what} took longer than {deadline_s:g} s"
+        return DeadlineExceeded("no-answer", text, remedy, self._where)
 
 
 def _opened(resource: str, backend: str, deadline_s: float) -> MessageBasedResource:
-    """Open and clear an instrument; runs in the port's thread."""
+    """Open and clear an instrument; runs in the thread of its port."""
     if backend == "@py" and (found := _LAN.match(resource)):
-        # pyvisa-py does not say why it failed, and leaves its socket to the garbage collector
+        # pyvisa-py hides why it failed and leaves its socket to the garbage collector
         port = int(found["port"] or (HISLIP_PORT if found["hislip"] else PORTMAPPER))
         socket.create_connection((found["host"], port), deadline_s).close()
-    patience_ms = max(1, round(deadline_s * 1000))
-    device = pyvisa.ResourceManager(backend).open_resource(resource, open_timeout=patience_ms)
+    timeout_ms = max(1, round(deadline_s * 1000))
+    device = pyvisa.ResourceManager(backend).open_resource(resource, open_timeout=timeout_ms)
     if not isinstance(device, MessageBasedResource):
         device.close()
-        raise ValueError(f"{resource} does not take messages")  # noqa: TRY004 - a wrong name
-    device.timeout = patience_ms
+        raise ValueError(f"{resource} is not message-based")  # noqa: TRY004 - a wrong name
+    device.timeout = timeout_ms
     device.chunk_size = CHUNK_BYTES
-    with suppress(NotImplementedError, pyvisa.VisaIOError):  # not every interface can clear
+    with suppress(NotImplementedError, pyvisa.VisaIOError):  # some interfaces cannot clear
         device.clear()
     return device

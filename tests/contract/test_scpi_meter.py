@@ -1,4 +1,4 @@
-"""The driver for any SCPI meter against one that measures in many formats and misbehaves."""
+"""The SCPI meter driver against a simulated meter with many formats and faults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from drivers.scpi_meter import ScpiMeter, ScpiMeterConfig
+from drivers.scpi_meter.config import ScpiMeterConfig
+from drivers.scpi_meter.driver import ScpiMeter
 from labd.core.errors import (
     DeadlineExceeded,
     InfraError,
@@ -115,7 +116,7 @@ async def test_every_format_gives_the_current_and_the_power(
     np.testing.assert_array_equal(samples.power_w, samples.current_a * 2.5)
 
 
-async def test_blocks_without_a_length_are_read_by_the_readings_in_them(
+async def test_indefinite_length_blocks_end_after_the_readings_asked_for(
     fake: SimulatedScpiMeter,
 ) -> None:
     fake.framing, fake.waits = "indefinite", True
@@ -139,7 +140,7 @@ async def tick(clock: HandClock) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_what_the_memory_held_is_caught_up_in_full_answers(fake: SimulatedScpiMeter) -> None:
+async def test_a_stalled_host_gets_all_readings_in_the_memory(fake: SimulatedScpiMeter) -> None:
     table = {"read": "FETC? {readings}", "readings": 100, "buffer_s": 10.0}
     async with connected(fake, **table) as (meter, clock, _):
         await meter.supply(3000)
@@ -155,7 +156,7 @@ async def test_what_the_memory_held_is_caught_up_in_full_answers(fake: Simulated
 
 @pytest.mark.parametrize("latency_s", [0.02, 0.05, 0.14])
 @pytest.mark.parametrize("update_s", [0.0, 0.1, 0.25])
-async def test_readings_that_appear_late_and_in_batches_are_the_same(
+async def test_late_and_batched_readings_give_the_same_samples(
     fake: SimulatedScpiMeter, latency_s: float, update_s: float
 ) -> None:
     fake.latency_s, fake.update_s = latency_s, update_s
@@ -175,7 +176,7 @@ async def test_readings_that_appear_late_and_in_batches_are_the_same(
 
 
 @pytest.mark.parametrize("lost", [20, 60, 140])
-async def test_readings_that_vanish_are_no_measurement(fake: SimulatedScpiMeter, lost: int) -> None:
+async def test_lost_readings_end_the_acquisition(fake: SimulatedScpiMeter, lost: int) -> None:
     fake.latency_s = 0.05
     async with connected(fake) as (meter, clock, _):
         await meter.supply(3000)
@@ -198,7 +199,7 @@ async def test_readings_that_vanish_are_no_measurement(fake: SimulatedScpiMeter,
     np.testing.assert_allclose(samples.current_a, truth(len(samples)), rtol=1e-8)
 
 
-async def test_it_runs_in_real_time_too() -> None:
+async def test_real_time() -> None:
     fake = SimulatedScpiMeter(RATE_HZ)
     async with plugged(fake, lan) as cable:
         meter = meter_at(cable, poll_s=0.07)
@@ -221,7 +222,7 @@ async def test_it_runs_in_real_time_too() -> None:
         assert abs(mark.t_ns - true_ns) <= mark.uncertainty_ns + 1
 
 
-# ---- readings that are none --------------------------------------------------------------
+# ---- invalid readings --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [OVERLOAD, -OVERLOAD, 9.91e37, float("nan")])
@@ -249,7 +250,7 @@ async def test_an_overload_is_a_gap(
 
 
 @pytest.mark.parametrize(("pace", "cause"), [(0.5, "lost"), (0.9, "lost"), (1.5, "it logs")])
-async def test_a_meter_at_another_rate_is_no_measurement(
+async def test_a_meter_at_another_rate_ends_the_acquisition(
     fake: SimulatedScpiMeter, pace: float, cause: str
 ) -> None:
     fake.pace = pace
@@ -265,7 +266,7 @@ async def test_a_meter_at_another_rate_is_no_measurement(
     assert caught.value.code == "record-rate"
 
 
-async def test_readings_overwritten_in_its_memory_are_never_passed_over(
+async def test_readings_overwritten_in_the_memory_end_the_acquisition(
     fake: SimulatedScpiMeter,
 ) -> None:
     fake.memory_s = 1.0
@@ -290,7 +291,7 @@ async def test_readings_overwritten_in_its_memory_are_never_passed_over(
     np.testing.assert_allclose(samples.current_a, truth(len(samples)), rtol=1e-8)
 
 
-async def test_a_meter_that_only_answers_when_full_and_is_slow_is_found_out(
+async def test_a_slow_meter_that_only_answers_when_full_ends_the_acquisition(
     fake: SimulatedScpiMeter,
 ) -> None:
     fake.waits, fake.pace = True, 0.8
@@ -317,7 +318,7 @@ async def test_a_meter_that_only_answers_when_full_and_is_slow_is_found_out(
         ({"read": "FETC? 10", "readings": 50}, "lost"),
     ],
 )
-async def test_an_answer_of_another_shape_is_no_measurement(
+async def test_an_answer_of_another_shape_ends_the_acquisition(
     fake: SimulatedScpiMeter, table: dict[str, object], why: str
 ) -> None:
     async with connected(fake, **table) as (meter, clock, _):
@@ -331,7 +332,7 @@ async def test_an_answer_of_another_shape_is_no_measurement(
             await measure()
 
 
-async def test_an_error_while_measuring_ends_it_with_the_instruments_words(
+async def test_an_error_while_measuring_is_quoted_and_ends_the_acquisition(
     fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake) as (meter, clock, _):
@@ -356,7 +357,7 @@ async def test_an_error_while_measuring_ends_it_with_the_instruments_words(
 # ---- supply ------------------------------------------------------------------------------
 
 
-async def test_it_supplies_if_its_table_says_how(fake: SimulatedScpiMeter) -> None:
+async def test_it_supplies_with_the_commands_of_its_table(fake: SimulatedScpiMeter) -> None:
     async with connected(fake) as (meter, _, _):
         assert meter.supplies
         await meter.supply(1850)
@@ -371,14 +372,14 @@ async def test_it_supplies_if_its_table_says_how(fake: SimulatedScpiMeter) -> No
     assert not fake.powered
 
 
-async def test_a_meter_that_feeds_nothing_measures_at_the_voltage_told(
+async def test_a_meter_without_supply_measures_at_the_configured_voltage(
     fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake, **METER) as (meter, clock, _):
         assert not meter.supplies
         assert meter.format.voltage_v == 3.0
         assert meter.format.timestamp_line == ""
-        with pytest.raises(LabdBug, match="feeds nothing"):
+        with pytest.raises(LabdBug, match="supplies nothing"):
             await meter.supply(3000)
         fake.powered = True
         async with meter.acquire() as acquisition:
@@ -388,7 +389,7 @@ async def test_a_meter_that_feeds_nothing_measures_at_the_voltage_told(
     assert not any(command.startswith("OUTP") for command in fake.commands)
 
 
-async def test_power_is_taken_as_it_is_and_scaled(fake: SimulatedScpiMeter) -> None:
+async def test_power_readings_are_scaled(fake: SimulatedScpiMeter) -> None:
     table = {**METER, "quantity": "power", "scale": -0.5}
     async with connected(fake, **table) as (meter, clock, _):
         fake.powered = True
@@ -411,7 +412,7 @@ async def test_a_refused_supply_switches_nothing_on(fake: SimulatedScpiMeter) ->
 # ---- opening and closing -----------------------------------------------------------------
 
 
-async def test_another_instrument_is_refused_and_not_commanded(fake: SimulatedScpiMeter) -> None:
+async def test_another_instrument_is_refused_and_gets_no_command(fake: SimulatedScpiMeter) -> None:
     fake.name = "OTHER,9000,1,1"
     async with plugged(fake, lan) as cable:
         meter = meter_at(cable)
@@ -420,7 +421,7 @@ async def test_another_instrument_is_refused_and_not_commanded(fake: SimulatedSc
     assert fake.commands == ["*IDN?"]
 
 
-async def test_a_wrong_command_in_the_table_is_refused_at_opening(fake: SimulatedScpiMeter) -> None:
+async def test_a_wrong_command_in_the_table_fails_at_opening(fake: SimulatedScpiMeter) -> None:
     fake.refuses = {"SENS:RATE": '-113,"Undefined header"'}
     async with plugged(fake, lan) as cable:
         meter = meter_at(cable)
@@ -430,7 +431,7 @@ async def test_a_wrong_command_in_the_table_is_refused_at_opening(fake: Simulate
 
 
 @pytest.mark.parametrize("setup", [["*RST"], []])
-async def test_a_predecessor_that_died_measuring_is_survived(
+async def test_open_stops_the_measurement_of_a_predecessor_that_died(
     fake: SimulatedScpiMeter, setup: list[str]
 ) -> None:
     fake.powered, fake.started_s = True, 90.0
@@ -441,7 +442,7 @@ async def test_a_predecessor_that_died_measuring_is_survived(
         assert await meter.self_check() == []
 
 
-async def test_a_meter_without_an_error_queue_is_not_asked_for_it(fake: SimulatedScpiMeter) -> None:
+async def test_a_missing_error_queue_is_not_read(fake: SimulatedScpiMeter) -> None:
     async with connected(fake, check="") as (meter, clock, _):
         await meter.supply(3000)
         async with meter.acquire() as acquisition:
@@ -453,7 +454,7 @@ async def test_a_meter_without_an_error_queue_is_not_asked_for_it(fake: Simulate
 
 @pytest.mark.parametrize("fault", ["lost", "doubled"])
 @pytest.mark.parametrize("check", ["SYST:ERR?", ""])
-async def test_a_byte_lost_or_doubled_in_a_block_never_makes_a_number(
+async def test_a_byte_lost_or_doubled_in_a_block_never_gives_a_sample(
     fake: SimulatedScpiMeter, fault: str, check: str
 ) -> None:
     def damage(data: bytes) -> bytes:
@@ -484,14 +485,14 @@ async def test_a_byte_lost_or_doubled_in_a_block_never_makes_a_number(
 
 
 @pytest.mark.parametrize("check", ["SYST:ERR?", ""])
-async def test_what_nobody_asked_for_is_never_taken_for_an_answer(
+async def test_an_unexpected_response_is_never_taken_for_an_answer(
     fake: SimulatedScpiMeter, check: str
 ) -> None:
     async with connected(fake, check=check) as (meter, _, _):
-        for unasked in (b'-1,"stale"\n', b"\n", b'0,"half'):
-            fake.send(unasked)
+        for unexpected in (b'-1,"stale"\n', b"\n", b'0,"half'):
+            fake.send(unexpected)
             await asyncio.sleep(0.05)
-            with pytest.raises(InstrumentError, match="nobody asked for"):
+            with pytest.raises(InstrumentError, match="no query asked for"):
                 await meter.supply(3000)
             assert not fake.powered
             assert await meter.self_check() == []
@@ -499,7 +500,7 @@ async def test_what_nobody_asked_for_is_never_taken_for_an_answer(
         assert fake.powered
 
 
-async def test_an_answer_in_the_place_of_another_is_out_of_step(fake: SimulatedScpiMeter) -> None:
+async def test_an_answer_to_another_query_is_out_of_step(fake: SimulatedScpiMeter) -> None:
     async with connected(fake, check="") as (meter, _, cable):
         cable.tamper = lambda data: b"\n" + data
         with pytest.raises(InstrumentError, match="was answered by nothing"):
@@ -508,7 +509,7 @@ async def test_an_answer_in_the_place_of_another_is_out_of_step(fake: SimulatedS
         await meter.supply(3000)
 
 
-async def test_errors_it_remembers_are_findings(fake: SimulatedScpiMeter) -> None:
+async def test_errors_in_the_queue_are_findings(fake: SimulatedScpiMeter) -> None:
     async with connected(fake) as (meter, _, _):
         fake.errors.append('+601,"Self test failed"')
         (finding,) = await meter.self_check()
@@ -528,14 +529,14 @@ async def test_closing_during_an_acquisition_ends_it_and_switches_off(
         assert not fake.powered
         assert not fake.measuring
         items = await all_of(acquisition)
-        joined_gap = items[-1]
-        assert isinstance(joined_gap, Gap)
-        assert joined_gap.end == 1000
+        gap = items[-1]
+        assert isinstance(gap, Gap)
+        assert gap.end == 1000
         with pytest.raises(LabdBug, match="not open"):
             await meter.self_check()
 
 
-async def test_a_connection_that_was_lost_is_made_anew_to_switch_off(
+async def test_close_reconnects_to_switch_the_dut_off(
     fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake) as (meter, _, cable):
@@ -548,7 +549,7 @@ async def test_a_connection_that_was_lost_is_made_anew_to_switch_off(
         assert not fake.powered
 
 
-async def test_a_meter_that_falls_silent_ends_in_a_deadline_and_can_be_used_again(
+async def test_a_meter_can_be_used_again_after_a_deadline(
     fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake) as (meter, clock, cable):
@@ -568,7 +569,7 @@ async def test_a_meter_that_falls_silent_ends_in_a_deadline_and_can_be_used_agai
         assert len(joined(await all_of(again))) == 1000
 
 
-async def test_only_one_acquisition_at_a_time_and_only_when_the_voltage_is_known(
+async def test_one_acquisition_at_a_time_and_only_at_a_known_voltage(
     fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake) as (meter, _, _):
@@ -590,22 +591,22 @@ async def test_only_one_acquisition_at_a_time_and_only_when_the_voltage_is_known
     [
         ({"expect": ""}, "at least 1 character"),
         ({"rate_hz": 500}, "greater than or equal to 1000"),
-        ({"supply_off": []}, "supply_on and supply_off go together"),
+        ({"supply_off": []}, "supply_on needs supply_off"),
         ({"voltage_mv": 3000}, "leave it out"),
-        ({"supply_on": [], "supply_off": []}, "current alone is no power"),
+        ({"supply_on": [], "supply_off": []}, "power needs a voltage"),
         ({"supply_mv": [3600, 1800]}, "lowest and the highest"),
         ({"scale": 0}, "other than 0"),
         ({"read": "FETC"}, "a query has a question mark"),
         ({"check": "SYST:ERR"}, "asks for nothing"),
-        ({"setup": ["SENS:FUNC?"]}, "an answer that nobody would read"),
+        ({"setup": ["SENS:FUNC?"]}, "an answer that is never read"),
         ({"setup": ["A\nB"]}, "one line of plain characters"),
         ({"start": []}, "at least 1 item"),
         (
             {"supply_on": ["SOUR:VOLT {volt}", "OUTP ON"]},
-            r"supply_on\.0\n.*nothing is known of \{volt\} here; known: rate_hz, period_s, volts",
+            r"supply_on\.0\n.*unknown placeholder \{volt\}; known: rate_hz, period_s, volts",
         ),
-        ({"start": ["SOUR:VOLT {volts}"]}, r"start\.0\n.*nothing is known of \{volts\}"),
-        ({"read": "FETC? {readings}"}, r"read: nothing is known of \{readings\}"),
+        ({"start": ["SOUR:VOLT {volts}"]}, r"start\.0\n.*unknown placeholder \{volts\}"),
+        ({"read": "FETC? {readings}"}, r"read: \{readings\} has no value"),
         ({"start": ["RATE {rate_hz:q}"]}, r"start\.0\n.*Unknown format code"),
         ({"start": ["RATE {rate_hz"]}, "expected '}'"),
         ({"start": ["RATE {rate_hz.real}"]}, "a placeholder is a name"),
@@ -620,7 +621,7 @@ def test_a_wrong_table_in_the_stations_file_is_explained(
         ScpiMeterConfig.model_validate({"resource": "socket://10.0.0.7:5025", **SMU, **config})
 
 
-def test_a_question_mark_in_quotes_asks_for_nothing() -> None:
+def test_a_question_mark_in_quotes_is_no_query() -> None:
     config = ScpiMeterConfig.model_validate(
         {"resource": "GPIB0::5::INSTR", **SMU, "setup": ['DISP:TEXT "ready?"', "A {{x}}"]}
     )

@@ -1,4 +1,4 @@
-"""SCPI through VISA: pyvisa-py against a HiSLIP server, and pyvisa-sim for the other ways."""
+"""SCPI through VISA: pyvisa-py against a HiSLIP server, pyvisa-sim for other interfaces."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drivers.n6705.driver import N6705, N6705Config
-from drivers.scpi import visa as scpi_visa
+from drivers.n6705.config import N6705Config
+from drivers.n6705.driver import N6705
 from drivers.scpi.session import ScpiSession
-from drivers.scpi_meter import ScpiMeter, ScpiMeterConfig
+from drivers.scpi_meter.config import ScpiMeterConfig
+from drivers.scpi_meter.driver import ScpiMeter
 from labd.core.errors import DeadlineExceeded, InstrumentError, LabdBug, TransportError
 from labd.core.model import Samples, TimeMark
 from labd.simulation.hislip import HislipCable
@@ -110,8 +111,8 @@ async def test_an_n6705_measures_through_visa_as_through_a_socket() -> None:
         assert abs(mark.t_ns - true_ns) <= mark.uncertainty_ns + 1
 
 
-async def test_an_answer_ends_where_its_message_does() -> None:
-    """Then it needs no line feed, and a block no length."""
+async def test_an_answer_ends_with_its_message() -> None:
+    """So it needs no line feed, and a block needs no length."""
     fake = SimulatedScpiMeter()
     fake.framing = "indefinite"
     async with plugged(fake, HislipCable) as cable:
@@ -158,8 +159,8 @@ async def test_a_late_answer_is_not_taken_for_the_next_one() -> None:
         await monitor.close()
 
 
-async def test_a_call_given_up_is_waited_for_before_the_next() -> None:
-    """The thread of a cancelled call goes on: what follows must not run beside it."""
+async def test_the_next_call_waits_for_an_abandoned_one() -> None:
+    """A cancelled call runs on in its thread; the next must not run beside it."""
     fake = SimulatedN6705()
     async with plugged(fake, HislipCable) as cable:
         session = ScpiSession(cable.path, "@py", "n6705", 0.6)
@@ -181,24 +182,23 @@ async def test_a_call_given_up_is_waited_for_before_the_next() -> None:
 async def test_a_call_that_never_returns_ends_in_a_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scpi_visa, "GRACE_S", 0.1)
     fake = SimulatedN6705()
     async with plugged(fake, HislipCable) as cable:
         session = ScpiSession(cable.path, "@py", "n6705", 0.3)
         await session.open()
         stuck = session._port._device  # type: ignore[attr-defined]
-        monkeypatch.setattr(stuck, "read_raw", lambda: time.sleep(1.5))
-        with pytest.raises(DeadlineExceeded, match=r"within 0\.3 s"):
+        monkeypatch.setattr(stuck, "read_raw", lambda: time.sleep(2.0))
+        with pytest.raises(DeadlineExceeded, match=r"longer than 0\.3 s"):
             await session.ask("*IDN?")
-        with pytest.raises(DeadlineExceeded, match="has not returned"):
+        with pytest.raises(DeadlineExceeded, match="abandoned call took longer"):
             await session.ask("*IDN?")
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(1.5)
         assert "N6705C" in await session.ask("*IDN?")
         await session.close()
 
 
 @pytest.mark.parametrize("name", ["hislip0,1", "inst0,1"])
-async def test_nobody_at_the_address_is_said_so(name: str) -> None:
+async def test_nothing_at_the_address_is_a_missing_port(name: str) -> None:
     monitor = N6705(N6705Config(resource=f"TCPIP::127.0.0.1::{name}::INSTR", answer_s=0.5))
     with pytest.raises(TransportError, match="refused") as caught:
         await monitor.open()
@@ -206,8 +206,8 @@ async def test_nobody_at_the_address_is_said_so(name: str) -> None:
     assert "stations.toml" in caught.value.remedy
 
 
-async def test_a_call_that_never_returns_keeps_nobody_from_leaving() -> None:
-    """The interpreter waits for an executor's threads; it must not wait for VISA's."""
+async def test_a_call_that_never_returns_does_not_keep_the_process_alive() -> None:
+    """The interpreter joins the threads of executors; it must not join VISA's."""
     program = (
         "import asyncio, time\n"
         "from drivers.scpi.visa import VisaPort\n"
@@ -215,18 +215,18 @@ async def test_a_call_that_never_returns_keeps_nobody_from_leaving() -> None:
         "async def main():\n"
         "    port = VisaPort('GPIB0::1::INSTR', '@sim', Where())\n"
         "    port._device = object()\n"
-        "    port._thread = __import__('drivers.scpi.visa').scpi.visa._Thread()\n"
+        "    port._thread = __import__('drivers.scpi.visa').scpi.visa._CallThread()\n"
         "    try:\n"
         "        await port._call(0.0, 'hanging', lambda: time.sleep(3600))\n"
         "    except DeadlineExceeded:\n"
-        "        print('gave up')\n"
+        "        print('deadline')\n"
         "asyncio.run(main())\n"
     )
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
     )
-    said, _ = await asyncio.wait_for(child.communicate(), 20.0)
-    assert said == b"gave up\n"
+    output, _ = await asyncio.wait_for(child.communicate(), 20.0)
+    assert output == b"deadline\n"
     assert child.returncode == 0
 
 
@@ -250,7 +250,9 @@ async def test_every_kind_of_interface_is_opened_and_marked_simulated(
     await meter.close()
 
 
-async def test_answers_come_whole_and_a_silent_query_ends_in_a_deadline(simulation: str) -> None:
+async def test_answers_are_complete_and_an_unanswered_query_ends_in_a_deadline(
+    simulation: str,
+) -> None:
     session = ScpiSession(GPIB, simulation, "smu", 0.3)
     await session.open()
     assert await session.ask_bytes("FETC?") == b"+1.0E-03,+2.0E-03,9.9E37"
@@ -259,7 +261,7 @@ async def test_answers_come_whole_and_a_silent_query_ends_in_a_deadline(simulati
     assert await session.ask("SOUR:VOLT?") == "1.800"
     await session.write("OUTP ON")
     began = time.monotonic()
-    with pytest.raises(DeadlineExceeded, match=r"'ABOR': the answer did not come within 0\.3 s"):
+    with pytest.raises(DeadlineExceeded, match=r"'ABOR': the answer took longer than 0\.3 s"):
         await session.ask("ABOR")
     assert time.monotonic() - began < 1.0
     assert await session.ask("HEX?") == "#H1F"
@@ -275,7 +277,7 @@ async def test_answers_come_whole_and_a_silent_query_ends_in_a_deadline(simulati
         (GPIB, "@nonsense", "nonsense"),
     ],
 )
-async def test_a_visa_that_is_not_complete_says_what_to_install(
+async def test_an_incomplete_visa_installation_names_what_to_install(
     resource: str, visa: str, why: str
 ) -> None:
     with pytest.raises(TransportError) as caught:
@@ -284,7 +286,7 @@ async def test_a_visa_that_is_not_complete_says_what_to_install(
     assert why in str(caught.value)
 
 
-async def test_a_closed_session_is_a_bug_to_use(simulation: str) -> None:
+async def test_use_of_a_closed_session_is_a_labd_bug(simulation: str) -> None:
     session = ScpiSession(GPIB, simulation, "smu", 0.3)
     with pytest.raises(LabdBug):
         await session.ask("HEX?")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from drivers.scpi_meter import ScpiMeter, ScpiMeterConfig
+from drivers.scpi_meter.config import ScpiMeterConfig
+from drivers.scpi_meter.driver import ScpiMeter
 from labd.simulation.instruments.scpi_meter import SimulatedScpiMeter, lan
 from tests.contract.case import ANSWER_S, Case
 

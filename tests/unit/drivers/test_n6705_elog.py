@@ -1,4 +1,4 @@
-"""What the N6705 logs: records to the byte, and which functions have to be on."""
+"""Records of the N6705's logger to the byte, and the functions that have to be on."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.n6705.elog import Abreast, Plan, channel_list, told, values_of
-from drivers.scpi.codec import Block, ReplyDecoder, Text
-from drivers.scpi.record_clock import Moment, RecordClock, RecordStream, StepLine
+from drivers.n6705.channel_counts import ChannelCounts
+from drivers.n6705.elog import ElogPlan, channel_list, listed, records_of
+from drivers.scpi.codec import ScpiBlock, ScpiDecoder, ScpiText
+from drivers.scpi.record_clock import Moment, RecordClock
+from drivers.scpi.record_stream import CurrentStepLine, RecordStream
 from labd.core.model import Edge, Gap, Samples, StreamItem
 
-PLAN = Plan({1: "N6781A", 2: "N6731B", 4: "N6762A"}, (1, 2), (1, 2), with_voltage=True)
+PLAN = ElogPlan({1: "N6781A", 2: "N6731B", 4: "N6762A"}, (1, 2), (1, 2), with_voltage=True)
 PERIOD_S = 49 * 20.48e-6
 RECORDS = np.column_stack(
     [np.linspace(0.001, 0.02, 4000), np.where(np.arange(4000) % 1000 < 5, 1.5e-3, 0.5e-3)]
@@ -23,32 +25,32 @@ RECORDS[2500, 0] = np.nan
 
 
 def test_records_are_float32_big_endian_to_the_byte() -> None:
-    rows = values_of(bytes.fromhex("3f800000 40000000 3f000000 40400000"), 2)
+    rows = records_of(bytes.fromhex("3f800000 40000000 3f000000 40400000"), 2)
     np.testing.assert_array_equal(rows, [[1.0, 2.0], [0.5, 3.0]])
-    assert values_of(b"", 2).shape == (0, 2)
+    assert records_of(b"", 2).shape == (0, 2)
 
 
-def test_records_that_are_not_whole_are_refused() -> None:
+def test_incomplete_records_are_refused() -> None:
     with pytest.raises(ValueError, match="3 values are no whole number of records of 2"):
-        values_of(bytes(12), 2)
+        records_of(bytes(12), 2)
     with pytest.raises(ValueError, match="multiple"):
-        values_of(bytes(7), 1)
+        records_of(bytes(7), 1)
 
 
-def test_channels_and_functions_are_written_as_the_instrument_does() -> None:
+def test_channels_and_functions_are_written_in_scpi_notation() -> None:
     assert channel_list((1, 3)) == "(@1,3)"
     assert (PLAN.slots, PLAN.outputs, PLAN.log) == ("(@1,2,4)", "(@1,2)", "(@1,2)")
-    assert told(PLAN.on) == "CURR on (@1,2), VOLT on (@1)"
-    assert told({"CURR": set()}) == "none"
+    assert listed(PLAN.on) == "CURR on (@1,2), VOLT on (@1)"
+    assert listed({"CURR": set()}) == "none"
 
 
-def test_only_what_is_wanted_has_to_be_on() -> None:
-    one = Plan({1: "N6781A", 2: "N6731B"}, (1, 2), (1,), with_voltage=False)
+def test_only_the_planned_functions_have_to_be_on() -> None:
+    one = ElogPlan({1: "N6781A", 2: "N6731B"}, (1, 2), (1,), with_voltage=False)
     assert one.on == {"CURR": {1}, "CURR:MINM": set(), "VOLT": set(), "VOLT:MINM": set()}
 
 
 def wire(polls: list[int]) -> bytes:
-    """Answers to ``FETC:ELOG?`` and ``SYST:ERR?`` in turn, with records up to each poll."""
+    """Alternating answers to ``FETC:ELOG?`` and ``SYST:ERR?``, with the records up to each poll."""
     out = b""
     for start, end in itertools.pairwise([0, *polls, len(RECORDS)]):
         data = RECORDS[start:end].tobytes()
@@ -58,23 +60,24 @@ def wire(polls: list[int]) -> bytes:
 
 
 def decoded(data: bytes, cuts: list[int]) -> list[StreamItem]:
-    """The stream a driver makes of these bytes, asking at the time its records tell."""
-    decoder = ReplyDecoder()
+    """The stream of these bytes, polled at the end of the last record in each."""
+    decoder = ScpiDecoder()
     stream = RecordStream(
         RecordClock(1 / PERIOD_S, 15.0),
         lambda index, rows: Samples(index, rows[:, 0] * 3.0, rows[:, 0]),
-        StepLine("io", 1e-3, 1e-4),
+        CurrentStepLine("io", 1e-3, 1e-4),
     )
-    items = stream.start(Moment(0, 0))
+    stream.start(Moment(0, 0))
+    items: list[StreamItem] = []
     block = b""
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, end in itertools.pairwise(places):
         for reply in decoder.feed(data[start:end]):
-            if isinstance(reply, Block):
+            if isinstance(reply, ScpiBlock):
                 block = reply.data
                 continue
-            assert reply == Text('+0,"No error"')
-            rows = values_of(block, 2)
+            assert reply == ScpiText('+0,"No error"')
+            rows = records_of(block, 2)
             now = round((stream.received + len(rows)) * PERIOD_S * 1e9) + 100_000
             items += stream.add(rows, Moment(now - 100_000, now), drained=True)
     assert stream.fault == ""
@@ -108,8 +111,8 @@ def test_any_polling_and_any_chunking_give_the_same_samples_edges_and_gaps(
 
 
 def leads(lost: tuple[int, int], update_ms: int, *, seconds: float = 4.0) -> str:
-    """Two channels asked 6 ms apart every 75 ms, updated 30 ms apart; from 2 s on some lost."""
-    abreast, now_ms = Abreast(0.001), 5.0
+    """Two channels polled 6 ms apart every 75 ms, updated 30 ms apart; a loss after 2 s."""
+    check, now_ms = ChannelCounts(0.001), 5.0
     while now_ms < seconds * 1000:
         counts: list[int] = []
         for channel, asked_ms in enumerate((now_ms, now_ms + 6)):
@@ -118,14 +121,14 @@ def leads(lost: tuple[int, int], update_ms: int, *, seconds: float = 4.0) -> str
                 made_ms = (asked_ms + 30 * channel) // update_ms * update_ms - 30 * channel
             counts.append(int(made_ms) - lost[channel] * (now_ms > 2000))
         first, last = (Moment(int(at * 1e6), int((at + 2) * 1e6)) for at in (now_ms, now_ms + 6))
-        if fault := abreast.fault(counts[1] - counts[0], first, last):
+        if fault := check.fault(counts[1] - counts[0], first, last):
             return fault
         now_ms += 75.3
     return ""
 
 
 @pytest.mark.parametrize("update_ms", [0, 100, 250])
-def test_channels_that_lose_nothing_are_abreast(update_ms: int) -> None:
+def test_channels_without_loss_have_no_fault(update_ms: int) -> None:
     assert leads((0, 0), update_ms, seconds=60) == ""
 
 

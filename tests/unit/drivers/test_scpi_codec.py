@@ -1,4 +1,4 @@
-"""SCPI framing: any chunking gives the same answers, and damage is never an answer."""
+"""SCPI framing: any chunking gives the same responses, and damage is never a response."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from hypothesis import strategies as st
 
 from drivers.scpi.codec import (
     MAX_TEXT,
-    Block,
-    Damage,
-    Reply,
-    ReplyDecoder,
-    Text,
+    ScpiBlock,
+    ScpiDamage,
+    ScpiDecoder,
+    ScpiReply,
+    ScpiText,
     error_in,
     switches_in,
     values_in,
 )
 
 PAYLOAD = np.linspace(0.001, 0.02, 60).astype(">f4").tobytes() + b"\n\r\n#15abcde\n#0;,"
-ANSWERS: list[Reply] = [
-    Text("Keysight Technologies,N6705C,MY50000001,E.03.06"),
-    Text('+0,"No error"'),
-    Block(PAYLOAD),
-    Text("#H1F"),
-    Block(b""),
-    Text(""),
-    Block(b"\n" * 12),
-    Text("-1.25E-03,+9.91E+37"),
+ANSWERS: list[ScpiReply] = [
+    ScpiText("Keysight Technologies,N6705C,MY50000001,E.03.06"),
+    ScpiText('+0,"No error"'),
+    ScpiBlock(PAYLOAD),
+    ScpiText("#H1F"),
+    ScpiBlock(b""),
+    ScpiText(""),
+    ScpiBlock(b"\n" * 12),
+    ScpiText("-1.25E-03,+9.91E+37"),
 ]
 
 
-def framed(answer: Reply, ending: bytes = b"\n") -> bytes:
-    if isinstance(answer, Text):
+def framed(answer: ScpiReply, ending: bytes = b"\n") -> bytes:
+    if isinstance(answer, ScpiText):
         return answer.text.encode() + ending
-    assert isinstance(answer, Block)
+    assert isinstance(answer, ScpiBlock)
     size = str(len(answer.data))
     return f"#{len(size)}{size}".encode() + answer.data + ending
 
@@ -45,8 +45,8 @@ def framed(answer: Reply, ending: bytes = b"\n") -> bytes:
 STREAM = b"".join(map(framed, ANSWERS))
 
 
-def decode(data: bytes, cuts: tuple[int, ...] = (), indefinite_bytes: int = 0) -> list[Reply]:
-    decoder = ReplyDecoder(indefinite_bytes)
+def decode(data: bytes, cuts: tuple[int, ...] = (), indefinite_bytes: int = 0) -> list[ScpiReply]:
+    decoder = ScpiDecoder(indefinite_bytes)
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     return [
         reply
@@ -55,104 +55,109 @@ def decode(data: bytes, cuts: tuple[int, ...] = (), indefinite_bytes: int = 0) -
     ]
 
 
-def test_answers_are_cut_apart_at_their_own_ends() -> None:
+def test_responses_are_split_at_their_ends() -> None:
     assert decode(STREAM) == ANSWERS
 
 
-def test_a_carriage_return_may_stand_before_the_end() -> None:
+def test_a_carriage_return_before_the_line_feed_is_ignored() -> None:
     data = b"".join(framed(answer, b"\r\n") for answer in ANSWERS)
     assert decode(data) == ANSWERS
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, len(STREAM)), max_size=40).map(tuple))
-def test_any_chunking_gives_the_same(cuts: tuple[int, ...]) -> None:
+def test_any_chunking_gives_the_same_responses(cuts: tuple[int, ...]) -> None:
     assert decode(STREAM, cuts) == ANSWERS
 
 
-def test_bytes_one_at_a_time_give_the_same() -> None:
+def test_single_bytes_give_the_same_responses() -> None:
     assert decode(STREAM, tuple(range(len(STREAM)))) == ANSWERS
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=12).map(tuple))
-def test_any_chunking_of_anything_gives_the_same(data: bytes, cuts: tuple[int, ...]) -> None:
+def test_any_chunking_of_any_bytes_gives_the_same_responses(
+    data: bytes, cuts: tuple[int, ...]
+) -> None:
     assert decode(data, cuts) == decode(data)
 
 
 @settings(max_examples=400, deadline=None)
 @given(at=st.integers(0, len(framed(ANSWERS[2])) - 1), lost=st.booleans())
-def test_a_block_that_lost_or_doubled_a_byte_is_never_vouched_for(at: int, *, lost: bool) -> None:
-    """A block counts once the next answer has come, as the only one and as it should be."""
+def test_a_block_with_a_lost_or_doubled_byte_is_never_confirmed(at: int, *, lost: bool) -> None:
+    """The next response, complete and alone, confirms a block."""
     block = framed(ANSWERS[2])
     damaged = block[:at] + block[at + 1 :] if lost else block[: at + 1] + block[at:]
     replies = decode(damaged + framed(ANSWERS[1]))
-    vouched = len(replies) == 2 and replies[1] == ANSWERS[1]
-    assert not vouched or replies[0] == ANSWERS[2]
+    confirmed = len(replies) == 2 and replies[1] == ANSWERS[1]
+    assert not confirmed or replies[0] == ANSWERS[2]
 
 
 @pytest.mark.parametrize(
     ("data", "what"),
     [
         (b"#2a0xx", "length is b'a0'"),
-        (b"#15helloX\n", "b'X' behind a block of 5 bytes"),
-        (b"#15hello\rX", "b'\\r' behind a block"),
+        (b"#15helloX\n", "b'X' after a block of 5 bytes"),
+        (b"#15hello\rX", "b'\\r' after a block"),
         (b"#9999999999", "a block of 999999999 bytes"),
         (b"+1.0\xff2E-3\n", "no text"),
         (b"x" * (MAX_TEXT + 1), "does not end"),
     ],
 )
-def test_damage_is_told_and_ends_everything(data: bytes, what: str) -> None:
-    decoder = ReplyDecoder()
+def test_damage_is_reported_and_ends_decoding(data: bytes, what: str) -> None:
+    decoder = ScpiDecoder()
     (damage,) = decoder.feed(data)
-    assert isinstance(damage, Damage)
+    assert isinstance(damage, ScpiDamage)
     assert what in damage.what
     assert decoder.feed(b"1\n") == []
     assert decoder.end() == []
 
 
-def test_answers_before_the_damage_are_kept() -> None:
-    assert decode(b"1\n2\n#x") == [Text("1"), Text("2")]
-    assert decode(b"1\n#19") == [Text("1")]
+def test_responses_before_the_damage_are_kept() -> None:
+    assert decode(b"1\n2\n#x") == [ScpiText("1"), ScpiText("2")]
+    assert decode(b"1\n#19") == [ScpiText("1")]
     first, second = decode(b"1\n#11ab\n")
-    assert first == Text("1")
-    assert isinstance(second, Damage)
+    assert first == ScpiText("1")
+    assert isinstance(second, ScpiDamage)
 
 
-def test_a_block_without_a_length_ends_where_it_is_known_to() -> None:
+def test_an_indefinite_length_block_ends_after_the_known_length() -> None:
     data = b"\n\n34567\n"
-    assert decode(b"#0" + data + b"\n1\n", (3, 7), indefinite_bytes=8) == [Block(data), Text("1")]
-    decoder = ReplyDecoder()
+    assert decode(b"#0" + data + b"\n1\n", (3, 7), indefinite_bytes=8) == [
+        ScpiBlock(data),
+        ScpiText("1"),
+    ]
+    decoder = ScpiDecoder()
     assert decoder.feed(b"#0" + data + b"\n") == []
-    assert decoder.end() == [Block(data)]
+    assert decoder.end() == [ScpiBlock(data)]
 
 
 @pytest.mark.parametrize(
     ("data", "reply"),
     [
-        (b"1.5", Text("1.5")),
-        (b"1.5\n", Text("1.5")),
-        (b"#15hello", Block(b"hello")),
-        (b"#15hello\n", Block(b"hello")),
-        (b"#0", Block(b"")),
+        (b"1.5", ScpiText("1.5")),
+        (b"1.5\n", ScpiText("1.5")),
+        (b"#15hello", ScpiBlock(b"hello")),
+        (b"#15hello\n", ScpiBlock(b"hello")),
+        (b"#0", ScpiBlock(b"")),
     ],
 )
-def test_a_transport_that_tells_the_end_needs_no_line_feed(data: bytes, reply: Reply) -> None:
-    decoder = ReplyDecoder()
+def test_a_transport_that_tells_the_end_needs_no_line_feed(data: bytes, reply: ScpiReply) -> None:
+    decoder = ScpiDecoder()
     assert decoder.feed(data) + decoder.end() == [reply]
     assert decoder.end() == []
 
 
 @pytest.mark.parametrize("data", [b"#", b"#3", b"#31", b"#15hell"])
 def test_a_message_that_ends_too_early_is_damage(data: bytes) -> None:
-    decoder = ReplyDecoder()
+    decoder = ScpiDecoder()
     assert decoder.feed(data) == []
     (damage,) = decoder.end()
-    assert isinstance(damage, Damage)
+    assert isinstance(damage, ScpiDamage)
 
 
 def test_what_has_begun_is_known() -> None:
-    decoder = ReplyDecoder()
+    decoder = ScpiDecoder()
     decoder.feed(b"1\n#15he")
     assert decoder.rest == b"#15he"
 

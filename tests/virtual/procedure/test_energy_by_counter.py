@@ -18,7 +18,8 @@ import pytest
 from numpy.typing import NDArray
 
 from drivers.io_manager.eembc_uno import EembcIoManager, EembcIoManagerConfig
-from drivers.n6705.driver import N6705, N6705Config
+from drivers.n6705.config import N6705Config
+from drivers.n6705.driver import N6705
 from labd.core.errors import JobError
 from labd.core.model import Build, EnergyMethod, Mode, ModeResult, Verdict, Window
 from labd.core.suite import benchmark
