@@ -8,7 +8,7 @@ from labd.cli.lab_command import with_client
 from labd.cli.options import json_option
 from labd.cli.render import event_line
 from labd.client.lab_client import LabClient
-from labd.wire.messages import Event
+from labd.wire.job_events import Event
 
 
 @click.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import click
 from pydantic import BaseModel
@@ -15,9 +15,23 @@ from rich.table import Table
 from rich.text import Text
 
 from labd.cli.render_energy import OWN_METHOD, energy_lines, method_of
-from labd.core.model import Mode, Verdict
+from labd.core.model import ClockCheck, Identity, Mode, Verdict, Window
 from labd.core.retention import DAY_NS
-from labd.wire.messages import Event, EventType, JobStatus, ModeSummary, PartIdentity, StationStatus
+from labd.wire.job_events import (
+    Event,
+    Finished,
+    Leased,
+    Note,
+    Phase,
+    Progress,
+    Queued,
+    Requeued,
+    ResultEvent,
+    Started,
+    WindowEvent,
+)
+from labd.wire.messages import JobStatus, ModeSummary, StationStatus
+from labd.wire.results import ClockMapRecord, MeasuredWindow, ModeVerdict
 
 VERDICT_STYLE = {
     Verdict.PASS: "green",
@@ -125,8 +139,9 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
     show_reasons([status])
     if status.waiting:
         console.print(f"waiting: {status.waiting}")
-    windows = [e for e in events if e.type is EventType.WINDOW and e.attempt == status.attempt]
-    results = [e for e in events if e.type is EventType.RESULT and e.attempt == status.attempt]
+    last = [event for event in events if event.attempt == status.attempt]
+    windows = [event.data for event in last if isinstance(event, WindowEvent)]
+    results = [event.data for event in last if isinstance(event, ResultEvent)]
     if windows:
         console.print(windows_table(windows))
         for line in problem_lines(windows):
@@ -137,8 +152,8 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
     if status.removed:
         which = ", ".join(map(str, status.removed))
         console.print(f"traces removed to make room: attempt {which}")
-    for event in results:
-        _show_evidence(console, event, removed=status.attempt in status.removed)
+    for result in results:
+        _show_evidence(console, result, removed=status.attempt in status.removed)
 
 
 def runs_table(runs: Sequence[dict[str, Any]], now_ns: int) -> Table:
@@ -160,37 +175,36 @@ def runs_table(runs: Sequence[dict[str, Any]], now_ns: int) -> Table:
     return table
 
 
-def windows_table(windows: Sequence[Event]) -> Table:
+def windows_table(windows: Sequence[MeasuredWindow]) -> Table:
     """Measured windows, valid or not, with the clock that checked them."""
     table = _table("mode", "#")
     for column in ("inf", "seconds", "inf/s", "µJ/inf", "±", "idle mW"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("second clock, s")
     table.add_column("valid")
-    for event in windows:
-        data = event.data
-        energy = data.get("energy_per_inference_uj")
+    for window in windows:
+        energy, idle_uw = window.energy_per_inference_uj, window.idle_power_uw
         table.add_row(
-            str(data["mode"]),
-            str(data["number"]),
-            str(data["inferences"]),
-            f"{data['runtime_s']:.6f}",
-            f"{data['throughput_ips']:.3f}",
+            window.mode,
+            str(window.number),
+            str(window.inferences),
+            f"{window.runtime_s:.6f}",
+            f"{window.throughput_ips:.3f}",
             "" if energy is None else f"{energy:.4f}",
-            _doubt_text(data),
-            _idle_text(data),
-            _check_text(data.get("check")),
-            Text("no", "magenta") if _items(data.get("problems")) else "yes",
+            _uncertainty_text(window),
+            "" if idle_uw is None else f"{idle_uw / 1000:.3f}",
+            _check_text(window.check),
+            "yes" if window.valid else Text("no", "magenta"),
         )
     return table
 
 
-def problem_lines(windows: Sequence[Event]) -> list[str]:
-    """Why windows are not valid, a line each."""
+def problem_lines(windows: Sequence[MeasuredWindow]) -> list[str]:
+    """Why windows are not valid, one line per problem."""
     return [
-        f"{event.data['mode']} window {event.data['number']}: {problem}"
-        for event in windows
-        for problem in _items(event.data.get("problems"))
+        f"{window.mode} window {window.number}: {problem}"
+        for window in windows
+        for problem in window.problems
     ]
 
 
@@ -233,76 +247,73 @@ def event_line(event: Event) -> str:
 
 
 def event_text(event: Event) -> str:
-    """What an event says, for people."""
-    data = event.data
-    match event.type:
-        case EventType.LEASED:
-            return f"on {event.station}"
-        case EventType.STARTED:
-            return f"on {event.station}, attempt {event.attempt}"
-        case EventType.PHASE:
-            return f"{data['mode']}: {data['phase']}"
-        case EventType.PROGRESS:
-            return f"{data['mode']}: {data['done']} of {data['total']} {data['unit']}"
-        case EventType.WINDOW:
-            return window_text(event)
-        case EventType.RESULT:
-            return f"{data['mode']}: {data['verdict']}"
-        case EventType.FINISHED:
-            return f"{data['verdict']} {data.get('reason') or ''}"
-        case EventType.NOTE | EventType.REQUEUED | EventType.QUEUED:
-            return str(data.get("text") or data.get("reason") or "")
+    """What an event states, for people."""
+    match event.data:
+        case Queued():
+            text = ""
+        case Leased():
+            text = f"on {event.station}"
+        case Started():
+            text = f"on {event.station}, attempt {event.attempt}"
+        case Phase(mode=mode, phase=phase):
+            text = f"{mode}: {phase}"
+        case Progress() as step:
+            text = f"{step.mode}: {step.done} of {step.total} {step.unit}"
+        case MeasuredWindow() as window:
+            text = window_text(window)
+        case ModeVerdict(mode=mode, verdict=verdict):
+            text = f"{mode}: {verdict}"
+        case Finished(verdict=verdict, reason=reason):
+            text = f"{verdict} {reason}"
+        case Note(text=text) | Requeued(reason=text):
+            pass
+    return text
 
 
-def window_text(event: Event) -> str:
+def window_text(window: MeasuredWindow) -> str:
     """A window in one line."""
-    data = event.data
-    text = (
-        f"{data['mode']}: window {data['number']}, {data['inferences']} inferences in "
-        f"{data['runtime_s']:.3f} s"
+    energy = window.energy_per_inference_uj
+    return (
+        f"{window.mode}: window {window.number}, {window.inferences} inferences in "
+        f"{window.runtime_s:.3f} s"
+        + (f", {energy:.3f} µJ each" if energy else f", {window.throughput_ips:.3f}/s")
+        + (f" — INVALID: {'; '.join(window.problems)}" if window.problems else "")
     )
-    energy = data.get("energy_per_inference_uj")
-    text += f", {energy:.3f} µJ each" if energy else f", {data['throughput_ips']:.3f}/s"
-    problems = _items(data.get("problems"))
-    return text + (f" — INVALID: {'; '.join(str(p) for p in problems)}" if problems else "")
 
 
-def _show_energy(console: Console, windows: Sequence[Event], results: Sequence[Event]) -> None:
+def _show_energy(
+    console: Console, windows: Sequence[MeasuredWindow], results: Sequence[ModeVerdict]
+) -> None:
     """The energy score by every method, and what the board draws idle."""
-    measured = [event.data for event in windows if event.data["mode"] == Mode.ENERGY]
-    for event in results:
-        if event.data["mode"] == Mode.ENERGY:
-            score = cast("dict[str, float]", event.data.get("score") or {})
-            details = cast("dict[str, Any]", event.data.get("details") or {})
-            for number, line in enumerate(energy_lines(score, measured, details.get("method", ""))):
+    measured = [window for window in windows if window.mode is Mode.ENERGY]
+    for result in results:
+        if result.mode is Mode.ENERGY:
+            lines = energy_lines(result.score, measured, result.details.method or "")
+            for number, line in enumerate(lines):
                 console.print(Text(f"{'        ' if number else 'energy: '}{line}"))
 
 
-def _show_evidence(console: Console, event: Event, *, removed: bool) -> None:
-    details = event.data.get("details")
-    if not isinstance(details, dict):
-        return
-    console.print(Text(f"{event.data['mode']}", "bold"))
-    for key, value in details.items():
-        if isinstance(value, dict):
-            for part, who in value.items():
-                console.print(Text(f"  {part}: {_who(who)}"))
-        elif key == "clocks":
-            for clock in _items(value):
-                console.print(Text(f"  clock: {_clock_text(clock)}"))
-        elif key == "trace" and removed:
-            console.print(Text(f"  trace: {value} (removed)"))
-        elif value not in (None, "", []):
-            console.print(Text(f"  {key}: {value}"))
+def _show_evidence(console: Console, result: ModeVerdict, *, removed: bool) -> None:
+    console.print(Text(result.mode, "bold"))
+    for key, value in result.details:
+        match key, value:
+            case "instruments", dict():
+                lines = [f"{part}: {_who(who)}" for part, who in result.details.instruments.items()]
+            case "clocks", tuple():
+                lines = [f"clock: {_clock_text(each)}" for each in result.details.clocks or ()]
+            case "trace", str() if removed:
+                lines = [f"trace: {value} (removed)"]
+            case _:
+                lines = [f"{key}: {value}"] if value not in (None, "", (), []) else []
+        for line in lines:
+            console.print(Text(f"  {line}"))
 
 
-def _who(identity: object) -> str:
-    """Who answered at a part's port, in one line."""
-    if not isinstance(identity, dict):
-        return str(identity)
-    known = PartIdentity.model_validate(identity)
-    words = [known.kind, known.name, known.serial, known.firmware and f"firmware {known.firmware}"]
-    return " ".join(word for word in words if word) + (", simulated" if known.simulated else "")
+def _who(identity: Identity) -> str:
+    """The identity of a part, in one line."""
+    firmware = identity.firmware and f"firmware {identity.firmware}"
+    words = [identity.kind, identity.name, identity.serial, firmware]
+    return " ".join(filter(None, words)) + (", simulated" if identity.simulated else "")
 
 
 def _console() -> Console:
@@ -310,45 +321,26 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
-def _check_text(check: object) -> str:
-    if not isinstance(check, dict):
+def _check_text(check: ClockCheck) -> str:
+    return check.clock if check.seconds is None else f"{check.clock} {check.seconds:.6f}"
+
+
+def _uncertainty_text(window: Window) -> str:
+    """Uncertainty of a window's energy per inference, from that of its edges."""
+    if window.energy_uncertainty_uj is None or not window.inferences:
         return ""
-    seconds = check.get("seconds")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    clock = check.get("clock")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    return f"{clock}" if seconds is None else f"{clock} {seconds:.6f}"
+    return f"{window.energy_uncertainty_uj / window.inferences:.4f}"
 
 
-def _doubt_text(data: Mapping[str, object]) -> str:
-    """How far the edges' uncertainty may move a window's energy per inference."""
-    doubt, inferences = data.get("energy_uncertainty_uj"), data.get("inferences")
-    if not isinstance(doubt, (int, float)) or not isinstance(inferences, int) or not inferences:
-        return ""
-    return f"{doubt / inferences:.4f}"
-
-
-def _idle_text(data: Mapping[str, object]) -> str:
-    """What the board drew before a window's batch."""
-    idle_uw = data.get("idle_power_uw")
-    return f"{idle_uw / 1000:.3f}" if isinstance(idle_uw, (int, float)) else ""
-
-
-def _clock_text(clock: object) -> str:
-    """What ties two clocks of a run, in one line."""
-    if not isinstance(clock, dict):
-        return str(clock)
-    known = cast("dict[str, Any]", clock)
+def _clock_text(clock: ClockMapRecord) -> str:
+    """A map between two clocks of a run, in one line."""
     text = (
-        f"{known['a']} to {known['b']}: {known['rate_ppm']:+.2f} ± {known['rate_error_ppm']:.2f} "
-        f"ppm, known to {known['offset_error_s'] * 1e6:.0f} µs over {known['tied_s']:.1f} s"
+        f"{clock.a} to {clock.b}: {clock.rate_ppm:+.2f} ± {clock.rate_error_ppm:.2f} ppm, "
+        f"known to {clock.offset_error_s * 1e6:.0f} µs over {clock.tied_s:.1f} s"
     )
-    if "pairs" not in known:
+    if clock.pairs is None or clock.residual_rms_s is None:
         return text
-    rms_us = known["residual_rms_s"] * 1e6
-    return f"{text}, {known['pairs']} marks, residual rms {rms_us:.0f} µs"
-
-
-def _items(value: object) -> list[object]:
-    return list(value) if isinstance(value, (list, tuple)) else []  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return f"{text}, {clock.pairs} marks, residual rms {clock.residual_rms_s * 1e6:.0f} µs"
 
 
 def _state(job: JobStatus) -> Text:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+from labd.core.model import EnergyMethod, Window
 
 SCORE = "median_energy_uj"
-OWN_METHOD = "labd"
+OWN_METHOD = EnergyMethod.LABD
 
 
 def method_of(score: Mapping[str, float]) -> str:
@@ -18,13 +20,13 @@ def method_of(score: Mapping[str, float]) -> str:
 
 
 def energy_lines(
-    score: Mapping[str, float], windows: Sequence[Mapping[str, object]], method: str = ""
+    score: Mapping[str, float], windows: Sequence[Window], method: str = ""
 ) -> list[str]:
     """The score beside the other methods', then what else the windows say.
 
     Args:
         score: of energy mode.
-        windows: of energy mode, as their events tell them.
+        windows: of energy mode.
         method: the method chosen, where it is known; else it is taken from the numbers.
     """
     if SCORE not in score:
@@ -40,20 +42,21 @@ def energy_lines(
     return [first, second] if second else [first]
 
 
-def _more(score: Mapping[str, float], windows: Sequence[Mapping[str, object]]) -> list[str]:
+def _more(score: Mapping[str, float], windows: Sequence[Window]) -> list[str]:
     """Idle power with the baseline, and the charge, as far as they were measured."""
-    baseline, charge = (_median(windows, key) for key in ("baseline_per_inference_uj", "charge_uc"))
-    idle = score.get("idle_power_uw", _median(windows, "idle_power_uw"))
-    told: list[str] = []
+    baseline = _median(window.baseline_per_inference_uj for window in windows)
+    charge = _median(window.charge_uc for window in windows)
+    idle = score.get("idle_power_uw", _median(window.idle_power_uw for window in windows))
+    more: list[str] = []
     if idle is not None:
-        told.append(f"idle {idle / 1000:.3f} mW")
+        more.append(f"idle {idle / 1000:.3f} mW")
         if baseline is not None:
-            told[0] += f", {baseline:.2f} µJ/inf of it baseline"
+            more[0] += f", {baseline:.2f} µJ/inf of it baseline"
     if charge is not None:
-        told.append(f"{charge:.0f} µC a window")
-    return told
+        more.append(f"{charge:.0f} µC a window")
+    return more
 
 
-def _median(windows: Sequence[Mapping[str, object]], key: str) -> float | None:
-    found = [value for each in windows if isinstance(value := each.get(key), (int, float))]
-    return statistics.median(found) if found else None
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
 
 import click
 from rich.console import Console
@@ -15,10 +14,15 @@ from labd.cli.options import json_option
 from labd.cli.render import event_text, results_table, show_reasons, show_table
 from labd.client.lab_client import LabClient
 from labd.core.errors import first_fault
-from labd.wire.messages import Event, EventType, JobStatus
-
-QUIET = {EventType.PROGRESS}
-"""Events that move a bar but make no line."""
+from labd.wire.job_events import (
+    Event,
+    FinishedEvent,
+    PhaseEvent,
+    ProgressEvent,
+    QueuedEvent,
+    RequeuedEvent,
+)
+from labd.wire.messages import JobStatus
 
 VERDICT_STATUS = {"pass": 0, "fail": 1, "invalid": 3, "infra": 4, "cancelled": 5, "expired": 6}
 """Exit status by verdict."""
@@ -91,23 +95,21 @@ async def _follow(client: LabClient, jobs: list[str], show: Callable[[Event], No
 
 
 def _print_line(console: Console, event: Event) -> None:
-    if event.type not in QUIET:
+    if not isinstance(event, ProgressEvent):  # it moves the bar
         line = f"{event.job:24} {event.type:9} {event_text(event)}"
         console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
 
 
 def _move_bar(progress: Progress, bar: TaskID, event: Event) -> None:
-    data = event.data
-    match event.type:
-        case EventType.PROGRESS:
-            done, total = cast("int", data["done"]), cast("int", data["total"])
-            progress.update(bar, completed=done, total=total, unit=str(data["unit"]))
-        case EventType.PHASE:
-            text = f"{event.station} {data['mode']} {data['phase']}"
+    match event:
+        case ProgressEvent(data=step):
+            progress.update(bar, completed=step.done, total=step.total, unit=step.unit)
+        case PhaseEvent(data=phase):
+            text = f"{event.station} {phase.mode} {phase.phase}"
             progress.update(bar, description=text, completed=0, total=None, unit="")
-        case EventType.FINISHED:
-            progress.update(bar, description=str(data["verdict"]), completed=1, total=1, unit="")
-        case EventType.QUEUED | EventType.REQUEUED:
+        case FinishedEvent(data=end):
+            progress.update(bar, description=end.verdict, completed=1, total=1, unit="")
+        case QueuedEvent() | RequeuedEvent():
             progress.update(bar, description="waiting", completed=0, total=None, unit="")
         case _:
             return

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 from labd.core.errors import JobError, TransportError
 from labd.mqtt.inbox import Inbox
 from labd.mqtt.link import Bus
-from labd.wire.messages import Event, EventType, JobStatus, Reply, StationStatus
+from labd.wire.job_events import EVENT, Event, FinishedEvent
+from labd.wire.messages import JobStatus, Reply, StationStatus
 from labd.wire.topics import Topics
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class LabClient:
         events: list[Event] = []
         while True:
             reply = await self.ask("events", job=job, from_seq=from_seq + len(events))
-            page = [Event.model_validate(one) for one in _list(reply)]
+            page = [EVENT.validate_python(one) for one in _list(reply)]
             if not page:
                 return events
             events += page
@@ -136,7 +137,7 @@ class LabClient:
                     for event in await self._patiently(job, expected):
                         expected = event.seq + 1
                         yield event
-                        if event.type is EventType.FINISHED:
+                        if isinstance(event, FinishedEvent):
                             return
                 event = await _next_event(inbox)
                 catch_up = event is None or event.seq > expected
@@ -144,7 +145,7 @@ class LabClient:
                     continue
                 expected += 1
                 yield event
-                if event.type is EventType.FINISHED:
+                if isinstance(event, FinishedEvent):
                     return
 
     async def frames(self, job: str) -> AsyncIterator[Frame]:
@@ -201,7 +202,7 @@ async def _next_event(inbox: Inbox) -> Event | None:
             message = await anext(inbox)
     except TimeoutError:
         return None
-    return Event.model_validate_json(message.payload)
+    return EVENT.validate_json(message.payload)
 
 
 def _list(reply: Reply) -> list[Any]:

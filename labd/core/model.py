@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the client imports this module and starts without NumPy
     import numpy as np
@@ -270,23 +270,9 @@ class Window:
         """Whether the window's number may be used."""
         return not self.problems
 
-
-@dataclass(frozen=True, slots=True)
-class ModeResult:
-    """What one mode of a job found: its verdict, score and everything behind it.
-
-    Args:
-        mode: what was measured.
-        verdict: pass, fail or invalid.
-        reasons: why not ``pass``; empty when it is.
-        score: named numbers, e.g. ``top1_pct``, ``median_throughput_ips``.
-        windows: every window measured, valid or not, in order.
-        details: evidence that is not a number of its own: firmware hash, identities, probe.
-    """
-
-    mode: Mode
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    score: dict[str, float]
-    windows: tuple[Window, ...] = ()
-    details: dict[str, Any] = field(default_factory=dict[str, Any])
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """Positions of its edges in the trace, sample periods; ``None`` without both."""
+        if self.start_index is None or self.stop_index is None:
+            return None
+        return self.start_index, self.stop_index

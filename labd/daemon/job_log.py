@@ -11,7 +11,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
@@ -23,7 +22,9 @@ from labd.store.journal.async_journal import AsyncJournal
 from labd.store.journal.journal import Journal
 from labd.store.journal.kept_runs import RunRecord, note_removal, pin_job, run_records, unpin_job
 from labd.store.journal.rows import Accepted, Change, Duplicate, Outcome, Snapshot
-from labd.wire.messages import Event, EventType, JobStatus, ModeSummary
+from labd.wire.job_events import Event, EventData, EventType
+from labd.wire.messages import JobStatus, ModeSummary
+from labd.wire.results import ModeResult
 from labd.wire.topics import Topics
 
 log = structlog.get_logger(__name__)
@@ -98,13 +99,13 @@ class JobLog:
         """End a job."""
         await self._journal(Journal.finish, job, verdict, reason, self._now_ns())
 
-    async def event(self, job: str, kind: EventType, data: dict[str, Any]) -> None:
-        """Tell something about a job."""
-        await self._journal(Journal.append_event, job, kind, data, self._now_ns())
+    async def event(self, job: str, data: EventData) -> None:
+        """Append an event that changes no state."""
+        await self._journal(Journal.append_event, job, data, self._now_ns())
 
-    async def result(self, job: str, attempt: int, data: dict[str, Any]) -> None:
+    async def result(self, job: str, attempt: int, result: ModeResult) -> None:
         """Keep what one mode found."""
-        await self._journal(Journal.record_result, job, attempt, data, self._now_ns())
+        await self._journal(Journal.record_result, job, attempt, result, self._now_ns())
 
     async def pin(self, job: str, user: str) -> bool:
         """Keep a job's files; see :func:`labd.store.journal.kept_runs.pin_job`."""
@@ -266,17 +267,17 @@ class JobLog:
             submitted_ns=job.submitted_ns,
             updated_ns=job.updated_ns,
             waiting=self._waiting.get(job.spec.job, "") if job.state is JobState.QUEUED else "",
-            simulated=any(r.data["details"].get("simulated", False) for r in snapshot.results),
+            simulated=any(each.result.details.simulated for each in snapshot.results),
             next_seq=snapshot.next_seq,
             results=tuple(
                 ModeSummary(
-                    mode=result.mode,
-                    attempt=result.attempt,
-                    verdict=Verdict(result.data["verdict"]),
-                    reasons=tuple(result.data["reasons"]),
-                    score=result.data["score"],
+                    mode=each.result.mode,
+                    attempt=each.attempt,
+                    verdict=each.result.verdict,
+                    reasons=each.result.reasons,
+                    score=each.result.score,
                 )
-                for result in snapshot.results
+                for each in snapshot.results
             ),
             pinned=snapshot.pinned,
             removed=snapshot.removed,

@@ -1,37 +1,36 @@
-"""A run's news: from the procedure into the job log, its traces into the store."""
+"""What a run produces: its events and results to the job log, its files to the store."""
 
 from __future__ import annotations
 
 import csv
-import dataclasses
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from labd.aio.blocking_io import run_disk_io
-from labd.core.model import Identity, Mode, ModeResult, StreamFormat, Window
+from labd.core.model import Identity, Mode, StreamFormat, Window
 from labd.daemon.job_log import JobLog
 from labd.daemon.trace_writer import FileTrace, open_trace
 from labd.procedure.session import OutputRow
 from labd.store.state_directory import write_json
 from labd.wire.frames import FrameMaker
-from labd.wire.messages import EventType
+from labd.wire.job_events import EventData, Note, Phase, Progress
+from labd.wire.results import MeasuredWindow, ModeResult, ResultFile
 
 OUTPUTS = "accuracy-outputs.csv"
 
 PROGRESS_INTERVAL_S = 0.5
-"""Progress is told at most this often; its last step always."""
+"""Least time between two progress events; the last step is always reported."""
 
 
 class RunReporter:
-    """Tells the news of one attempt at one job.
+    """Writes the events of one attempt at one job.
 
     Args:
         job_log: where they go.
         job: the job's id.
         attempt: the attempt they belong to.
-        monotonic: seconds of a clock that never goes back.
+        monotonic: seconds of a monotonic clock.
     """
 
     def __init__(
@@ -42,47 +41,45 @@ class RunReporter:
         self._attempt = attempt
         self._monotonic = monotonic
         self._last_progress = float("-inf")
-        self._mode = ""
+        self._mode = Mode.ACCURACY
 
     async def phase(self, mode: Mode, name: str) -> None:
-        """Something new begins."""
+        """Report that a phase begins."""
         self._mode = mode
         self._last_progress = float("-inf")
-        await self._tell(EventType.PHASE, {"mode": mode, "phase": name})
+        await self._append(Phase(mode=mode, phase=name))
 
     async def progress(self, done: int, total: int, unit: str) -> None:
-        """So much of the present phase is done."""
+        """Report ``done`` of ``total``, at most every :data:`PROGRESS_INTERVAL_S`."""
         now = self._monotonic()
         if done < total and now - self._last_progress < PROGRESS_INTERVAL_S:
             return
         self._last_progress = now
-        data = {"mode": self._mode, "done": done, "total": total, "unit": unit}
-        await self._tell(EventType.PROGRESS, data)
+        await self._append(Progress(mode=self._mode, done=done, total=total, unit=unit))
 
     async def window(self, mode: Mode, window: Window) -> None:
-        """A window was measured."""
-        data = {"mode": mode, "valid": window.valid, **dataclasses.asdict(window)}
-        await self._tell(EventType.WINDOW, data)
+        """Report a measured window."""
+        await self._append(MeasuredWindow.of(mode, window))
 
-    async def note(self, text: str, **data: Any) -> None:
-        """Something a reader of the result should know."""
-        await self._tell(EventType.NOTE, {"text": text, **data})
+    async def note(self, text: str, reasons: Sequence[str] = ()) -> None:
+        """Report what a reader of the result should know."""
+        await self._append(Note(text=text, reasons=tuple(reasons)))
 
     async def result(self, result: ModeResult) -> None:
-        """A mode is through: keep all of it."""
-        await self._job_log.result(self._job, self._attempt, dataclasses.asdict(result))
+        """Keep what a mode found."""
+        await self._job_log.result(self._job, self._attempt, result)
 
-    async def _tell(self, kind: EventType, data: dict[str, Any]) -> None:
-        await self._job_log.event(self._job, kind, data)
+    async def _append(self, data: EventData) -> None:
+        await self._job_log.event(self._job, data)
 
 
 class RunEvidence:
-    """Keeps the evidence of one attempt.
+    """Writes the files of one attempt.
 
     Args:
-        folder: where; made when there is something to keep.
+        folder: where; made with the first file.
         attempt: of the job.
-        send: gets the frames for live plots, where anybody may look on; returns at once.
+        send: publishes a frame for live plots; returns at once.
     """
 
     def __init__(
@@ -105,18 +102,18 @@ class RunEvidence:
             yield trace
 
     async def outputs(self, rows: Sequence[OutputRow]) -> str:
-        """Write what the DUT answered as CSV: file, label, outputs."""
+        """Write the DUT's outputs as CSV (file, label, outputs) and return the file's name."""
         await run_disk_io(_write_outputs, self._folder / OUTPUTS, rows)
         return OUTPUTS
 
     async def result(self, job: str, benchmark: str, result: ModeResult) -> None:
-        """Keep what a mode concluded beside its evidence: ``labd score`` reads it there."""
-        told = {"job": job, "benchmark": benchmark, **dataclasses.asdict(result)}
-        await run_disk_io(_write_result, self._folder / f"result-{result.mode}.json", told)
+        """Write a copy of a mode's result beside its evidence, for ``labd score``."""
+        copy = ResultFile(job=job, benchmark=benchmark, **dict(result))
+        await run_disk_io(_write_result, self._folder / f"result-{result.mode}.json", copy)
 
 
 def _drop(_frame: bytes) -> None:
-    """Nobody looks on."""
+    """Nobody watches."""
 
 
 def _write_outputs(path: Path, rows: Sequence[OutputRow]) -> None:
@@ -125,6 +122,6 @@ def _write_outputs(path: Path, rows: Sequence[OutputRow]) -> None:
         csv.writer(file).writerows([row.file, row.label, *row.outputs] for row in rows)
 
 
-def _write_result(path: Path, told: dict[str, Any]) -> None:
+def _write_result(path: Path, copy: ResultFile) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, told)
+    write_json(path, copy.model_dump(mode="json"))

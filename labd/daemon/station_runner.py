@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 
 from drivers.base.registry import DUT_PORTS, FLASHERS, IO_MANAGERS, POWER_MONITORS, Registry
 from labd.core.jobs import JobSpec
-from labd.core.model import Build, Finding, ModeResult, Part
+from labd.core.model import Build, Finding, Part
 from labd.core.suite import ENERGY_BAUD, benchmark
 from labd.daemon.run_recorder import RunEvidence, RunReporter
 from labd.procedure.dataset import find_dataset
@@ -16,6 +16,7 @@ from labd.procedure.health_check import KNOWN, check_station
 from labd.procedure.run import run_benchmark
 from labd.station.config import SEE_TIMESTAMPS, LabConfig, StationConfig
 from labd.station.open_station import JobSetup, Parts, StationBench
+from labd.wire.results import ModeResult
 
 
 class StationRunner:

@@ -23,13 +23,14 @@ from labd.core.errors import (
 )
 from labd.core.health import Activity, Health, HealthStep, next_health
 from labd.core.jobs import MAX_FAULTS, Job, JobSpec
-from labd.core.model import Finding, Identity, ModeResult, Part, Verdict
+from labd.core.model import Finding, Identity, Part, Verdict
 from labd.core.schedule import StationView
 from labd.daemon.job_log import JobLog
 from labd.daemon.run_recorder import RunEvidence, RunReporter
 from labd.procedure.run import verdict_of
 from labd.station.open_station import StationBench
 from labd.store.journal.rows import Outcome
+from labd.wire.results import ModeResult
 
 log = structlog.get_logger(__name__)
 

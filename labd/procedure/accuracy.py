@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labd.core.errors import MeasurementInvalid
-from labd.core.model import Mode, ModeResult, Verdict
+from labd.core.model import Mode, Verdict
 from labd.core.scoring import auc_eembc, auc_mlcommons, exact_area, top1_pct
 from labd.core.suite import Benchmark, Metric
 from labd.procedure.batch import PROBE_DEADLINE_S, check_outputs, load_input
-from labd.procedure.dataset import Dataset, Row
+from labd.procedure.dataset import Row
 from labd.procedure.session import OutputRow, Session
+from labd.wire.results import ModeResult, ResultDetails
 
 
 async def measure_accuracy(session: Session) -> ModeResult:
@@ -29,8 +29,16 @@ async def measure_accuracy(session: Session) -> ModeResult:
     labels = np.array([row.label for row in found], dtype=np.int64)
     outputs = np.array([row.outputs for row in found])
     score, notes = await asyncio.to_thread(_score, outputs, labels, session.benchmark)
-    result = _judge(session.benchmark, session.dataset, score, notes)
-    return replace(result, details={"outputs": kept, **result.details})
+    details = ResultDetails(
+        outputs=kept,
+        labels_sha256=session.dataset.sha256,
+        target=session.benchmark.target,
+        notes=tuple(notes),
+    )
+    verdict, reasons = _judge(session.benchmark, score, notes)
+    return ModeResult(
+        mode=Mode.ACCURACY, verdict=verdict, reasons=reasons, score=score, details=details
+    )
 
 
 async def _mean_output(session: Session, row: Row) -> tuple[float, ...]:
@@ -64,14 +72,13 @@ def _score(
 
 
 def _judge(
-    benchmark: Benchmark, dataset: Dataset, score: dict[str, float], notes: list[str]
-) -> ModeResult:
-    details = {"labels_sha256": dataset.sha256, "target": benchmark.target, "notes": notes}
+    benchmark: Benchmark, score: dict[str, float], notes: list[str]
+) -> tuple[Verdict, tuple[str, ...]]:
+    """Compare the benchmark's metric with its target: the verdict and its reasons."""
     metric = score.get(benchmark.metric)
     if metric is None:
-        return ModeResult(Mode.ACCURACY, Verdict.INVALID, tuple(notes), score, details=details)
+        return Verdict.INVALID, tuple(notes)
     if metric >= benchmark.target:
-        return ModeResult(Mode.ACCURACY, Verdict.PASS, (), score, details=details)
+        return Verdict.PASS, ()
     name = "top-1" if benchmark.metric is Metric.TOP1 else "AUC"
-    reason = f"{name} {metric:g} is below the target {benchmark.target:g}"
-    return ModeResult(Mode.ACCURACY, Verdict.FAIL, (reason,), score, details=details)
+    return Verdict.FAIL, (f"{name} {metric:g} is below the target {benchmark.target:g}",)

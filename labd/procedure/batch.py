@@ -41,7 +41,7 @@ async def load_input(session: Session, data: bytes, file: str) -> None:
     """Load an input; a load that had to be started again is noted in the record."""
     loaded = await session.ready.dut.load(data)
     if loaded.restarts:
-        await session.report.note(f"{file}: loaded again", reasons=list(loaded.restarts))
+        await session.report.note(f"{file}: loaded again", loaded.restarts)
 
 
 def check_outputs(reply: InferReply, benchmark: Benchmark, file: str) -> None:

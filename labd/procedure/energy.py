@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Awaitable, Sequence
-from dataclasses import replace
 
 from drivers.base.interfaces import PowerMonitor
 from labd.core.errors import DeadlineExceeded, InfraError, InstrumentError
-from labd.core.model import Finding, Mode, ModeResult, Part, Verdict, Window
+from labd.core.model import Finding, Mode, Part, Window
 from labd.core.scoring import median_energy_uj
 from labd.core.suite import WARMUPS, WINDOWS
 from labd.core.windows import Batch, inferences_for_window
@@ -34,6 +33,7 @@ from labd.procedure.edges_from_monitor import MonitorTimestamps
 from labd.procedure.performance import judge_windows
 from labd.procedure.session import Session
 from labd.procedure.windows import Measured, Timestamps
+from labd.wire.results import ClockMapRecord, ModeResult, ResultDetails
 
 
 async def measure_energy(
@@ -74,18 +74,14 @@ async def measure_energy(
     score = _score(way.windows)
     if way.idle_uw:
         score["idle_power_uw"] = statistics.fmean(way.idle_uw)
-    result = judge_windows(Mode.ENERGY, way.windows, score)
-    doubts = [f"power monitor: {finding.text}" for finding in findings if finding.serious]
-    if way.problems or doubts:
-        reasons = (*result.reasons, *way.problems, *doubts)
-        result = replace(result, verdict=Verdict.INVALID, reasons=reasons)
-    details = {
-        "trace": recorder.name,
-        "method": str(session.method),
-        "clocks": way.clocks,
-        "findings": [*late, *(finding.text for finding in findings)],
-    }
-    return replace(result, details=details)
+    serious = [f"power monitor: {finding.text}" for finding in findings if finding.serious]
+    details = ResultDetails(
+        trace=recorder.name,
+        method=session.method,
+        clocks=tuple(ClockMapRecord.model_validate(each) for each in way.clocks),
+        findings=(*late, *(finding.text for finding in findings)),
+    )
+    return judge_windows(Mode.ENERGY, way.windows, score, (*way.problems, *serious), details)
 
 
 async def _look_at(session: Session) -> list[Finding]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from labd.core.errors import DutError
-from labd.core.model import Mode, ModeResult, Verdict, Window
+from labd.core.model import Mode, Verdict, Window
 from labd.core.scoring import median_throughput_ips
 from labd.core.suite import WARMUPS, WINDOWS
 from labd.core.windows import performance_window
@@ -20,6 +22,7 @@ from labd.procedure.batch import (
 )
 from labd.procedure.session import Session
 from labd.protocol.replies import InferReply
+from labd.wire.results import ModeResult, ResultDetails
 
 
 async def measure_performance(session: Session) -> ModeResult:
@@ -66,10 +69,23 @@ def runtime_us(reply: InferReply) -> int:
     return elapsed
 
 
-def judge_windows(mode: Mode, windows: list[Window], score: dict[str, float]) -> ModeResult:
-    """Pass when every window is valid; otherwise invalid, with each window's reasons."""
-    reasons = tuple(
-        f"window {window.number} {problem}" for window in windows for problem in window.problems
+def judge_windows(
+    mode: Mode,
+    windows: Sequence[Window],
+    score: dict[str, float],
+    problems: Sequence[str] = (),
+    details: ResultDetails | None = None,
+) -> ModeResult:
+    """Pass when every window is valid and the run has no ``problems``; otherwise invalid."""
+    reasons = (
+        *(f"window {window.number} {problem}" for window in windows for problem in window.problems),
+        *problems,
     )
-    verdict = Verdict.INVALID if reasons else Verdict.PASS
-    return ModeResult(mode, verdict, reasons, score, tuple(windows))
+    return ModeResult(
+        mode=mode,
+        verdict=Verdict.INVALID if reasons else Verdict.PASS,
+        reasons=reasons,
+        score=score,
+        windows=tuple(windows),
+        details=details or ResultDetails(),
+    )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import asdict, replace
 
 from labd.core.errors import JobError, LabdBug
 from labd.core.jobs import JobSpec
-from labd.core.model import BUILD_FOR, Mode, ModeResult, Verdict
+from labd.core.model import BUILD_FOR, Mode, Verdict
 from labd.core.suite import Benchmark, benchmark
 from labd.procedure.accuracy import measure_accuracy
 from labd.procedure.dataset import Dataset
@@ -15,6 +14,7 @@ from labd.procedure.energy import measure_energy
 from labd.procedure.performance import measure_performance
 from labd.procedure.session import Evidence, Reporter, Session
 from labd.station.open_station import Ready, StationBench
+from labd.wire.results import ModeResult, Provenance
 
 
 async def run_benchmark(
@@ -38,7 +38,8 @@ async def run_benchmark(
         session = Session(bench, ready, spec.energy_method, entry, dataset, report, evidence)
         result = await _measure(mode, session, throughput)
         throughput = result.score.get("median_throughput_ips", throughput)
-        yield replace(result, details={**result.details, **provenance(bench, ready)})
+        details = result.details.model_copy(update=dict(provenance(bench, ready)))
+        yield result.model_copy(update={"details": details})
 
 
 def verdict_of(results: list[ModeResult]) -> Verdict:
@@ -50,17 +51,17 @@ def verdict_of(results: list[ModeResult]) -> Verdict:
     return Verdict.PASS
 
 
-def provenance(bench: StationBench, ready: Ready) -> dict[str, object]:
-    """What stands behind a number: firmware, route, supply, who answered, simulated or not."""
-    return {
-        "simulated": bench.simulated,
-        "dut": ready.profile.name,
-        "route": ready.route,
-        "firmware": ready.firmware,
-        "firmware_sha256": ready.firmware_sha256,
-        "voltage_mv": ready.voltage_mv,
-        "instruments": {part: asdict(who) for part, who in bench.identities.items()},
-    }
+def provenance(bench: StationBench, ready: Ready) -> Provenance:
+    """Return where a number of this run comes from."""
+    return Provenance(
+        simulated=bench.simulated,
+        dut=ready.profile.name,
+        route=ready.route,
+        firmware=ready.firmware,
+        firmware_sha256=ready.firmware_sha256,
+        voltage_mv=ready.voltage_mv,
+        instruments=bench.identities,
+    )
 
 
 async def _measure(mode: Mode, session: Session, throughput: float | None) -> ModeResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from labd.core.model import EnergyMethod, Identity, Mode, StreamFormat, StreamItem, Window
 from labd.core.suite import Benchmark
@@ -28,7 +28,7 @@ class Reporter(Protocol):
         """A window was measured, valid or not."""
         ...
 
-    async def note(self, text: str, **data: Any) -> None:
+    async def note(self, text: str, reasons: Sequence[str] = ()) -> None:
         """Something a reader of the result should know."""
         ...
 

@@ -55,11 +55,11 @@ def _draw(axes: Any, trace: Trace) -> None:
     axes.fill_between(seconds, lows, highs, step="post", color="#9db8d2", linewidth=0)
     axes.step(seconds, means, where="post", color="#1f4e79", linewidth=0.9, label="mean power")
     for window in trace.windows:
-        if window["energy_per_inference_uj"] is None:
+        if window.span is None or window.energy_per_inference_uj is None:
             continue
-        start, stop = window["start_index"] / rate, window["stop_index"] / rate
+        start, stop = (index / rate for index in window.span)
         axes.axvspan(start, stop, color="#e8a33d", alpha=0.22, linewidth=0)
-        text = f"window {window['number']}\n{window['energy_per_inference_uj']:.3f} µJ/inf"
+        text = f"window {window.number}\n{window.energy_per_inference_uj:.3f} µJ/inf"
         axes.text(
             (start + stop) / 2,
             0.03,

@@ -10,14 +10,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
+from pydantic import ValidationError
 
 from labd.core.errors import ConfigError, MeasurementInvalid
-from labd.core.model import EnergyMethod, Finding, Mode, StreamFormat
+from labd.core.model import EnergyMethod, Finding, Mode, Window
 from labd.core.recording import Recording
 from labd.core.runner_arithmetic import WindowEnergy
 from labd.core.windows import energies
@@ -43,6 +43,8 @@ from labd.rescore.session_score import (
 from labd.rescore.tolerant_reading import TextLines, read_json
 from labd.store.traces.reader import Trace, read_trace
 from labd.store.traces.sigmf import TracePaths
+from labd.wire.results import ResultFile
+from labd.wire.validation import first_mistake
 
 STORED_PRECISION = 1e-6
 """Share by which float32 samples, added up, may be off."""
@@ -57,15 +59,15 @@ def is_own(files: SessionFiles) -> bool:
 
 
 def score_own(files: SessionFiles, name: Path) -> list[SessionScore]:
-    """Every mode of one run that can be told from its folder."""
+    """Score every mode that one run's folder holds."""
     results = {mode: _result(files, mode) for mode in Mode}
-    benchmark = next((str(r["benchmark"]) for r, _ in results.values() if "benchmark" in r), None)
+    benchmark = next((r.benchmark for r, _ in results.values() if r and r.benchmark), None)
     scores: list[SessionScore] = []
     for mode, (result, findings) in results.items():
-        raw = _recompute(files, mode, benchmark, result)
-        if raw is None and not result and not findings:
+        raw, published = _recompute(files, mode, benchmark, result)
+        if raw is None and result is None and not findings:
             continue
-        scores.append(_judged(name, benchmark, mode, raw or Recomputed(), result, findings))
+        scores.append(_judged(name, benchmark, mode, raw or Recomputed(), published, findings))
     return scores
 
 
@@ -74,10 +76,9 @@ def _judged(
     benchmark: str | None,
     mode: Mode,
     raw: Recomputed,
-    result: dict[str, Any],
+    published: Published,
     findings: Sequence[Finding],
 ) -> SessionScore:
-    published = _published(result)
     comparison = compare(raw, published)
     judged = (
         [] if mode is Mode.ACCURACY else window_findings(raw.windows, published, streaming=False)
@@ -99,35 +100,39 @@ def _judged(
     )
 
 
-def _result(files: SessionFiles, mode: Mode) -> tuple[dict[str, Any], list[Finding]]:
-    """What labd itself concluded; energy windows stand in the trace as well."""
+def _result(files: SessionFiles, mode: Mode) -> tuple[ResultFile | None, list[Finding]]:
+    """Read what labd itself concluded."""
     findings: list[Finding] = []
     for path in files.every("own"):
         if path.name.removesuffix(".gz") != f"result-{mode}.json":
             continue
         value, damage = read_json(path)
-        if isinstance(value, dict):
-            return cast("dict[str, Any]", value), findings
-        findings.append(Finding("file-damaged", f"{path.name} {damage or 'is no result'}"))
-    return {}, findings
+        try:
+            return ResultFile.model_validate(value), findings
+        except ValidationError as error:
+            text = damage or f"is no result: {first_mistake(error)}"
+            findings.append(Finding("file-damaged", f"{path.name} {text}"))
+    return None, findings
 
 
 def _recompute(
-    files: SessionFiles, mode: Mode, benchmark: str | None, result: dict[str, Any]
-) -> Recomputed | None:
+    files: SessionFiles, mode: Mode, benchmark: str | None, result: ResultFile | None
+) -> tuple[Recomputed | None, Published]:
+    """Score a mode from its raw data; with what labd stated."""
+    published = _published(result.score, result.windows) if result else Published()
     if mode is Mode.ACCURACY and (outputs := files.first("outputs")):
-        return _score_outputs(outputs, benchmark)
+        return _score_outputs(outputs, benchmark), published
     if mode is Mode.ENERGY and (meta := files.first("sigmf")):
         return _score_trace(meta, result)
     if mode is Mode.PERFORMANCE and result:
-        return _score_laps(result)
-    return _nothing_of(files, mode, result)
+        return _score_laps(result.windows, published), published
+    return _nothing_of(files, mode, result), published
 
 
-def _nothing_of(files: SessionFiles, mode: Mode, result: dict[str, Any]) -> Recomputed | None:
-    """What a mode gives whose raw data are gone, though it was measured."""
+def _nothing_of(files: SessionFiles, mode: Mode, result: ResultFile | None) -> Recomputed | None:
+    """Note the raw data that are gone of a mode that was measured."""
     samples = files.first("samples") if mode is Mode.ENERGY else None
-    if samples is None and not (result.get("score") or result.get("windows")):
+    if samples is None and not (result and (result.score or result.windows)):
         return None
     raw = Recomputed()
     if mode is Mode.ENERGY:
@@ -155,21 +160,24 @@ def _score_outputs(path: Path, benchmark: str | None) -> Recomputed:
     return raw
 
 
-def _score_trace(meta: Path, result: dict[str, Any]) -> Recomputed:
+def _score_trace(meta: Path, result: ResultFile | None) -> tuple[Recomputed, Published]:
+    """Score the windows of a trace; without a result, its annotations are what labd stated."""
     raw = Recomputed()
+    score, windows = (result.score, result.windows) if result else ({}, ())
     try:
         trace = read_trace(meta.with_name(meta.name.removesuffix(".sigmf-meta")))
     except ConfigError as error:
         raw.note("file-damaged", error.what)
-        return raw
+        return raw, _published(score, windows)
     if not trace.complete:
         raw.note("trace-short", _cut_text(trace))
     _check_hash(trace, raw)
-    result.setdefault("windows", [dict(window) for window in trace.windows])
+    published = _published(score, windows if result else trace.windows)
+    chosen = result.details.method if result else None
     for window in trace.windows:
-        _add_window(trace, window, _method(result, window), raw)
-    score_windows(raw, _published(result))
-    return raw
+        _add_window(trace, window, chosen or _method(window), raw)
+    score_windows(raw, published)
+    return raw, published
 
 
 def _cut_text(trace: Trace) -> str:
@@ -197,31 +205,26 @@ def _check_hash(trace: Trace, raw: Recomputed) -> None:
         raw.note("trace-altered", text)
 
 
-def _method(result: dict[str, Any], told: dict[str, Any]) -> EnergyMethod:
-    """Whose arithmetic a window's energy follows: as the result says, else as its number does."""
-    details = result.get("details")
-    named = cast("dict[str, Any]", details).get("method") if isinstance(details, dict) else None
-    if named in list(EnergyMethod):
-        return EnergyMethod(named)
-    each, chosen = told.get("methods"), told.get("energy_per_inference_uj")
-    known = cast("dict[str, Any]", each) if isinstance(each, dict) else {}
-    return next((m for m in EnergyMethod if known.get(m) == chosen), EnergyMethod.LABD)
+def _method(window: Window) -> EnergyMethod:
+    """Infer from a window's numbers which method its energy follows."""
+    chosen = window.energy_per_inference_uj
+    return next((m for m in EnergyMethod if window.methods.get(m) == chosen), EnergyMethod.LABD)
 
 
-def _add_window(trace: Trace, told: dict[str, Any], method: EnergyMethod, raw: Recomputed) -> None:
-    number, first, second = told.get("number"), told.get("start_index"), told.get("stop_index")
-    inferences = told.get("inferences")
-    if not (isinstance(number, int) and isinstance(inferences, int) and inferences > 0):
-        raw.note("file-damaged", "the trace holds a window without number or inferences")
+def _add_window(trace: Trace, window: Window, method: EnergyMethod, raw: Recomputed) -> None:
+    number, inferences = window.number, window.inferences
+    if inferences <= 0:
+        raw.note("file-damaged", f"window {number} of the trace has no inferences")
         return
-    if not (isinstance(first, (int, float)) and isinstance(second, (int, float))):
+    if window.span is None:
         raw.drop_window(number, "lost-stamp", f"window {number} has no edges")
         return
+    first, second = window.span
     if not 0 <= first < second <= len(trace.power_w):
         raw.drop_window(number, "trace-short", f"window {number} is not within the trace")
         return
     try:
-        found = _energy(trace, float(first), float(second), method)
+        found = _energy(trace, first, second, method)
     except MeasurementInvalid as error:
         raw.drop_window(number, "trace-lost", f"window {number}: {error.what}")
         return
@@ -246,46 +249,40 @@ def _energy(trace: Trace, first: float, second: float, method: EnergyMethod) -> 
     Raises:
         MeasurementInvalid: samples in it were lost, or the method does not apply.
     """
-    stream_format = StreamFormat(**trace.meta["global"]["labd:format"])
     margin = math.ceil(MARGIN_S * trace.sample_rate_hz)
     begin, end = max(0, math.floor(first) - margin), math.ceil(second) + margin
     power_w = np.asarray(trace.power_w[begin:end], np.float64)
-    found = energies(Recording(stream_format, power_w, (), trace.gaps, begin), first, second)
+    found = energies(Recording(trace.format, power_w, (), trace.gaps, begin), first, second)
     if method not in found:
         raise MeasurementInvalid("method", f"method {method} does not apply to this sample rate")
     return found[method]
 
 
-def _score_laps(result: dict[str, Any]) -> Recomputed:
-    """Throughputs from the runtimes kept: the laps themselves are in the journal only."""
+def _score_laps(windows: Sequence[Window], published: Published) -> Recomputed:
+    """Recompute throughputs from the runtimes; the laps themselves are not kept."""
     raw = Recomputed()
-    for told in cast("list[Any]", result.get("windows") or []):
-        window = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
-        number, count, runtime_s = (window.get(k) for k in ("number", "inferences", "runtime_s"))
-        if not (isinstance(number, int) and isinstance(count, int)):
-            raw.note("file-damaged", "the result holds a window without number or inferences")
-        elif isinstance(runtime_s, (int, float)) and runtime_s > 0:
-            raw.windows.append(ScoredWindow(number, count, runtime_s, count / runtime_s))
-    score_windows(raw, _published(result))
+    raw.windows += [
+        ScoredWindow(each.number, each.inferences, each.runtime_s, each.inferences / each.runtime_s)
+        for each in windows
+        if each.runtime_s > 0
+    ]
+    score_windows(raw, published)
     return raw
 
 
-def _published(result: dict[str, Any]) -> Published:
-    """What labd stated, as numbers to compare with."""
-    score = result.get("score")
-    windows = result.get("windows")
-    told: list[PublishedWindow] = []
-    for item in cast("list[Any]", windows) if isinstance(windows, list) else []:
-        window = cast("dict[str, Any]", item) if isinstance(item, dict) else {}
-        if isinstance(window.get("number"), int):
-            told.append(PublishedWindow(window["number"], _printed(window, WINDOW_KEYS)))
-    known = cast("dict[str, Any]", score) if isinstance(score, dict) else {}
-    return Published(_printed(known, SCORE_KEYS), (tuple(told),) if told else ())
+def _published(score: Mapping[str, float], windows: Sequence[Window]) -> Published:
+    """Return what labd stated, as numbers to compare with."""
+    stated = tuple(
+        PublishedWindow(each.number, _printed({key: getattr(each, key) for key in WINDOW_KEYS}))
+        for each in windows
+    )
+    known = _printed({key: score.get(key) for key in SCORE_KEYS})
+    return Published(known, (stated,) if stated else ())
 
 
-def _printed(values: dict[str, Any], keys: Sequence[str]) -> dict[str, Printed]:
+def _printed(values: Mapping[str, float | None]) -> dict[str, Printed]:
     return {
-        key: Printed(repr(values[key]), slack=STORED_PRECISION * abs(values[key]))
-        for key in keys
-        if isinstance(values.get(key), (int, float)) and math.isfinite(values[key])
+        key: Printed(repr(value), slack=STORED_PRECISION * abs(value))
+        for key, value in values.items()
+        if value is not None and math.isfinite(value)
     }

@@ -1,4 +1,4 @@
-"""Every message on the wire as a model; its JSON Schema comes from here.
+"""Requests, replies and retained states as models; :mod:`labd.wire.job_events` has the events.
 
 What a client sends is checked strictly: an unknown key is a mistake. What labd sends may
 gain keys within one version, so a client ignores those it does not know.
@@ -7,9 +7,8 @@ gain keys within one version, so a client ignores those it does not know.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -47,8 +46,14 @@ Modes = Annotated[
 ]
 
 
-class _Asked(BaseModel):
-    """What every request has."""
+class ClientRequest(BaseModel):
+    """What every request has.
+
+    Args:
+        v: version of the wire contract.
+        client: who is answered: the last level of the reply's topic.
+        request: id that the reply repeats; any name, or none.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -57,7 +62,7 @@ class _Asked(BaseModel):
     request: Name | None = None
 
 
-class Submit(_Asked):
+class Submit(ClientRequest):
     """Queue a job. ``job`` is the client's own id: sending it again is harmless."""
 
     job: Name
@@ -84,26 +89,26 @@ class Submit(_Asked):
         )
 
 
-class Cancel(_Asked):
+class Cancel(ClientRequest):
     """Give up a job of one's own; repeating it is harmless."""
 
     job: Name
     reason: Remark = ""
 
 
-class Pin(_Asked):
+class Pin(ClientRequest):
     """Keep the traces of a job of one's own, whatever the lab's limits; repeating is harmless."""
 
     job: Name
 
 
-class Unpin(_Asked):
+class Unpin(ClientRequest):
     """Let the traces of a job of one's own go by the lab's limits; repeating is harmless."""
 
     job: Name
 
 
-class ListJobs(_Asked):
+class ListJobs(ClientRequest):
     """One job, or the newest ``limit`` jobs, oldest of them first, as :class:`JobStatus`."""
 
     job: Name | None = None
@@ -112,11 +117,11 @@ class ListJobs(_Asked):
     limit: int = Field(default=100, ge=1, le=MAX_LISTED)
 
 
-class ListStations(_Asked):
+class ListStations(ClientRequest):
     """Every station as :class:`StationStatus`."""
 
 
-class ReplayEvents(_Asked):
+class ReplayEvents(ClientRequest):
     """The events of one job from ``from_seq`` on, as :class:`Event`."""
 
     job: Name
@@ -140,19 +145,19 @@ REQUESTS: Mapping[str, type[Request]] = MappingProxyType(
 """The verbs a lab understands."""
 
 
-class _Sent(BaseModel):
-    """What everything labd sends has."""
+class LabMessage(BaseModel):
+    """What every message of labd has; ``v`` is the version of the wire contract."""
 
     model_config = ConfigDict(frozen=True)
 
     v: Literal[1] = 1
 
     def payload(self) -> bytes:
-        """The message as it goes on the wire."""
+        """Return the message as JSON."""
         return self.model_dump_json().encode()
 
 
-class Reply(_Sent):
+class Reply(LabMessage):
     """The answer to one request; sent after the commit.
 
     ``code`` is ``ok`` or a stable word for programs, ``text`` is for people, ``errors`` has
@@ -169,7 +174,7 @@ class Reply(_Sent):
     result: JsonValue = None
 
 
-class ModeSummary(_Sent):
+class ModeSummary(LabMessage):
     """What one mode found, without the evidence."""
 
     mode: Mode
@@ -179,7 +184,7 @@ class ModeSummary(_Sent):
     score: dict[str, FiniteFloat] = {}
 
 
-class JobStatus(_Sent):
+class JobStatus(LabMessage):
     """Retained: where a job stands.
 
     ``next_seq`` is the number of its next event: a client that has seen fewer asks for the
@@ -208,7 +213,7 @@ class JobStatus(_Sent):
     removed: tuple[int, ...] = ()
 
 
-class PartIdentity(_Sent):
+class PartIdentity(LabMessage):
     """Who answered at one part's port."""
 
     kind: str
@@ -218,7 +223,7 @@ class PartIdentity(_Sent):
     simulated: bool = False
 
 
-class StationStatus(_Sent):
+class StationStatus(LabMessage):
     """Retained: how a station is and what it does.
 
     ``parts`` maps dut, io, power and flasher to the driver's name; ``why`` explains a health
@@ -238,47 +243,10 @@ class StationStatus(_Sent):
     updated_ns: int
 
 
-class DaemonStatus(_Sent):
+class DaemonStatus(LabMessage):
     """Retained: whether a daemon is there; its last will says offline."""
 
     host: str
     state: Literal["online", "offline"]
     version: str
     since_ns: int
-
-
-class EventType(StrEnum):
-    """What can happen to a job."""
-
-    QUEUED = "queued"
-    LEASED = "leased"
-    STARTED = "started"
-    PHASE = "phase"
-    PROGRESS = "progress"
-    WINDOW = "window"
-    RESULT = "result"
-    NOTE = "note"
-    REQUEUED = "requeued"
-    FINISHED = "finished"
-
-
-class Event(_Sent):
-    """One thing that happened to a job; ``seq`` counts from 0 without a hole."""
-
-    job: str
-    seq: int
-    t_ns: int
-    type: EventType
-    station: str = ""
-    attempt: int = 0
-    data: dict[str, JsonValue] = {}
-
-
-SENT: tuple[type[_Sent], ...] = (Reply, JobStatus, StationStatus, DaemonStatus, Event)
-
-
-def schemas() -> dict[str, dict[str, Any]]:
-    """The JSON Schema of every message, by model name; requests as read, the rest as sent."""
-    asked = {model.__name__: model.model_json_schema() for model in REQUESTS.values()}
-    sent = {model.__name__: model.model_json_schema(mode="serialization") for model in SENT}
-    return asked | sent

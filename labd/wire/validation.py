@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from labd.wire.topics import NAME_PATTERN, NAME_RULE
@@ -92,6 +92,11 @@ def explain(error: ErrorDetails, keys: Sequence[str]) -> Mistake:
     return Mistake(
         at=at, text=words(error["input"], error.get("ctx", {})) if words else _say(error)
     )
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Return the first error of a document that labd wrote itself, in one line."""
+    return str(explain(error.errors(include_url=False)[0], ()))
 
 
 def _did_you_mean(value: object, allowed: Sequence[str]) -> str:

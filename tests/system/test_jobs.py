@@ -10,7 +10,7 @@ import pytest
 
 from labd.rescore import find_tasks, rescore
 from labd.store.traces.reader import read_trace
-from labd.wire.messages import EventType
+from labd.wire.job_events import WindowEvent
 from tests.system.lab import ONE_EMULATED, PREBUILT, HandBench, Lab, finished
 
 pytestmark = pytest.mark.timeout(180)
@@ -33,11 +33,11 @@ async def test_a_whole_job_is_scored(make_lab: Callable[..., Lab]) -> None:
     assert score["top1_pct"] >= 95
     assert score["median_throughput_ips"] > 10
     assert score["median_energy_uj"] > 1
-    windows = [event.data for event in events if event.type is EventType.WINDOW]
-    assert [w["mode"] for w in windows] == ["performance"] * 5 + ["energy"] * 5
-    assert all(w["runtime_s"] >= 10 and w["inferences"] >= 10 for w in windows)
-    assert all(w["check"]["clock"] == "io-manager" for w in windows)
-    assert len({w["input_file"] for w in windows}) == 5
+    windows = [event.data for event in events if isinstance(event, WindowEvent)]
+    assert [w.mode for w in windows] == ["performance"] * 5 + ["energy"] * 5
+    assert all(w.runtime_s >= 10 and w.inferences >= 10 for w in windows)
+    assert all(w.check.clock == "io-manager" for w in windows)
+    assert len({w.input_file for w in windows}) == 5
 
 
 async def test_labctl_watches_a_job_and_its_status_is_the_verdict(
@@ -142,7 +142,7 @@ async def test_frozen_time_gives_the_same_numbers_twice(tmp_path: Path) -> None:
                 status = await client.job("f")
         finally:
             assert lab.stop() == 0
-        windows = [event.data for event in events if event.type is EventType.WINDOW]
+        windows = [event.data for event in events if isinstance(event, WindowEvent)]
         assert len(windows) == 10
         trace = read_trace(tmp_path / run / "state" / "traces" / "f" / "1" / "energy")
         scores = [result.score for result in status.results]

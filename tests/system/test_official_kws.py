@@ -51,7 +51,7 @@ async def test_the_complete_official_set_is_read_as_tflite_micro_reads_it(
         events = await finished(client, "kws", 500)
         status = await client.job("kws")
     [result] = status.results
-    assert events[-1].data["verdict"] == "pass"
+    assert events[-1].data.verdict == "pass"
     assert result.score["inputs"] == 1000
     assert round(result.score["top1_pct"] * 10) == 901
     golden = runtime.Interpreter.from_file(str(MODEL))

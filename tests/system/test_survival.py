@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from labd.client.lab_client import LabClient
-from labd.wire.messages import EventType
+from labd.wire.job_events import EventType, WindowEvent
 from tests.system.lab import HandBench, Lab, finished
 
 pytestmark = pytest.mark.timeout(180)
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(180)
 async def until_event(client: LabClient, job: str, kind: EventType, mode: str = "") -> None:
     async with asyncio.timeout(60):
         async for event in client.follow(job):
-            if event.type is kind and event.data.get("mode", "") in {mode, ""}:
+            if event.type is kind and mode in {"", getattr(event.data, "mode", "")}:
                 return
 
 
@@ -55,7 +55,7 @@ async def test_kill_9_in_the_middle_of_a_job(make_lab: Callable[..., Lab], mode:
     assert [e.type for e in events].count(EventType.FINISHED) == 1
     assert [e.type for e in events].count(EventType.STARTED) == 2
     requeued = next(e for e in events if e.type is EventType.REQUEUED)
-    assert "labd was restarted while it was running on v1" in str(requeued.data["reason"])
+    assert "labd was restarted while it was running on v1" in requeued.data.reason
     assert (status.verdict, status.attempt) == ("pass", 2)
     again = lab.labctl("submit", "digits01", "--modes", "accuracy", "--watch")
     assert again.returncode == 0, again.stderr
@@ -78,8 +78,8 @@ async def test_sigterm_leaves_the_bench_dark_and_free_and_the_job_queued(
     await lab.ready()
     async with lab.client() as client:
         events = await finished(client, "t1")
-    assert events[-1].data["verdict"] == "pass"
-    assert any("labd was stopped" in str(event.data.get("reason")) for event in events)
+    assert events[-1].data.verdict == "pass"
+    assert any("labd was stopped" in getattr(event.data, "reason", "") for event in events)
 
 
 async def test_kill_9_of_the_daemon_leaves_a_bench_that_works_again(
@@ -97,7 +97,7 @@ async def test_kill_9_of_the_daemon_leaves_a_bench_that_works_again(
     async with lab.client() as client:
         events = await finished(client, "h1")
         status = await client.job("h1")
-    assert events[-1].data["verdict"] == "pass", events[-1].data
+    assert events[-1].data.verdict == "pass", events[-1].data
     assert status.attempt == 2
     assert not hand_bench.order(query="state")["powered"]
 
@@ -119,7 +119,7 @@ async def test_cancelling_a_running_job_switches_the_board_off(
         first = await finished(client, "c1")
         second = await finished(client, "c2")
         await lab.ready()
-    assert first[-1].data["verdict"] == second[-1].data["verdict"] == "cancelled"
+    assert first[-1].data.verdict == second[-1].data.verdict == "cancelled"
     assert "changed my mind" in str([event.data for event in first])
     assert not hand_bench.order(query="state")["powered"]
     ports_are_free(hand_bench)
@@ -141,7 +141,7 @@ async def test_a_board_that_hangs_is_an_infra_fault_and_tried_again(
         events = await finished(client, "b1")
     types = [event.type for event in events]
     assert EventType.REQUEUED in types
-    assert events[-1].data["verdict"] == "pass"
+    assert events[-1].data.verdict == "pass"
 
 
 async def test_a_lost_edge_is_never_a_number(
@@ -155,13 +155,13 @@ async def test_a_lost_edge_is_never_a_number(
         await until_event(client, "e1", EventType.WINDOW, "energy")
         hand_bench.order(fault="lose_edge", wire="timestamp", count=1)
         events = await finished(client, "e1")
-    windows = [event.data for event in events if event.type is EventType.WINDOW]
+    windows = [event.data for event in events if isinstance(event, WindowEvent)]
     assert len(windows) == 5
-    bad = [window for window in windows if not window["valid"]]
+    bad = [window for window in windows if not window.valid]
     assert len(bad) == 1
-    assert bad[0]["energy_uj"] is None
-    assert "1 timestamp edges came" in str(bad[0]["problems"])
-    assert events[-1].data["verdict"] == "invalid"
+    assert bad[0].energy_uj is None
+    assert "1 timestamp edges came" in str(bad[0].problems)
+    assert events[-1].data.verdict == "invalid"
 
 
 async def test_lost_samples_are_never_a_number(
@@ -175,10 +175,10 @@ async def test_lost_samples_are_never_a_number(
         await until_event(client, "s1", EventType.WINDOW, "energy")
         hand_bench.order(fault="lose_samples", count=3)
         events = await finished(client, "s1")
-    windows = [event.data for event in events if event.type is EventType.WINDOW]
-    assert events[-1].data["verdict"] == "invalid"
-    assert any("lost" in str(window["problems"]) for window in windows), [
-        window["problems"] for window in windows
+    windows = [event.data for event in events if isinstance(event, WindowEvent)]
+    assert events[-1].data.verdict == "invalid"
+    assert any("lost" in str(window.problems) for window in windows), [
+        window.problems for window in windows
     ]
 
 
@@ -195,4 +195,4 @@ async def test_a_broker_that_dies_comes_back_with_everything(make_lab: Callable[
     async with lab.client() as client:
         events = await finished(client, "m1")
     assert [event.seq for event in events] == list(range(len(events)))
-    assert events[-1].data["verdict"] == "pass"
+    assert events[-1].data.verdict == "pass"

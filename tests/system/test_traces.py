@@ -14,7 +14,7 @@ from labd.client.lab_client import LabClient
 from labd.core.errors import LabdError
 from labd.store.traces.reader import Trace, is_live, read_trace
 from labd.wire.frames import Frame
-from labd.wire.messages import EventType
+from labd.wire.job_events import WindowEvent
 from tests.system.lab import Lab, finished
 
 pytestmark = pytest.mark.timeout(300)
@@ -33,7 +33,7 @@ async def measure(client: LabClient, job: str) -> list[Frame]:
     await client.ask("submit", job=job, benchmark="digits01", modes=["energy"])
     events = await finished(client, job)
     collecting.cancel()
-    assert events[-1].data["verdict"] == "pass", events[-1].data
+    assert events[-1].data.verdict == "pass", events[-1].data
     return frames
 
 
@@ -60,7 +60,7 @@ def frames_say_what_the_trace_says(frames: list[Frame], trace: Trace) -> None:
 async def until_window(client: LabClient, job: str) -> None:
     async with asyncio.timeout(120):
         async for event in client.follow(job):
-            if event.type is EventType.WINDOW:
+            if isinstance(event, WindowEvent):
                 return
 
 
@@ -103,7 +103,7 @@ async def test_a_trace_is_told_live_kept_through_a_kill_and_removed_when_it_may(
     await answers(lab)
     async with lab.client() as client:
         events = await finished(client, "t2")
-        assert events[-1].data["verdict"] == "pass"
+        assert events[-1].data.verdict == "pass"
         sealed = read_trace(traces / "t2" / "1" / "energy")
         assert (sealed.edges, sealed.complete) == (cut_off.edges, False)
         assert not list(traces.glob("**/*.sigmf-events"))

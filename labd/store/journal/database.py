@@ -8,6 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+from pydantic import BaseModel
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
@@ -69,14 +70,14 @@ def transaction(engine: Engine) -> Generator[Connection]:
         raise LabdBug("journal-data", f"not for the journal: {error.orig}") from error
 
 
-def as_json(data: dict[str, Any]) -> dict[str, Any]:
-    """``data`` as a reader of its JSON would see it.
+def as_json(record: BaseModel) -> dict[str, Any]:
+    """Return a record as a reader of its JSON gets it.
 
     Raises:
-        LabdBug: JSON has no such value: NaN, an infinity, an object.
+        LabdBug: a value is not of its schema, or JSON has none such: NaN, an infinity.
     """
     try:
-        return json.loads(_strict_json(data))
+        return json.loads(_strict_json(record.model_dump(mode="json", warnings="error")))
     except (ValueError, TypeError) as error:
         raise LabdBug("journal-data", f"not for the journal: {error}") from error
 

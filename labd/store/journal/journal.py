@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from sqlalchemy import Engine, insert, select
 
 from labd.core.errors import JobError, LabdBug
 from labd.core.jobs import Job, JobSpec, JobState, JobStep, advance
-from labd.core.model import Mode, Verdict
+from labd.core.model import Verdict
 from labd.store.journal import schema as tables
-from labd.store.journal.database import open_engine, transaction
+from labd.store.journal.database import as_json, open_engine, transaction
 from labd.store.journal.rows import (
     Accepted,
     Change,
     Duplicate,
     Outcome,
-    Result,
     Run,
     Snapshot,
     read_event,
@@ -38,13 +36,24 @@ from labd.store.journal.statements import (
     insert_job,
     insert_run,
     pick_jobs,
-    read_results,
     read_snapshots,
     require_job,
 )
-from labd.wire.messages import Event, EventType
+from labd.wire.job_events import (
+    Event,
+    EventData,
+    Leased,
+    Note,
+    Phase,
+    Progress,
+    Requeued,
+    Started,
+)
+from labd.wire.results import MeasuredWindow, ModeResult
 
-_TOLD = (EventType.PHASE, EventType.PROGRESS, EventType.WINDOW, EventType.NOTE)
+_STATELESS = (Phase, Progress, MeasuredWindow, Note)
+"""Data of the events that change no state."""
+
 _BUSY = (JobState.LEASED, JobState.RUNNING)
 
 
@@ -116,7 +125,7 @@ class Journal:
             if job.state is JobState.QUEUED:
                 return finish_job(connection, job, next_seq, Verdict.CANCELLED, why, now_ns)
             asked = replace(job, cancel_requested=True, updated_ns=now_ns)
-            return append_event(connection, asked, next_seq, EventType.NOTE, {"text": why})
+            return append_event(connection, asked, next_seq, Note(text=why))
 
     # ---- what the lab does ---------------------------------------------------------------
 
@@ -129,7 +138,7 @@ class Journal:
         with transaction(self._engine) as connection:
             job, next_seq = require_job(connection, job_id)
             after = advance(job, JobStep.LEASE, now_ns, station=station)
-            return append_event(connection, after, next_seq, EventType.LEASED, {})
+            return append_event(connection, after, next_seq, Leased())
 
     def start(self, job_id: str, now_ns: int) -> Change:
         """Begin the next attempt at a leased job.
@@ -141,7 +150,7 @@ class Journal:
             job, next_seq = require_job(connection, job_id)
             after = advance(job, JobStep.START, now_ns)
             insert_run(connection, after)
-            return append_event(connection, after, next_seq, EventType.STARTED, {})
+            return append_event(connection, after, next_seq, Started())
 
     def requeue(
         self, job_id: str, reason: str, now_ns: int, outcome: Outcome = Outcome.FAULT
@@ -164,10 +173,8 @@ class Journal:
                 return finish_job(connection, job, next_seq, Verdict.CANCELLED, reason, now_ns)
             after = advance(job, JobStep.REQUEUE, now_ns, reason=reason)
             end_run(connection, job, outcome, reason, now_ns)
-            data = {"reason": reason}
-            return append_event(
-                connection, after, next_seq, EventType.REQUEUED, data, station=job.station
-            )
+            data = Requeued(reason=reason)
+            return append_event(connection, after, next_seq, data, station=job.station)
 
     def finish(self, job_id: str, verdict: Verdict, reason: str, now_ns: int) -> Change:
         """End a job.
@@ -179,28 +186,27 @@ class Journal:
             job, next_seq = require_job(connection, job_id)
             return finish_job(connection, job, next_seq, verdict, reason, now_ns)
 
-    def append_event(
-        self, job_id: str, kind: EventType, data: dict[str, Any], now_ns: int
-    ) -> Change:
-        """Tell something about a job that changes no state: phase, progress, window, note.
+    def append_event(self, job_id: str, data: EventData, now_ns: int) -> Change:
+        """Append an event that changes no state: phase, progress, window, note.
 
         Raises:
-            LabdBug: the job is unknown or done, the type is another, or ``data`` is not JSON.
+            LabdBug: the job is unknown or done, ``data`` are another event's, or not JSON.
         """
         with transaction(self._engine) as connection:
             job, next_seq = require_job(connection, job_id)
-            if kind not in _TOLD or job.state is JobState.DONE:
-                raise LabdBug("event", f"job {job_id} is {job.state} and cannot be told {kind}")
-            told = replace(job, updated_ns=now_ns)
-            return append_event(connection, told, next_seq, kind, data)
+            if not isinstance(data, _STATELESS) or job.state is JobState.DONE:
+                what = f"job {job_id} is {job.state} and takes no {type(data).__name__}"
+                raise LabdBug("event", what)
+            after = replace(job, updated_ns=now_ns)
+            return append_event(connection, after, next_seq, data)
 
-    def record_result(self, job_id: str, attempt: int, data: dict[str, Any], now_ns: int) -> Change:
+    def record_result(self, job_id: str, attempt: int, result: ModeResult, now_ns: int) -> Change:
         """Keep what one mode of the present attempt found, all of it.
 
         Args:
             job_id: the job.
             attempt: the attempt it belongs to.
-            data: a ``ModeResult`` as JSON; the event tells all but the windows.
+            result: what it found; the event holds all but the windows.
             now_ns: wall clock.
 
         Raises:
@@ -210,12 +216,10 @@ class Journal:
             job, next_seq = require_job(connection, job_id)
             if job.state is not JobState.RUNNING or job.attempt != attempt:
                 raise LabdBug("result", f"{job_id} is {job.state}, not running attempt {attempt}")
-            mode = Mode(data["mode"])
-            row = {"job": job_id, "attempt": attempt, "mode": mode, "t_ns": now_ns, "data": data}
-            connection.execute(insert(tables.result).values(row))
-            told = {key: data[key] for key in ("mode", "verdict", "reasons", "score", "details")}
+            row = {"job": job_id, "attempt": attempt, "mode": result.mode, "t_ns": now_ns}
+            connection.execute(insert(tables.result).values(row | {"data": as_json(result)}))
             after = replace(job, updated_ns=now_ns)
-            return append_event(connection, after, next_seq, EventType.RESULT, told)
+            return append_event(connection, after, next_seq, result.without_windows())
 
     # ---- what is known -------------------------------------------------------------------
 
@@ -264,12 +268,6 @@ class Journal:
         """How many attempts at a job ended by a fault of the bench."""
         return sum(run.outcome == Outcome.FAULT for run in self.runs(job_id))
 
-    def open_runs(self) -> list[Run]:
-        """Attempts that have not ended."""
-        query = select(tables.run).where(tables.run.c.ended_ns.is_(None))
-        with transaction(self._engine) as connection:
-            return [read_run(row) for row in connection.execute(query).mappings()]
-
     def runs(self, job_id: str) -> list[Run]:
         """Every attempt at a job, in order."""
         query = select(tables.run).where(tables.run.c.job == job_id).order_by(tables.run.c.attempt)
@@ -283,8 +281,3 @@ class Journal:
         query = query.order_by(column.seq).limit(limit)
         with transaction(self._engine) as connection:
             return [read_event(row) for row in connection.execute(query).mappings()]
-
-    def results(self, job_id: str) -> list[Result]:
-        """What every attempt of a job found, in the order it was found."""
-        with transaction(self._engine) as connection:
-            return read_results(connection, [job_id])

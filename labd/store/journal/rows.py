@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import RowMapping
 
+from labd.core.errors import InfraError
 from labd.core.jobs import Job, JobSpec, JobState
 from labd.core.model import EnergyMethod, Mode, Priority, Verdict
-from labd.wire.messages import Event, EventType
+from labd.wire.job_events import EVENT, Event
+from labd.wire.results import ModeResult
+from labd.wire.validation import first_mistake
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +45,13 @@ class Duplicate(Change):
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What one mode of one attempt found; ``data`` is the whole ModeResult as JSON."""
+class AttemptResult:
+    """What one mode of one attempt found."""
 
     job: str
     attempt: int
-    mode: Mode
     t_ns: int
-    data: dict[str, Any]
+    result: ModeResult
 
 
 class Outcome(StrEnum):
@@ -82,7 +87,7 @@ class Snapshot:
 
     job: Job
     next_seq: int
-    results: tuple[Result, ...]
+    results: tuple[AttemptResult, ...]
     pinned: bool = False
     removed: tuple[int, ...] = ()
 
@@ -138,27 +143,34 @@ def read_job(row: RowMapping) -> Job:
 
 
 def read_event(row: RowMapping) -> Event:
-    """A row as the message that was published."""
-    return Event(
-        job=row["job"],
-        seq=row["seq"],
-        t_ns=row["t_ns"],
-        type=EventType(row["type"]),
-        station=row["station"],
-        attempt=row["attempt"],
-        data=row["data"],
-    )
+    """Return a row as the message that was published.
+
+    Raises:
+        InfraError: its data are not those of an event.
+    """
+    with _readable(f"event {row['seq']} of job {row['job']}"):
+        return EVENT.validate_python(dict(row))
 
 
-def read_result(row: RowMapping) -> Result:
-    """A row as a result."""
-    return Result(
-        job=row["job"],
-        attempt=row["attempt"],
-        mode=Mode(row["mode"]),
-        t_ns=row["t_ns"],
-        data=row["data"],
-    )
+def read_result(row: RowMapping) -> AttemptResult:
+    """Return a row as a result.
+
+    Raises:
+        InfraError: its data are not a result.
+    """
+    with _readable(f"a result of job {row['job']}"):
+        result = ModeResult.model_validate(row["data"])
+    return AttemptResult(row["job"], row["attempt"], row["t_ns"], result)
+
+
+@contextmanager
+def _readable(what: str) -> Generator[None]:
+    """Translate what pydantic raises."""
+    try:
+        yield
+    except ValidationError as error:
+        text = f"the journal holds {what}, which this labd cannot read: {first_mistake(error)}"
+        raise InfraError("journal-data", text, "run the labd that wrote it") from error
 
 
 def read_run(row: RowMapping) -> Run:

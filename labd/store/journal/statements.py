@@ -15,15 +15,15 @@ from labd.core.model import Verdict
 from labd.store.journal import schema as tables
 from labd.store.journal.database import as_json
 from labd.store.journal.rows import (
+    AttemptResult,
     Change,
-    Result,
     Run,
     Snapshot,
     job_row,
     read_job,
     read_result,
 )
-from labd.wire.messages import Event, EventType
+from labd.wire.job_events import EventData, Finished, Queued, new_event
 
 _ENDING = {Verdict.CANCELLED: JobStep.CANCEL, Verdict.EXPIRED: JobStep.EXPIRE}
 _IDS_A_QUERY = 500  # data bases limit how many values one statement takes
@@ -52,39 +52,41 @@ def insert_job(connection: Connection, job: Job) -> Change:
     """Write a new job and its first event."""
     connection.execute(insert(tables.job).values(job_row(job) | {"next_seq": 0}))
     spec = job.spec
-    data = {"user": spec.user, "benchmark": spec.benchmark, "modes": list(spec.modes)}
-    return append_event(connection, job, 0, EventType.QUEUED, data)
+    data = Queued(user=spec.user, benchmark=spec.benchmark, modes=spec.modes)
+    return append_event(connection, job, 0, data)
 
 
 def append_event(
     connection: Connection,
     job: Job,
     seq: int,
-    kind: EventType,
-    data: dict[str, Any],
+    data: EventData,
     *,
     station: str = "",
 ) -> Change:
-    """Write ``job`` as it stands now and the event that tells of it.
+    """Write ``job`` as it is now, and the event of this change.
 
     Args:
         connection: inside a transaction.
         job: the job after the step; its ``updated_ns`` is the event's time.
         seq: the event's number, the job's ``next_seq`` until now.
-        kind: the event's type.
-        data: what it tells; tuples become lists.
+        data: what the event states.
         station: where it happened, if that is not the job's present station.
+
+    Raises:
+        LabdBug: ``data`` holds what JSON or its schema does not.
     """
-    event = Event(
+    event = new_event(
+        data,
         job=job.spec.job,
         seq=seq,
         t_ns=job.updated_ns,
-        type=kind,
         station=station or job.station,
         attempt=job.attempt,
-        data=as_json(data),
     )
-    connection.execute(insert(tables.event).values(event.model_dump(exclude={"v"})))
+    columns = as_json(event)
+    del columns["v"]
+    connection.execute(insert(tables.event).values(columns))
     row = job_row(job) | {"next_seq": seq + 1}
     connection.execute(update(tables.job).where(tables.job.c.job == job.spec.job).values(row))
     return Change(job, (event,), seq + 1)
@@ -97,8 +99,7 @@ def finish_job(
     step = _ENDING.get(verdict, JobStep.FINISH)
     after = advance(job, step, now_ns, verdict=verdict, reason=reason)
     end_run(connection, job, verdict, reason, now_ns)
-    data = {"verdict": verdict, "reason": reason}
-    return append_event(connection, after, seq, EventType.FINISHED, data)
+    return append_event(connection, after, seq, Finished(verdict=verdict, reason=reason))
 
 
 def insert_run(connection: Connection, job: Job) -> None:
@@ -130,10 +131,10 @@ def pick_jobs(
     return query.limit(limit)
 
 
-def read_results(connection: Connection, job_ids: Sequence[str]) -> list[Result]:
+def read_results(connection: Connection, job_ids: Sequence[str]) -> list[AttemptResult]:
     """What every attempt of these jobs found, in the order it was found."""
     column = tables.result.c
-    found: list[Result] = []
+    found: list[AttemptResult] = []
     for start in range(0, len(job_ids), _IDS_A_QUERY):
         some = job_ids[start : start + _IDS_A_QUERY]
         query = select(tables.result).where(column.job.in_(some)).order_by(column.number)
@@ -144,7 +145,7 @@ def read_results(connection: Connection, job_ids: Sequence[str]) -> list[Result]
 def read_snapshots(connection: Connection, rows: Sequence[RowMapping]) -> list[Snapshot]:
     """Job rows with their results."""
     job_ids = [row["job"] for row in rows]
-    by_job: defaultdict[str, list[Result]] = defaultdict(list)
+    by_job: defaultdict[str, list[AttemptResult]] = defaultdict(list)
     for result in read_results(connection, job_ids):
         by_job[result.job].append(result)
     pinned = {row.job for row in _rows_of(connection, tables.pin, job_ids)}

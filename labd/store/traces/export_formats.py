@@ -277,9 +277,9 @@ def _windows(trace: Trace, index: NDArray[np.int64]) -> NDArray[np.int32]:
     """The number of the window each row begins in; 0 where in none."""
     found = np.zeros(len(index), np.int32)
     for window in trace.windows:
-        if window["start_index"] is not None and window["stop_index"] is not None:
-            inside = (index >= int(window["start_index"])) & (index < int(window["stop_index"]))
-            found[inside] = window["number"]
+        if window.span is not None:
+            first, last = map(int, window.span)
+            found[(index >= first) & (index < last)] = window.number
     return found
 
 
@@ -290,23 +290,23 @@ def _blank(windows: NDArray[np.int32]) -> Sequence[str]:
 
 
 def _window_span(trace: Trace, number: int) -> tuple[int, int]:
-    for window in trace.windows:
-        if window["number"] == number and window["start_index"] is not None:
-            return int(window["start_index"]), int(window["stop_index"])
-    numbers = [str(each["number"]) for each in trace.windows if each["start_index"] is not None]
+    spans = {each.number: each.span for each in trace.windows if each.span is not None}
+    if number in spans:
+        first, last = spans[number]
+        return int(first), int(last)
+    numbers = [str(each) for each in spans]
     known = f"it has {', '.join(numbers)}" if numbers else "it has none with edges"
     raise ConfigError("no-window", f"{trace.path} has no window {number}", known)
 
 
 def _description(trace: Trace, part: Part) -> list[str]:
     """What a reader of the numbers must know."""
-    described = trace.meta["global"]
-    who = described["labd:instrument"]
-    named = " ".join(str(who[key]) for key in ("kind", "name", "serial", "firmware") if who[key])
+    who = trace.instrument
+    named = " ".join(filter(None, (who.kind, who.name, who.serial, who.firmware)))
     units = ", ".join(f"{channel} in {UNITS[channel]}" for channel in trace.channels)
     lines = [
         f"labd trace {trace.path.name}: {units}",
-        f"instrument: {named}{', simulated' if who['simulated'] else ''}",
+        f"instrument: {named}{', simulated' if who.simulated else ''}",
         f"sample rate: {trace.sample_rate_hz!r} Hz, first sample at {started(trace)}",
         f"samples: {part.start} to {part.stop - 1} of {len(trace.values)}"
         + (f", {part.decimate} a row" if part.decimate > 1 else ""),

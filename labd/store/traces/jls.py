@@ -55,14 +55,14 @@ def export_jls(trace: Trace, part: Part, output: Path, progress: Progress) -> No
 
 
 def _define(jls: Any, writer: Any, trace: Trace) -> None:
-    who = trace.meta["global"]["labd:instrument"]
+    who = trace.instrument
     writer.source_def(
         source_id=_SOURCE,
-        name=who["name"] or who["kind"],
+        name=who.name or who.kind,
         vendor="",
-        model=who["name"],
-        version=who["firmware"],
-        serial_number=who["serial"],
+        model=who.name,
+        version=who.firmware,
+        serial_number=who.serial,
     )
     for number, channel in enumerate(trace.channels, _POWER):
         writer.signal_def(
@@ -99,10 +99,8 @@ def _write_marks(jls: Any, writer: Any, trace: Trace, part: Part) -> None:
         for edge in trace.edges
     ]
     for window in trace.windows:
-        for key, side in (("start_index", "a"), ("stop_index", "b")):
-            if window[key] is not None:
-                text = f"{window['number']}{side}"
-                marks.append((window[key], jls.AnnotationType.VMARKER, text))
+        for index, side in zip(window.span or (), "ab", strict=False):
+            marks.append((index, jls.AnnotationType.VMARKER, f"{window.number}{side}"))
     for index, kind, text in sorted(marks, key=lambda mark: mark[0]):
         if part.start <= index < part.stop:
             writer.annotation(_POWER, math.floor(index) - part.start, math.nan, kind, 0, text)

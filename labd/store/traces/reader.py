@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from labd.core.errors import ConfigError
-from labd.core.model import Edge, Gap, Identity, TimeMark
+from labd.core.model import Edge, Gap, Identity, StreamFormat, TimeMark, Window
 from labd.store.state_directory import write_json
 from labd.store.traces.pyramid import drop_pyramid, load_pyramid, map_rows
 from labd.store.traces.sigmf import (
@@ -30,6 +31,8 @@ from labd.store.traces.sigmf import (
     in_order,
 )
 from labd.store.traces.summary import Pyramid, Summary, Values
+from labd.wire.results import WINDOW
+from labd.wire.validation import first_mistake
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +44,12 @@ class Trace:
         values: shape (samples, channels), mapped from the file, not read yet; NaN where lost.
         channels: names of the columns: ``power_w`` and, where the instrument measured them,
             ``current_a`` and ``voltage_v``.
-        sample_rate_hz: nominal samples a second.
+        instrument: the power monitor.
+        format: what its samples mean.
         edges: by position.
         gaps: by position.
         times: by position.
-        windows: the fields of :class:`labd.core.model.Window` of each.
+        windows: by number.
         complete: whether the acquisition ended in good order; if not, samples, edges, gaps
             and windows are those written until then.
         meta: all of the metadata, with the annotations of a trace that was not closed.
@@ -54,13 +58,19 @@ class Trace:
     path: Path
     values: Values
     channels: tuple[str, ...]
-    sample_rate_hz: float
+    instrument: Identity
+    format: StreamFormat
     edges: tuple[Edge, ...]
     gaps: tuple[Gap, ...]
     times: tuple[TimeMark, ...]
-    windows: tuple[dict[str, Any], ...]
+    windows: tuple[Window, ...]
     complete: bool
     meta: dict[str, Any]
+
+    @property
+    def sample_rate_hz(self) -> float:
+        """Nominal samples per second."""
+        return self.format.sample_rate_hz
 
     @property
     def power_w(self) -> NDArray[np.float32]:
@@ -120,16 +130,24 @@ def read_trace(path: Path) -> Trace:
             path=path,
             values=map_rows(paths.data, DTYPE, rows, len(channels)),
             channels=channels,
-            sample_rate_hz=described["core:sample_rate"],
+            instrument=Identity(**described["labd:instrument"]),
+            format=StreamFormat(**described["labd:format"]),
             edges=tuple(Edge(**each["labd:edge"]) for each in annotations if "labd:edge" in each),
             gaps=tuple(Gap(**each["labd:gap"]) for each in annotations if "labd:gap" in each),
             times=tuple(
                 TimeMark(**each["labd:time"]) for each in annotations if "labd:time" in each
             ),
-            windows=tuple(each["labd:window"] for each in annotations if "labd:window" in each),
+            windows=tuple(
+                WINDOW.validate_python(each["labd:window"])
+                for each in annotations
+                if "labd:window" in each
+            ),
             complete=described["labd:complete"],
             meta=meta,
         )
+    except ValidationError as error:
+        what = f"{path} has a window that labd cannot read: {first_mistake(error)}"
+        raise ConfigError("no-trace", what) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError("no-trace", f"{path} is no trace labd can read: {error}") from error
 
@@ -166,12 +184,11 @@ def seal_trace(path: Path) -> bool:
     trace = read_trace(path)
     described = trace.meta["global"]
     if "labd:samples" not in described:
-        instrument = Identity(**described["labd:instrument"])
         with paths.data.open("r+b") as file:
             file.truncate(trace.values.nbytes)
             described["core:sha512"] = hashlib.file_digest(file, "sha512").hexdigest()
         described["labd:samples"] = len(trace.values)
-        whole = annotate_instrument(instrument, len(trace.values))
+        whole = annotate_instrument(trace.instrument, len(trace.values))
         trace.meta["annotations"] = in_order([whole, *trace.meta["annotations"]])
         drop_pyramid(paths.pyramid)
         load_pyramid(paths.pyramid, trace.values, live=False)

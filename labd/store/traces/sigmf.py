@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from labd.core.model import Edge, Gap, Identity, StreamFormat, TimeMark, Window
+from labd.wire.results import WINDOW
 
 SIGMF_VERSION = "1.2.0"
 EXTENSION = {"name": "labd", "version": "1.1.0", "optional": True}
@@ -104,11 +105,14 @@ def annotate_item(item: Edge | Gap | TimeMark) -> Annotation:
 def annotate_window(window: Window) -> Annotation:
     """A window; one without edges of its own stands at the beginning."""
     place: dict[str, Any] = {"core:sample_start": 0}
-    if window.start_index is not None and window.stop_index is not None:
-        first = math.floor(window.start_index)
-        count = math.ceil(window.stop_index) - first
+    if window.span is not None:
+        first = math.floor(window.span[0])
+        count = math.ceil(window.span[1]) - first
         place = {"core:sample_start": first, "core:sample_count": count}
-    return place | {"core:label": f"window {window.number}", "labd:window": asdict(window)}
+    return place | {
+        "core:label": f"window {window.number}",
+        "labd:window": WINDOW.dump_python(window, mode="json"),
+    }
 
 
 def annotate_instrument(instrument: Identity, samples: int) -> Annotation:

@@ -8,7 +8,9 @@ import pytest
 
 from labd.cli import render as tables
 from labd.cli.render_energy import energy_lines, method_of
-from labd.wire.messages import Event, JobStatus, ModeSummary
+from labd.wire.job_events import EVENT, Event
+from labd.wire.messages import JobStatus, ModeSummary
+from labd.wire.results import WINDOW
 
 SCORE = {
     "median_energy_uj": 54.774,
@@ -24,6 +26,7 @@ def window(number: int, **more: object) -> dict[str, Any]:
     return {
         "mode": "energy",
         "number": number,
+        "input_file": "a.bin",
         "inferences": 949,
         "runtime_s": 10.507,
         "throughput_ips": 90.32,
@@ -61,7 +64,7 @@ def job(score: dict[str, float], **more: Any) -> JobStatus:
 
 def event(kind: str, data: dict[str, Any]) -> Event:
     table = {"job": "j1", "seq": 1, "t_ns": 1, "type": kind, "station": "v1", "attempt": 1}
-    return Event.model_validate({**table, "data": data})
+    return EVENT.validate_python({**table, "data": data})
 
 
 def shown(
@@ -77,7 +80,7 @@ def shown(
 
 
 def test_energy_by_every_method_and_what_else_is_known() -> None:
-    windows = [window(number) for number in (1, 2, 3)]
+    windows = [WINDOW.validate_python(window(number)) for number in (1, 2, 3)]
     assert energy_lines(SCORE, windows) == [
         "54.774 µJ/inf by labd · 54.779 eembc · 54.774 mlcommons",
         "idle 1.665 mW, 18.43 µJ/inf of it baseline · 17339 µC a window",
@@ -87,9 +90,8 @@ def test_energy_by_every_method_and_what_else_is_known() -> None:
         "idle 1.665 mW",
     ]
     bare = {"median_energy_uj": 2.0}
-    assert energy_lines(bare, [window(1, idle_power_uw=None, charge_uc=None)]) == [
-        "2.000 µJ/inf by labd"
-    ]
+    less = WINDOW.validate_python(window(1, idle_power_uw=None, charge_uc=None))
+    assert energy_lines(bare, [less]) == ["2.000 µJ/inf by labd"]
     assert energy_lines({}, windows) == []
 
 

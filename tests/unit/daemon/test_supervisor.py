@@ -13,14 +13,15 @@ import pytest
 from labd.core.errors import DutError, InfraError, JobError
 from labd.core.health import Activity, Health
 from labd.core.jobs import MAX_FAULTS, JobSpec
-from labd.core.model import Finding, Mode, ModeResult, Part, Verdict
+from labd.core.model import Finding, Mode, Part, Verdict
 from labd.daemon.job_log import JobLog
 from labd.daemon.run_recorder import RunEvidence
 from labd.daemon.supervisor import Supervisor
+from labd.wire.results import ModeResult
 from labd.wire.topics import Topics
 
 SPEC = JobSpec("j1", "alice", "digits01", (Mode.ACCURACY,))
-RESULT = ModeResult(Mode.ACCURACY, Verdict.PASS, (), {"top1_pct": 99.0})
+RESULT = ModeResult(mode=Mode.ACCURACY, verdict=Verdict.PASS, score={"top1_pct": 99.0})
 
 Step = Callable[[], Awaitable[None]]
 

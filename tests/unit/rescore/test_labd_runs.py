@@ -16,7 +16,6 @@ from labd.core.model import (
     EnergyMethod,
     Identity,
     Mode,
-    ModeResult,
     Samples,
     StreamFormat,
     Verdict,
@@ -27,6 +26,7 @@ from labd.core.windows import energies
 from labd.daemon.run_recorder import RunEvidence
 from labd.rescore import SessionScore, find_tasks, is_sound, rescore
 from labd.store.traces.writer import TraceFile
+from labd.wire.results import ModeResult
 
 FORMAT = StreamFormat(1000.0, 5e-4, 100.0, "energy")
 CHECK = ClockCheck("none", None, 0.0)
@@ -111,8 +111,9 @@ def test_a_trace_without_its_metadata_is_reported(tmp_path: Path) -> None:
     (tmp_path / "energy.sigmf-meta").unlink()
     bare = scores(tmp_path)[Mode.ENERGY]
     assert [found.text for found in bare.findings] == ["energy.sigmf-meta is not there"]
-    told = {"score": {"median_energy_uj": 1.0}, "windows": [{"number": 1}]}
-    (tmp_path / "result-energy.json").write_text(json.dumps(told))
+    window = asdict(Window(1, "a.bin", 10, 10.0, 1.0, CHECK))
+    kept = {"mode": "energy", "verdict": "pass", "score": {"median_energy_uj": 1.0}}
+    (tmp_path / "result-energy.json").write_text(json.dumps(kept | {"windows": [window]}))
     found = scores(tmp_path)[Mode.ENERGY]
     assert set(codes(found)) >= {"file-missing", "not-recomputed"}
     assert found.agrees is None
@@ -120,15 +121,17 @@ def test_a_trace_without_its_metadata_is_reported(tmp_path: Path) -> None:
 
 
 def test_outputs_that_are_gone_are_reported(tmp_path: Path) -> None:
-    told = {"benchmark": "kws01", "score": {"top1_pct": 91.0}}
-    (tmp_path / "result-accuracy.json").write_text(json.dumps(told))
+    kept = {"mode": "accuracy", "verdict": "pass", "benchmark": "kws01"}
+    score = {"score": {"top1_pct": 91.0}}
+    (tmp_path / "result-accuracy.json").write_text(json.dumps(kept | score))
     found = scores(tmp_path)[Mode.ACCURACY]
     assert codes(found) == ["file-missing", "not-recomputed"]
     assert not is_sound(found)
 
 
 def test_a_run_that_measured_nothing_has_lost_nothing(tmp_path: Path) -> None:
-    (tmp_path / "result-energy.json").write_text(json.dumps({"score": {}, "windows": []}))
+    kept = {"mode": "energy", "verdict": "invalid", "score": {}, "windows": []}
+    (tmp_path / "result-energy.json").write_text(json.dumps(kept))
     assert codes(scores(tmp_path)[Mode.ENERGY]) == []
 
 
@@ -171,7 +174,7 @@ async def test_results_are_kept_beside_the_evidence(tmp_path: Path) -> None:
         (Mode.PERFORMANCE, {"median_throughput_ips": 100 / 9}, shorter),
         (Mode.ENERGY, {"median_energy_uj": 1.0}, windows),
     ):
-        result = ModeResult(mode, Verdict.PASS, (), score, tuple(measured))
+        result = ModeResult(mode=mode, verdict=Verdict.PASS, score=score, windows=tuple(measured))
         await evidence.result("job", "kws01", result)
     found = scores(tmp_path)
     assert [each.benchmark for each in found.values()] == ["kws01"] * 3

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -7,10 +8,11 @@ import pytest
 
 from labd.core.errors import JobError, LabdBug
 from labd.core.jobs import Job, JobSpec, JobState
-from labd.core.model import Mode, Priority, Verdict
+from labd.core.model import ClockCheck, Mode, Priority, Verdict, Window
 from labd.store.journal.journal import Journal
 from labd.store.journal.rows import Accepted, Change, Duplicate, Outcome, Run
-from labd.wire.messages import EventType
+from labd.wire.job_events import EventType, Finished, Phase, Progress, Queued
+from labd.wire.results import MeasuredWindow, ModeResult
 
 SPEC = JobSpec(
     job="j1",
@@ -22,20 +24,27 @@ SPEC = JobSpec(
     priority=Priority.OVERNIGHT,
     voltage_mv=1800,
 )
-RESULT: dict[str, Any] = {
-    "mode": "energy",
-    "verdict": "pass",
-    "reasons": (),
-    "score": {"energy_per_inference_uj": 12.5},
-    "windows": ({"number": 1},),
-    "details": {"simulated": True},
-}
+WINDOW = Window(1, "a.bin", 10, 10.0, 1.0, ClockCheck("host", 10.0, 0.1))
+RESULT = ModeResult.model_validate(
+    {
+        "mode": "energy",
+        "verdict": "pass",
+        "reasons": (),
+        "score": {"energy_per_inference_uj": 12.5},
+        "windows": (WINDOW,),
+        "details": {"simulated": True},
+    }
+)
 
 
 def running(journal: Journal, job: str = "j1", station: str = "s1") -> Change:
     journal.submit(replace(SPEC, job=job), 1)
     journal.lease(job, station, 2)
     return journal.start(job, 3)
+
+
+def measured(runtime_s: Any) -> MeasuredWindow:
+    return MeasuredWindow.of(Mode.ENERGY, replace(WINDOW, runtime_s=runtime_s))
 
 
 def types(journal: Journal, job: str = "j1") -> list[str]:
@@ -54,7 +63,7 @@ def test_what_is_submitted_comes_back_as_it_was(journal: Journal, url: str) -> N
     assert accepted.next_seq == 1
     (event,) = accepted.events
     assert (event.seq, event.t_ns, event.type) == (0, 7, EventType.QUEUED)
-    assert event.data == {"user": "ann", "benchmark": "kws01", "modes": ["energy", "accuracy"]}
+    assert event.data == Queued(user="ann", benchmark="kws01", modes=(Mode.ENERGY, Mode.ACCURACY))
     journal.close()
     again = Journal(url)
     assert again.job("j1") == accepted.job
@@ -117,7 +126,7 @@ def test_a_job_given_up_is_not_tried_again(journal: Journal) -> None:
     journal.cancel("j1", "ann", 4)
     change = journal.requeue("j1", "station lost", 5)
     assert change.job.verdict is Verdict.CANCELLED
-    assert journal.open_runs() == []
+    assert [run.ended_ns for run in journal.runs("j1")] == [5]
 
 
 def test_cancelling_again_is_harmless(journal: Journal) -> None:
@@ -147,7 +156,7 @@ def test_what_cannot_be_cancelled(journal: Journal) -> None:
 
 def test_a_whole_life(journal: Journal) -> None:
     running(journal)
-    journal.append_event("j1", EventType.PHASE, {"phase": "warmup"}, 4)
+    journal.append_event("j1", Phase(mode=Mode.ENERGY, phase="warmup"), 4)
     journal.requeue("j1", "power monitor lost", 5)
     journal.lease("j1", "s2", 6)
     assert journal.start("j1", 7).job.attempt == 2
@@ -194,8 +203,9 @@ def test_a_station_does_one_job_at_a_time(journal: Journal) -> None:
 def test_nothing_follows_the_end(journal: Journal) -> None:
     running(journal)
     journal.finish("j1", Verdict.INVALID, "gap in window 1", 4)
-    with pytest.raises(LabdBug, match="cannot be told"):
-        journal.append_event("j1", EventType.PROGRESS, {}, 5)
+    progress = Progress(mode=Mode.ENERGY, done=1, total=5, unit="windows")
+    with pytest.raises(LabdBug, match="is done and takes no Progress"):
+        journal.append_event("j1", progress, 5)
     with pytest.raises(LabdBug, match="cannot finish"):
         journal.finish("j1", Verdict.PASS, "", 5)
     assert types(journal)[-1] == "finished"
@@ -203,19 +213,22 @@ def test_nothing_follows_the_end(journal: Journal) -> None:
 
 def test_only_a_step_tells_of_a_step(journal: Journal) -> None:
     running(journal)
-    with pytest.raises(LabdBug, match="cannot be told finished"):
-        journal.append_event("j1", EventType.FINISHED, {}, 5)
+    with pytest.raises(LabdBug, match="takes no Finished"):
+        journal.append_event("j1", Finished(verdict=Verdict.PASS), 5)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}])
 def test_what_json_cannot_hold_is_refused_whole(journal: Journal, value: object) -> None:
     before = running(journal)
+    result = RESULT.model_copy(update={"score": {"value": value}})
     with pytest.raises(LabdBug, match="not for the journal"):
-        journal.append_event("j1", EventType.NOTE, {"value": value}, 4)
+        journal.append_event("j1", measured(value), 4)
     with pytest.raises(LabdBug, match="not for the journal"):
-        journal.record_result("j1", 1, RESULT | {"details": {"value": value}}, 4)
+        journal.record_result("j1", 1, result, 4)
     assert journal.job("j1") == before.job
-    assert journal.results("j1") == []
+    snapshot = journal.snapshot("j1")
+    assert snapshot is not None
+    assert snapshot.results == ()
 
 
 # ---- results -----------------------------------------------------------------------------
@@ -224,19 +237,19 @@ def test_what_json_cannot_hold_is_refused_whole(journal: Journal, value: object)
 def test_a_result_is_kept_whole_and_told_short(journal: Journal) -> None:
     running(journal)
     change = journal.record_result("j1", 1, RESULT, 4)
-    assert change.events[0].data == {
+    assert json.loads(change.events[0].payload())["data"] == {
         "mode": "energy",
         "verdict": "pass",
         "reasons": [],
         "score": {"energy_per_inference_uj": 12.5},
-        "details": {"simulated": True},
+        "details": RESULT.details.model_dump(mode="json"),
     }
-    (kept,) = journal.results("j1")
-    assert (kept.job, kept.attempt, kept.mode, kept.t_ns) == ("j1", 1, Mode.ENERGY, 4)
-    assert kept.data["windows"] == [{"number": 1}]
     snapshot = journal.snapshot("j1")
     assert snapshot is not None
-    assert snapshot.results == (kept,)
+    (kept,) = snapshot.results
+    assert (kept.job, kept.attempt, kept.result.mode, kept.t_ns) == ("j1", 1, Mode.ENERGY, 4)
+    assert kept.result == RESULT
+    assert kept.result.windows == (WINDOW,)
     assert snapshot.next_seq == change.next_seq
 
 
@@ -249,7 +262,7 @@ def test_results_belong_to_the_running_attempt(journal: Journal) -> None:
         journal.record_result("j1", 1, RESULT, 5)
     journal.finish("j1", Verdict.PASS, "", 6)
     with pytest.raises(LabdBug, match="is done"):
-        journal.record_result("j1", 1, RESULT | {"mode": "accuracy"}, 7)
+        journal.record_result("j1", 1, RESULT.model_copy(update={"mode": Mode.ACCURACY}), 7)
     assert types(journal) == ["queued", "leased", "started", "result", "finished"]
 
 
@@ -271,7 +284,7 @@ def test_jobs_by_state_and_user(journal: Journal) -> None:
     assert [job.spec.job for job in journal.jobs(user="ann")] == ["j1"]
     assert journal.jobs([]) == []
     assert [job.spec.job for job in journal.busy_jobs()] == ["j1"]
-    assert [run.job for run in journal.open_runs()] == ["j1"]
+    assert [run.ended_ns for run in journal.runs("j1")] == [None]
     assert journal.job("nothing") is None
     assert journal.snapshot("nothing") is None
 

@@ -13,7 +13,7 @@ from labd.core.errors import JobError, LabdBug
 from labd.core.jobs import TRANSITIONS, Job, JobSpec, JobState, JobStep
 from labd.core.model import Mode, Verdict
 from labd.store.journal.journal import Journal
-from labd.wire.messages import EventType
+from labd.wire.job_events import EventType, Note
 
 jobs = st.sampled_from(["a", "b", "c"])
 stations = st.sampled_from(["s1", "s2"])
@@ -113,7 +113,7 @@ class Lives(RuleBasedStateMachine):
     @rule(job=jobs)
     def note(self, job: str) -> None:
         try:
-            self.journal.append_event(job, EventType.NOTE, {"text": "hello"}, self.tick())
+            self.journal.append_event(job, Note(text="hello"), self.tick())
         except LabdBug:
             assert self.expected.get(job, JobState.DONE) is JobState.DONE
             return
@@ -142,7 +142,8 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def runs_are_open_exactly_while_jobs_run(self) -> None:
         running = {job.spec.job for job in self.busy() if job.state is JobState.RUNNING}
-        assert {run.job for run in self.journal.open_runs()} == running
+        every = [run for job in self.expected for run in self.journal.runs(job)]
+        assert {run.job for run in every if run.ended_ns is None} == running
         places = [job.station for job in self.busy()]
         assert len(places) == len(set(places))
 

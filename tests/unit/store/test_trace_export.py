@@ -320,7 +320,7 @@ def test_what_jls_cannot_hold(tmp_path: Path) -> None:
     trace = make(tmp_path)
     with pytest.raises(ConfigError, match="summaries of its own"):
         export_jls(trace, Part(0, 10, 2), tmp_path / "out.jls", Counted())
-    slow = replace(trace, sample_rate_hz=0.4)
+    slow = replace(trace, format=replace(trace.format, sample_rate_hz=0.4))
     with pytest.raises(ConfigError, match="a sample a second"):
         export_jls(slow, Part(0, 10), tmp_path / "out.jls", Counted())
     assert not (tmp_path / "out.jls").exists()

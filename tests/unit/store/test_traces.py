@@ -65,7 +65,7 @@ def test_a_trace_comes_back_as_it_was_measured(tmp_path: Path) -> None:
     np.testing.assert_array_equal(trace.power_w, np.array(expected, np.float32))
     assert trace.edges == edges
     assert trace.gaps == (Gap(3, 2, "buffer overflow"),)
-    assert trace.windows[0]["start_index"] == 2.5
+    assert trace.windows == (WINDOW,)
     assert trace.sample_rate_hz == 1000.0
     assert trace.complete
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from drivers.io_manager.eembc_uno import EembcIoManager, EembcIoManagerConfig
 from drivers.n6705.config import N6705Config
 from drivers.n6705.driver import N6705
 from labd.core.errors import JobError
-from labd.core.model import Build, EnergyMethod, Mode, ModeResult, Verdict, Window
+from labd.core.model import Build, EnergyMethod, Mode, Verdict, Window
 from labd.core.suite import benchmark
 from labd.daemon.run_recorder import RunEvidence
 from labd.procedure import edges_from_counter as by_counter
@@ -34,6 +33,7 @@ from labd.simulation.instruments.n6705 import SimulatedN6705, lan
 from labd.simulation.instruments.reference_dut import SimulatedDut
 from labd.station.config import StationConfig
 from labd.station.open_station import JobSetup, Parts, StationBench
+from labd.wire.results import ModeResult
 from tests.contract.case import plugged
 
 IDLE_A = 0.002
@@ -96,7 +96,7 @@ class Quietly:
 
     async def progress(self, done: int, total: int, unit: str) -> None: ...
 
-    async def note(self, text: str, **data: Any) -> None: ...
+    async def note(self, text: str, reasons: Sequence[str] = ()) -> None: ...
 
     async def window(self, mode: Mode, window: Window) -> None:  # noqa: ARG002
         self.windows.append(window)

@@ -1,0 +1,228 @@
+"""Events of a job: one model per type, told apart by ``type``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, cast, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from labd.core.model import Mode, Verdict
+from labd.wire.messages import LabMessage
+from labd.wire.results import MeasuredWindow, ModeVerdict
+
+
+class EventType(StrEnum):
+    """What can happen to a job."""
+
+    QUEUED = "queued"
+    LEASED = "leased"
+    STARTED = "started"
+    PHASE = "phase"
+    PROGRESS = "progress"
+    WINDOW = "window"
+    RESULT = "result"
+    NOTE = "note"
+    REQUEUED = "requeued"
+    FINISHED = "finished"
+
+
+# ---- data --------------------------------------------------------------------------------
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Queued(_Data):
+    """Who asked for what."""
+
+    user: str
+    benchmark: str
+    modes: tuple[Mode, ...]
+
+
+class Leased(_Data):
+    """Nothing beyond the event's station."""
+
+
+class Started(_Data):
+    """Nothing beyond the event's station and attempt."""
+
+
+class Phase(_Data):
+    """The part of a mode that begins: ``prepare``, ``infer``, ``probe`` or ``windows``."""
+
+    mode: Mode
+    phase: str
+
+
+class Progress(_Data):
+    """``done`` of ``total`` ``unit`` (``inputs`` or ``windows``) of the present phase."""
+
+    mode: Mode
+    done: int
+    total: int
+    unit: str
+
+
+def _is_empty(value: tuple[str, ...]) -> bool:
+    return not value
+
+
+class Note(_Data):
+    """Something that a reader of the result should know; ``reasons`` where there are any."""
+
+    text: str
+    reasons: Annotated[tuple[str, ...], Field(exclude_if=_is_empty)] = ()
+
+
+class Requeued(_Data):
+    """Why the job waits again."""
+
+    reason: str
+
+
+class Finished(_Data):
+    """How the job ended; ``reason`` is empty when it passed."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
+EventData = (
+    Queued
+    | Leased
+    | Started
+    | Phase
+    | Progress
+    | MeasuredWindow
+    | ModeVerdict
+    | Note
+    | Requeued
+    | Finished
+)
+
+
+# ---- events ------------------------------------------------------------------------------
+
+
+class JobEvent(LabMessage):
+    """What every event has.
+
+    Args:
+        job: the job.
+        seq: the event's number in its job, from 0, without a hole.
+        t_ns: wall clock, ns since the epoch.
+        station: where it happened; empty while the job waits.
+        attempt: the attempt it belongs to, from 1; 0 before the first.
+    """
+
+    job: str
+    seq: int
+    t_ns: int
+    station: str = ""
+    attempt: int = 0
+
+
+class QueuedEvent(JobEvent):
+    """The job was accepted."""
+
+    type: Literal[EventType.QUEUED] = EventType.QUEUED
+    data: Queued
+
+
+class LeasedEvent(JobEvent):
+    """The job was given to a station."""
+
+    type: Literal[EventType.LEASED] = EventType.LEASED
+    data: Leased = Leased()
+
+
+class StartedEvent(JobEvent):
+    """An attempt began."""
+
+    type: Literal[EventType.STARTED] = EventType.STARTED
+    data: Started = Started()
+
+
+class PhaseEvent(JobEvent):
+    """A part of a mode began."""
+
+    type: Literal[EventType.PHASE] = EventType.PHASE
+    data: Phase
+
+
+class ProgressEvent(JobEvent):
+    """The present phase got on; at most two per second, the last step always."""
+
+    type: Literal[EventType.PROGRESS] = EventType.PROGRESS
+    data: Progress
+
+
+class WindowEvent(JobEvent):
+    """A window was measured, valid or not."""
+
+    type: Literal[EventType.WINDOW] = EventType.WINDOW
+    data: MeasuredWindow
+
+
+class ResultEvent(JobEvent):
+    """A mode ended; its windows have their own events."""
+
+    type: Literal[EventType.RESULT] = EventType.RESULT
+    data: ModeVerdict
+
+
+class NoteEvent(JobEvent):
+    """A remark for the reader of the result."""
+
+    type: Literal[EventType.NOTE] = EventType.NOTE
+    data: Note
+
+
+class RequeuedEvent(JobEvent):
+    """The attempt ended without a verdict; ``station`` is where."""
+
+    type: Literal[EventType.REQUEUED] = EventType.REQUEUED
+    data: Requeued
+
+
+class FinishedEvent(JobEvent):
+    """The job ended; no event follows."""
+
+    type: Literal[EventType.FINISHED] = EventType.FINISHED
+    data: Finished
+
+
+Event = Annotated[
+    QueuedEvent
+    | LeasedEvent
+    | StartedEvent
+    | PhaseEvent
+    | ProgressEvent
+    | WindowEvent
+    | ResultEvent
+    | NoteEvent
+    | RequeuedEvent
+    | FinishedEvent,
+    Field(discriminator="type"),
+]
+"""One thing that happened to a job."""
+
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+"""Reads an event as JSON or as plain values."""
+
+_CLASS_OF = {
+    event.model_fields["data"].annotation: event
+    for event in cast("tuple[type[JobEvent], ...]", get_args(get_args(Event)[0]))
+}
+
+
+def new_event(
+    data: EventData, *, job: str, seq: int, t_ns: int, station: str, attempt: int
+) -> Event:
+    """Return the event whose type is that of its ``data``; see :class:`JobEvent`."""
+    made = _CLASS_OF[type(data)]
+    head = {"job": job, "seq": seq, "t_ns": t_ns, "station": station, "attempt": attempt}
+    return cast("Event", made.model_validate({**head, "data": data}))
