@@ -8,7 +8,7 @@ import socket
 import tty
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from labd.aio.wire_log import PortLog, port_log
 
@@ -23,11 +23,12 @@ class Device(Protocol):
         ...
 
 
+@runtime_checkable
 class LiveDevice(Device, Protocol):
-    """A device that can produce by the wall clock, for use by hand."""
+    """A device that streams without being asked."""
 
     async def live(self) -> None:
-        """Produce what the real one would, until cancelled."""
+        """Stream by the wall clock until cancelled."""
         ...
 
 

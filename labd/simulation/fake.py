@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from labd.aio.wire_log import recorded_wires
 from labd.core.errors import ConfigError
-from labd.simulation.cable import Cable, LiveDevice
+from labd.simulation.cable import Cable, Device, LiveDevice
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ FAKES = {
         dut=True,
     ),
     "mlcommons-interface": Fake(
-        "labd.simulation.instruments.fake_interface_board",
+        "labd.simulation.instruments.interface_board",
         "STM32H573I-DK, a kws01 DUT behind",
         'io = { driver = "mlcommons-interface", port = "%s" }',
         dut=True,
@@ -128,7 +128,7 @@ async def serve(name: str, link: Path | None = None, *, energy: bool = False) ->
         if link is not None:
             make_link(link, cable.path)
         _announce(name, cable.path, link)
-        await _live(cast("LiveDevice", cable.device), ended)
+        await _live(cable.device, ended)
     finally:
         cable.unplug()
         remove_link(link, cable.path)
@@ -173,18 +173,19 @@ def _announce(name: str, path: str, link: Path | None) -> None:
     sys.stdout.flush()
 
 
-async def _live(device: LiveDevice, ended: asyncio.Event) -> None:
+async def _live(device: Device, ended: asyncio.Event) -> None:
     """Let it produce until it is told to end, or cannot go on."""
-    waiting = asyncio.create_task(ended.wait())
-    living = asyncio.create_task(device.live())
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(ended.wait())]
+    if isinstance(device, LiveDevice):
+        tasks.append(asyncio.create_task(device.live()))
     try:
-        await asyncio.wait({waiting, living}, return_when=asyncio.FIRST_COMPLETED)
-        if living.done():
-            living.result()
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
     finally:
-        for task in (waiting, living):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(waiting, living, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

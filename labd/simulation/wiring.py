@@ -10,15 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labd.simulation.instruments.interface_board import DEFAULT_DUT_BAUD, InterfaceBoard
+from labd.simulation.instruments.interface_board import (
+    DEFAULT_DUT_BAUD,
+    SimulatedInterfaceBoard,
+)
 from labd.simulation.instruments.lpm01a.device import TRANSMIT_BUFFER, Lpm01a
 from labd.simulation.instruments.ppk2.device import Ppk2
-from labd.simulation.mcu.board import Board, State, Timeline
+from labd.simulation.mcu.board import Board, State
 from labd.simulation.mcu.chip import Pins
 from labd.simulation.mcu.currents import Total
 from labd.simulation.mcu.image import Image
 from labd.simulation.ports import SERIAL_BUFFER, Port
-from labd.simulation.virtual_time import PS_PER_MS, Agenda
+from labd.simulation.virtual_time import PS_PER_MS, Agenda, Timeline
 from labd.simulation.wires import Wire, frame_ps, received
 from labd.wire.emulation import EmulatedStation
 
@@ -75,7 +78,6 @@ class Wiring:
         self.config = config
         self.log = log
         self.timeline = Timeline()
-        self.agenda = Agenda()
         self.falls: list[Fall] = []
         self._receive_free_ps = 0
         self._last_arrival_ps = 0
@@ -92,6 +94,7 @@ class Wiring:
             extra_na=config.board_ua * 1000,
         )
         self.board.flash(image)
+        self.agenda = Agenda(self.board.now_ps)
         self.monitor = self._make_monitor() if "power" in config.parts else None
         self.io = self._make_interface_board(image) if "io" in config.parts else None
         self.timestamp = LossyWire(self.monitor.edge if self.monitor else _ignore)
@@ -121,15 +124,12 @@ class Wiring:
             seed=self.config.seed,
         )
 
-    def _make_interface_board(self, image: Image) -> InterfaceBoard:
-        return InterfaceBoard(
-            self.agenda,
-            self.board.now_ps,
-            self.ports["io"].send,
-            self._to_dut,
-            baud=_baud_of(image, self.log),
-            crystal_ppm=self.config.io_ppm,
+    def _make_interface_board(self, image: Image) -> SimulatedInterfaceBoard:
+        io = SimulatedInterfaceBoard(
+            self.agenda, baud=_baud_of(image, self.log), crystal_ppm=self.config.io_ppm
         )
+        io.send, io.to_dut = self.ports["io"].send, self._to_dut
+        return io
 
     # -- time
 
@@ -191,7 +191,7 @@ class Wiring:
         if part == "dut":
             self._usb_serial(data)
         elif part == "io" and self.io is not None:
-            self.io.host_bytes(data)
+            self.io.receive(data)
         elif part == "power" and self.monitor is not None:
             self._power_text += data
             while size := self.command_size("power", self._power_text):

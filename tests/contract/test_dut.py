@@ -126,17 +126,17 @@ async def test_answers_to_repeated_questions_are_waited_out() -> None:
 
 
 def damage(nth: int, how: Callable[[str], str]) -> Callable[[str], str]:
-    """Spoil the n-th ``db`` line on its way to the DUT."""
+    """Corrupt the n-th ``db`` line on its way to the DUT."""
     seen = 0
 
-    def spoil(text: str) -> str:
+    def corrupt(text: str) -> str:
         nonlocal seen
         if not text.startswith("db ") or text.startswith("db load"):
             return text
         seen += 1
         return how(text) if seen == nth else text
 
-    return spoil
+    return corrupt
 
 
 @pytest.mark.parametrize("nth", [1, 7, 14])
@@ -149,7 +149,7 @@ async def test_a_damaged_load_is_restarted_and_counted(nth: int, how: Callable[[
     fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
-        fake.spoil = damage(nth, how)
+        fake.corrupt = damage(nth, how)
         reply = await dut.load(INPUT)
         assert len(reply.restarts) == 1
         assert fake.input == INPUT
@@ -159,7 +159,7 @@ async def test_a_line_that_always_damages_is_the_benchs_fault() -> None:
     fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
-        fake.spoil = lambda text: text[:-1] if text.startswith("db 0") else text
+        fake.corrupt = lambda text: text[:-1] if text.startswith("db 0") else text
         with pytest.raises(InfraError, match="Insufficent number of hex digits"):
             await dut.load(INPUT)
         assert fake.commands.count("db load 512") == 3
@@ -169,8 +169,8 @@ async def test_firmware_without_db_is_the_firmwares_fault() -> None:
     fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
-        fake.spoil = lambda _: "db"
-        fake._db = lambda _: fake._say("e-[Unknown command: db]")  # type: ignore[method-assign]
+        fake.corrupt = lambda _: "db"
+        fake._db = lambda _: fake._print("e-[Unknown command: db]")  # type: ignore[method-assign]
         with pytest.raises(DutError, match="Unknown command: db"):
             await dut.load(INPUT)
 

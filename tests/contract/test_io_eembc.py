@@ -13,8 +13,9 @@ from labd.core.errors import ConfigError, DeadlineExceeded, InfraError, Instrume
 from labd.core.model import Build
 from labd.simulation.cable import PtyCable
 from labd.simulation.instruments.eembc_uno import SimulatedEembcUno
-from labd.simulation.instruments.fake_interface_board import FakeInterfaceBoard
-from labd.simulation.instruments.reference_dut import SimulatedDut
+from labd.simulation.instruments.interface_board import SimulatedInterfaceBoard
+from labd.simulation.instruments.reference_dut import Habits, SimulatedDut
+from labd.simulation.virtual_time import LoopAgenda
 from labd.station.dut import Dut
 from tests.contract.case import plugged
 
@@ -28,7 +29,7 @@ def fake() -> SimulatedDut:
 
 @pytest.fixture
 def board(fake: SimulatedDut) -> SimulatedEembcUno:
-    return SimulatedEembcUno(fake)
+    return SimulatedEembcUno(fake, agenda=LoopAgenda(real_time=True))
 
 
 @asynccontextmanager
@@ -59,14 +60,14 @@ def late(delay_s: float, call: Callable[[bytes], None], data: bytes) -> None:
     asyncio.get_running_loop().call_later(delay_s, call, data)
 
 
-def once(start: str, spoil: Callable[[str], str]) -> Callable[[str], str]:
-    """Spoil the first command that begins like this, and let all others pass."""
+def once(start: str, corrupt: Callable[[str], str]) -> Callable[[str], str]:
+    """Corrupt the first command that begins like this, and let all others pass."""
     waiting = [start]
 
     def pass_on(text: str) -> str:
         if waiting and text.startswith(waiting[0]):
             waiting.clear()
-            return spoil(text)
+            return corrupt(text)
         return text
 
     return pass_on
@@ -267,7 +268,7 @@ async def test_a_reset_board_counts_anew(fake: SimulatedDut, board: SimulatedEem
 async def test_the_counter_wraps_between_two_timestamps(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
-    fake._lap = 2**32 - 5
+    fake.habits = Habits(first_lap=2**32 - 5)
     async with connected(board, timestamp_wire=True) as (io, _):
         dut = await booted(io, fake)
         await io.clear_intervals()
@@ -328,7 +329,7 @@ async def test_a_restart_between_sending_and_the_boards_answer_is_noticed(
             fake.boot()
             return text
 
-        board.spoil = once("dut timestamp", boot)
+        board.corrupt = once("dut timestamp", boot)
         with pytest.raises(InfraError) as caught:
             await dut.timestamp()
         assert caught.value.code == "dut-restarted"
@@ -396,7 +397,7 @@ async def test_a_command_torn_on_its_way_to_the_dut_restarts_the_load(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     """Half duplex: the board's sending was disturbed by a DUT that talked."""
-    fake.spoil = once("db 1a", lambda text: text[4:])
+    fake.corrupt = once("db 1a", lambda text: text[4:])
     async with connected(board) as (io, _):
         dut = await booted(io, fake)
         data = bytes(range(245)) * 2
@@ -412,22 +413,22 @@ async def test_a_command_damaged_on_its_way_to_the_board_shows_in_its_echo(
     """Two digits lost leave an even number, which the DUT would take without a word."""
     async with connected(board) as (io, _):
         dut = await booted(io, fake)
-        board.spoil = once("dut db 1a", lambda text: text[:9] + text[11:])
+        board.corrupt = once("dut db 1a", lambda text: text[:9] + text[11:])
         data = bytes(range(245)) * 2
         loaded = await dut.load(data)
         assert len(loaded.restarts) == 1
         assert "reached the board as" in loaded.restarts[0]
         assert fake.input == data
-        board.spoil = lambda text: text.replace("infer 10", "infer 1")
+        board.corrupt = lambda text: text.replace("infer 10", "infer 1")
         with pytest.raises(InfraError) as caught:
             await dut.infer(10, 1, 1.0)
         assert caught.value.code == "relay-damaged"
-        board.spoil = lambda text: text
+        board.corrupt = lambda text: text
         assert await dut.timestamp() is None
 
 
 async def test_other_boards_on_the_port_are_named(fake: SimulatedDut) -> None:
-    for other in (FakeInterfaceBoard(fake), SimulatedDut()):
+    for other in (SimulatedInterfaceBoard.wired_to(fake), SimulatedDut()):
         with pytest.raises(InstrumentError, match="no EEMBC io-manager"):
             async with connected(other):  # type: ignore[arg-type]
                 pytest.fail("it was taken for an io-manager")

@@ -19,8 +19,9 @@ from drivers.io_manager.mlcommons_h573 import MlcommonsInterface, MlcommonsInter
 from labd.core.errors import ConfigError, DeadlineExceeded, InfraError, InstrumentError
 from labd.core.model import Build
 from labd.simulation.cable import PtyCable
-from labd.simulation.instruments.fake_interface_board import FakeInterfaceBoard
+from labd.simulation.instruments.interface_board import SimulatedInterfaceBoard
 from labd.simulation.instruments.reference_dut import SimulatedDut
+from labd.simulation.virtual_time import PS_PER_US
 from labd.station.dut import Dut
 from tests.contract.case import plugged
 
@@ -33,13 +34,13 @@ def fake() -> SimulatedDut:
 
 
 @pytest.fixture
-def board(fake: SimulatedDut) -> FakeInterfaceBoard:
-    return FakeInterfaceBoard(fake)
+def board(fake: SimulatedDut) -> SimulatedInterfaceBoard:
+    return SimulatedInterfaceBoard.wired_to(fake)
 
 
 @asynccontextmanager
 async def connected(
-    board: FakeInterfaceBoard, answer_s: float = 0.5, reset_command: Sequence[str] = ()
+    board: SimulatedInterfaceBoard, answer_s: float = 0.5, reset_command: Sequence[str] = ()
 ) -> AsyncGenerator[tuple[MlcommonsInterface, PtyCable]]:
     async with plugged(board) as pty:
         config = MlcommonsInterfaceConfig(
@@ -54,7 +55,7 @@ async def connected(
 
 
 @contextmanager
-def resettable(board: FakeInterfaceBoard) -> Generator[list[str]]:
+def resettable(board: SimulatedInterfaceBoard) -> Generator[list[str]]:
     """A command that resets the board from another process, as an ST-LINK would."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, board.reset)
@@ -65,7 +66,13 @@ def resettable(board: FakeInterfaceBoard) -> Generator[list[str]]:
         loop.remove_signal_handler(signal.SIGUSR1)
 
 
-async def block(board: FakeInterfaceBoard, fake: SimulatedDut) -> None:
+def log_interval(board: SimulatedInterfaceBoard, start: int, stop: int) -> None:
+    """Raise and lower the DUT's processing pin at these ticks of 10 µs."""
+    board.processing_edge(start * 10 * PS_PER_US, level=True)
+    board.processing_edge(stop * 10 * PS_PER_US, level=False)
+
+
+async def block(board: SimulatedInterfaceBoard, fake: SimulatedDut) -> None:
     """A predecessor died with a command open, and its DUT is dead."""
     async with connected(board) as (io, _):
         await io.channel.expect_boot()
@@ -73,7 +80,9 @@ async def block(board: FakeInterfaceBoard, fake: SimulatedDut) -> None:
     fake.hung = True
 
 
-async def test_a_session_through_the_board(fake: SimulatedDut, board: FakeInterfaceBoard) -> None:
+async def test_a_session_through_the_board(
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
+) -> None:
     async with connected(board) as (io, pty):
         dut = Dut(io.channel)
         await io.channel.expect_boot()
@@ -91,7 +100,7 @@ async def test_a_session_through_the_board(fake: SimulatedDut, board: FakeInterf
 
 
 async def test_it_gets_in_step_although_a_prologue_waits_in_the_queue(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     fake.boot()  # powered without expect_boot: every answer would come one command late
     async with connected(board) as (io, _):
@@ -103,7 +112,7 @@ async def test_it_gets_in_step_although_a_prologue_waits_in_the_queue(
 
 
 async def test_a_prologue_left_from_flashing_is_not_taken_for_the_boot(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     fake.boot()  # powered for flashing, then off: its prologue stays in the board's queue
     fake.powered = False
@@ -118,7 +127,7 @@ async def test_a_prologue_left_from_flashing_is_not_taken_for_the_boot(
 
 
 async def test_commands_are_refused_until_the_channel_is_in_step(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     fake.boot()
     async with connected(board) as (io, _):
@@ -127,7 +136,7 @@ async def test_commands_are_refused_until_the_channel_is_in_step(
 
 
 async def test_a_dut_that_was_on_all_along_is_no_fault(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     fake.powered = True
     async with connected(board) as (io, _):
@@ -138,7 +147,7 @@ async def test_a_dut_that_was_on_all_along_is_no_fault(
 
 
 async def test_a_dead_dut_blocks_the_board_and_power_frees_it(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board, answer_s=0.3) as (io, _):
         dut = Dut(io.channel)
@@ -160,7 +169,7 @@ async def test_a_dead_dut_blocks_the_board_and_power_frees_it(
 
 
 async def test_a_predecessor_cut_off_in_a_command_is_no_end(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     """Cancelled or killed during ``dut infer``: the board waits for a DUT that is dark now."""
     async with plugged(board) as pty:
@@ -187,7 +196,9 @@ async def test_a_predecessor_cut_off_in_a_command_is_no_end(
             await heir.close()
 
 
-async def test_a_board_that_stays_silent_is_told_with_advice(board: FakeInterfaceBoard) -> None:
+async def test_a_board_that_stays_silent_is_told_with_advice(
+    board: SimulatedInterfaceBoard,
+) -> None:
     async with plugged(board) as pty:
         config = MlcommonsInterfaceConfig(port=pty.path, answer_s=0.3)
         io = MlcommonsInterface(config)
@@ -204,7 +215,7 @@ async def test_a_board_that_stays_silent_is_told_with_advice(board: FakeInterfac
 
 
 async def test_a_board_that_waits_is_asked_nothing_it_would_answer_late(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board, answer_s=0.3) as (io, pty):
         await io.set_dut_baud(9600)
@@ -225,7 +236,7 @@ async def test_a_board_that_waits_is_asked_nothing_it_would_answer_late(
 
 
 async def test_a_cancelled_command_leaves_the_channel_out_of_step(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
         dut = Dut(io.channel)
@@ -248,7 +259,7 @@ async def test_a_cancelled_command_leaves_the_channel_out_of_step(
 
 
 async def test_a_late_prologue_is_still_the_boot(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     """When none came in time the channel goes on to get in step, and may hear it then."""
     async with connected(board) as (io, _):
@@ -262,7 +273,7 @@ async def test_a_late_prologue_is_still_the_boot(
 
 
 async def test_a_dut_that_never_boots_ends_in_a_deadline_and_poisons_nothing(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
         dut = Dut(io.channel)
@@ -283,7 +294,7 @@ async def test_a_dut_that_never_boots_ends_in_a_deadline_and_poisons_nothing(
 
 
 async def test_a_command_the_board_never_got_whole_blocks_nothing(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     """Lost on its way to the board: the host takes for open what the board never began."""
     async with connected(board) as (io, _):
@@ -300,10 +311,9 @@ async def test_a_command_the_board_never_got_whole_blocks_nothing(
 
 
 async def test_a_predecessor_that_died_in_the_word_name_is_survived(
-    board: FakeInterfaceBoard,
+    board: SimulatedInterfaceBoard,
 ) -> None:
     """``namename`` is a word the board gives no answer to."""
-    hear, board._execute = board._execute, lambda text: None if text == "namename" else hear(text)  # type: ignore[method-assign]
     async with plugged(board) as pty:
         predecessor = Link(pty.path, 115200, "predecessor")
         await predecessor.open()
@@ -316,7 +326,7 @@ async def test_a_predecessor_that_died_in_the_word_name_is_survived(
 
 
 async def test_a_late_answer_ends_its_own_command_only(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
         dut = Dut(io.channel)
@@ -334,7 +344,7 @@ async def test_a_late_answer_ends_its_own_command_only(
 
 
 async def test_a_restart_of_the_dut_is_noticed(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
         dut = Dut(io.channel)
@@ -347,7 +357,9 @@ async def test_a_restart_of_the_dut_is_noticed(
         assert caught.value.code == "dut-restarted"
 
 
-async def test_the_baud_rate_is_written_only_when_it_differs(board: FakeInterfaceBoard) -> None:
+async def test_the_baud_rate_is_written_only_when_it_differs(
+    board: SimulatedInterfaceBoard,
+) -> None:
     async with connected(board) as (io, _):
         await io.set_dut_baud(9600)
         assert board.resets == 0
@@ -357,7 +369,7 @@ async def test_the_baud_rate_is_written_only_when_it_differs(board: FakeInterfac
         assert board.resets == 1
 
 
-async def test_intervals_are_cleared_read_and_paired(board: FakeInterfaceBoard) -> None:
+async def test_intervals_are_cleared_read_and_paired(board: SimulatedInterfaceBoard) -> None:
     async with connected(board) as (io, _):
         await io.clear_intervals()
         board.starts = [4294967290, *range(100, 1000, 100)]
@@ -370,7 +382,7 @@ async def test_intervals_are_cleared_read_and_paired(board: FakeInterfaceBoard) 
         assert await io.intervals() == []
 
 
-async def test_a_lost_interval_edge_is_an_error_not_a_shift(board: FakeInterfaceBoard) -> None:
+async def test_a_lost_interval_edge_is_an_error_not_a_shift(board: SimulatedInterfaceBoard) -> None:
     async with connected(board) as (io, _):
         board.starts, board.stops = [100, 200, 300], [150, 350]
         with pytest.raises(InstrumentError, match="cannot be trusted"):
@@ -387,28 +399,28 @@ async def test_another_device_on_the_port_is_named(fake: SimulatedDut) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 16, 20, 99])
 async def test_numbers_may_share_a_line_with_each_other_and_with_ready(
-    board: FakeInterfaceBoard, count: int
+    board: SimulatedInterfaceBoard, count: int
 ) -> None:
     async with connected(board) as (io, _):
         truth = [(1000 * n, 1000 * n + 400) for n in range(count)]
         for start, stop in truth:
-            board.process(start, stop)
+            log_interval(board, start, stop)
         assert await io.intervals() == truth
         await io.clear_intervals()
         assert await io.intervals() == []
 
 
-async def test_only_the_first_hundred_intervals_are_kept(board: FakeInterfaceBoard) -> None:
+async def test_only_the_first_hundred_intervals_are_kept(board: SimulatedInterfaceBoard) -> None:
     async with connected(board) as (io, _):
         board.stops = [2**32 - 50]  # its start lies before the record
         for n in range(150):
-            board.process(100 * n, 100 * n + 60)
+            log_interval(board, 100 * n, 100 * n + 60)
         pairs = await io.intervals()
         assert pairs == [(100 * n, 100 * n + 60) for n in range(99)]
 
 
 async def test_a_command_damaged_on_its_way_to_the_board_restarts_the_load(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
         dut = Dut(io.channel)
@@ -423,7 +435,7 @@ async def test_a_command_damaged_on_its_way_to_the_board_restarts_the_load(
                 return text[:9] + text[11:]
             return text
 
-        board.spoil = lose_two_digits
+        board.corrupt = lose_two_digits
         data = bytes(range(245)) * 2
         loaded = await dut.load(data)
         assert len(loaded.restarts) == 1
@@ -432,7 +444,7 @@ async def test_a_command_damaged_on_its_way_to_the_board_restarts_the_load(
 
 
 async def test_a_board_that_lost_its_sd_card_is_told_so(
-    board: FakeInterfaceBoard, monkeypatch: pytest.MonkeyPatch
+    board: SimulatedInterfaceBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(io_mlcommons, "RESET_S", 1.0)
     async with connected(board) as (io, _):
@@ -446,7 +458,7 @@ async def test_a_board_that_lost_its_sd_card_is_told_so(
 
 
 async def test_the_end_of_an_old_reply_at_opening_is_nobodys_answer(
-    board: FakeInterfaceBoard,
+    board: SimulatedInterfaceBoard,
 ) -> None:
     async with plugged(board) as pty:
         pty.send(b"23, 4294967290, 17, \r\nDuty cycle st")
@@ -459,7 +471,7 @@ async def test_the_end_of_an_old_reply_at_opening_is_nobodys_answer(
 
 
 async def test_a_blocked_board_is_reset_at_opening_by_the_operators_command(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     await block(board, fake)
     with resettable(board) as command:
@@ -476,7 +488,7 @@ async def test_a_blocked_board_is_reset_at_opening_by_the_operators_command(
 
 
 async def test_a_board_that_a_dead_dut_holds_is_reset_by_the_operators_command(
-    fake: SimulatedDut, board: FakeInterfaceBoard
+    fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     with resettable(board) as command:
         async with connected(board, reset_command=command) as (io, _):
@@ -494,7 +506,7 @@ async def test_a_board_that_a_dead_dut_holds_is_reset_by_the_operators_command(
 
 
 async def test_a_board_that_answers_is_never_reset_by_command(
-    fake: SimulatedDut, board: FakeInterfaceBoard, tmp_path: Path
+    fake: SimulatedDut, board: SimulatedInterfaceBoard, tmp_path: Path
 ) -> None:
     proof = tmp_path / "ran"
     async with connected(board, reset_command=["touch", str(proof)]) as (io, _):
@@ -518,7 +530,7 @@ async def test_a_board_that_answers_is_never_reset_by_command(
 )
 async def test_a_reset_command_that_fails_is_told(
     fake: SimulatedDut,
-    board: FakeInterfaceBoard,
+    board: SimulatedInterfaceBoard,
     monkeypatch: pytest.MonkeyPatch,
     command: list[str],
     error: type[Exception],

@@ -1,33 +1,47 @@
-"""EEMBC's Arduino UNO io-manager around a fake DUT, as the published session logs show it.
+"""EEMBC's Arduino UNO io-manager in front of a DUT, as the published session logs show it.
 
-What it answers to ``name``, ``version`` and to words it does not know stands in no published
-log: those texts are invented.
+No published log has its answers to ``name``, ``version`` and unknown words: those texts are
+invented.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
+from labd.protocol.lines import READY
+from labd.protocol.relay import PREFIX
+from labd.protocol.replies import COUNTER_MODULUS
 from labd.simulation.cable import PtyCable
-from labd.simulation.instruments.reference_dut import HandDut, SimulatedDut
+from labd.simulation.instruments.reference_dut import SimulatedDut
+from labd.simulation.virtual_time import PS_PER_S, Agenda, LoopAgenda
 
 TORN = b"\x00\xfe\x80dy\r\nm-re\xff"
 """What a host reads while the board's processor starts: the end and the beginning of text."""
 
 
 class SimulatedEembcUno:
-    """Forwards the DUT's text as it comes; counts the falls of its timestamp line in µs.
+    """Forwards the DUT's text as it comes; times the edges of its timestamp line in µs.
 
-    ``blocks`` makes it wait for its DUT as the MLCommons board does: whether the real one
-    does is not known. ``lap_text`` may damage what it prints of a timestamp.
+    Args:
+        dut: behind it.
+        agenda: its time; by default the DUT's.
+        blocks: wait for the DUT's ``m-ready`` as the MLCommons board does; whether the real one
+            does is not known.
+
+    Attributes:
+        corrupt: changes a command on its way to the board.
+        lap_text: changes the text of a timestamp.
+        resets: number of restarts so far.
     """
 
-    def __init__(self, dut: SimulatedDut, *, blocks: bool = False) -> None:
+    def __init__(
+        self, dut: SimulatedDut, *, agenda: Agenda | None = None, blocks: bool = False
+    ) -> None:
         self.dut = dut
+        self._agenda = agenda or dut.agenda
         self.blocks = blocks
         self.send: Callable[[bytes], None] = lambda _: None
-        self.spoil: Callable[[str], str] = lambda text: text
+        self.corrupt: Callable[[str], str] = lambda text: text
         self.lap_text: Callable[[str], str] = lambda text: text
         self.commands: list[str] = []
         self.resets = 0
@@ -39,23 +53,20 @@ class SimulatedEembcUno:
         dut.send = self._from_dut
         dut.on_pulse = self.pulse
 
-    async def live(self) -> None:
-        """Let the DUT boot, then only answer."""
-        await self.dut.live()
-
     def reset(self, boot_s: float) -> None:
-        """The port was opened: torn text, then deaf until the sketch runs."""
+        """Restart as when the port is opened: torn text, then nothing until the sketch runs."""
         self.resets += 1
         self.both_edges, self.timer = True, False
         self._deaf, self._waiting, self._host, self._line = True, False, "", b""
         self.send(TORN)
-        asyncio.get_running_loop().call_later(boot_s, self._awake)
+        runs_ps = self._agenda.now_ps() + round(boot_s * PS_PER_S)
+        self._agenda.at(runs_ps, self._sketch_runs, waits=True)
 
-    def _awake(self) -> None:
+    def _sketch_runs(self, _at_ps: int) -> None:
         self._deaf = False
 
     def receive(self, data: bytes) -> None:
-        """Characters from the host; ``%`` ends a command."""
+        """Take characters from the host; ``%`` ends a command."""
         if not self._deaf:
             self._host += data.decode("ascii", "replace")
             self._serve()
@@ -63,7 +74,7 @@ class SimulatedEembcUno:
     def _serve(self) -> None:
         while "%" in self._host and not self._waiting:
             text, _, self._host = self._host.partition("%")
-            self._execute(self.spoil(text))
+            self._execute(self.corrupt(text))
 
     def _execute(self, text: str) -> None:
         self.commands.append(text)
@@ -85,7 +96,7 @@ class SimulatedEembcUno:
             self._answer(f"e-[Unknown command: {word}]")
 
     def _answer(self, *lines: str) -> None:
-        self.send("".join(f"{line}\r\n" for line in (*lines, "m-ready")).encode())
+        self.send("".join(f"{line}\r\n" for line in (*lines, READY)).encode())
 
     def _passthrough(self, command: str) -> None:
         self._answer(f"m-dut-passthrough({command})")
@@ -93,25 +104,28 @@ class SimulatedEembcUno:
         self.dut.receive(command.encode() + b"%")
 
     def _from_dut(self, data: bytes) -> None:
-        """At once, but by whole lines; nothing is heard while the processor starts."""
+        """Forward whole lines; text that comes while the processor starts is lost."""
         if self._deaf:
             return
         self._line += data
         while b"\n" in self._line:
             line, _, self._line = self._line.partition(b"\n")
-            self.send(b"[dut]: " + line.rstrip(b"\r") + b"\r\n")
-            if line.rstrip().endswith(b"m-ready") and self._waiting:
+            self.send(PREFIX.encode() + line.rstrip(b"\r") + b"\r\n")
+            if line.rstrip().endswith(READY.encode()) and self._waiting:
                 self._waiting = False
                 self._serve()
 
     def pulse(self) -> None:
-        """The DUT's timestamp line fell and rose again."""
+        """Time a low pulse of the DUT's timestamp line."""
         if self.timer and not self._deaf:
             for _ in range(2 if self.both_edges else 1):
-                lap = f"m-lap-us-{self.dut.now_us % 2**32}"
+                lap = f"m-lap-us-{self.dut.now_us % COUNTER_MODULUS}"
                 self.send(f"{self.lap_text(lap)}\r\n".encode())
 
 
 def plug(*, energy: bool = False) -> PtyCable:
-    """An io-manager with a kws01 DUT behind it, whose timestamp line is wired."""
-    return PtyCable(SimulatedEembcUno(HandDut(energy=energy)))
+    """Return an io-manager with a kws01 DUT behind it, whose timestamp line is wired."""
+    dut = SimulatedDut(agenda=LoopAgenda(real_time=True), energy=energy, by_chance=True)
+    cable = PtyCable(SimulatedEembcUno(dut))
+    dut.boot()
+    return cable

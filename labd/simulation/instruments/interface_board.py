@@ -1,18 +1,23 @@
-"""The I/O manager: the MLCommons interface board (STM32H573I-DK), quirks included.
+"""The MLCommons interface board (STM32H573I-DK) as an I/O manager, with its known faults.
 
-Its firmware is one task that reads a command up to ``%``, carries it out and only then reads
-the next; here the task is a generator that yields how long it is busy. Both serial ports fill
-queues of 100 characters from their interrupts; what finds a queue full is lost. Hence two
-behaviours hosts have to live with: text the DUT sent unasked is the answer to the next ``dut``
-command, and a DUT that does not answer blocks the board until it is reset.
+Its firmware (mlcommons/tiny, ``interface/``) is one task that reads a command up to ``%``,
+executes it and only then reads the next; here the task is a generator that yields how long it
+is busy. Both serial ports fill queues of 100 characters from their interrupts; a character that
+finds its queue full is lost. Two consequences for hosts: text that the DUT sent earlier is the
+answer to the next ``dut`` command, and a DUT that does not answer blocks the board until reset.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
+from typing import Self
 
-from labd.simulation.virtual_time import PS_PER_MS, PS_PER_S, Agenda
+from labd.protocol.lines import READY
+from labd.protocol.relay import PREFIX
+from labd.simulation.cable import PtyCable
+from labd.simulation.instruments.reference_dut import SimulatedDut
+from labd.simulation.virtual_time import PS_PER_MS, PS_PER_S, Agenda, LoopAgenda
 from labd.simulation.wires import frame_ps, received
 
 HOST_BAUD = 115_200
@@ -29,30 +34,49 @@ Task = Generator[int, None, None]
 """Yields how long (ps) the firmware is busy, or that it waits for the DUT's next character."""
 
 
-class InterfaceBoard:
-    """The board between a host, the DUT's UART and the DUT's pins."""
+class SimulatedInterfaceBoard:
+    """The board between a host, the DUT's UART and the DUT's pins.
+
+    Args:
+        agenda: its time.
+        baud: of the DUT's UART; in flash, survives resets.
+        crystal_ppm: error of its timer.
+
+    Attributes:
+        send: sends bytes to the host.
+        to_dut: ``to_dut(byte, end_ps, baud)`` puts a character on the DUT's receive wire.
+        starts: ticks (10 µs) of the first rising edges of the processing pin; ``stops`` of the
+            falling ones, ``detections`` of the falling edges of the detection pin.
+        resets: number of restarts so far.
+        sd_card: the firmware halts if it finds none when it starts.
+        corrupt: changes a command on its way to the board.
+    """
 
     def __init__(
-        self,
-        agenda: Agenda,
-        now_ps: Callable[[], int],
-        send: Callable[[bytes], None],
-        to_dut: Callable[[int, int, int], None],
-        *,
-        baud: int = DEFAULT_DUT_BAUD,
-        crystal_ppm: float = 0.0,
+        self, agenda: Agenda, *, baud: int = DEFAULT_DUT_BAUD, crystal_ppm: float = 0.0
     ) -> None:
-        """``to_dut(byte, end_ps, baud)`` puts a character on the DUT's receive wire."""
+        self.send: Callable[[bytes], None] = lambda _: None
+        self.to_dut: Callable[[int, int, int], None] = lambda _byte, _end_ps, _baud: None
+        self.baud = baud
+        self.resets = 0
+        self.sd_card = True
+        self.corrupt: Callable[[str], str] = lambda command: command
         self._agenda = agenda
-        self._now_ps = now_ps
-        self._send = send
-        self._to_dut = to_dut
-        self._baud = baud  # in flash: survives resets
         self._tick_mhz = round(_TICK_HZ * (1000 + crystal_ppm / 1000))
-        self._boots = 0
         self._host_line_free_ps = 0
+        self._dut_line_free_ps = 0
         self._ready = True
         self._start_over()
+
+    @classmethod
+    def wired_to(cls, dut: SimulatedDut, *, processing_wire: bool = False) -> Self:
+        """Return a board that relays a simulated DUT, which talks at the board's speed."""
+        board = cls(dut.agenda)
+        board.to_dut = lambda byte, _end_ps, _baud: dut.receive(bytes((byte,)))
+        dut.send = board._dut_sends
+        if processing_wire:
+            dut.on_processing = lambda level: board.processing_edge(dut.agenda.now_ps(), level)
+        return board
 
     def _start_over(self) -> None:
         self._host_queue: deque[int] = deque()
@@ -60,19 +84,19 @@ class InterfaceBoard:
         self._typed = bytearray()
         self._task: Task | None = None
         self._waiting_for_dut = False
-        self._clear_logs(self._now_ps())
+        self._clear_logs(self._agenda.now_ps())
 
     def _clear_logs(self, at_ps: int) -> None:
         self._zero_ps = at_ps
-        self._starts: list[int] = []
-        self._stops: list[int] = []
-        self._detections: list[int] = []
+        self.starts: list[int] = []
+        self.stops: list[int] = []
+        self.detections: list[int] = []
 
     # -- what reaches the board
 
-    def host_bytes(self, data: bytes) -> None:
-        """Characters leave the host now, one after the other at 115200 baud."""
-        start = max(self._now_ps(), self._host_line_free_ps)
+    def receive(self, data: bytes) -> None:
+        """Send characters from the host, one after the other at 115200 baud, from now on."""
+        start = max(self._agenda.now_ps(), self._host_line_free_ps)
         self._host_line_free_ps = start + len(data) * frame_ps(HOST_BAUD)
         self._agenda.at(self._host_line_free_ps, lambda at_ps: self._host_arrived(at_ps, data))
 
@@ -82,14 +106,22 @@ class InterfaceBoard:
                 self._host_queue.append(byte)
             self._read_host(at_ps)
 
+    def _dut_sends(self, data: bytes) -> None:
+        """Send characters from a simulated DUT, one after the other, from now on."""
+        end_ps = max(self._agenda.now_ps(), self._dut_line_free_ps)
+        for byte in data:
+            end_ps += frame_ps(self.baud)
+            self.dut_byte(byte, end_ps, self.baud)
+        self._dut_line_free_ps = end_ps
+
     def dut_byte(self, byte: int, end_ps: int, baud: int) -> None:
-        """A character on the DUT's transmit wire, sent at ``baud``, complete at ``end_ps``."""
+        """Take a character from the DUT, sent at ``baud``, complete at ``end_ps``."""
         self._agenda.at(end_ps, lambda at_ps: self._dut_arrived(at_ps, byte, baud))
 
     def _dut_arrived(self, at_ps: int, byte: int, baud: int) -> None:
         if not self._ready:
             return
-        for seen in received(byte, baud, self._baud):
+        for seen in received(byte, baud, self.baud):
             if len(self._dut_queue) < _QUEUE:
                 self._dut_queue.append(seen)
         if self._waiting_for_dut:
@@ -97,32 +129,32 @@ class InterfaceBoard:
             self._step(at_ps)
 
     def processing_edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
-        """PB5: the first hundred of each kind are kept."""
-        log = self._starts if level else self._stops
+        """Log an edge of PB5; the first hundred of each kind are kept."""
+        log = self.starts if level else self.stops
         if len(log) < _EDGES:
             log.append(self._ticks(at_ps))
 
     def detected_edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
-        """PG15: falling edges at least 10 ms after the last."""
-        if level or len(self._detections) >= _DETECTIONS:
+        """Log a falling edge of PG15, if at least 10 ms have passed since the last."""
+        if level or len(self.detections) >= _DETECTIONS:
             return
         tick = self._ticks(at_ps)
-        if not self._detections or tick - self._detections[-1] >= _DEBOUNCE_TICKS:
-            self._detections.append(tick)
+        if not self.detections or tick - self.detections[-1] >= _DEBOUNCE_TICKS:
+            self.detections.append(tick)
 
     def reset(self) -> None:
-        """Restart, as its button or its supply does; not answering for half a second."""
+        """Restart, as by its button, its ST-LINK or its supply; it takes half a second."""
         self._ready = False
-        self._boots += 1
-        boot = self._boots
+        self.resets += 1
+        reset = self.resets
         self._start_over()
 
         def started(at_ps: int) -> None:
-            if boot == self._boots:
+            if reset == self.resets and self.sd_card:
                 self._ready = True
                 self._clear_logs(at_ps)
 
-        self._agenda.at(self._now_ps() + _RESET_PS, started, waits=True)
+        self._agenda.at(self._agenda.now_ps() + _RESET_PS, started, waits=True)
 
     def _ticks(self, at_ps: int) -> int:
         return ((at_ps - self._zero_ps) * self._tick_mhz // (1000 * PS_PER_S)) & 0xFFFF_FFFF
@@ -136,7 +168,7 @@ class InterfaceBoard:
             if byte != ord("%"):
                 self._typed.append(byte)
                 continue
-            command = self._typed.decode("latin-1")
+            command = self.corrupt(self._typed.decode("latin-1"))
             self._typed.clear()
             self._task = self._execute(command)
             self._step(at_ps)
@@ -165,20 +197,20 @@ class InterfaceBoard:
             if command.startswith(word):
                 rest = command[len(word) :]
                 if rest and not rest.startswith(" "):
-                    return  # the firmware's parser gives up without an answer
+                    return  # the firmware's parser stops without an answer
                 yield from action(rest[1:])
                 return
-        yield from self._print("m-ready\r\n")
+        yield from self._answer("")
 
     def _commands(self) -> dict[str, Callable[[str], Task]]:
-        """In the order the firmware tries them."""
+        """Return the commands in the order in which the firmware tries them."""
         return {
             "name": lambda _: self._answer("tinyML Enhanced Interface Board\r\n"),
             "dut": self._passthrough,
             "ls": lambda _: self._answer(""),  # the SD card is empty
             "play": self._play,
             "setbaud": self._set_baud,
-            "checkbaud": lambda _: self._answer(f"baud is: {self._baud}\r\n"),
+            "checkbaud": lambda _: self._answer(f"baud is: {self.baud}\r\n"),
             "record_detections": self._record,
             "print_detections": self._print_detections,
             "print_dutycycle": self._print_duty_cycle,
@@ -186,22 +218,22 @@ class InterfaceBoard:
 
     def _print(self, text: str) -> Task:
         yield len(text) * frame_ps(HOST_BAUD)
-        self._send(text.encode("latin-1"))
+        self.send(text.encode("latin-1"))
 
     def _answer(self, text: str) -> Task:
-        yield from self._print(f"{text}m-ready\r\n")
+        yield from self._print(f"{text}{READY}\r\n")
 
     def _passthrough(self, command: str) -> Task:
-        yield from self._print(f"m-dut-passthrough({command})\r\nm-ready\r\n")
+        yield from self._answer(f"m-dut-passthrough({command})\r\n")
         for byte in f"{command}%".encode("latin-1"):
-            yield frame_ps(self._baud)
-            self._to_dut(byte, self._now_ps(), self._baud)
+            yield frame_ps(self.baud)
+            self.to_dut(byte, self._agenda.now_ps(), self.baud)
         line = ""
-        while line != "m-ready":
+        while line != READY:
             text = bytearray()
             yield from self._read_line(text)
             line = text.decode("latin-1")
-            yield from self._print(f"[dut]: {line}\r\n")
+            yield from self._print(f"{PREFIX}{line}\r\n")
 
     def _read_line(self, line: bytearray) -> Task:
         """Collect up to CR LF; as in the firmware, CR CR LF does not end a line."""
@@ -227,19 +259,19 @@ class InterfaceBoard:
             yield from self._answer("")
             return
         yield from self._answer(f"set baud to: {int(argument)}\r\n")
-        self._baud = int(argument)
+        self.baud = int(argument)
         self.reset()
 
     def _record(self, _rest: str) -> Task:
-        self._clear_logs(self._now_ps())
+        self._clear_logs(self._agenda.now_ps())
         yield from self._answer("Now recording detections\r\n")
 
     def _print_detections(self, _rest: str) -> Task:
-        lines = "".join(f"{tick // 100},\r\n" for tick in self._detections)
+        lines = "".join(f"{tick // 100},\r\n" for tick in self.detections)
         yield from self._answer(f"Detection Timestamps (ms)\r\n{lines}")
 
     def _print_duty_cycle(self, _rest: str) -> Task:
-        starts, stops = _rows(self._starts), _rows(self._stops)
+        starts, stops = _rows(self.starts), _rows(self.stops)
         if starts and not starts.endswith("\n"):
             starts += "\r\n"
         yield from self._answer(
@@ -248,8 +280,16 @@ class InterfaceBoard:
 
 
 def _rows(ticks: list[int]) -> str:
-    """Numbers, eight to a line; a last line that is not full is left open."""
+    """Return the numbers, eight per line; the last line stays open unless it is full."""
     return "".join(
         f"{tick}, " + ("\r\n" if index % _PER_LINE == _PER_LINE - 1 else "")
         for index, tick in enumerate(ticks)
     )
+
+
+def plug(*, energy: bool = False) -> PtyCable:
+    """Return a board on its serial port, with a kws01 DUT behind it."""
+    dut = SimulatedDut(agenda=LoopAgenda(real_time=True), energy=energy, by_chance=True)
+    board = SimulatedInterfaceBoard.wired_to(dut, processing_wire=True)
+    dut.boot()
+    return PtyCable(board)

@@ -107,10 +107,6 @@ class SimulatedN6705:
         """A new connection begins with an empty input buffer."""
         self._line = b""
 
-    async def live(self) -> None:
-        """Nothing to do: the log is computed when it is fetched."""
-        await asyncio.Event().wait()
-
     def receive(self, data: bytes) -> None:
         """Messages from the host, each ended by a line feed."""
         self._line += data

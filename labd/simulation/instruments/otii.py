@@ -6,7 +6,6 @@ as known from published issues. What it measures is the signal of :mod:`.load`.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import time
@@ -115,11 +114,6 @@ class SimulatedOtii:
     def now_s(self) -> float:
         """The server's clock."""
         return self.clock_ns() / 1e9
-
-    async def live(self) -> None:
-        """Record by the wall clock."""
-        self.clock_ns = time.monotonic_ns
-        await asyncio.Event().wait()
 
     # ---- the wire ------------------------------------------------------------------------
 
@@ -367,5 +361,7 @@ def server(device: SimulatedOtii) -> TcpCable:
 
 
 def plug() -> TcpCable:
-    """A server with one Arc."""
-    return server(SimulatedOtii())
+    """Return a server with one Arc, which records by the wall clock."""
+    otii = SimulatedOtii()
+    otii.clock_ns = time.monotonic_ns
+    return server(otii)

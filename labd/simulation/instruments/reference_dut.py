@@ -1,16 +1,17 @@
-"""A DUT as the reference firmware and the published logs show it, byte for byte."""
+"""A DUT with the replies of the reference firmware and of the published session logs."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
-import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from labd.protocol.lines import READY
+from labd.protocol.replies import BOOTED, COUNTER_MODULUS
 from labd.simulation.cable import PtyCable
+from labd.simulation.virtual_time import PS_PER_US, Agenda, LoopAgenda
 
 COMMAND_SIZE = 80
 KWS01_OUTPUTS = 12
@@ -55,56 +56,79 @@ SEEN = {
 
 
 class SimulatedDut:
-    """The harness: a command buffer of 80 characters, an input buffer, a lap counter."""
+    """The test harness: a command buffer of 80 characters, an input buffer, a µs counter.
+
+    Like a board that does not read its UART while it computes, it loses what it is sent then.
+
+    Args:
+        habits: of its firmware.
+        agenda: its time; by default nothing takes time.
+        energy: pulse a pin for each timestamp instead of printing a lap.
+        model: that it claims to run.
+        by_chance: answer with twelve probabilities that depend on the input; with
+            ``results`` otherwise.
+
+    Attributes:
+        results: the output of the last inference.
+        hung: ignores the host until this is set false.
+        corrupt: changes a command on its way to the DUT.
+        after_command: called with a command before its ``m-ready``.
+        on_pulse: called at each timestamp of the energy build.
+        on_processing: called with the level of the processing pin when it changes.
+    """
 
     us_per_inference = 155_587
     results = (0.0, -0.125, 0.992)
 
     def __init__(
-        self, habits: Habits = SEEN["reference"], *, energy: bool = False, model: str = "kws01"
+        self,
+        habits: Habits = SEEN["reference"],
+        *,
+        agenda: Agenda | None = None,
+        energy: bool = False,
+        model: str = "kws01",
+        by_chance: bool = False,
     ) -> None:
+        self.agenda = agenda or LoopAgenda(real_time=False)
         self.habits = habits
         self.energy = energy
         self.model = model
+        self._by_chance = by_chance
         self.send: Callable[[bytes], None] = lambda _: None
         self.powered = True
         self.hung = False
         self.commands: list[str] = []
         self.input = b""
         self.pulses = 0
-        self.spoil: Callable[[str], str] = lambda text: text
+        self.corrupt: Callable[[str], str] = lambda text: text
         self.after_command: Callable[[str], None] = lambda _: None
         self.on_pulse: Callable[[], None] = lambda: None
+        self.on_processing: Callable[[bool], None] = lambda _: None
         self._buffer = ""
         self.computing = False
         self._expected = 0
-        self._lap = habits.first_lap
 
     @property
     def now_us(self) -> int:
-        """Its own clock, which an inference moves on and nothing else does."""
-        return self._lap
+        """Its microsecond counter, without wrap."""
+        return self.habits.first_lap + self.agenda.now_ps() // PS_PER_US
 
     def boot(self) -> None:
-        """Power on: the prologue."""
-        self.powered, self._buffer, self.input, self._expected = True, "", b"", 0
-        self._say(f"m-timestamp-mode-{'energy' if self.energy else 'performance'}")
+        """Switch on: print the prologue."""
+        self.powered, self.computing = True, False
+        self._buffer, self.input, self._expected = "", b"", 0
+        self._print(f"m-timestamp-mode-{'energy' if self.energy else 'performance'}")
         self._timestamp()
-        self._say("m-init-done")
+        self._print(BOOTED)
         self._ready()
 
-    async def live(self) -> None:
-        """Boot, then only answer."""
-        self.boot()
-        await asyncio.Event().wait()
-
     def receive(self, data: bytes) -> None:
-        """Characters from the host; ``%`` ends a command."""
-        if not self.powered or self.hung:
+        """Take characters from the host; ``%`` ends a command."""
+        if not self.powered or self.hung or self.computing:
             return
         for character in data.decode("ascii", "replace"):
             if character == "%":
-                text, self._buffer = self.spoil(self._buffer), ""
+                text, self._buffer = self.corrupt(self._buffer), ""
                 self._execute(text)
             elif len(self._buffer) < COMMAND_SIZE:
                 self._buffer += character
@@ -114,7 +138,7 @@ class SimulatedDut:
     def _execute(self, text: str) -> None:
         self.commands.append(text)
         if self.habits.echo:
-            self._raw(f"{text}%".encode())
+            self.send(f"{text}%".encode())
         word, *arguments = text.split() or [""]
         handler = {
             "name": self._name,
@@ -125,7 +149,7 @@ class SimulatedDut:
             "results": self._results,
         }.get(word)
         if handler is None:
-            self._say(f"e-[Unknown command: {word}]")
+            self._print(f"e-[Unknown command: {word}]")
         else:
             handler(arguments)
         if not self.computing:
@@ -136,61 +160,72 @@ class SimulatedDut:
         self._ready()
 
     def _name(self, _: list[str]) -> None:
-        self._say("m-name-dut-[unspecified]")
+        self._print("m-name-dut-[unspecified]")
 
     def _profile(self, _: list[str]) -> None:
-        self._say("m-profile-[ULPMark for tinyML Firmware V0.0.1]")
-        self._say(f"m-model-[{self.model}]")
+        self._print("m-profile-[ULPMark for tinyML Firmware V0.0.1]")
+        self._print(f"m-model-[{self.model}]")
 
     def _on_timestamp(self, _: list[str]) -> None:
         self._timestamp()
 
     def _db(self, arguments: list[str]) -> None:
         if not arguments:
-            self._say("e-[Command 'db' requires a subcommand]")
+            self._print("e-[Command 'db' requires a subcommand]")
         elif arguments[0] == "load":
             self._expected, self.input = int(arguments[1]), b""
-            self._say(f"m-[Expecting {self._expected} bytes]")
+            self._print(f"m-[Expecting {self._expected} bytes]")
         elif len(arguments[0]) % 2:
-            self._say("e-[Insufficent number of hex digits]")
+            self._print("e-[Insufficent number of hex digits]")
         elif not re.fullmatch("[0-9a-fA-F]*", arguments[0]):
-            self._say(f"e-[Invalid hex digit '{arguments[0][:2]}']")
+            self._print(f"e-[Invalid hex digit '{arguments[0][:2]}']")
         else:
             self._take(bytes.fromhex(arguments[0]))
 
     def _take(self, data: bytes) -> None:
         self.input = (self.input + data)[: self._expected]
         if len(self.input) == self._expected:
-            self._say("m-load-done")
+            self._print("m-load-done")
 
     def _infer(self, arguments: list[str]) -> None:
         iterations, warmups = int(arguments[0]), int((*arguments, "10")[1])
         if iterations < 1:
-            self._say("e-[Inference iterations must be >0]")
+            self._print("e-[Inference iterations must be >0]")
             return
         if len(self.input) < self._expected:
-            self._raw(
+            self.send(
                 f"Input db has {len(self.input)} elemented, expected {self._expected}\n".encode()
             )
-        self._say(f"m-warmup-start-{warmups}")
-        self._say("m-warmup-done")
-        self._say(f"m-infer-start-{iterations}")
+        self._print(f"m-warmup-start-{warmups}")
+        self._print("m-warmup-done")
+        self._print(f"m-infer-start-{iterations}")
         self._timestamp()
         self._compute(iterations)
 
     def _compute(self, iterations: int) -> None:
-        """Here in no time; only the DUT's own clock moves on."""
-        self._lap += iterations * self.us_per_inference
-        self._computed()
+        self.computing = True
+        self.on_processing(True)  # noqa: FBT003 - a level
+        duration_ps = iterations * self.us_per_inference * PS_PER_US
+        self.agenda.at(self.agenda.now_ps() + duration_ps, self._computed, waits=True)
 
-    def _computed(self) -> None:
+    def _computed(self, _at_ps: int) -> None:
+        if not self.computing:
+            return  # restarted meanwhile
         self._timestamp()
-        self._say("m-infer-done")
+        self.on_processing(False)  # noqa: FBT003 - a level
+        self._report()
+
+    def _report(self) -> None:
+        self.computing = False
+        self._print("m-infer-done")
         self._results([])
+        self._finish("infer")
 
     def _results(self, _: list[str]) -> None:
+        if self._by_chance:
+            self.results = chance_results(self.input)
         text = ",".join(f"{value:.3f}" for value in self.results)
-        self._say(f"m-results-[{text}{',' if self.habits.trailing_comma else ''}]")
+        self._print(f"m-results-[{text}{',' if self.habits.trailing_comma else ''}]")
 
     def _timestamp(self) -> None:
         if self.energy:
@@ -198,64 +233,25 @@ class SimulatedDut:
             self.on_pulse()
             return
         glue = "tick " if self.habits.glued_lap else ""
-        self._say(f"{glue}m-lap-us-{self._lap % 2**32}")
+        self._print(f"{glue}m-lap-us-{self.now_us % COUNTER_MODULUS}")
 
     def _ready(self) -> None:
-        self._say(f"{self.habits.ready_prefix}m-ready")
+        self._print(f"{self.habits.ready_prefix}{READY}")
 
-    def _say(self, text: str) -> None:
-        if self.habits.debug_text and not text.endswith("m-ready"):
-            self._raw(b"[vendor] heap 1234 free\r\n")
+    def _print(self, text: str) -> None:
+        if self.habits.debug_text and not text.endswith(READY):
+            self.send(b"[vendor] heap 1234 free\r\n")
         line = text.encode() + (b"\n" if self.habits.bare_newline else b"\r\n")
         if self.habits.noise:
             line = b"\x00\xff" + line[:3] + b"\x80" + line[3:]
-        self._raw(line)
-
-    def _raw(self, data: bytes) -> None:
-        self.send(data)
-
-
-class HandDut(SimulatedDut):
-    """A kws01 board to run jobs on by hand: it takes its time, and answers by its input.
-
-    Its clock is the host's. What is sent to it while it computes is lost, as on a board that
-    does not read its UART then. Its answers are chance: twelve probabilities in 256ths as an
-    int8 network prints them, the same for the same input. ``on_batch`` is told the start and
-    the stop of each batch, µs of its clock: its processing pin.
-    """
-
-    def __init__(self, *, energy: bool = False) -> None:
-        super().__init__(energy=energy)
-        self.on_batch: Callable[[int, int], None] = lambda _start, _stop: None
-        self._born_ns = time.monotonic_ns()
-
-    def receive(self, data: bytes) -> None:
-        """Characters from the host."""
-        if not self.computing:
-            super().receive(data)
-
-    def _timestamp(self) -> None:
-        self._lap = self.habits.first_lap + (time.monotonic_ns() - self._born_ns) // 1000
-        super()._timestamp()
-
-    def _compute(self, iterations: int) -> None:
-        self.computing = True
-        seconds = iterations * self.us_per_inference / 1e6
-        asyncio.get_running_loop().call_later(seconds, self._woke, self.now_us)
-
-    def _woke(self, start_us: int) -> None:
-        self.computing = False
-        self._computed()
-        self.on_batch(start_us, self.now_us)
-        self._finish("infer")
-
-    def _results(self, _: list[str]) -> None:
-        self.results = chance_results(self.input)
-        super()._results(_)
+        self.send(line)
 
 
 def chance_results(data: bytes) -> tuple[float, ...]:
-    """Twelve probabilities in 256ths that add up to 1, the same for the same input."""
+    """Return twelve probabilities in 256ths that add up to 1, as an int8 network prints them.
+
+    The same input gives the same ones.
+    """
     draw = random.Random(zlib.crc32(data))  # noqa: S311 - an answer, not a secret
     weights = [draw.random() ** 8 for _ in range(KWS01_OUTPUTS)]
     shares = [round(256 * weight / sum(weights)) for weight in weights]
@@ -264,5 +260,8 @@ def chance_results(data: bytes) -> tuple[float, ...]:
 
 
 def plug(*, energy: bool = False) -> PtyCable:
-    """A kws01 board on its own serial port."""
-    return PtyCable(HandDut(energy=energy))
+    """Return a kws01 board on its own serial port."""
+    dut = SimulatedDut(agenda=LoopAgenda(real_time=True), energy=energy, by_chance=True)
+    cable = PtyCable(dut)
+    dut.boot()
+    return cable

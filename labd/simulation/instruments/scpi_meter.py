@@ -71,10 +71,6 @@ class SimulatedScpiMeter:
         """A new connection begins with an empty input buffer."""
         self._line = b""
 
-    async def live(self) -> None:
-        """Nothing to do: readings are computed when they are fetched."""
-        await asyncio.Event().wait()
-
     def receive(self, data: bytes) -> None:
         """Messages from the host, each ended by a line feed."""
         self._line += data

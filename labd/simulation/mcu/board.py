@@ -12,7 +12,6 @@ import logging
 import random
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from labd.simulation.mcu.chip import REGISTER_REGIONS, Chip, Cpu, Pins
@@ -20,7 +19,7 @@ from labd.simulation.mcu.currents import Ledger, core_current_na
 from labd.simulation.mcu.engine import Engine, Outcome
 from labd.simulation.mcu.image import FLASH_BASE, FLASH_SIZE, SRAM_BASE, SRAM_SIZE, Image
 from labd.simulation.mcu.rcc import RESET_BROWN_OUT, RESET_PIN, RESET_SOFTWARE, ClockError, Clocks
-from labd.simulation.virtual_time import PS_PER_S
+from labd.simulation.virtual_time import PS_PER_S, Timeline
 
 _CPI_NUMERATOR, _CPI_DENOMINATOR = 13, 10
 _SRAM2_ALIAS, _SRAM2_OFFSET, _SRAM2_SIZE = 0x1000_0000, 0x3_0000, 0x1_0000
@@ -39,13 +38,6 @@ class State(Enum):
     """Executing, but only asking the UART for input."""
     STUCK = auto()
     """A fault or an ordered hang: nothing runs until power cycle, reset or flash."""
-
-
-@dataclass
-class Timeline:
-    """The station's present, shared by everything on it."""
-
-    now_ps: int = 0
 
 
 class Board:

@@ -129,7 +129,7 @@ def test_another_speed_garbles_repeatably(byte: int) -> None:
 
 
 def test_events_run_in_time_order_those_they_add_included() -> None:
-    agenda, seen = Agenda(), list[int]()
+    agenda, seen = Agenda(lambda: 0), list[int]()
 
     def chain(at_ps: int) -> None:
         seen.append(at_ps)

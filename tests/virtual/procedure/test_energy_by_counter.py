@@ -6,7 +6,7 @@ knows exactly, an Arduino UNO relays its UART and times its timestamp pin.
 
 from __future__ import annotations
 
-import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -31,6 +31,8 @@ from labd.procedure.session import Session
 from labd.simulation.instruments.eembc_uno import SimulatedEembcUno
 from labd.simulation.instruments.n6705 import SimulatedN6705, lan
 from labd.simulation.instruments.reference_dut import SimulatedDut
+from labd.simulation.virtual_time import LoopAgenda
+from labd.simulation.wires import frame_ps
 from labd.station.config import StationConfig
 from labd.station.open_station import JobSetup, Parts, StationBench
 from labd.wire.results import ModeResult
@@ -45,17 +47,16 @@ BAUD = 9600
 
 
 class TimedDut(SimulatedDut):
-    """Takes real time for a batch and for telling of it, and draws more current meanwhile."""
+    """Takes real time for a batch and for its report, and draws more current meanwhile."""
+
+    us_per_inference = round(INFERENCE_S * 1e6)
 
     def __init__(self) -> None:
-        super().__init__(energy=True, model="kws01")
+        super().__init__(agenda=LoopAgenda(real_time=True), energy=True, model="kws01")
         self.results = (0.0,) * 11 + (1.0,)
         self.batches: list[tuple[float, float]] = []
         self.pin_breaks_after = 99
-
-    @property
-    def now_us(self) -> int:
-        return time.monotonic_ns() // 1000
+        self.on_processing = self._note_batch
 
     def current_a(self, t_s: NDArray[np.float64]) -> NDArray[np.float64]:
         drawn = np.full(len(t_s), IDLE_A)
@@ -63,27 +64,20 @@ class TimedDut(SimulatedDut):
             drawn[(t_s >= start) & (t_s < stop)] = RUN_A
         return drawn
 
+    def _note_batch(self, level: bool) -> None:  # noqa: FBT001 - a pin's watcher
+        now = time.monotonic()
+        if level:
+            self.batches.append((now, math.inf))
+        else:
+            self.batches[-1] = (self.batches[-1][0], now)
+
     def _timestamp(self) -> None:
         if len(self.batches) + (not self.computing) <= self.pin_breaks_after:
             super()._timestamp()
 
-    def _compute(self, iterations: int) -> None:
-        self.computing = True
-        began, took = time.monotonic(), iterations * INFERENCE_S
-        self.batches.append((began, began + took))
-        asyncio.get_running_loop().call_later(took, self._stop, began + took)
-
-    def _stop(self, due: float) -> None:
-        start, _ = self.batches[-1]
-        self.batches[-1] = (start, max(due, time.monotonic()))
-        self._timestamp()
-        asyncio.get_running_loop().call_later(14 * 10 / BAUD, self._tell)
-
-    def _tell(self) -> None:
-        self.computing = False
-        self._say("m-infer-done")
-        self._results([])
-        self._finish("infer")
+    def _report(self) -> None:
+        sent_ps = self.agenda.now_ps() + 14 * frame_ps(BAUD)
+        self.agenda.at(sent_ps, lambda _: super(TimedDut, self)._report())
 
 
 class Quietly:
