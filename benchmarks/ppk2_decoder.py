@@ -2,7 +2,7 @@
 
 Both convert, smooth the samples after a change of range, find the edges of D0 and follow the
 counter. Ours also holds every sample back until it is confirmed, with and without the host's
-clock as a witness.
+clock.
 
 python benchmarks/ppk2_decoder.py
 """
@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 
 from drivers.ppk2.calibration import TYPICAL, current_table
-from drivers.ppk2.host_clock import HostClock
-from drivers.ppk2.stream import RATE_HZ, Meaning, StreamDecoder
+from drivers.ppk2.stream import RATE_HZ, RULES, Meaning, StreamDecoder
+from labd.core.count_monitor import CountMonitor
 from labd.core.model import Edge, Gap, Samples
 
 SECONDS = 40
@@ -42,7 +42,7 @@ def ours(data: bytes, chunk: int, *, clock: bool) -> tuple[int, int]:
     """Samples and edges the driver's decoder confirms."""
     table = current_table(TYPICAL, VOLT)
     meaning = Meaning(table, VOLT, spike_filter=True, lines=(0,), timestamp_line=0)
-    decoder = StreamDecoder(meaning, HostClock() if clock else None)
+    decoder = StreamDecoder(meaning, CountMonitor(RULES) if clock else None)
     samples = edges = 0
     for at in range(0, len(data), chunk):
         part = data[at : at + chunk]

@@ -32,7 +32,10 @@ class MonitorConfig(DriverConfig):
 
     @property
     def sees_timestamps(self) -> bool:
-        """Whether its stream shows the DUT's timestamps; else an I/O manager has to time them."""
+        """Whether its stream shows the DUT's timestamps; else an I/O manager has to time them.
+
+        Then the stream must have time marks of the host's clock, about one per second.
+        """
         return True
 
     @property

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from drivers.base.serial_link import Chunk, Link
+from labd.aio.host_time import host_time_ns
 from labd.core.errors import DeadlineExceeded
 from labd.protocol.lines import Line, LineSplitter, quoted
 
@@ -35,7 +35,7 @@ class LineReader:
             DeadlineExceeded: the device kept talking.
         """
         heard = await self._link.read_until_quiet(quiet_s, deadline_s)
-        self._take(Chunk(heard, time.monotonic_ns()))
+        self._take(Chunk(heard, host_time_ns()))
         self._splitter = LineSplitter()
         lines = list(self._waiting)
         self._waiting.clear()

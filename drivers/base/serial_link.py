@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
 import serialx
 
+from labd.aio.host_time import host_time_ns
 from labd.aio.wire_log import PortLog, port_log
 from labd.core.errors import DeadlineExceeded, LabdBug, TransportError, Where
 from labd.protocol.lines import QUOTE, quoted
@@ -59,7 +59,7 @@ class _Inbox(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self.chunks.append(Chunk(bytes(data), time.monotonic_ns()))
+        self.chunks.append(Chunk(bytes(data), host_time_ns()))
         if self.wire:
             self.wire.received(data)
         self._size += len(data)

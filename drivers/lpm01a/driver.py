@@ -22,7 +22,6 @@ from drivers.base.closing import closed_on_failure
 from drivers.base.lines import LineReader
 from drivers.base.registry import power_monitor
 from drivers.base.serial_link import Link
-from drivers.lpm01a.arrival_marks import ArrivalMarks
 from drivers.lpm01a.ascii_framer import AsciiDecoder
 from drivers.lpm01a.binary_framer import BinaryDecoder
 from drivers.lpm01a.commands import answer_in, frequency_word, number_word
@@ -37,7 +36,8 @@ from labd.core.errors import (
     LabdError,
     TransportError,
 )
-from labd.core.model import Finding, Identity, StreamFormat, StreamItem, TimeBase, TimeMark
+from labd.core.host_clock import CRYSTAL_PPM, MinimumDelayFilter
+from labd.core.model import Finding, Gap, Identity, StreamFormat, StreamItem, TimeBase, TimeMark
 from labd.protocol.lines import Line, quoted
 
 BAUD = 3_686_400
@@ -50,8 +50,7 @@ ASKING_S = 8.0  # time enough for 34 answers of a busy emulator: a second of its
 PAUSE_S = 0.005
 QUIET_S = 0.25
 LOOK_S = 0.1
-# UM2269 states no clock tolerance; twice the ±50 ppm of an ordinary crystal.
-CLOCK_TOLERANCE_PPM = 100.0
+MARK_S = 0.5  # one time mark per this interval
 CLOSE_STEP_S = 4.0  # three of them and the port's own 2 s, whatever ``answer_s`` says
 
 
@@ -62,12 +61,16 @@ class Lpm01aAcquisition(PumpedAcquisition):
     """
 
     def __init__(
-        self, link: Link, decoder: StampedDecoder, marks: ArrivalMarks | None, answer_s: float
+        self,
+        link: Link,
+        decoder: StampedDecoder,
+        arrivals: MinimumDelayFilter | None,
+        answer_s: float,
     ) -> None:
         super().__init__(link.where, answer_s, decoder)
         self._link = link
         self._decoder = decoder
-        self._marks = marks
+        self._arrivals = arrivals
 
     @property
     def findings(self) -> list[Finding]:
@@ -95,12 +98,15 @@ class Lpm01aAcquisition(PumpedAcquisition):
 
     def _timed(self, items: Sequence[StreamItem], t_ns: int) -> list[TimeMark]:
         """What the arrival of a chunk says, once its samples are confirmed."""
-        if self._marks is None:
+        if self._arrivals is None:
             return []
         place = self._decoder.place
         if place is not None:
-            self._marks.arrived(place, t_ns)
-        return self._marks.confirmed(items, self._decoder.confirmed)
+            self._arrivals.add(place, t_ns)
+        for item in items:
+            if isinstance(item, Gap):
+                self._arrivals.drop(item)
+        return self._arrivals.marks(self._decoder.confirmed)
 
     async def _end(self) -> None:
         await self._let_a_stamp_come()
@@ -221,7 +227,7 @@ class Lpm01a:
         return StreamFormat(
             sample_rate_hz=rate_hz,
             edge_uncertainty_s=1.0 / rate_hz,
-            clock_tolerance_ppm=CLOCK_TOLERANCE_PPM,
+            clock_tolerance_ppm=CRYSTAL_PPM,
             quantity=self.config.output,
             voltage_v=self._voltage_mv / 1000 if self._voltage_mv else None,
             timestamp_line=TIMESTAMP_LINE if self.config.format == "ascii" else "",
@@ -263,8 +269,8 @@ class Lpm01a:
             config.rate_hz, self._quantity(), self._voltage_mv
         )
         host_time = time_base is TimeBase.HOST and not ascii_format
-        marks = ArrivalMarks(config.rate_hz) if host_time else None
-        self._acquisition = Lpm01aAcquisition(self._link, decoder, marks, config.answer_s)
+        arrivals = MinimumDelayFilter(config.rate_hz, MARK_S) if host_time else None
+        self._acquisition = Lpm01aAcquisition(self._link, decoder, arrivals, config.answer_s)
         return self._acquisition
 
     async def self_check(self) -> list[Finding]:

@@ -8,7 +8,6 @@ slot supplies that line's pull-up or level shifter, its current shows the pulses
 from __future__ import annotations
 
 import re
-import time
 
 from drivers.base.acquisition import refuse_virtual_time, refuse_while_acquiring
 from drivers.base.closing import closed_on_failure, closing
@@ -27,6 +26,7 @@ from drivers.scpi.polling import Clock
 from drivers.scpi.record_clock import RecordClock
 from drivers.scpi.record_stream import Records, RecordStream
 from drivers.scpi.session import ScpiSession, identity_of
+from labd.aio.host_time import host_time_ns
 from labd.core.errors import DeadlineExceeded, InstrumentError, JobError, LabdBug
 from labd.core.model import Finding, Identity, Samples, StreamFormat, TimeBase
 from labd.protocol.lines import quoted
@@ -53,7 +53,7 @@ class N6705:
     def __init__(
         self,
         config: N6705Config,
-        clock: Clock = time.monotonic_ns,
+        clock: Clock = host_time_ns,
         poll_s: float = POLL_S,
         arm_s: float = ARM_S,
     ) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
@@ -41,6 +40,7 @@ from drivers.otii.session import (
     objects_in,
 )
 from drivers.otii.stream import OtiiStream
+from labd.aio.host_time import host_time_ns
 from labd.core.errors import ConfigError, InstrumentError, JobError, LabdBug, LabdError
 from labd.core.model import Finding, Identity, StreamFormat, StreamItem, TimeBase
 
@@ -235,7 +235,7 @@ class Otii:
         clock: the host's monotonic time, ns.
     """
 
-    def __init__(self, config: OtiiConfig, clock: Clock = time.monotonic_ns) -> None:
+    def __init__(self, config: OtiiConfig, clock: Clock = host_time_ns) -> None:
         self.config = config
         self.clock = clock
         self._link = Link(f"socket://{config.host}:{config.port}", 0, "otii")

@@ -29,8 +29,8 @@ from drivers.base.interfaces import MonitorConfig
 from drivers.base.registry import power_monitor
 from drivers.base.serial_link import Link
 from drivers.ppk2.calibration import Metadata, current_table, parse_metadata
-from drivers.ppk2.host_clock import HostClock
-from drivers.ppk2.stream import RATE_HZ, Meaning, StreamDecoder
+from drivers.ppk2.stream import RATE_HZ, RULES, Meaning, StreamDecoder
+from labd.core.count_monitor import CountMonitor
 from labd.core.errors import (
     DeadlineExceeded,
     InstrumentError,
@@ -38,6 +38,7 @@ from labd.core.errors import (
     LabdBug,
     LabdError,
 )
+from labd.core.host_clock import CRYSTAL_PPM
 from labd.core.model import Finding, Identity, StreamFormat, StreamItem, TimeBase
 from labd.protocol.lines import quoted
 
@@ -70,8 +71,6 @@ LINGER_S = 8.0
 than a busy host's chunks are put off."""
 
 CLOSE_STEP_S = 3.0
-# Nordic states no tolerance of the sampling clock; twice the ±50 ppm of an ordinary crystal.
-CLOCK_TOLERANCE_PPM = 100.0
 
 _END = re.compile(rb"END\b")
 _PORT_HINT = (
@@ -230,7 +229,7 @@ class Ppk2:
         return StreamFormat(
             sample_rate_hz=float(RATE_HZ),
             edge_uncertainty_s=1.0 / RATE_HZ,
-            clock_tolerance_ppm=CLOCK_TOLERANCE_PPM,
+            clock_tolerance_ppm=CRYSTAL_PPM,
             quantity="current",
             voltage_v=self._voltage_mv / 1000 if self._voltage_mv else None,
             timestamp_line=self.config.timestamp_line,
@@ -263,7 +262,7 @@ class Ppk2:
         """See :class:`drivers.base.interfaces.PowerMonitor`."""
         refuse_while_acquiring(self._acquisition, "acquire", self._link.where)
         refuse_left_running(self._acquisition, self._link.where)
-        clock = HostClock() if time_base is TimeBase.HOST else None
+        clock = CountMonitor(RULES) if time_base is TimeBase.HOST else None
         decoder = StreamDecoder(self._meaning(), clock)
         self._acquisition = Ppk2Acquisition(self._link, decoder, self.config.answer_s)
         return self._acquisition

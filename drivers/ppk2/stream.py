@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.ppk2.calibration import CODE_MASK, SpikeFilter
-from drivers.ppk2.host_clock import HostClock, Missing
+from labd.core.count_monitor import CountMonitor, CountRules, Lost
+from labd.core.host_clock import MinimumDelayFilter
 from labd.core.model import Edge, Gap, Samples, StreamItem
 
 RATE_HZ = 100_000
@@ -44,6 +45,19 @@ DISTINCT_WORDS = 3
 
 BATCH = 8192
 """Words converted at a time."""
+
+RULES = CountRules(
+    rate_hz=RATE_HZ,
+    step=TURN,
+    on_time_ns=300_000,
+    steady_ns=120_000,
+    margin_ns=150_000,
+    too_late_ns=50_000_000,
+)
+"""How the host's clock checks the count: one counter wrap lasts 640 µs."""
+
+MARK_S = 1.0
+"""One time mark per this interval."""
 
 _COUNTER_MASK = np.uint32((TURN - 1) << COUNTER_SHIFT)
 _RAMP_WORDS = 1 << 16
@@ -268,14 +282,14 @@ class StreamDecoder:
 
     Args:
         meaning: of the words.
-        clock: the host's clock as a witness; ``None`` where time on the wire is not the
-            host's, as on an emulated bench.
+        clock: checks the count by the host's clock; ``None`` in virtual time.
     """
 
-    def __init__(self, meaning: Meaning, clock: HostClock | None) -> None:
+    def __init__(self, meaning: Meaning, clock: CountMonitor | None) -> None:
         self.edges_seen = 0
         self._framer = Framer()
         self._clock = clock
+        self._arrivals = MinimumDelayFilter(RATE_HZ, MARK_S)
         self._converter = _Converter(meaning)
         self._timestamp = np.uint32(1 << (LOGIC_SHIFT + meaning.timestamp_line))
         self._last_word: Words | None = None
@@ -295,12 +309,12 @@ class StreamDecoder:
     @property
     def vouched(self) -> int:
         """The index up to which the host's clock agrees, if it is asked at all."""
-        return self._end if self._clock is None else self._clock.vouched
+        return self._end if self._clock is None else self._clock.confirmed
 
     @property
     def unsure(self) -> int:
         """By how many samples, in turns of the counter, indices may be off unseen."""
-        return self._unsure + (0 if self._clock is None else self._clock.unsure)
+        return self._unsure + (0 if self._clock is None else self._clock.possibly_missing)
 
     def feed(self, data: bytes, t_ns: int) -> list[StreamItem]:
         """Take more bytes and the host's time of their arrival; return what is confirmed."""
@@ -310,13 +324,13 @@ class StreamDecoder:
             else:
                 self._take(event)
         if self._clock is not None and not self._framer.searching:
-            missing = self._clock.arrived(self._end, t_ns)
-            self._account(missing, self._clock)
+            self._account(self._clock.observe(self._end, t_ns), self._clock)
+            self._arrivals.add(self._end, t_ns)
         self._received = max(self._received, self._end)
         if self._end < STALE_WORDS:
             return []
         items = self._confirm(self._end - TURN)
-        return items if self._clock is None else [*items, *self._clock.marks()]
+        return items if self._clock is None else [*items, *self._arrivals.marks(self._released)]
 
     def finish(self, reason: str, *, orderly: bool) -> list[StreamItem]:
         """Settle the tail once nothing more comes.
@@ -333,7 +347,7 @@ class StreamDecoder:
             self._doubt_last(TURN)
             reason = "it ended in a damaged stretch" if orderly else reason
         if self._clock is not None:
-            self._account(self._clock.settle(self._end), self._clock)
+            self._account(self._clock.finish(self._end), self._clock)
         items = self._confirm(self._end)
         items += self._converter.flush()
         end = self._end + -(-broken_bytes // WORD_BYTES)
@@ -379,7 +393,7 @@ class StreamDecoder:
         self._waiting.append(_Stretch(self._end, "the samples' counter broke", shadow))
         self._last_word, self._tail = None, self._tail[:0]
         if self._clock is not None:
-            self._clock.broke(self._end)
+            self._clock.counter_broke(self._end)
 
     def _words_repeated(self, head: Words, back: int) -> int:
         """How many of the words to come are those before the break once more.
@@ -411,7 +425,7 @@ class StreamDecoder:
             first = self._end - words if self._end >= STALE_WORDS else 0
             self._waiting[-1].cut(first)
 
-    def _account(self, missing: Missing | None, clock: HostClock) -> None:
+    def _account(self, missing: Lost | None, clock: CountMonitor) -> None:
         """If the host's clock misses samples, all since it agreed are in doubt."""
         if missing is None:
             return
@@ -421,7 +435,7 @@ class StreamDecoder:
         after = _Stretch(since + missing.count, why)
         for stretch in self._waiting:
             start = stretch.start
-            trusted = stretch.take_until(clock.vouched)
+            trusted = stretch.take_until(clock.confirmed)
             stretch.take_until(since)  # in doubt
             for words in stretch.take_until(stretch.end):
                 after.append(words)
@@ -430,6 +444,7 @@ class StreamDecoder:
         self._waiting.append(after)
         self._end += missing.count
         clock.restart(self._end)
+        self._arrivals.restart()
 
     # ---- what is confirmed ---------------------------------------------------------------
 

@@ -7,7 +7,6 @@ skips readings or overwrites its memory gives an error and never a number.
 
 from __future__ import annotations
 
-import time
 from functools import partial
 
 from drivers.base.acquisition import refuse_virtual_time, refuse_while_acquiring
@@ -19,6 +18,7 @@ from drivers.scpi.record_clock import RecordClock
 from drivers.scpi.record_stream import Records, RecordStream
 from drivers.scpi.session import ScpiSession, identity_of
 from drivers.scpi_meter.config import ScpiMeterConfig, filled
+from labd.aio.host_time import host_time_ns
 from labd.core.errors import InstrumentError, JobError, LabdBug
 from labd.core.model import Finding, Identity, Samples, StreamFormat, TimeBase
 from labd.protocol.lines import quoted
@@ -108,7 +108,7 @@ class ScpiMeter:
         clock: the host's clock.
     """
 
-    def __init__(self, config: ScpiMeterConfig, clock: Clock = time.monotonic_ns) -> None:
+    def __init__(self, config: ScpiMeterConfig, clock: Clock = host_time_ns) -> None:
         self.config = config
         self._clock = clock
         self._session = ScpiSession(

@@ -32,6 +32,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from labd.aio.host_time import host_time_ns
 from labd.core.errors import ConfigError
 
 FLUSH_S = 0.5
@@ -86,7 +87,7 @@ class PortLog:
         self._put(NOTE, text.encode())
 
     def _put(self, direction: str, data: bytes | bytearray) -> None:
-        now = WireEntry(time.monotonic_ns(), time.time_ns(), self._port, direction, bytes(data))
+        now = WireEntry(host_time_ns(), time.time_ns(), self._port, direction, bytes(data))
         self._log.put(now)
 
 

@@ -34,9 +34,6 @@ from labd.core.suite import MIN_INFERENCES, MIN_WINDOW_S
 HOST_TOLERANCE_S = 0.15
 """Serial latency at both ends of a window timed by the host (16 ms FTDI timer, scheduling)."""
 
-HOST_TOLERANCE_PPM = 500.0
-"""Host clock under NTP slewing against a crystal."""
-
 MAX_ENERGY_UNCERTAINTY = 0.005
 """Largest share of a window's energy that the edges' uncertainty may leave open.
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from drivers.base.interfaces import IoManager
 from labd.core.errors import DutError, InstrumentError, JobError
+from labd.core.host_clock import CRYSTAL_PPM, HOST_PPM
 from labd.core.model import ClockCheck, TimeBase
 from labd.core.suite import MIN_WINDOW_S, Benchmark
-from labd.core.windows import HOST_TOLERANCE_PPM, HOST_TOLERANCE_S, inferences_for_window
+from labd.core.windows import HOST_TOLERANCE_S, inferences_for_window
 from labd.procedure.dataset import Dataset, Row
 from labd.procedure.session import Session
 from labd.protocol.replies import COUNTER_MODULUS, InferReply
@@ -27,9 +28,6 @@ MAX_PROBES = 8
 
 PIN_TOLERANCE_S = 0.005
 """The processing pin also covers the text of the second lap (2 ms at 115200 baud)."""
-
-CRYSTAL_PPM = 100.0
-"""Of an ordinary crystal, such as the DUT's or the power monitor's."""
 
 
 def first_input(dataset: Dataset, row: Row) -> bytes:
@@ -168,7 +166,7 @@ def host_check(session: Session, reply: InferReply) -> ClockCheck:
         note = "a simulated bench keeps its own time and has no second clock wired"
         return ClockCheck("none", None, 0.0, note)
     seconds = (reply.done_ns - reply.start_ns) / 1e9
-    tolerance = HOST_TOLERANCE_S + seconds * HOST_TOLERANCE_PPM * 1e-6
+    tolerance = HOST_TOLERANCE_S + seconds * HOST_PPM * 1e-6
     return ClockCheck("host", seconds, tolerance, "arrival of the DUT's text")
 
 

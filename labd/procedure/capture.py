@@ -47,13 +47,6 @@ EDGE_DEADLINE_S = 10.0
 """… but no longer than this."""
 
 
-ARRIVAL_NS = 20_000_000
-"""A sample arrives this much after it was taken at most: a USB port's timer and a busy host."""
-
-ARRIVALS_NS = 250_000_000
-"""Arrivals are remembered so far apart at least."""
-
-
 @dataclass(frozen=True, slots=True)
 class Position:
     """How far the wire had got."""
@@ -78,7 +71,6 @@ class Capture:
         self._stack = stack
         self._items: deque[StreamItem] = deque()
         self._marks: list[TimeMark] = []
-        self._arrivals: list[TimeMark] = []
         self._writer: TraceWriter | None = None
         self._quiet = math.ceil(QUIET_S * stream_format.sample_rate_hz)
         self.confirmed = 0
@@ -153,8 +145,8 @@ class Capture:
         self._items.extendleft(reversed(kept))
 
     def times(self) -> list[TimeMark]:
-        """Places in the stream with the host's time: the driver's own, else of arrival."""
-        return self._marks or self._arrivals
+        """Sample indices with the host's time, by the driver."""
+        return self._marks
 
     def edges(self, start: int, stop: int) -> list[Edge]:
         """Confirmed timestamps of the DUT in the sample range [start, stop]."""
@@ -198,14 +190,7 @@ class Capture:
             await self._acquisition.wait_progress(still_s)
         except DeadlineExceeded:
             return False
-        self._note_arrival(time.monotonic_ns())
         return True
-
-    def _note_arrival(self, now_ns: int) -> None:
-        """Remember when so many samples had arrived, now and then."""
-        if not self._arrivals or now_ns - self._arrivals[-1].t_ns > ARRIVALS_NS:
-            middle, half = now_ns - ARRIVAL_NS // 2, ARRIVAL_NS // 2
-            self._arrivals.append(TimeMark(float(self.received), middle, half, "host"))
 
     def _here(self) -> Position:
         return Position(self.received, self.edges_seen)

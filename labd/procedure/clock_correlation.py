@@ -16,11 +16,11 @@ from typing import Any
 from labd.core.clock_map import Clock, ClockMap, Mark, unwrap
 from labd.core.clock_sync import fit_clock_map
 from labd.core.errors import LabdBug, MeasurementInvalid
+from labd.core.host_clock import HOST_PPM
 from labd.core.model import Edge, StreamFormat, TimeMark
 from labd.procedure.batch import COUNTER_MODULUS, PIN_TOLERANCE_S, TimedBatch
 
-HOST = Clock("host", 1e-9, resolution_s=0.0, tolerance_ppm=500.0)
-"""The host's monotonic clock, which NTP may slew by 500 ppm."""
+HOST = Clock("host", 1e-9, resolution_s=0.0, tolerance_ppm=HOST_PPM)
 
 TEXT_S = 0.020
 """From the end of a DUT's line to its arrival at the host: relay, USB timer, host load."""

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from drivers.base.serial_link import Link
 from drivers.n6705.config import N6705Config
 from drivers.n6705.driver import N6705
+from labd.aio.host_time import host_time_ns
 from labd.core.errors import (
     DeadlineExceeded,
     InfraError,
@@ -249,7 +250,7 @@ async def test_lost_records_end_the_acquisition(fake: SimulatedN6705, lost: dict
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.03])
 async def test_real_time(delay_s: float) -> None:
-    fake = SimulatedN6705()
+    fake = SimulatedN6705(clock=lambda: host_time_ns() / 1e9)
     async with plugged(fake, lan) as cable:
         monitor = driver_for(cable)
         await monitor.open()

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from drivers.scpi_meter.config import ScpiMeterConfig
 from drivers.scpi_meter.driver import ScpiMeter
+from labd.aio.host_time import host_time_ns
 from labd.core.errors import (
     DeadlineExceeded,
     InfraError,
@@ -200,7 +201,7 @@ async def test_lost_readings_end_the_acquisition(fake: SimulatedScpiMeter, lost:
 
 
 async def test_real_time() -> None:
-    fake = SimulatedScpiMeter(RATE_HZ)
+    fake = SimulatedScpiMeter(RATE_HZ, lambda: host_time_ns() / 1e9)
     async with plugged(fake, lan) as cable:
         meter = meter_at(cable, poll_s=0.07)
         await meter.open()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from drivers.ppk2.calibration import CODE_MASK, TYPICAL, SpikeFilter, current_table
-from drivers.ppk2.host_clock import HostClock
-from drivers.ppk2.stream import Meaning, StreamDecoder
+from drivers.ppk2.stream import RULES, Meaning, StreamDecoder
+from labd.core.count_monitor import CountMonitor
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 
 TABLE = current_table(TYPICAL, 3.0)
@@ -55,7 +55,7 @@ def true_edges(words: Words) -> list[Edge]:
 EDGES = true_edges(WORDS)
 
 
-def decoder(*, spikes: bool = True, clock: HostClock | None = None) -> StreamDecoder:
+def decoder(*, spikes: bool = True, clock: CountMonitor | None = None) -> StreamDecoder:
     return StreamDecoder(Meaning(TABLE, 3.0, spikes, LINES, 0), clock)
 
 
@@ -343,7 +343,7 @@ def timed(
         lost: at which word how many are left out of the wire.
         late_ms: at which word and for how many words nothing is read.
     """
-    made, items = decoder(clock=HostClock()), list[StreamItem]()
+    made, items = decoder(clock=CountMonitor(RULES)), list[StreamItem]()
     random = np.random.default_rng(5)
     words = len(stream) // 4
     missing = np.zeros(words, np.bool_)
@@ -431,7 +431,7 @@ def test_a_stall_hides_no_loss() -> None:
 @given(st.integers(1, 4000), st.integers(0, 3))
 def test_chunks_of_any_size_that_come_at_once_give_the_same(size: int, odd: int) -> None:
     stream = LONG_STREAM[:240_000]
-    made, items = decoder(clock=HostClock()), list[StreamItem]()
+    made, items = decoder(clock=CountMonitor(RULES)), list[StreamItem]()
     step = 4 * size + odd
     for at in range(0, len(stream), step):
         end = min(at + step, len(stream))
@@ -449,7 +449,7 @@ STEADY[450_000:] &= np.uint32(0x00FFFFFF)
 @pytest.mark.parametrize("change", [-16, -3, -1, 48, 61, 63], ids=lambda n: f"{n} words more")
 def test_a_steady_signal_lost_or_doubled_is_told_by_the_hosts_clock(change: int) -> None:
     """The counter says the same of 16 words doubled and of 48 lost."""
-    at, made, items = 303_000, decoder(clock=HostClock()), list[StreamItem]()
+    at, made, items = 303_000, decoder(clock=CountMonitor(RULES)), list[StreamItem]()
     parts = (STEADY[:at], STEADY[at + change :])
     sent = np.concatenate(parts)
     random = np.random.default_rng(6)

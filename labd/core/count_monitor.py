@@ -1,0 +1,348 @@
+"""Lost samples that no counter shows, found by the host's clock.
+
+An instrument delivers samples late by what the host was doing, never early: the delivery delay
+has a minimum, and lost samples raise that minimum for good.
+
+* A delivery at most ``on_time_ns`` above the minimum, as far as the clocks' rates are known,
+  confirms all samples before it.
+* When there is none for ``loss_cells`` cells, and the quickest delivery of each cell is late by
+  the same whole number of steps, that many samples are lost.
+* Irregular delay is attributed to host load after ``busy_cells`` cells; the samples that it could
+  hide are added to :attr:`CountMonitor.possibly_missing`. Beyond ``too_late_ns`` it is not: the
+  samples since the last confirmation are given up.
+* The minimum is known as well as the clocks' relative rate. Where both leave room for a step more
+  than is assumed, that step is added to ``possibly_missing`` too.
+
+With a PPK2's rules (a step is one counter wrap, 64 samples or 640 µs) a loss of one step is found
+from about the third second on, if the host reads one delivery per half second within 0.1 ms of
+the minimum, as an idle host does. If the delay is irregular from the start, the loss of one step
+in the first 3 s may go undetected: 64 samples are 0.0064 % of a window of 10 s. A delay of 50 ms
+could hide 0.5 % of it, which the second clock that times a window sees too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from labd.core.host_clock import RATE_PPM, RATE_WANDER_PPM, slope_below
+
+RATE_CELLS = 120
+"""The relative rate is that of the last cells, at most this many …"""
+
+RATE_SPAN_CELLS = 4
+"""… and at least over this many."""
+
+BROKEN_CELLS = 2
+"""After a break in the instrument's counter the host's clock only has to tell how many steps are
+lost: it waits until this many cells in a row allow one number and no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountRules:
+    """Delivery delays of one kind of instrument, and what a loss looks like in them.
+
+    Args:
+        rate_hz: samples per second.
+        step: samples that are lost are a multiple of this.
+        on_time_ns: a delivery at most this much slower than the quickest is on time.
+        steady_ns: the quickest deliveries of successive cells differ by less on a calm host,
+            apart from the clocks' rates.
+        margin_ns: the minimum delay rises by a whole number of steps ± this when samples are
+            lost.
+        too_late_ns: a host whose quickest delivery is later than this confirms nothing.
+        cell_s: length of a cell, of which the quickest delivery counts.
+        learn_s: nothing is confirmed before it has been observed for this long.
+        loss_cells: cells in a row that show a loss.
+        busy_cells: cells in a row after which irregular delay is attributed to host load.
+        too_late_cells: cells in a row after which a host that is too late loses its samples.
+    """
+
+    rate_hz: float
+    step: int
+    on_time_ns: float
+    steady_ns: float
+    margin_ns: float
+    too_late_ns: float
+    cell_s: float = 0.5
+    learn_s: float = 0.0
+    loss_cells: int = 5
+    busy_cells: int = 12
+    too_late_cells: int = 20
+
+    @property
+    def period_ns(self) -> float:
+        """Nominal sample period."""
+        return 1e9 / self.rate_hz
+
+    @property
+    def step_ns(self) -> float:
+        """Duration of one step."""
+        return self.step * self.period_ns
+
+    def most_steps(self, late_ns: float) -> int:
+        """Return how many lost steps a lateness has room for."""
+        return max(0, int((late_ns + self.margin_ns) // self.step_ns))
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Samples that are lost by the host's clock.
+
+    Args:
+        count: a multiple of the step.
+        since: index from which on they are missing; ``None`` where the instrument's own counter
+            shows the place.
+        why: for a gap's reason.
+    """
+
+    count: int
+    since: int | None
+    why: str
+
+
+class CountMonitor:
+    """Checks a sample count by the time of every delivery.
+
+    Indices continue those of the wire; after a loss they start anew with :meth:`restart`.
+
+    Args:
+        rules: of the instrument.
+
+    Attributes:
+        confirmed: index up to which no samples are missing.
+        possibly_missing: samples by which indices may be wrong unseen, a multiple of the step.
+    """
+
+    def __init__(self, rules: CountRules) -> None:
+        self.confirmed = 0
+        self.possibly_missing = 0
+        self._rules = rules
+        self._period_ns = rules.period_ns
+        self._cell_samples = round(rules.cell_s * rules.rate_hz)
+        self._learn_samples = rules.learn_s * rules.rate_hz
+        self._widest_ns = RATE_PPM * 1e-6 * rules.period_ns  # per sample
+        self._slope = 0.0  # ns per sample by which the period differs from the nominal one
+        self._slack = self._widest_ns  # how well that is known
+        self._origin: tuple[int, int] | None = None  # index and time of the first delivery
+        self._minimum: tuple[int, float] | None = None  # index and delay
+        self._minima: deque[tuple[int, float]] = deque(maxlen=RATE_CELLS)  # of the cells on time
+        self._cell = _Cell(0)
+        self._unconfirmed = _Cell(0)  # since the last confirmation
+        self._late: list[_Cell] = []
+        self._broken = False
+
+    def observe(self, index: int, t_ns: int) -> Lost | None:
+        """Take a delivery; return what it proves to be lost, if anything.
+
+        Args:
+            index: after its last sample.
+            t_ns: when it came, or when it was asked for, by the host's clock.
+        """
+        if self._origin is None:
+            self._origin = (index, t_ns)
+        first, began_ns = self._origin
+        delay = t_ns - began_ns - (index - first) * self._period_ns
+        least, most = self._lateness(index, delay)
+        rules = self._rules
+        decided = not self._broken or most <= rules.step_ns - rules.margin_ns
+        if self._minimum is None or (least <= 0 and decided):
+            self._minimum = (index, delay)
+        if least <= rules.on_time_ns and decided and index - first >= self._learn_samples:
+            if self._late and rules.most_steps(most):
+                self._accept_delay(index, delay, index, most)
+            self._confirm(index)
+        else:
+            self._unconfirmed.take(index, delay, least, most)
+        self._cell.take(index, delay, least, most)
+        return self._close_cell(index) if index - self._cell.start >= self._cell_samples else None
+
+    def finish(self, index: int) -> Lost | None:
+        """Judge the last deliveries, up to ``index``: nothing more comes."""
+        too_late = self._rules.too_late_ns
+        if self.confirmed >= index or self._unconfirmed.least >= too_late:
+            return None
+        if self._broken:
+            cells = [cell for cell in (*self._late[-1:], self._cell) if cell.least < too_late]
+            steps = self._agreed_steps(cells)
+            return self._likeliest(index, cells) if steps is None else self._lost(index, steps)
+        self._add_possible(self._unconfirmed.most)
+        self._confirm(index)
+        return None
+
+    def counter_broke(self, index: int) -> None:
+        """The instrument's counter broke and continues at ``index``, give or take steps.
+
+        Where the host was not calm until then, a step lost before may have gone unseen.
+        """
+        if not self._was_calm():
+            self.possibly_missing += self._rules.step
+        self._broken = True
+        self._begin_cells(index)
+
+    def restart(self, index: int) -> None:
+        """A loss has been accounted for: the next delivery is at ``index`` or later."""
+        self.confirmed = index
+        self._origin = self._minimum = None
+        self._minima.clear()
+        self._broken = False
+        self._begin_cells(index)
+
+    # ---- delays --------------------------------------------------------------------------
+
+    def _lateness(self, index: int, delay: float) -> tuple[float, float]:
+        """The least and the most by which a delivery is slower than the quickest can be."""
+        if self._minimum is None:
+            return 0.0, 0.0
+        at, minimum = self._minimum
+        least = delay - minimum - (self._slope + self._slack) * (index - at)
+        return least, least + 2 * self._slack * (index - at)
+
+    def _learn_rate(self, cell: _Cell) -> None:
+        """Fit a line below the cells' quickest deliveries, the better the longer they span."""
+        self._minima.append((cell.index, cell.delay))
+        span = cell.index - self._minima[0][0]
+        if span >= RATE_SPAN_CELLS * self._cell_samples:
+            widest = self._widest_ns
+            self._slope = min(widest, max(-widest, slope_below(self._minima)))
+            least = RATE_WANDER_PPM * 1e-6 * self._period_ns
+            self._slack = min(self._slack, max(least, self._rules.on_time_ns / span))
+
+    def _was_calm(self) -> bool:
+        """Whether the quickest deliveries of successive cells leave no room for a step."""
+        return all(
+            abs(delay - before) <= self._rules.steady_ns + self._widest_ns * (index - earlier)
+            for (earlier, before), (index, delay) in pairwise(self._minima)
+        )
+
+    # ---- cells ---------------------------------------------------------------------------
+
+    def _begin_cells(self, index: int) -> None:
+        self._cell, self._unconfirmed = _Cell(index), _Cell(index)
+        self._late.clear()
+
+    def _close_cell(self, index: int) -> Lost | None:
+        cell, self._cell = self._cell, _Cell(index)
+        if not self._broken and cell.least <= self._rules.on_time_ns:
+            self._learn_rate(cell)
+            return None
+        self._late.append(cell)
+        return self._judge_break(index) if self._broken else self._judge_delay()
+
+    def _judge_break(self, index: int) -> Lost | None:
+        """Find how many steps a break of the counter has hidden, once that is clear enough."""
+        steps = self._agreed_steps(self._late[-BROKEN_CELLS:])
+        if steps is not None:
+            return self._lost(index, steps)
+        enough = len(self._late) >= self._rules.busy_cells
+        return self._likeliest(index, self._late) if enough else None
+
+    def _judge_delay(self) -> Lost | None:
+        """Find lost steps, attribute the delay to host load, or give the samples up."""
+        rules, late = self._rules, self._late
+        recent = late[-rules.loss_cells :]
+        steps = self._raised_by(recent) if len(recent) == rules.loss_cells else 0
+        if steps:
+            how = f"every chunk since comes {steps * rules.step_ns / 1e6:.2f} ms late"
+            return self._lost_since(recent[0], steps, how)
+        quickest = min(recent, key=_least)
+        if len(late) >= rules.busy_cells and quickest.least < rules.too_late_ns:
+            self._accept_delay(quickest.index, quickest.delay, late[-1].index, quickest.most)
+        elif len(late) >= rules.too_late_cells:
+            steps = max(1, round(quickest.least / rules.step_ns))
+            self.possibly_missing += rules.step * steps  # it may be nothing but late
+            return self._lost_since(late[-1], steps, "it reads far too late")
+        return None
+
+    def _raised_by(self, cells: Sequence[_Cell]) -> int:
+        """By how many steps the minimum delay has risen; 0 if not by a whole number."""
+        rules = self._rules
+        before = [self._level(*point) for point in list(self._minima)[1 - len(cells) :]]
+        after = [self._level(cell.index, cell.delay) for cell in cells]
+        steady = max(map(_spread, (before, after))) <= rules.steady_ns if before else False
+        if len(before) < len(cells) - 1 or not steady:
+            return 0
+        rise = min(after) - min(before)
+        steps = max(0, round(rise / rules.step_ns))
+        return steps if abs(rise - steps * rules.step_ns) <= rules.margin_ns else 0
+
+    def _level(self, index: int, delay: float) -> float:
+        """A delay without the part that the clocks' different rates have in it."""
+        return delay - self._slope * index
+
+    def _agreed_steps(self, cells: Sequence[_Cell]) -> int | None:
+        """The one number of steps by which the quickest deliveries of a calm host are late.
+
+        ``None`` if several numbers are possible or none, if there are too few cells to know
+        that the host is calm, or if it is not.
+        """
+        rules = self._rules
+        if len(cells) < BROKEN_CELLS or _spread([c.least for c in cells]) > rules.steady_ns:
+            return None
+        fewest = max(math.ceil((cell.least - rules.on_time_ns) / rules.step_ns) for cell in cells)
+        most = min(rules.most_steps(cell.most) for cell in cells)
+        return most if max(0, fewest) == most else None
+
+    # ---- verdicts ------------------------------------------------------------------------
+
+    def _confirm(self, index: int) -> None:
+        self.confirmed = index
+        self._broken = False
+        self._unconfirmed = _Cell(index)
+        self._late.clear()
+
+    def _add_possible(self, late_ns: float) -> None:
+        self.possibly_missing += self._rules.step * self._rules.most_steps(late_ns)
+
+    def _accept_delay(self, at: int, delay: float, index: int, late_ns: float) -> None:
+        """Take the delay at one index for the minimum, and what is before another for complete."""
+        self._minimum = (at, delay)
+        self._minima.clear()  # a rate from both sides of a loss would be wrong
+        self._add_possible(late_ns)
+        self._confirm(index)
+
+    def _likeliest(self, index: int, cells: Sequence[_Cell]) -> Lost | None:
+        """Take the likeliest number of steps, and remember how wrong that may be."""
+        quickest = min(cells, key=_least)
+        steps = max(0, round(quickest.least / self._rules.step_ns))
+        most = self._rules.most_steps(quickest.most)
+        self.possibly_missing += self._rules.step * max(steps, most - steps)
+        return self._lost(index, steps)
+
+    def _lost(self, index: int, steps: int) -> Lost | None:
+        count = self._rules.step * steps
+        if count:
+            return Lost(count, None, f"about {count} of them by the host's clock alone")
+        self._confirm(index)
+        return None
+
+    def _lost_since(self, cell: _Cell, steps: int, how: str) -> Lost:
+        count = self._rules.step * steps
+        why = f"about {count} samples are missing by the host's clock: {how}"
+        return Lost(count, cell.index, why)
+
+
+class _Cell:
+    """The quickest delivery of a stretch: its index, its delay, and the limits of its lateness."""
+
+    __slots__ = ("delay", "index", "least", "most", "start")
+
+    def __init__(self, start: int) -> None:
+        self.start = self.index = start
+        self.delay = 0.0
+        self.least = self.most = math.inf
+
+    def take(self, index: int, delay: float, least: float, most: float) -> None:
+        if least < self.least:
+            self.index, self.delay, self.least, self.most = index, delay, least, most
+
+
+def _least(cell: _Cell) -> float:
+    return cell.least
+
+
+def _spread(values: Sequence[float]) -> float:
+    return max(values) - min(values)
