@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from pydantic import Field
@@ -15,6 +16,8 @@ from labd.core.errors import DeadlineExceeded, InfraError, LabdBug
 from labd.core.model import Finding, Identity
 from labd.protocol.lines import Line, before_ready
 from labd.protocol.replies import errors_in, has_booted, has_name, reply_text
+
+log = logging.getLogger(__name__)
 
 DB_BYTES_DIRECT = 38
 """Payload bytes per ``db`` line that the reference firmware's command buffer holds."""
@@ -79,6 +82,7 @@ class DirectChannel:
             while not await self._hear_name(heard):
                 await self._link.write(b"name%")
                 repeats += 1
+            log.debug("%s: in step after %d repeats", self._link.where.device, repeats)
             if repeats:
                 await self._reader.until_quiet(LATE_S, deadline_s)
         self._out_of_step = False

@@ -7,6 +7,7 @@ buffer of the instrument overflows; confirmed items wait here until they are ite
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,6 +24,8 @@ from labd.core.errors import (
     Where,
 )
 from labd.core.model import Samples, StreamItem, TimeBase
+
+log = logging.getLogger(__name__)
 
 MAX_WAITING_SAMPLES = 8_000_000
 """2.2 hours at 1 kHz, 80 s at 100 kHz, 64 MB: a consumer further behind has lost the race."""
@@ -127,6 +130,7 @@ class PumpedAcquisition(ABC):
         self._pumping = asyncio.create_task(self._pump_port(), name=f"pump {self._where.device}")
         async with closed_on_failure(self.abandon):
             await self._begin()
+        log.debug("%s acquires", self._where.device)
         return self
 
     async def __aexit__(
@@ -161,6 +165,7 @@ class PumpedAcquisition(ABC):
         if self._pumping is None or self._letting_go:
             return
         self._letting_go = True
+        log.debug("%s acquired %d samples", self._where.device, self.received)
         self._left_running = not self._at_rest
         self._pumping.cancel()
         await asyncio.wait([self._pumping])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
 from labd.core.errors import DeadlineExceeded, LabdError, Where
+
+log = logging.getLogger(__name__)
 
 
 class CloseStep(Protocol):
@@ -46,9 +49,10 @@ async def closing(
                 await work
         except TimeoutError:
             text = f"{what} took longer than {step_s:g} s"
-            todo = "see that its output is off; power-cycle the instrument"
-            faults.append(DeadlineExceeded("no-answer", text, todo, where))
+            remedy = "see that its output is off; power-cycle the instrument"
+            faults.append(DeadlineExceeded("no-answer", text, remedy, where))
         except LabdError as fault:
+            log.warning("%s: %s failed: %s", where.device, what, fault.what)
             faults.append(fault)
 
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 from collections import deque
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from labd.aio.host_time import host_time_ns
 from labd.aio.wire_log import PortLog, port_log
 from labd.core.errors import DeadlineExceeded, LabdBug, TransportError, Where
 from labd.protocol.lines import QUOTE, quoted
+
+log = logging.getLogger(__name__)
 
 HIGH_WATER = 1 << 20
 LOW_WATER = HIGH_WATER // 4
@@ -147,6 +150,7 @@ class Link:
         except (OSError, ValueError, serialx.SerialException) as exc:
             raise await asyncio.to_thread(self._refused, exc) from exc
         self._inbox = inbox
+        log.debug("%s opened at %d baud", self.where.device, self.baud)
         if inbox.wire:
             inbox.wire.note(f"opened at {self.baud} baud")
 
@@ -160,6 +164,7 @@ class Link:
         transport, inbox, self._transport, self._inbox = self._transport, self._inbox, None, None
         if transport is None:
             return
+        log.debug("%s closed", self.where.device)
         if inbox and inbox.wire:
             inbox.wire.note("closed")
         try:

@@ -16,6 +16,7 @@ is in no document, so every wait here ends, and a board that hears nobody is res
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -41,6 +42,8 @@ from labd.core.model import Finding, Identity
 from labd.protocol.lines import Line, before_ready, quoted
 from labd.protocol.relay import PassthroughReply, heard_word, split_relayed
 from labd.protocol.replies import BOOTED, COUNTER_MODULUS, reply_text
+
+log = logging.getLogger(__name__)
 
 # ---- pure --------------------------------------------------------------------------------
 
@@ -402,6 +405,7 @@ class EembcIoManager:
             DeadlineExceeded: the sketch does not answer.
         """
         self._resets += 1
+        log.info("%s: resetting the board", self._link.where.device)
         await self._link.close()
         await asyncio.sleep(DTR_LOW_S)
         await self._link.open()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -33,6 +34,8 @@ from labd.core.model import Finding, Identity
 from labd.protocol.lines import Line, before_ready, quoted
 from labd.protocol.relay import PREFIX, PassthroughReply, heard_word
 from labd.protocol.replies import BOOTED, COUNTER_MODULUS, reply_text
+
+log = logging.getLogger(__name__)
 
 # ---- pure --------------------------------------------------------------------------------
 
@@ -321,6 +324,7 @@ class MlcommonsInterface:
     async def reset(self) -> None:
         """Reset the board, which empties its queues, by setting the speed it has."""
         self._resets += 1
+        log.info("%s: resetting the board", self._link.where.device)
         await self._set_baud(await self._baud())
 
     @property
@@ -342,6 +346,7 @@ class MlcommonsInterface:
         if not self.config.reset_command:
             return False
         self._resets += 1
+        log.info("%s: running reset_command", self._link.where.device)
         await self._run(self.config.reset_command)
         await self._wait_restart("reset by 'reset_command'")
         return True

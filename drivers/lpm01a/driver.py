@@ -10,6 +10,7 @@ a gap.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +40,8 @@ from labd.core.errors import (
 from labd.core.host_clock import CRYSTAL_PPM, MinimumDelayFilter
 from labd.core.model import Finding, Gap, Identity, StreamFormat, StreamItem, TimeBase, TimeMark
 from labd.protocol.lines import Line, quoted
+
+log = logging.getLogger(__name__)
 
 BAUD = 3_686_400
 CALIBRATION_S = 15.0
@@ -338,6 +341,7 @@ class Lpm01a:
         Raises:
             TransportError: it did not come back.
         """
+        log.info("%s: restarting", self._link.where.device)
         await self._link.write(b"psrst\r\n")
         await asyncio.sleep(LOOK_S)
         await self._link.close()

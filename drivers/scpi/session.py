@@ -7,6 +7,7 @@ of step. The next exchange then begins with a new connection.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 import numpy as np
@@ -24,6 +25,8 @@ from drivers.scpi.resource import port_to
 from labd.core.errors import DeadlineExceeded, InstrumentError, TransportError, Where
 from labd.core.model import Identity
 from labd.protocol.lines import quoted
+
+log = logging.getLogger(__name__)
 
 MAX_ERRORS = 32
 SIMULATED_SERIAL = "SIMULATED"
@@ -226,6 +229,7 @@ class ScpiSession:
 
     async def _reconnect(self) -> None:
         if self._loss or not self._in_step:
+            log.info("%s: reconnecting", self.where.device)
             await self._port.reset(self._answer_s)
             self._in_step, self._loss = True, None
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +10,14 @@ import click
 import structlog
 
 from drivers.base.registry import Registry
+from labd.aio.logs import set_up_logging
 from labd.aio.wire_log import recorded_wires
 from labd.cli.options import config_option, wire_log_option
 from labd.core.errors import first_fault
 from labd.daemon.daemon import Daemon
 from labd.station.config import load_config
+
+log = structlog.get_logger(__name__)
 
 
 @click.command()
@@ -50,7 +51,7 @@ def serve(
     verbose: bool,
 ) -> None:
     """Serve the lab described in stations.toml until SIGTERM."""
-    _set_up_logging(as_json=log_json, verbose=verbose)
+    set_up_logging(as_json=log_json, verbose=verbose)
     registry = Registry.installed()
     lab = load_config(config, registry, state=state, port=port)
     lab = replace(lab, datasets=(*(each.absolute() for each in datasets), *lab.datasets))
@@ -62,26 +63,4 @@ def serve(
 
 
 def _announce(lab: str, url: str) -> None:
-    click.echo(f"labd: lab {lab} is ready at {url}", err=True)
-
-
-def _set_up_logging(*, as_json: bool, verbose: bool) -> None:
-    """Log to standard error: lines for people, or JSON for collectors."""
-    level = logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    renderer = (
-        structlog.processors.JSONRenderer()
-        if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    log.info("ready", lab=lab, url=url)

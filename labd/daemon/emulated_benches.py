@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from labd.aio.logs import log_options
 from labd.aio.terminate import terminate_process
 from labd.core.errors import ConfigError, InfraError, LabdError
 from labd.station.config import LabConfig, StationConfig
@@ -74,6 +75,7 @@ class EmulatedBench:
         process = await asyncio.create_subprocess_exec(
             *self._command,
             "--control",
+            *log_options(),
             stdin=PIPE,
             stdout=PIPE,
             start_new_session=True,  # a Ctrl-C is for labd, which ends its children in order

@@ -35,7 +35,7 @@ _PENDING_CALLS = 10_000  # aiomqtt warns above 10, which a stream of events pass
 _REFUSED = 0x80
 
 T = TypeVar("T")
-log = logging.getLogger("labd.wire")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
-import logging
 import os
 import select
 import signal
@@ -19,6 +18,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from labd.aio.logs import set_up_logging
 from labd.aio.wire_log import recorded_wires
 from labd.core.errors import ConfigError
 from labd.simulation.control import Answer, obey
@@ -65,6 +65,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="take orders from standard input, one JSON object a line; end with it",
     )
+    parser.add_argument("--log-json", action="store_true", help="log as JSON")
+    parser.add_argument("--verbose", action="store_true", help="log debug messages too")
     parser.add_argument("--wire-log", type=Path, help="log every byte of every port there")
     return parser.parse_args(argv)
 
@@ -144,7 +146,7 @@ def _say(message: object) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a bench until SIGTERM, SIGINT or, under ``--control``, the end of standard input."""
     arguments = _arguments(argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(station)s: %(message)s")
+    set_up_logging(as_json=arguments.log_json, verbose=arguments.verbose)
     try:
         configs = [read_station(text) for text in arguments.station]
         images = [parse_image(config.image.read_bytes()) for config in configs]

@@ -133,6 +133,7 @@ class StationBench:
             for part, driver in self._parts.present():
                 identity = await self._timed(driver.open(), OPEN_DEADLINE_S, f"opening {part}")
                 self._identities[part] = identity
+                log.debug("opened", part=part, name=identity.name, firmware=identity.firmware)
             await self._free_io()
             if self._supply is not None:
                 await self._timed(self._supply.supply(None), OPEN_DEADLINE_S, "power off")

@@ -55,10 +55,11 @@ class Lab:
     def url(self) -> str:
         return f"mqtt://127.0.0.1:{self.port}"
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
+        serve = [sys.executable, "-m", "labd.cli.labd", "serve", "--config", str(self.config)]
         with self.log.open("ab") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "labd.cli.labd", "serve", "--config", str(self.config)],
+                [*serve, *options],
                 stderr=stream,
                 cwd=self.folder,
             )

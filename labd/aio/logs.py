@@ -1,0 +1,66 @@
+"""Logging of a labd process: one tree of stdlib loggers, one format for all of them.
+
+Loggers are named by module, such as ``labd.mqtt.link`` or ``drivers.ppk2.driver``.
+The daemon's use structlog's interface, all others that of ``logging``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import Processor
+
+PACKAGES = ("labd", "drivers")
+
+_options: list[str] = []
+
+
+def set_up_logging(*, as_json: bool, verbose: bool) -> None:
+    """Log to standard error, as lines for people or one JSON object per line.
+
+    Args:
+        as_json: for log collectors.
+        verbose: labd's own debug messages too; other packages log warnings and errors only.
+    """
+    _options[:] = ["--log-json"] * as_json + ["--verbose"] * verbose
+    common: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso"),
+    ]
+    renderers: list[Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if as_json
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *common,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*common, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+    for package in PACKAGES:
+        logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def log_options() -> list[str]:
+    """Return the command-line options that make a child process log as this one does."""
+    return list(_options)
