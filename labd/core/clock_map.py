@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -169,24 +168,6 @@ class ClockMap:
     def residual_max_s(self) -> float:
         """Largest absolute residual, s."""
         return float(np.abs(self.residuals_s).max())
-
-    def describe(self) -> dict[str, Any]:
-        """Return the map as plain values, for the evidence of a result."""
-        return {
-            "a": self.a.name,
-            "b": self.b.name,
-            "at_a": self.at_a,
-            "at_b": self.at_b,
-            "offset_s": self.offset_s,
-            "offset_error_s": self.offset_error_s,
-            "rate_ppm": self.rate_ppm,
-            "rate_error_ppm": self.rate_error_ppm,
-            "tied_s": self.bound.last_s - self.bound.first_s,
-            "doubtful": self.outlier_candidates,
-            "pairs": len(self.residuals_s),
-            "residual_rms_s": self.residual_rms_s,
-            "residual_max_s": self.residual_max_s,
-        }
 
     def _x(self, at: ArrayLike) -> Floats:
         return _since(at, self.at_a) * self.a.tick_s

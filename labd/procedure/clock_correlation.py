@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from labd.core.clock_map import Clock, ClockMap, Mark, unwrap
 from labd.core.clock_sync import fit_clock_map
@@ -19,6 +18,7 @@ from labd.core.errors import LabdBug, MeasurementInvalid
 from labd.core.host_clock import HOST_PPM
 from labd.core.model import Edge, StreamFormat, TimeMark
 from labd.procedure.batch import COUNTER_MODULUS, PIN_TOLERANCE_S, TimedBatch
+from labd.wire.results import ClockMapRecord
 
 HOST = Clock("host", 1e-9, resolution_s=0.0, tolerance_ppm=HOST_PPM)
 
@@ -74,7 +74,7 @@ class RunClocks:
 
 def positions_from_counter(
     clocks: RunClocks, batches: Sequence[TimedBatch], times: Sequence[TimeMark]
-) -> tuple[list[tuple[TracePosition, TracePosition]], list[dict[str, Any]]]:
+) -> tuple[list[tuple[TracePosition, TracePosition]], list[ClockMap]]:
     """Place the batches' timestamps in the stream of a monitor that does not see them.
 
     Args:
@@ -103,7 +103,7 @@ def positions_from_counter(
         TracePosition(float(i), float(s)) for i, s in zip(indices, uncertainties, strict=True)
     ]
     pairs = list(zip(positions[::2], positions[1::2], strict=True))
-    return pairs, [by_host.describe(), stream.describe()]
+    return pairs, [by_host, stream]
 
 
 def compare_clocks(
@@ -165,3 +165,22 @@ def _host_times(batch: TimedBatch, baud: int) -> tuple[HostTime, HostTime]:
     done_s = TEXT_S / 2 + DONE_CHARACTERS * character_s
     start_ns = batch.reply.start_ns - round(start_s / 2 * 1e9)
     return (start_ns, start_s / 2), (batch.reply.done_ns - round(done_s * 1e9), TEXT_S / 2)
+
+
+def clock_record(clock_map: ClockMap) -> ClockMapRecord:
+    """Return a clock map as it stands in the evidence of a result."""
+    return ClockMapRecord(
+        a=clock_map.a.name,
+        b=clock_map.b.name,
+        at_a=clock_map.at_a,
+        at_b=clock_map.at_b,
+        offset_s=clock_map.offset_s,
+        offset_error_s=clock_map.offset_error_s,
+        rate_ppm=clock_map.rate_ppm,
+        rate_error_ppm=clock_map.rate_error_ppm,
+        tied_s=clock_map.bound.last_s - clock_map.bound.first_s,
+        doubtful=clock_map.outlier_candidates,
+        pairs=len(clock_map.residuals_s),
+        residual_rms_s=clock_map.residual_rms_s,
+        residual_max_s=clock_map.residual_max_s,
+    )

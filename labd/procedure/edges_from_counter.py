@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-from typing import Any
 
 from drivers.base.interfaces import PowerMonitor
+from labd.core.clock_map import ClockMap
 from labd.core.errors import InstrumentError, JobError, MeasurementInvalid
 from labd.core.model import Edge, TimeBase, Window
 from labd.core.suite import MIN_WINDOW_S
@@ -51,7 +51,7 @@ class CounterTimestamps:
             )
         self.session = session
         self.windows: list[Window] = []
-        self.clocks: list[dict[str, Any]] = []
+        self.clocks: list[ClockMap] = []
         self.problems: list[str] = []
         self.idle_uw: list[float] = []
         self._marks: list[TimedBatch] = []

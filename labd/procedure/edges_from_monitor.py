@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from drivers.base.interfaces import PowerMonitor
+from labd.core.clock_map import ClockMap
 from labd.core.errors import DutError, InstrumentError, MeasurementInvalid
 from labd.core.model import Edge, Window
 from labd.procedure import batch
@@ -28,7 +28,7 @@ class MonitorTimestamps:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.windows: list[Window] = []
-        self.clocks: list[dict[str, Any]] = []
+        self.clocks: list[ClockMap] = []
         self.problems: list[str] = []
         self._pending: list[Measured] = []
         self.idle_uw: list[float] = []
@@ -99,7 +99,7 @@ class MonitorTimestamps:
         except MeasurementInvalid as error:
             self.problems.append(f"clocks: {error.what}")
         else:
-            self.clocks.append(clock_map.describe())
+            self.clocks.append(clock_map)
 
     async def _judge_next(self, recorder: Capture) -> None:
         measured = self._pending.pop(0)

@@ -27,13 +27,14 @@ from labd.procedure.batch import (
     timed_infer,
 )
 from labd.procedure.capture import Capture, capture
+from labd.procedure.clock_correlation import clock_record
 from labd.procedure.dataset import Row
 from labd.procedure.edges_from_counter import CounterTimestamps
 from labd.procedure.edges_from_monitor import MonitorTimestamps
 from labd.procedure.performance import judge_windows
 from labd.procedure.session import Session
 from labd.procedure.windows import Measured, Timestamps
-from labd.wire.results import ClockMapRecord, ModeResult, ResultDetails
+from labd.wire.results import ModeResult, ResultDetails
 
 
 async def measure_energy(
@@ -78,7 +79,7 @@ async def measure_energy(
     details = ResultDetails(
         trace=recorder.name,
         method=session.method,
-        clocks=tuple(ClockMapRecord.model_validate(each) for each in way.clocks),
+        clocks=tuple(clock_record(each) for each in way.clocks),
         findings=(*late, *(finding.text for finding in findings)),
     )
     return judge_windows(Mode.ENERGY, way.windows, score, (*way.problems, *serious), details)

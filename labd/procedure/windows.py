@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from drivers.base.interfaces import PowerMonitor
+from labd.core.clock_map import ClockMap
 from labd.core.model import ClockCheck, Edge, Mode, Part, Window
 from labd.core.windows import Batch, energy_window
 from labd.procedure.batch import TimedBatch
@@ -31,13 +32,13 @@ class Timestamps(Protocol):
 
     Attributes:
         windows: judged so far, in order.
-        clocks: what ties the run's clocks, for the record.
+        clocks: the maps between the run's clocks.
         problems: why the run as a whole is invalid.
         idle_uw: what the board drew when it waited, µW, as often as that was seen.
     """
 
     windows: list[Window]
-    clocks: list[dict[str, Any]]
+    clocks: list[ClockMap]
     problems: list[str]
     idle_uw: list[float]
 

@@ -1,7 +1,5 @@
 """Clock maps from labelled marks: the true relation within the stated bound, or a refusal."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -84,18 +82,6 @@ def test_parts_of_coarse_ticks_are_not_lost(start: int) -> None:
     found = fit_clock_map(NS, coarse, [Mark(i, j, 0) for i, j in zip(at_a, at_b, strict=True)])
     assert found.to_b(at_a) == pytest.approx(at_b, abs=1e-4)
     assert found.to_a(at_b) == pytest.approx(at_a, abs=1e3)
-
-
-def test_a_map_describes_itself_as_plain_values() -> None:
-    misses = np.array([3e-4, -3e-4, 0.0, 3e-4, -3e-4])
-    marks = [Mark(10e6 * k, 10e6 * k + 1e6 * miss, 1e-3) for k, miss in enumerate(misses)]
-    plain = fit_clock_map(US, US, marks).describe()
-    assert json.loads(json.dumps(plain)) == plain
-    assert (plain["a"], plain["b"]) == ("us", "us")
-    assert plain["pairs"] == 5
-    assert plain["doubtful"] == 0
-    assert plain["tied_s"] == pytest.approx(40.0)
-    assert 0 < plain["residual_rms_s"] < plain["residual_max_s"] < 1e-3
 
 
 # ---- unwrapping --------------------------------------------------------------------------
@@ -224,6 +210,5 @@ def test_a_mark_left_out_is_counted_in_the_evidence() -> None:
     marks = [Mark(t, t + (1e6 if t == 3e6 else 0), 1e-3) for t in np.arange(10) * 1e6]
     found = fit_clock_map(US, US, marks)
     assert found.outlier_candidates == 1
-    assert found.describe()["doubtful"] == 1
     with pytest.raises(MeasurementInvalid, match="contradict each other"):
         fit_clock_map(US, US, [*marks, Mark(5e6, 9e6, 1e-3)])

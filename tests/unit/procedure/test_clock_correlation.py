@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import random
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
+from labd.core.clock_map import Clock, Mark
+from labd.core.clock_sync import fit_clock_map
 from labd.core.errors import MeasurementInvalid
 from labd.core.model import Edge, StreamFormat, TimeMark
 from labd.procedure.batch import COUNTER_MODULUS, TimedBatch
 from labd.procedure.clock_correlation import (
     TEXT_S,
     RunClocks,
+    clock_record,
     compare_clocks,
     positions_from_counter,
 )
@@ -114,9 +119,22 @@ def test_two_clocks_that_saw_the_same_edges_are_compared() -> None:
     found = compare_clocks(CLOCKS, world.batches(), labelled(world))
     assert found.rate_ppm == pytest.approx(70.0, abs=5.0)
     assert found.rate_ppm == pytest.approx(70.0, abs=found.rate_error_ppm)
-    plain = found.describe()
-    assert plain["pairs"] == 14
-    assert plain["residual_rms_s"] <= plain["residual_max_s"] < 2e-4
+    record = clock_record(found)
+    assert record.pairs == 14
+    assert record.residual_rms_s == found.residual_rms_s <= found.residual_max_s < 2e-4
+
+
+def test_the_record_of_a_clock_map_has_plain_values() -> None:
+    microseconds = Clock("us", 1e-6)
+    misses = np.array([3e-4, -3e-4, 0.0, 3e-4, -3e-4])
+    marks = [Mark(10e6 * k, 10e6 * k + 1e6 * miss, 1e-3) for k, miss in enumerate(misses)]
+    plain = clock_record(fit_clock_map(microseconds, microseconds, marks)).model_dump()
+    assert json.loads(json.dumps(plain)) == plain
+    assert (plain["a"], plain["b"]) == ("us", "us")
+    assert plain["pairs"] == 5
+    assert plain["doubtful"] == 0
+    assert plain["tied_s"] == pytest.approx(40.0)
+    assert 0 < plain["residual_rms_s"] < plain["residual_max_s"] < 1e-3
 
 
 @pytest.mark.parametrize("late_s", [0.004, 0.03, 2.0])
@@ -128,6 +146,7 @@ def test_one_false_edge_of_fourteen_is_within_the_bound_or_left_out(late_s: floa
     found = compare_clocks(CLOCKS, world.batches(), edges)
     assert found.rate_ppm == pytest.approx(70.0, abs=found.rate_error_ppm)
     assert found.outlier_candidates == (1 if late_s > 0.02 else 0)
+    assert clock_record(found).doubtful == found.outlier_candidates
 
 
 def test_a_monitor_whose_clock_is_wrong_contradicts_the_counter() -> None:
