@@ -1,12 +1,29 @@
-"""`.tflite` file -> graph. Whatever the kernels cannot run is refused, by file and operator."""
+"""`.tflite` file -> graph. What the kernels cannot run is refused, by file and operator.
+
+The fields are those of TensorFlow Lite's schema.fbs, read by the classes that the package `tflite`
+generates from it.
+"""
 
 import math
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from flatbuffer import FlatBufferError, Table
+import numpy as np
+from tflite import (
+    AddOptions,
+    BuiltinOperator,
+    Conv2DOptions,
+    DepthwiseConv2DOptions,
+    FullyConnectedOptions,
+    Model,
+    Padding,
+    Pool2DOptions,
+    SoftmaxOptions,
+    TensorType,
+)
+
 from graph import (
     Activation,
     Add,
@@ -23,20 +40,14 @@ from graph import (
 )
 
 FILE_IDENTIFIER = b"TFL3"
-INT8, INT32 = 9, 2
-TYPE_NAMES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 7: "int16", 9: "int8"}
-RESHAPE = 22
-# every builtin operator that people meet, so that a refusal can name it
-OPERATOR_NAMES = {
-    0: "ADD", 1: "AVERAGE_POOL_2D", 2: "CONCATENATION", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D",
-    6: "DEQUANTIZE", 9: "FULLY_CONNECTED", 14: "LOGISTIC", 17: "MAX_POOL_2D", 18: "MUL",
-    19: "RELU", 21: "RELU6", 22: "RESHAPE", 23: "RESIZE_BILINEAR", 25: "SOFTMAX", 27: "SVDF",
-    28: "TANH", 32: "CUSTOM", 34: "PAD", 39: "TRANSPOSE", 40: "MEAN", 41: "SUB", 43: "SQUEEZE",
-    45: "STRIDED_SLICE", 49: "SPLIT", 67: "TRANSPOSE_CONV", 70: "EXPAND_DIMS",
-    83: "PACK", 97: "RESIZE_NEAREST_NEIGHBOR", 98: "LEAKY_RELU", 114: "QUANTIZE",
-    117: "HARD_SWISH",
-}  # fmt: skip
-PADDING_SAME = 0
+
+
+def _names(enumeration: type) -> dict[int, str]:
+    return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
+
+
+TYPE_NAMES = _names(TensorType)
+OPERATOR_NAMES = _names(BuiltinOperator)
 
 
 @dataclass(frozen=True)
@@ -60,33 +71,34 @@ def read_tflite(path: Path, name: str) -> Graph:
     if data[4:8] != FILE_IDENTIFIER:
         raise ConversionError(f"{path}: not a .tflite file (no {FILE_IDENTIFIER.decode()} mark)")
     try:
-        return _Reader(Table.root(data)).graph(name)
-    except (FlatBufferError, IndexError, struct.error) as error:
+        return _Reader(Model.GetRootAs(data)).graph(name)
+    except (IndexError, TypeError, ValueError, struct.error) as error:  # flatbuffers' own
         raise ConversionError(f"{path}: damaged .tflite file: {error}") from error
     except ConversionError as error:
         raise ConversionError(f"{path}: {error}") from error
 
 
 class _Reader:
-    def __init__(self, model: Table) -> None:
-        subgraphs = model.tables(2)
-        if len(subgraphs) != 1:
-            raise ConversionError(f"has {len(subgraphs)} subgraphs, not one")
-        self._main = subgraphs[0]
-        # the older field of the two holds codes up to 127 only
-        self._codes = [max(c.integer(0, "b"), c.integer(3, "i")) for c in model.tables(1)]
-        buffers = model.tables(4)
-        self._raw = [_raw_tensor(table, buffers) for table in self._main.tables(0)]
+    def __init__(self, model: Any) -> None:
+        if model.SubgraphsLength() != 1:
+            raise ConversionError(f"has {model.SubgraphsLength()} subgraphs, not one")
+        self._main = model.Subgraphs(0)
+        codes = (model.OperatorCodes(k) for k in range(model.OperatorCodesLength()))
+        self._codes = [code.BuiltinCode() for code in codes]
+        tensors = (self._main.Tensors(k) for k in range(self._main.TensorsLength()))
+        self._raw = [_raw_tensor(tensor, model) for tensor in tensors]
         self._activations: dict[int, Tensor] = {}
 
     def graph(self, name: str) -> Graph:
-        inputs, outputs = self._main.vector(1, "i"), self._main.vector(2, "i")
+        inputs = _numbers(self._main.InputsAsNumpy())
+        outputs = _numbers(self._main.OutputsAsNumpy())
         if len(inputs) != 1 or len(outputs) != 1:
             raise ConversionError(f"has {len(inputs)} inputs and {len(outputs)} outputs, not one")
         first = self._activation(inputs[0])
         operators = []
-        for index, table in enumerate(self._main.tables(3)):
-            code = self._codes[table.integer(0, "I")]
+        for index in range(self._main.OperatorsLength()):
+            table = self._main.Operators(index)
+            code = self._codes[table.OpcodeIndex()]
             try:
                 operator = self._operator(code, table)
             except ConversionError as error:
@@ -96,33 +108,32 @@ class _Reader:
                 operators.append(operator)
         return Graph(name, first, self._known(outputs[0]), tuple(operators))
 
-    def _operator(self, code: int, table: Table) -> Operator | None:
+    def _operator(self, code: int, table: Any) -> Operator | None:
         """None for a reshape, which only gives its input another shape."""
-        inputs, outputs = table.vector(1, "i"), table.vector(2, "i")
-        if code == RESHAPE:
-            self._reshape(inputs[0], outputs[0])
+        inputs = _numbers(table.InputsAsNumpy())
+        output = _numbers(table.OutputsAsNumpy())[0]
+        if code == BuiltinOperator.RESHAPE:
+            self._reshape(inputs[0], output)
             return None
-        builders: dict[int, Callable[[tuple[int, ...], int, Table], Operator]] = {
-            0: self._add,
-            1: self._average_pool,
-            3: self._conv,
-            4: self._depthwise_conv,
-            9: self._fully_connected,
-            25: self._softmax,
+        builders = {
+            BuiltinOperator.ADD: (AddOptions, self._add),
+            BuiltinOperator.AVERAGE_POOL_2D: (Pool2DOptions, self._average_pool),
+            BuiltinOperator.CONV_2D: (Conv2DOptions, self._conv),
+            BuiltinOperator.DEPTHWISE_CONV_2D: (DepthwiseConv2DOptions, self._depthwise_conv),
+            BuiltinOperator.FULLY_CONNECTED: (FullyConnectedOptions, self._fully_connected),
+            BuiltinOperator.SOFTMAX: (SoftmaxOptions, self._softmax),
         }
         if code not in builders:
             raise ConversionError("not supported by the int8 kernels")
-        options = table.table(4)
-        if options is None:
-            raise ConversionError("has no options")
-        return builders[code](inputs, outputs[0], options)
+        options, build = builders[code]
+        return build(inputs, output, _options(table, options))
 
     # ---- tensors
 
     def _quantised(self, index: int) -> _RawTensor:
         raw = self._raw[index]
-        if raw.type != INT8:
-            kind = TYPE_NAMES.get(raw.type, f"of type {raw.type}")
+        if raw.type != TensorType.INT8:
+            kind = TYPE_NAMES.get(raw.type, f"of type {raw.type}").lower()
             raise ConversionError(
                 f"tensor {raw.name!r} is {kind}; only fully int8-quantised models are supported"
             )
@@ -174,68 +185,87 @@ class _Reader:
 
     def _bias(self, index: int) -> tuple[int, ...]:
         raw = self._raw[index]
-        if raw.type != INT32:
+        if raw.type != TensorType.INT32:
             raise ConversionError(f"bias {raw.name!r} is not int32")
         return _values(raw, "i")
 
-    # ---- operators, by the field numbers of the tflite schema
+    # ---- operators
 
-    def _conv(self, inputs: tuple[int, ...], output: int, options: Table) -> Operator:
+    def _conv(self, inputs: tuple[int, ...], output: int, options: Any) -> Operator:
         source, target = self._known(inputs[0]), self._activation(output)
         weights = self._weights(inputs, output_axis=0)
         _require_shape("weights", weights.shape, (target.shape[-1], None, None, source.shape[-1]))
-        _require_no_dilation(options, 4)
+        _require_no_dilation(options)
         window = _window(options, weights.shape[1], weights.shape[2])
-        return Conv(source, target, weights, window, _activation(options, 3))
+        return Conv(source, target, weights, window, _activation(options))
 
-    def _depthwise_conv(self, inputs: tuple[int, ...], output: int, options: Table) -> Operator:
+    def _depthwise_conv(self, inputs: tuple[int, ...], output: int, options: Any) -> Operator:
         source, target = self._known(inputs[0]), self._activation(output)
         weights = self._weights(inputs, output_axis=-1)
         if source.shape[-1] != target.shape[-1]:
             raise ConversionError("a depth multiplier other than 1 is not supported")
         _require_shape("weights", weights.shape, (1, None, None, target.shape[-1]))
-        _require_no_dilation(options, 5)
+        _require_no_dilation(options)
         window = _window(options, weights.shape[1], weights.shape[2])
-        activation = _activation(options, 4)
+        activation = _activation(options)
         return Conv(source, target, weights, window, activation, depthwise=True)
 
-    def _fully_connected(self, inputs: tuple[int, ...], output: int, options: Table) -> Operator:
+    def _fully_connected(self, inputs: tuple[int, ...], output: int, options: Any) -> Operator:
         source, target = self._known(inputs[0]), self._activation(output)
         weights = self._weights(inputs, output_axis=0)
         _require_shape("weights", weights.shape, (target.size, source.size))
         if len(weights.scales) != 1:
             raise ConversionError("a scale an output channel is not supported")
-        return FullyConnected(source, target, weights, _activation(options, 0))
+        return FullyConnected(source, target, weights, _activation(options))
 
-    def _average_pool(self, inputs: tuple[int, ...], output: int, options: Table) -> Operator:
+    def _average_pool(self, inputs: tuple[int, ...], output: int, options: Any) -> Operator:
         source, target = self._known(inputs[0]), self._activation(output)
         if (source.scale, source.zero_point) != (target.scale, target.zero_point):
             raise ConversionError("input and output differ in quantisation")
-        window = _window(options, options.integer(4, "i"), options.integer(3, "i"))
-        return AveragePool(source, target, window, _activation(options, 5))
+        window = _window(options, options.FilterHeight(), options.FilterWidth())
+        return AveragePool(source, target, window, _activation(options))
 
-    def _add(self, inputs: tuple[int, ...], output: int, options: Table) -> Operator:
+    def _add(self, inputs: tuple[int, ...], output: int, options: Any) -> Operator:
         one, other = self._known(inputs[0]), self._known(inputs[1])
         target = self._activation(output)
         if not one.shape == other.shape == target.shape:
             raise ConversionError(f"shapes {one.shape} and {other.shape} would need broadcasting")
-        return Add(one, other, target, _activation(options, 0))
+        return Add(one, other, target, _activation(options))
 
-    def _softmax(self, inputs: tuple[int, ...], output: int, options: Table) -> Operator:
+    def _softmax(self, inputs: tuple[int, ...], output: int, options: Any) -> Operator:
         source, target = self._known(inputs[0]), self._activation(output)
-        return Softmax(source, target, float(options.number(0, "f")))
+        return Softmax(source, target, float(options.Beta()))
 
 
-def _raw_tensor(table: Table, buffers: list[Table]) -> _RawTensor:
-    quantisation = table.table(4)
+def _numbers(vector: np.ndarray | int) -> tuple:
+    """Return a vector as numbers; `tflite` gives 0 for an absent one."""
+    return () if isinstance(vector, int) else tuple(vector.tolist())
+
+
+def _raw_tensor(tensor: Any, model: Any) -> _RawTensor:
+    quantisation = tensor.Quantization()
+    buffer = model.Buffers(tensor.Buffer())
+    if buffer is None:
+        raise ConversionError("has no buffers")
+    data = buffer.DataAsNumpy()
     return _RawTensor(
-        name=table.text(3),
-        shape=table.vector(0, "i"),
-        type=table.integer(1, "b"),
-        scales=quantisation.vector(2, "f") if quantisation else (),
-        zero_points=quantisation.vector(3, "q") if quantisation else (),
-        data=buffers[table.integer(2, "I")].octets(0),
+        name=(tensor.Name() or b"").decode("utf-8", "replace"),
+        shape=_numbers(tensor.ShapeAsNumpy()),
+        type=tensor.Type(),
+        scales=_numbers(quantisation.ScaleAsNumpy()) if quantisation else (),
+        zero_points=_numbers(quantisation.ZeroPointAsNumpy()) if quantisation else (),
+        data=b"" if isinstance(data, int) else data.tobytes(),
     )
+
+
+def _options(operator: Any, kind: type) -> Any:
+    """Return the options of an operator, which the schema has as a union, as their type."""
+    table = operator.BuiltinOptions()
+    if table is None:
+        raise ConversionError("has no options")
+    options = kind()
+    options.Init(table.Bytes, table.Pos)
+    return options
 
 
 def _values(raw: _RawTensor, kind: str) -> tuple[int, ...]:
@@ -247,15 +277,13 @@ def _values(raw: _RawTensor, kind: str) -> tuple[int, ...]:
     return struct.unpack(f"<{count}{kind}", raw.data)
 
 
-def _window(options: Table, height: int, width: int) -> Window:
-    """Convolutions and pools keep padding and strides in the same fields."""
-    stride_x, stride_y = options.integer(1, "i"), options.integer(2, "i")
-    same = options.integer(0, "b") == PADDING_SAME
-    return Window(height, width, stride_y, stride_x, same)
+def _window(options: Any, height: int, width: int) -> Window:
+    same = options.Padding() == Padding.SAME
+    return Window(height, width, options.StrideH(), options.StrideW(), same)
 
 
-def _activation(options: Table, field: int) -> Activation:
-    code = options.integer(field, "b")
+def _activation(options: Any) -> Activation:
+    code = options.FusedActivationFunction()
     try:
         return Activation(code)
     except ValueError as error:
@@ -271,6 +299,6 @@ def _require_shape(what: str, shape: tuple[int, ...], expected: tuple[int | None
         raise ConversionError(f"{what} of shape {shape} do not fit; {wanted} is due")
 
 
-def _require_no_dilation(options: Table, field: int) -> None:
-    if (options.integer(field, "i", 1), options.integer(field + 1, "i", 1)) != (1, 1):
+def _require_no_dilation(options: Any) -> None:
+    if (options.DilationHFactor(), options.DilationWFactor()) != (1, 1):
         raise ConversionError("dilation is not supported")
