@@ -84,7 +84,7 @@ def test_true_positions_lie_within_the_stated_uncertainty(seed: int) -> None:
             off_s = abs(place.index - world.index(at_s)) / RATE_HZ
             assert off_s <= place.uncertainty_s
             assert place.uncertainty_s < 0.02
-    assert [each["b"] for each in maps] == ["host", "host"]
+    assert [each.b.name for each in maps] == ["host", "host"]
 
 
 def test_a_counter_that_wraps_in_the_run_is_followed() -> None:
