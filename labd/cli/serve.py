@@ -14,7 +14,7 @@ from labd.aio.logs import set_up_logging
 from labd.aio.wire_log import recorded_wires
 from labd.cli.options import config_option, wire_log_option
 from labd.core.errors import first_fault
-from labd.daemon.daemon import Daemon
+from labd.daemon.daemon import serve as serve_lab
 from labd.station.config import load_config
 
 log = structlog.get_logger(__name__)
@@ -57,7 +57,7 @@ def serve(
     lab = replace(lab, datasets=(*(each.absolute() for each in datasets), *lab.datasets))
     try:
         with recorded_wires(wire_log):
-            asyncio.run(Daemon(lab, registry).serve(lambda url: _announce(lab.name, url)))
+            asyncio.run(serve_lab(lab, registry, lambda url: _announce(lab.name, url)))
     except ExceptionGroup as group:
         raise click.ClickException(str(first_fault(group))) from group
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from labd.core.errors import JobError, TransportError
 from labd.mqtt.inbox import Inbox
-from labd.mqtt.link import Bus
+from labd.mqtt.link import MqttLink
 from labd.wire.job_events import EVENT, Event, FinishedEvent
 from labd.wire.messages import JobStatus, Reply, StationStatus
 from labd.wire.topics import Topics
@@ -45,7 +45,7 @@ class LabClient:
 
     def __init__(self, broker: str, lab: str, user: str) -> None:
         self._name = f"labctl-{secrets.token_hex(6)}"
-        self._bus = Bus(broker, self._name)
+        self._link = MqttLink(broker, self._name)
         self._topics = Topics(lab)
         self.user = user
         self._lab = lab
@@ -54,14 +54,14 @@ class LabClient:
 
     async def __aenter__(self) -> Self:
         """Connect and listen for answers."""
-        await self._bus.__aenter__()
+        await self._link.__aenter__()
         listening = asyncio.Event()
         self._reader = asyncio.create_task(self._read(listening), name="labctl replies")
         ready = asyncio.create_task(listening.wait())
         await asyncio.wait({ready, self._reader}, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         if self._reader.done():
-            await self._bus.__aexit__(None, None, None)
+            await self._link.__aexit__(None, None, None)
             await self._reader
         return self
 
@@ -75,7 +75,7 @@ class LabClient:
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
-        await self._bus.__aexit__(kind, error, traceback)
+        await self._link.__aexit__(kind, error, traceback)
 
     async def ask(self, verb: str, **fields: Any) -> Reply:
         """Ask the lab something and return its answer.
@@ -129,7 +129,7 @@ class LabClient:
 
     async def follow(self, job: str) -> AsyncIterator[Event]:
         """Yield every event of a job, each once and in order, until it has finished."""
-        async with self._bus.subscribe(self._topics.event(job)) as inbox:
+        async with self._link.subscribe(self._topics.event(job)) as inbox:
             expected = 0
             catch_up = True
             while True:
@@ -155,7 +155,7 @@ class LabClient:
         """
         from labd.wire.frames import decode_frame  # noqa: PLC0415 - NumPy, not for --help
 
-        async with self._bus.subscribe(self._topics.trace(job)) as inbox:
+        async with self._link.subscribe(self._topics.trace(job)) as inbox:
             async for message in inbox:
                 yield decode_frame(message.payload)
 
@@ -173,20 +173,20 @@ class LabClient:
         try:
             async with asyncio.timeout(ANSWER_DEADLINE_S):
                 while True:
-                    await self._bus.publish(topic, payload)
+                    await self._link.publish(topic, payload)
                     done, _ = await asyncio.wait({answer}, timeout=REPEAT_S)
                     if done:
                         return answer.result()
         except TimeoutError:
             raise TransportError(
                 "no-answer",
-                f"lab {self._lab!r} at {self._bus.address} did not answer in "
+                f"lab {self._lab!r} at {self._link.address} did not answer in "
                 f"{ANSWER_DEADLINE_S:g} s",
                 "is labd serve running, is --lab right, may this user publish?",
             ) from None
 
     async def _read(self, listening: asyncio.Event) -> None:
-        async with self._bus.subscribe(self._topics.reply(self.user, self._name)) as inbox:
+        async with self._link.subscribe(self._topics.reply(self.user, self._name)) as inbox:
             listening.set()
             async for message in inbox:
                 reply = Reply.model_validate_json(message.payload)

@@ -1,7 +1,6 @@
-"""The emulated stations' processes: started with the daemon, restarted when they die.
+"""The processes of the emulated stations.
 
-The child reads commands on its standard input and ends with it, so a killed daemon never
-leaves a bench behind.
+A bench process ends when its standard input closes, so a killed daemon leaves none behind.
 """
 
 from __future__ import annotations
@@ -16,62 +15,45 @@ import structlog
 
 from labd.aio.logs import log_options
 from labd.aio.terminate import terminate_process
-from labd.core.errors import ConfigError, InfraError, LabdError
+from labd.core.errors import ConfigError, InfraError
 from labd.station.config import LabConfig, StationConfig
 from labd.wire.emulation import EmulatedStation
 
 log = structlog.get_logger(__name__)
 
-READY_DEADLINE_S = 60.0
-STOP_DEADLINE_S = 5.0
-RESTART_S = 2.0
-
 
 class EmulatedBench:
-    """Runs ``python -m labd.simulation`` for an emulated station.
+    """The process of one emulated station.
 
     Args:
-        command: see :func:`bench_command`.
-        restarted: called after the bench had died and is back.
+        directory: where its ports and drives appear.
+        station: what it emulates.
+        restarted: called when the process is running again after it had died.
+        ready_deadline_s: from its start until its ports exist.
+        stop_deadline_s: from SIGTERM to SIGKILL.
     """
 
-    def __init__(self, command: Sequence[str], restarted: Callable[[], None]) -> None:
-        self._command = command
+    def __init__(
+        self,
+        directory: Path,
+        station: EmulatedStation,
+        restarted: Callable[[], None],
+        *,
+        ready_deadline_s: float = 60.0,
+        stop_deadline_s: float = 5.0,
+    ) -> None:
+        self._command = bench_command(directory, [station])
         self._restarted = restarted
+        self._ready_deadline_s = ready_deadline_s
+        self._stop_deadline_s = stop_deadline_s
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Keep a bench running until cancelled; ``ready`` is set once its ports are there.
+        """Run the process to its end; ``ready`` is set once its ports exist.
 
         Raises:
             ConfigError: it refused to start; its own message went to standard error.
-            InfraError: it did not get ready in time.
+            InfraError: it was not ready in time, or it ended.
         """
-        while True:
-            try:
-                await self._run_once(ready)
-            except LabdError as error:
-                if not ready.is_set():
-                    raise
-                log.warning("bench-died", error=str(error))
-            await asyncio.sleep(RESTART_S)
-
-    async def _run_once(self, ready: asyncio.Event) -> None:
-        """Run one process to its end.
-
-        Raises:
-            InfraError: it ended, as it never should.
-        """
-        process = await self._start()
-        try:
-            if ready.is_set():
-                self._restarted()
-            ready.set()
-            status = await process.wait()
-        finally:
-            await terminate_process(process, STOP_DEADLINE_S)
-        raise InfraError("bench-died", f"the emulated bench ended with status {status}")
-
-    async def _start(self) -> Process:
         process = await asyncio.create_subprocess_exec(
             *self._command,
             "--control",
@@ -81,27 +63,34 @@ class EmulatedBench:
             start_new_session=True,  # a Ctrl-C is for labd, which ends its children in order
         )
         try:
-            async with asyncio.timeout(READY_DEADLINE_S):
+            await self._wait_for_ports(process)
+            if ready.is_set():
+                self._restarted()
+            ready.set()
+            status = await process.wait()
+        finally:
+            await terminate_process(process, self._stop_deadline_s)
+        raise InfraError("bench-died", f"the emulated bench ended with status {status}")
+
+    async def _wait_for_ports(self, process: Process) -> None:
+        try:
+            async with asyncio.timeout(self._ready_deadline_s):
                 ports = await process.stdout.readline() if process.stdout else b""
         except TimeoutError:
-            await terminate_process(process, STOP_DEADLINE_S)
-            raise InfraError("bench-slow", "the emulated bench did not get ready") from None
-        except BaseException:
-            await terminate_process(process, STOP_DEADLINE_S)
-            raise
+            what = f"the emulated bench was not ready within {self._ready_deadline_s:g} s"
+            raise InfraError("bench-slow", what) from None
         if not ports:
             status = await process.wait()
             raise ConfigError(
                 "bench-start",
                 f"the emulated bench ended with status {status} before it was ready",
-                "its own message stands above",
+                "read its own message above",
             )
         log.info("bench-ready", ports=ports.decode().strip())
-        return process
 
 
 def bench_command(directory: Path, stations: Sequence[EmulatedStation]) -> list[str]:
-    """Command line of a process that emulates these stations.
+    """Return the command line of a process that emulates these stations.
 
     Args:
         directory: where their ports and drives appear.
@@ -128,7 +117,7 @@ def emulated_station(
     """
     emulation = station.emulated
     if emulation is None:
-        raise ConfigError("not-emulated", f"station {station.name} is a real one")
+        raise ConfigError("not-emulated", f"station {station.name} is not emulated")
     return EmulatedStation(
         name=station.name,
         image=image or _first_image(lab, station, emulation.firmware),

@@ -1,8 +1,7 @@
-"""What happens is written down first and told afterwards, in the order of the commits.
+"""Transactional outbox: changes are committed to the journal, then published in commit order.
 
 Every change of a job goes through here: the journal commits it, then its events and the
-job's retained state go to the broker. A broker that is away delays the telling, never the
-writing.
+job's retained state go to the broker. A broker that is away delays publishing, never a commit.
 """
 
 from __future__ import annotations
@@ -11,18 +10,19 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
 
 import structlog
 
 from labd.core.errors import InfraError, LabdBug, TransportError
 from labd.core.jobs import Job, JobSpec, JobState
 from labd.core.model import Verdict
-from labd.mqtt.link import Bus
+from labd.mqtt.link import MqttLink
 from labd.store.journal.async_journal import AsyncJournal
 from labd.store.journal.journal import Journal
-from labd.store.journal.kept_runs import RunRecord, note_removal, pin_job, run_records, unpin_job
+from labd.store.journal.kept_runs import note_removal, pin_job, unpin_job
 from labd.store.journal.rows import Accepted, Change, Duplicate, Outcome, Snapshot
-from labd.wire.job_events import Event, EventData, EventType
+from labd.wire.job_events import EventData, EventType
 from labd.wire.messages import JobStatus, ModeSummary
 from labd.wire.results import ModeResult
 from labd.wire.topics import Topics
@@ -30,16 +30,18 @@ from labd.wire.topics import Topics
 log = structlog.get_logger(__name__)
 
 RETAINED_JOBS = 200
-"""So many jobs' states are published anew when the broker was away."""
+"""Number of jobs whose retained states are published again after the broker was away."""
 
+MAX_QUEUED = 10_000
+"""With more messages than this in the outbox, progress events are not queued any more."""
 
-MAX_UNTOLD = 10_000
-"""With so much waiting for a broker, mere progress is no longer queued."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """Something else on its way out."""
+class OutgoingMessage:
+    """A message that belongs to no change of a job."""
 
     topic: str
     payload: bytes
@@ -47,40 +49,37 @@ class Message:
 
 
 class JobLog:
-    """The journal, and the outbox behind it.
+    """The journal and its outbox.
 
     Args:
         topics: of this lab.
+        journal: open; its changes are published.
         now_ns: wall clock, ns since the epoch.
     """
 
-    def __init__(self, topics: Topics, now_ns: Callable[[], int]) -> None:
+    def __init__(self, topics: Topics, journal: AsyncJournal, now_ns: Callable[[], int]) -> None:
         self._topics = topics
+        self._journal = journal
         self._now_ns = now_ns
-        self._outbox: asyncio.Queue[Change | Message | str] = asyncio.Queue()
-        self._untold: Counter[str] = Counter()
+        self._outbox: asyncio.Queue[Change | OutgoingMessage | str] = asyncio.Queue()
+        self._unpublished: Counter[str] = Counter()
         self._waiting: dict[str, str] = {}
         self._queue_changes = asyncio.Lock()
-        self._opened: AsyncJournal | None = None
-
-    def journal(self, url: str) -> AsyncJournal:
-        """The journal to enter before anything else; its changes are told from then on."""
-        self._opened = AsyncJournal(url, on_change=self._tell)
-        return self._opened
+        journal.on_change = self._queue
 
     # ---- changes -------------------------------------------------------------------------
 
     async def submit(self, spec: JobSpec) -> Accepted | Duplicate:
-        """Queue a job; see :meth:`labd.store.journal.journal.Journal.submit`."""
+        """Queue a job; see :meth:`Journal.submit`."""
         return await self._journal(Journal.submit, spec, self._now_ns())
 
     async def cancel(self, job: str, user: str, reason: str) -> Change:
-        """Give a job up; see :meth:`labd.store.journal.journal.Journal.cancel`."""
+        """Cancel a job; see :meth:`Journal.cancel`."""
         async with self._queue_changes:
             return await self._journal(Journal.cancel, job, user, self._now_ns(), reason)
 
     async def lease(self, job: str, station: str) -> bool:
-        """Give a job to a station; False if it is no longer queued."""
+        """Lease a job to a station; return False if it is no longer queued."""
         async with self._queue_changes:
             if (await self.job(job)).state is not JobState.QUEUED:
                 return False
@@ -88,15 +87,15 @@ class JobLog:
             return True
 
     async def start(self, job: str) -> Job:
-        """Begin an attempt."""
+        """Start an attempt."""
         return (await self._journal(Journal.start, job, self._now_ns())).job
 
     async def requeue(self, job: str, reason: str, outcome: Outcome) -> None:
-        """Put a job back into the queue."""
+        """Put a job back into the queue; see :meth:`Journal.requeue`."""
         await self._journal(Journal.requeue, job, reason, self._now_ns(), outcome)
 
     async def finish(self, job: str, verdict: Verdict, reason: str) -> None:
-        """End a job."""
+        """End a job with a verdict."""
         await self._journal(Journal.finish, job, verdict, reason, self._now_ns())
 
     async def event(self, job: str, data: EventData) -> None:
@@ -104,112 +103,94 @@ class JobLog:
         await self._journal(Journal.append_event, job, data, self._now_ns())
 
     async def result(self, job: str, attempt: int, result: ModeResult) -> None:
-        """Keep what one mode found."""
+        """Store the result of one mode."""
         await self._journal(Journal.record_result, job, attempt, result, self._now_ns())
 
     async def pin(self, job: str, user: str) -> bool:
-        """Keep a job's files; see :func:`labd.store.journal.kept_runs.pin_job`."""
+        """Keep a job's files; see :func:`pin_job`."""
         changed = await self._journal(pin_job, job, user, self._now_ns())
         self.publish_states([job])
         return changed
 
     async def unpin(self, job: str, user: str) -> bool:
-        """Let a job's files go; see :func:`labd.store.journal.kept_runs.unpin_job`."""
+        """Release a job's files; see :func:`unpin_job`."""
         changed = await self._journal(unpin_job, job, user)
         self.publish_states([job])
         return changed
 
     async def note_removal(self, job: str, attempt: int) -> bool:
-        """Write down that files go; see :func:`labd.store.journal.kept_runs.note_removal`."""
-        may_go = await self._journal(note_removal, job, attempt, self._now_ns())
+        """Record that an attempt's files will be removed; see :func:`note_removal`."""
+        removable = await self._journal(note_removal, job, attempt, self._now_ns())
         self.publish_states([job])
-        return may_go
+        return removable
 
     def set_waiting(self, waiting: dict[str, str]) -> set[str]:
-        """Remember why jobs wait; the jobs for which that changed."""
+        """Store why each job waits; return the jobs for which that changed."""
         changed = {job for job in waiting if self._waiting.get(job) != waiting[job]}
         self._waiting = dict(waiting)
         return changed
 
-    # ---- what is known -------------------------------------------------------------------
+    # ---- queries -------------------------------------------------------------------------
 
-    async def known(self, job: str) -> Job | None:
-        """One job, or ``None``."""
-        return await self._journal(Journal.job, job)
+    async def read(
+        self, query: Callable[Concatenate[Journal, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a query of the journal, e.g. ``read(Journal.jobs, states)``."""
+        return await self._journal(query, *args, **kwargs)
 
     async def job(self, job: str) -> Job:
-        """One job that must exist.
+        """Return a job that must exist.
 
         Raises:
             LabdBug: it does not.
         """
-        found = await self.known(job)
+        found = await self._journal(Journal.job, job)
         if found is None:
-            raise LabdBug("no-such-job", f"job {job} vanished from the journal")
+            raise LabdBug("no-such-job", f"job {job} is missing in the journal")
         return found
-
-    async def faults(self, job: str) -> int:
-        """How many attempts at a job ended by a fault of the bench."""
-        return await self._journal(Journal.faults, job)
-
-    async def busy_jobs(self) -> list[Job]:
-        """Jobs a daemon before this one was doing."""
-        return await self._journal(Journal.busy_jobs)
-
-    async def jobs(self, states: Iterable[JobState]) -> list[Job]:
-        """Jobs of these states, oldest first."""
-        return await self._journal(Journal.jobs, states)
 
     async def statuses(
         self, states: Iterable[JobState] | None, user: str | None, limit: int
     ) -> list[JobStatus]:
-        """Jobs as their retained messages tell them."""
+        """Return the newest ``limit`` jobs as their retained messages, oldest first."""
         found = await self._journal(Journal.snapshots, states, user, limit)
         return [self._status(snapshot) for snapshot in found]
 
     async def status(self, job: str) -> JobStatus | None:
-        """One job as its retained message tells it."""
+        """Return one job as its retained message."""
         found = await self._journal(Journal.snapshot, job)
         return None if found is None else self._status(found)
 
-    async def events(self, job: str, from_seq: int, limit: int) -> list[Event]:
-        """A job's events, in order."""
-        return await self._journal(Journal.events, job, from_seq, limit)
-
-    async def run_records(self) -> list[RunRecord]:
-        """Every attempt as far as keeping its files goes."""
-        return await self._journal(run_records)
-
-    # ---- telling -------------------------------------------------------------------------
+    # ---- outbox --------------------------------------------------------------------------
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
-        """Send anything else, in order with the rest."""
-        self._outbox.put_nowait(Message(topic, payload, retain))
+        """Put another message into the outbox."""
+        self._outbox.put_nowait(OutgoingMessage(topic, payload, retain))
 
     def publish_states(self, jobs: Iterable[str]) -> None:
-        """Publish these jobs' retained states, as they are when their turn comes."""
+        """Put retained job states into the outbox; they are read when they are sent."""
         for job in jobs:
             self._outbox.put_nowait(job)
 
     async def publish_recent_states(self) -> None:
-        """Publish the retained states of recent jobs anew, after a broker was away."""
+        """Publish the retained states of the :data:`RETAINED_JOBS` newest jobs again."""
         self.publish_states(s.job for s in await self.statuses(None, None, RETAINED_JOBS))
 
-    async def deliver(self, bus: Bus) -> None:
-        """Send the outbox, for ever."""
+    async def deliver(self, link: MqttLink) -> None:
+        """Publish the outbox, for ever."""
         while True:
             item = await self._outbox.get()
             match item:
-                case Message():
-                    await _send(bus, item)
+                case OutgoingMessage(topic, payload, retain):
+                    await _send(link, topic, payload, retain=retain)
                 case Change():
-                    await self._deliver_change(bus, item)
+                    await self._deliver_change(link, item)
                 case str():
-                    await self._deliver_state(bus, item)
+                    await self._deliver_state(link, item)
             self._outbox.task_done()
 
     async def flush(self, deadline_s: float) -> bool:
-        """Wait until everything told so far was delivered; False if it was not in time."""
+        """Wait until the outbox is empty; return False after the deadline."""
         try:
             async with asyncio.timeout(deadline_s):
                 await self._outbox.join()
@@ -217,38 +198,32 @@ class JobLog:
             return False
         return True
 
-    @property
-    def _journal(self) -> AsyncJournal:
-        if self._opened is None:
-            raise LabdBug("journal", "the job log was used before its journal was opened")
-        return self._opened
-
-    def _tell(self, change: Change) -> None:
-        small = all(event.type is EventType.PROGRESS for event in change.events)
-        if small and self._outbox.qsize() > MAX_UNTOLD:
-            return  # the broker is away for long; who missed a step asks for it by number
-        self._untold[change.job.spec.job] += 1
+    def _queue(self, change: Change) -> None:
+        only_progress = all(event.type is EventType.PROGRESS for event in change.events)
+        if only_progress and self._outbox.qsize() > MAX_QUEUED:
+            return  # clients ask for missing events by number
+        self._unpublished[change.job.spec.job] += 1
         self._outbox.put_nowait(change)
 
-    async def _deliver_change(self, bus: Bus, change: Change) -> None:
-        """Send a change's events, then the job's state unless a newer one follows anyway."""
+    async def _deliver_change(self, link: MqttLink, change: Change) -> None:
+        """Publish a change's events, then the job's state unless a later change follows."""
         job = change.job.spec.job
         for event in change.events:
-            await _send(bus, Message(self._topics.event(job), event.payload(), retain=False))
-        self._untold[job] -= 1
-        if self._untold[job]:
+            await _send(link, self._topics.event(job), event.payload(), retain=False)
+        self._unpublished[job] -= 1
+        if self._unpublished[job]:
             return
-        del self._untold[job]
-        await self._deliver_state(bus, job)
+        del self._unpublished[job]
+        await self._deliver_state(link, job)
 
-    async def _deliver_state(self, bus: Bus, job: str) -> None:
+    async def _deliver_state(self, link: MqttLink, job: str) -> None:
         try:
             status = await self.status(job)
         except InfraError as error:
-            log.warning("state-not-told", job=job, error=str(error))
+            log.warning("state-not-published", job=job, error=str(error))
             return
         if status is not None:
-            await _send(bus, Message(self._topics.job(job), status.payload(), retain=True))
+            await _send(link, self._topics.job(job), status.payload(), retain=True)
 
     def _status(self, snapshot: Snapshot) -> JobStatus:
         job = snapshot.job
@@ -284,15 +259,15 @@ class JobLog:
         )
 
 
-async def _send(bus: Bus, message: Message) -> None:
-    """Hand a message to the broker, however long that takes."""
+async def _send(link: MqttLink, topic: str, payload: bytes, *, retain: bool) -> None:
+    """Publish a message; repeat until the broker has it."""
     while True:
         try:
-            await bus.publish(message.topic, message.payload, retain=message.retain)
+            await link.publish(topic, payload, retain=retain)
         except TransportError as error:
-            log.warning("publish-delayed", topic=message.topic, error=str(error))
+            log.warning("publish-delayed", topic=topic, error=str(error))
         except LabdBug as error:
-            log.warning("publish-impossible", topic=message.topic, error=str(error))
+            log.warning("publish-impossible", topic=topic, error=str(error))
             return
         else:
             return

@@ -1,9 +1,9 @@
-"""What users ask for over MQTT: each request is answered after it was committed."""
+"""Requests of MQTT clients: each is answered after it was committed."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,14 @@ from labd.core.jobs import JobSpec
 from labd.core.model import BUILD_FOR
 from labd.core.schedule import StationView, impossible, unsuitable
 from labd.core.suite import benchmark
+from labd.daemon.dispatcher import Dispatcher
 from labd.daemon.job_log import JobLog
+from labd.daemon.status_publisher import StatusPublisher
 from labd.mqtt.inbox import Inbox, Message
 from labd.procedure.dataset import find_dataset
 from labd.station.config import LabConfig
 from labd.station.firmware_images import find_image
+from labd.store.journal.journal import Journal
 from labd.store.journal.rows import Duplicate
 from labd.wire.messages import (
     DEFAULT_CLIENT,
@@ -31,7 +34,6 @@ from labd.wire.messages import (
     ReplayEvents,
     Reply,
     Request,
-    StationStatus,
     Submit,
     Unpin,
 )
@@ -42,8 +44,8 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a request came to."""
+class RequestResult:
+    """The variable part of a positive reply."""
 
     text: str
     job: str = ""
@@ -53,25 +55,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class RequestHandler:
-    """Takes requests and answers them.
+    """Answers requests.
 
     Args:
         config: the lab.
-        topics: its topics.
-        job_log: where jobs live.
-        stations: the present state of every station.
-        views: the same as scheduling sees it.
-        cancel: stops a job that a station is running.
-        wake: tells the dispatcher that something changed.
+        topics: of the lab.
+        job_log: holds the jobs; its outbox carries the replies.
+        dispatcher: schedules and cancels jobs.
+        status: of the stations.
     """
 
     config: LabConfig
     topics: Topics
     job_log: JobLog
-    stations: Callable[[], Sequence[StationStatus]]
-    views: Callable[[], Sequence[StationView]]
-    cancel: Callable[[str], bool]
-    wake: Callable[[], None]
+    dispatcher: Dispatcher
+    status: StatusPublisher
 
     async def serve(self, inbox: Inbox) -> None:
         """Answer requests one after the other, for ever."""
@@ -79,9 +77,9 @@ class RequestHandler:
             await self.handle(message)
 
     async def handle(self, message: Message) -> None:
-        """Answer one request; whatever it holds, the desk stays open."""
+        """Answer one request. Never raises; a malformed request gets an error reply."""
         if message.retained:
-            log.warning("retained-command-ignored", topic=message.topic)
+            log.warning("retained-request-ignored", topic=message.topic)
             return
         try:
             topic = self.topics.parse(message.topic)
@@ -112,7 +110,7 @@ class RequestHandler:
             answer = await self._do(user, request)
         except LabdError as error:
             return _refusal(verb, request, job, error.code, str(error))
-        except Exception as error:  # the top of a request: one must not end the lab
+        except Exception as error:  # the top of a request: one must not end the daemon
             log.exception("labd-bug", verb=verb, job=job)
             return _refusal(verb, request, job, "bug", f"a defect of labd: {error!r}")
         return Reply(
@@ -125,7 +123,7 @@ class RequestHandler:
             result=answer.result,
         )
 
-    async def _do(self, user: str, request: Request) -> Answer:
+    async def _do(self, user: str, request: Request) -> RequestResult:
         match request:
             case Submit():
                 return await self._submit(request.spec(user))
@@ -138,43 +136,45 @@ class RequestHandler:
             case ListJobs():
                 return await self._jobs(request)
             case ListStations():
-                return Answer("", result=[s.model_dump(mode="json") for s in self.stations()])
+                stations = self.status.stations()
+                return RequestResult("", result=[s.model_dump(mode="json") for s in stations])
             case ReplayEvents():
                 return await self._events(request)
 
-    async def _submit(self, spec: JobSpec) -> Answer:
-        if await self.job_log.known(spec.job) is None:
-            await asyncio.to_thread(check_feasible, spec, self.views(), self.config)
+    async def _submit(self, spec: JobSpec) -> RequestResult:
+        if await self.job_log.read(Journal.job, spec.job) is None:
+            views = self.dispatcher.views()
+            await asyncio.to_thread(check_feasible, spec, views, self.config)
         change = await self.job_log.submit(spec)
-        self.wake()
+        self.dispatcher.wake()
         if isinstance(change, Duplicate):
             state = change.job.verdict or change.job.state
             text = f"this job was submitted before; it is {state}"
-            return Answer(text, spec.job, code="duplicate")
-        return Answer("queued", spec.job)
+            return RequestResult(text, spec.job, code="duplicate")
+        return RequestResult("queued", spec.job)
 
-    async def _cancel(self, user: str, request: Cancel) -> Answer:
+    async def _cancel(self, user: str, request: Cancel) -> RequestResult:
         await self.job_log.cancel(request.job, user, request.reason)
-        running = self.cancel(request.job)
-        self.wake()
-        return Answer("stopping" if running else "cancelled", request.job)
+        running = self.dispatcher.cancel(request.job)
+        self.dispatcher.wake()
+        return RequestResult("stopping" if running else "cancelled", request.job)
 
-    async def _pin(self, user: str, request: Pin) -> Answer:
+    async def _pin(self, user: str, request: Pin) -> RequestResult:
         await self.job_log.pin(request.job, user)
         status = await self._status(request.job)
         gone = f"; those of {_attempts(status.removed)} are gone" if status.removed else ""
-        return Answer(f"its traces stay{gone}", request.job)
+        return RequestResult(f"its traces stay{gone}", request.job)
 
-    async def _unpin(self, user: str, request: Unpin) -> Answer:
+    async def _unpin(self, user: str, request: Unpin) -> RequestResult:
         await self.job_log.unpin(request.job, user)
-        return Answer("its traces may go by the lab's limits", request.job)
+        return RequestResult("its traces may go by the lab's limits", request.job)
 
-    async def _jobs(self, request: ListJobs) -> Answer:
+    async def _jobs(self, request: ListJobs) -> RequestResult:
         if request.job is not None:
             found = [await self._status(request.job)]
         else:
             found = await self.job_log.statuses(request.states, request.user, request.limit)
-        return Answer("", result=[status.model_dump(mode="json") for status in found])
+        return RequestResult("", result=[status.model_dump(mode="json") for status in found])
 
     async def _status(self, job: str) -> JobStatus:
         status = await self.job_log.status(job)
@@ -182,10 +182,12 @@ class RequestHandler:
             raise JobError("no-such-job", f"there is no job {job}", "labctl jobs lists them")
         return status
 
-    async def _events(self, request: ReplayEvents) -> Answer:
+    async def _events(self, request: ReplayEvents) -> RequestResult:
         await self._status(request.job)
-        events = await self.job_log.events(request.job, request.from_seq, request.limit)
-        return Answer("", request.job, [event.model_dump(mode="json") for event in events])
+        events = await self.job_log.read(
+            Journal.events, request.job, request.from_seq, request.limit
+        )
+        return RequestResult("", request.job, [event.model_dump(mode="json") for event in events])
 
 
 def _attempts(numbers: Sequence[int]) -> str:

@@ -1,8 +1,8 @@
-"""Makes room: removes the files of old runs as the lab's limits say, and nothing else.
+"""Removes the files of old runs within the lab's limits.
 
-The journal hears of it first: it refuses where the job was pinned or is in progress, and a
-daemon killed half way finishes the removal after its restart. What a run found stays in the
-journal; its job's state tells which attempts' files are gone.
+A removal is recorded in the journal first: the journal refuses it for a pinned or unfinished
+job, and a daemon killed half way finishes it after its restart. Results stay in the journal;
+the job's state lists the attempts whose files were removed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from labd.aio.blocking_io import run_disk_io
 from labd.core.errors import LabdError
 from labd.core.retention import Removal, RetentionLimits, plan_removals
 from labd.daemon.job_log import JobLog
+from labd.store.journal.kept_runs import run_records
 from labd.store.run_files import (
     assess,
     find_runs,
@@ -30,9 +31,6 @@ from labd.store.traces.reader import seal_trace
 
 log = structlog.get_logger(__name__)
 
-SWEEP_S = 3600.0
-"""At the daemon's start, and then so often."""
-
 
 class TraceCleanup:
     """Keeps the lab's traces within its limits.
@@ -42,28 +40,35 @@ class TraceCleanup:
         traces: the folder of every job's traces.
         limits: how much is kept.
         now_ns: wall clock, ns since the epoch.
+        interval_s: between two cleanups.
     """
 
     def __init__(
-        self, job_log: JobLog, traces: Path, limits: RetentionLimits, now_ns: Callable[[], int]
+        self,
+        job_log: JobLog,
+        traces: Path,
+        limits: RetentionLimits,
+        now_ns: Callable[[], int],
+        interval_s: float = 3600.0,
     ) -> None:
         self._job_log = job_log
         self._traces = traces
         self._limits = limits
         self._now_ns = now_ns
+        self._interval_s = interval_s
 
     async def run(self) -> None:
-        """Sweep now and then, for ever; a disk or journal that fails is tried again later."""
+        """Clean up at the start and once per interval, for ever; log what fails."""
         await self._try(self.seal())
         while True:
-            await self._try(self.sweep())
-            await asyncio.sleep(SWEEP_S)
+            await self._try(self.remove_old_runs())
+            await asyncio.sleep(self._interval_s)
 
     async def seal(self) -> None:
-        """Close the traces that a killed daemon left behind, all that can be.
+        """Close every trace that a killed daemon left open, where that is possible.
 
         Raises:
-            InfraError: the disk fails.
+            InfraError: a disk operation failed.
         """
         for path in await run_disk_io(unsealed_traces, self._traces):
             try:
@@ -73,15 +78,15 @@ class TraceCleanup:
             else:
                 log.info("trace-sealed" if sealed else "trace-in-use", trace=str(path))
 
-    async def sweep(self) -> list[Removal]:
-        """Remove what has to go; what was.
+    async def remove_old_runs(self) -> list[Removal]:
+        """Remove the files beyond the limits and return what was removed.
 
         Raises:
-            InfraError: the disk or the journal fails; the rest goes next time.
+            InfraError: the disk or the journal failed; the rest is removed next time.
         """
         await run_disk_io(sweep_rests, self._traces)
         folders = await run_disk_io(find_runs, self._traces)
-        records = await self._job_log.run_records()
+        records = await self._job_log.read(run_records)
         for folder in leftovers(folders, records):
             await run_disk_io(remove_run, self._traces, folder.job, folder.attempt)
         removals = plan_removals(assess(folders, records), self._limits, self._now_ns())
@@ -105,6 +110,6 @@ class TraceCleanup:
         try:
             await work
         except LabdError as error:
-            log.warning("sweep-failed", error=str(error))
-        except Exception:  # the top of the sweeper's task: the lab goes on without it
-            log.exception("labd-bug", what="the sweeper")
+            log.warning("cleanup-failed", error=str(error))
+        except Exception:  # the top of the task: the lab works on without it
+            log.exception("labd-bug", what="trace cleanup")

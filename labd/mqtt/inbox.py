@@ -68,7 +68,7 @@ class Inbox:
         """The next message.
 
         Raises:
-            TransportError: the bus is closed and nothing is left.
+            TransportError: the link is closed and nothing is left.
         """
         while not self._waiting:
             if self._end is not None:

@@ -46,13 +46,13 @@ class Will:
     payload: bytes
 
 
-class Bus:
+class MqttLink:
     """A connection to the lab's broker.
 
     ::
 
-        async with Bus(url, "labctl-1") as bus, bus.subscribe("labd/lab/job/+") as inbox:
-            await bus.publish(topic, payload)
+        async with MqttLink(url, "labctl-1") as link, link.subscribe("labd/lab/job/+") as inbox:
+            await link.publish(topic, payload)
             async for message in inbox: ...
 
     Args:
@@ -89,7 +89,7 @@ class Bus:
             TransportError: ``no-broker``: nobody listens there; ``broker-refused``.
         """
         first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._keeper = asyncio.create_task(self._keep(first), name=f"bus {self.address}")
+        self._keeper = asyncio.create_task(self._keep(first), name=f"mqtt {self.address}")
         try:
             await asyncio.wait({first, self._keeper}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -143,7 +143,7 @@ class Bus:
         )
 
     def listen(self, topic_filter: str) -> Inbox:
-        """Messages whose topic matches, as long as the bus lives; call it before entering.
+        """Messages whose topic matches, as long as the link lives; call it before entering.
 
         Then nothing is missed that the broker kept for a persistent client.
         """
@@ -158,7 +158,7 @@ class Bus:
         """Messages whose topic matches, from the moment the broker has confirmed it.
 
         Lasts through reconnects; what was said while the connection was down is missing
-        (events can be asked for by their numbers), unless the bus is persistent.
+        (events can be asked for by their numbers), unless the link is persistent.
 
         Raises:
             TransportError: the broker is away, or refuses the filter.
@@ -233,7 +233,7 @@ class Bus:
         try:
             async with self._client() as client, asyncio.TaskGroup() as group:
                 self._connection = _Connection(client)
-                group.create_task(self._receive(client), name="bus receive")
+                group.create_task(self._receive(client), name="mqtt receive")
                 for topic_filter in {inbox.filter for inbox in self._inboxes}:
                     await client.subscribe(topic_filter, qos=1)
                 self._connects += 1

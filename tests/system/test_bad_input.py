@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from labd.mqtt.link import Bus
+from labd.mqtt.link import MqttLink
 from labd.wire.messages import REQUESTS
 from labd.wire.topics import Topics
 from tests.system.lab import LAB, HandBench, Lab
@@ -49,8 +49,8 @@ HOSTILE = [
 
 async def ask_raw(lab: Lab, topic: str, payload: bytes, reply_to: str) -> dict[str, Any]:
     """Publish bytes as any MQTT program could, and return the lab's reply."""
-    async with Bus(lab.url, "raw-client") as bus, bus.subscribe(reply_to) as inbox:
-        await bus.publish(topic, payload)
+    async with MqttLink(lab.url, "raw-client") as link, link.subscribe(reply_to) as inbox:
+        await link.publish(topic, payload)
         async with asyncio.timeout(10):
             message = await anext(inbox)
     reply: dict[str, Any] = json.loads(message.payload)

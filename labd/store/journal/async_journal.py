@@ -36,7 +36,7 @@ class AsyncJournal:
 
     def __init__(self, url: str, on_change: Callable[[Change], None] | None = None) -> None:
         self._url = url
-        self._on_change = on_change
+        self.on_change = on_change
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._journal: Journal | None = None
 
@@ -85,5 +85,5 @@ class AsyncJournal:
         if future.cancelled() or future.exception() is not None:
             return
         found = future.result()
-        if self._on_change is not None and isinstance(found, Change) and found.events:
-            self._on_change(found)
+        if self.on_change is not None and isinstance(found, Change) and found.events:
+            self.on_change(found)

@@ -12,7 +12,7 @@ import pytest
 from labd.core.errors import ConfigError, TransportError
 from labd.mqtt import broker as broker_module
 from labd.mqtt.broker import EmbeddedBroker
-from labd.mqtt.link import Bus
+from labd.mqtt.link import MqttLink
 
 from .conftest import free_port
 
@@ -49,8 +49,8 @@ async def gone(pid: int, deadline_s: float = 10.0) -> None:
 async def test_it_answers_when_it_is_up_and_is_gone_afterwards(tmp_path: Path) -> None:
     async with EmbeddedBroker(tmp_path, free_port()) as broker:
         pid = pid_of(tmp_path)
-        async with Bus(broker.url, "a") as bus:
-            assert bus.connected
+        async with MqttLink(broker.url, "a") as link:
+            assert link.connected
     assert not alive(pid)
 
 
@@ -70,20 +70,20 @@ async def test_it_listens_on_loopback_only(tmp_path: Path) -> None:
 
 async def test_retained_state_survives_a_restart(tmp_path: Path) -> None:
     port = free_port()
-    async with EmbeddedBroker(tmp_path, port) as broker, Bus(broker.url, "a") as bus:
-        await bus.publish("labd/lab/job/j", b"done", retain=True)
+    async with EmbeddedBroker(tmp_path, port) as broker, MqttLink(broker.url, "a") as link:
+        await link.publish("labd/lab/job/j", b"done", retain=True)
     async with (
         asyncio.timeout(20),
         EmbeddedBroker(tmp_path, port) as broker,
-        Bus(broker.url, "a") as bus,
-        bus.subscribe("labd/lab/job/j") as inbox,
+        MqttLink(broker.url, "a") as link,
+        link.subscribe("labd/lab/job/j") as inbox,
     ):
         assert (await anext(inbox)).payload == b"done"
 
 
-async def test_its_death_is_told(tmp_path: Path) -> None:
+async def test_its_death_is_reported(tmp_path: Path) -> None:
     async with EmbeddedBroker(tmp_path, free_port()) as broker:
-        watching = asyncio.create_task(broker.run())
+        watching = asyncio.create_task(broker.wait())
         os.kill(pid_of(tmp_path), signal.SIGKILL)
         with pytest.raises(TransportError, match="the embedded broker has ended"):
             async with asyncio.timeout(10):
@@ -95,9 +95,9 @@ async def test_it_can_be_started_again_after_its_death(tmp_path: Path) -> None:
     async with broker:
         os.kill(pid_of(tmp_path), signal.SIGKILL)
         with pytest.raises(TransportError):
-            await broker.run()
-    async with broker, Bus(broker.url, "a") as bus:
-        assert bus.connected
+            await broker.wait()
+    async with broker, MqttLink(broker.url, "a") as link:
+        assert link.connected
 
 
 async def test_it_dies_with_an_owner_killed_by_force(tmp_path: Path) -> None:
@@ -133,22 +133,15 @@ async def test_an_orphan_is_ended_and_replaced(tmp_path: Path) -> None:
     reaping = asyncio.create_task(orphan.wait())
     try:
         async with asyncio.timeout(10):
-            while not await _answers(port):
+            while not await broker_module._answers_mqtt("127.0.0.1", port):
                 await asyncio.sleep(0.02)
-        async with EmbeddedBroker(tmp_path, port) as second, Bus(second.url, "a") as bus:
-            assert bus.connected
+        async with EmbeddedBroker(tmp_path, port) as second, MqttLink(second.url, "a") as link:
+            assert link.connected
             assert pid_of(tmp_path) != orphan.pid
     finally:
         if not reaping.done():
             orphan.kill()
         await reaping
-
-
-async def _answers(port: int) -> bool:
-    try:
-        return await broker_module._answers_mqtt("127.0.0.1", port)
-    except OSError:
-        return False
 
 
 async def test_another_process_with_the_old_number_is_left_alone(tmp_path: Path) -> None:
@@ -179,13 +172,11 @@ async def test_a_port_taken_by_something_else(tmp_path: Path) -> None:
                 pass
 
 
-async def test_a_port_that_may_not_be_bound_quotes_the_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(EmbeddedBroker, "host", "192.0.2.1")  # an address of no machine
-    monkeypatch.setattr(broker_module, "START_DEADLINE_S", 5.0)
+async def test_a_port_that_may_not_be_bound_quotes_the_log(tmp_path: Path) -> None:
+    nowhere = "192.0.2.1"  # an address of no machine
+    broker = EmbeddedBroker(tmp_path, free_port(), host=nowhere, start_deadline_s=5.0)
     with pytest.raises(TransportError, match=r"its log says: .*Unable to listen"):
-        async with EmbeddedBroker(tmp_path, free_port()):
+        async with broker:
             pass
 
 
@@ -198,6 +189,6 @@ async def test_no_server_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 async def test_a_directory_with_blanks_and_quotes(tmp_path: Path) -> None:
     strange = tmp_path / 'a "strange" $dir #1'
-    async with EmbeddedBroker(strange, free_port()) as broker, Bus(broker.url, "a") as bus:
-        assert bus.connected
+    async with EmbeddedBroker(strange, free_port()) as broker, MqttLink(broker.url, "a") as link:
+        assert link.connected
     assert (strange / "jetstream").is_dir()

@@ -14,7 +14,7 @@ import pytest
 
 from labd.core.errors import LabdBug, TransportError
 from labd.mqtt.inbox import Inbox, Message
-from labd.mqtt.link import MAX_PAYLOAD_BYTES, Bus, Will
+from labd.mqtt.link import MAX_PAYLOAD_BYTES, MqttLink, Will
 
 from .conftest import MOSQUITTO, Broker, free_port, mosquitto
 
@@ -26,38 +26,38 @@ async def receive(inbox: Inbox, deadline_s: float = 10.0) -> Message:
 
 async def test_a_message_arrives(broker: Broker) -> None:
     topic = "labd/lab/u/ann/do/submit"
-    one, two = Bus(broker.url, "a"), Bus(broker.url, "b")
+    one, two = MqttLink(broker.url, "a"), MqttLink(broker.url, "b")
     async with one, two, two.subscribe("labd/lab/u/+/do/+") as inbox:
         await one.publish(topic, b"{}")
         assert await receive(inbox) == Message(topic, b"{}", retained=False)
 
 
 async def test_retained_state_is_told_to_latecomers_and_can_be_cleared(broker: Broker) -> None:
-    async with Bus(broker.url, "a") as bus:
-        await bus.publish("labd/lab/job/j", b"queued", retain=True)
+    async with MqttLink(broker.url, "a") as link:
+        await link.publish("labd/lab/job/j", b"queued", retain=True)
         await asyncio.sleep(0.2)
-        async with bus.subscribe("labd/lab/job/+") as inbox:
+        async with link.subscribe("labd/lab/job/+") as inbox:
             assert await receive(inbox) == Message("labd/lab/job/j", b"queued", retained=True)
-        await bus.publish("labd/lab/job/j", b"", retain=True)
-        await bus.publish("labd/lab/job/k", b"other", retain=True)
+        await link.publish("labd/lab/job/j", b"", retain=True)
+        await link.publish("labd/lab/job/k", b"other", retain=True)
         await asyncio.sleep(0.2)  # NATS shows it to new subscribers a moment after its PUBACK
-        async with bus.subscribe("labd/lab/job/+") as inbox:
+        async with link.subscribe("labd/lab/job/+") as inbox:
             assert (await receive(inbox)).topic == "labd/lab/job/k"
 
 
 async def test_each_subscription_gets_only_what_it_asked_for(broker: Broker) -> None:
-    async with Bus(broker.url, "a") as bus, AsyncExitStack() as stack:
-        jobs = await stack.enter_async_context(bus.subscribe("labd/lab/job/+"))
-        events = await stack.enter_async_context(bus.subscribe("labd/lab/job/+/event"))
-        await bus.publish("labd/lab/job/j/event", b"event")
-        await bus.publish("labd/lab/job/j", b"state")
+    async with MqttLink(broker.url, "a") as link, AsyncExitStack() as stack:
+        jobs = await stack.enter_async_context(link.subscribe("labd/lab/job/+"))
+        events = await stack.enter_async_context(link.subscribe("labd/lab/job/+/event"))
+        await link.publish("labd/lab/job/j/event", b"event")
+        await link.publish("labd/lab/job/j", b"state")
         assert (await receive(events)).payload == b"event"
         assert (await receive(jobs)).payload == b"state"
 
 
 async def test_a_burst_arrives_whole_and_in_order(broker: Broker) -> None:
     count = 2000
-    one, two = Bus(broker.url, "a"), Bus(broker.url, "b")
+    one, two = MqttLink(broker.url, "a"), MqttLink(broker.url, "b")
     async with one, two, two.subscribe("labd/lab/job/j/event") as inbox:
         sending = [
             asyncio.create_task(one.publish("labd/lab/job/j/event", b"%d" % number))
@@ -69,34 +69,34 @@ async def test_a_burst_arrives_whole_and_in_order(broker: Broker) -> None:
 
 
 async def test_five_megabytes_arrive(broker: Broker) -> None:
-    async with Bus(broker.url, "a") as bus, bus.subscribe("labd/lab/x") as inbox:
+    async with MqttLink(broker.url, "a") as link, link.subscribe("labd/lab/x") as inbox:
         payload = os.urandom(5_000_000)
-        await bus.publish("labd/lab/x", payload)
+        await link.publish("labd/lab/x", payload)
         assert (await receive(inbox)).payload == payload
 
 
 async def test_what_no_broker_takes_is_refused_here(broker: Broker) -> None:
-    async with Bus(broker.url, "a") as bus:
+    async with MqttLink(broker.url, "a") as link:
         with pytest.raises(LabdBug, match="too many"):
-            await bus.publish("labd/lab/x", bytes(MAX_PAYLOAD_BYTES + 1))
-        assert bus.connected
+            await link.publish("labd/lab/x", bytes(MAX_PAYLOAD_BYTES + 1))
+        assert link.connected
 
 
 async def test_the_link_comes_back_with_its_subscriptions(broker: Broker) -> None:
     said: list[str] = []
-    async with Bus(broker.url, "a") as bus:
+    async with MqttLink(broker.url, "a") as link:
 
         async def say() -> None:
             said.append("here")
-            await bus.publish("labd/lab/daemon/h", b"online", retain=True)
+            await link.publish("labd/lab/daemon/h", b"online", retain=True)
 
-        bus.on_connect.append(say)
-        async with bus.subscribe("labd/lab/daemon/h") as inbox:
+        link.on_connect.append(say)
+        async with link.subscribe("labd/lab/daemon/h") as inbox:
             await broker.stop()
             async with asyncio.timeout(5):
-                while bus.connected:
+                while link.connected:
                     await asyncio.sleep(0.01)
-            waiting = asyncio.create_task(bus.publish("labd/lab/x", b"kept", deadline_s=30))
+            waiting = asyncio.create_task(link.publish("labd/lab/x", b"kept", deadline_s=30))
             await asyncio.sleep(0.3)
             assert not waiting.done()
             await broker.start()
@@ -108,28 +108,28 @@ async def test_the_link_comes_back_with_its_subscriptions(broker: Broker) -> Non
 async def test_on_connect_runs_the_first_time_too_and_may_wait_for_messages(
     broker: Broker,
 ) -> None:
-    bus = Bus(broker.url, "a")
+    link = MqttLink(broker.url, "a")
     heard: list[bytes] = []
 
     async def ask() -> None:
-        async with bus.subscribe("labd/lab/echo") as inbox:
-            await bus.publish("labd/lab/echo", b"hello")
+        async with link.subscribe("labd/lab/echo") as inbox:
+            await link.publish("labd/lab/echo", b"hello")
             heard.append((await receive(inbox)).payload)
 
-    bus.on_connect.append(ask)
-    async with bus:
+    link.on_connect.append(ask)
+    async with link:
         assert heard == [b"hello"]
 
 
 async def test_a_callback_that_breaks_is_not_hidden(broker: Broker) -> None:
-    bus = Bus(broker.url, "a")
+    link = MqttLink(broker.url, "a")
 
     async def broken() -> None:
         raise LabdBug("test", "broken")
 
-    bus.on_connect.append(broken)
+    link.on_connect.append(broken)
     with pytest.raises(BaseExceptionGroup) as caught:
-        async with bus:
+        async with link:
             pass
     assert caught.group_contains(LabdBug, match="broken")
 
@@ -137,31 +137,31 @@ async def test_a_callback_that_breaks_is_not_hidden(broker: Broker) -> None:
 async def test_nobody_listens() -> None:
     url = f"mqtt://127.0.0.1:{free_port()}"
     with pytest.raises(TransportError, match="start one with `labd serve`") as caught:
-        async with Bus(url, "a"):
+        async with MqttLink(url, "a"):
             pass
     assert caught.value.code == "no-broker"
 
 
 async def test_a_host_that_does_not_exist() -> None:
     with pytest.raises(TransportError, match=r"no broker at mqtt://nowhere\.invalid:1883"):
-        async with Bus("mqtt://nowhere.invalid", "a"):
+        async with MqttLink("mqtt://nowhere.invalid", "a"):
             pass
 
 
 async def test_publishing_has_a_deadline(broker: Broker) -> None:
-    async with Bus(broker.url, "a") as bus:
+    async with MqttLink(broker.url, "a") as link:
         await broker.stop()
         begin = time.monotonic()
         with pytest.raises(TransportError, match=r"within 0\.3 s"):
-            await bus.publish("labd/lab/x", b"", deadline_s=0.3)
+            await link.publish("labd/lab/x", b"", deadline_s=0.3)
         assert time.monotonic() - begin < 3
 
 
 async def test_a_lost_connection_ends_an_exchange_at_once(broker: Broker) -> None:
     """aiomqtt alone would wait ten seconds for an acknowledgement that cannot come."""
-    async with Bus(broker.url, "a") as bus:
+    async with MqttLink(broker.url, "a") as link:
         sending = [
-            asyncio.create_task(bus.publish("labd/lab/x", bytes(100_000), deadline_s=30))
+            asyncio.create_task(link.publish("labd/lab/x", bytes(100_000), deadline_s=30))
             for _ in range(50)
         ]
         await asyncio.sleep(0)
@@ -174,14 +174,14 @@ async def test_a_lost_connection_ends_an_exchange_at_once(broker: Broker) -> Non
 async def test_the_last_will_speaks_when_a_client_is_killed(broker: Broker) -> None:
     code = (
         "import asyncio, sys\n"
-        "from labd.mqtt.link import Bus, Will\n"
+        "from labd.mqtt.link import MqttLink, Will\n"
         "async def main():\n"
-        "    async with Bus(sys.argv[1], 'dying', will=Will('labd/lab/daemon/h', b'off')):\n"
+        "    async with MqttLink(sys.argv[1], 'dying', will=Will('labd/lab/daemon/h', b'off')):\n"
         "        print('up', flush=True)\n"
         "        await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
-    async with Bus(broker.url, "a") as bus, bus.subscribe("labd/lab/daemon/h") as inbox:
+    async with MqttLink(broker.url, "a") as link, link.subscribe("labd/lab/daemon/h") as inbox:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", code, broker.url, stdout=asyncio.subprocess.PIPE
         )
@@ -193,32 +193,32 @@ async def test_the_last_will_speaks_when_a_client_is_killed(broker: Broker) -> N
 
 
 async def test_a_good_goodbye_has_no_last_will(broker: Broker) -> None:
-    async with Bus(broker.url, "a") as bus, bus.subscribe("labd/lab/#") as inbox:
-        async with Bus(broker.url, "b", will=Will("labd/lab/daemon/h", b"off")):
+    async with MqttLink(broker.url, "a") as link, link.subscribe("labd/lab/#") as inbox:
+        async with MqttLink(broker.url, "b", will=Will("labd/lab/daemon/h", b"off")):
             pass
-        await bus.publish("labd/lab/x", b"after")
+        await link.publish("labd/lab/x", b"after")
         assert (await receive(inbox)).payload == b"after"
 
 
 async def test_a_persistent_bus_hears_what_was_said_while_it_was_away(broker: Broker) -> None:
-    async with Bus(broker.url, "daemon", persistent=True) as bus:
-        keeping = bus.subscribe("labd/lab/u/+/do/+")
+    async with MqttLink(broker.url, "daemon", persistent=True) as link:
+        keeping = link.subscribe("labd/lab/u/+/do/+")
         await keeping.__aenter__()
-    async with Bus(broker.url, "cli") as client:
+    async with MqttLink(broker.url, "cli") as client:
         await client.publish("labd/lab/u/ann/do/submit", b"meanwhile")
-    again = Bus(broker.url, "daemon", persistent=True)
+    again = MqttLink(broker.url, "daemon", persistent=True)
     async with again, again.subscribe("labd/lab/u/+/do/+") as inbox:
         assert (await receive(inbox)).payload == b"meanwhile"
 
 
 async def test_an_inbox_from_before_connecting_misses_nothing(broker: Broker) -> None:
-    before = Bus(broker.url, "daemon", persistent=True)
+    before = MqttLink(broker.url, "daemon", persistent=True)
     before.listen("labd/lab/u/+/do/+")
     async with before:
         pass
-    async with Bus(broker.url, "cli") as client:
+    async with MqttLink(broker.url, "cli") as client:
         await client.publish("labd/lab/u/ann/do/submit", b"meanwhile")
-    again = Bus(broker.url, "daemon", persistent=True)
+    again = MqttLink(broker.url, "daemon", persistent=True)
     inbox = again.listen("labd/lab/u/+/do/+")
     async with again:
         await asyncio.sleep(0.5)  # the owner has other things to do first
@@ -251,7 +251,7 @@ async def guarded(tmp_path: Path) -> Any:
 
 async def test_a_wrong_password(guarded: int) -> None:
     with pytest.raises(TransportError) as caught:
-        async with Bus(f"mqtt://ann:wrong@127.0.0.1:{guarded}", "a"):
+        async with MqttLink(f"mqtt://ann:wrong@127.0.0.1:{guarded}", "a"):
             pass
     assert caught.value.code == "broker-refused"
     assert "check user and password" in str(caught.value)
@@ -260,6 +260,6 @@ async def test_a_wrong_password(guarded: int) -> None:
 
 async def test_a_denied_publish_says_nothing(guarded: int) -> None:
     """Why a client waits for the lab's own reply."""
-    async with Bus(f"mqtt://ann:secret@127.0.0.1:{guarded}", "a") as bus:
-        await bus.publish("labd/lab/u/bob/do/submit", json.dumps({}).encode())
-        assert bus.connected
+    async with MqttLink(f"mqtt://ann:secret@127.0.0.1:{guarded}", "a") as link:
+        await link.publish("labd/lab/u/bob/do/submit", json.dumps({}).encode())
+        assert link.connected

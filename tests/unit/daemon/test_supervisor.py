@@ -13,10 +13,13 @@ import pytest
 from labd.core.errors import DutError, InfraError, JobError
 from labd.core.health import Activity, Health
 from labd.core.jobs import MAX_FAULTS, JobSpec
-from labd.core.model import Finding, Mode, Part, Verdict
+from labd.core.model import Finding, Mode, Verdict
 from labd.daemon.job_log import JobLog
 from labd.daemon.run_recorder import RunEvidence
 from labd.daemon.supervisor import Supervisor
+from labd.station.config import StationConfig
+from labd.store.journal.async_journal import AsyncJournal
+from labd.store.journal.journal import Journal
 from labd.wire.results import ModeResult
 from labd.wire.topics import Topics
 
@@ -31,7 +34,7 @@ class ScriptedBench:
     simulated = True
 
 
-class ScriptedWork:
+class ScriptedRunner:
     """A station whose running and closing the test decides."""
 
     def __init__(self) -> None:
@@ -69,16 +72,25 @@ class Stage:
 
     def __init__(self, job_log: JobLog, folder: Path) -> None:
         self.job_log = job_log
-        self.work = ScriptedWork()
+        self.runner = ScriptedRunner()
         self.supervisor = Supervisor(
-            name="s1",
-            parts=frozenset(Part),
-            work=self.work,
+            station=StationConfig(
+                name="s1",
+                board="b",
+                parts={},
+                voltage_mv=3000,
+                off_s=0.0,
+                processing_wire=False,
+                baud={},
+                emulated=None,
+            ),
+            runner=self.runner,
             job_log=job_log,
             evidence=lambda job, attempt: RunEvidence(
                 folder / job / str(attempt), attempt, lambda _frame: None
             ),
             changed=lambda _: None,
+            journal_retry_s=0.01,
         )
 
     async def assign(self) -> None:
@@ -105,9 +117,8 @@ class Stage:
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    job_log = JobLog(Topics("lab"), lambda: 1)
-    async with job_log.journal(f"sqlite:///{tmp_path / 'j.sqlite3'}"):
-        yield Stage(job_log, tmp_path)
+    async with AsyncJournal(f"sqlite:///{tmp_path / 'j.sqlite3'}") as journal:
+        yield Stage(JobLog(Topics("lab"), journal, lambda: 1), tmp_path)
 
 
 @pytest.fixture
@@ -140,7 +151,7 @@ async def stopped(task: asyncio.Task[None]) -> None:
 async def test_a_job_that_runs_through_passes(stage: Stage, task: asyncio.Task[None]) -> None:
     await stage.assign()
     assert await stage.ended() == ("done", "pass")
-    assert stage.work.opened == stage.work.closed
+    assert stage.runner.opened == stage.runner.closed
 
 
 @pytest.mark.parametrize(
@@ -153,7 +164,7 @@ async def test_a_job_that_runs_through_passes(stage: Stage, task: asyncio.Task[N
 async def test_blame_decides_the_verdict(
     stage: Stage, task: asyncio.Task[None], error: Exception, verdict: str
 ) -> None:
-    stage.work.run_step = failing(error)
+    stage.runner.run_step = failing(error)
     await stage.assign()
     assert await stage.ended() == ("done", verdict)
     assert stage.supervisor.health is Health.GOOD
@@ -162,7 +173,7 @@ async def test_blame_decides_the_verdict(
 async def test_the_benchs_fault_is_tried_again_and_then_told(
     stage: Stage, task: asyncio.Task[None]
 ) -> None:
-    stage.work.run_step = failing(InfraError("x", "cable"))
+    stage.runner.run_step = failing(InfraError("x", "cable"))
     await stage.assign()
     for _ in range(MAX_FAULTS - 1):
         assert (await stage.ended())[0] == "queued"
@@ -173,30 +184,30 @@ async def test_the_benchs_fault_is_tried_again_and_then_told(
 async def test_a_defect_of_labd_ends_the_job_and_is_named(
     stage: Stage, task: asyncio.Task[None]
 ) -> None:
-    stage.work.run_step = failing(KeyError("oops"))
+    stage.runner.run_step = failing(KeyError("oops"))
     await stage.assign()
     assert await stage.ended() == ("done", "infra")
     assert (await stage.job_log.job("j1")).reason == "a defect of labd: KeyError('oops')"
 
 
 async def test_cancelling_ends_cancelled(stage: Stage, task: asyncio.Task[None]) -> None:
-    stage.work.run_step = forever
+    stage.runner.run_step = forever
     await stage.assign()
-    await stage.work.running.wait()
+    await stage.runner.running.wait()
     await stage.job_log.cancel("j1", "alice", "")
     assert stage.supervisor.cancel("j1")
     assert await stage.ended() == ("done", "cancelled")
-    assert stage.work.opened == stage.work.closed
+    assert stage.runner.opened == stage.runner.closed
 
 
 async def test_a_stop_while_running_requeues(stage: Stage, task: asyncio.Task[None]) -> None:
-    stage.work.run_step = forever
+    stage.runner.run_step = forever
     await stage.assign()
-    await stage.work.running.wait()
+    await stage.runner.running.wait()
     await stopped(task)
     assert await stage.ended() == ("queued", "")
-    assert await stage.job_log.faults("j1") == 0
-    assert stage.work.opened == stage.work.closed
+    assert await stage.job_log.read(Journal.faults, "j1") == 0
+    assert stage.runner.opened == stage.runner.closed
 
 
 async def test_a_stop_during_a_cancels_teardown_still_ends(
@@ -207,12 +218,12 @@ async def test_a_stop_during_a_cancels_teardown_still_ends(
     async def close() -> None:
         await slow.wait()
 
-    stage.work.run_step, stage.work.close_step = forever, close
+    stage.runner.run_step, stage.runner.close_step = forever, close
     await stage.assign()
-    await stage.work.running.wait()
+    await stage.runner.running.wait()
     await stage.job_log.cancel("j1", "alice", "")
     stage.supervisor.cancel("j1")
-    await stage.work.closing.wait()
+    await stage.runner.closing.wait()
     task.cancel()
     await asyncio.sleep(0.05)
     slow.set()
@@ -263,27 +274,27 @@ async def test_a_journal_that_fails_for_a_while_is_waited_for(
 async def test_a_teardown_that_fails_faults_the_station_but_keeps_the_result(
     stage: Stage, task: asyncio.Task[None]
 ) -> None:
-    stage.work.close_step = failing(InfraError("teardown", "the board stays on"))
+    stage.runner.close_step = failing(InfraError("teardown", "the board stays on"))
     await stage.assign()
     assert await stage.ended() == ("done", "pass")
     async with asyncio.timeout(5):
-        while stage.work.opened < 3:  # the check at the start, the job, the check afterwards
+        while stage.runner.opened < 3:  # the check at the start, the job, the check afterwards
             await asyncio.sleep(0.01)
 
 
 async def test_a_check_that_finds_a_defect_or_breaks_is_bad(stage: Stage) -> None:
-    stage.work.findings = [Finding("known-answer", "3 of 10 right", "replace it")]
+    stage.runner.findings = [Finding("known-answer", "3 of 10 right", "replace it")]
     task = asyncio.create_task(stage.supervisor.supervise())
     async with asyncio.timeout(5):
         while stage.supervisor.health is not Health.BAD:
             await asyncio.sleep(0.01)
     assert stage.supervisor.why == "3 of 10 right (replace it)"
-    stage.work.findings = []
+    stage.runner.findings = []
     stage.supervisor.request_check()
     async with asyncio.timeout(5):
         while stage.supervisor.health is not Health.GOOD:
             await asyncio.sleep(0.01)
-    stage.work.check = failing_check  # type: ignore[method-assign]
+    stage.runner.check = failing_check  # type: ignore[method-assign]
     stage.supervisor.request_check()
     async with asyncio.timeout(5):
         while stage.supervisor.health is not Health.BAD:

@@ -1,7 +1,8 @@
-"""Sweeping with a real journal and real folders."""
+"""Trace cleanup with a real journal and real folders."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from labd.core.retention import DAY_NS, RetentionLimits
 from labd.daemon import trace_cleanup as module
 from labd.daemon.job_log import JobLog
 from labd.daemon.trace_cleanup import TraceCleanup
+from labd.store.journal.async_journal import AsyncJournal
+from labd.store.journal.journal import Journal
 from labd.store.journal.rows import Outcome
 from labd.store.run_files import UNKNOWN, assess, find_runs
 from labd.store.traces.reader import read_trace
@@ -28,10 +31,10 @@ WHO = Identity("power", "LPM01A")
 class Place:
     """A lab's journal and trace folder on a day of the test's choosing."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, journal: AsyncJournal) -> None:
         self.traces = folder / "traces"
         self.day = 0.0
-        self.job_log = JobLog(Topics("lab"), self.now_ns)
+        self.job_log = JobLog(Topics("lab"), journal, self.now_ns)
 
     def now_ns(self) -> int:
         return int(self.day * DAY_NS)
@@ -40,7 +43,7 @@ class Place:
         return TraceFile(self.traces / job / str(attempt) / "energy", FORMAT, WHO)
 
     async def begin(self, job: str) -> None:
-        if await self.job_log.known(job) is None:
+        if await self.job_log.read(Journal.job, job) is None:
             await self.job_log.submit(JobSpec(job, "ann", "digits01", (Mode.ENERGY,)))
         await self.job_log.lease(job, "v1")
         attempt = (await self.job_log.start(job)).attempt
@@ -56,25 +59,24 @@ class Place:
     def there(self) -> list[str]:
         return [f"{run.job}/{run.attempt}" for run in find_runs(self.traces)]
 
-    async def sweep(self, limits: RetentionLimits) -> list[str]:
-        sweeper = TraceCleanup(self.job_log, self.traces, limits, self.now_ns)
-        return [f"{each.run.job}/{each.run.attempt}" for each in await sweeper.sweep()]
+    async def clean_up(self, limits: RetentionLimits) -> list[str]:
+        cleanup = TraceCleanup(self.job_log, self.traces, limits, self.now_ns)
+        return [f"{each.run.job}/{each.run.attempt}" for each in await cleanup.remove_old_runs()]
 
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    place = Place(tmp_path)
-    async with place.job_log.journal(f"sqlite:///{tmp_path / 'labd.sqlite3'}"):
-        yield place
+    async with AsyncJournal(f"sqlite:///{tmp_path / 'labd.sqlite3'}") as journal:
+        yield Place(tmp_path, journal)
 
 
 async def test_old_runs_go_and_their_jobs_say_so(place: Place) -> None:
     await place.run("old", 1)
     await place.run("young", 20)
-    assert await place.sweep(RetentionLimits()) == []
-    assert await place.sweep(RetentionLimits(days=25)) == []
+    assert await place.clean_up(RetentionLimits()) == []
+    assert await place.clean_up(RetentionLimits(days=25)) == []
     place.day = 30
-    assert await place.sweep(RetentionLimits(days=15)) == ["old/1"]
+    assert await place.clean_up(RetentionLimits(days=15)) == ["old/1"]
     assert place.there() == ["young/1"]
     assert [each.name for each in place.traces.iterdir()] == ["young"]
     status = await place.job_log.status("old")
@@ -82,7 +84,7 @@ async def test_old_runs_go_and_their_jobs_say_so(place: Place) -> None:
     assert status.removed == (1,)
     assert status.verdict is Verdict.PASS
     assert (await place.job_log.status("young")).removed == ()  # type: ignore[union-attr]
-    assert await place.sweep(RetentionLimits(days=15)) == []
+    assert await place.clean_up(RetentionLimits(days=15)) == []
 
 
 async def test_the_oldest_go_until_the_rest_fits(place: Place) -> None:
@@ -90,7 +92,7 @@ async def test_the_oldest_go_until_the_rest_fits(place: Place) -> None:
         await place.run(job, day)
     size = find_runs(place.traces)[0].size_bytes
     assert size > 4000
-    assert await place.sweep(RetentionLimits(size_bytes=int(1.5 * size))) == ["a/1", "b/1"]
+    assert await place.clean_up(RetentionLimits(size_bytes=int(1.5 * size))) == ["a/1", "b/1"]
     assert place.there() == ["c/1"]
 
 
@@ -104,27 +106,27 @@ async def test_a_pinned_job_stays_until_it_is_unpinned(place: Place) -> None:
     status = await place.job_log.status("a")
     assert status is not None
     assert status.pinned
-    assert await place.sweep(RetentionLimits(days=1, size_bytes=1)) == []
+    assert await place.clean_up(RetentionLimits(days=1, size_bytes=1)) == []
     assert not await place.job_log.note_removal("a", 1)
     with pytest.raises(JobError, match="you have no job a"):
         await place.job_log.unpin("a", "bob")
     assert await place.job_log.unpin("a", "ann")
     assert not await place.job_log.unpin("a", "ann")
-    assert await place.sweep(RetentionLimits(days=1)) == ["a/1"]
+    assert await place.clean_up(RetentionLimits(days=1)) == ["a/1"]
 
 
 async def test_a_job_in_progress_keeps_every_attempt(place: Place) -> None:
     """Running, or waiting for its next attempt."""
     await place.begin("a")
     place.day = 100
-    assert await place.sweep(RetentionLimits(days=1, size_bytes=1)) == []
+    assert await place.clean_up(RetentionLimits(days=1, size_bytes=1)) == []
     await place.job_log.requeue("a", "it broke", Outcome.FAULT)
-    assert await place.sweep(RetentionLimits(days=1, size_bytes=1)) == []
+    assert await place.clean_up(RetentionLimits(days=1, size_bytes=1)) == []
     await place.begin("a")
-    assert await place.sweep(RetentionLimits(days=1, size_bytes=1)) == []
+    assert await place.clean_up(RetentionLimits(days=1, size_bytes=1)) == []
     place.day = 200
     await place.job_log.finish("a", Verdict.PASS, "")
-    assert await place.sweep(RetentionLimits(days=90)) == ["a/1"]
+    assert await place.clean_up(RetentionLimits(days=90)) == ["a/1"]
     assert place.there() == ["a/2"]
 
 
@@ -133,9 +135,9 @@ async def test_a_trace_still_being_written_stays(place: Place) -> None:
     await place.run("a", 1)
     place.day = 100
     file = TraceFile(place.traces / "a" / "1" / "again", FORMAT, WHO)
-    assert await place.sweep(RetentionLimits(days=1)) == []
+    assert await place.clean_up(RetentionLimits(days=1)) == []
     file.close()
-    assert await place.sweep(RetentionLimits(days=1)) == ["a/1"]
+    assert await place.clean_up(RetentionLimits(days=1)) == ["a/1"]
 
 
 async def test_what_the_journal_does_not_know_is_left_alone(place: Place) -> None:
@@ -143,7 +145,7 @@ async def test_what_the_journal_does_not_know_is_left_alone(place: Place) -> Non
     (place.traces / "notes.txt").write_text("mine")
     (place.traces / "stranger" / "plots").mkdir()
     place.day = 1e5
-    assert await place.sweep(RetentionLimits(days=1, size_bytes=1)) == []
+    assert await place.clean_up(RetentionLimits(days=1, size_bytes=1)) == []
     [run] = assess(find_runs(place.traces), [])
     assert run.protected == UNKNOWN
     assert run.ended_ns > 0
@@ -162,30 +164,33 @@ async def test_a_removal_that_was_cut_short_is_finished(
     with monkeypatch.context() as patch:
         patch.setattr(module, "remove_run", killed)
         with pytest.raises(InfraError, match="cut short"):
-            await place.sweep(RetentionLimits(days=1))
+            await place.clean_up(RetentionLimits(days=1))
     assert place.there() == ["a/1", "b/1"]
     (place.traces / "b" / "1").rename(place.traces / "b" / ".going-1")
-    assert await place.sweep(RetentionLimits()) == []
+    assert await place.clean_up(RetentionLimits()) == []
     assert list(place.traces.iterdir()) == []
 
 
 async def test_a_failing_disk_is_tried_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
+    failed_often = asyncio.Event()
+
     def fail(_: Path) -> None:
         calls.append(1)
+        if len(calls) == 3:
+            failed_often.set()
         raise OSError("dead disk")
 
-    async def enough(_: float) -> None:
-        if len(calls) == 3:
-            raise TimeoutError
-
     monkeypatch.setattr(module, "sweep_rests", fail)
-    monkeypatch.setattr(module.asyncio, "sleep", enough)
-    sweeper = TraceCleanup(place.job_log, place.traces, RetentionLimits(), place.now_ns)
-    with pytest.raises(TimeoutError):
-        await sweeper.run()
-    assert len(calls) == 3
+    cleanup = TraceCleanup(
+        place.job_log, place.traces, RetentionLimits(), place.now_ns, interval_s=0.0
+    )
+    running = asyncio.create_task(cleanup.run())
+    await asyncio.wait_for(failed_often.wait(), 5)
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait({running})
 
 
 async def test_killed_traces_are_sealed(place: Place) -> None:
@@ -200,8 +205,8 @@ async def test_killed_traces_are_sealed(place: Place) -> None:
     (damaged / "energy.sigmf-events").write_text("")
     (damaged / "energy.sigmf-meta").write_text("{")
     (damaged / "energy.sigmf-data").write_text("")
-    sweeper = TraceCleanup(place.job_log, place.traces, RetentionLimits(), place.now_ns)
-    await sweeper.seal()
+    cleanup = TraceCleanup(place.job_log, place.traces, RetentionLimits(), place.now_ns)
+    await cleanup.seal()
     assert not (folder / "energy.sigmf-events").exists()
     assert read_trace(folder / "energy").meta["global"]["labd:samples"] == 1000
     assert (place.traces / "b" / "1" / "energy.sigmf-events").exists()

@@ -175,7 +175,7 @@ async def test_a_slow_disk_slows_whoever_writes(
     assert len(read_trace(writing.path).power_w) == 50_000
 
 
-class SlowBus:
+class SlowLink:
     """A broker that takes one frame and then holds the next one up."""
 
     connected = True
@@ -194,23 +194,23 @@ class SlowBus:
 
 async def test_a_slow_broker_costs_frames_and_no_time() -> None:
     frames = LiveFrames()
-    bus = SlowBus()
-    bus.free.clear()
-    delivering = asyncio.create_task(frames.deliver(bus))  # type: ignore[arg-type]
+    link = SlowLink()
+    link.free.clear()
+    delivering = asyncio.create_task(frames.deliver(link))  # type: ignore[arg-type]
     for number in range(1000):
         frames.send("t", b"%d" % number)
         if number == 0:
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-    bus.free.set()
+    link.free.set()
     await asyncio.sleep(0.05)
-    assert bus.sent == [b"0"] + [b"%d" % n for n in range(1000 - tracing.MAX_FRAMES, 1000)]
-    bus.sent.clear()
-    bus.connected = False
+    assert link.sent == [b"0"] + [b"%d" % n for n in range(1000 - tracing.MAX_FRAMES, 1000)]
+    link.sent.clear()
+    link.connected = False
     frames.send("t", b"x")
     await asyncio.sleep(0.01)
-    bus.connected = True
+    link.connected = True
     frames.send("t", b"y")
     await asyncio.sleep(0.01)
-    assert bus.sent == [b"y"]
+    assert link.sent == [b"y"]
     delivering.cancel()

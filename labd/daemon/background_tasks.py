@@ -1,0 +1,110 @@
+"""Tasks that run as long as the daemon does, and the signals that end it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import structlog
+
+from labd.aio.shielded import wait_shielded
+from labd.core.errors import LabdError
+
+log = structlog.get_logger(__name__)
+
+
+class StopRequestedError(Exception):
+    """SIGTERM or SIGINT was received."""
+
+
+class BackgroundTasks:
+    """Tasks that must run until the daemon ends.
+
+    Args:
+        stack: cancels them when it closes, the last started first.
+        stop: set when the daemon is to end.
+    """
+
+    def __init__(self, stack: AsyncExitStack, stop: asyncio.Event) -> None:
+        self._stack = stack
+        self._stop = stop
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run work until the stack closes."""
+        self._tasks.append(await self._stack.enter_async_context(_running(work)))
+
+    async def start_process(
+        self, run: Callable[[asyncio.Event], Awaitable[None]], restart_s: float
+    ) -> asyncio.Event:
+        """Run a process until the stack closes; restart it whenever it ends.
+
+        Args:
+            run: starts the process, sets the event once it works, and waits for its end.
+            restart_s: pause before a restart.
+
+        Returns:
+            the event; a failure before it is set ends the daemon.
+        """
+        started = asyncio.Event()
+        await self.start(_keep_running(run, started, restart_s))
+        return started
+
+    async def wait_for(self, wanted: Coroutine[Any, Any, Any]) -> None:
+        """Wait for something.
+
+        Raises:
+            StopRequestedError: the daemon is to end.
+            Exception: the one with which one of the tasks failed.
+        """
+        waiting = asyncio.create_task(wanted)
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            every = {waiting, stopping, *self._tasks}
+            await asyncio.wait(every, return_when=asyncio.FIRST_COMPLETED)
+            for task in self._tasks:
+                if task.done():
+                    task.result()
+            if self._stop.is_set():
+                raise StopRequestedError
+        finally:
+            waiting.cancel()
+            stopping.cancel()
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _keep_running(
+    run: Callable[[asyncio.Event], Awaitable[None]], started: asyncio.Event, restart_s: float
+) -> None:
+    while True:
+        try:
+            await run(started)
+        except LabdError as error:
+            if not started.is_set():
+                raise
+            log.warning("process-restarts", error=str(error))
+        await asyncio.sleep(restart_s)
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncGenerator[asyncio.Task[None]]:
+    """Run work beside the body; cancel it and wait for its end after the body."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await wait_shielded(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.warning("task-failed", task=task.get_coro(), error=repr(task.exception()))

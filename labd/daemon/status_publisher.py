@@ -1,0 +1,85 @@
+"""Publishes the retained status messages of the daemon and of its stations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Literal
+
+from labd import __version__
+from labd.daemon.job_log import JobLog
+from labd.daemon.supervisor import Supervisor
+from labd.wire.messages import DaemonStatus, PartIdentity, StationStatus
+from labd.wire.topics import Topics
+
+
+class StatusPublisher:
+    """Builds and publishes status messages.
+
+    Args:
+        host: this host, as a topic level.
+        topics: of the lab.
+        job_log: its outbox carries the messages.
+        supervisors: of every station, by name.
+        now_ns: wall clock, ns since the epoch.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        topics: Topics,
+        job_log: JobLog,
+        supervisors: Mapping[str, Supervisor],
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._host = host
+        self._topics = topics
+        self._job_log = job_log
+        self._supervisors = supervisors
+        self._now_ns = now_ns
+        self._since_ns = now_ns()
+
+    def daemon(self, state: Literal["online", "offline"]) -> DaemonStatus:
+        """Return the daemon's status."""
+        return DaemonStatus(
+            host=self._host, state=state, version=__version__, since_ns=self._since_ns
+        )
+
+    def stations(self) -> list[StationStatus]:
+        """Return the status of every station."""
+        return [self._station(supervisor) for supervisor in self._supervisors.values()]
+
+    def publish_daemon(self, state: Literal["online", "offline"]) -> None:
+        """Publish the daemon's status."""
+        payload = self.daemon(state).payload()
+        self._job_log.publish(self._topics.daemon(self._host), payload, retain=True)
+
+    def publish_station(self, supervisor: Supervisor) -> None:
+        """Publish one station's status."""
+        payload = self._station(supervisor).payload()
+        self._job_log.publish(self._topics.station(supervisor.name), payload, retain=True)
+
+    async def republish(self) -> None:
+        """Publish every retained message again: a broker that restarted may have lost them."""
+        self.publish_daemon("online")
+        for supervisor in self._supervisors.values():
+            self.publish_station(supervisor)
+        await self._job_log.publish_recent_states()
+
+    def _station(self, supervisor: Supervisor) -> StationStatus:
+        station = supervisor.station
+        return StationStatus(
+            station=supervisor.name,
+            host=self._host,
+            board=station.board,
+            health=supervisor.health,
+            activity=supervisor.activity,
+            job=supervisor.job,
+            why=supervisor.why,
+            parts={part: config.driver for part, config in station.parts.items()},
+            simulated=supervisor.simulated or station.emulated is not None,
+            identities={
+                part: PartIdentity(**asdict(who)) for part, who in supervisor.identities.items()
+            },
+            updated_ns=self._now_ns(),
+        )
