@@ -18,7 +18,7 @@ PLAIN_SAMPLES = 1_000_000
 
 
 def plain(power_w: list[float], first: float, second: float) -> float:
-    """The same integral, a sample at a time, µJ."""
+    """Return the same integral by a plain loop, in µJ."""
     total = 0.0
     for k in range(int(first), int(second) + 1):
         share = min(k + 1, second) - max(k, first)
@@ -27,7 +27,7 @@ def plain(power_w: list[float], first: float, second: float) -> float:
 
 
 def best_s(work: object, *args: object) -> float:
-    """The shortest of five runs, seconds."""
+    """Return the shortest of five runs, in seconds."""
     found = float("inf")
     for _ in range(5):
         start = time.perf_counter()
@@ -49,10 +49,10 @@ def main() -> None:
     slow = best_s(plain, few, 0.25, PLAIN_SAMPLES - 0.25) * 10
     exact = plain(few, 0.25, PLAIN_SAMPLES - 0.25)
     ours = energies(recording, 0.25, PLAIN_SAMPLES - 0.25)[EnergyMethod.LABD].energy_uj
-    assert abs(ours - exact) < 1e-9 * exact, (ours, exact)  # noqa: S101 - same work for both
-    print(f"10 s at 1 MS/s, the integral alone:         {integral * 1e3:8.1f} ms")
+    assert abs(ours - exact) < 1e-9 * exact, (ours, exact)
+    print(f"10 s at 1 MS/s, the integral only:          {integral * 1e3:8.1f} ms")
     print(f"10 s at 1 MS/s, all three methods:          {every * 1e3:8.1f} ms")
-    print(f"10 s at 1 MS/s, judged window with charge:  {window * 1e3:8.1f} ms")
+    print(f"10 s at 1 MS/s, window with checks, charge: {window * 1e3:8.1f} ms")
     print(f"10 s at 1 MS/s, plain Python (from 1 s):    {slow * 1e3:8.1f} ms")
     print(f"ratio, integral: {slow / integral:.0f}")
 

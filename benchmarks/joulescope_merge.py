@@ -1,4 +1,4 @@
-"""Samples a second of the Joulescope merger, beside a loop over the samples of the same messages.
+"""Samples per second of the Joulescope merger, beside a loop over the samples of the same messages.
 
 python benchmarks/joulescope_merge.py
 """
@@ -13,7 +13,7 @@ from labd.core.errors import Where
 from labd.core.model import Edge, Samples
 
 SECONDS = 4
-ANALOG_VALUES = 15_500  # in a message of current or voltage, as the library sends them
+ANALOG_VALUES = 15_500  # per message of current or voltage, as in the library
 LINE_BYTES = 12_500
 EDGES = 20
 
@@ -21,7 +21,7 @@ Message = tuple[str, dict[str, Any]]
 
 
 def messages() -> list[Message]:
-    """An acquisition of a JS220: 1 MS/s of current and voltage, 2 MS/s of one input."""
+    """Return an acquisition of a JS220: 1 MS/s of current and voltage, 2 MS/s of one input."""
     rng = np.random.default_rng(1)
     count = SECONDS * TICK_HZ // 2
     current = rng.normal(0.01, 0.002, count).astype(np.float32)
@@ -51,7 +51,7 @@ def messages() -> list[Message]:
 
 
 def ours(stream: list[Message], rate_hz: int) -> tuple[int, int]:
-    """The instrument's samples that went into ours, and the edges."""
+    """Return the number of the instrument's samples and of the edges."""
     merger = MessageAligner(rate_hz, ("gpi0",), "gpi0", 0, Where())
     items = [item for name, fields in stream for item in merger.feed(name, fields)]
     items += merger.finish()
@@ -61,7 +61,7 @@ def ours(stream: list[Message], rate_hz: int) -> tuple[int, int]:
 
 
 def plain(stream: list[Message], rate_hz: int) -> tuple[int, int]:
-    """The same by a dictionary of ticks, one sample after the other."""
+    """Return the same by a dictionary of ticks and a plain loop."""
     current: dict[int, float] = {}
     voltage: dict[int, float] = {}
     level, edges, samples, total = 1, 0, 0, 0.0
@@ -101,7 +101,7 @@ def main() -> None:
                 start = time.perf_counter()
                 found = merge(stream, rate_hz)
                 best = min(best, time.perf_counter() - start)
-            assert found == wanted, (name, found)  # noqa: S101 - same work for both
+            assert found == wanted, (name, found)
             speed[name] = found[0] / best
             text = f"Joulescope 1 MS/s to {rate_hz / 1000:4.0f} kS/s, {name:12}"
             print(f"{text}: {speed[name] / 1e6:7.2f} M samples/s")

@@ -1,4 +1,4 @@
-"""Samples a second of the LPM01A's decoders, each beside a plain Python decoder of its bytes.
+"""Samples per second of the LPM01A's decoders, each beside a plain Python decoder of its bytes.
 
 python benchmarks/lpm01a_decoder.py
 """
@@ -18,7 +18,7 @@ CHUNK = 65_536
 
 
 def ascii_stream() -> bytes:
-    """An acquisition as the instrument sends it: energies, a stamp every 1000 samples."""
+    """Return an acquisition in ASCII: energies, and a time stamp per 1000 samples."""
     parts = [b"\r\nTimeStamp: 000s 000ms, buff 00%\r\n"]
     for second in range(STAMPS):
         parts.extend(b"%04d-08\r\n" % (1000 + (7 * k + second) % 8000) for k in range(1000))
@@ -27,7 +27,7 @@ def ascii_stream() -> bytes:
 
 
 def binary_stream() -> bytes:
-    """The same in binary at full rate: currents of 1 to 64 mA, a stamp every 10 ms."""
+    """Return an acquisition in binary at full rate: 1 to 64 mA, a time stamp per 10 ms."""
     parts = [b"\xf0\xf3\0\0\0\0\0\xff\xff"]
     for stamp in range(1, STAMPS + 1):
         words = (0x3000 | (16 + (7 * k + stamp) % 256) for k in range(1000))
@@ -37,7 +37,7 @@ def binary_stream() -> bytes:
 
 
 def confirmed(decoder: StampedDecoder, data: bytes) -> int:
-    """Samples the driver's decoder confirms."""
+    """Return the samples that the driver's decoder confirms."""
     items = [
         item for at in range(0, len(data), CHUNK) for item in decoder.feed(data[at : at + CHUNK])
     ]
@@ -53,7 +53,7 @@ def our_binary(data: bytes) -> int:
 
 
 def plain_ascii(data: bytes) -> int:
-    """Samples a loop over lines finds."""
+    """Return the samples that a loop over lines finds."""
     values: list[float] = []
     for line in data.split(b"\r\n"):
         if line[:1].isdigit():
@@ -63,12 +63,12 @@ def plain_ascii(data: bytes) -> int:
 
 
 def plain_binary(data: bytes) -> int:
-    """Samples a loop over pairs of bytes finds."""
+    """Return the samples that a loop over pairs of bytes finds."""
     values: list[float] = []
     at = 0
     while at < len(data):
         word = int.from_bytes(data[at : at + 2])
-        if word == 0xF0F3:  # noqa: PLR2004 - a stamp of nine bytes
+        if word == 0xF0F3:  # noqa: PLR2004 - a time stamp of nine bytes
             at += 9
             continue
         values.append((word & 0xFFF) * 16.0 ** -(word >> 12))
@@ -84,7 +84,7 @@ def compare(name: str, data: bytes, decoders: dict[str, Callable[[bytes], int]])
             start = time.perf_counter()
             count = decode(data)
             best = min(best, time.perf_counter() - start)
-        assert count == 1000 * STAMPS, (name, who, count)  # noqa: S101 - same work for both
+        assert count == 1000 * STAMPS, (name, who, count)
         speed.append(count / best)
         print(f"LPM01A {name}, {who:12}: {speed[-1] / 1e6:6.2f} M samples/s")
     print(f"LPM01A {name}, ratio: {speed[0] / speed[1]:.1f}")

@@ -1,4 +1,4 @@
-"""Samples a second of the Otii's codec, beside a plain Python reading of the same answers.
+"""Samples per second of the Otii's codec, beside a plain Python decoder of the same replies.
 
 python benchmarks/otii.py
 """
@@ -18,8 +18,8 @@ BLOCK = 5000  # a tenth of a second, one poll
 READ = 65_536
 
 
-def answers() -> bytes:
-    """What the server sends while 40 s are read: a block of current, one of voltage, and so on."""
+def replies() -> bytes:
+    """Return the replies of 40 s: blocks of current and of voltage, alternating."""
     lines: list[bytes] = []
     for first in range(0, SECONDS * RATE_HZ, BLOCK):
         for channel in ("mc", "mv"):
@@ -31,7 +31,7 @@ def answers() -> bytes:
 
 
 def ours(data: bytes) -> int:
-    """Samples the driver's codec confirms."""
+    """Return the samples that the driver's codec confirms."""
     splitter, stream = MessageSplitter(), OtiiStream(RATE_HZ, RATE_HZ, "i1", 0.001)
     items = stream.start(0, 0, high=True)
     for at in range(0, len(data), READ):
@@ -52,7 +52,7 @@ def ours(data: bytes) -> int:
 
 
 def plain(data: bytes) -> int:
-    """Samples a loop over answers multiplies, as published clients do."""
+    """Return the samples that a loop over replies finds, as in published clients."""
     powers: list[float] = []
     rest, amps = b"", []
     for at in range(0, len(data), READ):
@@ -71,14 +71,14 @@ def plain(data: bytes) -> int:
 
 
 def main() -> None:
-    data = answers()
+    data = replies()
     speeds: list[float] = []
     for name, decode in (("plain Python", plain), ("labd", ours)):
         begun = time.perf_counter()
         count = decode(data)
         speeds.append(count / (time.perf_counter() - begun))
-        print(f"{name:12} {count:>9} samples, {speeds[-1]:>12,.0f} a second")
-    print(f"ratio        {speeds[1] / speeds[0]:.2f}; an Ace gives {RATE_HZ:,} a second")
+        print(f"{name:12} {count:>9} samples, {speeds[-1]:>12,.0f} per second")
+    print(f"ratio        {speeds[1] / speeds[0]:.2f}; an Ace sends {RATE_HZ:,} per second")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Samples a second of the PPK2 decoder, beside a plain Python decoder of the same bytes.
+"""Samples per second of the PPK2 decoder, beside a plain Python decoder of the same bytes.
 
 Both convert, smooth the samples after a change of range, find the edges of D0 and follow the
-counter. Ours also holds every sample back until it is confirmed, with and without the host's
-clock.
+counter. labd also withholds every sample until it is confirmed, with and without the host clock.
 
 python benchmarks/ppk2_decoder.py
 """
@@ -26,7 +25,7 @@ CHUNKS = {"4 KiB reads": 4096, "64 KiB reads": 65_536}
 
 
 def stream() -> bytes:
-    """A DUT at work: its range changes 200 times a second, its timestamp line now and then."""
+    """Return a busy DUT: 200 range changes and 4 edges of the timestamp line per second."""
     count = SECONDS * RATE_HZ
     random = np.random.default_rng(1)
     places = np.arange(count)
@@ -39,7 +38,7 @@ def stream() -> bytes:
 
 
 def ours(data: bytes, chunk: int, *, clock: bool) -> tuple[int, int]:
-    """Samples and edges the driver's decoder confirms."""
+    """Return the samples and edges that the driver's decoder confirms."""
     table = current_table(TYPICAL, VOLT)
     meaning = Meaning(table, VOLT, spike_filter=True, lines=(0,), timestamp_line=0)
     decoder = StreamDecoder(meaning, CountMonitor(RULES) if clock else None)
@@ -51,14 +50,14 @@ def ours(data: bytes, chunk: int, *, clock: bool) -> tuple[int, int]:
         if at + chunk >= len(data):
             items = [*items, *decoder.finish("", orderly=True)]
         for item in items:
-            assert not isinstance(item, Gap)  # noqa: S101 - the stream is intact
+            assert not isinstance(item, Gap)
             samples += len(item) if isinstance(item, Samples) else 0
             edges += isinstance(item, Edge)
     return samples, edges
 
 
 def plain(data: bytes) -> tuple[int, int]:
-    """Samples and edges a loop over words finds."""
+    """Return the samples and edges that a loop over words finds."""
     r, gs, gi, o, s, i, ug = (TYPICAL[name] for name in TYPICAL)
     power: list[float] = []
     edges, expected, level = 0, 0, 1
@@ -93,14 +92,14 @@ def plain(data: bytes) -> tuple[int, int]:
 
 
 def speed(decode: Callable[[bytes], tuple[int, int]], data: bytes) -> float:
-    """The best of three runs, samples a second of this core's time."""
+    """Return the best of three runs, in samples per second of core time."""
     best = float("inf")
     for _ in range(3):
         start = time.process_time()
         count, edges = decode(data)
         best = min(best, time.process_time() - start)
-        assert count == len(data) // 4  # noqa: S101 - same work for all
-        assert edges >= count // 50_000 * 2 - 1  # noqa: S101
+        assert count == len(data) // 4
+        assert edges >= count // 50_000 * 2 - 1
     return count / best
 
 
@@ -111,7 +110,7 @@ def main() -> None:
     for name, chunk in CHUNKS.items():
         for clock in (False, True):
             rate = speed(lambda part, c=chunk, k=clock: ours(part, c, clock=k), data)
-            what = f"{name}, {'host clock' if clock else 'counter alone'}"
+            what = f"{name}, {'host clock' if clock else 'counter only'}"
             print(f"PPK2, labd, {what:29}: {rate / 1e6:7.2f} M samples/s, x {rate / slowest:.0f}")
 
 

@@ -1,4 +1,4 @@
-"""Records a second from the N6705's logger, beside plain Python decoders of the same bytes.
+"""Records per second of the N6705's data logger, beside plain Python decoders of the same bytes.
 
 python benchmarks/scpi_decoder.py
 """
@@ -16,14 +16,14 @@ from drivers.scpi.record_stream import RecordStream
 from labd.core.model import Samples
 
 COUNT = 1_000_000
-RATE_HZ = 9765.625  # the fastest it logs: 102.4 µs
-POLL = 683  # records that come between two polls
-CHUNK = 1448  # bytes a TCP segment carries
+RATE_HZ = 9765.625  # its fastest period: 102.4 µs
+POLL = 683  # records per poll
+CHUNK = 1448  # bytes per TCP segment
 PERIOD_NS = 102_400
 
 
-def answers() -> bytes:
-    """What the instrument sends: a block, and an empty error queue, in turn."""
+def replies() -> bytes:
+    """Return the instrument's bytes: blocks and empty error queues, alternating."""
     current_a = (0.001 + 1e-6 * (np.arange(COUNT) % 9000)).astype(">f4")
     parts: list[bytes] = []
     for start in range(0, COUNT, POLL):
@@ -38,7 +38,7 @@ def chunks(data: bytes) -> list[bytes]:
 
 
 def ours(data: bytes) -> int:
-    """Samples that the driver confirms: framed, counted against a clock, released."""
+    """Return the samples that the driver confirms by the host clock."""
     decoder = ScpiDecoder()
     stream = RecordStream(
         RecordClock(RATE_HZ, 15.0), lambda index, rows: Samples(index, rows[:, 0] * 3.0, rows[:, 0])
@@ -56,7 +56,7 @@ def ours(data: bytes) -> int:
 
 
 def plain(data: bytes) -> int:
-    """Samples a loop finds that unpacks one float after another."""
+    """Return the samples of a loop that unpacks one float after another."""
     values: list[float] = []
     buffer = b""
     for chunk in chunks(data):
@@ -79,7 +79,7 @@ def plain(data: bytes) -> int:
 
 
 def readings() -> bytes:
-    """A meter's answer of a million readings, as text."""
+    """Return a meter's reply of a million readings, as text."""
     return b",".join(b"+%d.%08dE-03" % (k % 10, k) for k in range(COUNT))
 
 
@@ -99,14 +99,14 @@ def compare(what: str, data: bytes, decoders: dict[str, Callable[[bytes], int]])
             start = time.perf_counter()
             count = decode(data)
             best = min(best, time.perf_counter() - start)
-        assert count == COUNT, (name, count)  # noqa: S101 - same work for both
+        assert count == COUNT, (name, count)
         speed[name] = count / best
         print(f"{what}, {name:12}: {speed[name] / 1e6:6.2f} M samples/s")
     print(f"ratio: {speed['labd'] / speed['plain Python']:.1f}")
 
 
 def main() -> None:
-    compare("N6705 ELOG, float32", answers(), {"labd": ours, "plain Python": plain})
+    compare("N6705 ELOG, float32", replies(), {"labd": ours, "plain Python": plain})
     compare("SCPI meter, ASCII  ", readings(), {"labd": ours_text, "plain Python": plain_text})
 
 

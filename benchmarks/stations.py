@@ -1,12 +1,12 @@
-"""How many 100 kS/s power monitors one daemon takes on one core, without losing a sample.
+"""Number of 100 kS/s power monitors that one daemon records on one core without a lost sample.
 
 python benchmarks/stations.py [STATIONS] [SECONDS]
 
-Sixteen PPK2 fakes stream in a process of their own, 100 000 samples a second each, through
-pseudo-terminals. The drivers, the recording, the trace files with their pyramids and the live
-frames run here as they do in labd, in one event loop pinned to one core. Beside it stands the
-core time a plain Python decoder needs for as many samples in the same run: that is one part of
-the chain alone, and does less; the two decoders are compared in ppk2_decoder.py.
+Sixteen simulated PPK2s stream 100 000 samples per second each through pseudo-terminals, from
+another process. The drivers, the recording, the trace files with their pyramids and the live
+frames run here as in labd, in one event loop pinned to one core. The core time of a plain Python
+decoder is measured in the same run; it is only one step of the chain, and a simpler one:
+ppk2_decoder.py compares the decoders.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ asyncio.run(main(int(sys.argv[1])))
 
 @dataclass
 class Tally:
-    """What one station yielded."""
+    """Samples received from one station."""
 
     samples: int = 0
     lost: int = 0
@@ -56,7 +56,7 @@ class Tally:
 
 
 async def measure(path: str, folder: Path, begun: asyncio.Barrier, seconds: float) -> Tally:
-    """One station: acquire for so long, keep the trace, count."""
+    """Acquire from one station, write its trace and count samples."""
     monitor, tally = Ppk2(Ppk2Config(port=path)), Tally()
     identity = await monitor.open()
     try:
@@ -87,7 +87,7 @@ async def _count(acquisition, trace, tally: Tally) -> None:  # noqa: ANN001 - th
 
 
 def plain_core_s() -> float:
-    """Core seconds a plain loop takes to decode one sample."""
+    """Return the core time of a plain loop per decoded sample, in seconds."""
     words = struct.pack(
         f"<{PLAIN_SAMPLES}I", *(1000 | (k % 64) << 18 for k in range(PLAIN_SAMPLES))
     )
@@ -102,7 +102,7 @@ def plain_core_s() -> float:
 
 
 async def run(paths: list[str], seconds: float) -> None:
-    """Measure on all stations at once and tell how it went."""
+    """Measure on all stations at once and print the result."""
     begun = asyncio.Barrier(len(paths))
     with tempfile.TemporaryDirectory() as folder:
         before, wall = _core_s(), time.perf_counter()
@@ -118,13 +118,9 @@ async def run(paths: list[str], seconds: float) -> None:
     each, plain = spent / samples, plain_core_s()
     print(f"{len(paths)} stations, {samples / 1e6:.1f} M samples in {wall:.1f} s on one core")
     print(f"samples lost: {lost}", *{tally.reason for tally in tallies if tally.reason})
-    print(
-        f"core time, labd: reading, decoding, trace, pyramid, frames {each * 1e9:8.1f} ns a sample"
-    )
-    print(
-        f"core time, plain Python: decoding alone, nothing kept      {plain * 1e9:8.1f} ns a sample"
-    )
-    print(f"labd's whole chain takes {each / plain:.1f} times as long as that decoder alone")
+    print(f"core time per sample, labd: all of the chain        {each * 1e9:8.1f} ns")
+    print(f"core time per sample, plain Python: decoding only   {plain * 1e9:8.1f} ns")
+    print(f"labd's chain takes {each / plain:.1f} times as long as that decoder")
     print(f"the core was busy {spent / wall:.0%} of the time")
 
 

@@ -1,4 +1,4 @@
-"""Traces: writing, summaries, and sixteen stations at once, on one core.
+"""Samples per second of trace files: writing, summaries, sixteen stations at once, on one core.
 
 python benchmarks/traces.py
 """
@@ -33,7 +33,7 @@ STATION_CHUNK = 2_000
 
 
 def best(work: Callable[[], object], rounds: int) -> float:
-    """Seconds of the fastest of some rounds."""
+    """Return the shortest time, in seconds."""
     fastest = math.inf
     for _ in range(rounds):
         start = time.perf_counter()
@@ -43,7 +43,7 @@ def best(work: Callable[[], object], rounds: int) -> float:
 
 
 def write_ours(path: Path, power: np.ndarray) -> None:
-    """Samples, hash, pyramid and frames for live plots."""
+    """Write samples, hash and pyramid, and make frames for live plots."""
     frames = FrameMaker(1, 0, FORMAT.sample_rate_hz)
     with TraceFile(path, FORMAT, WHO, watch=frames.feed) as file:
         for at in range(0, SAMPLES, CHUNK):
@@ -52,7 +52,7 @@ def write_ours(path: Path, power: np.ndarray) -> None:
 
 
 def write_plain(path: Path, power: list[float]) -> None:
-    """The same samples and first level of a pyramid, one after the other."""
+    """Write the same samples and the first level of a pyramid in a plain loop."""
     pack = struct.Struct("<f").pack
     with path.open("wb") as file, path.with_suffix(".nodes").open("wb") as nodes:
         total, low, high = 0.0, math.inf, -math.inf
@@ -67,7 +67,7 @@ def write_plain(path: Path, power: list[float]) -> None:
 
 
 def summarise_plain(power: list[float]) -> list[tuple[float, float, float]]:
-    """Minimum, mean and maximum of each stretch."""
+    """Return minimum, mean and maximum per point."""
     found: list[tuple[float, float, float]] = []
     for point in range(POINTS):
         some = power[point * len(power) // POINTS : (point + 1) * len(power) // POINTS]
@@ -76,7 +76,7 @@ def summarise_plain(power: list[float]) -> list[tuple[float, float, float]]:
 
 
 async def serve_stations(folder: Path) -> None:
-    """Every station hands over a chunk each time its instrument would."""
+    """Write a chunk per station at the instrument's rate."""
 
     async def station(number: int) -> None:
         power = np.random.default_rng(number).random(STATION_CHUNK)
@@ -117,7 +117,7 @@ def main() -> None:
         slow = best(lambda: summarise_plain(few), 3)
         show(f"summary of {POINTS} points", SAMPLES / warm, PLAIN_SAMPLES / slow)
         print(f"summary of {POINTS} points of {SAMPLES / 1e6:g} M samples: {warm * 1e3:.2f} ms,")
-        print(f"  with opening and mapping the files anew: {cold * 1e3:.2f} ms")
+        print(f"  including opening and mapping the files: {cold * 1e3:.2f} ms")
 
         busy, start = time.process_time(), time.perf_counter()
         asyncio.run(serve_stations(folder))

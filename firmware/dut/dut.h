@@ -1,4 +1,4 @@
-/* The glue between the harness and one model. A build links one input_*.c, one output_*.c and
+/* Interface between the harness and one model. A build links one input_*.c, one output_*.c and
  * the generated tables of the model. */
 #ifndef LABD_DUT_H
 #define LABD_DUT_H
@@ -8,16 +8,16 @@
 
 #include "nn.h"
 
-/* The model under test, by its generated tables. */
+/* The generated tables of the model under test. */
 extern const nn_model dut_model;
 
-/* Bytes of an input element as the host sends it. */
+/* Bytes per input element, as the host sends it. */
 extern const size_t dut_input_element_size;
 
-/* Writes one input, as the host sent it, into the model's input tensor. */
+/* Converts one input, as the host sent it, into the model's input tensor. */
 void dut_load_input(const uint8_t *bytes);
 
-/* The values that `m-results` shows. */
+/* The values of `m-results`. */
 size_t dut_result_count(void);
 double dut_result(size_t index);
 

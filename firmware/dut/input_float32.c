@@ -6,7 +6,7 @@ const size_t dut_input_element_size = sizeof(float);
 
 float float_input[DUT_BUFFER_SIZE / sizeof(float)];
 
-/* The nearest step of the tensor, ties away from zero; what is not a number becomes the least. */
+/* Returns the nearest step of the tensor, ties away from zero; NaN becomes the least. */
 static int8_t quantise(float value) {
     const nn_tensor *input = &dut_model.input;
     const float steps = value / input->scale;

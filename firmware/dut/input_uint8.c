@@ -1,4 +1,4 @@
-/* Inputs that are pixels 0..255 (ic01, vww01, digits01); the tensor has them less 128. */
+/* Inputs that are pixels 0..255 (ic01, vww01, digits01); the tensor has the pixel minus 128. */
 #include "dut.h"
 
 const size_t dut_input_element_size = 1;

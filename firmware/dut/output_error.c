@@ -1,4 +1,4 @@
-/* One result: the mean squared error with which an autoencoder restores its input (ad01). */
+/* One result: the mean squared error of an autoencoder's output against its input (ad01). */
 #include "dut.h"
 #include "float_input.h"
 

@@ -1,4 +1,4 @@
-/* Results that are the output tensor in real numbers (classifiers). */
+/* Results: the output tensor as real numbers (classifiers). */
 #include "dut.h"
 
 size_t dut_result_count(void) {

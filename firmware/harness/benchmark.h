@@ -1,4 +1,4 @@
-/* What the harness asks of the benchmark it runs. */
+/* Interface of the harness to a benchmark. */
 #ifndef LABD_BENCHMARK_H
 #define LABD_BENCHMARK_H
 
@@ -6,11 +6,11 @@
 #include <stdint.h>
 
 typedef struct {
-    const char *model; /* the answer to the `profile` command */
-    uint8_t *buffer;   /* what the `db` commands fill */
+    const char *model; /* reply to the `profile` command */
+    uint8_t *buffer;   /* filled by the `db` commands */
     size_t buffer_size;
-    size_t element_size;  /* bytes of an input element as sent */
-    size_t element_count; /* an inference needs exactly this many */
+    size_t element_size;  /* bytes per input element, as sent */
+    size_t element_count; /* input elements per inference */
     void (*load)(const uint8_t *bytes);
     void (*infer)(void);
     size_t result_count;

@@ -1,4 +1,4 @@
-/* What the harness asks of a board. A port implements these functions. */
+/* Interface of the harness to a board. A port implements these functions. */
 #ifndef LABD_BOARD_H
 #define LABD_BOARD_H
 
@@ -7,29 +7,29 @@
 
 enum { BOARD_RX_DAMAGED = -1 };
 
-/* The answer to the `name` command. */
+/* Reply to the `name` command. */
 extern const char board_name[];
 
-/* Clocks, pins, UART and counter, from whatever reset leaves. */
+/* Sets up clocks, pins, UART and counter, from the state after a reset. */
 void board_init(void);
 
-/* The next byte from the host, 0..255, waiting for it at low power; BOARD_RX_DAMAGED where the
- * UART lost a byte or received a broken one. */
+/* Waits at low power for the next byte from the host and returns it, 0..255, or BOARD_RX_DAMAGED
+ * where the UART lost a byte or received a broken one. */
 int board_getc(void);
 
-/* Forgets what was received so far. */
+/* Discards all received bytes. */
 void board_discard_input(void);
 
 /* Queues a byte for the host. */
 void board_putc(char c);
 
-/* Waits until the last queued byte has left the wire. */
+/* Waits until the last bit of the last queued byte has been sent. */
 void board_flush(void);
 
-/* Microseconds since boot, modulo 2^32. */
+/* Returns the microseconds since boot, modulo 2^32. */
 uint32_t board_microseconds(void);
 
-/* One falling pulse on the timestamp pin, which idles high; the falling edge is the event. */
+/* Sends one low pulse on the timestamp pin, which idles high; the falling edge is the event. */
 void board_pulse_timestamp(void);
 
 /* Drives the processing pin, which is high while the timed inferences run. */

@@ -7,7 +7,7 @@
 #include "reply.h"
 #include "timestamp.h"
 
-/* The command set's limit: a longer line is refused, never cut. */
+/* Limit of the protocol: a longer line is refused, never truncated. */
 enum { COMMAND_SIZE = 80, TERMINATOR = '%' };
 
 typedef struct {
@@ -16,7 +16,7 @@ typedef struct {
     bool damaged, too_long;
 } command_line;
 
-/* Reads up to the terminator, whatever comes before it. */
+/* Reads up to the terminator. */
 static void read_line(command_line *line) {
     line->length = 0;
     line->damaged = line->too_long = false;
@@ -42,7 +42,7 @@ static void answer(const command_line *line, const benchmark *bench) {
     reply_line("m-ready");
 }
 
-/* A byte that came before the parser is on is dropped. */
+/* Bytes received before the parser is on are discarded. */
 static void send_prologue(void) {
     timestamp_announce();
     timestamp();

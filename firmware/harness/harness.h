@@ -7,7 +7,7 @@
 
 #include "benchmark.h"
 
-/* Brings the board up, sends the boot prologue and answers commands for ever. */
+/* Initialises the board, sends the boot prologue and replies to commands, without end. */
 noreturn void harness_run(const benchmark *bench);
 
 #endif

@@ -30,7 +30,7 @@ static void repeat(const benchmark *bench, uint32_t count) {
     }
 }
 
-/* The processing pin frames both timestamps, so that a second clock can check the window. */
+/* The processing pin is high around both timestamps: a second clock can check the window. */
 static void infer(const benchmark *bench, uint32_t iterations, uint32_t warmup) {
     bench->load(bench->buffer);
     send_count("m-warmup-start-", warmup);
@@ -47,7 +47,7 @@ static void infer(const benchmark *bench, uint32_t iterations, uint32_t warmup) 
     send_results(bench);
 }
 
-/* An absent argument leaves the default; `malformed` also answers a number below `least`. */
+/* An absent argument keeps the default; a number below `least` gets the error `malformed` too. */
 static bool parse_count(text token, uint32_t least, const char *malformed, const char *too_large,
                         uint32_t *count) {
     if (token.length == 0) {

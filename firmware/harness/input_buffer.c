@@ -4,7 +4,7 @@
 
 enum { PRINT_BYTES_A_LINE = 8 };
 
-/* How far the load has come; expected is 0 before the first accepted `db load`. */
+/* Progress of the load; expected is 0 before the first accepted `db load`. */
 static size_t expected, received;
 
 static void refuse_size(text number, const benchmark *bench) {
@@ -12,11 +12,11 @@ static void refuse_size(text number, const benchmark *bench) {
     reply_echo(number);
     reply_text(" exceeds maximum of ");
     reply_unsigned((uint32_t)bench->buffer_size);
-    reply_text("\n"); /* no carriage return: the reference has none */
+    reply_text("\n"); /* no carriage return, as in the reference */
     reply_error("Load refused");
 }
 
-/* A refused load leaves the buffer empty: no inference can run on what it held before. */
+/* A refused load leaves the buffer empty: no inference runs on old data. */
 static void load(text number, const benchmark *bench) {
     uint32_t size = 0;
     const number_status status = text_number(number, &size);
@@ -62,8 +62,8 @@ static bool spells_bytes(text digits, size_t count) {
     return true;
 }
 
-/* Stores a line of hex digits, all of it or, after an error, none. Digits beyond the last
- * expected byte are disregarded. */
+/* Stores a line of hex digits: all of it, or nothing after an error. Digits beyond the last
+ * expected byte are ignored. */
 static void store(text digits, const benchmark *bench) {
     if (digits.length % 2 != 0) {
         reply_error("Insufficent number of hex digits"); /* sic */
@@ -107,6 +107,6 @@ bool input_buffer_ready(const benchmark *bench) {
     reply_unsigned((uint32_t)(received / bench->element_size));
     reply_text(" elemented, expected ");
     reply_unsigned((uint32_t)bench->element_count);
-    reply_text("\n"); /* no carriage return: the reference has none */
+    reply_text("\n"); /* no carriage return, as in the reference */
     return false;
 }

@@ -35,7 +35,7 @@ void reply_echo(text received) {
     }
 }
 
-/* The nearest integer, ties to even; |value| < 2^31. */
+/* Returns the nearest integer, ties to even; |value| < 2^31. */
 static int32_t nearest(double value) {
     const int32_t whole = (int32_t)value; /* towards zero */
     const double rest = value < 0 ? whole - value : value - whole;

@@ -1,5 +1,5 @@
-/* Writing to the host. A reply is text lines; reply_end() and what is built on it return after the
- * line has left the wire, so no sending reaches into a timed window. */
+/* Text lines to the host. reply_end() and the functions that call it return after the last bit of
+ * the line has been sent, so that no transmission extends into a timed window. */
 #ifndef LABD_REPLY_H
 #define LABD_REPLY_H
 
@@ -10,23 +10,23 @@
 void reply_text(const char *literal);
 void reply_unsigned(uint32_t value);
 
-/* Two lower-case hex digits. */
+/* Writes two lower-case hex digits. */
 void reply_hex(uint8_t byte);
 
-/* What the host sent, with anything but printable ASCII shown as '?'. */
+/* Writes text of the host, with '?' for every byte that is not printable ASCII. */
 void reply_echo(text received);
 
-/* Three digits after the point, correctly rounded (ties to even); `nan` where the value is not
+/* Writes three digits after the point, correctly rounded (ties to even); `nan` if the value is not
  * finite or beyond +-2 000 000. */
 void reply_thousandths(double value);
 
 /* Ends the line. */
 void reply_end(void);
 
-/* A whole line. */
+/* Writes a whole line. */
 void reply_line(const char *literal);
 
-/* The line e-[reason]. */
+/* Writes the line e-[reason]. */
 void reply_error(const char *reason);
 
 #endif

@@ -36,7 +36,7 @@ number_status text_number(text token, uint32_t *value) {
         if (c < '0' || c > '9') {
             return NUMBER_MALFORMED;
         }
-        if (number <= UINT32_MAX) { /* once too large it stays so, and the rest must be digits */
+        if (number <= UINT32_MAX) { /* too large stays too large; the rest must be digits */
             number = number * 10 + (uint64_t)(c - '0');
         }
     }

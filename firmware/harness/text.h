@@ -1,4 +1,4 @@
-/* Reading what the host sent: a stretch of the command line, not terminated by a NUL. */
+/* A part of the command line, not terminated by a NUL. */
 #ifndef LABD_TEXT_H
 #define LABD_TEXT_H
 
@@ -13,17 +13,17 @@ typedef struct {
 
 typedef enum {
     NUMBER_VALID,
-    NUMBER_MALFORMED, /* anything but decimal digits: a sign, a letter, nothing */
-    NUMBER_TOO_LARGE, /* digits, but more than 32 bits hold */
+    NUMBER_MALFORMED, /* a sign, a letter, or empty: not decimal digits */
+    NUMBER_TOO_LARGE, /* decimal digits of a number above 32 bits */
 } number_status;
 
-/* Takes the next token off *rest; runs of spaces separate. Empty when there is none. */
+/* Removes the next token from *rest and returns it; empty at the end. Spaces separate tokens. */
 text text_token(text *rest);
 
 bool text_equals(text token, const char *literal);
 number_status text_number(text token, uint32_t *value);
 
-/* The byte that two hex digits spell, or -1. */
+/* Returns the byte of two hex digits, or -1. */
 int text_hex_byte(const char digits[2]);
 
 #endif

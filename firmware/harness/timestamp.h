@@ -1,11 +1,11 @@
-/* Timestamps as the build gives them: a line with microseconds, or an edge for the bench. */
+/* Timestamps, by build: a line with microseconds, or an edge of the timestamp pin. */
 #ifndef LABD_TIMESTAMP_H
 #define LABD_TIMESTAMP_H
 
 /* Sends the mode line of the prologue. */
 void timestamp_announce(void);
 
-/* Marks this moment. */
+/* Sets a timestamp. */
 void timestamp(void);
 
 #endif

@@ -1,7 +1,7 @@
 #include "fixed_point.h"
 #include "nn.h"
 
-enum { HEADROOM_BITS = 20 }; /* what the reference shifts both operands up by before scaling */
+enum { HEADROOM_BITS = 20 }; /* left shift of both operands before scaling, as in the reference */
 
 void nn_add(const nn_add_params *p, const int8_t *a, const int8_t *b, int8_t *out) {
     for (int32_t i = 0; i < p->count; i++) {

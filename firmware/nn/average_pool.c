@@ -1,7 +1,7 @@
 #include "fixed_point.h"
 #include "nn.h"
 
-/* The rounded mean of the pixels under the window; padding does not count. */
+/* Returns the rounded mean of the pixels under the window, without padding. */
 static int32_t mean(const nn_average_pool_params *p, const int8_t *in, int32_t in_y, int32_t in_x,
                     int32_t channel) {
     int32_t sum = 0, count = 0;

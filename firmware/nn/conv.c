@@ -4,12 +4,12 @@
 
 static int16_t *widen_padding(int16_t *column, int32_t count) {
     for (int32_t i = 0; i < count; i++) {
-        column[i] = 0; /* padding is the zero point */
+        column[i] = 0; /* padding has the value of the zero point */
     }
     return column + count;
 }
 
-/* Gathers what the window sees at output position (y, x), in the order of the weights. */
+/* Gathers the window of output position (y, x), in the order of the weights. */
 static void gather(const nn_conv_params *p, const int8_t *in, int32_t y, int32_t x,
                    int16_t *column) {
     const int32_t channels = p->in.channels;
@@ -33,7 +33,7 @@ static int8_t finish(const nn_conv_params *p, int32_t channel, int32_t sum) {
     return fixed_clamp(fixed_scale(sum, p->factors[channel]) + p->out_zero_point, p->range);
 }
 
-/* Every output channel of one position. */
+/* Computes every output channel of one position. */
 static void multiply(const nn_conv_params *p, const int16_t *column, int8_t *out) {
     const int32_t count = p->window.height * p->window.width * p->in.channels;
     const int8_t *row = p->weights;

@@ -12,7 +12,7 @@ static span inside(int32_t start, int32_t window, int32_t size) {
     return (span){from, to};
 }
 
-/* Every channel of the output position whose window starts at input (in_y, in_x). */
+/* Computes every channel of the output position whose window starts at input (in_y, in_x). */
 static void position(const nn_conv_params *p, const int8_t *in, int32_t in_y, int32_t in_x,
                      int8_t *out) {
     const int32_t channels = p->out.channels;

@@ -11,7 +11,7 @@
 #ifdef __ARM_FEATURE_DSP
 #include <arm_acle.h>
 
-/* An unaligned word: a single LDR on ARMv7E-M. */
+/* Loads an unaligned word: a single LDR on ARMv7E-M. */
 static inline uint32_t dot_word(const void *at) {
     uint32_t word;
     __builtin_memcpy(&word, at, sizeof word);
@@ -46,7 +46,7 @@ static inline int32_t dot_row(const int16_t *column, const int8_t *row, int32_t 
     return sum;
 }
 
-/* Two rows at once: each word of the column is loaded once for both. */
+/* Computes two rows at once: each word of the column is loaded once. */
 static inline void dot_two_rows(const int16_t *column, const int8_t *row, int32_t count,
                                 int32_t sums[2]) {
     const int8_t *next = row + count;
@@ -88,7 +88,7 @@ static inline void dot_two_rows(const int16_t *column, const int8_t *row, int32_
 
 #endif
 
-/* Writes count widened activations and returns the end of what was written. */
+/* Writes count widened activations and returns their end. */
 static inline int16_t *dot_widen(int16_t *column, const int8_t *in, int32_t count,
                                  int32_t zero_point) {
     for (int32_t i = 0; i < count; i++) {

@@ -1,7 +1,7 @@
 /* Fixed-point arithmetic, bit for bit that of the TensorFlow Lite reference kernels.
  *
- * Right shifts of negative numbers are arithmetic: implementation-defined in C11, and so on every
- * compiler this is built with. Left shifts go through unsigned types, where they may wrap. */
+ * Right shifts of negative numbers are arithmetic: implementation-defined in C11, arithmetic in
+ * every compiler used. Left shifts go through unsigned types, where they may wrap. */
 #ifndef LABD_NN_FIXED_POINT_H
 #define LABD_NN_FIXED_POINT_H
 
@@ -26,7 +26,7 @@ static inline int32_t fixed_shift_left(int32_t x, int32_t exponent) {
     return (int32_t)((uint32_t)x << exponent);
 }
 
-/* x * 2^exponent, cut to the range of int32_t. */
+/* x * 2^exponent, clipped to the range of int32_t. */
 static inline int32_t fixed_saturating_shift_left(int32_t x, int32_t exponent) {
     const int64_t shifted = (int64_t)x * (INT64_C(1) << exponent);
     if (shifted > INT32_MAX) {
@@ -35,7 +35,7 @@ static inline int32_t fixed_saturating_shift_left(int32_t x, int32_t exponent) {
     return shifted < INT32_MIN ? INT32_MIN : (int32_t)shifted;
 }
 
-/* x * factor, rounded twice as the reference does: to 2^31, then to the final shift. */
+/* x * factor, rounded twice as in the reference: to 2^31, then at the final shift. */
 static inline int32_t fixed_scale(int32_t x, nn_factor factor) {
     const int32_t left = factor.shift > 0 ? factor.shift : 0;
     const int32_t right = factor.shift > 0 ? 0 : -factor.shift;

@@ -2,7 +2,7 @@
  *
  * A model is a constant table of steps that work on one arena. Activations are NHWC with a batch
  * of one, and every tensor is int8: real = scale * (q - zero_point). The tables are written by
- * firmware/tools/tflite_to_c.py, which also checks everything the kernels take for granted. */
+ * firmware/tools/tflite_to_c.py, which also checks the assumptions of the kernels. */
 #ifndef LABD_NN_H
 #define LABD_NN_H
 
@@ -32,7 +32,7 @@ typedef struct {
     int32_t height, width, stride_y, stride_x, pad_top, pad_left;
 } nn_window;
 
-/* Where an activation function cuts the output. */
+/* Range of the output after the activation function. */
 typedef struct {
     int32_t min, max;
 } nn_range;
@@ -43,8 +43,8 @@ typedef struct {
     nn_window window;
     int32_t in_zero_point, out_zero_point;
     const int8_t *weights;
-    const int32_t *bias;      /* one an output channel */
-    const nn_factor *factors; /* one an output channel */
+    const int32_t *bias;      /* one per output channel */
+    const nn_factor *factors; /* one per output channel */
     nn_range range;
 } nn_conv_params;
 
@@ -77,7 +77,7 @@ typedef struct {
     int32_t difference_min;
 } nn_softmax_params;
 
-/* One operator: where its tensors lie in the arena, and what it does to them. */
+/* One operator: the offsets of its tensors in the arena, and its parameters. */
 typedef struct {
     nn_operator op;
     uint32_t in, in_b, out; /* in_b: the second operand of NN_ADD */
@@ -103,7 +103,7 @@ typedef struct {
     size_t step_count;
     int8_t *arena;
     int16_t *column; /* working space of the dot products, see dot.h */
-    nn_tensor input; /* left as it was by an inference */
+    nn_tensor input; /* not changed by an inference */
     nn_tensor output;
 } nn_model;
 

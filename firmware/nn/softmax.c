@@ -1,4 +1,4 @@
-/* Softmax in fixed point. Qm.n below means m integer and n fraction bits beside the sign. */
+/* Softmax in fixed point. Qm.n below means m integer and n fraction bits and the sign. */
 #include "fixed_point.h"
 #include "nn.h"
 
@@ -20,8 +20,8 @@ static int32_t exp_of_quarter(int32_t x) {
     return exp_minus_eighth + fixed_multiply(exp_minus_eighth, t + higher);
 }
 
-/* exp(x) in Q0.31 for x <= 0 in Q5.26: what is left of a quarter, times exp(-2^k) for every
- * power of two from 1/4 to 16 that the rest holds. */
+/* exp(x) in Q0.31 for x <= 0 in Q5.26: exp of the remainder modulo 1/4, times exp(-2^k)
+ * for every power of two from 1/4 to 16 in the rest. */
 static int32_t exp_of_negative(int32_t x) {
     static const int32_t exp_minus_power[] = {1672461947, 1302514674, 790015084, 290630308,
                                               39332535,   720401,     242};

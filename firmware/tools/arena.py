@@ -1,4 +1,4 @@
-"""Where every activation lies in the arena."""
+"""Allocation of the activations in the arena."""
 
 from dataclasses import dataclass
 
@@ -9,31 +9,31 @@ ALIGNMENT = 16
 
 @dataclass
 class Lifetime:
-    """The operators, first and last, between which a storage is in use."""
+    """Size of a storage, and the first and last operator that use it."""
 
     size: int
     first: int
     last: int
 
     def overlaps(self, other: "Lifetime") -> bool:
-        """Whether both are in use at the same time."""
+        """Return whether both are in use at the same time."""
         return self.first <= other.last and other.first <= self.last
 
 
 @dataclass(frozen=True)
 class Arena:
-    """A place for every storage."""
+    """Offset of every storage, and the total size, in bytes."""
 
     offsets: dict[int, int]
     size: int
 
     def offset(self, tensor: Tensor) -> int:
-        """Where a tensor begins."""
+        """Return the offset of a tensor."""
         return self.offsets[tensor.storage]
 
 
 def lifetimes(graph: Graph) -> dict[int, Lifetime]:
-    """The input and the output outlive the inference: one input serves many, results wait."""
+    """Return the lifetime of every storage; input and output live beyond the inference."""
     end = len(graph.operators)
     lives = {graph.input.storage: Lifetime(graph.input.size, 0, end)}
     for index, operator in enumerate(graph.operators):
@@ -46,7 +46,7 @@ def lifetimes(graph: Graph) -> dict[int, Lifetime]:
 
 
 def plan(graph: Graph) -> Arena:
-    """Greedy by size: the largest first, each at the lowest place free during its life."""
+    """Allocate greedily by size: the largest first, each at the lowest offset that is free."""
     lives = lifetimes(graph)
     offsets: dict[int, int] = {}
     for storage in sorted(lives, key=lambda storage: (-lives[storage].size, storage)):

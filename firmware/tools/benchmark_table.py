@@ -1,14 +1,14 @@
-"""What the firmware needs to know of each benchmark beside its network."""
+"""Input format, result format and UART speed of each benchmark."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 INPUT_ELEMENT_SIZES: Mapping[str, int] = MappingProxyType({"int8": 1, "uint8": 1, "float32": 4})
-"""Input formats, which are the dut/input_*.c, and their bytes an element."""
+"""Bytes per element by input format; each has a dut/input_*.c."""
 
 OUTPUTS = ("tensor", "error")
-"""What results show, which are the dut/output_*.c."""
+"""Result formats; each has a dut/output_*.c."""
 
 ENERGY_BAUD = 9600
 DEFAULT_BAUD = 115_200
@@ -16,7 +16,7 @@ DEFAULT_BAUD = 115_200
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Formats and sizes, by the protocol's tables."""
+    """Formats and sizes of a benchmark, from the tables of the protocol."""
 
     input: str
     output: str
@@ -37,16 +37,16 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
 
 
 class UnknownBenchmarkError(Exception):
-    """Neither the table nor the caller says how inputs are to be read."""
+    """The input format of a benchmark is neither in the table nor given, or the model differs."""
 
 
 def benchmark_for(name: str, elements: int, input_format: str | None, output: str) -> Benchmark:
-    """The benchmark of a model with `elements` inputs. Raises UnknownBenchmarkError."""
+    """Return the benchmark of a model with `elements` inputs. Raises UnknownBenchmarkError."""
     if name not in BENCHMARKS:
         if input_format is None:
             raise UnknownBenchmarkError(
                 f"{name!r} is none of {', '.join(BENCHMARKS)}; "
-                "say with --input int8|uint8|float32 how its inputs are sent"
+                "give its input format with --input int8|uint8|float32"
             )
         size = elements * INPUT_ELEMENT_SIZES[input_format]
         return Benchmark(input_format, output, size, size)

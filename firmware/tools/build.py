@@ -1,8 +1,8 @@
-"""Build the DUT firmware for the NUCLEO-L4R5ZI, a performance and an energy build a model.
+"""Build the DUT firmware for the NUCLEO-L4R5ZI: a performance and an energy build per model.
 
 Usage:
     python firmware/tools/build.py                     the prebuilt digits01 ELFs
-    python firmware/tools/build.py --check             prove that a rebuild gives the same bytes
+    python firmware/tools/build.py --check             check that a rebuild gives the same bytes
     python firmware/tools/build.py --model kws01.tflite --name kws01
 """
 
@@ -34,17 +34,17 @@ from toolchain import (
 
 BOARD_FOLDER = "nucleo-l4r5zi"
 PREBUILT = FIRMWARE / "prebuilt"
-PREBUILT_CLOCK_MHZ = 16  # which an emulated board runs several times faster than real time
+PREBUILT_CLOCK_MHZ = 16  # an emulated board then runs several times faster than real time
 OFFICIAL_CLOCK_MHZ = 120
 SOURCE_FOLDERS = ("harness", "nn", BOARD)
 
 
 class StaleError(Exception):
-    """A committed ELF is not what its sources give."""
+    """A committed ELF differs from the build of its sources."""
 
 
 def sources(benchmark: Benchmark, model: str | Path) -> list[str | Path]:
-    """The C files of one ELF, relative to firmware/, in a fixed order."""
+    """Return the C files of one ELF, relative to firmware/, in a fixed order."""
     found = [
         path.relative_to(FIRMWARE).as_posix()
         for folder in SOURCE_FOLDERS
@@ -83,7 +83,7 @@ def build(
 
 
 def build_prebuilt(out: Path, firmware: Path = FIRMWARE) -> list[Path]:
-    """Build what is committed under firmware/prebuilt. Raises ToolchainError."""
+    """Build the images that are committed in firmware/prebuilt. Raises ToolchainError."""
     require_prebuilt_zig()
     return build(
         "digits01",
@@ -97,7 +97,7 @@ def build_prebuilt(out: Path, firmware: Path = FIRMWARE) -> list[Path]:
 
 
 def check_prebuilt() -> None:
-    """Rebuild a copy of the sources elsewhere and compare. Raises StaleError, ToolchainError."""
+    """Rebuild a copy of the sources and compare. Raises StaleError, ToolchainError."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         shutil.copytree(FIRMWARE, copy, ignore=shutil.ignore_patterns("prebuilt", "__pycache__"))
@@ -114,7 +114,7 @@ def check_prebuilt() -> None:
 
 
 def build_model(options: argparse.Namespace) -> list[Path]:
-    """Convert a `.tflite` and build it, the generated C beside the ELFs."""
+    """Convert a `.tflite` and build it; the generated C file is written beside the ELFs."""
     graph, text = convert(options.model, options.name)
     benchmark = benchmark_for(options.name, graph.input.size, options.input, options.output)
     generated = options.out / BOARD_FOLDER / f"{options.name}.c"
@@ -131,7 +131,7 @@ def build_model(options: argparse.Namespace) -> list[Path]:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -158,7 +158,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; gives the exit status."""
+    """Run the command line and return its exit status."""
     options = parse(arguments)
     try:
         if options.check:

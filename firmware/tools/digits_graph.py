@@ -1,7 +1,7 @@
-"""Trained digits01 network -> int8 graph: post-training quantisation, as TensorFlow Lite does it.
+"""Trained digits01 network -> int8 graph: post-training quantisation, as in TensorFlow Lite.
 
-Weights are symmetric, convolutions with a scale an output channel; activations take their range
-from the training images.
+Weights are symmetric, with one scale per output channel in convolutions; the ranges of activations
+are those of the training images.
 """
 
 import numpy as np
@@ -37,7 +37,7 @@ LEVELS, ZERO, WEIGHT_MAX = 255, -128, 127
 
 
 def quantise(weights: Layers, seen: Activations) -> Graph:
-    """The int8 graph; `seen` are the activations of the training images."""
+    """Return the int8 graph; `seen` are the activations of the training images."""
     image = Tensor((1, SIDE, SIDE, 1), float32(1 / LEVELS), ZERO, 0)
     conv = _rectified((1, SIDE, SIDE, FEATURES), seen.conv, 1)
     depthwise = _rectified((1, DEPTHWISE_SIDE, DEPTHWISE_SIDE, FEATURES), seen.depthwise, 2)
@@ -75,7 +75,7 @@ def quantise(weights: Layers, seen: Activations) -> Graph:
 
 
 def _rectified(shape: tuple[int, ...], values: Array, storage: int) -> Tensor:
-    """After ReLU: zero is the lowest step."""
+    """Return the tensor of values after ReLU, where zero is the lowest step."""
     return Tensor(shape, float32(values.max() / LEVELS), ZERO, storage)
 
 
@@ -86,7 +86,7 @@ def _signed(shape: tuple[int, ...], values: Array, storage: int) -> Tensor:
 
 
 def _by_channel(values: Array, bias: Array, axis: int, input_scale: float) -> Weights:
-    """One scale an output channel, which is the given axis."""
+    """Quantise with one scale per output channel, which is the given axis."""
     others = tuple(k for k in range(values.ndim) if k != axis)
     scales = [float32(peak / WEIGHT_MAX) for peak in np.abs(values).max(axis=others)]
     shape = [1] * values.ndim

@@ -1,14 +1,14 @@
 """The digits01 network in floating point, trained so that every machine gets the same bits.
 
-IEEE 754 fixes the result of each single addition, multiplication, division and square root. What
-it leaves open is everything a library may choose for itself: the order of a sum, fused
-multiply-add, the last digit of exp() and pow(). So
+IEEE 754 defines the result of each single addition, multiplication, division and square root. A
+library may choose the order of a sum, fused multiply-add, and the last digit of exp() and pow().
+Therefore
 
-* both operands of every sum of products are first snapped to a grid of 2^-14. Then every product
-  lies on a grid of 2^-28, every partial sum fits the 53 bits of a double, and no rounding happens
-  at all, in whatever order BLAS adds. `exact_product` checks the bound;
-* everything else is element by element, and exp() is made of multiplications;
-* random numbers are the raw output of PCG64, which NumPy promises to keep.
+* both operands of every sum of products are first rounded to a grid of 2^-14. Then every product
+  lies on a grid of 2^-28, every partial sum fits the 53 bits of a double, and nothing is rounded,
+  in whatever order BLAS adds. `exact_product` checks the bound;
+* everything else is computed element by element, and exp() by multiplications;
+* random numbers are the raw output of PCG64, which NumPy keeps stable (NEP 19).
 """
 
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ MOMENT_DECAY, SQUARE_DECAY, TINY = 0.9, 0.999, 1e-8
 
 
 def snap(values: Array, bits: int = GRID_BITS) -> Array:
-    """The nearest multiples of 2^-bits."""
+    """Return the nearest multiples of 2^-bits."""
     return np.rint(values * 2.0**bits) / 2.0**bits
 
 
 def exact_product(left: Array, right: Array) -> Array:
-    """The matrix product of the snapped operands, free of rounding."""
+    """Return the matrix product of the snapped operands, without rounding."""
     a, b = snap(left), snap(right)
     bound = np.abs(a).max() * np.abs(b).max() * a.shape[-1] * 2.0 ** (2 * GRID_BITS)
     if not bound < 2.0**MANTISSA_BITS:
@@ -49,7 +49,7 @@ def exact_product(left: Array, right: Array) -> Array:
 
 
 def exact_sum(values: Array) -> Array:
-    """The sum over all axes but the last, free of rounding."""
+    """Return the sum over all axes but the last, without rounding."""
     rows = values.reshape(-1, values.shape[-1])
     return exact_product(np.ones((1, len(rows))), rows)[0]
 
@@ -61,12 +61,12 @@ class Random:
         self._bits = np.random.PCG64(seed)
 
     def uniform(self, *shape: int) -> Array:
-        """Numbers in [0, 1)."""
+        """Return numbers in [0, 1)."""
         raw = self._bits.random_raw(int(np.prod(shape)))
         return ((raw >> np.uint64(11)).astype(np.float64) * 2.0**-53).reshape(shape)
 
     def permutation(self, count: int) -> NDArray[np.int64]:
-        """0 … count-1 in random order."""
+        """Return 0 … count-1 in random order."""
         return np.argsort(self.uniform(count), kind="stable")
 
 
@@ -86,7 +86,7 @@ class Layers:
 
 @dataclass(frozen=True)
 class Activations:
-    """What the layers put out for a batch, after ReLU where there is one."""
+    """Outputs of the layers for a batch, after ReLU where there is one."""
 
     patches: Array
     conv: Array
@@ -98,7 +98,7 @@ class Activations:
 
 
 def initial_weights(random: Random) -> Layers:
-    """Uniform, by fan-in."""
+    """Return uniform random weights, scaled by fan-in."""
 
     def spread(fan_in: int, *shape: int) -> Array:
         return snap((random.uniform(*shape) * 2.0 - 1.0) * np.sqrt(6.0 / fan_in))
@@ -117,7 +117,7 @@ def initial_weights(random: Random) -> Layers:
 
 
 def windows(images: Array, stride: int) -> Array:
-    """All 3 x 3 windows with `same` padding: (batch, out, out, channels, 9).
+    """Return all 3 x 3 windows with `same` padding: (batch, out, out, channels, 9).
 
     With an even side, padding before the first pixel is 1 at stride 1 and 0 at stride 2.
     """
@@ -128,12 +128,12 @@ def windows(images: Array, stride: int) -> Array:
 
 
 def relu(values: Array) -> Array:
-    """Zero where negative."""
+    """Return the values, with zero for negative ones."""
     return np.maximum(values, 0.0)
 
 
 def weighted_taps(patches: Array, taps: Array) -> Array:
-    """Sum over the window, tap by tap, channel by channel."""
+    """Return the weighted sum over the window, per channel."""
     total = np.zeros(patches.shape[:-1])
     for tap, weights in enumerate(taps):
         total = total + snap(patches[..., tap]) * weights
@@ -166,7 +166,7 @@ def probabilities(logits: Array) -> Array:
 
 
 def backward(weights: Layers, seen: Activations, labels: NDArray[np.int64]) -> Layers:
-    """Gradients of the cross entropy, summed over the batch."""
+    """Return the gradients of the cross entropy, summed over the batch."""
     count = len(labels)
     d_logits = probabilities(seen.logits) - np.eye(CLASSES)[labels]
     flat = seen.pooled.reshape(count, -1)
@@ -195,7 +195,7 @@ def _weight_gradient(inputs: Array, d_outputs: Array) -> Array:
 
 
 def _depthwise_to_input(taps: Array, d_outputs: Array) -> Array:
-    """Each output's gradient goes back to the pixels its window saw."""
+    """Add each output's gradient to the pixels of its window."""
     count = len(d_outputs)
     padded = np.zeros((count, SIDE + 1, SIDE + 1, FEATURES))
     for tap, weights in enumerate(taps):
@@ -207,7 +207,7 @@ def _depthwise_to_input(taps: Array, d_outputs: Array) -> Array:
 
 
 class Adam:
-    """Kingma and Ba's optimiser, stepping on the grid."""
+    """The Adam optimiser (Kingma and Ba, arXiv:1412.6980), with weights on the grid."""
 
     def __init__(self, weights: Layers) -> None:
         self._weights = weights
@@ -230,7 +230,7 @@ class Adam:
 
 
 def jittered(images: Array, random: Random) -> Array:
-    """Half of the images moved by up to a pixel each way, as handwriting is."""
+    """Return the images, half of them moved by up to one pixel in each direction."""
     count = len(images)
     offsets = np.floor(random.uniform(count, 2) * 3.0).astype(np.int64)
     offsets[random.uniform(count) < 0.5] = 1  # noqa: PLR2004

@@ -1,7 +1,7 @@
 """Graph -> C tables for `nn.h`.
 
-The same graph always gives the same text. What the kernels take for granted and a graph can still
-violate is checked here, whoever made the graph.
+The same graph always gives the same text. Every assumption of the kernels that a graph can violate
+is checked here.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,7 +38,7 @@ NHWC_RANK = 4
 
 
 def emit_c(graph: Graph, source: str) -> str:
-    """The C file of a model; `source` says in its head where it comes from."""
+    """Return the C file of a model; `source` is named in its first line."""
     return _Emitter(graph).text(source)
 
 
@@ -48,7 +48,7 @@ class _Emitter:
         self._arena = plan(graph)
         self._tables: list[str] = []
         self._steps: list[str] = []
-        self._column = 4  # int16 elements, never none
+        self._column = 4  # int16 elements; C has no empty arrays
 
     def text(self, source: str) -> str:
         for index, operator in enumerate(self._graph.operators):
@@ -128,7 +128,7 @@ class _Emitter:
 
     def _fully_connected(self, index: int, layer: FullyConnected) -> dict[str, str]:
         self._need_column(layer.input.size)
-        # the product of the scales in double, as the reference has it: float differs by a step
+        # the product of the scales in double, as in the reference: float differs by one step
         real = layer.input.scale * layer.weights.scales[0] / layer.output.scale
         return {
             "inputs": str(layer.input.size),
@@ -186,7 +186,7 @@ def _zero_points(source: Tensor, target: Tensor) -> dict[str, str]:
 
 
 def _geometry(source: Tensor, target: Tensor, window: Window) -> dict[str, str]:
-    """Shapes and window; refuses shapes that do not follow from each other."""
+    """Return shapes and window; refuse an output shape that does not follow from the input."""
     if len(source.shape) != NHWC_RANK or len(target.shape) != NHWC_RANK:
         raise ConversionError(f"shapes {source.shape} and {target.shape} are not NHWC")
     if min(window.height, window.width, window.stride_y, window.stride_x) < 1:
@@ -217,7 +217,7 @@ def _average_pool(pool: AveragePool) -> dict[str, str]:
 
 
 def _add(add: Add) -> dict[str, str]:
-    """Both operands are raised by 20 bits and brought to twice the larger scale."""
+    """Scale both operands up by 20 bits, to twice the larger scale."""
     common = 2 * max(add.input.scale, add.other.scale)
     return {
         "count": str(add.output.size),

@@ -1,4 +1,4 @@
-"""The constants of the fixed-point kernels, computed as the TensorFlow Lite kernels do."""
+"""Constants of the fixed-point kernels, computed as in TensorFlow Lite."""
 
 import math
 import struct
@@ -19,10 +19,10 @@ class Factor:
 
 
 def factor(real: float) -> Factor:
-    """The factor nearest to a positive real.
+    """Return the factor nearest to a positive real.
 
-    One too small for the shift to express becomes 0, as in the reference; one of 2^31 or more,
-    which no sensible model has, raises ConversionError.
+    A real too small for the shift becomes 0, as in the reference; 2^31 or more raises
+    ConversionError.
     """
     if not 0.0 < real < 2.0**31:
         raise ConversionError(f"scale ratio {real!r} is out of range")
@@ -37,18 +37,18 @@ def factor(real: float) -> Factor:
 
 
 def float32(value: float) -> float:
-    """The nearest float32."""
+    """Return the nearest float32."""
     return struct.unpack("<f", struct.pack("<f", value))[0]
 
 
 def quantised(real: float, scale: float, zero_point: int) -> int:
-    """The step nearest to a real, ties away from zero, not yet cut to int8."""
+    """Return the step nearest to a real, ties away from zero, not clipped to int8."""
     steps = float32(real / scale)
     return zero_point + math.floor(abs(steps) + 0.5) * (1 if steps >= 0 else -1)
 
 
 def output_range(activation: Activation, scale: float, zero_point: int) -> tuple[int, int]:
-    """The least and greatest output an activation function lets through."""
+    """Return the least and the greatest output of an activation function."""
     bounds = {
         Activation.NONE: (-math.inf, math.inf),
         Activation.RELU: (0.0, math.inf),
@@ -62,12 +62,12 @@ def output_range(activation: Activation, scale: float, zero_point: int) -> tuple
 
 
 def output_length(length: int, window: int, stride: int, *, same: bool) -> int:
-    """How many places a window takes along an axis."""
+    """Return the number of window positions along an axis."""
     return -(-length // stride) if same else (length - window) // stride + 1
 
 
 def padding_before(length: int, window: int, stride: int, *, same: bool) -> int:
-    """Padding before the first element of an axis; the odd one goes to the end."""
+    """Return the padding before the first element of an axis; an odd one is added at the end."""
     if not same:
         return 0
     covered = (output_length(length, window, stride, same=True) - 1) * stride + window
@@ -79,7 +79,7 @@ SOFTMAX_FRACTION_BITS = 31 - SOFTMAX_INTEGER_BITS
 
 
 def softmax_factor(beta: float, scale: float) -> tuple[Factor, int]:
-    """The factor from steps to Q5.26, and the least difference worth an exponential."""
+    """Return the factor from steps to Q5.26, and the least difference that is not zero."""
     real = min(beta * scale * (1 << SOFTMAX_FRACTION_BITS), (1 << 31) - 1.0)
     result = factor(real)
     if result.shift < 0:

@@ -1,7 +1,7 @@
-"""A quantised network as the converter understands it, whoever made it.
+"""A quantised network, as an intermediate form of the converter.
 
-Only what the int8 kernels can run can be expressed: int8 activations with one scale, a batch of
-one, NHWC. `tflite_reader` builds graphs from `.tflite` files, `train_digits01` from its own
+It can express what the int8 kernels can run: int8 activations with one scale, a batch of one,
+NHWC. `tflite_reader` builds graphs from `.tflite` files, `train_digits01` from its own
 training; `emit_c` turns either into C tables.
 """
 
@@ -25,7 +25,7 @@ class Activation(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """An activation. Tensors that only differ in shape (reshape) share their `storage`."""
+    """An activation. Tensors that differ in shape only (reshape) share a `storage`."""
 
     shape: tuple[int, ...]
     scale: float
@@ -34,19 +34,19 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        """Elements, which are bytes too."""
+        """Return the number of elements, which is the number of bytes too."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Constant operands: int8 weights with zero point 0, and an int32 bias an output."""
+    """Constant operands: int8 weights with zero point 0, and one int32 bias per output."""
 
     shape: tuple[int, ...]
     values: tuple[int, ...]
     bias: tuple[int, ...]
     scales: tuple[float, ...]
-    """One for all outputs, or one an output channel."""
+    """One for all outputs, or one per output channel."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Conv:
-    """Convolution; weights are OHWI, of a depthwise one 1HWO."""
+    """Convolution; weights are OHWI, those of a depthwise convolution 1HWO."""
 
     input: Tensor
     output: Tensor
@@ -74,7 +74,7 @@ class Conv:
 
 @dataclass(frozen=True, eq=False)
 class FullyConnected:
-    """Weights are outputs x inputs, with one scale."""
+    """Fully connected layer; weights are outputs x inputs, with one scale."""
 
     input: Tensor
     output: Tensor
@@ -84,7 +84,7 @@ class FullyConnected:
 
 @dataclass(frozen=True, eq=False)
 class AveragePool:
-    """Input and output have the same scale and zero point."""
+    """Average pool; input and output have the same scale and zero point."""
 
     input: Tensor
     output: Tensor
@@ -104,7 +104,7 @@ class Add:
 
 @dataclass(frozen=True, eq=False)
 class Softmax:
-    """Output scale 1/256, zero point -128."""
+    """Softmax; output scale 1/256, zero point -128."""
 
     input: Tensor
     output: Tensor
@@ -115,7 +115,7 @@ Operator = Conv | FullyConnected | AveragePool | Add | Softmax
 
 
 def inputs_of(operator: Operator) -> tuple[Tensor, ...]:
-    """The activations an operator reads."""
+    """Return the activations that an operator reads."""
     if isinstance(operator, Add):
         return (operator.input, operator.other)
     return (operator.input,)

@@ -52,7 +52,7 @@ OPERATOR_NAMES = _names(BuiltinOperator)
 
 @dataclass(frozen=True)
 class _RawTensor:
-    """A tensor as the file has it."""
+    """A tensor of the file, unchecked."""
 
     name: str
     shape: tuple[int, ...]
@@ -72,7 +72,7 @@ def read_tflite(path: Path, name: str) -> Graph:
         raise ConversionError(f"{path}: not a .tflite file (no {FILE_IDENTIFIER.decode()} mark)")
     try:
         return _Reader(Model.GetRootAs(data)).graph(name)
-    except (IndexError, TypeError, ValueError, struct.error) as error:  # flatbuffers' own
+    except (IndexError, TypeError, ValueError, struct.error) as error:  # raised by flatbuffers
         raise ConversionError(f"{path}: damaged .tflite file: {error}") from error
     except ConversionError as error:
         raise ConversionError(f"{path}: {error}") from error
@@ -109,7 +109,7 @@ class _Reader:
         return Graph(name, first, self._known(outputs[0]), tuple(operators))
 
     def _operator(self, code: int, table: Any) -> Operator | None:
-        """None for a reshape, which only gives its input another shape."""
+        """Convert an operator; return None for a reshape, which changes the shape only."""
         inputs = _numbers(table.InputsAsNumpy())
         output = _numbers(table.OutputsAsNumpy())[0]
         if code == BuiltinOperator.RESHAPE:
@@ -142,18 +142,20 @@ class _Reader:
         return raw
 
     def _activation(self, index: int) -> Tensor:
-        """A tensor that is written here: a new storage."""
+        """Return the tensor that an operator writes, with a new storage."""
         raw = self._quantised(index)
         if len(raw.scales) != 1:
             raise ConversionError(f"activation {raw.name!r} has more than one scale")
         if not raw.shape or min(raw.shape) < 1 or raw.shape[0] != 1:
-            raise ConversionError(f"tensor {raw.name!r} has shape {raw.shape}; a batch of 1 is due")
+            raise ConversionError(
+                f"tensor {raw.name!r} has shape {raw.shape}; a batch of 1 is required"
+            )
         tensor = Tensor(raw.shape, raw.scales[0], raw.zero_points[0], storage=index)
         self._activations[index] = tensor
         return tensor
 
     def _known(self, index: int) -> Tensor:
-        """A tensor that is read here: an operator before wrote it."""
+        """Return the tensor that an operator reads; an operator before must have written it."""
         if index not in self._activations:
             raise ConversionError(f"tensor {self._raw[index].name!r} is read before it is written")
         return self._activations[index]
@@ -215,7 +217,7 @@ class _Reader:
         weights = self._weights(inputs, output_axis=0)
         _require_shape("weights", weights.shape, (target.size, source.size))
         if len(weights.scales) != 1:
-            raise ConversionError("a scale an output channel is not supported")
+            raise ConversionError("one scale per output channel is not supported")
         return FullyConnected(source, target, weights, _activation(options))
 
     def _average_pool(self, inputs: tuple[int, ...], output: int, options: Any) -> Operator:
@@ -269,7 +271,7 @@ def _options(operator: Any, kind: type) -> Any:
 
 
 def _values(raw: _RawTensor, kind: str) -> tuple[int, ...]:
-    """The elements of a constant; every length of its shape is within the size of its data."""
+    """Return the elements of a constant, whose shape must fit the size of its data."""
     count = math.prod(raw.shape)
     no_constant = not raw.shape or min(raw.shape) < 1
     if no_constant or len(raw.data) != count * struct.calcsize(kind):
@@ -296,7 +298,7 @@ def _require_shape(what: str, shape: tuple[int, ...], expected: tuple[int | None
     )
     if not fits:
         wanted = " x ".join("any" if want is None else str(want) for want in expected)
-        raise ConversionError(f"{what} of shape {shape} do not fit; {wanted} is due")
+        raise ConversionError(f"{what} of shape {shape} do not fit; {wanted} is required")
 
 
 def _require_no_dilation(options: Any) -> None:

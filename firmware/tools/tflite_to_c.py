@@ -1,4 +1,4 @@
-"""Turn an int8 `.tflite` model into the C tables that the kernels in firmware/nn run.
+"""Convert an int8 `.tflite` model into the C tables that the kernels in firmware/nn run.
 
 Usage:
     python firmware/tools/tflite_to_c.py kws01.tflite --name kws01 --out kws01.c
@@ -17,9 +17,9 @@ NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def convert(model: Path, name: str) -> tuple[Graph, str]:
-    """The graph of a model and its C text. Raises ConversionError."""
+    """Return the graph of a model and its C text. Raises ConversionError."""
     if not NAME.fullmatch(name):
-        raise ConversionError(f"{name!r} is no name for a benchmark: letters, digits, - and _ are")
+        raise ConversionError(f"{name!r} is no name for a benchmark: use letters, digits, - and _")
     graph = read_tflite(model, name)
     try:
         return graph, emit_c(graph, model.name)
@@ -28,7 +28,7 @@ def convert(model: Path, name: str) -> tuple[Graph, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; gives the exit status."""
+    """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="int8 .tflite file")
     parser.add_argument("--name", required=True, help="the benchmark's name, e.g. kws01")

@@ -1,7 +1,7 @@
-"""Compiling the firmware: zig (from PyPI, reproducible to the byte) or Debian's arm-none-eabi-gcc.
+"""Compilers of the firmware: zig (from PyPI, reproducible to the byte), Debian's arm-none-eabi-gcc.
 
-Sources are named relative to the firmware folder and compiled from there, without debug information
-and stripped: no path of the building machine gets into an ELF.
+Sources are named relative to the firmware folder and compiled there, without debug information
+and stripped: an ELF contains no path of the machine that built it.
 """
 
 import subprocess
@@ -40,7 +40,7 @@ COMPILERS = {"zig": ZIG, "gcc": GCC}
 
 
 class ToolchainError(Exception):
-    """The compiler is missing or refused; the text has what it said."""
+    """The compiler is missing or failed; the text has its output."""
 
 
 def compile_elf(
@@ -66,11 +66,11 @@ def compile_elf(
         raise ToolchainError(f"{command[0]} is not installed") from error
     if done.returncode != 0:
         raise ToolchainError(f"{elf.name}: {toolchain} failed\n{done.stdout}{done.stderr}")
-    elf.chmod(0o644)  # nothing that the building machine could run
+    elf.chmod(0o644)  # it does not run on the machine that built it
 
 
 def require_prebuilt_zig() -> None:
-    """Another release may well give other bytes: refuse to compare. Raises ToolchainError."""
+    """Check the release of ziglang: another may give other bytes. Raises ToolchainError."""
     try:
         installed = version("ziglang")
     except PackageNotFoundError:

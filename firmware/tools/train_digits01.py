@@ -2,7 +2,7 @@
 
 Usage:
     python firmware/tools/train_digits01.py            firmware/models/digits01.c, datasets/digits01
-    python firmware/tools/train_digits01.py --check    prove that both are what this script gives
+    python firmware/tools/train_digits01.py --check    check that both are what this script gives
 
 The data are scikit-learn's handwritten digits: 1797 grey images of 8 x 8 pixels, part of the UCI
 set "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, CC BY 4.0). They come with
@@ -29,7 +29,7 @@ DATASET = Path("datasets/digits01")
 LABELS = "y_labels.csv"
 
 GREY_LEVELS, WHITE = 16, 255
-TEST_IMAGES_A_CLASS = 36
+TEST_IMAGES_PER_CLASS = 36
 SPLIT_SEED = 360
 CLASS_NAMES = (
     "Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine",
@@ -38,22 +38,22 @@ CLASS_NAMES = (
 
 @dataclass(frozen=True)
 class Images:
-    """Pixels 0..255, one row an image, and what they show."""
+    """Pixels 0..255, one row per image, and labels."""
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
 
     def grey(self) -> Array:
-        """The images as the network sees them: (count, 8, 8) in [0, 1]."""
+        """Return the input of the network: (count, 8, 8) in [0, 1]."""
         return self.pixels.reshape(-1, 8, 8) / float(WHITE)
 
     def choose(self, mask: NDArray[np.bool_]) -> "Images":
-        """Some of the images."""
+        """Return the images that the mask selects."""
         return Images(self.pixels[mask], self.labels[mask])
 
 
 def load_images() -> Images:
-    """All 1797 images, their 17 grey levels spread over a byte."""
+    """Return all 1797 images, their 17 grey levels scaled to a byte."""
     digits = load_digits()
     levels = digits.data.astype(np.int64)
     pixels = (levels * WHITE + GREY_LEVELS // 2) // GREY_LEVELS
@@ -61,24 +61,24 @@ def load_images() -> Images:
 
 
 def test_mask(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """The test split: as many images of each class, drawn at random once and for all."""
+    """Return the test split: equal numbers per class, drawn at random with a fixed seed."""
     random = Random(SPLIT_SEED)
     mask = np.zeros(len(labels), dtype=np.bool_)
     for digit in range(CLASSES):
         members = np.flatnonzero(labels == digit)
-        mask[members[random.permutation(len(members))[:TEST_IMAGES_A_CLASS]]] = True
+        mask[members[random.permutation(len(members))[:TEST_IMAGES_PER_CLASS]]] = True
     return mask
 
 
 def model_text(training: Images) -> str:
-    """Train, quantise, and write as C."""
+    """Train, quantise, and return the C text."""
     weights = train(training.grey(), training.labels)
     graph = quantise(weights, forward(weights, training.grey()))
     return emit_c(graph, "train_digits01.py")
 
 
 def dataset_files(test: Images) -> dict[str, bytes]:
-    """The accuracy set in the format of the official ones, by file name."""
+    """Return the files of the accuracy set, in the official format, by name."""
     files, rows = {}, []
     for index, (pixels, label) in enumerate(zip(test.pixels, test.labels, strict=True)):
         name = f"tst_{index:06}_{CLASS_NAMES[label]}_{label}.bin"
@@ -88,7 +88,7 @@ def dataset_files(test: Images) -> dict[str, bytes]:
 
 
 def make() -> dict[Path, bytes]:
-    """Every generated file, by its path in the repository."""
+    """Return every generated file, by its path in the repository."""
     images = load_images()
     mask = test_mask(images.labels)
     files = dataset_files(images.choose(mask))
@@ -99,7 +99,7 @@ def make() -> dict[Path, bytes]:
 
 
 def differences(made: Mapping[Path, bytes], root: Path) -> list[str]:
-    """What in the repository is not what was made."""
+    """List the files of the repository that differ from the generated ones."""
     found = [
         f"{path} is {'different' if (root / path).exists() else 'missing'}"
         for path, content in made.items()
@@ -110,7 +110,7 @@ def differences(made: Mapping[Path, bytes], root: Path) -> list[str]:
 
 
 def write(made: Mapping[Path, bytes], root: Path) -> None:
-    """Replace the generated files; nothing else is left in the data set's folder."""
+    """Replace the generated files, and remove all others from the data set's folder."""
     (root / DATASET).mkdir(parents=True, exist_ok=True)
     for stale in (root / DATASET).iterdir():
         stale.unlink()
@@ -119,7 +119,7 @@ def write(made: Mapping[Path, bytes], root: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; gives the exit status."""
+    """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -33,11 +33,11 @@ static void set_pin(gpio *port, uint32_t pin, bool high) {
     port->bsrr = high ? 1U << pin : 1U << (pin + 16U);
 }
 
-/* Levels before modes: neither line may glitch when it becomes an output. */
+/* Sets levels before modes, so that no line glitches when it becomes an output. */
 static void init_outputs(void) {
     set_pin(GPIOF, TIMESTAMP_PIN, true);
     set_field(&GPIOF->otyper, TIMESTAMP_PIN, 1, 1); /* open drain */
-    set_field(&GPIOF->pupdr, TIMESTAMP_PIN, 2, 1);  /* pull-up, should the bench have none */
+    set_field(&GPIOF->pupdr, TIMESTAMP_PIN, 2, 1);  /* in case the bench has no pull-up */
     set_field(&GPIOF->moder, TIMESTAMP_PIN, 2, GPIO_MODE_OUTPUT);
     set_pin(GPIOE, PROCESSING_PIN, false);
     set_field(&GPIOE->moder, PROCESSING_PIN, 2, GPIO_MODE_OUTPUT);
@@ -49,7 +49,7 @@ static void init_uart_pin(uint32_t pin) {
     set_field(&GPIOG->moder, pin, 2, GPIO_MODE_ALTERNATE);
 }
 
-/* RM0432, LPUART baud rate generation: BRR = 256 * clock / baud, here to the nearest. */
+/* RM0432, LPUART baud rate generation: BRR = 256 * clock / baud, rounded. */
 static void init_uart(void) {
     const uint64_t clock_times_256 = (uint64_t)CLOCK_HSI16_HZ * 256U;
     PWR_CR2 |= PWR_CR2_IOSV; /* port G is on its own supply, isolated until it is declared valid */
@@ -75,14 +75,14 @@ void board_init(void) {
     RCC_AHB2ENR |= RCC_AHB2ENR_GPIOE | RCC_AHB2ENR_GPIOF | RCC_AHB2ENR_GPIOG;
     RCC_APB1ENR1 |= RCC_APB1ENR1_TIM2;
     RCC_APB1ENR2 |= RCC_APB1ENR2_LPUART1;
-    (void)RCC_APB1ENR2; /* two cycles until the peripherals answer */
+    (void)RCC_APB1ENR2; /* two cycles until the peripherals respond */
     init_outputs();
     init_uart();
     init_microseconds();
 }
 
-/* Sleeps while there is nothing to read. The interrupt line ends WFI and is level-sensitive: a
- * byte that comes between the test and WFI is pending, so WFI does not wait. */
+/* Sleeps while no byte is received. The interrupt line ends WFI and is level-sensitive: a
+ * byte received between the test and WFI is pending, so WFI does not wait. */
 static uint32_t await_receiver(void) {
     for (;;) {
         const uint32_t status = LPUART1->isr;
@@ -97,7 +97,7 @@ static uint32_t await_receiver(void) {
 int board_getc(void) {
     const uint32_t errors = await_receiver() & LPUART_RX_ERRORS;
     if (errors != 0) {
-        LPUART1->icr = errors; /* what is in the FIFO stays, and comes next */
+        LPUART1->icr = errors; /* the content of the FIFO stays and is read next */
         return BOARD_RX_DAMAGED;
     }
     return (int)(LPUART1->rdr & 0xFFU);

@@ -8,7 +8,7 @@ extern uint32_t stack_top, data_load, data_start, data_end, bss_start, bss_end;
 int main(void);
 noreturn void Reset_Handler(void);
 
-/* A fault stops here, silent: the bench sees a deadline pass and cycles the power. */
+/* A fault stops here without output: the bench's deadline passes and it cycles the power. */
 static noreturn void halt(void) {
     for (;;) {
     }
@@ -33,7 +33,7 @@ noreturn void Reset_Handler(void) {
         *data = *load++;
     }
     for (volatile uint32_t *bss = &bss_start; bss < &bss_end; bss++) {
-        *bss = 0; /* volatile: a call of memset() here would be legal, and is not wanted */
+        *bss = 0; /* volatile: the compiler must not call memset() here */
     }
     main();
     halt();

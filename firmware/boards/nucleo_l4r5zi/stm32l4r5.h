@@ -1,5 +1,5 @@
-/* The registers of the STM32L4R5 that this port uses, by reference manual RM0432 (and, for the
- * core, the ARMv7-M architecture manual). */
+/* Registers of the STM32L4R5 that this port uses, from reference manual RM0432 (for the core, from
+ * the ARMv7-M architecture manual). */
 #ifndef LABD_STM32L4R5_H
 #define LABD_STM32L4R5_H
 

@@ -31,37 +31,37 @@ def written(folder: Path, spec: ModelSpec) -> Path:
 
 # ---- refusals
 
-Spoil = Callable[[ModelSpec], None]
+Damage = Callable[[ModelSpec], None]
 
 
-def tensor(index: int, **changes: object) -> Spoil:
-    def spoil(spec: ModelSpec) -> None:
+def tensor(index: int, **changes: object) -> Damage:
+    def damage(spec: ModelSpec) -> None:
         for name, value in changes.items():
             setattr(spec.tensors[index], name, value)
 
-    return spoil
+    return damage
 
 
-def option(field: int, kind: str, value: float) -> Spoil:
-    def spoil(spec: ModelSpec) -> None:
+def option(field: int, kind: str, value: float) -> Damage:
+    def damage(spec: ModelSpec) -> None:
         spec.operators[0].options = {**spec.operators[0].options, field: Scalar(kind, value)}
 
-    return spoil
+    return damage
 
 
-def code(value: int) -> Spoil:
-    def spoil(spec: ModelSpec) -> None:
+def code(value: int) -> Damage:
+    def damage(spec: ModelSpec) -> None:
         spec.operators[0].code = value
 
-    return spoil
+    return damage
 
 
-def model(**changes: object) -> Spoil:
-    def spoil(spec: ModelSpec) -> None:
+def model(**changes: object) -> Damage:
+    def damage(spec: ModelSpec) -> None:
         for name, value in changes.items():
             setattr(spec, name, value)
 
-    return spoil
+    return damage
 
 
 FC, CONV, POOL, ADD, SOFTMAX = (
@@ -79,11 +79,11 @@ REFUSALS = [
     (FC, tensor(0, scales=(1.0, 2.0)), "activation 'in' has more than one scale"),
     (FC, tensor(0, shape=(2, 3)), r"shape \(2, 3\); a batch of 1"),
     (FC, tensor(2, zero_point=3), "weights 'weights' have a zero point"),
-    (FC, tensor(2, scales=(1.0, 2.0)), "a scale an output channel is not supported"),
+    (FC, tensor(2, scales=(1.0, 2.0)), "one scale per output channel is not supported"),
     (CONV, tensor(2, scales=(1.0, 2.0, 3.0)), "weights 'weights' have 3 scales"),
     (FC, tensor(2, data=b"123"), r"'weights' is no constant of shape \(2, 3\)"),
     (FC, tensor(2, shape=(0, 2**31 - 1), data=b""), "'weights' is no constant"),
-    (FC, tensor(1, shape=(1, 2**31 - 1)), "do not fit; 2147483647 x 3 is due"),
+    (FC, tensor(1, shape=(1, 2**31 - 1)), "do not fit; 2147483647 x 3 is required"),
     (FC, tensor(2, shape=(3, 2)), r"3 outputs"),
     (FC, tensor(3, type=tflite.INT8), "bias 'bias' is not int32"),
     (FC, tensor(3, shape=(1,), data=bytes(4)), "1 bias values for 2 outputs"),
@@ -95,7 +95,7 @@ REFUSALS = [
     (CONV, option(4, "i", 2), r"operator 0 \(CONV_2D\): dilation is not supported"),
     (CONV, option(1, "i", 0), r"made.tflite: step 0 \(Conv\): window .* is empty"),
     (CONV, option(1, "i", 2), r"output is \(4, 4\), but \(4, 2\) follows from the input"),
-    (CONV, tensor(2, shape=(2, 3, 6, 1)), "weights .* do not fit; 2 x any x any x 2 is due"),
+    (CONV, tensor(2, shape=(2, 3, 6, 1)), "weights .* do not fit; 2 x any x any x 2 is required"),
     (POOL, tensor(1, zero_point=1), "input and output differ in quantisation"),
     (POOL, tensor(1, shape=(1, 2, 2, 3)), "input and output differ in channels"),
     (POOL, tensor(1, shape=(1, 4, 2)), "are not NHWC"),
@@ -107,13 +107,13 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("make", "spoil", "reason"), REFUSALS, ids=[r[2][:40] for r in REFUSALS])
+@pytest.mark.parametrize(("make", "damage", "reason"), REFUSALS, ids=[r[2][:40] for r in REFUSALS])
 def test_what_the_kernels_cannot_run_is_refused(
-    tmp_path: Path, make: Callable[[], ModelSpec], spoil: Spoil, reason: str
+    tmp_path: Path, make: Callable[[], ModelSpec], damage: Damage, reason: str
 ) -> None:
     spec = make()
-    convert(written(tmp_path, spec), "made")  # unspoilt, it converts
-    spoil(spec)
+    convert(written(tmp_path, spec), "made")  # undamaged, it converts
+    damage(spec)
     with pytest.raises(ConversionError, match=reason) as refusal:
         convert(written(tmp_path, spec), "made")
     assert "made.tflite: " in str(refusal.value)
@@ -236,7 +236,7 @@ def built(folder: Path, path: Path, *, dsp: bool) -> HostModel:
     return HostModel(build_kernels(folder, dsp=dsp, model=generated))
 
 
-def test_reshape_only_renames(tmp_path: Path) -> None:
+def test_reshape_copies_nothing(tmp_path: Path) -> None:
     """in -> reshape -> fully connected, on values small enough to check by hand."""
     spec = tflite.fully_connected(inputs=4, outputs=2)
     spec.tensors[0].shape = (1, 2, 2)
