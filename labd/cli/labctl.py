@@ -26,7 +26,7 @@ COMMANDS = {
 
 EXIT_STATUS_HELP = """\b
 Exit status: 0 pass or done, 1 fail, 2 refused or wrong usage, 3 invalid,
-4 infra (the bench failed), 5 cancelled, 6 expired, 7 no lab answered."""
+4 infra (the bench failed), 5 cancelled, 7 no lab answered."""
 
 
 @click.group(

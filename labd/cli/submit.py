@@ -18,7 +18,10 @@ from labd.client.lab_client import LabClient
 @click.option("--modes", help="Comma-separated: accuracy,performance,energy.  [default: all]")
 @click.option("--station", help="Run on this station only.")
 @click.option("--firmware", help="Firmware to flash.  [default: that of the benchmark]")
-@click.option("--priority", help="interactive, normal or overnight.  [default: normal]")
+@click.option(
+    "--priority",
+    help="Class: interactive starts before normal, normal before overnight.  [default: normal]",
+)
 @click.option("--voltage-mv", type=int, help="Supply voltage.  [default: that of the station]")
 @click.option(
     "--energy-method",

@@ -1,6 +1,6 @@
 """Assignment of queued jobs to free stations, as a pure function.
 
-Jobs are taken in the order in which they were accepted; priority classes are not considered.
+Jobs are taken by priority class, within a class in the order in which they were accepted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from labd.core.health import Activity, Health
 from labd.core.jobs import Job, JobSpec, JobState
-from labd.core.model import Mode, Part
+from labd.core.model import Mode, Part, Priority
+
+_CLASSES = tuple(Priority)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def impossible(spec: JobSpec, stations: Sequence[StationView]) -> str:
 
 
 def plan(jobs: Iterable[Job], stations: Sequence[StationView]) -> Schedule:
-    """Assign queued jobs to free stations, oldest first.
+    """Assign queued jobs to free stations, by priority class, then oldest first.
 
     Args:
         jobs: in the order in which they were accepted.
@@ -108,9 +110,8 @@ def plan(jobs: Iterable[Job], stations: Sequence[StationView]) -> Schedule:
     }
     assignments: list[Assignment] = []
     waiting: dict[str, str] = {}
-    for job in jobs:
-        if job.state is not JobState.QUEUED:
-            continue
+    queued = [job for job in jobs if job.state is JobState.QUEUED]
+    for job in sorted(queued, key=lambda job: _CLASSES.index(job.spec.priority)):
         choice = next((name for name, s in free.items() if not unsuitable(job.spec, s)), None)
         if choice is None:
             waiting[job.spec.job] = _why_waiting(job.spec, stations)
@@ -133,5 +134,5 @@ def _state(station: StationView) -> str:
     if station.health is not Health.GOOD:
         return f"is {station.health}" + (f" ({station.why})" if station.why else "")
     if station.activity is Activity.IDLE:
-        return "is taken by an older job"
+        return "is taken by a job that goes first"
     return f"is {station.activity}"

@@ -1,19 +1,26 @@
-"""plan(): oldest first, at most one job per station, and a reason for each job that waits."""
+"""plan(): by class, then oldest first; one job per station; a reason for each that waits."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from labd.core.health import Activity, Health
 from labd.core.jobs import Job, JobSpec, JobState
-from labd.core.model import Mode, Part
+from labd.core.model import Mode, Part, Priority
 from labd.core.schedule import StationView, impossible, plan, unsuitable
 
 ALL = frozenset(Part)
 NO_POWER = frozenset({Part.DUT, Part.FLASHER})
 
 
-def job(name: str, *modes: Mode, station: str = "", state: JobState = JobState.QUEUED) -> Job:
-    spec = JobSpec(name, "alice", "digits01", modes or (Mode.ACCURACY,), station=station)
+def job(
+    name: str,
+    *modes: Mode,
+    station: str = "",
+    state: JobState = JobState.QUEUED,
+    priority: Priority = Priority.NORMAL,
+) -> Job:
+    wanted = modes or (Mode.ACCURACY,)
+    spec = JobSpec(name, "alice", "digits01", wanted, station=station, priority=priority)
     return Job(spec, state, 1, 1)
 
 
@@ -32,7 +39,25 @@ def station(
 def test_the_oldest_job_goes_first() -> None:
     planned = plan([job("old"), job("new")], [station("s1")])
     assert [(a.job, a.station) for a in planned.assignments] == [("old", "s1")]
-    assert planned.waiting == {"new": "waiting for a station: s1 is taken by an older job"}
+    assert planned.waiting == {"new": "waiting for a station: s1 is taken by a job that goes first"}
+
+
+def test_a_higher_priority_class_goes_before_an_older_job() -> None:
+    jobs = [
+        job("night", priority=Priority.OVERNIGHT),
+        job("old"),
+        job("new"),
+        job("now", priority=Priority.INTERACTIVE),
+    ]
+    planned = plan(jobs, [station("s1"), station("s2"), station("s3")])
+    assert [a.job for a in planned.assignments] == ["now", "old", "new"]
+    assert set(planned.waiting) == {"night"}
+
+
+def test_a_lower_class_takes_a_station_that_the_higher_cannot_use() -> None:
+    jobs = [job("a", priority=Priority.OVERNIGHT), job("e", Mode.ENERGY)]
+    planned = plan(jobs, [station("s1", NO_POWER)])
+    assert [a.job for a in planned.assignments] == ["a"]
 
 
 def test_two_stations_take_two_jobs() -> None:
@@ -92,14 +117,18 @@ views = st.builds(
 specs = st.tuples(
     st.lists(st.sampled_from(list(Mode)), min_size=1, unique=True),
     st.sampled_from(list(JobState)),
+    st.sampled_from(list(Priority)),
 )
 
 
 @given(st.lists(specs, max_size=12), st.lists(views, max_size=6, unique_by=lambda v: v.name))
 def test_every_queued_job_is_assigned_once_or_has_a_reason(
-    wanted: list[tuple[list[Mode], JobState]], stations: list[StationView]
+    wanted: list[tuple[list[Mode], JobState, Priority]], stations: list[StationView]
 ) -> None:
-    jobs = [job(f"j{i}", *modes, state=state) for i, (modes, state) in enumerate(wanted)]
+    jobs = [
+        job(f"j{i}", *modes, state=state, priority=priority)
+        for i, (modes, state, priority) in enumerate(wanted)
+    ]
     planned = plan(jobs, stations)
     placed = [a.job for a in planned.assignments]
     used = [a.station for a in planned.assignments]
@@ -124,3 +153,24 @@ def test_every_queued_job_is_assigned_once_or_has_a_reason(
     for name in planned.waiting:
         spec = next(j.spec for j in jobs if j.spec.job == name)
         assert all(unsuitable(spec, view) for view in idle)
+
+
+@given(st.lists(specs, max_size=12), st.lists(views, max_size=6, unique_by=lambda v: v.name))
+def test_no_job_takes_a_station_from_one_that_goes_first(
+    wanted: list[tuple[list[Mode], JobState, Priority]], stations: list[StationView]
+) -> None:
+    order = list(Priority)
+    jobs = {
+        f"j{i}": job(f"j{i}", *modes, state=state, priority=priority)
+        for i, (modes, state, priority) in enumerate(wanted)
+    }
+    planned = plan(jobs.values(), stations)
+    numbers = {name: number for number, name in enumerate(jobs)}
+    by_name = {view.name: view for view in stations}
+    for assignment in planned.assignments:
+        taker = jobs[assignment.job].spec
+        for name in planned.waiting:
+            waiter = jobs[name].spec
+            first = (order.index(waiter.priority), numbers[name])
+            if first < (order.index(taker.priority), numbers[assignment.job]):
+                assert unsuitable(waiter, by_name[assignment.station])
