@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from drivers.otii.messages import MessageSplitter, analog_block
+from drivers.otii.messages import MessageSplitter, analog_data
 from drivers.otii.stream import OtiiStream
 from labd.core.model import Samples
 
@@ -38,7 +38,7 @@ def ours(data: bytes) -> int:
         for message in splitter.feed(data[at : at + READ]):
             if not isinstance(message, dict):
                 raise TypeError(message)
-            block = analog_block(message["data"], BLOCK)
+            block = analog_data(message["data"], BLOCK)
             if message["cmd"] == "mv":
                 stream.add_voltage(block)
                 items += stream.release()

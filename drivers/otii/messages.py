@@ -1,6 +1,6 @@
-"""What an Otii server says: JSON objects, one a line, and what a reply to a read holds.
+"""Messages of an Otii server: JSON objects, one per line, and the data in them. Pure.
 
-Pure. Source of the forms: Qoitech, "The Otii Server", TCP help.
+Source: Qoitech, "The Otii Server", TCP help.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ Floats = NDArray[np.float64]
 Message = dict[str, Any]
 
 MAX_MESSAGE = 32 << 20
-"""40 000 samples of 25 digits are a megabyte."""
+"""Longest message; 40 000 samples of 25 digits are a megabyte."""
 
 
 # ---- messages ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Garbage:
+class InvalidLine:
     """A line that is no JSON object."""
 
     text: str
 
 
 class MessageSplitter:
-    """Cut what the server sends into its JSON objects, however it is chunked."""
+    """Splits a byte stream into JSON objects, whatever its chunks."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._size = 0
 
-    def feed(self, data: bytes) -> list[Message | Garbage]:
+    def feed(self, data: bytes) -> list[Message | InvalidLine]:
         """Take more bytes; return the messages they completed."""
         *whole, rest = data.split(b"\n")
         lines: list[bytes] = []
@@ -54,35 +54,35 @@ class MessageSplitter:
         return [_message(line) for line in lines if line.strip()]
 
 
-def _message(line: bytes) -> Message | Garbage:
+def _message(line: bytes) -> Message | InvalidLine:
     try:
         parsed: object = json.loads(line)
     except (ValueError, RecursionError):
         parsed = None
     if isinstance(parsed, dict):
         return cast("Message", parsed)
-    return Garbage(line[:200].decode("utf-8", "replace").strip())
+    return InvalidLine(line[:200].decode("utf-8", "replace").strip())
 
 
 def encode_request(cmd: str, trans_id: str, data: Mapping[str, object] | None) -> bytes:
-    """One request as the server wants it."""
+    """Return the bytes of one request."""
     request: dict[str, object] = {"type": "request", "cmd": cmd, "trans_id": trans_id}
     if data is not None:
         request["data"] = data
     return json.dumps(request).encode("ascii") + b"\r\n"
 
 
-# ---- replies to reads --------------------------------------------------------------------
+# ---- data of a recording -----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Block:
+class AnalogData:
     """Samples of an analog channel.
 
     Args:
-        t_s: time of the first of them in the recording.
-        interval_s: between two of them.
-        values: shape (n,), ampere or volt; NaN where the server gave none.
+        t_s: time of the first sample in the recording.
+        interval_s: between two samples.
+        values: ampere or volt, shape (n,); NaN where the server gave none.
     """
 
     t_s: float
@@ -91,18 +91,18 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LevelChange:
     """A digital channel's level from this time of the recording on."""
 
     t_s: float
     high: bool
 
 
-def analog_block(data: Mapping[str, Any], count: int) -> Block:
-    """Samples from a reply to ``recording_get_channel_data``.
+def analog_data(data: Mapping[str, Any], count: int) -> AnalogData:
+    """Return the samples in a reply to ``recording_get_channel_data``.
 
     Raises:
-        ValueError: it is no such reply, or not of ``count`` samples.
+        ValueError: it is no such reply, or does not have ``count`` samples.
     """
     values = data.get("values")
     if data.get("data_type", "analog") != "analog" or not isinstance(values, list):
@@ -118,14 +118,14 @@ def analog_block(data: Mapping[str, Any], count: int) -> Block:
     numbers = np.array(listed, dtype=np.float64)
     if np.isinf(numbers).any():
         raise ValueError("samples that are no finite numbers")
-    return Block(t_s, interval_s, numbers)
+    return AnalogData(t_s, interval_s, numbers)
 
 
-def digital_changes(data: Mapping[str, Any], count: int) -> list[Change]:
-    """Changes from a reply to ``recording_get_channel_data``.
+def digital_changes(data: Mapping[str, Any], count: int) -> list[LevelChange]:
+    """Return the changes in a reply to ``recording_get_channel_data``.
 
     Raises:
-        ValueError: it is no such reply, or not of ``count`` changes.
+        ValueError: it is no such reply, or does not have ``count`` changes.
     """
     values = data.get("values")
     if data.get("data_type", "digital") != "digital" or not isinstance(values, list):
@@ -136,14 +136,14 @@ def digital_changes(data: Mapping[str, Any], count: int) -> list[Change]:
     return [_change(item) for item in listed]
 
 
-def _change(item: object) -> Change:
+def _change(item: object) -> LevelChange:
     if not isinstance(item, dict):
         raise ValueError(f"{item!r} is no change")  # noqa: TRY004 - one kind of error
     fields = cast("Message", item)
     value = fields.get("value")
     if value not in (True, False, 0, 1):
         raise ValueError(f"{value!r} is no level")
-    return Change(_number(fields.get("timestamp")), bool(value))
+    return LevelChange(_number(fields.get("timestamp")), bool(value))
 
 
 def _number(value: object) -> float:

@@ -1,4 +1,4 @@
-"""Requests to an Otii server, one at a time, and what its refusals mean."""
+"""Requests to an Otii server, one at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from drivers.base.serial_link import Link
-from drivers.otii.messages import Garbage, Message, MessageSplitter, encode_request
+from drivers.otii.messages import InvalidLine, Message, MessageSplitter, encode_request
 from labd.core.errors import DeadlineExceeded, InstrumentError
 from labd.protocol.lines import quoted
 
@@ -30,29 +30,29 @@ class OtiiRefusedError(InstrumentError):
 
     @property
     def unknown_command(self) -> bool:
-        """Whether this server is too old, or the device too simple, for the request."""
+        """Whether this server or device does not have the command."""
         return UNKNOWN_COMMAND in self.what.lower()
 
 
 class OtiiSession:
     """Requests to one server, one at a time.
 
-    An answer carries its request's ``trans_id``; that of a request given up earlier may come
-    at any time and is dropped.
+    An answer carries the ``trans_id`` of its request; a late answer to an abandoned request is
+    dropped.
     """
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._splitter = MessageSplitter()
-        self._messages: list[Message | Garbage] = []
+        self._messages: list[Message | InvalidLine] = []
         self._number = 0
 
     async def greeting(self, deadline_s: float) -> Message:
-        """What the server says when one connects.
+        """Return the data of the message that the server sends on connection.
 
         Raises:
-            InstrumentError: it turns the connection down, or is no Otii server.
-            DeadlineExceeded: it says nothing.
+            InstrumentError: it refuses the connection, or is no Otii server.
+            DeadlineExceeded: no message.
         """
         async with self._within(deadline_s, "greeting"):
             while True:
@@ -65,11 +65,11 @@ class OtiiSession:
     async def request(
         self, cmd: str, deadline_s: float, data: Mapping[str, object] | None = None
     ) -> Message:
-        """Send one request and return its answer's data.
+        """Send one request and return the data of its answer.
 
         Raises:
-            OtiiRefusedError: the server answers with an error.
-            InstrumentError: what it sends is no message of this protocol.
+            OtiiRefusedError: the server answered with an error.
+            InstrumentError: it sent something that is no message of this protocol.
             DeadlineExceeded: no answer.
         """
         self._number += 1
@@ -88,9 +88,9 @@ class OtiiSession:
     def _refusal(self, what: str, message: Message) -> OtiiRefusedError:
         detail = object_in(message.get("data")).get("message", "")
         text = f"{message.get('errorcode', 'no error code')} {detail}".strip()
-        hint = next((todo for word, todo in HINTS if word in text.lower()), "")
-        todo = hint or "see the Otii application's own log"
-        return OtiiRefusedError("otii-refused", f"{what} refused: {text}", todo, self._link.where)
+        hint = next((hint for word, hint in HINTS if word in text.lower()), "")
+        remedy = hint or "read the log of the Otii application"
+        return OtiiRefusedError("otii-refused", f"{what} refused: {text}", remedy, self._link.where)
 
     @asynccontextmanager
     async def _within(self, deadline_s: float, what: str) -> AsyncGenerator[None]:
@@ -110,19 +110,19 @@ class OtiiSession:
             chunk = await self._link.read(None)
             self._messages = self._splitter.feed(chunk.data)
         message = self._messages.pop(0)
-        if isinstance(message, Garbage):
+        if isinstance(message, InvalidLine):
             raise InstrumentError(
                 "otii-garbage",
                 f"the server sent something that is no JSON object: {quoted(message.text)}",
-                "check that host and port in stations.toml are an Otii server's",
+                "check that host and port in stations.toml are those of an Otii server",
                 self._link.where,
             )
         return message
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
-    """One device of the server."""
+class DeviceInfo:
+    """A device of the server."""
 
     id: str
     name: str
@@ -130,25 +130,34 @@ class Device:
 
 
 class OtiiDevice:
-    """Requests to a server, with the device they concern and the time they may take."""
+    """Requests about one device and its project.
 
-    def __init__(self, session: OtiiSession, device: Device, project: int, answer_s: float) -> None:
-        self.device = device
+    Args:
+        session: its server.
+        info: the device to which requests refer.
+        project: to which recordings belong.
+        answer_s: longest wait for an answer.
+    """
+
+    def __init__(
+        self, session: OtiiSession, info: DeviceInfo, project: int, answer_s: float
+    ) -> None:
+        self.info = info
         self._session = session
         self._project = project
         self._answer_s = answer_s
 
     async def ask(self, cmd: str, **data: object) -> Message:
-        """A request about the device."""
-        named = {"device_id": self.device.id, **data}
+        """Send a request about the device; return the data of its answer."""
+        named = {"device_id": self.info.id, **data}
         return await self._session.request(cmd, self._answer_s, named)
 
     async def ask_project(self, cmd: str) -> Message:
-        """A request about the server's project."""
+        """Send a request about the project; return the data of its answer."""
         return await self._session.request(cmd, self._answer_s, {"project_id": self._project})
 
     async def try_ask(self, cmd: str, **data: object) -> Message | None:
-        """A request that this server or device may not know: ``None`` then."""
+        """Send a request that this server or device may not have; return ``None`` then."""
         try:
             return await self.ask(cmd, **data)
         except OtiiRefusedError as refusal:
@@ -158,12 +167,12 @@ class OtiiDevice:
 
 
 def object_in(value: object) -> Message:
-    """A JSON object, empty if it is none."""
+    """Return a JSON object; an empty one if ``value`` is none."""
     return cast("Message", value) if isinstance(value, dict) else {}
 
 
 def objects_in(value: object) -> list[Message]:
-    """The objects of a JSON array."""
+    """Return the objects of a JSON array."""
     if not isinstance(value, list):
         return []
     return [object_in(item) for item in cast("list[object]", value)]

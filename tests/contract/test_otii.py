@@ -1,4 +1,4 @@
-"""The Otii driver against a server whose time the test moves."""
+"""The Otii driver against a simulated server whose time the test advances."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from drivers.base.interfaces import Acquisition
 from drivers.base.serial_link import Link
-from drivers.otii import driver as otii
-from drivers.otii.driver import Otii, OtiiAcquisition, OtiiConfig
+from drivers.otii.acquisition import OtiiAcquisition
+from drivers.otii.config import OtiiConfig
+from drivers.otii.driver import Otii
 from labd.core.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -31,11 +32,6 @@ from tests.contract.acquisition import all_of, by_index, only, open_monitor
 from tests.contract.case import plugged
 
 
-@pytest.fixture(autouse=True)
-def _poll_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otii, "POLL_S", 0.005)
-
-
 @pytest.fixture
 def fake() -> SimulatedOtii:
     return SimulatedOtii()
@@ -43,7 +39,7 @@ def fake() -> SimulatedOtii:
 
 def made(fake: SimulatedOtii, cable: TcpCable, **config: object) -> Otii:
     values = {"port": cable.port, "answer_s": 0.6, **config}
-    return Otii(OtiiConfig.model_validate(values), fake.clock_ns)
+    return Otii(OtiiConfig.model_validate(values), fake.clock_ns, poll_s=0.005)
 
 
 @asynccontextmanager
@@ -53,7 +49,7 @@ async def connected(fake: SimulatedOtii, **config: object) -> AsyncGenerator[tup
 
 
 async def pass_time(fake: SimulatedOtii, acquisition: Acquisition, seconds: float) -> None:
-    """In steps, each of which the driver polls."""
+    """Advance in steps, each of which the driver polls."""
     for _ in range(round(seconds * 20)):
         fake.advance(0.05)
         before, begun = acquisition.received, time.monotonic()
@@ -69,7 +65,7 @@ async def recorded(fake: SimulatedOtii, instrument: Otii, seconds: float) -> lis
 
 
 async def run(acquisition: OtiiAcquisition, body: Callable[[], Awaitable[None]]) -> None:
-    """Do this, and wait for more than will come."""
+    """Run the body in the acquisition, then wait for progress that does not come."""
     async with acquisition:
         await body()
         await acquisition.wait_progress(5.0)
@@ -102,7 +98,7 @@ async def test_a_recording_becomes_a_stream_while_it_grows(fake: SimulatedOtii) 
     assert "recording_delete" in fake.commands
 
 
-async def test_time_marks_tie_the_stream_to_the_hosts_clock(fake: SimulatedOtii) -> None:
+async def test_time_marks_bound_the_host_time_of_samples(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 4.0)
     marks = only(TimeMark, items)
@@ -114,7 +110,7 @@ async def test_time_marks_tie_the_stream_to_the_hosts_clock(fake: SimulatedOtii)
         assert mark.clock == "host"
 
 
-async def test_the_voltage_last_measured_counts(fake: SimulatedOtii) -> None:
+async def test_the_power_uses_the_last_measured_voltage(fake: SimulatedOtii) -> None:
     fake.resistance_ohm = 10.0
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 3.0)
@@ -123,7 +119,7 @@ async def test_the_voltage_last_measured_counts(fake: SimulatedOtii) -> None:
     np.testing.assert_allclose(volts, 3.0 - 10.0 * current_a(held), atol=1e-8)
 
 
-async def test_an_ace_samples_as_fast_as_asked_and_an_arc_as_it_does() -> None:
+async def test_an_ace_samples_at_the_configured_rate_and_an_arc_at_its_own() -> None:
     fast = SimulatedOtii(ace())
     async with connected(fast, rate_hz=50_000) as (instrument, _):
         assert instrument.format.sample_rate_hz == 50_000
@@ -139,7 +135,7 @@ async def test_an_ace_samples_as_fast_as_asked_and_an_arc_as_it_does() -> None:
             pytest.fail("an Ace took 100 kHz")
 
 
-async def test_a_loss_that_times_tell_is_a_gap_on_the_recordings_time(fake: SimulatedOtii) -> None:
+async def test_a_loss_that_the_times_show_is_a_gap(fake: SimulatedOtii) -> None:
     fake.losses = [Loss("mc", at_s=2.033, count=17)]
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 5.0)
@@ -147,14 +143,14 @@ async def test_a_loss_that_times_tell_is_a_gap_on_the_recordings_time(fake: Simu
     assert len(gaps) == 1
     assert gaps[0].index <= 2.033 * 4000
     assert gaps[0].end >= 2.033 * 4000 + 17
-    assert "samples of mc came where its times have" in gaps[0].reason
+    assert "samples of mc received where its times have" in gaps[0].reason
     amps = amps_of(items)
     assert len(amps) == 20_000
     sound = ~np.isnan(amps)
     np.testing.assert_allclose(amps[sound], current_a(np.arange(20_000) / 4000)[sound], atol=1e-9)
 
 
-async def test_an_edge_in_a_gap_is_none(fake: SimulatedOtii) -> None:
+async def test_an_edge_in_a_gap_is_dropped(fake: SimulatedOtii) -> None:
     fake.losses = [Loss("mc", at_s=1.5, count=40)]
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 4.0)
@@ -174,7 +170,7 @@ async def test_a_loss_of_voltage_is_a_gap_too(fake: SimulatedOtii) -> None:
     assert len(amps_of(items)) == 20_000
 
 
-async def test_a_loss_that_only_the_hosts_clock_tells_ends_the_acquisition(
+async def test_a_loss_that_only_the_host_clock_shows_ends_the_acquisition(
     fake: SimulatedOtii,
 ) -> None:
     fake.losses = [Loss("mc", at_s=3.0, count=1000, told=False)]
@@ -198,16 +194,16 @@ async def test_a_stalled_recording_ends_the_acquisition(fake: SimulatedOtii) -> 
             await run(acquisition, lambda: pass_time(fake, acquisition, 14.0))
 
 
-async def test_more_samples_than_time_are_not_believed(fake: SimulatedOtii) -> None:
+async def test_more_samples_than_the_time_allows_end_the_acquisition(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _):
         real = fake.clock_ns
         instrument.clock = lambda: real() // 2
         acquisition = instrument.acquire()
-        with pytest.raises(InstrumentError, match="are more than 4000 a second"):
+        with pytest.raises(InstrumentError, match="are more than 4000 per second"):
             await run(acquisition, lambda: pass_time(fake, acquisition, 4.0))
 
 
-async def test_a_value_the_server_has_not_is_a_gap(fake: SimulatedOtii) -> None:
+async def test_a_value_missing_in_the_reply_is_a_gap(fake: SimulatedOtii) -> None:
     fake.null_at = {5000, 5001}
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 3.0)
@@ -215,7 +211,7 @@ async def test_a_value_the_server_has_not_is_a_gap(fake: SimulatedOtii) -> None:
     assert [(gap.index, gap.count) for gap in gaps] == [(5000, 2)]
 
 
-async def test_channels_that_come_later_than_others_cost_nothing(fake: SimulatedOtii) -> None:
+async def test_channels_with_different_delays_lose_nothing(fake: SimulatedOtii) -> None:
     fake.lag_s = {"mc": 0.0, "mv": 0.25, "i1": 0.2, "i2": 0.0}
     async with connected(fake) as (instrument, _):
         items = await recorded(fake, instrument, 4.0)
@@ -230,7 +226,7 @@ async def test_channels_that_come_later_than_others_cost_nothing(fake: Simulated
             assert item.index <= end
 
 
-async def test_progress_messages_and_torn_text_mean_nothing(fake: SimulatedOtii) -> None:
+async def test_progress_messages_and_split_lines_are_ignored(fake: SimulatedOtii) -> None:
     fake.progress = True
     async with connected(fake) as (instrument, cable):
         whole_send, waiting = cable.send, bytearray()
@@ -250,7 +246,7 @@ async def test_progress_messages_and_torn_text_mean_nothing(fake: SimulatedOtii)
         await asyncio.wait([trickling])
 
 
-async def test_an_answer_that_comes_late_is_dropped(fake: SimulatedOtii) -> None:
+async def test_a_late_answer_is_dropped(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _):
         fake.unanswered = {"arc_is_connected"}
         with pytest.raises(DeadlineExceeded, match="arc_is_connected"):
@@ -262,7 +258,7 @@ async def test_an_answer_that_comes_late_is_dropped(fake: SimulatedOtii) -> None
         assert fake.volts[fake.devices[0]["device_id"]] == 1.8
 
 
-async def test_a_broken_message_is_an_error(fake: SimulatedOtii) -> None:
+async def test_a_damaged_message_is_an_error(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, cable):
         cable.tamper = lambda data: data.replace(b"{", b"", 1)
         with pytest.raises(InstrumentError, match="no JSON object"):
@@ -270,7 +266,7 @@ async def test_a_broken_message_is_an_error(fake: SimulatedOtii) -> None:
         cable.tamper = lambda data: data
 
 
-async def test_the_dut_is_dark_after_open_and_after_close(fake: SimulatedOtii) -> None:
+async def test_the_dut_is_off_after_open_and_after_close(fake: SimulatedOtii) -> None:
     device = fake.devices[0]["device_id"]
     fake.main[device] = True
     async with connected(fake) as (instrument, _):
@@ -284,7 +280,7 @@ async def test_the_dut_is_dark_after_open_and_after_close(fake: SimulatedOtii) -
     assert fake.main[device] is False
 
 
-async def test_a_voltage_out_of_the_stations_range_is_the_jobs_fault(fake: SimulatedOtii) -> None:
+async def test_a_voltage_out_of_the_stations_range_is_a_job_error(fake: SimulatedOtii) -> None:
     async with connected(fake, max_voltage_mv=3300) as (instrument, _):
         for voltage in (400, 5000):
             with pytest.raises(JobError, match="500 to 3300 mV"):
@@ -292,7 +288,7 @@ async def test_a_voltage_out_of_the_stations_range_is_the_jobs_fault(fake: Simul
         assert not fake.volts
 
 
-async def test_a_supply_that_cut_off_spoils_the_recording(fake: SimulatedOtii) -> None:
+async def test_a_supply_that_cut_off_fails_the_acquisition(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _):
         await instrument.supply(3000)
         acquisition = instrument.acquire()
@@ -307,7 +303,7 @@ async def test_a_supply_that_cut_off_spoils_the_recording(fake: SimulatedOtii) -
         assert not acquisition.left_running
 
 
-async def test_a_licence_is_reserved_and_given_back(
+async def test_a_licence_is_reserved_and_returned(
     fake: SimulatedOtii, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTII_USERNAME", "lab")
@@ -320,7 +316,7 @@ async def test_a_licence_is_reserved_and_given_back(
     assert not fake.logged_in
 
 
-async def test_a_licence_reserved_by_hand_is_left_alone(fake: SimulatedOtii) -> None:
+async def test_a_licence_reserved_by_hand_is_kept(fake: SimulatedOtii) -> None:
     fake.licences[0]["reserved_to"] = "me"
     async with connected(fake):
         pass
@@ -338,7 +334,7 @@ async def test_a_licence_reserved_by_hand_is_left_alone(fake: SimulatedOtii) -> 
         ([{"id": 1, "type": "Automation", "available": False, "reserved_to": ""}], "not usable"),
     ],
 )
-async def test_no_licence_is_told_with_what_there_is(
+async def test_the_error_without_licence_lists_those_of_the_account(
     fake: SimulatedOtii, licences: list[dict[str, object]], said: str
 ) -> None:
     fake.licences = licences
@@ -349,7 +345,7 @@ async def test_no_licence_is_told_with_what_there_is(
     assert "OTII_USERNAME" in caught.value.remedy
 
 
-async def test_an_addon_licence_will_do(fake: SimulatedOtii) -> None:
+async def test_an_addon_licence_is_accepted(fake: SimulatedOtii) -> None:
     addon = [{"id": "Automation", "attributes": None}]
     fake.licences = [
         {"id": 7, "type": "Pro", "available": True, "reserved_to": "", "addons": addon}
@@ -358,7 +354,7 @@ async def test_an_addon_licence_will_do(fake: SimulatedOtii) -> None:
         assert fake.licences[0]["reserved_to"] == "me"
 
 
-async def test_a_wrong_password_is_told(
+async def test_a_wrong_password_is_refused(
     fake: SimulatedOtii, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTII_USERNAME", "lab")
@@ -371,7 +367,7 @@ async def test_a_wrong_password_is_told(
     assert "wrong" not in str(caught.value)
 
 
-async def test_a_server_that_knows_no_licences_needs_none(fake: SimulatedOtii) -> None:
+async def test_a_server_without_licences_needs_none(fake: SimulatedOtii) -> None:
     fake.refuses = dict.fromkeys(("otii_is_logged_in", "arc_set_range"), "Invalid command")
     fake.refuses["arc_get_channel_samplerate"] = "Invalid command"
     async with connected(fake) as (instrument, _):
@@ -394,21 +390,21 @@ async def test_one_of_several_devices_must_be_named() -> None:
             pytest.fail("it took another device")
 
 
-async def test_a_server_without_devices_is_told(fake: SimulatedOtii) -> None:
+async def test_a_server_without_devices_is_refused(fake: SimulatedOtii) -> None:
     fake.devices = []
     with pytest.raises(InstrumentError, match="it has none"):
         async with connected(fake):
             pytest.fail("there was nothing to open")
 
 
-async def test_a_busy_server_is_told(fake: SimulatedOtii) -> None:
+async def test_a_busy_server_is_refused(fake: SimulatedOtii) -> None:
     fake.busy = True
     with pytest.raises(InstrumentError, match="Too many connections"):
         async with connected(fake):
             pytest.fail("it was let in")
 
 
-async def test_a_refusal_in_setting_up_leaves_the_dut_dark_and_the_licence_free(
+async def test_a_failed_setup_leaves_the_dut_off_and_the_licence_free(
     fake: SimulatedOtii,
 ) -> None:
     fake.refuses = {"arc_set_max_current": "Invalid key value"}
@@ -420,7 +416,7 @@ async def test_a_refusal_in_setting_up_leaves_the_dut_dark_and_the_licence_free(
     assert fake.licences[0]["reserved_to"] == ""
 
 
-async def test_a_predecessor_that_died_in_a_recording_is_survived(fake: SimulatedOtii) -> None:
+async def test_open_stops_the_recording_of_a_predecessor_that_died(fake: SimulatedOtii) -> None:
     async with plugged(fake, server) as cable:
         predecessor = made(fake, cable)
         await predecessor.open()
@@ -430,12 +426,12 @@ async def test_a_predecessor_that_died_in_a_recording_is_survived(fake: Simulate
         await predecessor._link.close()  # its process died
         await asyncio.sleep(0.05)
         assert fake.running is not None
-        heir = made(fake, cable)
-        await heir.open()
+        successor = made(fake, cable)
+        await successor.open()
         assert fake.running is None
         assert fake.main[fake.devices[0]["device_id"]] is False
-        assert len(amps_of(await recorded(fake, heir, 3.0))) == 12_000
-        await heir.close()
+        assert len(amps_of(await recorded(fake, successor, 3.0))) == 12_000
+        await successor.close()
 
 
 async def test_an_exception_in_the_body_still_stops_the_recording(fake: SimulatedOtii) -> None:
@@ -466,7 +462,7 @@ async def test_closing_during_a_recording_switches_off_first_and_ends_it(
         assert gap.end == 4000
 
 
-async def test_a_cancelled_acquisition_stops_and_the_next_one_starts_anew(
+async def test_a_cancelled_acquisition_stops_and_the_next_one_starts(
     fake: SimulatedOtii,
 ) -> None:
     async with connected(fake) as (instrument, _):
@@ -485,7 +481,7 @@ async def test_a_cancelled_acquisition_stops_and_the_next_one_starts_anew(
         assert len(amps_of(await recorded(fake, instrument, 3.0))) == 12_000
 
 
-async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
+async def test_an_unplug_while_acquiring_is_raised_by_every_call(
     fake: SimulatedOtii,
 ) -> None:
     async with connected(fake) as (instrument, cable):
@@ -499,13 +495,13 @@ async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
         with pytest.raises(TransportError):
             await run(acquisition, unplugged)
         with pytest.raises(TransportError):
-            await all_of(acquisition, [])
+            await all_of(acquisition)
         with pytest.raises(TransportError):
             await instrument.close()
         assert time.monotonic() - began < 2.0
 
 
-async def test_nobody_else_speaks_while_it_records(fake: SimulatedOtii) -> None:
+async def test_other_calls_are_refused_while_it_records(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _), instrument.acquire():
         for refused in (instrument.supply(None), instrument.self_check()):
             with pytest.raises(LabdBug):
@@ -520,14 +516,14 @@ async def test_a_device_the_server_lost_is_a_finding(fake: SimulatedOtii) -> Non
         assert [finding.code for finding in await instrument.self_check()] == ["otii-device-gone"]
 
 
-async def test_a_server_that_is_not_there_is_told(fake: SimulatedOtii) -> None:
+async def test_a_missing_server_is_a_transport_error(fake: SimulatedOtii) -> None:
     async with plugged(fake, server) as cable:
         instrument = made(fake, cable)
     with pytest.raises(TransportError):
         await instrument.open()
 
 
-async def test_something_else_at_the_port_is_told(fake: SimulatedOtii) -> None:
+async def test_another_service_at_the_port_is_refused(fake: SimulatedOtii) -> None:
     async with plugged(fake, server) as cable:
         fake.greet = lambda: fake.send(b"SSH-2.0-OpenSSH\r\n")  # type: ignore[method-assign]
         cable._on_connect = fake.greet

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from drivers.otii.driver import Otii, OtiiConfig
+from drivers.otii.config import OtiiConfig
+from drivers.otii.driver import Otii
 from labd.simulation.instruments.otii import SimulatedOtii, server
 from tests.contract.case import ANSWER_S, Case
 

@@ -1,4 +1,4 @@
-"""The Otii's messages and channels: what comes out is true, and what is in doubt is a gap."""
+"""Messages and channels of the Otii: samples are true, anything uncertain is a gap."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.otii.channels import HeldVoltage
+from drivers.otii.length_check import RecordingLengthCheck
 from drivers.otii.messages import (
-    Block,
-    Change,
-    Garbage,
+    AnalogData,
+    InvalidLine,
+    LevelChange,
     MessageSplitter,
-    analog_block,
+    analog_data,
     digital_changes,
     encode_request,
 )
-from drivers.otii.stream import CountWitness, OtiiStream, VoltageLine
+from drivers.otii.stream import OtiiStream
 from labd.core.model import Edge, Gap, Samples, StreamItem
 
 RATE = 1000
@@ -44,15 +46,15 @@ def test_any_chunking_gives_the_same_messages(parts: list[bytes], cuts: list[int
     splitter = MessageSplitter()
     places = [0, *sorted(cut % (len(whole) + 1) for cut in cuts), len(whole)]
     pieces = [whole[a:b] for a, b in itertools.pairwise(places)]
-    heard = [message for piece in pieces for message in splitter.feed(piece)]
-    assert heard == MessageSplitter().feed(whole)
-    assert len(heard) == sum(bool(part.strip()) for part in parts)
+    received = [message for piece in pieces for message in splitter.feed(piece)]
+    assert received == MessageSplitter().feed(whole)
+    assert len(received) == sum(bool(part.strip()) for part in parts)
 
 
-def test_what_is_no_object_is_garbage_and_ends_at_its_line() -> None:
-    heard = MessageSplitter().feed(b"nonsense\r\n[1]\r\n" + MESSAGES[0])
-    assert heard[:2] == [Garbage("nonsense"), Garbage("[1]")]
-    assert isinstance(heard[2], dict)
+def test_a_line_that_is_no_object_ends_at_its_line_feed() -> None:
+    received = MessageSplitter().feed(b"nonsense\r\n[1]\r\n" + MESSAGES[0])
+    assert received[:2] == [InvalidLine("nonsense"), InvalidLine("[1]")]
+    assert isinstance(received[2], dict)
 
 
 def test_a_request_is_one_line_of_json() -> None:
@@ -80,9 +82,9 @@ def test_a_request_is_one_line_of_json() -> None:
 )
 def test_a_damaged_analog_reply_is_refused(changed: dict[str, object]) -> None:
     sound = {"data_type": "analog", "timestamp": 0.5, "interval": 0.001, "values": [1.0, 2.0]}
-    assert analog_block(sound, 2).t_s == 0.5
+    assert analog_data(sound, 2).t_s == 0.5
     with pytest.raises(ValueError, match=r"samples|number|interval"):
-        analog_block(sound | changed, 2)
+        analog_data(sound | changed, 2)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_a_damaged_analog_reply_is_refused(changed: dict[str, object]) -> None:
 )
 def test_a_damaged_digital_reply_is_refused(values: list[object]) -> None:
     sound = {"data_type": "digital", "values": [{"timestamp": 1.0, "value": False}]}
-    assert digital_changes(sound, 1) == [Change(1.0, high=False)]
+    assert digital_changes(sound, 1) == [LevelChange(1.0, high=False)]
     with pytest.raises(ValueError, match=r"change|level|number"):
         digital_changes(sound | {"values": values}, 1)
 
@@ -98,12 +100,12 @@ def test_a_damaged_digital_reply_is_refused(values: list[object]) -> None:
 # ---- a recording, read in pieces ---------------------------------------------------------
 
 
-class Recording:
-    """What a server has, and the same read in steps.
+class GrowingRecording:
+    """Data of a server, and the stream that reading them in pieces gives.
 
     Args:
         seconds: its length.
-        lost: positions of samples of current that never came.
+        lost: positions of the samples of current that are missing.
         changes: times at which the line changed.
     """
 
@@ -114,10 +116,10 @@ class Recording:
         self.positions = np.delete(every, list(lost))
         self.amps = (1.0 + every) * 1e-6
         self.volts = 3.0 + np.arange(seconds * SLOW) * 1e-4
-        self.changes = [Change(at, high=bool(n % 2)) for n, at in enumerate(changes)]
+        self.changes = [LevelChange(at, high=bool(n % 2)) for n, at in enumerate(changes)]
 
     def stream(self, cuts: Sequence[int]) -> list[StreamItem]:
-        """Read at these counts of samples of current."""
+        """Read the data at these counts of samples of current."""
         stream = OtiiStream(RATE, SLOW, "i1", 0.002)
         items = stream.start(0, 1000, high=True)
         total, volts, changes = len(self.positions), 0, 0
@@ -125,11 +127,11 @@ class Recording:
         for cut in [*sorted(cuts), total]:
             if cut > done:
                 where = self.positions[done:cut]
-                stream.add_current(Block(where[0] / RATE, 1 / RATE, self.amps[where]))
+                stream.add_current(AnalogData(where[0] / RATE, 1 / RATE, self.amps[where]))
                 now_s, done = (where[-1] + 1) / RATE, cut
                 until = round(now_s * SLOW)
                 if until > volts:
-                    stream.add_voltage(Block(volts / SLOW, 1 / SLOW, self.volts[volts:until]))
+                    stream.add_voltage(AnalogData(volts / SLOW, 1 / SLOW, self.volts[volts:until]))
                     volts = until
                 new = [c for c in self.changes[changes:] if c.t_s <= now_s]
                 stream.add_changes(new)
@@ -145,7 +147,7 @@ class Recording:
 
 
 def summary(items: list[StreamItem]) -> tuple[list[float], list[Edge], set[int]]:
-    """Power by index (NaN in gaps), edges, indices in gaps; each index exactly once."""
+    """Return power by index (NaN in gaps), edges, and the indices in gaps."""
     watts: list[float] = []
     lost: set[int] = set()
     edges: list[Edge] = []
@@ -167,10 +169,10 @@ cuts_of = st.lists(st.integers(1, 4000), min_size=3, max_size=30)
 
 
 @given(cuts_of, st.lists(st.floats(0.01, 3.9), max_size=6, unique=True))
-def test_any_reading_of_a_sound_recording_gives_the_same_stream(
+def test_any_pieces_of_a_complete_recording_give_the_same_stream(
     cuts: list[int], changes: list[float]
 ) -> None:
-    recording = Recording(4, changes=sorted(changes))
+    recording = GrowingRecording(4, changes=sorted(changes))
     watts, edges, lost = summary(recording.stream(cuts))
     assert not lost
     truth = recording.amps * np.repeat(recording.volts, RATE // SLOW)
@@ -181,11 +183,11 @@ def test_any_reading_of_a_sound_recording_gives_the_same_stream(
 
 
 @given(cuts_of, st.integers(1, 3900), st.integers(1, 60), st.floats(0.01, 3.9))
-def test_lost_samples_lie_in_gaps_and_shift_nothing(
+def test_lost_samples_are_in_gaps_and_shift_nothing(
     cuts: list[int], at: int, count: int, change: float
 ) -> None:
     lost = range(at, min(at + count, 3990))
-    recording = Recording(4, lost, [change])
+    recording = GrowingRecording(4, lost, [change])
     watts, edges, gaps = summary(recording.stream([cut for cut in cuts if cut < 4000 - len(lost)]))
     assert len(watts) == 4000
     assert set(lost) <= gaps
@@ -209,25 +211,25 @@ def test_a_doubled_sample_is_a_gap_up_to_the_next_time(cuts: list[int], at: int)
         values = truth[begin:end]
         if begin <= at < end:
             values = np.insert(values, at - begin, values[at - begin])
-        stream.add_current(Block(begin / RATE, 1 / RATE, values))
-        stream.add_voltage(Block(begin / SLOW, 1 / SLOW, np.ones(1))) if not begin else None
+        stream.add_current(AnalogData(begin / RATE, 1 / RATE, values))
+        stream.add_voltage(AnalogData(begin / SLOW, 1 / SLOW, np.ones(1))) if not begin else None
         begin = end
-    stream._volts.hold_on()
+    stream._volts.finish()
     items += stream.finish(3999 / RATE, 0.0, 4 * SECOND_NS)
     amps = {i.index: i.current_a for i in items if isinstance(i, Samples)}
     for index, values in amps.items():
         np.testing.assert_array_equal(values, truth[index : index + len(values)])
 
 
-def test_times_that_fit_no_grid_or_run_backwards_are_refused() -> None:
+def test_times_off_the_grid_or_backwards_are_refused() -> None:
     block = np.ones(10)
     for second, problem in ((0.0105, "between two"), (0.0, "backwards"), (-1.0, "backwards")):
         stream = OtiiStream(RATE, SLOW, "i1", 0.002)
-        stream.add_current(Block(0.0, 1 / RATE, block))
+        stream.add_current(AnalogData(0.0, 1 / RATE, block))
         with pytest.raises(ValueError, match=problem):
-            stream.add_current(Block(second, 1 / RATE, block))
+            stream.add_current(AnalogData(second, 1 / RATE, block))
     with pytest.raises(ValueError, match="a sample every"):
-        OtiiStream(RATE, SLOW, "i1", 0.002).add_current(Block(0.0, 1 / 900, block))
+        OtiiStream(RATE, SLOW, "i1", 0.002).add_current(AnalogData(0.0, 1 / 900, block))
 
 
 def test_a_repeated_level_is_no_edge_and_an_unknown_one_gives_none() -> None:
@@ -239,18 +241,18 @@ def test_a_repeated_level_is_no_edge_and_an_unknown_one_gives_none() -> None:
     ):
         stream = OtiiStream(RATE, SLOW, "i1", 0.002)
         stream.start(0, 0, high=high)
-        stream.add_changes([Change(at, level) for at, level in changes])
+        stream.add_changes([LevelChange(at, level) for at, level in changes])
         assert stream.edges_seen == falls
 
 
 def second_by_second(stream: OtiiStream, seconds: range, lost: int = 0) -> list[StreamItem]:
-    """Whole seconds of both channels, read as they come; ``lost`` were lost and not told."""
+    """Seconds of both channels, read as they grow; ``lost`` samples are missing without a sign."""
     items: list[StreamItem] = []
     for second in seconds:
         amps = np.ones(RATE - (lost if second == seconds[0] else 0))
-        told = 0 if second == seconds[0] else lost
-        stream.add_current(Block(second - told / RATE, 1 / RATE, amps))
-        stream.add_voltage(Block(float(second), 1 / SLOW, np.ones(SLOW)))
+        missing = 0 if second == seconds[0] else lost
+        stream.add_current(AnalogData(second - missing / RATE, 1 / RATE, amps))
+        stream.add_voltage(AnalogData(float(second), 1 / SLOW, np.ones(SLOW)))
         now_ns = (second + 1) * SECOND_NS
         items += [*stream.check(now_ns, now_ns), *stream.release()]
     return items
@@ -264,14 +266,14 @@ def test_the_newest_samples_wait_for_the_slower_channels() -> None:
     stream = OtiiStream(RATE, SLOW, "i1", 0.002)
     stream.start(0, 0, high=True)
     items = second_by_second(stream, range(5))
-    stream.add_current(Block(5.0, 1 / RATE, np.ones(100)))
-    stream.add_voltage(Block(5.0, 1 / SLOW, np.ones(300)))
+    stream.add_current(AnalogData(5.0, 1 / RATE, np.ones(100)))
+    stream.add_voltage(AnalogData(5.0, 1 / SLOW, np.ones(300)))
     stream.check(5_100_000_000, 5_100_000_000)
     items += stream.release()
     assert released(items) == 4800
 
 
-def test_nothing_is_released_before_the_hosts_clock_vouches_for_it() -> None:
+def test_nothing_is_released_before_the_host_clock_confirms_it() -> None:
     stream = OtiiStream(RATE, SLOW, "i1", 0.002)
     stream.start(0, 0, high=True)
     assert released(second_by_second(stream, range(1))) == 0
@@ -281,7 +283,7 @@ def test_nothing_is_released_before_the_hosts_clock_vouches_for_it() -> None:
     assert released(items) <= 6000
 
 
-def test_a_tail_that_the_hosts_clock_does_not_vouch_for_is_a_gap() -> None:
+def test_a_tail_that_the_host_clock_does_not_confirm_is_a_gap() -> None:
     stream = OtiiStream(RATE, SLOW, "i1", 0.002)
     stream.start(0, 0, high=True)
     second_by_second(stream, range(6))
@@ -295,57 +297,57 @@ def test_a_tail_that_the_hosts_clock_does_not_vouch_for_is_a_gap() -> None:
 # ---- the host's clock --------------------------------------------------------------------
 
 
-def polls(witness: CountWitness, seconds: float, lost: int = 0, late_s: float = 0.0) -> str:
+def polls(check: RecordingLengthCheck, seconds: float, lost: int = 0, late_s: float = 0.0) -> str:
     for tenth in range(1, round(seconds * 10)):
         now_ns = tenth * SECOND_NS // 10
         total = round((tenth / 10 - late_s) * RATE) - lost * (tenth > 50)
-        if problem := witness.saw(max(0, total), now_ns, now_ns):
+        if problem := check.observe(max(0, total), now_ns, now_ns):
             return problem
     return ""
 
 
-def test_a_count_that_keeps_up_is_vouched_for() -> None:
-    witness = CountWitness(RATE, 0)
-    assert polls(witness, 60.0, late_s=0.2) == ""
-    assert witness.vouched == 59_700
+def test_a_length_that_keeps_up_is_confirmed() -> None:
+    check = RecordingLengthCheck(RATE, 0)
+    assert polls(check, 60.0, late_s=0.2) == ""
+    assert check.confirmed == 59_700
 
 
 @pytest.mark.parametrize("lost", [150, 1000])
-def test_a_count_that_falls_behind_for_good_is_a_loss(lost: int) -> None:
-    witness = CountWitness(RATE, 0)
-    assert f"about {lost} samples are missing" in polls(witness, 60.0, lost)
-    assert witness.vouched <= 5000
+def test_a_length_that_stays_behind_is_a_loss(lost: int) -> None:
+    check = RecordingLengthCheck(RATE, 0)
+    assert f"about {lost} samples are missing" in polls(check, 60.0, lost)
+    assert check.confirmed <= 5000
 
 
-def test_a_server_that_lags_and_catches_up_loses_nothing() -> None:
-    witness = CountWitness(RATE, 0)
+def test_a_stalled_server_that_catches_up_loses_nothing() -> None:
+    check = RecordingLengthCheck(RATE, 0)
     for tenth in range(1, 200):
         now_ns = tenth * SECOND_NS // 10
         held = 60 if 60 <= tenth < 125 else tenth
-        assert witness.saw(held * 100, now_ns, now_ns) == ""
-    assert witness.vouched == 19_900
+        assert check.observe(held * 100, now_ns, now_ns) == ""
+    assert check.confirmed == 19_900
 
 
-def test_a_last_stretch_that_fell_behind_is_not_vouched_for() -> None:
-    witness = CountWitness(RATE, 0)
-    polls(witness, 6.5, lost=400)
-    witness.finish(6_100, 7 * SECOND_NS)
-    assert witness.vouched <= 5000
-    sound = CountWitness(RATE, 0)
-    polls(sound, 6.5)
-    sound.finish(6_500, 7 * SECOND_NS)
-    assert sound.vouched == 6_500
+def test_a_tail_that_is_behind_is_not_confirmed() -> None:
+    check = RecordingLengthCheck(RATE, 0)
+    polls(check, 6.5, lost=400)
+    check.finish(6_100, 7 * SECOND_NS)
+    assert check.confirmed <= 5000
+    complete = RecordingLengthCheck(RATE, 0)
+    polls(complete, 6.5)
+    complete.finish(6_500, 7 * SECOND_NS)
+    assert complete.confirmed == 6_500
 
 
-def test_too_many_samples_are_told() -> None:
-    assert "more than 1000 a second" in CountWitness(RATE, 0).saw(3000, 0, SECOND_NS)
+def test_too_many_samples_are_a_fault() -> None:
+    assert "more than 1000 per second" in RecordingLengthCheck(RATE, 0).observe(3000, 0, SECOND_NS)
 
 
 # ---- voltage -----------------------------------------------------------------------------
 
 
-def test_a_voltage_stands_for_two_intervals_and_no_longer() -> None:
-    line = VoltageLine()
+def test_a_voltage_is_valid_for_two_intervals() -> None:
+    line = HeldVoltage()
     line.add(0.0, 0.004, np.array([3.0, 3.1]))
     line.add(0.020, 0.004, np.array([3.2]))
     volts = line.at(np.array([0.0, 0.003, 0.004, 0.012, 0.0125, 0.019, 0.020, 0.027]))

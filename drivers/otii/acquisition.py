@@ -1,0 +1,165 @@
+"""One recording of an Otii, read while it grows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from drivers.base.acquisition import PumpedAcquisition
+from drivers.otii.config import OtiiConfig
+from drivers.otii.messages import Message, analog_data, digital_changes
+from drivers.otii.session import OtiiDevice, OtiiRefusedError
+from drivers.otii.stream import OtiiStream
+from labd.core.errors import InstrumentError, Where
+from labd.core.model import StreamItem
+
+POLL_S = 0.1
+CHUNK = 40_000
+STOP_S = 15.0
+
+Clock = Callable[[], int]
+"""The host's clock, ns."""
+
+
+class OtiiAcquisition(PumpedAcquisition):
+    """One recording.
+
+    Args:
+        device: the open device.
+        config: its table in stations.toml.
+        stream: receives the channels.
+        check_supply: raises if the supply has cut off; called at the end.
+        clock: the host's clock.
+        where: the instrument, for error texts.
+        poll_s: pause between polls.
+    """
+
+    def __init__(
+        self,
+        device: OtiiDevice,
+        config: OtiiConfig,
+        stream: OtiiStream,
+        check_supply: Callable[[], Awaitable[None]],
+        clock: Clock,
+        where: Where,
+        poll_s: float,
+    ) -> None:
+        super().__init__(where, config.answer_s, stream)
+        self._device = device
+        self._recorded = stream
+        self._check_supply = check_supply
+        self._clock = clock
+        self._poll_s = poll_s
+        self._line = config.timestamp_line
+        self._taken = {"mc": 0, "mv": 0, self._line: 0}
+        self._recording: object = None
+        self._touched = self._halted = self._drained = False
+        self._started = asyncio.Event()
+        self._stop_asked = asyncio.Event()
+
+    @property
+    def _at_rest(self) -> bool:
+        return self._halted or not self._touched
+
+    async def _begin(self) -> None:
+        level = await self._device.try_ask("arc_get_gpi", pin=int(self._line[1]))
+        high = bool(level["value"]) if level and "value" in level else None
+        self._touched = True
+        before_ns = self._clock()
+        await self._device.ask_project("project_start_recording")
+        self._take(self._recorded.start(before_ns, self._clock(), high=high))
+        last = await self._device.ask_project("project_get_last_recording")
+        self._recording = last.get("recording_id", -1)
+        self._started.set()
+
+    async def _pump(self) -> None:
+        await self._started.wait()
+        try:
+            while not self._stop_asked.is_set():
+                await self._poll()
+                await self._pause()
+            await self._device.ask_project("project_stop_recording")
+            self._halted = True
+            while await self._poll():
+                pass
+            await self._confirm_tail()
+        except ValueError as problem:
+            raise self._invalid(problem) from problem
+        with suppress(OtiiRefusedError):  # otherwise recordings fill the memory of the server
+            await self._read("recording_delete")
+        await self._check_supply()
+        self._drained = True
+
+    async def _end(self) -> None:
+        self._stop_asked.set()
+        await self._until(lambda: self._drained, "end of the recording", STOP_S)
+
+    def _settle(self, reason: str) -> Sequence[StreamItem]:
+        return self._recorded.settle(str(self._fault) if self._fault else reason)
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self._poll_s):
+                await self._stop_asked.wait()
+        except TimeoutError:
+            return
+
+    async def _poll(self) -> bool:
+        """Read the new data of the channels; return whether there were any.
+
+        Current first, so that the other channels reach at least as far.
+        """
+        before_ns = self._clock()
+        gained = [await self._catch_up("mc")]
+        if not self._halted:
+            self._take(self._recorded.check(before_ns, self._clock()))
+        gained += [await self._catch_up("mv"), await self._catch_up(self._line)]
+        self._take(self._recorded.release())
+        return any(gained)
+
+    async def _catch_up(self, channel: str) -> bool:
+        reply = await self._read("recording_get_channel_data_count", channel=channel)
+        total, first = reply.get("count"), self._taken[channel]
+        if not isinstance(total, int) or total < first:
+            raise ValueError(f"{channel} has {total} entries after it had {first}")
+        for index in range(first, total, CHUNK):
+            count = min(CHUNK, total - index)
+            self._add(channel, await self._entries(channel, index, count), count)
+            self._taken[channel] = index + count
+        return total > first
+
+    def _add(self, channel: str, data: Message, count: int) -> None:
+        if channel == "mc":
+            self._recorded.add_current(analog_data(data, count))
+        elif channel == "mv":
+            self._recorded.add_voltage(analog_data(data, count))
+        else:
+            self._recorded.add_changes(digital_changes(data, count))
+        self._take([])  # progress
+
+    async def _confirm_tail(self) -> None:
+        """Read the times of the last samples, which confirm the last data."""
+        lasts = [await self._last_time("mc"), await self._last_time("mv")]
+        self._take(self._recorded.finish(lasts[0], lasts[1], self._clock()))
+
+    async def _last_time(self, channel: str) -> float | None:
+        total = self._taken[channel]
+        if not total:
+            return None
+        return analog_data(await self._entries(channel, total - 1, 1), 1).t_s
+
+    async def _entries(self, channel: str, index: int, count: int) -> Message:
+        read = "recording_get_channel_data"
+        return await self._read(read, channel=channel, index=index, count=count)
+
+    async def _read(self, cmd: str, **data: object) -> Message:
+        return await self._device.ask(cmd, recording_id=self._recording, **data)
+
+    def _invalid(self, problem: ValueError) -> InstrumentError:
+        return InstrumentError(
+            "recording",
+            f"the recording is invalid: {problem}",
+            "close what else uses the Otii server and its host, and measure again",
+            self._where,
+        )
