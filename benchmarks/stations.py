@@ -35,10 +35,11 @@ PLAIN_SAMPLES = 300_000
 PRODUCER = """
 import asyncio, json, sys
 from labd.simulation.cable import PtyCable
-from labd.simulation.instruments.fake_ppk2 import FakePpk2
+from labd.simulation.instruments.ppk2.device import SimulatedPpk2
+from labd.simulation.virtual_time import LoopAgenda
 
 async def main(count):
-    cables = [PtyCable(FakePpk2()) for _ in range(count)]
+    cables = [PtyCable(SimulatedPpk2(LoopAgenda(real_time=True))) for _ in range(count)]
     print(json.dumps([cable.path for cable in cables]), flush=True)
     await asyncio.gather(*(cable.device.live() for cable in cables))
 

@@ -56,17 +56,20 @@ class Cable(Protocol):
 
 
 class _Sending(ABC):
-    """Both kinds of cable: what the device says goes into an outbox.
+    """Both kinds of cable: what the device sends goes into an outbox.
 
-    ``tamper`` may change what the device sends (drop, double); ``mute`` drops it all.
+    ``tamper`` may change what the device sends (drop, double); ``mute`` drops it all;
+    ``blocked`` keeps it, as if the host did not read.
     """
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self.tamper: Callable[[bytes], bytes] = lambda data: data
         self.mute = False
+        self.blocked = False
         self.heard = b""
         self.plugged = True
+        self._to_lose = 0
         self._wire: PortLog | None = None
         self._outbox = bytearray()
         self._loop = asyncio.get_running_loop()
@@ -77,11 +80,18 @@ class _Sending(ABC):
         """Bytes sent that the host has not taken yet."""
         return len(self._outbox)
 
+    def lose_next(self, count: int) -> None:
+        """Lose the next bytes towards the host."""
+        self._to_lose += count
+
     def send(self, data: bytes) -> None:
-        """What the device says."""
+        """Send towards the host."""
         if self.plugged and not self.mute:
-            self._outbox += self.tamper(data)
-            self._write()
+            lost = min(self._to_lose, len(data))
+            self._to_lose -= lost
+            self._outbox += self.tamper(data[lost:])
+            if not self.blocked:
+                self._write()
 
     def _receive(self, data: bytes) -> None:
         if self._wire:

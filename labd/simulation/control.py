@@ -114,9 +114,9 @@ def _lose_samples(_station: Station, request: Request) -> Callable[[Wiring], Ans
     count = _count(request)
 
     def act(wiring: Wiring) -> Answer:
-        if wiring.monitor is None or wiring.monitor.acquisition is None:
+        if wiring.monitor is None or not wiring.monitor.acquiring:
             return {"ok": False, "error": "no acquisition is running"}
-        wiring.monitor.acquisition.lose_samples(count)
+        wiring.monitor.lose_samples(count)
         return {}
 
     return act

@@ -126,7 +126,7 @@ class Station:
         if port is None or monitor is None or port.waiting <= TRANSMIT_BUFFER:
             return
         deadline = time.monotonic() + OVERRUN_S
-        while monitor.acquisition and port.waiting > TRANSMIT_BUFFER and not self._stopping:
+        while monitor.acquiring and port.waiting > TRANSMIT_BUFFER and not self._stopping:
             if port.blocked or time.monotonic() > deadline:
                 self.log.warning("nobody reads the power stream: overrun")
                 monitor.overrun()

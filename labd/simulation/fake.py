@@ -72,7 +72,7 @@ FAKES = {
         'power = { driver = "lpm01a", port = "%s" }',
     ),
     "ppk2": Fake(
-        "labd.simulation.instruments.fake_ppk2",
+        "labd.simulation.instruments.ppk2.device",
         "Nordic PPK2, 100 kS/s",
         'power = { driver = "ppk2", port = "%s" }',
     ),

@@ -100,7 +100,7 @@ class Pace:
     def _idle(self) -> None:
         next_ps = self._wiring.next_event_ps
         now_ps = self._wiring.timeline.now_ps
-        streaming = self._wiring.monitor is not None and self._wiring.monitor.acquisition
+        streaming = self._wiring.monitor is not None and self._wiring.monitor.acquiring
         timeout_s = _TICK_S if streaming else _IDLE_S
         if next_ps is not None:
             timeout_s = min(timeout_s, max(0.0, (next_ps - now_ps) / PS_PER_S))

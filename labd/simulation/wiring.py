@@ -15,7 +15,7 @@ from labd.simulation.instruments.interface_board import (
     SimulatedInterfaceBoard,
 )
 from labd.simulation.instruments.lpm01a.device import TRANSMIT_BUFFER, Lpm01a
-from labd.simulation.instruments.ppk2.device import Ppk2
+from labd.simulation.instruments.ppk2.device import SimulatedPpk2
 from labd.simulation.mcu.board import Board, State
 from labd.simulation.mcu.chip import Pins
 from labd.simulation.mcu.currents import Total
@@ -106,15 +106,11 @@ class Wiring:
         if self.monitor is None:
             self.board.power_on(USB_MV)
 
-    def _make_monitor(self) -> Lpm01a | Ppk2:
+    def _make_monitor(self) -> Lpm01a | SimulatedPpk2:
         if self.config.monitor == "ppk2":
-            return Ppk2(
-                self.board.now_ps,
-                self.board,
-                self.board.ledger,
-                self.ports["power"].send,
-                seed=self.config.seed,
-            )
+            ppk2 = SimulatedPpk2(self.agenda, self.board, seed=self.config.seed)
+            ppk2.send = self.ports["power"].send
+            return ppk2
         return Lpm01a(
             self.agenda,
             self.board.now_ps,

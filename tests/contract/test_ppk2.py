@@ -29,7 +29,8 @@ from labd.core.errors import (
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeBase, TimeMark
 from labd.simulation.cable import PtyCable
 from labd.simulation.instruments import load
-from labd.simulation.instruments.fake_ppk2 import FakePpk2
+from labd.simulation.instruments.ppk2.device import SimulatedPpk2
+from labd.simulation.virtual_time import LoopAgenda
 from tests.contract.acquisition import all_of, open_monitor, progress_to
 from tests.contract.case import plugged
 
@@ -38,12 +39,12 @@ METADATA, STOP, START, ON, OFF = b"\x19", b"\x07", b"\x06", b"\x0c\x01", b"\x0c\
 
 
 @pytest.fixture
-def fake() -> FakePpk2:
-    return FakePpk2()
+def fake() -> SimulatedPpk2:
+    return SimulatedPpk2()
 
 
 @asynccontextmanager
-async def connected(fake: FakePpk2, **config: object) -> AsyncGenerator[tuple[Ppk2, PtyCable]]:
+async def connected(fake: SimulatedPpk2, **config: object) -> AsyncGenerator[tuple[Ppk2, PtyCable]]:
     """Powered at 3 V."""
     table = {"answer_s": 0.5} | config
     async with open_monitor(
@@ -53,11 +54,25 @@ async def connected(fake: FakePpk2, **config: object) -> AsyncGenerator[tuple[Pp
         yield monitor, pty
 
 
-def at_start(fake: FakePpk2, *steps: Callable[[], Any]) -> list[Any]:
+def at_start(fake: SimulatedPpk2, *steps: Callable[[], Any]) -> list[Any]:
     """Make it stream as soon as it is told to measure; what the steps gave, once they ran."""
     given: list[Any] = []
     fake.at_start = lambda: given.extend(step() for step in steps)
     return given
+
+
+def produce(fake: SimulatedPpk2, count: int) -> None:
+    fake.measure(np.full(count, 1e-3))
+
+
+def lose(fake: SimulatedPpk2, count: int) -> None:
+    fake.lose_samples(count)
+    produce(fake, count)
+
+
+def stream_live(fake: SimulatedPpk2) -> asyncio.Task[None]:
+    fake.agenda = LoopAgenda(real_time=True)
+    return asyncio.create_task(fake.live())
 
 
 def currents(items: list[StreamItem]) -> np.ndarray:
@@ -72,12 +87,12 @@ def spans(items: list[StreamItem], kind: type) -> list[tuple[int, int]]:
 # ---- measuring ---------------------------------------------------------------------------
 
 
-async def test_currents_edges_and_power_are_what_the_instrument_meant(fake: FakePpk2) -> None:
+async def test_currents_edges_and_power_are_what_the_instrument_meant(fake: SimulatedPpk2) -> None:
     times = np.arange(30_000) / 100_000
     wanted = np.where(times < 0.12, 2e-3, np.where(times < 0.2, 30e-3, 7e-6))
     logic = np.where((times >= 0.05) & (times < 0.06), 0, 1).astype(np.uint8)
     async with connected(fake, spike_filter=False) as (monitor, _):
-        rounded = at_start(fake, lambda: fake.produce(wanted, logic))
+        rounded = at_start(fake, lambda: fake.measure(wanted, logic))
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 30_000, 1)
         items = await all_of(acquisition)
@@ -93,12 +108,14 @@ async def test_currents_edges_and_power_are_what_the_instrument_meant(fake: Fake
     assert not any(isinstance(item, (Gap, TimeMark)) for item in items)
 
 
-async def test_a_change_of_range_is_smoothed_unless_the_table_says_not_to(fake: FakePpk2) -> None:
+async def test_a_change_of_range_is_smoothed_unless_the_table_says_not_to(
+    fake: SimulatedPpk2,
+) -> None:
     wanted = np.where(np.arange(4000) < 3000, 100e-6, 20e-3)
     seen: dict[bool, np.ndarray] = {}
     for spikes in (True, False):
         async with connected(fake, spike_filter=spikes) as (monitor, _):
-            rounded = at_start(fake, lambda: fake.produce(wanted))
+            rounded = at_start(fake, lambda: fake.measure(wanted))
             async with monitor.acquire(VIRTUAL) as acquisition:
                 await progress_to(acquisition, 4000)
             seen[spikes] = currents(await all_of(acquisition)) - rounded[0]
@@ -106,12 +123,12 @@ async def test_a_change_of_range_is_smoothed_unless_the_table_says_not_to(fake: 
     assert np.flatnonzero(np.abs(seen[True]) > 1e-12).tolist() == [3000, 3001, 3002]
 
 
-async def test_only_the_wired_lines_count(fake: FakePpk2) -> None:
+async def test_only_the_wired_lines_count(fake: SimulatedPpk2) -> None:
     chatter = np.random.default_rng(1).integers(0, 256, 5000).astype(np.uint8)
     wired = np.where(np.arange(5000) // 1000 % 2 == 0, 4, 0).astype(np.uint8)
     async with connected(fake, lines=["d2"], timestamp_line="d2") as (monitor, _):
         assert monitor.format.timestamp_line == "d2"
-        at_start(fake, lambda: fake.produce(np.full(5000, 1e-3), (chatter & 0xFB) | wired))
+        at_start(fake, lambda: fake.measure(np.full(5000, 1e-3), (chatter & 0xFB) | wired))
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 5000, 2)
         items = await all_of(acquisition)
@@ -120,10 +137,10 @@ async def test_only_the_wired_lines_count(fake: FakePpk2) -> None:
 
 
 async def test_the_load_in_real_time_loses_nothing_and_is_tied_to_the_hosts_clock(
-    fake: FakePpk2,
+    fake: SimulatedPpk2,
 ) -> None:
     async with connected(fake) as (monitor, _):
-        living = asyncio.create_task(fake.live())
+        living = stream_live(fake)
         began = host_time_ns()
         async with monitor.acquire() as acquisition:
             await progress_to(acquisition, 200_000, 2)
@@ -145,14 +162,14 @@ async def test_the_load_in_real_time_loses_nothing_and_is_tied_to_the_hosts_cloc
 # ---- loss --------------------------------------------------------------------------------
 
 
-async def test_lost_samples_and_lost_bytes_are_gaps_of_their_length(fake: FakePpk2) -> None:
-    async with connected(fake) as (monitor, _):
-        at_start(fake, lambda: fake.produce(3000))
+async def test_lost_samples_and_lost_bytes_are_gaps_of_their_length(fake: SimulatedPpk2) -> None:
+    async with connected(fake) as (monitor, pty):
+        at_start(fake, lambda: produce(fake, 3000))
         async with monitor.acquire(VIRTUAL) as acquisition:
-            fake.lose_samples(40)
-            fake.produce(3000)
-            fake.lose_bytes(5)
-            fake.produce(3000)
+            lose(fake, 40)
+            produce(fake, 3000)
+            pty.lose_next(5)
+            produce(fake, 3000)
             await progress_to(acquisition, 9040)
         items = await all_of(acquisition)
     assert spans(items, Gap) == [(2936, 3048), (5976, 6050)]
@@ -162,13 +179,13 @@ async def test_lost_samples_and_lost_bytes_are_gaps_of_their_length(fake: FakePp
 
 @pytest.mark.slow
 async def test_a_loss_that_the_counter_cannot_see_is_found_by_the_hosts_clock(
-    fake: FakePpk2,
+    fake: SimulatedPpk2,
 ) -> None:
     async with connected(fake) as (monitor, _):
-        living = asyncio.create_task(fake.live())
+        living = stream_live(fake)
         async with monitor.acquire() as acquisition:
             await progress_to(acquisition, 300_000)
-            at = fake.produced
+            at = fake.taken
             fake.lose_samples(6400)
             async with asyncio.timeout(30):  # three seconds, ten where the host is busy
                 gap = await anext(i async for i in acquisition if isinstance(i, Gap))
@@ -178,14 +195,14 @@ async def test_a_loss_that_the_counter_cannot_see_is_found_by_the_hosts_clock(
     assert "by the host's clock" in gap.reason
 
 
-async def test_a_host_that_stalls_loses_nothing(fake: FakePpk2) -> None:
-    async with connected(fake) as (monitor, _):
-        living = asyncio.create_task(fake.live())
+async def test_a_host_that_stalls_loses_nothing(fake: SimulatedPpk2) -> None:
+    async with connected(fake) as (monitor, pty):
+        living = stream_live(fake)
         async with monitor.acquire() as acquisition:
             await progress_to(acquisition, 50_000)
-            fake.held = True
+            pty.blocked = True
             await asyncio.sleep(0.4)
-            fake.held = False
+            pty.blocked = False
             await progress_to(acquisition, 120_000)
         items = await all_of(acquisition)
         living.cancel()
@@ -195,10 +212,10 @@ async def test_a_host_that_stalls_loses_nothing(fake: FakePpk2) -> None:
 
 @pytest.mark.parametrize(("unsure", "serious"), [(192, False), (500, False), (576, True)])
 async def test_a_host_that_reads_late_is_a_finding(
-    fake: FakePpk2, monkeypatch: pytest.MonkeyPatch, unsure: int, *, serious: bool
+    fake: SimulatedPpk2, monkeypatch: pytest.MonkeyPatch, unsure: int, *, serious: bool
 ) -> None:
     async with connected(fake) as (monitor, _):
-        at_start(fake, lambda: fake.produce(3000))
+        at_start(fake, lambda: produce(fake, 3000))
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 3000)
         assert await monitor.self_check() == []
@@ -209,13 +226,13 @@ async def test_a_host_that_reads_late_is_a_finding(
     assert finding.serious == serious
 
 
-async def test_samples_of_an_earlier_run_are_no_samples_of_this_one(fake: FakePpk2) -> None:
+async def test_samples_of_an_earlier_run_are_no_samples_of_this_one(fake: SimulatedPpk2) -> None:
     async with connected(fake) as (monitor, _):
         at_start(
             fake,
-            lambda: fake.produce(700),
-            lambda: fake.lose_samples(29),  # the counter of this run begins anywhere
-            lambda: fake.produce(5000),
+            lambda: produce(fake, 700),
+            lambda: lose(fake, 29),  # the counter of this run begins anywhere
+            lambda: produce(fake, 5000),
         )
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 5700)
@@ -229,10 +246,10 @@ async def test_samples_of_an_earlier_run_are_no_samples_of_this_one(fake: FakePp
 # ---- opening and closing -----------------------------------------------------------------
 
 
-async def test_what_is_sent_to_the_byte(fake: FakePpk2) -> None:
+async def test_what_is_sent_to_the_byte(fake: SimulatedPpk2) -> None:
     async with connected(fake) as (monitor, _):
         await monitor.supply(1800)
-        at_start(fake, lambda: fake.produce(100))
+        at_start(fake, lambda: produce(fake, 100))
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 100)
         assert fake.voltage_mv == 1800
@@ -245,7 +262,7 @@ async def test_what_is_sent_to_the_byte(fake: FakePpk2) -> None:
     assert sent == [*opening, *powering, START, STOP, OFF, OFF, STOP]
 
 
-async def test_ampere_mode_is_told_and_said(fake: FakePpk2) -> None:
+async def test_ampere_mode_is_told_and_said(fake: SimulatedPpk2) -> None:
     async with plugged(fake) as pty:
         monitor = Ppk2(Ppk2Config(port=pty.path, mode="ampere", answer_s=0.5, spike_filter=False))
         identity = await monitor.open()
@@ -260,13 +277,15 @@ async def test_ampere_mode_is_told_and_said(fake: FakePpk2) -> None:
         await monitor.close()
 
 
-async def test_a_predecessor_that_died_measuring_and_powering_is_survived(fake: FakePpk2) -> None:
+async def test_a_predecessor_that_died_measuring_and_powering_is_survived(
+    fake: SimulatedPpk2,
+) -> None:
     async with plugged(fake) as pty:
         predecessor = Link(pty.path, ppk2.BAUD, "predecessor")
         await predecessor.open()
         await predecessor.write(b"\x0d\x0c\xe4\x0c\x01\x06\x25\x01\x00")  # and a half user gain
         await asyncio.sleep(0.02)
-        fake.produce(2500)
+        produce(fake, 2500)
         await predecessor.close()
         assert fake.powered
         streaming = asyncio.create_task(_stream(fake))
@@ -275,20 +294,20 @@ async def test_a_predecessor_that_died_measuring_and_powering_is_survived(fake: 
         await streaming
         assert not fake.powered
         await monitor.supply(3000)
-        at_start(fake, lambda: fake.produce(3000))
+        at_start(fake, lambda: produce(fake, 3000))
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 3000)
         assert len(currents(await all_of(acquisition))) == 3000
         await monitor.close()
 
 
-async def _stream(fake: FakePpk2) -> None:
-    while fake.measuring:
-        fake.produce(1000)
+async def _stream(fake: SimulatedPpk2) -> None:
+    while fake.acquiring:
+        produce(fake, 1000)
         await asyncio.sleep(0.01)
 
 
-async def test_the_second_port_of_newer_firmware_is_explained(fake: FakePpk2) -> None:
+async def test_the_second_port_of_newer_firmware_is_explained(fake: SimulatedPpk2) -> None:
     fake.deaf = True
     async with plugged(fake) as pty:
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.2))
@@ -298,7 +317,7 @@ async def test_the_second_port_of_newer_firmware_is_explained(fake: FakePpk2) ->
     assert "if01" in caught.value.remedy
 
 
-async def test_a_damaged_answer_is_asked_for_again(fake: FakePpk2) -> None:
+async def test_a_damaged_answer_is_asked_for_again(fake: SimulatedPpk2) -> None:
     async with plugged(fake) as pty:
         damaged = [b"\xff\x00R0: END"]
         told = fake.send
@@ -313,7 +332,7 @@ async def test_a_damaged_answer_is_asked_for_again(fake: FakePpk2) -> None:
         await monitor.close()
 
 
-async def test_an_answer_without_a_calibration_is_not_a_ppk2s(fake: FakePpk2) -> None:
+async def test_an_answer_without_a_calibration_is_not_a_ppk2s(fake: SimulatedPpk2) -> None:
     fake.metadata = {"Shell": "none"}
     async with plugged(fake) as pty:
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.3))
@@ -322,13 +341,13 @@ async def test_an_answer_without_a_calibration_is_not_a_ppk2s(fake: FakePpk2) ->
         assert caught.value.code == "not-a-ppk2"
 
 
-async def test_words_in_front_of_the_answer_do_no_harm(fake: FakePpk2) -> None:
+async def test_words_in_front_of_the_answer_do_no_harm(fake: SimulatedPpk2) -> None:
     fake.greeting = bytes(range(256)) * 3
     async with connected(fake) as (monitor, _):
         assert await monitor.self_check() == []
 
 
-def damage(fake: FakePpk2, *lines: tuple[bytes, bytes]) -> None:
+def damage(fake: SimulatedPpk2, *lines: tuple[bytes, bytes]) -> None:
     """In the next answers this text becomes that, one pair an answer."""
     waiting, told = list(lines), fake.send
 
@@ -338,7 +357,7 @@ def damage(fake: FakePpk2, *lines: tuple[bytes, bytes]) -> None:
     fake.send = tell
 
 
-async def test_a_coefficient_of_no_use_is_a_finding(fake: FakePpk2) -> None:
+async def test_a_coefficient_of_no_use_is_a_finding(fake: SimulatedPpk2) -> None:
     fake.metadata |= {"R4": "-nan", "UG0": "-nan"}
     async with plugged(fake) as pty:
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
@@ -350,7 +369,7 @@ async def test_a_coefficient_of_no_use_is_a_finding(fake: FakePpk2) -> None:
         await monitor.close()
 
 
-async def test_a_coefficient_that_is_never_told_makes_results_invalid(fake: FakePpk2) -> None:
+async def test_a_coefficient_that_is_never_told_makes_results_invalid(fake: SimulatedPpk2) -> None:
     del fake.metadata["O2"]
     async with plugged(fake) as pty:
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
@@ -364,7 +383,7 @@ async def test_a_coefficient_that_is_never_told_makes_results_invalid(fake: Fake
 
 @pytest.mark.parametrize("lost", [(b"R1: 101", b"R1: 11"), (b"UG3: 1.00\n", b""), (b"R2", b"R")])
 async def test_a_byte_lost_from_the_first_answer_changes_no_current(
-    fake: FakePpk2, lost: tuple[bytes, bytes]
+    fake: SimulatedPpk2, lost: tuple[bytes, bytes]
 ) -> None:
     async with plugged(fake) as pty:
         damage(fake, lost)
@@ -373,14 +392,14 @@ async def test_a_byte_lost_from_the_first_answer_changes_no_current(
         assert "typical" not in identity.name
         assert await monitor.self_check() == []
         await monitor.supply(3000)
-        rounded = at_start(fake, lambda: fake.produce(np.full(3000, 300e-6)))
+        rounded = at_start(fake, lambda: fake.measure(np.full(3000, 300e-6)))
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 3000)
         assert currents(await all_of(acquisition)) == pytest.approx(rounded[0], rel=1e-9)
         await monitor.close()
 
 
-async def test_answers_that_never_agree_are_refused(fake: FakePpk2) -> None:
+async def test_answers_that_never_agree_are_refused(fake: SimulatedPpk2) -> None:
     async with plugged(fake) as pty:
         damage(fake, (b"R1: 101", b"R1: 11"), (b"R1: 101", b"R1: 10"), (b"R1: 1", b"R1: "))
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
@@ -389,7 +408,7 @@ async def test_answers_that_never_agree_are_refused(fake: FakePpk2) -> None:
     assert caught.value.code == "metadata-unsteady"
 
 
-async def test_a_calibration_that_cannot_be_true_is_refused(fake: FakePpk2) -> None:
+async def test_a_calibration_that_cannot_be_true_is_refused(fake: SimulatedPpk2) -> None:
     fake.metadata["R1"] = "10.5865"
     async with plugged(fake) as pty:
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
@@ -398,7 +417,9 @@ async def test_a_calibration_that_cannot_be_true_is_refused(fake: FakePpk2) -> N
     assert caught.value.code == "calibration-implausible"
 
 
-async def test_a_calibration_that_changes_under_way_is_a_serious_finding(fake: FakePpk2) -> None:
+async def test_a_calibration_that_changes_under_way_is_a_serious_finding(
+    fake: SimulatedPpk2,
+) -> None:
     async with connected(fake) as (monitor, _):
         fake.metadata["UG2"] = "1.05"
         (finding,) = await monitor.self_check()
@@ -407,15 +428,15 @@ async def test_a_calibration_that_changes_under_way_is_a_serious_finding(fake: F
 
 
 async def test_closing_during_an_acquisition_switches_off_first_and_ends_it(
-    fake: FakePpk2,
+    fake: SimulatedPpk2,
 ) -> None:
     async with connected(fake) as (monitor, _):
-        at_start(fake, lambda: fake.produce(3000))
+        at_start(fake, lambda: produce(fake, 3000))
         acquisition = monitor.acquire(VIRTUAL)
         await acquisition.__aenter__()
         await progress_to(acquisition, 3000)
         await monitor.close()
-        assert not fake.measuring
+        assert not fake.acquiring
         assert not fake.powered
         commands = [command for command in fake.opcodes if command != METADATA]
         assert commands[-2:] == [OFF, STOP]
@@ -425,7 +446,7 @@ async def test_closing_during_an_acquisition_switches_off_first_and_ends_it(
 
 
 async def test_closing_is_bounded_when_nothing_answers(
-    fake: FakePpk2, monkeypatch: pytest.MonkeyPatch
+    fake: SimulatedPpk2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ppk2, "CLOSE_STEP_S", 0.3)
     async with connected(fake, answer_s=60) as (monitor, pty):
@@ -441,11 +462,11 @@ async def test_closing_is_bounded_when_nothing_answers(
 
 
 async def test_an_instrument_that_does_not_stop_is_told_of(
-    fake: FakePpk2, monkeypatch: pytest.MonkeyPatch
+    fake: SimulatedPpk2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ppk2, "STOP_S", 0.3)
     async with connected(fake) as (monitor, _):
-        fake.streams_on = True
+        fake.ignores_stop = True
         streaming: list[asyncio.Task[None]] = []
         at_start(fake, lambda: streaming.append(asyncio.create_task(_stream(fake))))
         with pytest.raises(InstrumentError, match="still streams"):
@@ -453,26 +474,26 @@ async def test_an_instrument_that_does_not_stop_is_told_of(
                 pass
         with pytest.raises(InstrumentError, match="may still stream"):
             monitor.acquire(VIRTUAL)
-        fake.streams_on = False
+        fake.ignores_stop = False
         await monitor.close()
-        assert not fake.measuring
+        assert not fake.acquiring
         await asyncio.gather(*streaming)
 
 
-async def test_words_after_the_stop_are_taken(fake: FakePpk2) -> None:
+async def test_words_after_the_stop_are_taken(fake: SimulatedPpk2) -> None:
     async with connected(fake) as (monitor, _):
-        fake.slow_to_stop = 900
-        at_start(fake, lambda: fake.produce(3000))
+        fake.late_samples = 900
+        at_start(fake, lambda: produce(fake, 3000))
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 3000)
         assert len(currents(await all_of(acquisition))) == 3900
 
 
 async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
-    fake: FakePpk2,
+    fake: SimulatedPpk2,
 ) -> None:
     async with connected(fake) as (monitor, pty):
-        at_start(fake, lambda: fake.produce(3000))
+        at_start(fake, lambda: produce(fake, 3000))
         acquisition = monitor.acquire(VIRTUAL)
         began = time.monotonic()
 
@@ -493,45 +514,45 @@ async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
         assert time.monotonic() - began < 1.0
 
 
-async def test_an_exception_in_the_body_still_stops_the_instrument(fake: FakePpk2) -> None:
+async def test_an_exception_in_the_body_still_stops_the_instrument(fake: SimulatedPpk2) -> None:
     async with connected(fake) as (monitor, _):
-        at_start(fake, lambda: fake.produce(100))
+        at_start(fake, lambda: produce(fake, 100))
         with pytest.raises(ZeroDivisionError):
             async with monitor.acquire(VIRTUAL):
                 raise ZeroDivisionError
-        assert not fake.measuring
+        assert not fake.acquiring
         await monitor.supply(None)
 
 
-async def test_a_cancelled_body_still_stops_the_instrument(fake: FakePpk2) -> None:
+async def test_a_cancelled_body_still_stops_the_instrument(fake: SimulatedPpk2) -> None:
     async with connected(fake) as (monitor, _):
 
         async def acquire() -> None:
             async with monitor.acquire(VIRTUAL) as acquisition:
                 await all_of(acquisition)
 
-        at_start(fake, lambda: fake.produce(100))
+        at_start(fake, lambda: produce(fake, 100))
         task = asyncio.create_task(acquire())
         await asyncio.sleep(0.05)
-        assert fake.measuring
+        assert fake.acquiring
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not fake.measuring
+        assert not fake.acquiring
 
 
-async def test_an_instrument_that_streams_nothing_did_not_start(fake: FakePpk2) -> None:
+async def test_an_instrument_that_streams_nothing_did_not_start(fake: SimulatedPpk2) -> None:
     async with connected(fake) as (monitor, _):
         with pytest.raises(DeadlineExceeded, match="no sample"):
             async with monitor.acquire(VIRTUAL):
                 pytest.fail("it did not start")
         await monitor.close()
-        assert not fake.measuring
+        assert not fake.acquiring
 
 
-async def test_nobody_else_speaks_while_it_streams(fake: FakePpk2) -> None:
+async def test_nobody_else_speaks_while_it_streams(fake: SimulatedPpk2) -> None:
     async with connected(fake) as (monitor, _):
-        at_start(fake, lambda: fake.produce(100))
+        at_start(fake, lambda: produce(fake, 100))
         async with monitor.acquire(VIRTUAL):
             for action in (monitor.supply(None), monitor.self_check()):
                 with pytest.raises(LabdBug):
@@ -540,7 +561,7 @@ async def test_nobody_else_speaks_while_it_streams(fake: FakePpk2) -> None:
                 monitor.acquire(VIRTUAL)
 
 
-async def test_without_a_voltage_there_is_no_power(fake: FakePpk2) -> None:
+async def test_without_a_voltage_there_is_no_power(fake: SimulatedPpk2) -> None:
     async with plugged(fake) as pty:
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
         await monitor.open()
@@ -550,41 +571,41 @@ async def test_without_a_voltage_there_is_no_power(fake: FakePpk2) -> None:
 
 
 async def test_a_consumer_that_sleeps_costs_no_sample_until_the_stated_limit(
-    fake: FakePpk2, monkeypatch: pytest.MonkeyPatch
+    fake: SimulatedPpk2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machinery, "MAX_WAITING_SAMPLES", 30_000)
     async with connected(fake) as (monitor, _):
 
         async def sleep_on() -> None:
             async with monitor.acquire(VIRTUAL) as acquisition:
-                fake.produce(30_000)
+                produce(fake, 30_000)
                 await progress_to(acquisition, 30_000)
-                fake.produce(30_000)
+                produce(fake, 30_000)
                 await progress_to(acquisition, 99_999)
 
-        at_start(fake, lambda: fake.produce(100))
+        at_start(fake, lambda: produce(fake, 100))
         with pytest.raises(InfraError, match="wait to be taken"):
             await sleep_on()
 
 
 async def test_a_defect_while_decoding_is_raised_not_taken_for_the_end(
-    fake: FakePpk2, monkeypatch: pytest.MonkeyPatch
+    fake: SimulatedPpk2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with connected(fake) as (monitor, _):
 
         async def decode() -> None:
             async with monitor.acquire(VIRTUAL) as acquisition:
                 monkeypatch.setattr(ppk2_stream, "CODE_MASK", None)
-                fake.produce(20_000)
+                produce(fake, 20_000)
                 await progress_to(acquisition, 99_999)
 
-        at_start(fake, lambda: fake.produce(100))
+        at_start(fake, lambda: produce(fake, 100))
         with pytest.raises(LabdBug, match="TypeError"):
             await decode()
 
 
 @pytest.mark.parametrize("voltage_mv", [799, 5001, 0])
-async def test_a_voltage_it_cannot_supply_is_refused(fake: FakePpk2, voltage_mv: int) -> None:
+async def test_a_voltage_it_cannot_supply_is_refused(fake: SimulatedPpk2, voltage_mv: int) -> None:
     async with plugged(fake) as pty:
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
         await monitor.open()

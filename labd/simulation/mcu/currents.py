@@ -20,6 +20,9 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 RUN_NA_PER_MHZ = 110_000
 SLEEP_NA_PER_MHZ = 37_000
 _CORE_MV = {"boost": 1280, "normal": 1200, "low": 1000}
@@ -119,20 +122,45 @@ class Ledger:
             segment.before.energy_na_mv_ps + charge * segment.voltage_mv,
         )
 
-    def between(self, start_ps: int, end_ps: int) -> list[tuple[int, int, int]]:
-        """The current's course over a stretch, beginning with what it is at its start.
+    def currents_a(self, start_ps: int, period_ps: int, count: int) -> NDArray[np.float64]:
+        """Return the mean currents of consecutive periods, A, shape (count,)."""
+        charges, _ = self._per_period(start_ps, period_ps, count)
+        return charges * (1e-9 / period_ps)
 
-        Returns:
-            of each change: ps since ``start_ps``, nA·ps delivered since then, nA from then on.
-        """
-        delivered = self.at(start_ps).charge_na_ps
-        first, last = bisect_right(self._starts, start_ps), bisect_right(self._starts, end_ps)
-        course = [(0, 0, self._segments[first - 1].current_na)]
-        course += [
-            (part.start_ps - start_ps, part.before.charge_na_ps - delivered, part.current_na)
-            for part in self._segments[first:last]
+    def energies_j(self, start_ps: int, period_ps: int, count: int) -> NDArray[np.float64]:
+        """Return the energies of consecutive periods, J, shape (count,)."""
+        _, energies = self._per_period(start_ps, period_ps, count)
+        return energies / JOULE
+
+    def _per_period(
+        self, start_ps: int, period_ps: int, count: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return nA·ps and nA·mV·ps per period, exact to twelve digits."""
+        first = bisect_right(self._starts, start_ps) - 1
+        last = bisect_right(self._starts, start_ps + count * period_ps)
+        parts = self._segments[first:last]
+        if len(parts) == 1:
+            charge = float(parts[0].current_na * period_ps)
+            return np.full(count, charge), np.full(count, charge * parts[0].voltage_mv)
+        before = self.at(start_ps)
+        begun = [
+            (0, Total()),
+            *((p.start_ps - start_ps, p.before.since(before)) for p in parts[1:]),
         ]
-        return course
+        rows = [
+            (since_ps, *total, part.current_na, part.current_na * part.voltage_mv)
+            for (since_ps, total), part in zip(begun, parts, strict=True)
+        ]
+        starts, charges, energies, currents, powers = np.array(rows, np.float64).T
+        ends = np.arange(count + 1) * float(period_ps)
+        which = np.searchsorted(starts, ends, side="right") - 1
+        since = ends - starts[which]
+        charge_at = charges[which] + currents[which] * since
+        return np.diff(charge_at), np.diff(energies[which] + powers[which] * since)
+
+    def begin(self, at_ps: int) -> None:
+        """Drop what no acquisition from now on asks about."""
+        self.forget_before(at_ps)
 
     def forget_before(self, at_ps: int) -> None:
         """Drop segments that ended before ``at_ps``."""

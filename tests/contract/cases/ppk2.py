@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from drivers.ppk2.driver import Ppk2, Ppk2Config
-from labd.simulation.instruments.fake_ppk2 import FakePpk2
+from labd.simulation.instruments.ppk2.device import SimulatedPpk2
 from tests.contract.case import ANSWER_S, Case
 
 CASES = [
     Case(
         "ppk2",
-        FakePpk2,
+        SimulatedPpk2,
         lambda port: Ppk2(Ppk2Config(port=port, answer_s=ANSWER_S)),
         lambda driver: driver.supply(3000),
         b"\x0d\x0c",

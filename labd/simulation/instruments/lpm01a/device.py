@@ -285,6 +285,16 @@ class Lpm01a:
     # -- acquisitions
 
     @property
+    def acquiring(self) -> bool:
+        """Whether samples stream."""
+        return self.acquisition is not None
+
+    def lose_samples(self, count: int) -> None:
+        """Leave the next samples out of the stream; time goes on."""
+        if self.acquisition is not None:
+            self.acquisition.lose_samples(count)
+
+    @property
     def _acquiring(self) -> bool:
         return self.acquisition is not None or self._armed is not None
 

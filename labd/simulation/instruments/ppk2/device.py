@@ -1,12 +1,12 @@
-"""The power monitor: a Nordic PPK2 in source or ampere mode.
+"""A Nordic PPK2 in source or ampere mode.
 
 Opcodes as in Nordic's pc-nrfconnect-ppk. Sample k is the mean current of the period from k to
-k + 1 times 10 µs after the start, exact from the ledger, then rounded as the instrument would;
-its logic bits are the levels at the end of that period, D0 being the timestamp line. Its ADC
-and spike problems are not emulated: the mean current of a period decides the range.
+k + 1 times 10 µs after the start, rounded as the instrument would; its logic bits are the
+levels at the end of that period, D0 being the timestamp line. Its ADC and spike problems are
+not simulated: the mean current of a period decides the range.
 
-What the sources leave open is decided here: while it measures it answers no question; an
-opcode it does not know is ignored; when nobody reads, samples are lost.
+Decided here, because the sources leave it open: while it measures it answers no question; it
+ignores an opcode that it does not know; when nobody reads, samples are lost.
 """
 
 from __future__ import annotations
@@ -14,208 +14,219 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
-from labd.simulation.instruments.lpm01a.device import Target
-from labd.simulation.instruments.ppk2 import words as ppk2_words
-from labd.simulation.instruments.ppk2.words import (
+from labd.simulation.cable import PtyCable
+from labd.simulation.instruments.load import Load, MadeUpBoard, follow_wall_clock
+from labd.simulation.instruments.ppk2.encoder import (
     ARGUMENTS,
+    COUNTER_MODULUS,
     LOGIC_SHIFT,
-    TURN,
     Currents,
     Encoder,
-    Words,
+    calibration,
     counted,
+    metadata_text,
 )
-from labd.simulation.mcu.currents import Ledger
-from labd.simulation.virtual_time import PS_PER_S, PS_PER_US
+from labd.simulation.virtual_time import PS_PER_S, PS_PER_US, Agenda, LoopAgenda
 
 PERIOD_PS = 10 * PS_PER_US
 BLOCK = 2000
-"""Samples made at a time, at most: 20 ms, in which charge fits into 64 bits up to 0.4 A."""
+"""Samples made at a time, at most."""
 
 LEAST = 200
-"""Fewer are not worth the while until the acquisition ends."""
+"""Samples sent at a time, at least, until the acquisition ends."""
 
 OVERRUN_SAMPLES = 5003
-"""So many are lost when nobody reads."""
+"""Samples lost when nobody reads."""
 
 DEFAULT_MV = 3300
+LOGIC_IDLE = 0x01
+"""D0, the timestamp line, idles high; D1 to D7 are not wired and read low."""
 
 
-class Acquisition:
-    """Streams words from ``start_ps`` on; :meth:`advance` writes those that are complete."""
+class SimulatedPpk2:
+    """The instrument between a host's opcodes and the load at its output.
 
-    def __init__(
-        self,
-        start_ps: int,
-        ledger: Ledger,
-        encoder: Encoder,
-        send: Callable[[bytes], None],
-        *,
-        level: bool,
-        voltage_mv: int,
-    ) -> None:
-        self._start_ps = start_ps
-        self._ledger = ledger
-        self._encoder = encoder
-        self._send = send
-        self._level = level
-        self._voltage_v = voltage_mv / 1000
-        self._taken = 0
-        self._to_lose = 0
-        self._changes: list[int] = []
+    Args:
+        agenda: its clock; by default it stands still.
+        load: at its output; by default a made-up board.
+        seed: of its dither.
 
-    def lose_samples(self, count: int) -> None:
-        """Leave the next ``count`` samples out of the stream; time and counter go on."""
-        self._to_lose += count
-
-    def edge(self, at_ps: int) -> None:
-        """D0 changes."""
-        self._changes.append((at_ps - self._start_ps) // PERIOD_PS)
-
-    def advance(self, now_ps: int, *, least: int = LEAST) -> None:
-        """Write the samples complete by ``now_ps``, if there are so many."""
-        due = (now_ps - self._start_ps) // PERIOD_PS - self._taken
-        if due < least:
-            return
-        while due > 0:
-            count = min(due, BLOCK)
-            self._write(count)
-            due -= count
-        self._ledger.forget_before(self._start_ps + self._taken * PERIOD_PS)
-
-    def _write(self, count: int) -> None:
-        words, _ = self._encoder.words(self._means(count), self._voltage_v)
-        words |= self._levels(count).astype(np.uint32) << np.uint32(LOGIC_SHIFT)
-        lost = min(self._to_lose, count)
-        self._to_lose -= lost
-        self._send(counted(words[lost:], (self._taken + lost) % TURN))
-        self._taken += count
-
-    def _means(self, count: int) -> Currents:
-        """Mean current of the next periods, ampere, from exact differences of charge."""
-        begin_ps = self._start_ps + self._taken * PERIOD_PS
-        changes = np.array(self._ledger.between(begin_ps, begin_ps + count * PERIOD_PS))
-        times, charges, currents = changes.T
-        ends = np.arange(count + 1, dtype=np.int64) * PERIOD_PS
-        which = np.searchsorted(times, ends, side="right") - 1
-        total = charges[which] + currents[which] * (ends - times[which])
-        return np.diff(total) * (1e-9 / PERIOD_PS)
-
-    def _levels(self, count: int) -> Words:
-        """D0 at the ends of the next periods."""
-        levels = np.full(count, self._level, np.uint32)
-        while self._changes and self._changes[0] < self._taken + count:
-            self._level = not self._level
-            levels[max(0, self._changes.pop(0) - self._taken) :] = self._level
-        return levels
-
-
-class Ppk2:
-    """The instrument between a host's bytes and a target's supply."""
+    Attributes:
+        metadata: lines of its answer to the metadata command.
+        greeting: bytes before each answer.
+        deaf: answers nothing, like the second port of newer firmware.
+        at_start: called when it begins to measure.
+        late_samples: samples that still come after a stop.
+        ignores_stop: measures on after a stop.
+        opcodes: every command so far.
+        taken: samples of this acquisition so far, lost ones included.
+    """
 
     def __init__(
-        self,
-        now_ps: Callable[[], int],
-        target: Target,
-        ledger: Ledger,
-        send: Callable[[bytes], None],
-        *,
-        seed: int = 0,
+        self, agenda: Agenda | None = None, load: Load | None = None, *, seed: int = 2
     ) -> None:
-        self._now_ps = now_ps
-        self._target = target
-        self._ledger = ledger
-        self._send = send
+        self.send: Callable[[bytes], None] = lambda _: None
+        self.agenda = agenda or LoopAgenda(real_time=False)
+        self.load = load or MadeUpBoard()
+        self.metadata = calibration()
+        self.greeting = b""
+        self.deaf = False
+        self.at_start: Callable[[], object] = lambda: None
+        self.late_samples = 0
+        self.ignores_stop = False
+        self.opcodes: list[bytes] = []
+        self.acquiring = False
+        self.mode = 1
+        self.voltage_mv = DEFAULT_MV
         self._seed = seed
-        self._lines = ppk2_words.metadata()
-        self._voltage_mv = DEFAULT_MV
-        self._mode = 1
-        self._level = True
-        self.acquisition: Acquisition | None = None
+        self._received = b""
+        self._encoder = Encoder(self.metadata, seed)
+        self._start_ps = 0
+        self.taken = 0
+        self._to_lose = 0
+        self._level = self._line_level = True
+        self._changes: list[int] = []  # samples at which D0 changes
         self._handlers: dict[int, Callable[[bytes], None]] = {
             0x06: lambda _: self._start(),
             0x07: lambda _: self._stop(),
             0x0C: lambda argument: self._switch(on=argument == b"\x01"),
             0x0D: lambda voltage: self._regulate(int.from_bytes(voltage, "big")),
             0x11: self._set_mode,
-            0x19: lambda _: self._tell(),
+            0x19: lambda _: self._send_metadata(),
             0x20: lambda _: self.restart(),
         }
 
-    @property
-    def ends_ps(self) -> int | None:
-        """An acquisition has no set length."""
-        return None
-
-    def next_stamp_ps(self, not_before_ps: int) -> int:
-        """There are no time stamps: 1 s later while it measures, as long as an LPM01A takes."""
-        return not_before_ps + (PS_PER_S if self.acquisition else 0)
+    # ---- opcodes ---------------------------------------------------------------------------
 
     def command_size(self, data: bytes | bytearray) -> int:
-        """How many bytes the first command in ``data`` has; 0 if it is not whole."""
+        """Return the length of the first command in ``data``; 0 if it is not whole."""
         size = 1 + ARGUMENTS.get(data[0], 0) if data else 0
         return size if size <= len(data) else 0
 
-    def receive(self, command: bytes) -> None:
-        """One opcode with its arguments."""
-        handler = self._handlers.get(command[0])
-        if handler is not None:
-            handler(command[1:])
+    def receive(self, data: bytes) -> None:
+        """Take opcodes and arguments from the host, in pieces of any size."""
+        self._received += data
+        while size := self.command_size(self._received):
+            command, self._received = self._received[:size], self._received[size:]
+            self.opcodes.append(command)
+            handler = self._handlers.get(command[0])
+            if handler is not None and not self.deaf:
+                handler(command[1:])
 
     def restart(self) -> None:
-        """As after plugging it in: nothing measured, the target off."""
-        self.acquisition = None
+        """Start as after plugging it in: not measuring, the output off."""
+        self._received, self.acquiring = b"", False
         self._switch(on=False)
-        self._voltage_mv, self._mode = DEFAULT_MV, 1
-
-    def advance(self, now_ps: int, _waiting: int) -> None:
-        """Stream what is complete by now."""
-        if self.acquisition is not None:
-            self.acquisition.advance(now_ps)
-
-    def overrun(self) -> None:
-        """The host does not read."""
-        if self.acquisition is not None:
-            self.acquisition.lose_samples(OVERRUN_SAMPLES)
-
-    def edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
-        """D0 changes."""
-        self._level = level
-        if self.acquisition is not None:
-            self.acquisition.edge(at_ps)
+        self.voltage_mv, self.mode = DEFAULT_MV, 1
 
     def _set_mode(self, mode: bytes) -> None:
-        self._mode = mode[0]
+        self.mode = mode[0]
 
     def _start(self) -> None:
         self._stop()
-        self.acquisition = Acquisition(
-            self._now_ps(),
-            self._ledger,
-            Encoder(self._lines, self._seed),
-            self._send,
-            level=self._level,
-            voltage_mv=self._voltage_mv,
-        )
+        self.acquiring = True
+        self._start_ps = self.agenda.now_ps()
+        self.taken = self._to_lose = 0
+        self._level, self._changes = self._line_level, []
+        self._encoder = Encoder(self.metadata, self._seed)
+        self.load.ledger.begin(self._start_ps)
+        self.at_start()
 
     def _stop(self) -> None:
-        if self.acquisition is not None:
-            self.acquisition.advance(self._now_ps(), least=0)
-        self.acquisition = None
+        if self.acquiring:
+            self._write(max(0, self._due(self.agenda.now_ps())) + self.late_samples)
+            self.acquiring = self.ignores_stop
 
     def _switch(self, *, on: bool) -> None:
-        if on and not self._target.powered:
-            self._target.power_on(self._voltage_mv)
-        elif not on and self._target.powered:
-            self._target.power_off()
+        if on and not self.load.powered:
+            self.load.power_on(self.voltage_mv)
+        elif not on and self.load.powered:
+            self.load.power_off()
 
     def _regulate(self, voltage_mv: int) -> None:
-        self._voltage_mv = voltage_mv
-        if self._target.powered:
-            self._target.set_voltage(voltage_mv)
+        self.voltage_mv = voltage_mv
+        if self.load.powered:
+            self.load.set_voltage(voltage_mv)
 
-    def _tell(self) -> None:
-        if self.acquisition is None:
-            lines = self._lines | {"VDD": str(self._voltage_mv), "mode": str(self._mode)}
-            self._send(ppk2_words.told(lines))
+    def _send_metadata(self) -> None:
+        if not self.acquiring:
+            lines = self.metadata | {"VDD": str(self.voltage_mv), "mode": str(self.mode)}
+            self.send(self.greeting + metadata_text(lines))
+
+    @property
+    def powered(self) -> bool:
+        """Whether its output is on."""
+        return self.load.powered
+
+    # ---- samples ---------------------------------------------------------------------------
+
+    @property
+    def ends_ps(self) -> int | None:
+        """None: an acquisition has no set length."""
+        return None
+
+    def next_stamp_ps(self, not_before_ps: int) -> int:
+        """Return 1 s later while it measures: it has no time stamps, an LPM01A's take 1 s."""
+        return not_before_ps + (PS_PER_S if self.acquiring else 0)
+
+    def advance(self, now_ps: int, waiting: int = 0) -> None:
+        """Send the samples complete by now, if they are worth a message."""
+        del waiting  # it has no indication of its buffer's load
+        if self.acquiring and (due := self._due(now_ps)) >= LEAST:
+            self._write(due)
+
+    def edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
+        """Take an edge of D0."""
+        self._line_level = level
+        if self.acquiring:
+            self._changes.append((at_ps - self._start_ps) // PERIOD_PS)
+
+    def lose_samples(self, count: int) -> None:
+        """Leave the next samples out of the stream; time and counter go on."""
+        self._to_lose += count
+
+    def overrun(self) -> None:
+        """Lose samples because the host does not read."""
+        self.lose_samples(OVERRUN_SAMPLES)
+
+    def measure(self, current_a: Currents, logic: NDArray[np.uint8] | int = LOGIC_IDLE) -> Currents:
+        """Stream samples of these currents now; return what they were rounded to, A."""
+        words, rounded = self._encoder.words(current_a, self.voltage_mv / 1000)
+        words |= np.asarray(logic, np.uint32) << np.uint32(LOGIC_SHIFT)
+        lost = min(self._to_lose, len(words))
+        self._to_lose -= lost
+        if self.acquiring:
+            self.send(counted(words[lost:], (self.taken + lost) % COUNTER_MODULUS))
+        self.taken += len(words)
+        return rounded
+
+    def _due(self, now_ps: int) -> int:
+        return (now_ps - self._start_ps) // PERIOD_PS - self.taken
+
+    def _write(self, due: int) -> None:
+        while due > 0:
+            count = min(due, BLOCK)
+            begin_ps = self._start_ps + self.taken * PERIOD_PS
+            currents = self.load.ledger.currents_a(begin_ps, PERIOD_PS, count)
+            self.measure(currents, self._levels(count))
+            due -= count
+        self.load.ledger.forget_before(self._start_ps + self.taken * PERIOD_PS)
+
+    def _levels(self, count: int) -> NDArray[np.uint8]:
+        """Return D0 at the ends of the next periods."""
+        levels = np.full(count, self._level, np.uint8)
+        while self._changes and self._changes[0] < self.taken + count:
+            self._level = not self._level
+            levels[max(0, self._changes.pop(0) - self.taken) :] = self._level
+        return levels
+
+    async def live(self) -> None:
+        """Stream by the wall clock until cancelled."""
+        await follow_wall_clock(self, self.agenda, self.load)
+
+
+def plug() -> PtyCable:
+    """Return the instrument on its serial port."""
+    return PtyCable(SimulatedPpk2(LoopAgenda(real_time=True)))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 RATE_HZ = 100_000
 WORD_BYTES = 4
-TURN = 64
+COUNTER_MODULUS = 64
 RANGES = 5
 COUNTER_SHIFT, LOGIC_SHIFT, RANGE_SHIFT = 18, 24, 14
 
@@ -47,19 +47,19 @@ METADATA: Mapping[str, tuple[str, ...]] = {
     "I": ("-0.000000104", "-0.000001443", "0.000036439", "-0.000374119", "-0.009388455"),
     "UG": ("1.00",) * RANGES,
 }
-"""Coefficients as a calibrated instrument tells them."""
+"""Coefficients of a calibrated instrument."""
 
 
-def metadata() -> dict[str, str]:
-    """The lines of the answer to the metadata command, VDD and mode apart."""
-    told = {"Calibrated": "0"}
+def calibration() -> dict[str, str]:
+    """Return the lines of the answer to the metadata command, without VDD and mode."""
+    lines = {"Calibrated": "0"}
     for name, row in METADATA.items():
-        told |= {f"{name}{index}": value for index, value in enumerate(row)}
-    return told | {"HW": "9173", "IA": "56"}
+        lines |= {f"{name}{index}": value for index, value in enumerate(row)}
+    return lines | {"HW": "9173", "IA": "56"}
 
 
-def told(lines: Mapping[str, str]) -> bytes:
-    """The answer to the metadata command."""
+def metadata_text(lines: Mapping[str, str]) -> bytes:
+    """Return the answer to the metadata command."""
     return ("\n".join(f"{key}: {value}" for key, value in lines.items()) + "\nEND").encode()
 
 
@@ -108,5 +108,5 @@ class Encoder:
 
 def counted(words: Words, counter: int) -> bytes:
     """The words under ascending counters, as they go over the wire."""
-    counters = (counter + np.arange(len(words), dtype=np.uint32)) % np.uint32(TURN)
+    counters = (counter + np.arange(len(words), dtype=np.uint32)) % np.uint32(COUNTER_MODULUS)
     return (words | counters << np.uint32(COUNTER_SHIFT)).astype("<u4").tobytes()
