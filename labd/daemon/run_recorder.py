@@ -11,7 +11,7 @@ from labd.aio.blocking_io import run_disk_io
 from labd.core.model import Identity, Mode, StreamFormat, Window
 from labd.daemon.job_log import JobLog
 from labd.daemon.trace_writer import FileTrace, open_trace
-from labd.procedure.session import OutputRow
+from labd.procedure.mode_run import OutputRow
 from labd.store.state_directory import write_json
 from labd.wire.frames import FrameMaker
 from labd.wire.job_events import EventData, Note, Phase, Progress

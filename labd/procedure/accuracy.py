@@ -1,4 +1,4 @@
-"""Accuracy: every input of the set once, scored by the published formulas."""
+"""Accuracy: every input of the set, scored by the published formulas."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from labd.core.scoring import auc_eembc, auc_mlcommons, exact_area, top1_pct
 from labd.core.suite import Benchmark, Metric
 from labd.procedure.batch import PROBE_DEADLINE_S, check_outputs, load_input
 from labd.procedure.dataset import Row
-from labd.procedure.session import OutputRow, Session
+from labd.procedure.mode_run import ModeRun, OutputRow
 from labd.wire.results import ModeResult, ResultDetails
 
 
-async def measure_accuracy(session: Session) -> ModeResult:
-    """Run the whole set through the DUT and compare with the labels."""
-    await session.report.phase(Mode.ACCURACY, "infer")
-    rows = session.dataset.rows
+async def measure_accuracy(run: ModeRun) -> ModeResult:
+    """Run the whole set through the DUT and compare its outputs with the labels."""
+    await run.report.phase(Mode.ACCURACY, "infer")
+    rows = run.dataset.rows
     found: list[OutputRow] = []
     for done, row in enumerate(rows, 1):
-        found.append(OutputRow(row.file, row.label, await _mean_output(session, row)))
-        await session.report.progress(done, len(rows), "inputs")
-    kept = await session.evidence.outputs(found)
+        found.append(OutputRow(row.file, row.label, await _mean_output(run, row)))
+        await run.report.progress(done, len(rows), "inputs")
+    kept = await run.evidence.outputs(found)
     labels = np.array([row.label for row in found], dtype=np.int64)
     outputs = np.array([row.outputs for row in found])
-    score, notes = await asyncio.to_thread(_score, outputs, labels, session.benchmark)
+    score, notes = await asyncio.to_thread(_score, outputs, labels, run.benchmark)
     details = ResultDetails(
         outputs=kept,
-        labels_sha256=session.dataset.sha256,
-        target=session.benchmark.target,
+        labels_sha256=run.dataset.sha256,
+        target=run.benchmark.target,
         notes=tuple(notes),
     )
-    verdict, reasons = _judge(session.benchmark, score, notes)
+    verdict, reasons = _verdict(run.benchmark, score, notes)
     return ModeResult(
         mode=Mode.ACCURACY, verdict=verdict, reasons=reasons, score=score, details=details
     )
 
 
-async def _mean_output(session: Session, row: Row) -> tuple[float, ...]:
-    """Mean of the outputs over a file's windows (one window for most benchmarks)."""
-    dut = session.ready.dut
+async def _mean_output(run: ModeRun, row: Row) -> tuple[float, ...]:
+    """Average the outputs over a file's windows (one window for most benchmarks)."""
+    dut = run.ready.dut
     outputs: list[tuple[float, ...]] = []
-    for data in session.dataset.inputs(row):
-        await load_input(session, data, row.file)
+    for data in run.dataset.inputs(row):
+        await load_input(run, data, row.file)
         reply = await dut.infer(1, 0, PROBE_DEADLINE_S)
-        check_outputs(reply, session.benchmark, row.file)
+        check_outputs(reply, run.benchmark, row.file)
         outputs.append(reply.results)
     return tuple(sum(column) / len(column) for column in zip(*outputs, strict=True))
 
@@ -56,7 +56,7 @@ async def _mean_output(session: Session, row: Row) -> tuple[float, ...]:
 def _score(
     outputs: NDArray[np.float64], labels: NDArray[np.int64], benchmark: Benchmark
 ) -> tuple[dict[str, float], list[str]]:
-    """Every metric that applies, and why one that should is missing."""
+    """Compute every metric that applies, and why one is missing."""
     score: dict[str, float] = {"inputs": float(len(labels))}
     notes: list[str] = []
     try:
@@ -71,10 +71,10 @@ def _score(
     return score, notes
 
 
-def _judge(
+def _verdict(
     benchmark: Benchmark, score: dict[str, float], notes: list[str]
 ) -> tuple[Verdict, tuple[str, ...]]:
-    """Compare the benchmark's metric with its target: the verdict and its reasons."""
+    """Compare the benchmark's metric with its target; return the verdict and its reasons."""
     metric = score.get(benchmark.metric)
     if metric is None:
         return Verdict.INVALID, tuple(notes)

@@ -1,4 +1,4 @@
-"""One batch: an input loaded, N inferences on it, timed by the DUT and a second clock."""
+"""One batch: load an input, run N inferences on it, time them by a second clock."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from labd.core.model import ClockCheck, TimeBase
 from labd.core.suite import MIN_WINDOW_S, Benchmark
 from labd.core.windows import HOST_TOLERANCE_S, inferences_for_window
 from labd.procedure.dataset import Dataset, Row
-from labd.procedure.session import Session
+from labd.procedure.mode_run import ModeRun
 from labd.protocol.replies import COUNTER_MODULUS, InferReply
 
-AIM_S = MIN_WINDOW_S * 1.05
-"""Windows are planned this long, so that a slightly faster batch is still valid."""
+PLANNED_WINDOW_S = MIN_WINDOW_S * 1.05
+"""Planned length of a window, so that a slightly faster batch is still valid."""
 
 PROBE_S = 1.0
-"""A probe this long tells the time of one inference well enough."""
+"""Minimum length of a probe for a sufficiently exact time per inference."""
 
 PROBE_INFERENCES = 10
 PROBE_DEADLINE_S = 300.0
 MAX_PROBES = 8
 
 PIN_TOLERANCE_S = 0.005
-"""The processing pin also covers the text of the second lap (2 ms at 115200 baud)."""
+"""Of the processing pin, which also covers the text of the second lap (2 ms at 115200 baud)."""
 
 
 def first_input(dataset: Dataset, row: Row) -> bytes:
-    """The bytes a window's batch runs on: the file, or the first window of it."""
+    """Return the input of a window's batch: the file, or the first window of it."""
     return next(dataset.inputs(row))
 
 
-async def load_input(session: Session, data: bytes, file: str) -> None:
-    """Load an input; a load that had to be started again is noted in the record."""
-    loaded = await session.ready.dut.load(data)
+async def load_input(run: ModeRun, data: bytes, file: str) -> None:
+    """Load an input; report a load that had to be restarted."""
+    loaded = await run.ready.dut.load(data)
     if loaded.restarts:
-        await session.report.note(f"{file}: loaded again", loaded.restarts)
+        await run.report.note(f"{file}: loaded again", loaded.restarts)
 
 
 def check_outputs(reply: InferReply, benchmark: Benchmark, file: str) -> None:
-    """Require as many outputs as the model has.
+    """Check the number of the model's outputs.
 
     Raises:
-        JobError: the firmware answers with another number: another model, most likely.
+        JobError: it differs, most likely because the firmware holds another model.
     """
     if len(reply.results) != benchmark.outputs:
         raise JobError(
@@ -58,18 +58,18 @@ def check_outputs(reply: InferReply, benchmark: Benchmark, file: str) -> None:
 
 
 def infer_deadline_s(inferences: int, inference_s: float) -> float:
-    """How long to wait for a batch that should last ``inferences`` times ``inference_s``."""
+    """Return the deadline of a batch that should last ``inferences`` times ``inference_s``."""
     return 30.0 + 3.0 * inferences * inference_s
 
 
 @dataclass(frozen=True, slots=True)
-class TimedBatch:
-    """A batch, and what the clocks beside the DUT saw of it.
+class BatchTiming:
+    """Reply and timing of a batch.
 
     Args:
-        reply: the DUT's.
-        timer: the I/O manager, where a wire lets it time the batch.
-        ticks: start and stop by its counter, if it saw just one batch.
+        reply: of the DUT, with the host's times.
+        timer: the I/O manager, if a wire lets it time the batch.
+        ticks: start and stop by its counter, if it saw exactly one batch.
         fault: what it saw instead.
     """
 
@@ -79,35 +79,35 @@ class TimedBatch:
     fault: str = ""
 
 
-async def start_timing(session: Session) -> None:
-    """Forget what the I/O manager timed before, once, before a mode's first batch.
+async def start_timing(run: ModeRun) -> None:
+    """Clear the I/O manager's log, once, before the first batch of a mode.
 
     The MLCommons board logs 100 intervals, far more than a mode has batches. Clearing its log
-    also restarts its counter, which has to run through for the clocks to be tied; what it
-    logged hours ago would leave turns of the counter open.
+    also restarts its counter, which must run through for the clock maps; with intervals logged
+    hours ago, the number of counter wraps would be unknown.
     """
-    timer = session.bench.timer(session.ready.build)
+    timer = run.bench.timer(run.ready.build)
     if timer is not None:
         await timer.clear_intervals()
 
 
 async def timed_infer(
-    session: Session, inferences: int, warmups: int, deadline_s: float
-) -> TimedBatch:
-    """Run a batch and let the I/O manager time it, where it can."""
-    ready = session.ready
-    timer = session.bench.timer(ready.build)
+    run: ModeRun, inferences: int, warmups: int, deadline_s: float
+) -> BatchTiming:
+    """Run a batch; the I/O manager times it if it can."""
+    ready = run.ready
+    timer = run.bench.timer(ready.build)
     if timer is None:
-        return TimedBatch(await ready.dut.infer(inferences, warmups, deadline_s))
+        return BatchTiming(await ready.dut.infer(inferences, warmups, deadline_s))
     watch = _watch_timestamps if timer.config.times_timestamps else _watch_processing
     seen = await watch(timer)
     reply = await ready.dut.infer(inferences, warmups, deadline_s)
     ticks, fault = await seen()
-    return TimedBatch(reply, timer, ticks, fault)
+    return BatchTiming(reply, timer, ticks, fault)
 
 
 Seen = Callable[[], Awaitable[tuple[tuple[int, int] | None, str]]]
-"""Start and stop of the one batch since, or what was there instead."""
+"""Returns start and stop of the one batch since then, or what was seen instead."""
 
 
 async def _watch_timestamps(timer: IoManager) -> Seen:
@@ -138,32 +138,32 @@ async def _watch_processing(timer: IoManager) -> Seen:
 
 
 async def _intervals(timer: IoManager) -> tuple[list[tuple[int, int]], str]:
-    """What its wire showed, or why that makes no intervals: this is one window's trouble."""
+    """Read the logged intervals, or why there are none, which concerns one window only."""
     try:
         return await timer.intervals(), ""
     except InstrumentError as error:
-        return [], f"a log that makes no intervals: {error.what}"
+        return [], f"a log without intervals: {error.what}"
 
 
-def best_check(session: Session, batch: TimedBatch) -> ClockCheck:
-    """The batch's length by the best independent clock: the I/O manager's, else the host's."""
-    if batch.timer is None:
-        return host_check(session, batch.reply)
-    if batch.ticks is None:
-        return ClockCheck("io-manager", None, 0.0, batch.fault)
-    start, stop = batch.ticks
-    tick_s = batch.timer.tick_s
+def best_check(run: ModeRun, timing: BatchTiming) -> ClockCheck:
+    """Return the batch's length by the best second clock: the I/O manager's, else the host's."""
+    if timing.timer is None:
+        return host_check(run, timing.reply)
+    if timing.ticks is None:
+        return ClockCheck("io-manager", None, 0.0, timing.fault)
+    start, stop = timing.ticks
+    tick_s = timing.timer.tick_s
     seconds = ((stop - start) % COUNTER_MODULUS) * tick_s
-    rates_ppm = CRYSTAL_PPM + batch.timer.clock_tolerance_ppm
+    rates_ppm = CRYSTAL_PPM + timing.timer.clock_tolerance_ppm
     tolerance = PIN_TOLERANCE_S + 2 * tick_s + seconds * rates_ppm * 1e-6
-    wire = "timestamp pin" if batch.timer.config.times_timestamps else "processing pin"
+    wire = "timestamp pin" if timing.timer.config.times_timestamps else "processing pin"
     return ClockCheck("io-manager", seconds, tolerance, wire)
 
 
-def host_check(session: Session, reply: InferReply) -> ClockCheck:
-    """The batch's length by the host's clock, where the bench follows it."""
-    if session.bench.time_base is not TimeBase.HOST:
-        note = "a simulated bench keeps its own time and has no second clock wired"
+def host_check(run: ModeRun, reply: InferReply) -> ClockCheck:
+    """Return the batch's length by the host clock, if the station follows it."""
+    if run.bench.time_base is not TimeBase.HOST:
+        note = "a simulated bench has its own time and no second clock"
         return ClockCheck("none", None, 0.0, note)
     seconds = (reply.done_ns - reply.start_ns) / 1e9
     tolerance = HOST_TOLERANCE_S + seconds * HOST_PPM * 1e-6
@@ -174,10 +174,10 @@ async def find_inferences(measure: Callable[[int], Awaitable[float]]) -> tuple[i
     """Find how many inferences make a valid window, by probing.
 
     Args:
-        measure: runs so many inferences and returns their seconds.
+        measure: runs a number of inferences and returns their seconds.
 
     Returns:
-        the number for a window of :data:`AIM_S` and the seconds of one inference.
+        inferences for a window of :data:`PLANNED_WINDOW_S`, and seconds per inference.
 
     Raises:
         DutError: probes of growing size never took measurable time.
@@ -186,11 +186,13 @@ async def find_inferences(measure: Callable[[int], Awaitable[float]]) -> tuple[i
     for _ in range(MAX_PROBES):
         seconds = await measure(inferences)
         if seconds >= PROBE_S:
-            return inferences_for_window(inferences, seconds, AIM_S), seconds / inferences
+            return inferences_for_window(
+                inferences, seconds, PLANNED_WINDOW_S
+            ), seconds / inferences
         growth = min(100.0, 1.2 * PROBE_S / seconds) if seconds > 0 else 100.0
         inferences = math.ceil(inferences * max(2.0, growth))
     raise DutError(
         "probe",
-        f"{inferences} inferences still took no measurable time by the DUT's timestamps",
-        "its timer stands still",
+        f"{inferences} inferences took no measurable time by the DUT's timestamps",
+        "its timer does not run",
     )

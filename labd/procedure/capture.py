@@ -27,7 +27,7 @@ from labd.core.model import (
     Window,
 )
 from labd.core.recording import Recording, assemble
-from labd.procedure.session import Session, TraceWriter
+from labd.procedure.mode_run import ModeRun, TraceWriter
 
 QUIET_S = 0.02
 """This much further signal must follow before an edge can be said not to have come."""
@@ -56,7 +56,7 @@ class Position:
 
 
 class Capture:
-    """One running acquisition; made by :func:`capture`."""
+    """One running acquisition; made by :func:`start_capture`."""
 
     def __init__(
         self,
@@ -197,19 +197,17 @@ class Capture:
 
 
 @asynccontextmanager
-async def capture(session: Session, monitor: PowerMonitor, name: str) -> AsyncGenerator[Capture]:
+async def start_capture(run: ModeRun, monitor: PowerMonitor, name: str) -> AsyncGenerator[Capture]:
     """Acquire, collecting in the background; a trace is kept when it has a name."""
     async with AsyncExitStack() as outer:
         writer: TraceWriter | None = None
         if name:
-            instrument = session.bench.identities[Part.POWER]
+            instrument = run.bench.identities[Part.POWER]
             writer = await outer.enter_async_context(
-                session.evidence.trace(name, monitor.format, instrument)
+                run.evidence.trace(name, monitor.format, instrument)
             )
         async with AsyncExitStack() as running:
-            acquisition = await running.enter_async_context(
-                monitor.acquire(session.bench.time_base)
-            )
+            acquisition = await running.enter_async_context(monitor.acquire(run.bench.time_base))
             recorder = Capture(name, monitor.format, acquisition, running)
             collector = asyncio.create_task(recorder.collect(writer), name=f"collect {name}")
             recorder.collector = collector

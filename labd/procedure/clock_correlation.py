@@ -17,7 +17,7 @@ from labd.core.clock_sync import fit_clock_map
 from labd.core.errors import LabdBug, MeasurementInvalid
 from labd.core.host_clock import HOST_PPM
 from labd.core.model import Edge, StreamFormat, TimeMark
-from labd.procedure.batch import COUNTER_MODULUS, PIN_TOLERANCE_S, TimedBatch
+from labd.procedure.batch import COUNTER_MODULUS, PIN_TOLERANCE_S, BatchTiming
 from labd.wire.results import ClockMapRecord
 
 HOST = Clock("host", 1e-9, resolution_s=0.0, tolerance_ppm=HOST_PPM)
@@ -73,7 +73,7 @@ class RunClocks:
 
 
 def positions_from_counter(
-    clocks: RunClocks, batches: Sequence[TimedBatch], times: Sequence[TimeMark]
+    clocks: RunClocks, batches: Sequence[BatchTiming], times: Sequence[TimeMark]
 ) -> tuple[list[tuple[TracePosition, TracePosition]], list[ClockMap]]:
     """Place the batches' timestamps in the stream of a monitor that does not see them.
 
@@ -83,7 +83,7 @@ def positions_from_counter(
         times: time marks of the stream by the host clock.
 
     Returns:
-        start and stop of every batch, and the clock maps used, for the evidence.
+        start and stop of every batch, and the clock maps used.
 
     Raises:
         MeasurementInvalid: no mark, or marks that contradict each other.
@@ -107,7 +107,7 @@ def positions_from_counter(
 
 
 def compare_clocks(
-    clocks: RunClocks, batches: Sequence[TimedBatch], edges: Sequence[Sequence[Edge]]
+    clocks: RunClocks, batches: Sequence[BatchTiming], edges: Sequence[Sequence[Edge]]
 ) -> ClockMap:
     """Map the monitor's stream to the I/O manager's counter by the timestamps both saw.
 
@@ -133,7 +133,7 @@ HostTime = tuple[int, float]
 
 
 def _counter_stamps(
-    clocks: RunClocks, batches: Sequence[TimedBatch]
+    clocks: RunClocks, batches: Sequence[BatchTiming]
 ) -> tuple[Clock, list[int], list[HostTime]]:
     """Return the counter, its unwrapped ticks, and the host's times of the same moments."""
     timer = next((batch.timer for batch in batches if batch.timer is not None), None)
@@ -153,7 +153,7 @@ def _counter_stamps(
     return counter, [int(tick) for tick in ticks], host
 
 
-def _host_times(batch: TimedBatch, baud: int) -> tuple[HostTime, HostTime]:
+def _host_times(batch: BatchTiming, baud: int) -> tuple[HostTime, HostTime]:
     """When a batch began and ended by the host clock.
 
     The text ``m-infer-start`` is out when the first timestamp comes, or still leaving a DUT

@@ -1,4 +1,4 @@
-"""The I/O manager's counter finds the batches for a monitor that sees no timestamps."""
+"""Edges from the I/O manager's counter, for a power monitor that sees no timestamps."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from labd.core.model import Edge, TimeBase, Window
 from labd.core.suite import MIN_WINDOW_S
 from labd.procedure.batch import (
     PROBE_DEADLINE_S,
-    TimedBatch,
+    BatchTiming,
     best_check,
     host_check,
     timed_infer,
 )
 from labd.procedure.capture import Capture, Position
 from labd.procedure.clock_correlation import positions_from_counter
-from labd.procedure.session import Session
-from labd.procedure.windows import Measured, judge, run_clocks
+from labd.procedure.edge_source import MeasuredBatch, evaluate_batch, run_clocks
+from labd.procedure.mode_run import ModeRun
 
-AIM_S = 3 * MIN_WINDOW_S
-"""Windows are longer here: their ends are known to milliseconds only."""
+PLANNED_WINDOW_S = 3 * MIN_WINDOW_S
+"""Windows are longer here, since their edges are uncertain by milliseconds."""
 
 
-class CounterTimestamps:
-    """Windows are placed when the run is over.
+class CounterEdges:
+    """Edges converted from the counter to the power trace at the end of the run.
 
     Raises:
-        JobError: there is no such counter, or the bench's time is not the host's.
+        JobError: there is no such counter, or the station does not follow the host clock.
     """
 
-    def __init__(self, session: Session) -> None:
-        if session.bench.timer(session.ready.build) is None:
+    def __init__(self, run: ModeRun) -> None:
+        if run.bench.timer(run.ready.build) is None:
             raise JobError(
                 "no-timestamps",
                 "the power monitor has no input for the DUT's timestamps and no I/O manager "
@@ -42,92 +42,94 @@ class CounterTimestamps:
                 "wire the DUT's processing pin to the I/O manager and set processing_wire, or "
                 "use a monitor with digital inputs",
             )
-        if session.bench.time_base is not TimeBase.HOST:
+        if run.bench.time_base is not TimeBase.HOST:
             raise JobError(
                 "no-timestamps",
                 "the power monitor has no input for the DUT's timestamps, and an emulated "
-                "bench does not follow the host's clock",
+                "bench does not follow the host clock",
                 "use an emulated monitor that sees them",
             )
-        self.session = session
+        self.run = run
         self.windows: list[Window] = []
         self.clocks: list[ClockMap] = []
         self.problems: list[str] = []
         self.idle_uw: list[float] = []
-        self._marks: list[TimedBatch] = []
-        self._measured: list[Measured] = []
+        self._marks: list[BatchTiming] = []
+        self._measured: list[MeasuredBatch] = []
 
     @property
-    def aim_s(self) -> float:
-        """Longer than the rules ask: see :data:`AIM_S`."""
-        return AIM_S
+    def planned_window_s(self) -> float:
+        """Length that windows are planned for, s."""
+        return PLANNED_WINDOW_S
 
     @property
     def needed(self) -> list[tuple[int, int]]:
-        """Every window: all are judged when the run is over."""
+        """Sample ranges of all batches: they are evaluated at the end of the run."""
         return [(each.start, each.stop) for each in self._measured]
 
     async def probe(self, monitor: PowerMonitor, inferences: int) -> float:  # noqa: ARG002
-        """Seconds of so many inferences."""
-        batch = await timed_infer(self.session, inferences, 1, PROBE_DEADLINE_S)
-        seconds = best_check(self.session, batch).seconds
+        """Measure how many seconds a number of inferences takes."""
+        timing = await timed_infer(self.run, inferences, 1, PROBE_DEADLINE_S)
+        seconds = best_check(self.run, timing).seconds
         if seconds is None:
-            raise _not_one(batch)
+            raise _not_one(timing)
         return seconds
 
-    async def sync(self, recorder: Capture) -> None:
-        """A batch of one inference, at both ends of a run: it ties the clocks."""
-        await recorder.quiet()
-        batch = await timed_infer(self.session, 1, 0, PROBE_DEADLINE_S)
-        if batch.ticks is None:
-            raise _not_one(batch)
-        self._marks.append(batch)
-        await recorder.quiet()
+    async def sync(self, capture: Capture) -> None:
+        """Run a batch of one inference, as a mark at the end of the clock maps."""
+        await capture.quiet()
+        timing = await timed_infer(self.run, 1, 0, PROBE_DEADLINE_S)
+        if timing.ticks is None:
+            raise _not_one(timing)
+        self._marks.append(timing)
+        await capture.quiet()
 
-    async def passed(self, recorder: Capture, before: Position) -> int:  # noqa: ARG002
-        """Wait until the samples of the batch must have arrived."""
-        await recorder.quiet()
-        return (await recorder.quiet()).received
+    async def wait_for_end(self, capture: Capture, before: Position) -> int:  # noqa: ARG002
+        """Wait until the batch must be received; return the sample index after it."""
+        await capture.quiet()
+        return (await capture.quiet()).received
 
-    async def measured(self, recorder: Capture, measured: Measured) -> None:
-        """Keep the samples around the batch, and no others."""
-        quiet = recorder.quiet_samples
-        before = recorder.recording(measured.start - quiet, measured.start)
+    async def add(self, capture: Capture, measured: MeasuredBatch) -> None:
+        """Add a batch; keep only the samples around it."""
+        quiet = capture.quiet_samples
+        before = capture.recording(measured.start - quiet, measured.start)
         idle_uw = before.mean_power_uw(measured.start - quiet, measured.start)
         self.idle_uw += [] if idle_uw is None else [idle_uw]
         self._measured.append(measured)
-        recorder.forget(measured.stop, self.needed)
+        capture.forget(measured.stop, self.needed)
 
-    async def conclude(self, recorder: Capture) -> None:
-        """Tie the clocks and judge every window."""
-        counted = [each for each in self._measured if each.timed.ticks]
+    async def finish(self, capture: Capture) -> None:
+        """Fit the clock maps and evaluate every batch."""
+        counted = [each for each in self._measured if each.timing.ticks]
         first, *rest = self._marks
-        batches = [first, *(each.timed for each in counted), *rest]
+        batches = [first, *(each.timing for each in counted), *rest]
         try:
             pairs, self.clocks = await asyncio.to_thread(
                 positions_from_counter,
-                run_clocks(self.session, recorder),
+                run_clocks(self.run, capture),
                 batches,
-                recorder.times(),
+                capture.times(),
             )
         except MeasurementInvalid as error:
             self.problems.append(f"clocks: {error.what}")
             pairs = []
-        placed = dict(zip([each.batch.number for each in counted], pairs[1:], strict=False))
+        known = dict(zip([each.batch.number for each in counted], pairs[1:], strict=False))
         for measured in self._measured:
-            places = placed.get(measured.batch.number, ())
-            check = host_check(self.session, measured.timed.reply)
-            edges = [Edge(place.index, "io-manager", rising=False) for place in places]
-            doubt_s = max((place.uncertainty_s for place in places), default=0.0)
+            positions = known.get(measured.batch.number, ())
+            check = host_check(self.run, measured.timing.reply)
+            edges = [Edge(at.index, "io-manager", rising=False) for at in positions]
+            uncertainty_s = max((at.uncertainty_s for at in positions), default=0.0)
             idle_uw = statistics.fmean(self.idle_uw) if self.idle_uw else None
             self.windows.append(
-                await judge(self.session, recorder, measured, edges, check, doubt_s, idle_uw)
+                await evaluate_batch(
+                    self.run, capture, measured, edges, check, uncertainty_s, idle_uw
+                )
             )
 
 
-def _not_one(batch: TimedBatch) -> InstrumentError:
+def _not_one(timing: BatchTiming) -> InstrumentError:
     return InstrumentError(
         "timestamp-wire",
-        f"the I/O manager saw {batch.fault}",
+        f"the I/O manager saw {timing.fault}",
         "check the wire from the DUT's processing or timestamp pin to the I/O manager",
     )

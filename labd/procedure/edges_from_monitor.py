@@ -1,4 +1,4 @@
-"""The power monitor sees the DUT's timestamps itself, in its own stream."""
+"""Edges from a power monitor that sees the DUT's timestamp pin."""
 
 from __future__ import annotations
 
@@ -9,120 +9,117 @@ from drivers.base.interfaces import PowerMonitor
 from labd.core.clock_map import ClockMap
 from labd.core.errors import DutError, InstrumentError, MeasurementInvalid
 from labd.core.model import Edge, Window
-from labd.procedure import batch
-from labd.procedure.batch import PROBE_DEADLINE_S, TimedBatch, best_check
-from labd.procedure.capture import Capture, Position, capture
+from labd.procedure.batch import PLANNED_WINDOW_S, PROBE_DEADLINE_S, BatchTiming, best_check
+from labd.procedure.capture import Capture, Position, start_capture
 from labd.procedure.clock_correlation import compare_clocks
-from labd.procedure.session import Session
-from labd.procedure.windows import Measured, judge, run_clocks
+from labd.procedure.edge_source import MeasuredBatch, evaluate_batch, run_clocks
+from labd.procedure.mode_run import ModeRun
 
 IDLE_AFTER_S = 0.015
 IDLE_S = 0.012
-"""Idle power is the mean over this long, so long after a sync mark: its reply is out, and the
-next command is not sent before."""
+"""Delay after a sync mark and length of the idle power reading: the reply to the mark has been
+sent by then, and the next command is sent later."""
 
 
-class MonitorTimestamps:
-    """A window is judged as soon as it is confirmed."""
+class MonitorEdges:
+    """Edges in the power monitor's stream; a batch is evaluated once it is confirmed."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self, run: ModeRun) -> None:
+        self.run = run
         self.windows: list[Window] = []
         self.clocks: list[ClockMap] = []
         self.problems: list[str] = []
-        self._pending: list[Measured] = []
+        self._pending: list[MeasuredBatch] = []
         self.idle_uw: list[float] = []
         self._syncs: list[tuple[int, int]] = []
-        self._counted: list[tuple[TimedBatch, Sequence[Edge]]] = []
+        self._counted: list[tuple[BatchTiming, Sequence[Edge]]] = []
 
     @property
-    def aim_s(self) -> float:
-        """As the rules ask."""
-        return batch.AIM_S
+    def planned_window_s(self) -> float:
+        """Length that windows are planned for, s."""
+        return PLANNED_WINDOW_S
 
     @property
     def needed(self) -> list[tuple[int, int]]:
-        """Windows not judged yet, and what follows the sync marks."""
+        """Sample ranges of batches to be evaluated and of idle power readings."""
         return [*((each.start, each.stop) for each in self._pending), *self._syncs]
 
     async def probe(self, monitor: PowerMonitor, inferences: int) -> float:
-        """Seconds of so many inferences."""
-        async with capture(self.session, monitor, "") as recorder:
-            start = await recorder.quiet()
-            await self.session.ready.dut.infer(inferences, 1, PROBE_DEADLINE_S)
-            stop = await self.passed(recorder, start)
-            await recorder.stop()
-            edges = recorder.edges(start.received, stop)
-        if gaps := recorder.recording(start.received, stop).gaps:
+        """Measure how many seconds a number of inferences takes."""
+        async with start_capture(self.run, monitor, "") as capture:
+            start = await capture.quiet()
+            await self.run.ready.dut.infer(inferences, 1, PROBE_DEADLINE_S)
+            stop = await self.wait_for_end(capture, start)
+            await capture.stop()
+            edges = capture.edges(start.received, stop)
+        if gaps := capture.recording(start.received, stop).gaps:
             raise InstrumentError("samples-lost", f"the probe lost samples: {gaps[0].reason}")
         if len(edges) != 2:  # noqa: PLR2004 - start and stop
             raise _no_edges(len(edges), 2)
         return (edges[1].index - edges[0].index) / monitor.format.sample_rate_hz
 
-    async def sync(self, recorder: Capture) -> None:
-        """One pulse on demand, at both ends of a run: all the measuring rests on this wire."""
-        before = await recorder.quiet()
-        lap = await self.session.ready.dut.timestamp()
+    async def sync(self, capture: Capture) -> None:
+        """Have the DUT pulse its timestamp pin, to check the wire and to read the idle power."""
+        before = await capture.quiet()
+        lap = await self.run.ready.dut.timestamp()
         if lap is not None:
             raise DutError(
                 "build",
                 "the DUT answers timestamp with text: a performance build",
                 "flash energy",
             )
-        after = await recorder.edges_since(before, 1)
-        seen = recorder.edges_seen - before.edges_seen
+        after = await capture.edges_since(before, 1)
+        seen = capture.edges_seen - before.edges_seen
         if seen != 1:
             raise _no_edges(seen, 1)
-        await recorder.quiet()  # the board waits; what it draws then is its idle power
-        self._syncs.append((before.received, max(after, recorder.received)))
+        await capture.quiet()  # for the idle power reading
+        self._syncs.append((before.received, max(after, capture.received)))
 
-    async def passed(self, recorder: Capture, before: Position) -> int:
-        """Wait for a batch's two edges and a quiet stretch; the sample index after that."""
-        return await recorder.edges_since(before, 2)
+    async def wait_for_end(self, capture: Capture, before: Position) -> int:
+        """Wait for a batch's two edges and a quiet stretch; return the sample index after it."""
+        return await capture.edges_since(before, 2)
 
-    async def measured(self, recorder: Capture, measured: Measured) -> None:
-        """Judge what is confirmed so far."""
+    async def add(self, capture: Capture, measured: MeasuredBatch) -> None:
+        """Add a batch; evaluate those that are confirmed."""
         self._pending.append(measured)
-        while self._pending and recorder.confirmed >= self._pending[0].stop:
-            await self._judge_next(recorder)
+        while self._pending and capture.confirmed >= self._pending[0].stop:
+            await self._evaluate_next(capture)
 
-    async def conclude(self, recorder: Capture) -> None:
-        """Judge the rest, and compare the monitor's clock with the I/O manager's."""
+    async def finish(self, capture: Capture) -> None:
+        """Evaluate the rest; compare the power monitor's clock with the I/O manager's."""
         while self._pending:
-            await self._judge_next(recorder)
-        self._look_at_idle(recorder)
+            await self._evaluate_next(capture)
+        self._read_idle_power(capture)
         if not self._counted:
             return
         batches, edges = zip(*self._counted, strict=True)
         try:
-            clock_map = compare_clocks(run_clocks(self.session, recorder), batches, edges)
+            self.clocks.append(compare_clocks(run_clocks(self.run, capture), batches, edges))
         except MeasurementInvalid as error:
             self.problems.append(f"clocks: {error.what}")
-        else:
-            self.clocks.append(clock_map)
 
-    async def _judge_next(self, recorder: Capture) -> None:
+    async def _evaluate_next(self, capture: Capture) -> None:
         measured = self._pending.pop(0)
-        self._look_at_idle(recorder)
+        self._read_idle_power(capture)
         idle_uw = self.idle_uw[0] if self.idle_uw else None
-        edges = recorder.edges(measured.start, measured.stop)
-        check = best_check(self.session, measured.timed)
-        doubt_s = recorder.format.edge_uncertainty_s
+        edges = capture.edges(measured.start, measured.stop)
+        check = best_check(self.run, measured.timing)
+        uncertainty_s = capture.format.edge_uncertainty_s
         self.windows.append(
-            await judge(self.session, recorder, measured, edges, check, doubt_s, idle_uw)
+            await evaluate_batch(self.run, capture, measured, edges, check, uncertainty_s, idle_uw)
         )
-        if len(edges) == 2 and measured.timed.ticks:  # noqa: PLR2004 - start and stop
-            self._counted.append((measured.timed, edges))
-        recorder.forget(measured.stop)
+        if len(edges) == 2 and measured.timing.ticks:  # noqa: PLR2004 - start and stop
+            self._counted.append((measured.timing, edges))
+        capture.forget(measured.stop)
 
-    def _look_at_idle(self, recorder: Capture) -> None:
-        """What the board drew while it waited, just after each sync mark."""
-        rate = recorder.format.sample_rate_hz
+    def _read_idle_power(self, capture: Capture) -> None:
+        """Read the idle power just after each sync mark."""
+        rate = capture.format.sample_rate_hz
         for sync in self._syncs:
-            for edge in recorder.edges(*sync):
+            for edge in capture.edges(*sync):
                 start = math.ceil(edge.index + IDLE_AFTER_S * rate)
                 stop = start + max(1, math.floor(IDLE_S * rate))
-                idle_uw = recorder.recording(start, stop).mean_power_uw(start, stop)
+                idle_uw = capture.recording(start, stop).mean_power_uw(start, stop)
                 self.idle_uw += [] if idle_uw is None else [idle_uw]
         self._syncs.clear()
 
@@ -130,6 +127,6 @@ class MonitorTimestamps:
 def _no_edges(seen: int, wanted: int) -> InstrumentError:
     return InstrumentError(
         "timestamp-wire",
-        f"{seen} edges reached the power monitor, the DUT's timestamp pin should give {wanted}",
+        f"the power monitor received {seen} edges of the DUT's timestamp pin instead of {wanted}",
         "check the wire from the DUT's timestamp pin (D7) to the monitor's trigger input",
     )

@@ -1,9 +1,9 @@
 """Energy: five windows between the DUT's timestamps, in one acquisition of the power monitor.
 
-The DUT pulses its timestamp pin around each batch. Edges belong to the command during
-which they came: before each command the line must have been quiet, after it both edges and
-some further samples must have arrived. A monitor that does not see the pin is led by the I/O
-manager's counter (:mod:`labd.procedure.edges_from_counter`).
+The DUT pulses its timestamp pin around each batch. Edges are labelled by the command during
+which they came: the line must be quiet before it, and both edges and some further samples must
+be received after it. For a power monitor that does not see the pin, batches are timed by the
+I/O manager's counter (:mod:`labd.procedure.edges_from_counter`).
 """
 
 from __future__ import annotations
@@ -26,75 +26,74 @@ from labd.procedure.batch import (
     start_timing,
     timed_infer,
 )
-from labd.procedure.capture import Capture, capture
+from labd.procedure.capture import Capture, start_capture
 from labd.procedure.clock_correlation import clock_record
 from labd.procedure.dataset import Row
-from labd.procedure.edges_from_counter import CounterTimestamps
-from labd.procedure.edges_from_monitor import MonitorTimestamps
-from labd.procedure.performance import judge_windows
-from labd.procedure.session import Session
-from labd.procedure.windows import Measured, Timestamps
+from labd.procedure.edge_source import EdgeSource, MeasuredBatch
+from labd.procedure.edges_from_counter import CounterEdges
+from labd.procedure.edges_from_monitor import MonitorEdges
+from labd.procedure.mode_run import ModeRun, windows_result
 from labd.wire.results import ModeResult, ResultDetails
 
 
 async def measure_energy(
-    session: Session, monitor: PowerMonitor, throughput_ips: float | None
+    run: ModeRun, monitor: PowerMonitor, throughput_ips: float | None
 ) -> ModeResult:
     """Measure :data:`WINDOWS` energy windows, each on another input file.
 
     Args:
-        session: bench, DUT and data.
-        monitor: the power monitor that sees the DUT.
-        throughput_ips: what performance mode found on the same code, if it ran; saves
-            the probe.
+        run: station, DUT and data.
+        monitor: the power monitor.
+        throughput_ips: result of performance mode on the same code, if it ran; replaces the
+            probe.
 
     Raises:
-        JobError: nothing on this station sees the DUT's timestamps.
+        JobError: no part of this station sees the DUT's timestamps.
     """
     sees = bool(monitor.format.timestamp_line)
-    way = MonitorTimestamps(session) if sees else CounterTimestamps(session)
-    dataset = session.dataset
+    source = MonitorEdges(run) if sees else CounterEdges(run)
+    dataset = run.dataset
     rows = [dataset.rows[i % len(dataset.rows)] for i in range(WINDOWS)]
-    await session.report.phase(Mode.ENERGY, "probe")
-    await load_input(session, first_input(dataset, rows[0]), rows[0].file)
-    await start_timing(session)
-    inferences, inference_s = await _plan_batch(way, monitor, throughput_ips)
-    await session.report.phase(Mode.ENERGY, "windows")
-    async with capture(session, monitor, "energy") as recorder:
-        await way.sync(recorder)
+    await run.report.phase(Mode.ENERGY, "probe")
+    await load_input(run, first_input(dataset, rows[0]), rows[0].file)
+    await start_timing(run)
+    inferences, inference_s = await _plan_batch(source, monitor, throughput_ips)
+    await run.report.phase(Mode.ENERGY, "windows")
+    async with start_capture(run, monitor, "energy") as capture:
+        await source.sync(capture)
         for number, row in enumerate(rows, 1):
             batch = Batch(number, row.file, inferences)
-            await _measure(session, way, recorder, batch, row, inference_s)
-            await recorder.mark(way.windows)
-            await session.report.progress(number, WINDOWS, "windows")
-        late = await _attempt(way.sync(recorder), "the sync mark at the end of the run")
-        await recorder.stop()
-        findings = await _look_at(session)
-        await way.conclude(recorder)
-        await recorder.mark(way.windows)
-    score = _score(way.windows)
-    if way.idle_uw:
-        score["idle_power_uw"] = statistics.fmean(way.idle_uw)
+            await _measure(run, source, capture, batch, row, inference_s)
+            await capture.mark(source.windows)
+            await run.report.progress(number, WINDOWS, "windows")
+        late = await _try(source.sync(capture), "the sync mark at the end of the run")
+        await capture.stop()
+        findings = await _check_monitor(run)
+        await source.finish(capture)
+        await capture.mark(source.windows)
+    score = _score(source.windows)
+    if source.idle_uw:
+        score["idle_power_uw"] = statistics.fmean(source.idle_uw)
     serious = [f"power monitor: {finding.text}" for finding in findings if finding.serious]
     details = ResultDetails(
-        trace=recorder.name,
-        method=session.method,
-        clocks=tuple(clock_record(each) for each in way.clocks),
+        trace=capture.name,
+        method=run.method,
+        clocks=tuple(clock_record(each) for each in source.clocks),
         findings=(*late, *(finding.text for finding in findings)),
     )
-    return judge_windows(Mode.ENERGY, way.windows, score, (*way.problems, *serious), details)
+    return windows_result(Mode.ENERGY, source.windows, score, (*source.problems, *serious), details)
 
 
-async def _look_at(session: Session) -> list[Finding]:
-    """What the power monitor noticed meanwhile; one that does not tell is a finding too."""
+async def _check_monitor(run: ModeRun) -> list[Finding]:
+    """Return the power monitor's findings; that it does not answer is a finding too."""
     try:
-        return await session.bench.self_check(Part.POWER)
+        return await run.bench.self_check(Part.POWER)
     except InfraError as error:
-        return [Finding("no-self-check", f"it could not be asked: {error}", serious=False)]
+        return [Finding("no-self-check", f"the self-check failed: {error}", serious=False)]
 
 
-async def _attempt(work: Awaitable[None], what: str) -> list[str]:
-    """Do what the windows measured before do not rest on; what went wrong, if anything."""
+async def _try(work: Awaitable[None], what: str) -> list[str]:
+    """Do something that no measured window needs; return its error, if any."""
     try:
         await work
     except (InstrumentError, DeadlineExceeded) as error:
@@ -103,37 +102,37 @@ async def _attempt(work: Awaitable[None], what: str) -> list[str]:
 
 
 async def _plan_batch(
-    way: Timestamps, monitor: PowerMonitor, throughput_ips: float | None
+    source: EdgeSource, monitor: PowerMonitor, throughput_ips: float | None
 ) -> tuple[int, float]:
-    """How many inferences a window takes, and the seconds of one."""
+    """Return the inferences per window and the seconds per inference."""
     if throughput_ips is not None:
         inference_s = 1.0 / throughput_ips
     else:
-        _, inference_s = await find_inferences(lambda inferences: way.probe(monitor, inferences))
-    return inferences_for_window(1, inference_s, way.aim_s), inference_s
+        _, inference_s = await find_inferences(lambda inferences: source.probe(monitor, inferences))
+    return inferences_for_window(1, inference_s, source.planned_window_s), inference_s
 
 
 async def _measure(
-    session: Session,
-    way: Timestamps,
-    recorder: Capture,
+    run: ModeRun,
+    source: EdgeSource,
+    capture: Capture,
     batch: Batch,
     row: Row,
     inference_s: float,
 ) -> None:
-    """Load one input, let the bench go quiet, run the batch, see it to its end."""
-    await load_input(session, first_input(session.dataset, row), row.file)
-    before = await recorder.quiet()
-    recorder.forget(before.received - recorder.quiet_samples, way.needed)
+    """Load one input, wait until the line is quiet, run the batch, wait for its end."""
+    await load_input(run, first_input(run.dataset, row), row.file)
+    before = await capture.quiet()
+    capture.forget(before.received - capture.quiet_samples, source.needed)
     deadline = infer_deadline_s(batch.inferences + WARMUPS, inference_s)
-    timed = await timed_infer(session, batch.inferences, WARMUPS, deadline)
-    check_outputs(timed.reply, session.benchmark, row.file)
-    stop = await way.passed(recorder, before)
-    await way.measured(recorder, Measured(batch, timed, before.received, stop))
+    timing = await timed_infer(run, batch.inferences, WARMUPS, deadline)
+    check_outputs(timing.reply, run.benchmark, row.file)
+    stop = await source.wait_for_end(capture, before)
+    await source.add(capture, MeasuredBatch(batch, timing, before.received, stop))
 
 
 def _score(windows: Sequence[Window]) -> dict[str, float]:
-    """Medians over the windows that have an energy, by every method."""
+    """Compute medians over the windows that have an energy, by every method."""
     score: dict[str, float] = {}
     measured = [window for window in windows if window.energy_per_inference_uj is not None]
     if measured:

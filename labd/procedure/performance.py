@@ -1,11 +1,9 @@
-"""Performance: five windows timed by the DUT's own microsecond counter."""
+"""Performance: five windows timed by the DUT's microsecond counter."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from labd.core.errors import DutError
-from labd.core.model import Mode, Verdict, Window
+from labd.core.model import Mode, Window
 from labd.core.scoring import median_throughput_ips
 from labd.core.suite import WARMUPS, WINDOWS
 from labd.core.windows import performance_window
@@ -20,41 +18,41 @@ from labd.procedure.batch import (
     start_timing,
     timed_infer,
 )
-from labd.procedure.session import Session
+from labd.procedure.mode_run import ModeRun, windows_result
 from labd.protocol.replies import InferReply
-from labd.wire.results import ModeResult, ResultDetails
+from labd.wire.results import ModeResult
 
 
-async def measure_performance(session: Session) -> ModeResult:
+async def measure_performance(run: ModeRun) -> ModeResult:
     """Probe, then measure :data:`WINDOWS` windows, each on another input file."""
-    dut, dataset, report = session.ready.dut, session.dataset, session.report
+    dut, dataset, report = run.ready.dut, run.dataset, run.report
     await report.phase(Mode.PERFORMANCE, "probe")
     rows = [dataset.rows[i % len(dataset.rows)] for i in range(WINDOWS)]
-    await load_input(session, first_input(dataset, rows[0]), rows[0].file)
+    await load_input(run, first_input(dataset, rows[0]), rows[0].file)
 
     async def probe(inferences: int) -> float:
         return runtime_us(await dut.infer(inferences, 1, PROBE_DEADLINE_S)) / 1e6
 
     inferences, inference_s = await find_inferences(probe)
-    await start_timing(session)
+    await start_timing(run)
     await report.phase(Mode.PERFORMANCE, "windows")
     windows: list[Window] = []
     for number, row in enumerate(rows, 1):
-        await load_input(session, first_input(dataset, row), row.file)
+        await load_input(run, first_input(dataset, row), row.file)
         deadline = infer_deadline_s(inferences + WARMUPS, inference_s)
-        batch = await timed_infer(session, inferences, WARMUPS, deadline)
-        check_outputs(batch.reply, session.benchmark, row.file)
-        runtime = runtime_us(batch.reply)
-        check = best_check(session, batch)
+        timing = await timed_infer(run, inferences, WARMUPS, deadline)
+        check_outputs(timing.reply, run.benchmark, row.file)
+        runtime = runtime_us(timing.reply)
+        check = best_check(run, timing)
         windows.append(performance_window(number, row.file, inferences, runtime, check))
         await report.window(Mode.PERFORMANCE, windows[-1])
         await report.progress(number, WINDOWS, "windows")
     score = {"median_throughput_ips": median_throughput_ips(windows)}
-    return judge_windows(Mode.PERFORMANCE, windows, score)
+    return windows_result(Mode.PERFORMANCE, windows, score)
 
 
 def runtime_us(reply: InferReply) -> int:
-    """Microseconds between the two laps.
+    """Return the microseconds between the two laps.
 
     Raises:
         DutError: the DUT printed no laps: an energy build.
@@ -67,25 +65,3 @@ def runtime_us(reply: InferReply) -> int:
             "performance needs the performance build (EE_CFG_ENERGY_MODE 0)",
         )
     return elapsed
-
-
-def judge_windows(
-    mode: Mode,
-    windows: Sequence[Window],
-    score: dict[str, float],
-    problems: Sequence[str] = (),
-    details: ResultDetails | None = None,
-) -> ModeResult:
-    """Pass when every window is valid and the run has no ``problems``; otherwise invalid."""
-    reasons = (
-        *(f"window {window.number} {problem}" for window in windows for problem in window.problems),
-        *problems,
-    )
-    return ModeResult(
-        mode=mode,
-        verdict=Verdict.INVALID if reasons else Verdict.PASS,
-        reasons=reasons,
-        score=score,
-        windows=tuple(windows),
-        details=details or ResultDetails(),
-    )

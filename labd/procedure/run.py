@@ -1,4 +1,4 @@
-"""A whole run: each mode on its build, in the order asked for."""
+"""One run of a job: each mode on its build, in the order of the job."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from labd.core.suite import Benchmark, benchmark
 from labd.procedure.accuracy import measure_accuracy
 from labd.procedure.dataset import Dataset
 from labd.procedure.energy import measure_energy
+from labd.procedure.mode_run import EvidenceWriter, ModeRun, Reporter
 from labd.procedure.performance import measure_performance
-from labd.procedure.session import Evidence, Reporter, Session
 from labd.station.open_station import Ready, StationBench
 from labd.wire.results import ModeResult, Provenance
 
 
 async def run_benchmark(
-    bench: StationBench, spec: JobSpec, dataset: Dataset, report: Reporter, evidence: Evidence
+    bench: StationBench, spec: JobSpec, dataset: Dataset, report: Reporter, evidence: EvidenceWriter
 ) -> AsyncIterator[ModeResult]:
-    """Run a job's modes and yield each result as soon as it stands.
+    """Run a job's modes; yield each result as soon as it is complete.
 
     Raises:
         JobError: the board's firmware is not this benchmark.
@@ -35,15 +35,15 @@ async def run_benchmark(
             await report.phase(mode, "prepare")
             ready = await bench.prepare(BUILD_FOR[mode])
             _check_model(ready, entry)
-        session = Session(bench, ready, spec.energy_method, entry, dataset, report, evidence)
-        result = await _measure(mode, session, throughput)
+        run = ModeRun(bench, ready, spec.energy_method, entry, dataset, report, evidence)
+        result = await _measure(mode, run, throughput)
         throughput = result.score.get("median_throughput_ips", throughput)
         details = result.details.model_copy(update=dict(provenance(bench, ready)))
         yield result.model_copy(update={"details": details})
 
 
 def verdict_of(results: list[ModeResult]) -> Verdict:
-    """A job's verdict from its modes': invalid over fail over pass."""
+    """Combine the verdicts of a job's modes: invalid before fail before pass."""
     verdicts = {result.verdict for result in results}
     for verdict in (Verdict.INVALID, Verdict.FAIL):
         if verdict in verdicts:
@@ -52,7 +52,7 @@ def verdict_of(results: list[ModeResult]) -> Verdict:
 
 
 def provenance(bench: StationBench, ready: Ready) -> Provenance:
-    """Return where a number of this run comes from."""
+    """Return the provenance of this run's numbers."""
     return Provenance(
         simulated=bench.simulated,
         dut=ready.profile.name,
@@ -64,17 +64,17 @@ def provenance(bench: StationBench, ready: Ready) -> Provenance:
     )
 
 
-async def _measure(mode: Mode, session: Session, throughput: float | None) -> ModeResult:
+async def _measure(mode: Mode, run: ModeRun, throughput: float | None) -> ModeResult:
     match mode:
         case Mode.ACCURACY:
-            return await measure_accuracy(session)
+            return await measure_accuracy(run)
         case Mode.PERFORMANCE:
-            return await measure_performance(session)
+            return await measure_performance(run)
         case Mode.ENERGY:
-            monitor = session.bench.monitor
+            monitor = run.bench.monitor
             if monitor is None:
                 raise LabdBug("no-monitor", "energy was scheduled on a station without monitor")
-            return await measure_energy(session, monitor, throughput)
+            return await measure_energy(run, monitor, throughput)
 
 
 def _check_model(ready: Ready, entry: Benchmark) -> None:
@@ -82,6 +82,6 @@ def _check_model(ready: Ready, entry: Benchmark) -> None:
         raise JobError(
             "wrong-model",
             f"the board runs {ready.profile.model or 'an unknown model'}, "
-            f"the job wants {entry.name}",
+            f"the job needs {entry.name}",
             "flash that benchmark's firmware, or give the station a flasher",
         )

@@ -1,4 +1,4 @@
-"""What the I/O manager's log is taken to say of one batch."""
+"""Timing of one batch by the I/O manager's log."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from drivers.base.interfaces import IoConfig, IoManager, TimerEdge
 from labd.core.errors import InstrumentError
 from labd.core.model import Build
-from labd.procedure.batch import TimedBatch, best_check, start_timing, timed_infer
-from labd.procedure.session import Session
+from labd.procedure.batch import BatchTiming, best_check, start_timing, timed_infer
+from labd.procedure.mode_run import ModeRun
 
 
 class TimerConfig(IoConfig):
@@ -47,7 +47,7 @@ class Timer:
 
 
 class Dut:
-    """Runs a batch: what happens on the wires meanwhile is the test's."""
+    """Runs a batch, during which the test acts on the wires."""
 
     def __init__(self, happens: Any) -> None:
         self._happens = happens
@@ -71,20 +71,20 @@ class Bench:
         return cast("IoManager", self._timer)
 
 
-def session(timer: Timer, happens: Any) -> Session:
+def mode_run(timer: Timer, happens: Any) -> ModeRun:
     rest: Any = None
-    return Session(
+    return ModeRun(
         cast("Any", Bench(timer)), cast("Any", Ready(Dut(happens))), rest, rest, rest, rest, rest
     )
 
 
-async def run(timer: Timer, happens: Any) -> TimedBatch:
-    return await timed_infer(session(timer, happens), 10, 0, 1.0)
+async def run(timer: Timer, happens: Any) -> BatchTiming:
+    return await timed_infer(mode_run(timer, happens), 10, 0, 1.0)
 
 
 async def test_only_the_interval_of_this_batch_counts_and_the_counter_runs_on() -> None:
     timer = Timer()
-    running = session(timer, lambda: None)
+    running = mode_run(timer, lambda: None)
     await start_timing(running)
     for number in range(1, 4):
         batch = await run(timer, lambda n=number: timer.log.append((n * 1000, n * 1000 + 500)))
@@ -97,12 +97,12 @@ async def test_other_than_one_pulse_is_no_clock(pulses: int) -> None:
     timer = Timer()
     batch = await run(timer, lambda: timer.log.extend([(1, 2)] * pulses))
     assert batch.ticks is None
-    check = best_check(session(timer, None), batch)
+    check = best_check(mode_run(timer, None), batch)
     assert check.seconds is None
     assert check.note == f"{pulses} pulses on the processing pin instead of 1"
 
 
-async def test_a_log_that_makes_no_intervals_is_this_windows_trouble_alone() -> None:
+async def test_a_log_without_intervals_concerns_this_window_only() -> None:
     timer = Timer()
 
     def torn() -> None:

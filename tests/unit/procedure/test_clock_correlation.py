@@ -1,4 +1,4 @@
-"""A counter's ticks placed in the stream of a monitor that does not see them."""
+"""A counter's ticks converted to the stream of a monitor that does not see them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labd.core.clock_map import Clock, Mark
 from labd.core.clock_sync import fit_clock_map
 from labd.core.errors import MeasurementInvalid
 from labd.core.model import Edge, StreamFormat, TimeMark
-from labd.procedure.batch import COUNTER_MODULUS, TimedBatch
+from labd.procedure.batch import COUNTER_MODULUS, BatchTiming
 from labd.procedure.clock_correlation import (
     TEXT_S,
     RunClocks,
@@ -31,7 +31,7 @@ CLOCKS = RunClocks("n6705", StreamFormat(RATE_HZ, 1 / RATE_HZ, 50.0, "current", 
 
 
 class World:
-    """True times of a run, and what each clock and each text made of them."""
+    """True times of a run, and their stamps by each clock and text."""
 
     def __init__(self, seed: int, *, io_ppm: float = 40.0, monitor_ppm: float = -30.0) -> None:
         self._random = random.Random(seed)
@@ -54,16 +54,16 @@ class World:
     def late_s(self) -> float:
         return self._random.uniform(0.001, TEXT_S)
 
-    def batches(self) -> list[TimedBatch]:
+    def batches(self) -> list[BatchTiming]:
         return [self.batch(start, stop) for start, stop in self.true_s]
 
-    def batch(self, start: float, stop: float) -> TimedBatch:
+    def batch(self, start: float, stop: float) -> BatchTiming:
         reply = SimpleNamespace(
             start_ns=self.host_ns(start + self.late_s()),
             done_ns=self.host_ns(stop + 140 / BAUD + self.late_s()),
         )
         timer = cast("Any", SimpleNamespace(tick_s=TICK_S, clock_tolerance_ppm=100.0))
-        return TimedBatch(cast("InferReply", reply), timer, (self.tick(start), self.tick(stop)))
+        return BatchTiming(cast("InferReply", reply), timer, (self.tick(start), self.tick(stop)))
 
     def times(self) -> list[TimeMark]:
         marks: list[TimeMark] = []
@@ -103,7 +103,7 @@ def test_a_board_that_restarted_in_the_run_is_refused() -> None:
         positions_from_counter(CLOCKS, [*before[:3], *world.batches()[3:]], world.times())
 
 
-def test_without_marks_of_the_stream_there_is_no_place() -> None:
+def test_without_marks_of_the_stream_there_is_no_position() -> None:
     with pytest.raises(MeasurementInvalid, match="no mark relates n6705 to host"):
         positions_from_counter(CLOCKS, World(5).batches(), [])
 

@@ -1,4 +1,4 @@
-"""Accuracy sets: read as published, and every defect named with its place."""
+"""Accuracy sets: read as published; every defect is named with its place."""
 
 from pathlib import Path
 
@@ -38,14 +38,14 @@ def test_windows_slide_by_the_stride(tmp_path: Path) -> None:
     assert windows == [whole[i * 512 : i * 512 + 2560] for i in range(4)]
 
 
-def test_the_first_folder_wins(tmp_path: Path) -> None:
+def test_the_first_folder_is_used(tmp_path: Path) -> None:
     one = make_set(tmp_path / "1", "a.bin,12,1\n", {"a.bin": 490})
     two = make_set(tmp_path / "2", "a.bin,12,2\n", {"a.bin": 490})
     assert find_dataset([two, one], KWS).rows[0].label == 2
 
 
 @pytest.mark.parametrize(
-    ("labels", "files", "code", "told"),
+    ("labels", "files", "code", "text"),
     [
         ("a.bin,12,1\n", {}, "data-missing", "a.bin: No such file"),
         ("a.bin,12,1\n", {"a.bin": 489}, "data-size", "has 489 bytes, expected 490"),
@@ -60,13 +60,13 @@ def test_the_first_folder_wins(tmp_path: Path) -> None:
     ],
 )
 def test_defects_are_named(
-    tmp_path: Path, labels: str, files: dict[str, int], code: str, told: str
+    tmp_path: Path, labels: str, files: dict[str, int], code: str, text: str
 ) -> None:
     make_set(tmp_path, labels, files)
     with pytest.raises(JobError) as caught:
         find_dataset([tmp_path], KWS)
     assert caught.value.code == code
-    assert told in str(caught.value)
+    assert text in str(caught.value)
 
 
 def test_labels_that_are_no_text_are_named(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_labels_that_are_no_text_are_named(tmp_path: Path) -> None:
         find_dataset([tmp_path], KWS)
 
 
-def test_an_absent_set_says_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_an_absent_set_lists_the_searched_folders(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"no y_labels.csv in .*kws01.*stations.toml"):
         find_dataset([tmp_path], KWS)
 

@@ -1,4 +1,4 @@
-"""A whole energy run on a monitor that sees no timestamps, led by the I/O manager's counter.
+"""A whole energy run on a monitor that sees no timestamps, timed by the I/O manager's counter.
 
 Real drivers over real cables, in real time: an N6705 feeds a board whose current the test
 knows exactly, an Arduino UNO relays its UART and times its timestamp pin.
@@ -27,7 +27,7 @@ from labd.procedure import edges_from_counter as by_counter
 from labd.procedure import energy
 from labd.procedure.dataset import Dataset, find_dataset
 from labd.procedure.energy import measure_energy
-from labd.procedure.session import Session
+from labd.procedure.mode_run import ModeRun
 from labd.simulation.instruments.eembc_uno import SimulatedEembcUno
 from labd.simulation.instruments.n6705 import SimulatedN6705, lan
 from labd.simulation.instruments.reference_dut import SimulatedDut
@@ -109,7 +109,7 @@ def dataset(tmp_path: Path) -> Dataset:
 @asynccontextmanager
 async def session(
     dut: TimedDut, dataset: Dataset, folder: Path, *, timed: bool = True
-) -> AsyncGenerator[tuple[Session, N6705]]:
+) -> AsyncGenerator[tuple[ModeRun, N6705]]:
     feeding = SimulatedN6705()
     feeding.draws = dut.current_a
     station = StationConfig(
@@ -132,14 +132,14 @@ async def session(
             evidence = RunEvidence(folder)
             suite = benchmark("kws01")
             method = EnergyMethod.LABD
-            yield Session(bench, ready, method, suite, dataset, Quietly(), evidence), monitor
+            yield ModeRun(bench, ready, method, suite, dataset, Quietly(), evidence), monitor
 
 
 @pytest.fixture(autouse=True)
 def short_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two windows of two seconds: their length is then the one thing wrong with them."""
     monkeypatch.setattr(energy, "WINDOWS", 2)
-    monkeypatch.setattr(by_counter, "AIM_S", WINDOW_S)
+    monkeypatch.setattr(by_counter, "PLANNED_WINDOW_S", WINDOW_S)
     monkeypatch.setattr(StationBench, "simulated", property(lambda _: False))
 
 

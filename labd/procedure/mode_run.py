@@ -1,0 +1,112 @@
+"""Everything that the measurement of one mode works with, and how its result is formed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from labd.core.model import (
+    EnergyMethod,
+    Identity,
+    Mode,
+    StreamFormat,
+    StreamItem,
+    Verdict,
+    Window,
+)
+from labd.core.suite import Benchmark
+from labd.procedure.dataset import Dataset
+from labd.station.open_station import Ready, StationBench
+from labd.wire.results import ModeResult, ResultDetails
+
+
+class Reporter(Protocol):
+    """Receives the progress events of a run."""
+
+    async def phase(self, mode: Mode, name: str) -> None:
+        """Report the start of a phase."""
+        ...
+
+    async def progress(self, done: int, total: int, unit: str) -> None:
+        """Report the progress of the phase; reports may be skipped."""
+        ...
+
+    async def window(self, mode: Mode, window: Window) -> None:
+        """Report a measured window, valid or not."""
+        ...
+
+    async def note(self, text: str, reasons: Sequence[str] = ()) -> None:
+        """Report something that a reader of the result should know."""
+        ...
+
+
+class TraceWriter(Protocol):
+    """Writes the trace of one acquisition while it is received."""
+
+    async def write(self, items: Sequence[StreamItem]) -> None:
+        """Append stream items in order."""
+        ...
+
+    async def windows(self, windows: Sequence[Window]) -> None:
+        """Annotate the measured windows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRow:
+    """An input file, its label, and the DUT's outputs (the mean over the file's windows)."""
+
+    file: str
+    label: int
+    outputs: tuple[float, ...]
+
+
+class EvidenceWriter(Protocol):
+    """Writes the evidence of one run."""
+
+    def trace(
+        self, name: str, stream_format: StreamFormat, instrument: Identity
+    ) -> AbstractAsyncContextManager[TraceWriter]:
+        """Open a trace; leaving the context completes it in any case."""
+        ...
+
+    async def outputs(self, rows: Sequence[OutputRow]) -> str:
+        """Write the DUT's outputs for each input; return the name of the file."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModeRun:
+    """An open station, its DUT, the data, and the receivers of events and evidence."""
+
+    bench: StationBench
+    ready: Ready
+    method: EnergyMethod
+    benchmark: Benchmark
+    dataset: Dataset
+    report: Reporter
+    evidence: EvidenceWriter
+
+
+def windows_result(
+    mode: Mode,
+    windows: Sequence[Window],
+    score: dict[str, float],
+    problems: Sequence[str] = (),
+    details: ResultDetails | None = None,
+) -> ModeResult:
+    """Return the result of a mode: pass if every window is valid and there are no problems."""
+    reasons = (
+        *(f"window {window.number} {problem}" for window in windows for problem in window.problems),
+        *problems,
+    )
+    return ModeResult(
+        mode=mode,
+        verdict=Verdict.INVALID if reasons else Verdict.PASS,
+        reasons=reasons,
+        score=score,
+        windows=tuple(windows),
+        details=details or ResultDetails(),
+    )
