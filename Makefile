@@ -19,10 +19,14 @@ JOBS ?= 2
 test: $(STAMP)  ## Run the tests; TESTS=tests/unit for a part of them
 	@$(RUN)python -m pytest -n $(JOBS) $(TESTS)
 
-lint: $(STAMP) typecheck  ## Check style, format, layers and types
+# What codespell reads; [tool.codespell] in pyproject.toml says which words it refuses.
+TEXTS := $(wildcard *.md) Makefile stations.toml .ci .github benchmarks datasets docs drivers firmware labd tests
+
+lint: $(STAMP) typecheck  ## Check style, format, layers, types and retired words
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)lint-imports
+	$(RUN)codespell $(TEXTS)
 
 typecheck: $(STAMP)  ## Check types
 	$(RUN)pyright

@@ -84,8 +84,8 @@ def _format_of(output: Path | None) -> str:
     suffix = output.suffix.removeprefix(".").lower() if output else ""
     if suffix and suffix not in FORMATS:
         known = ", ".join(f".{each}" for each in FORMATS)
-        todo = f"name it {known}, or give --format"
-        raise ConfigError("bad-format", f"{output}: labd does not write .{suffix} files", todo)
+        remedy = f"name it {known}, or give --format"
+        raise ConfigError("bad-format", f"{output}: labd does not write .{suffix} files", remedy)
     return suffix or FORMATS[0]
 
 

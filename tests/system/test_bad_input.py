@@ -93,9 +93,9 @@ async def test_every_mistake_is_named_with_its_place(make_lab: Callable[..., Lab
     )
     assert reply["request"] == "r1"
     assert {error["at"] for error in reply["errors"]} == {"job", "modes[1]", "priorty"}
-    said = {error["at"]: error["text"] for error in reply["errors"]}
-    assert "'enrgy' is not one of accuracy, performance, energy" in said["modes[1]"]
-    assert "priority" in said["priorty"]
+    texts = {error["at"]: error["text"] for error in reply["errors"]}
+    assert "'enrgy' is not one of accuracy, performance, energy" in texts["modes[1]"]
+    assert "priority" in texts["priorty"]
 
 
 async def test_a_handwritten_submission_runs(make_lab: Callable[..., Lab]) -> None:
@@ -115,7 +115,7 @@ async def test_a_handwritten_submission_runs(make_lab: Callable[..., Lab]) -> No
     assert "bob" in watched.stdout
 
 
-async def test_refusals_say_what_to_do(make_lab: Callable[..., Lab], tmp_path: Path) -> None:
+async def test_refusals_name_the_remedy(make_lab: Callable[..., Lab], tmp_path: Path) -> None:
     damaged = tmp_path / "sets"
     (damaged / "kws01").mkdir(parents=True)
     (damaged / "kws01" / "y_labels.csv").write_text("a.bin,12,1\n")
@@ -123,7 +123,7 @@ async def test_refusals_say_what_to_do(make_lab: Callable[..., Lab], tmp_path: P
     lab = make_lab(datasets=[damaged])
     lab.start()
     await lab.ready()
-    for arguments, told in [
+    for arguments, expected in [
         (("digits1",), "use one of ad01, digits01, ic01, kws01, vww01"),
         (("digits01", "--station", "v9"), "there is no station 'v9'; the lab has v1"),
         (("digits01", "--modes", "speed"), "'speed' is not one of accuracy, performance, energy"),
@@ -135,7 +135,7 @@ async def test_refusals_say_what_to_do(make_lab: Callable[..., Lab], tmp_path: P
     ]:
         refused = lab.labctl("submit", *arguments)
         assert refused.returncode == 2, refused
-        assert told in refused.stderr
+        assert expected in refused.stderr
         assert "Traceback" not in refused.stderr
     for arguments in [("show", "nix"), ("watch", "nix"), ("events", "nix"), ("cancel", "nix")]:
         refused = lab.labctl(*arguments)
@@ -163,7 +163,7 @@ async def test_one_id_is_one_job(make_lab: Callable[..., Lab]) -> None:
     assert len(json.loads(lab.labctl("jobs", "--json").stdout)) == 1
 
 
-def test_no_lab_says_so(make_lab: Callable[..., Lab]) -> None:
+def test_a_missing_lab_is_reported(make_lab: Callable[..., Lab]) -> None:
     lab = make_lab()
     refused = lab.labctl("jobs")
     assert refused.returncode == 7
@@ -171,7 +171,7 @@ def test_no_lab_says_so(make_lab: Callable[..., Lab]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stations", "told"),
+    ("stations", "expected"),
     [
         ("[[station]\n", ["stations.toml:", "not TOML"]),
         ("[[station]]\nname = 'a b'\nbord = 'x'\n", ["name", "bord", "did you mean", "board"]),
@@ -183,14 +183,14 @@ def test_no_lab_says_so(make_lab: Callable[..., Lab]) -> None:
     ],
 )
 def test_a_broken_stations_toml_is_refused_with_its_lines(
-    make_lab: Callable[..., Lab], stations: str, told: list[str]
+    make_lab: Callable[..., Lab], stations: str, expected: list[str]
 ) -> None:
     lab = make_lab(stations or "\n")
     lab.start()
     assert lab.process is not None
     assert lab.process.wait(timeout=20) == 1
     log = lab.log.read_text()
-    for word in told:
+    for word in expected:
         assert word in log
     assert "Traceback" not in log
 

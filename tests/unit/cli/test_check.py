@@ -70,8 +70,8 @@ def test_what_is_odd_is_a_warning(home: Path) -> None:
 
 
 def test_what_each_station_can_run(home: Path) -> None:
-    told = json.loads(run(home, GOOD + BLIND + DUT_ALONE, "--json").output)
-    lacks = {each["station"]: each["modes"] for each in told["stations"]}
+    report = json.loads(run(home, GOOD + BLIND + DUT_ALONE, "--json").output)
+    lacks = {each["station"]: each["modes"] for each in report["stations"]}
     able = {"accuracy": "", "performance": ""}
     blind = "no way to see the DUT's timestamps, which energy mode needs"
     assert lacks == {
@@ -79,12 +79,12 @@ def test_what_each_station_can_run(home: Path) -> None:
         "b2": {**able, "energy": blind},
         "d3": {**able, "energy": "no power monitor for energy mode"},
     }
-    assert told["stations"][1]["parts"] == {"dut": "serial-dut", "power": "n6705"}
+    assert report["stations"][1]["parts"] == {"dut": "serial-dut", "power": "n6705"}
     text = run(home, GOOD + DUT_ALONE).output
     assert "energy: no power monitor for energy mode" in text
 
 
-def test_every_mistake_is_told_with_its_line(home: Path) -> None:
+def test_every_mistake_is_reported_with_its_line(home: Path) -> None:
     done = run(home, GOOD + BLIND.replace("1800", "5000") + "colour = 3\n")
     assert done.exit_code == 2
     assert "stations.toml has 2 mistakes:" in done.stderr

@@ -140,8 +140,8 @@ def test_files_that_were_swept_are_said_to_be(home: Path) -> None:
     journal.finish("j1", Verdict.PASS, "", 3)
     make(home / "state" / "traces" / "j1" / "2" / "energy")
     assert note_removal(journal, "j1", 1, 4)
-    told = "the files of j1, attempt 1, were removed to make room: keep_days or keep_gb"
-    assert told in run("export", "j1/1").output
+    refusal = "the files of j1, attempt 1, were removed to make room: keep_days or keep_gb"
+    assert refusal in run("export", "j1/1").output
     assert run("export", "j1").output.startswith("j1-2-energy.csv")
     assert note_removal(journal, "j1", 2, 5)
     journal.close()

@@ -78,7 +78,7 @@ def build_dut(
 
 
 def talk(dut: Path, sent: bytes) -> bytes:
-    """Everything a DUT says to what is sent right after its start."""
+    """Return the whole output of a DUT for the bytes sent right after its start."""
     done = subprocess.run([str(dut)], input=sent, capture_output=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     assert done.stderr == b"", done.stderr.decode(errors="replace")

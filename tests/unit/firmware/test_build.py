@@ -47,7 +47,7 @@ def requires_prebuilt_zig() -> None:
 
 
 @pytest.mark.parametrize("mode", ["performance", "energy"])
-def test_prebuilt_elf_boots_and_tells_nothing_about_its_builder(mode: str) -> None:
+def test_prebuilt_elf_boots_and_contains_no_trace_of_its_builder(mode: str) -> None:
     elf = PREBUILT / f"digits01-{mode}.elf"
     assert_boots(elf)
     content = elf.read_bytes()

@@ -236,7 +236,7 @@ def built(folder: Path, path: Path, *, dsp: bool) -> HostModel:
     return HostModel(build_kernels(folder, dsp=dsp, model=generated))
 
 
-def test_reshape_copies_nothing(tmp_path: Path) -> None:
+def test_reshape_changes_the_shape_only(tmp_path: Path) -> None:
     """in -> reshape -> fully connected, on values small enough to check by hand."""
     spec = tflite.fully_connected(inputs=4, outputs=2)
     spec.tensors[0].shape = (1, 2, 2)

@@ -1,4 +1,4 @@
-"""The built-in benchmark: anyone can make it again, and it scores what its manifest says."""
+"""The built-in benchmark: it can be made again, and has the accuracy of its manifest."""
 
 import csv
 import hashlib
