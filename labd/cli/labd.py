@@ -14,6 +14,7 @@ COMMANDS = {
     "export": "Write a trace as CSV, Parquet or JLS.",
     "fake": "Serve one simulated INSTRUMENT, for developing and debugging drivers.",
     "init": "Write a commented stations.toml into DIRECTORY.",
+    "schema": "Print the JSON Schemas of the wire protocol and of results, or of NAME alone.",
     "score": "Recompute official session folders, or runs of labd, from their raw data.",
     "serve": "Serve the lab described in stations.toml until SIGTERM.",
     "traces": "List the runs that have files here, and those that the next clean-up would remove.",

@@ -160,7 +160,11 @@ _VERDICT = tuple(ModeVerdict.model_fields)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredWindow(Window):
-    """A window as its event holds it: with its mode, and whether its number may be used."""
+    """A window as its event holds it.
+
+    Args:
+        mode: that it belongs to.
+    """
 
     mode: Mode
 

@@ -1,19 +1,78 @@
-"""JSON Schemas of the wire contract, generated from its models."""
+"""JSON Schemas of the messages and results, generated from their models."""
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any
 
 from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
+from pydantic_core.core_schema import DataclassSchema, EnumSchema, ModelSchema
 
 from labd.wire.job_events import EVENT
 from labd.wire.messages import REQUESTS, DaemonStatus, JobStatus, LabMessage, Reply, StationStatus
+from labd.wire.results import WINDOW, ModeResult, ResultFile
 
-SENT: tuple[type[LabMessage], ...] = (Reply, JobStatus, StationStatus, DaemonStatus)
+_ARGUMENT = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
+_ROLE = re.compile(r":\w+:`~?[\w.]*?(\w+)`|``(.+?)``")
+
+PUBLISHED: tuple[type[LabMessage], ...] = (Reply, JobStatus, StationStatus, DaemonStatus)
+
+MODELS: dict[str, tuple[TypeAdapter[Any], JsonSchemaMode]] = {
+    **{model.__name__: (TypeAdapter(model), "validation") for model in REQUESTS.values()},
+    **{model.__name__: (TypeAdapter(model), "serialization") for model in PUBLISHED},
+    "Event": (EVENT, "serialization"),
+    "Window": (WINDOW, "serialization"),
+    "ModeResult": (TypeAdapter(ModeResult), "serialization"),
+    "ResultFile": (TypeAdapter(ResultFile), "serialization"),
+}
+"""Requests as labd reads them; everything else as labd writes it."""
+
+
+class DescribedSchema(GenerateJsonSchema):
+    """Describes every key by the ``Args`` section of its class, or of a base class."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Leave out titles: they only repeat the key."""
+        del schema
+        return False
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        """Describe the keys of a model."""
+        return _described(schema["cls"], super().model_schema(schema))
+
+    def enum_schema(self, schema: EnumSchema) -> JsonSchemaValue:
+        """Describe an enumeration."""
+        return _described(schema["cls"], super().enum_schema(schema))
+
+    def dataclass_schema(self, schema: DataclassSchema) -> JsonSchemaValue:
+        """Describe the keys of a dataclass."""
+        return _described(schema["cls"], super().dataclass_schema(schema))
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """The JSON Schema of every message, by model name; requests as read, the rest as sent."""
-    asked = {model.__name__: TypeAdapter(model).json_schema() for model in REQUESTS.values()}
-    sent = {model.__name__: model.model_json_schema(mode="serialization") for model in SENT}
-    return asked | sent | {"Event": EVENT.json_schema(mode="serialization")}
+    """Return the JSON Schema of every message and result, by model name."""
+    return {
+        name: adapter.json_schema(mode=mode, schema_generator=DescribedSchema)
+        for name, (adapter, mode) in MODELS.items()
+    }
+
+
+def _described(model: type, made: JsonSchemaValue) -> JsonSchemaValue:
+    texts: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        documented = inspect.cleandoc(base.__doc__ or "")
+        texts |= dict(_ARGUMENT.findall(documented.partition("Args:\n")[2]))
+    for key, value in made.get("properties", {}).items():
+        if key in texts:
+            value["description"] = _plain(texts[key])
+    if "description" in made:
+        made["description"] = _plain(made["description"].partition("Args:\n")[0])
+    return made
+
+
+def _plain(text: str) -> str:
+    """Turn reStructuredText roles and literals into Markdown, and join the lines."""
+    marked = _ROLE.sub(lambda found: f"`{found[1] or found[2]}`", text)
+    return "\n\n".join(" ".join(part.split()) for part in marked.strip().split("\n\n"))

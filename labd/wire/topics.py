@@ -1,7 +1,7 @@
-"""Topic names of the wire contract (design §5), built and read in one place.
+"""Topics of the wire contract, built and read in one place.
 
-A level is 1 to 64 letters, digits, ``_`` or ``-``: dots, blanks and wildcards mean something
-to one broker or another.
+A level is 1 to 64 letters, digits, ``_`` or ``-``: dots, blanks and wildcards have a meaning
+for one broker or another.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from enum import StrEnum
 
 from labd.core.errors import JobError
 
-ROOT = "labd"
 NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 NAME_RULE = "1 to 64 letters, digits, _ or -"
-_LEVEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_NOT_LEVEL = re.compile(r"[^A-Za-z0-9_-]+")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NOT_NAME = re.compile(r"[^A-Za-z0-9_-]+")
+_PLACEHOLDER = re.compile(r"{(\w+)}")
 
 
 class Kind(StrEnum):
@@ -31,26 +31,31 @@ class Kind(StrEnum):
     TRACE = "trace"
 
 
-_SHAPES: dict[Kind, tuple[str, ...]] = {
-    Kind.COMMAND: ("u", "{user}", "do", "{name}"),
-    Kind.REPLY: ("u", "{user}", "re", "{name}"),
-    Kind.DAEMON: ("daemon", "{name}"),
-    Kind.STATION: ("station", "{name}"),
-    Kind.JOB: ("job", "{name}"),
-    Kind.EVENT: ("job", "{name}", "event"),
-    Kind.TRACE: ("job", "{name}", "trace"),
+ADDRESSES: dict[Kind, str] = {
+    Kind.COMMAND: "labd/{lab}/u/{user}/do/{verb}",
+    Kind.REPLY: "labd/{lab}/u/{user}/re/{client}",
+    Kind.DAEMON: "labd/{lab}/daemon/{host}",
+    Kind.STATION: "labd/{lab}/station/{station}",
+    Kind.JOB: "labd/{lab}/job/{job}",
+    Kind.EVENT: "labd/{lab}/job/{job}/event",
+    Kind.TRACE: "labd/{lab}/job/{job}/trace",
 }
-_PLACES = ("{user}", "{name}")
+"""Every topic; the last placeholder is the topic's name."""
+
+_PATTERNS = {
+    kind: re.compile(_PLACEHOLDER.sub(rf"(?P<\1>{_NAME.pattern})", address))
+    for kind, address in ADDRESSES.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic taken apart.
+    """A parsed topic.
 
     Args:
         kind: what it carries.
         name: the verb, client, host, station or job.
-        user: who asks or is answered; empty where the kind has no user.
+        user: who asks or is answered; empty where the topic has no user.
     """
 
     kind: Kind
@@ -59,13 +64,13 @@ class Topic:
 
 
 def is_name(text: str) -> bool:
-    """Whether ``text`` may stand as a topic level."""
-    return _LEVEL.fullmatch(text) is not None
+    """Whether ``text`` may be a topic level."""
+    return _NAME.fullmatch(text) is not None
 
 
 def as_name(text: str) -> str:
     """Make a topic level of any text, e.g. of a host name with dots."""
-    return _NOT_LEVEL.sub("-", text)[:64] or "-"
+    return _NOT_NAME.sub("-", text)[:64] or "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,72 +88,55 @@ class Topics:
         _check("lab", self.lab)
 
     def command(self, user: str, verb: str) -> str:
-        """Where ``user`` asks for ``verb``."""
-        return self._build(Kind.COMMAND, verb, user)
+        """Requests of ``user`` for ``verb``."""
+        return self._build(Kind.COMMAND, user=user, verb=verb)
 
     def reply(self, user: str, client: str) -> str:
-        """Where ``client`` of ``user`` gets its answers."""
-        return self._build(Kind.REPLY, client, user)
+        """Replies to ``client`` of ``user``."""
+        return self._build(Kind.REPLY, user=user, client=client)
 
     def daemon(self, host: str) -> str:
-        """Retained: whether the daemon on ``host`` is there."""
-        return self._build(Kind.DAEMON, host)
+        """Retained: whether the daemon on ``host`` is online."""
+        return self._build(Kind.DAEMON, host=host)
 
     def station(self, station: str) -> str:
-        """Retained: how ``station`` is."""
-        return self._build(Kind.STATION, station)
+        """Retained: the state of ``station``."""
+        return self._build(Kind.STATION, station=station)
 
     def job(self, job: str) -> str:
-        """Retained: where ``job`` stands."""
-        return self._build(Kind.JOB, job)
+        """Retained: the state of ``job``."""
+        return self._build(Kind.JOB, job=job)
 
     def event(self, job: str) -> str:
-        """Stream: what happens to ``job``."""
-        return self._build(Kind.EVENT, job)
+        """Stream: the events of ``job``."""
+        return self._build(Kind.EVENT, job=job)
 
     def trace(self, job: str) -> str:
         """Stream: binary frames for live plots of ``job``."""
-        return self._build(Kind.TRACE, job)
+        return self._build(Kind.TRACE, job=job)
 
     def every(self, kind: Kind) -> str:
-        """The subscription filter for all topics of one kind."""
-        levels = ["+" if level in _PLACES else level for level in _SHAPES[kind]]
-        return "/".join([ROOT, self.lab, *levels])
+        """Return the subscription filter for all topics of one kind."""
+        return _PLACEHOLDER.sub("+", ADDRESSES[kind].replace("{lab}", self.lab))
 
     def parse(self, topic: str) -> Topic:
-        """Take a topic of this lab apart.
+        """Parse a topic of this lab.
 
         Raises:
             JobError: ``bad-topic``: it is not one of this lab's.
         """
-        levels = tuple(topic.split("/"))
-        if levels[:2] == (ROOT, self.lab):
-            for kind, shape in _SHAPES.items():
-                found = _match(shape, levels[2:])
-                if found is not None:
-                    return Topic(kind, found["{name}"], found.get("{user}", ""))
+        for kind, pattern in _PATTERNS.items():
+            found = pattern.fullmatch(topic)
+            if found is not None and found["lab"] == self.lab:
+                return Topic(kind, found.groups()[-1], found.groupdict().get("user", ""))
         raise JobError("bad-topic", f"{topic[:200]!r} is not a topic of lab {self.lab}")
 
-    def _build(self, kind: Kind, name: str, user: str = "") -> str:
-        values = {"{name}": _check(kind, name)}
-        if "{user}" in _SHAPES[kind]:
-            values["{user}"] = _check("user", user)
-        return "/".join([ROOT, self.lab, *(values.get(level, level) for level in _SHAPES[kind])])
+    def _build(self, kind: Kind, **names: str) -> str:
+        for what, name in names.items():
+            _check(what, name)
+        return ADDRESSES[kind].format(lab=self.lab, **names)
 
 
-def _check(what: str, name: str) -> str:
+def _check(what: str, name: str) -> None:
     if not is_name(name):
         raise JobError("bad-name", f"{name[:80]!r} cannot name a {what}", f"use {NAME_RULE}")
-    return name
-
-
-def _match(shape: tuple[str, ...], levels: tuple[str, ...]) -> dict[str, str] | None:
-    if len(shape) != len(levels):
-        return None
-    found: dict[str, str] = {}
-    for expected, level in zip(shape, levels, strict=True):
-        if expected in _PLACES and is_name(level):
-            found[expected] = level
-        elif expected != level:
-            return None
-    return found

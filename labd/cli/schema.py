@@ -1,0 +1,54 @@
+"""labd schema: the wire protocol and the results, for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from labd.core.errors import ConfigError
+from labd.wire.asyncapi import asyncapi
+from labd.wire.schemas import schemas
+from labd.wire.validation import not_one_of
+
+ASYNCAPI_FILE = "asyncapi.json"
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--asyncapi", "as_asyncapi", is_flag=True, help="Print an AsyncAPI 3.0 document.")
+@click.option(
+    "--write",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write every schema and the AsyncAPI document into this folder.",
+)
+def schema(name: str | None, as_asyncapi: bool, folder: Path | None) -> None:
+    """Print the JSON Schemas of the wire protocol and of results, or of NAME alone."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in documents().items():
+            (folder / file).write_text(text, encoding="utf-8")
+    elif as_asyncapi:
+        click.echo(_json(asyncapi()), nl=False)
+    else:
+        click.echo(_json(schemas() if name is None else _named(name)), nl=False)
+
+
+def documents() -> dict[str, str]:
+    """Return the text of every file that ``--write`` writes, by file name."""
+    files = {f"{name}.json": made for name, made in schemas().items()}
+    return {file: _json(made) for file, made in (files | {ASYNCAPI_FILE: asyncapi()}).items()}
+
+
+def _named(name: str) -> dict[str, Any]:
+    every = schemas()
+    if name not in every:
+        raise ConfigError("no-schema", str(not_one_of("", name, list(every))))
+    return every[name]
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
