@@ -29,6 +29,7 @@ from drivers.joulescope.config import (
 from drivers.joulescope.library import LIBRARY
 from drivers.joulescope.usb import GRACE_S, INBOX_MESSAGES, MessageInbox, UsbInstrument
 from labd.core.errors import LabdBug, TransportError, Where
+from labd.core.host_clock import CRYSTAL_PPM
 from labd.core.model import Finding, Identity, StreamFormat, StreamItem, TimeBase
 
 SILENCE_S = 0.8
@@ -36,9 +37,6 @@ SILENCE_S = 0.8
 
 LOST_SHARE_LIMIT = 0.001
 """The EEMBC runner fails a run above 0.1 % (``e-[Dropped more than 0.1% of packets]``)."""
-
-# Jetperch publishes no tolerance of the sample clock; twice the ±50 ppm of an ordinary crystal.
-CLOCK_TOLERANCE_PPM = 100.0
 
 
 # ---- the acquisition -----------------------------------------------------------------------
@@ -190,7 +188,7 @@ class Joulescope:
         return StreamFormat(
             sample_rate_hz=float(self.config.rate_hz),
             edge_uncertainty_s=1.0 / TICK_HZ,
-            clock_tolerance_ppm=CLOCK_TOLERANCE_PPM,
+            clock_tolerance_ppm=CRYSTAL_PPM,  # unpublished
             quantity="power",
             timestamp_line=self.config.timestamp_line,
         )

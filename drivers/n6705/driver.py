@@ -28,12 +28,11 @@ from drivers.scpi.record_stream import Records, RecordStream
 from drivers.scpi.session import ScpiSession, identity_of
 from labd.aio.host_time import host_time_ns
 from labd.core.errors import DeadlineExceeded, InstrumentError, JobError, LabdBug
+from labd.core.host_clock import CRYSTAL_PPM
 from labd.core.model import Finding, Identity, Samples, StreamFormat, TimeBase
 from labd.protocol.lines import quoted
 
 VOLT_TOLERANCE = 0.01
-# The guide states no tolerance of the clock; twice the ±50 ppm of an ordinary crystal.
-CLOCK_TOLERANCE_PPM = 100.0
 CLOSE_STEP_S = 4.0
 
 _LOAD = re.compile(r"N679\d")
@@ -122,7 +121,7 @@ class N6705:
         return StreamFormat(
             sample_rate_hz=1 / self._period_s,
             edge_uncertainty_s=self._period_s,
-            clock_tolerance_ppm=CLOCK_TOLERANCE_PPM,
+            clock_tolerance_ppm=CRYSTAL_PPM,  # unpublished
             quantity="current",
             voltage_v=None if self.config.measure_voltage else set_v,
             timestamp_line=LINE if self.config.line else "",

@@ -33,12 +33,12 @@ from drivers.otii.session import (
 from drivers.otii.stream import OtiiStream
 from labd.aio.host_time import host_time_ns
 from labd.core.errors import ConfigError, InstrumentError, JobError, LabdBug
+from labd.core.host_clock import CRYSTAL_PPM
 from labd.core.model import Finding, Identity, StreamFormat, TimeBase
 
 ARC_RATE_HZ = 4000
 ACE_RATES_HZ = range(1000, 50_001)
 SLOW_RATE_HZ = 1000
-CLOCK_TOLERANCE_PPM = 100.0  # unpublished; assumed as for any instrument with a crystal
 EDGE_UNCERTAINTY_S = 1.0 / SLOW_RATE_HZ
 MODELS = {"Arc", "Ace", "Simulator"}
 CLOSE_STEP_S = 2.0
@@ -102,7 +102,7 @@ class Otii:
         return StreamFormat(
             sample_rate_hz=self._rates[0],
             edge_uncertainty_s=EDGE_UNCERTAINTY_S,
-            clock_tolerance_ppm=CLOCK_TOLERANCE_PPM,
+            clock_tolerance_ppm=CRYSTAL_PPM,  # unpublished
             quantity="current",
             timestamp_line=self.config.timestamp_line,
         )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from labd.core.host_clock import COUNT_PPM, samples_in
+
 CELL_NS = 2_000_000_000
 LATE_CELLS = 3
 LOST_S = 0.1
 """A loss is detected from this length on."""
 
-HOST_PPM = 600.0
-"""A host's clock slewed by NTP (500 ppm) against the instrument's crystal (100 ppm)."""
-
 EARLY_S = 0.5
+"""More samples than the time allows, by this duration, are impossible."""
 
 
 class RecordingLengthCheck:
@@ -47,9 +47,10 @@ class RecordingLengthCheck:
             before_ns: host time before the poll.
             after_ns: host time after it.
         """
-        elapsed_s = (after_ns - self._start_ns) / 1e9
-        early_s = total / self._rate_hz - elapsed_s * (1 + HOST_PPM * 1e-6)
-        if early_s > EARLY_S:
+        elapsed_ns = after_ns - self._start_ns
+        _, most = samples_in(self._rate_hz, 0, elapsed_ns)
+        if total > most + EARLY_S * self._rate_hz:
+            elapsed_s = elapsed_ns / 1e9
             return (
                 f"{total} samples in {elapsed_s:.2f} s are more than {self._rate_hz:g} per second"
             )
@@ -87,5 +88,5 @@ class RecordingLengthCheck:
         if self._minimum is None:
             return False
         minimum_s, since_ns = self._minimum
-        drift_s = HOST_PPM * 1e-6 * (now_ns - since_ns) / 1e9
+        drift_s = COUNT_PPM * 1e-6 * (now_ns - since_ns) / 1e9
         return delay_s - minimum_s - drift_s > LOST_S

@@ -19,7 +19,8 @@ import numpy as np
 from drivers.otii.channels import AnalogChannel, ChannelRun, HeldVoltage
 from drivers.otii.length_check import RecordingLengthCheck
 from drivers.otii.messages import AnalogData, LevelChange
-from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
+from labd.core.host_clock import mark_between
+from labd.core.model import Edge, Gap, Samples, StreamItem
 
 DELIVERY_NS = 500_000_000
 """Assumed: a sample is in the recording within half a second."""
@@ -80,7 +81,7 @@ class OtiiStream:
         self._length = RecordingLengthCheck(self._rate_hz, before_ns)
         self._marked_ns = after_ns
         self._high = high
-        return [_mark(0, before_ns, after_ns)]
+        return [mark_between(0, before_ns, after_ns)]
 
     def add_current(self, data: AnalogData) -> None:
         """Take the next data of the current.
@@ -106,7 +107,7 @@ class OtiiStream:
         if after_ns - self._marked_ns < MARK_NS or not self.received:
             return []
         self._marked_ns = after_ns
-        return [_mark(self.received, before_ns - DELIVERY_NS, after_ns)]
+        return [mark_between(self.received, before_ns - DELIVERY_NS, after_ns)]
 
     def add_voltage(self, data: AnalogData) -> None:
         """Take the next data of the voltage.
@@ -217,8 +218,3 @@ class OtiiStream:
             if index >= 0 and not any(a <= high and low <= b for a, b in self._gaps):
                 items.append(Edge(index, self._line, rising=change.high))
         return items
-
-
-def _mark(index: int, earliest_ns: int, latest_ns: int) -> TimeMark:
-    middle_ns = (earliest_ns + latest_ns) // 2
-    return TimeMark(float(index), middle_ns, latest_ns - middle_ns, "host")

@@ -1,4 +1,4 @@
-"""Polled records: a count that the clock denies is no measurement; times and edges are true."""
+"""Polled records: a wrong count is a fault, time marks and edges are true."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def a_stream(*, line: bool = True, buffer_s: float = 15.0) -> RecordStream:
 
 
 def log(pulses: list[int], missing: list[int], count: int = 6000) -> NDArray[np.float64]:
-    """Records of two values: a ramp, and a line that is low for 4 records at each pulse."""
+    """Return records of two values: a ramp, and a line that is low for 4 records per pulse."""
     rows = np.column_stack([np.arange(1.0, count + 1), np.full(count, LOW_A)])
     for at in pulses:
         rows[at : at + 4, 1] = HIGH_A
@@ -49,7 +49,7 @@ def log(pulses: list[int], missing: list[int], count: int = 6000) -> NDArray[np.
 def played(
     rows: NDArray[np.float64], polls: list[int], stream: RecordStream | None = None
 ) -> list[StreamItem]:
-    """Records fetched at these times, in ms, all that there are by then."""
+    """Poll all records that exist at each of these times, in ms."""
     stream = stream or a_stream()
     items: list[StreamItem] = []
     places = [0, *polls, len(rows)]
@@ -61,7 +61,7 @@ def played(
 
 
 def flat(items: list[StreamItem]) -> list[object]:
-    """Items as values that do not depend on how samples are grouped; marks left out."""
+    """Return items as values, however samples are grouped; without marks."""
     out: list[object] = []
     for item in items:
         if isinstance(item, Samples):
@@ -80,7 +80,7 @@ places = st.lists(st.integers(0, 5990), max_size=8)
 
 @settings(max_examples=100, deadline=None)
 @given(places, places, poll_times, poll_times)
-def test_any_polling_gives_the_same(
+def test_any_polling_gives_the_same_stream(
     pulses: list[int], missing: list[int], one: list[int], other: list[int]
 ) -> None:
     rows = log(pulses, missing)
@@ -89,7 +89,7 @@ def test_any_polling_gives_the_same(
 
 @settings(max_examples=100, deadline=None)
 @given(places, places, poll_times)
-def test_every_index_comes_once_and_what_comes_is_true(
+def test_every_index_comes_once_with_its_record(
     pulses: list[int], missing: list[int], polls: list[int]
 ) -> None:
     rows = log(pulses, missing)
@@ -112,14 +112,14 @@ def test_every_index_comes_once_and_what_comes_is_true(
     assert at == len(rows)
 
 
-def test_an_edge_that_touches_a_gap_is_none() -> None:
+def test_an_edge_that_touches_a_gap_is_dropped() -> None:
     rows = log([1000, 2000, 3000], [1000, 1999, 3003, 3004])
     items = played(rows, [])
     edges = [(item.index, item.rising) for item in items if isinstance(item, Edge)]
     assert edges == [(1004.0, True), (2004.0, True), (3000.0, False)]
 
 
-def test_within_the_band_the_line_stays_what_it_was() -> None:
+def test_within_the_hysteresis_band_the_level_does_not_change() -> None:
     line = CurrentStepLine("io", THRESHOLD_A, BAND_A)
     middle = THRESHOLD_A
     fall = Edge(3.0, "io", rising=False)
@@ -130,7 +130,7 @@ def test_within_the_band_the_line_stays_what_it_was() -> None:
     assert line.edges(11, np.empty(0)) == []
 
 
-def test_edges_are_counted_when_they_are_seen() -> None:
+def test_edges_are_counted_on_arrival() -> None:
     stream = a_stream()
     rows = log([100, 200], [])[:300]
     items = stream.add(rows, Moment(299_500_000, 300_000_000), drained=True)
@@ -138,7 +138,7 @@ def test_edges_are_counted_when_they_are_seen() -> None:
     assert items == []
 
 
-def test_records_wait_until_a_later_count_was_right() -> None:
+def test_records_are_released_after_a_later_count_was_right() -> None:
     stream = a_stream(line=False)
     rows = log([], [])[:, :1]
     released: list[StreamItem] = []
@@ -152,7 +152,7 @@ def test_records_wait_until_a_later_count_was_right() -> None:
     assert got == 4000
 
 
-def test_what_was_not_confirmed_is_a_gap() -> None:
+def test_unconfirmed_records_are_a_gap() -> None:
     stream = a_stream()
     rows = log([3800], [])[:4000]
     for start, end in ((0, 500), (500, 2500), (2500, 4000)):
@@ -181,8 +181,8 @@ def test_a_wrong_rate_is_found_before_anything_is_released(pace: float, by_s: fl
     assert (gap.index, gap.end, gap.reason) == (0, sent, stream.fault)
 
 
-def test_a_loss_late_in_a_long_run_is_found_too() -> None:
-    """After an hour the whole count may be off by two seconds; the last ten may not."""
+def test_a_loss_late_in_a_long_log_is_found() -> None:
+    """After an hour the count may be off by two seconds since the start, but not in ten."""
     clock = RecordClock(RATE_HZ, 15.0)
     clock.start(Moment(0, 0))
     for now_ms in range(250, 3_600_000, 250):
@@ -204,7 +204,7 @@ def test_an_ordinary_clock_is_no_fault(ppm: int) -> None:
     assert clock.fault == ""
 
 
-def test_a_count_that_lags_is_no_fault_while_the_buffer_can_hold_the_rest() -> None:
+def test_a_late_count_is_no_fault_while_the_buffer_can_hold_the_rest() -> None:
     clock = RecordClock(RATE_HZ, buffer_s=5.0)
     clock.start(Moment(0, 0))
     late = Moment(6 * SECOND, 6 * SECOND)
@@ -230,7 +230,7 @@ def test_a_count_that_lags_is_no_fault_while_the_buffer_can_hold_the_rest() -> N
 def test_marks_bound_the_time_of_their_record(
     update_ms: int, pauses: list[float], trips: list[float], ppm: float
 ) -> None:
-    """An instrument that counts on its own clock and updates what it tells now and then."""
+    """An instrument that counts by its own clock and updates its count at intervals."""
     clock = RecordClock(RATE_HZ, 15.0)
     marks: list[TimeMark] = []
     clock.start(Moment(-2_000_000, 3_000_000))
@@ -252,7 +252,7 @@ def test_marks_bound_the_time_of_their_record(
     assert all(a.index <= b.index for a, b in itertools.pairwise(marks))
 
 
-def test_a_mark_is_as_sharp_as_the_quickest_answer() -> None:
+def test_the_quickest_answer_limits_the_uncertainty_of_a_mark() -> None:
     clock = RecordClock(RATE_HZ, 15.0)
     clock.start(Moment(0, 0))
     marks: list[TimeMark] = []
@@ -264,7 +264,7 @@ def test_a_mark_is_as_sharp_as_the_quickest_answer() -> None:
     assert mark.uncertainty_ns <= 600_000 + 1
 
 
-def test_a_count_updated_now_and_then_makes_marks_vague_and_true() -> None:
+def test_slow_updates_widen_the_uncertainty_of_marks() -> None:
     clock = RecordClock(RATE_HZ, 15.0)
     clock.start(Moment(-10_000_000, 10_000_000))
     marks: list[TimeMark] = []
@@ -281,7 +281,7 @@ def test_a_count_updated_now_and_then_makes_marks_vague_and_true() -> None:
 
 
 def test_a_meter_that_may_hold_more_is_bounded_by_the_start() -> None:
-    """Nothing says when it reached a count but that it counts no faster than it can."""
+    """Only its highest rate bounds when it reached a count."""
     clock = RecordClock(RATE_HZ, 1.0)
     clock.start(Moment(0, 1_000_000))
     marks: list[TimeMark] = []
@@ -304,15 +304,15 @@ def polled(
     lost_s: float = 15.0,
     ppm: float = 0.0,
 ) -> tuple[RecordStream, list[StreamItem], Callable[[int], float]]:
-    """An instrument that tells of its records late and now and then, asked every 75 ms.
+    """Poll an instrument whose records appear late and at intervals, every 75 ms.
 
     Args:
         latency_ms: from a record's end to its appearance.
-        update_ms: between appearances; 0 for each by itself.
+        update_ms: between appearances; 0 for each record alone.
         seed: of the answers' times.
-        lost: records that vanish at ``lost_s``.
-        seconds: how long.
-        lost_s: when they do.
+        lost: records lost at ``lost_s``.
+        seconds: duration.
+        lost_s: time of the loss.
         ppm: by how much its clock is fast.
     """
     random = np.random.default_rng(seed)
@@ -370,9 +370,7 @@ def test_a_constant_latency_and_slow_updates_are_no_loss(
     ("update_ms", "least"), [(0, 20), (100, 40), (250, 60), (500, 100)], ids=str
 )
 @pytest.mark.parametrize("more", [0, 40, 80])
-def test_records_lost_beyond_the_pattern_are_a_fault(
-    latency_ms: int, update_ms: int, least: int, more: int
-) -> None:
+def test_lost_records_are_a_fault(latency_ms: int, update_ms: int, least: int, more: int) -> None:
     for seed in range(3):
         stream, items, _ = polled(latency_ms, update_ms, seed=seed, lost=least + more)
         assert "some were lost" in stream.fault
@@ -383,16 +381,14 @@ def test_records_lost_beyond_the_pattern_are_a_fault(
 @pytest.mark.parametrize("latency_ms", LATENCIES_MS)
 @pytest.mark.parametrize("update_ms", UPDATES_MS)
 @pytest.mark.parametrize("pace", [0.5, 0.75, 4 / 3, 2.0])
-def test_a_wrong_rate_is_found_whatever_the_latency(
-    latency_ms: int, update_ms: int, pace: float
-) -> None:
+def test_a_wrong_rate_is_found_at_any_latency(latency_ms: int, update_ms: int, pace: float) -> None:
     stream, items, _ = polled(latency_ms, update_ms, ppm=(pace - 1) * 1e6, seconds=5)
     assert stream.fault
     assert not any(isinstance(item, Samples) for item in items)
 
 
-def test_a_hiccup_of_the_instrument_is_no_loss() -> None:
-    """Once an answer tells 60 ms later than it could; then all is as before."""
+def test_one_late_update_is_no_loss() -> None:
+    """One count is 60 ms late, the others are not."""
     clock = RecordClock(RATE_HZ, 15.0)
     clock.start(Moment(0, 0))
     for now_ms in range(50, 20_000, 50):
@@ -402,7 +398,7 @@ def test_a_hiccup_of_the_instrument_is_no_loss() -> None:
     assert clock.fault == ""
 
 
-def test_a_log_too_short_to_learn_from_has_to_be_on_time() -> None:
+def test_a_log_too_short_to_learn_from_must_be_on_time() -> None:
     for latency_ms, right in ((100, True), (300, False)):
         stream, _, _ = polled(latency_ms, 0, seconds=2)
         assert stream.fault == ""
@@ -410,6 +406,6 @@ def test_a_log_too_short_to_learn_from_has_to_be_on_time() -> None:
         assert got == (stream.received if right else 0)
 
 
-def test_records_before_the_start_are_a_bug() -> None:
+def test_records_before_the_start_are_an_error() -> None:
     with pytest.raises(ValueError, match="before the start"):
         RecordClock(RATE_HZ, 15.0).count(1, Moment(0, 0), drained=True)
