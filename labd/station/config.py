@@ -1,7 +1,6 @@
-"""stations.toml: the lab as its operator describes it, checked to the last key.
+"""Read stations.toml: a file with mistakes is refused, and every mistake is listed.
 
-A file with mistakes is refused as a whole, with every one of them, its line, and what is
-allowed there.
+Each is listed with its line, its column and what is allowed there.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ from labd.station.stations_file import (
     TracesTable,
     check,
 )
-from labd.station.toml_positions import Spot, Spots
+from labd.station.toml_positions import TomlPosition, TomlPositions
 from labd.wire.emulation import Emulation
 
 SEE_TIMESTAMPS = (
-    "wire a pin to the I/O manager and say so (processing_wire, or the io table's "
-    "timestamp_wire), or let the monitor see the timestamp pin"
+    "wire a pin to the I/O manager and set processing_wire, or timestamp_wire in the io table; "
+    "or wire the timestamp pin to the power monitor"
 )
-"""What to do about :attr:`StationConfig.blind`."""
+"""Remedy for :attr:`StationConfig.blind`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +43,14 @@ class StationConfig:
     """One station.
 
     Args:
-        name: topic level.
-        board: names the folder of its firmware images.
+        name: of the station; a level of its topics.
+        board: name of the folder of its firmware images.
         parts: its drivers and their configurations.
-        voltage_mv: supply of the DUT unless a job wants another.
-        off_s: how long the supply stays off for a true reset.
+        voltage_mv: supply of the DUT, unless a job asks for another.
+        off_s: how long the supply stays off to reset the board.
         processing_wire: the DUT's processing pin is wired to the I/O manager.
-        baud: of the DUT's UART, for the builds where it is not the reference's.
-        emulated: how labd plays it; ``None`` for a real one.
+        baud: speed of the DUT's UART, for the builds that differ from the reference.
+        emulated: how labd emulates it; ``None`` for a real one.
     """
 
     name: str
@@ -70,12 +69,12 @@ class StationConfig:
 
     @property
     def flasher(self) -> PartConfig | None:
-        """What puts firmware into the board, if labd can."""
+        """The flasher, if there is one."""
         return self.parts.get(Part.FLASHER)
 
     @property
     def sees_timestamps(self) -> bool:
-        """Whether the power monitor, or a wire to the I/O manager, shows the DUT's batches."""
+        """Whether the power monitor or a wire to the I/O manager shows the DUT's timestamps."""
         power, io = self.parts.get(Part.POWER), self.parts.get(Part.IO)
         if power is not None and not _never_sees(power.config):
             return True
@@ -84,12 +83,12 @@ class StationConfig:
 
     @property
     def blind(self) -> str:
-        """Why no energy can be measured in spite of a power monitor; empty where it can."""
+        """Why a station with a power monitor cannot measure energy; empty if it can."""
         power = self.parts.get(Part.POWER)
         if power is None or self.sees_timestamps:
             return ""
         return (
-            f"{power.driver} does not see the DUT's timestamps as it is set up, and no I/O "
+            f"{power.driver} in this configuration does not see the DUT's timestamps, and no I/O "
             "manager times the batches"
         )
 
@@ -100,13 +99,13 @@ class LabConfig:
 
     Args:
         file: the stations.toml it was read from.
-        name: topic level.
-        state: where jobs, traces and the embedded broker's files are kept.
-        firmware: where images are searched, in order.
-        datasets: where data sets are searched, in order.
-        broker: which broker.
-        keep: how many of its runs' files are kept.
-        stations: in the file's order.
+        name: of the lab; a level of its topics.
+        state: directory of the journal, the traces and the embedded broker's files.
+        firmware: folders of images, in search order.
+        datasets: folders of data sets, in search order.
+        broker: its URL, or the port of the embedded broker.
+        keep: limits of the files kept per run.
+        stations: in the order of the file.
     """
 
     file: Path
@@ -120,14 +119,14 @@ class LabConfig:
 
     @property
     def bench(self) -> Path:
-        """Where the emulated stations' ports and drives appear."""
+        """Directory of the emulated stations' ports and drives."""
         return self.state / "bench"
 
     def station(self, name: str) -> StationConfig:
-        """One station.
+        """Return a station by its name.
 
         Raises:
-            ConfigError: the lab has none of this name.
+            ConfigError: there is none.
         """
         for station in self.stations:
             if station.name == name:
@@ -139,16 +138,16 @@ class LabConfig:
 def load_config(
     path: Path, registry: Registry, *, state: Path | None = None, port: int | None = None
 ) -> LabConfig:
-    """Read stations.toml; the ports of emulated stations are filled in.
+    """Read stations.toml and fill in the ports of emulated stations.
 
     Args:
         path: the file.
-        registry: the drivers there are.
-        state: use this state directory instead of the file's.
-        port: use this port for the embedded broker instead of the file's.
+        registry: the installed drivers.
+        state: replaces the state directory of the file.
+        port: replaces the embedded broker's port of the file.
 
     Raises:
-        ConfigError: the file is missing or has mistakes: all of them are in the text.
+        ConfigError: the file is missing, or has mistakes; the text lists all of them.
     """
     text = _read(path)
     document = _parse(path, text)
@@ -166,15 +165,15 @@ def load_config(
 
 
 def with_bench(station: StationConfig, directory: Path, registry: Registry) -> StationConfig:
-    """Give an emulated station drivers for the ports its bench makes; a real one is unchanged.
+    """Configure an emulated station's drivers for the ports of its bench.
 
     Args:
-        station: any station.
-        directory: where the bench makes ``<station>/{dut,io,power,drive}``.
-        registry: must have labd's own drivers.
+        station: any station; a real one is returned unchanged.
+        directory: the bench creates ``<station>/{dut,io,power,drive}`` in it.
+        registry: the installed drivers.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: one of labd's drivers is missing.
     """
     if station.emulated is None:
         return station
@@ -190,7 +189,7 @@ def with_bench(station: StationConfig, directory: Path, registry: Registry) -> S
 
 
 def _never_sees(config: DriverConfig) -> bool:
-    """Whether a monitor says of itself that it sees no timestamps."""
+    """Whether a monitor declares that it sees no timestamps."""
     return isinstance(config, MonitorConfig) and not config.sees_timestamps
 
 
@@ -205,8 +204,8 @@ def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError as error:
-        todo = "name it with --config, or let `labd init` write one"
-        raise ConfigError("no-config", f"there is no {path}", todo) from error
+        remedy = "name it with --config, or let `labd init` write one"
+        raise ConfigError("no-config", f"there is no {path}", remedy) from error
     except OSError as error:
         raise ConfigError("no-config", f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -222,16 +221,16 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
         what = f"{path}:{error.lineno}:{error.colno}: not TOML: {error.msg}"
         raise ConfigError("bad-config", what) from error
     except RecursionError as error:
-        raise ConfigError("bad-config", f"{path}: nested far too deep") from error
+        raise ConfigError("bad-config", f"{path}: nested too deeply") from error
 
 
 def _refusal(path: Path, text: str, checked: Checked) -> ConfigError:
-    """Every mistake on a line of its own, in the file's order."""
-    spots = Spots(text)
-    first = Spot(1, 1)
-    placed = [(spots.find(found.key) or first, found.mistake) for found in checked.found]
+    """Return an error that lists every mistake on one line, in the order of the file."""
+    positions = TomlPositions(text)
+    first = TomlPosition(1, 1)
+    placed = [(positions.find(found.key) or first, found.mistake) for found in checked.found]
     placed.sort(key=lambda each: (each[0].line, each[0].column))
-    lines = [f"{path}:{spot}: {mistake}" for spot, mistake in placed]
+    lines = [f"{path}:{at}: {mistake}" for at, mistake in placed]
     count = "a mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
     return ConfigError("bad-config", "\n  ".join([f"{path} has {count}:", *lines]))
 
@@ -269,5 +268,5 @@ def _station(table: StationTable, parts: dict[Part, PartConfig]) -> StationConfi
 
 
 def _baud(table: BaudTable) -> Mapping[Build, int]:
-    told = {Build.PERFORMANCE: table.performance, Build.ENERGY: table.energy}
-    return MappingProxyType({build: baud for build, baud in told.items() if baud is not None})
+    speeds = {Build.PERFORMANCE: table.performance, Build.ENERGY: table.energy}
+    return MappingProxyType({build: baud for build, baud in speeds.items() if baud is not None})

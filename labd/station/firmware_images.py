@@ -1,4 +1,4 @@
-"""The lab's shelf of firmware images: ``<folder>/<board>/<name>-<build>.elf``."""
+"""Firmware images of the lab: ``<folder>/<board>/<name>-<build>.elf``."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ from labd.core.model import Build
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """An image found on the shelf; ``sha256`` of its file."""
+class FirmwareImage:
+    """An ELF file and its SHA-256."""
 
     path: Path
     sha256: str
 
 
-def find_image(folders: Sequence[Path], board: str, name: str, build: Build) -> Image:
+def find_image(folders: Sequence[Path], board: str, name: str, build: Build) -> FirmwareImage:
     """Find the image of a firmware for a board, first folder first.
 
     Raises:
-        JobError: no folder has it, or it cannot be read; the text says where it was looked
-            for.
+        JobError: no folder has it (the text lists them), or it cannot be read.
     """
     for folder in folders:
         path = folder / board / f"{name}-{build}.elf"
         if path.is_file():
             try:
-                return Image(path, hashlib.sha256(path.read_bytes()).hexdigest())
+                return FirmwareImage(path, hashlib.sha256(path.read_bytes()).hexdigest())
             except OSError as error:
                 raise JobError("firmware-unreadable", f"{path}: {error.strerror}") from error
-    looked = ", ".join(str(folder / board) for folder in folders) or "no folder at all"
+    looked = ", ".join(str(folder / board) for folder in folders) or "no folder"
     raise JobError(
         "firmware-missing",
         f"there is no {name}-{build}.elf in {looked}",

@@ -1,4 +1,4 @@
-"""An open station: its parts brought up in order, and always taken down again."""
+"""An open station: its parts are opened in order and always closed again."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from labd.core.model import Build, Finding, Identity, Part, TimeBase
 from labd.protocol.replies import DutProfile
 from labd.station.config import StationConfig
 from labd.station.dut import Dut
-from labd.station.firmware_images import Image, find_image
+from labd.station.firmware_images import FirmwareImage, find_image
 
 log = structlog.get_logger(__name__)
 
 BOOT_DEADLINE_S = 10.0
 IDENTIFY_DEADLINE_S = 10.0
 FLASH_DEADLINE_S = 120.0
-OPEN_DEADLINE_S = 60.0  # an LPM01A that makes no sense is restarted meanwhile
+OPEN_DEADLINE_S = 60.0  # includes the restart of an LPM01A that does not answer
 CLOSE_DEADLINE_S = 20.0
 
 T = TypeVar("T")
@@ -56,9 +56,9 @@ class Parts:
     flasher: Flasher | None = None
 
     def present(self) -> list[tuple[Part, Driver]]:
-        """The parts there are, in the order in which they are opened.
+        """Return the station's parts in the order in which they are opened.
 
-        The power monitor first, so that the DUT can be switched off whatever else fails.
+        The power monitor is first, so that the DUT can be switched off whatever else fails.
         """
         every: list[tuple[Part, Driver | None]] = [
             (Part.POWER, self.power),
@@ -88,16 +88,16 @@ class JobSetup:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A DUT that runs the wanted firmware and answers.
+    """A DUT that runs the requested build and answers.
 
     Args:
-        dut: checked operations over the way chosen for this build.
-        profile: who it says it is.
-        build: how it marks time, as it was seen to do.
+        dut: its commands, over the route chosen for this build.
+        profile: its identity.
+        build: how it marks time, as observed.
         route: ``dut`` (its own port) or ``io`` (through the I/O manager).
-        firmware: name of the image flashed, empty when labd did not flash.
+        firmware: name of the image flashed; empty when labd did not flash.
         firmware_sha256: of that image.
-        voltage_mv: supply set for it, ``None`` when the station does not supply.
+        voltage_mv: supply that was set; ``None`` when the station does not supply the DUT.
     """
 
     dut: Dut
@@ -110,10 +110,14 @@ class Ready:
 
 
 class StationBench:
-    """One station while it is open; use as an async context manager.
+    """One station while it is open; an asynchronous context manager.
 
-    Leaving the context switches the DUT off and frees every port, whatever happened inside
-    and even when the task is being cancelled.
+    Its exit switches the DUT off and closes every port, also after an error or a cancellation.
+
+    Args:
+        station: its configuration.
+        setup: what the job needs.
+        parts: its drivers, not open yet.
     """
 
     def __init__(self, station: StationConfig, setup: JobSetup, parts: Parts) -> None:
@@ -127,7 +131,7 @@ class StationBench:
         """Open every part and switch the DUT off.
 
         Raises:
-            LabdError: a part did not open; the ones opened before are closed again.
+            LabdError: a part did not open; those opened before are closed again.
         """
         try:
             for part, driver in self._parts.present():
@@ -151,16 +155,16 @@ class StationBench:
         """Close; see :meth:`close`.
 
         Raises:
-            InfraError: something went wrong while closing, and nothing before.
+            InfraError: closing failed, and nothing before it.
         """
-        troubles = await self.close()
-        if troubles and kind is None:
-            raise InfraError("teardown", "; ".join(troubles), "look whether the board is off")
+        failures = await self.close()
+        if failures and kind is None:
+            raise InfraError("teardown", "; ".join(failures), "check that the board is off")
 
     async def close(self) -> list[str]:
-        """Switch off and free everything; returns what went wrong while doing so.
+        """Switch the DUT off and close every part; return what failed.
 
-        A cancellation waits until this is through: every step has its own deadline.
+        A cancellation waits until this is finished; every step has a deadline.
         """
         closing = asyncio.create_task(self._close_all(), name=f"close {self._station.name}")
         if await wait_shielded(closing):
@@ -180,23 +184,23 @@ class StationBench:
 
     @property
     def identities(self) -> dict[str, Identity]:
-        """Who answered, by part."""
+        """Identity of every open part."""
         return dict(self._identities)
 
     @property
     def monitor(self) -> PowerMonitor | None:
-        """The open power monitor."""
+        """The power monitor."""
         return self._parts.power
 
     def baud(self, build: Build) -> int:
-        """Speed of the DUT's UART in this build."""
+        """Return the speed of the DUT's UART in this build, bit/s."""
         return self._station.baud.get(build, self._setup.baud[build])
 
     def timer(self, build: Build) -> IoManager | None:
-        """The I/O manager, where a wire lets it time this build's batches.
+        """Return the I/O manager if a wire lets it time this build's batches.
 
-        The processing pin shows every build's; the timestamp pin pulses in the energy build
-        alone.
+        The processing pin shows the batches of both builds; the timestamp pin pulses in the
+        energy build only.
         """
         io = self._parts.io
         if io is None:
@@ -206,16 +210,16 @@ class StationBench:
 
     @property
     def _supply(self) -> PowerMonitor | None:
-        """The power monitor, where the DUT is fed through it."""
+        """The power monitor if it supplies the DUT."""
         power = self._parts.power
         return power if power is not None and power.supplies else None
 
     async def prepare(self, build: Build) -> Ready:
-        """Flash, power and identify the DUT so that it runs this build.
+        """Flash, supply and identify the DUT so that it runs this build.
 
         Raises:
-            JobError: no such image, or a board without flasher runs something else.
-            DutError: the firmware just flashed is not the build it should be.
+            JobError: there is no such image, or a board without flasher runs another build.
+            DutError: the flashed firmware is another build than its name says.
             InfraError: the bench failed.
         """
         image = await self._flash(build)
@@ -232,15 +236,15 @@ class StationBench:
 
     @property
     def can_flash(self) -> bool:
-        """Whether labd puts the firmware into this station's board."""
+        """Whether labd flashes this station's board."""
         return self._parts.flasher is not None
 
     async def answer(self) -> DutProfile:
-        """Power the DUT and let it say who it is, whatever build it runs.
+        """Supply the DUT and identify it, whichever build it runs.
 
         Raises:
             InfraError: it does not answer.
-            DutError: it answers, but not by the protocol.
+            DutError: its answer violates the protocol.
         """
         supply = self._supply
         if supply is not None:
@@ -260,16 +264,16 @@ class StationBench:
         raise refusals[0]
 
     def _likely_builds(self) -> list[Build]:
-        """Which build a board without flasher may run, the likelier one first.
+        """Return the builds that a board without flasher may run, the likelier one first.
 
-        A board reached through an I/O manager alone is there for energy. To guess wrong is
-        dear: an interface board that listens at the wrong speed hears nobody until a reset.
+        A board that is reached only through an I/O manager is meant for energy. A wrong guess
+        is expensive: at the wrong baud rate the interface board does not respond until reset.
         """
         first = Build.PERFORMANCE if self._parts.dut is not None else Build.ENERGY
         return [first, *(build for build in Build if build is not first)]
 
     async def self_check(self, *parts: Part) -> list[Finding]:
-        """What the open parts, or only these of them, find about themselves."""
+        """Return the findings of the self-checks of all parts, or of these."""
         findings: list[Finding] = []
         for part, driver in self._parts.present():
             if parts and part not in parts:
@@ -280,21 +284,21 @@ class StationBench:
         return findings
 
     async def _free_io(self) -> None:
-        """Get an I/O manager back that waits for a DUT whose power was cut in a command.
+        """Release an I/O manager that waits for a DUT whose power was cut during a command.
 
         The DUT's boot prologue ends that command.
         """
         io, power = self._parts.io, self._supply
         if io is None or not io.waiting_for_dut:
             return
-        log.info("freeing-io", station=self._station.name)
+        log.info("io-manager-released", station=self._station.name)
         if power is not None:
             await power.supply(None)
             await asyncio.sleep(self._station.off_s)
             await power.supply(self._voltage_mv)
         self._identities[Part.IO] = await io.free(BOOT_DEADLINE_S)
 
-    async def _flash(self, build: Build) -> Image | None:
+    async def _flash(self, build: Build) -> FirmwareImage | None:
         flasher, power, setup = self._parts.flasher, self._supply, self._setup
         if flasher is None:
             if power is not None:
@@ -311,9 +315,9 @@ class StationBench:
         return image
 
     async def _open_route(self, build: Build) -> tuple[str, CommandChannel]:
-        """The way to the DUT: its own port, but the I/O manager's for energy.
+        """Open the route to the DUT: its own port, but the I/O manager's for energy.
 
-        A debug probe on the DUT's port would feed the board beside the monitor.
+        A debug probe on the DUT's own port would supply the board beside the power monitor.
         """
         io, dut = self._parts.io, self._parts.dut
         if io is not None and (build is Build.ENERGY or dut is None):
@@ -322,7 +326,7 @@ class StationBench:
         if dut is not None:
             await dut.set_baud(self.baud(build))
             return Part.DUT, dut.channel
-        raise InfraError("no-route", "the station has no serial way to its DUT")
+        raise InfraError("no-route", "the station has neither dut nor io")
 
     async def _power_up(self, channel: CommandChannel) -> int | None:
         power = self._supply
@@ -333,7 +337,7 @@ class StationBench:
         await power.supply(self._voltage_mv)
         return self._voltage_mv
 
-    def _wrong_build(self, seen: Build, wanted: Build, image: Image | None) -> LabdError:
+    def _wrong_build(self, seen: Build, wanted: Build, image: FirmwareImage | None) -> LabdError:
         where = Where(station=self._station.name, device="dut")
         if image is None:
             what = f"the board runs the {seen} build, this mode needs the {wanted} build"
@@ -342,14 +346,14 @@ class StationBench:
         return DutError("wrong-build", what, f"build it as {wanted}", where)
 
     async def _close_all(self) -> list[str]:
-        troubles: list[str] = []
+        failures: list[str] = []
         for part, driver in reversed(self._parts.present()):
             try:
                 await self._timed(driver.close(), CLOSE_DEADLINE_S, f"closing {part}")
-            except Exception as error:  # whatever one part does, the next must be closed
+            except Exception as error:  # the other parts must be closed all the same
                 log.exception("close-failed", station=self._station.name, part=part)
-                troubles.append(f"closing {part}: {error}")
-        return troubles
+                failures.append(f"closing {part}: {error}")
+        return failures
 
     async def _timed(self, work: Awaitable[T], deadline_s: float, doing: str) -> T:
         try:
@@ -364,7 +368,7 @@ class StationBench:
 
 
 async def _build_by_timestamp(dut: Dut) -> Build:
-    """The build a DUT without prologue shows: text or a pulse; asked twice, text may be lost."""
+    """Return the build of a DUT without prologue; asked twice, because a lap text may be lost."""
     for _ in range(2):
         if await dut.timestamp() is not None:
             return Build.PERFORMANCE

@@ -1,4 +1,4 @@
-"""The shape of stations.toml, and every mistake in one of them."""
+"""The schema of stations.toml, and the search for every mistake in one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from labd.wire.messages import Name
 from labd.wire.validation import Loc, Mistake, explain, not_one_of, place
 
 EMULATED_BOARDS = ("nucleo-l4r5zi",)
-"""What labd's own bench can be."""
+"""Boards that labd can emulate."""
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 
@@ -46,21 +46,21 @@ class BrokerTable(_Table):
 
 
 class TracesTable(_Table):
-    """``[traces]``: how long runs' files are kept; without a limit, for ever."""
+    """``[traces]``: limits of the files kept per run; without a limit they stay."""
 
     keep_days: float | None = Field(default=None, gt=0, le=36_500)
     keep_gb: float | None = Field(default=None, gt=0, le=1e6)
 
 
 class BaudTable(_Table):
-    """``baud``: of the DUT's UART; without it, what the benchmark's reference uses."""
+    """``baud``: speed of the DUT's UART; the default is that of the reference firmware."""
 
     performance: int | None = Field(default=None, ge=1200, le=12_000_000)
     energy: int | None = Field(default=None, ge=1200, le=12_000_000)
 
 
 class StationTable(_Table):
-    """``[[station]]``: a bench position. Its parts' tables are their drivers' business."""
+    """``[[station]]``: a bench position. Its parts' tables are checked by their drivers."""
 
     name: Name
     board: Name
@@ -76,7 +76,7 @@ class StationTable(_Table):
 
 
 class StationsFile(_Table):
-    """The file as a whole."""
+    """The whole file."""
 
     lab: LabTable = LabTable()
     broker: BrokerTable = BrokerTable()
@@ -96,23 +96,26 @@ _TABLES: dict[tuple[str, ...], type[BaseModel]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A mistake and the key it is at."""
+class PlacedMistake:
+    """A mistake and its key."""
 
     key: Loc
     mistake: Mistake
 
 
+Mistakes = Iterator[PlacedMistake]
+
+
 @dataclass(slots=True)
 class Checked:
-    """What a document says as far as it is right, and everything that is not.
+    """A checked document: its valid part and its mistakes.
 
-    ``file`` is ``None`` when its shape is wrong; ``parts`` lists each station's parts.
+    ``file`` is ``None`` when it violates the schema; ``parts`` lists each station's parts.
     """
 
     file: StationsFile | None = None
     parts: list[dict[Part, PartConfig]] = field(default_factory=list[dict[Part, PartConfig]])
-    found: list[Found] = field(default_factory=list[Found])
+    found: list[PlacedMistake] = field(default_factory=list[PlacedMistake])
 
 
 def check(document: dict[str, Any], registry: Registry, base: Path) -> Checked:
@@ -120,46 +123,46 @@ def check(document: dict[str, Any], registry: Registry, base: Path) -> Checked:
 
     Args:
         document: as tomli reads it.
-        registry: the drivers there are.
-        base: directory that relative paths in it start from.
+        registry: the installed drivers.
+        base: directory of its relative paths.
     """
     checked = Checked()
     try:
         checked.file = StationsFile.model_validate(document)
     except ValidationError as error:
-        checked.found += [_shape(details) for details in _errors(error)]
+        checked.found += [_explain_schema_error(details) for details in _errors(error)]
     for number, table in enumerate(_raw_stations(document)):
-        parts, found = _parts(number, table, registry)
+        parts, found = _check_parts(number, table, registry)
         checked.parts.append(parts)
         checked.found += found
-    checked.found += _broker(document.get("broker"))
+    checked.found += _check_broker(document.get("broker"))
     for number, table in enumerate(_raw_stations(document)):
-        checked.found += _station(number, table)
-        checked.found += _board(number, table, _shelved(document, base))
+        checked.found += _check_station(number, table)
+        checked.found += _check_board(number, table, _boards_with_images(document, base))
         monitor = checked.parts[number].get(Part.POWER) or _emulated_monitor(table, registry)
-        checked.found += _voltage(number, table, monitor)
-    checked.found += _twice(document, checked.parts)
+        checked.found += _check_voltage(number, table, monitor)
+    checked.found += _check_unique(document, checked.parts)
     return checked
 
 
 def _errors(error: ValidationError) -> list[Any]:
-    """Pydantic's errors, without calling a list too short whose items are wrong themselves."""
+    """Return pydantic's errors, without 'too short' for a list whose items are invalid."""
     errors: list[Any] = list(error.errors(include_url=False))
     around = {each["loc"][:length] for each in errors for length in range(len(each["loc"]))}
     return [each for each in errors if each["type"] != "too_short" or each["loc"] not in around]
 
 
-def _shape(details: Any) -> Found:
-    """A pydantic error on the file's shape, in words."""
+def _explain_schema_error(details: Any) -> PlacedMistake:
+    """Explain a violation of the schema."""
     key: Loc = details["loc"]
     if key == ("station",) and details["type"] in ("list_type", "missing", "too_short"):
         return _at(key, "a lab needs at least one [[station]], with two brackets")
     table = _TABLES.get(tuple(name for name in key[:-1] if isinstance(name, str)), StationsFile)
-    return Found(key, explain(details, list(table.model_fields)))
+    return PlacedMistake(key, explain(details, list(table.model_fields)))
 
 
 def _raw_stations(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """The station tables, whatever else is wrong; an empty one for what is no table."""
+    """Return the station tables of an unchecked document; an item that is no table is empty."""
     stations: object = document.get("station")
     if not isinstance(stations, list):
         return []
@@ -167,17 +170,17 @@ def _raw_stations(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [cast("dict[str, Any]", t) if isinstance(t, dict) else {} for t in tables]
 
 
-def _parts(
+def _check_parts(
     number: int, table: Mapping[str, Any], registry: Registry
-) -> tuple[dict[Part, PartConfig], list[Found]]:
-    """The parts of one station, as their drivers read them."""
+) -> tuple[dict[Part, PartConfig], list[PlacedMistake]]:
+    """Check the parts of one station against their drivers' models."""
     parts: dict[Part, PartConfig] = {}
-    found: list[Found] = []
+    found: list[PlacedMistake] = []
     for part in Part:
         part_table: object = table.get(part)
         if isinstance(part_table, dict):
             key = ("station", number, str(part))
-            config = _part(key, part, cast("dict[str, Any]", part_table), registry)
+            config = _check_part(key, part, cast("dict[str, Any]", part_table), registry)
             if isinstance(config, PartConfig):
                 parts[part] = config
             else:
@@ -185,10 +188,10 @@ def _parts(
     return parts, found
 
 
-def _part(
+def _check_part(
     key: Loc, part: Part, table: dict[str, Any], registry: Registry
-) -> PartConfig | list[Found]:
-    """One part's table, checked by its driver's own model."""
+) -> PartConfig | list[PlacedMistake]:
+    """Check one part's table against its driver's model."""
     name: object = table.get("driver")
     at: Loc = (*key, "driver")
     if not isinstance(name, str):
@@ -199,7 +202,7 @@ def _part(
     except ConfigError as error:
         return [_at(at, str(error))]
     if driver is None or driver.part is not part:
-        return [Found(at, not_one_of(place(at), name, registry.names(part)))]
+        return [PlacedMistake(at, not_one_of(place(at), name, registry.names(part)))]
     model = driver.config_model
     try:
         rest = {each: value for each, value in table.items() if each != "driver"}
@@ -209,12 +212,12 @@ def _part(
         return [_in_part(key, details, keys) for details in _errors(error)]
 
 
-def _in_part(key: Loc, details: Any, keys: list[str]) -> Found:
+def _in_part(key: Loc, details: Any, keys: list[str]) -> PlacedMistake:
     details["loc"] = (*key, *details["loc"])
-    return Found(details["loc"], explain(details, keys))
+    return PlacedMistake(details["loc"], explain(details, keys))
 
 
-def _broker(table: object) -> Iterator[Found]:
+def _check_broker(table: object) -> Mistakes:
     if not isinstance(table, dict) or "url" not in table:
         return
     broker = cast("dict[str, object]", table)
@@ -227,8 +230,8 @@ def _broker(table: object) -> Iterator[Found]:
         yield _at(("broker", "url"), str(error))
 
 
-def _station(number: int, table: Mapping[str, Any]) -> Iterator[Found]:
-    """Rules between the keys of one station, in a table that may have other mistakes."""
+def _check_station(number: int, table: Mapping[str, Any]) -> Mistakes:
+    """Check the rules between the keys of one station; the table may have other mistakes."""
     emulated = "emulated" in table
     own = [part for part in Part if part in table]
     ways = {part for part in (Part.DUT, Part.IO) if part in own}
@@ -247,7 +250,7 @@ def _station(number: int, table: Mapping[str, Any]) -> Iterator[Found]:
 
 
 def _emulated_monitor(table: Mapping[str, Any], registry: Registry) -> PartConfig | None:
-    """The power monitor of a station that labd makes itself, as far as its table is right."""
+    """Return the power monitor of an emulated station whose table is valid."""
     try:
         emulated = Emulation.model_validate(table.get("emulated"))
     except ValidationError:
@@ -257,58 +260,57 @@ def _emulated_monitor(table: Mapping[str, Any], registry: Registry) -> PartConfi
     return registry.configure(Part.POWER, emulated.monitor, {"port": "its bench's"})
 
 
-def _voltage(number: int, table: Mapping[str, Any], monitor: PartConfig | None) -> Iterator[Found]:
-    """The board's supply must be one that the monitor gives, or stands."""
+def _check_voltage(number: int, table: Mapping[str, Any], monitor: PartConfig | None) -> Mistakes:
+    """Check that the power monitor supplies, or tolerates, the board's supply voltage."""
     default = StationTable.model_fields["voltage_mv"].default
-    told: object = table.get("voltage_mv", default)
+    voltage: object = table.get("voltage_mv", default)
     if monitor is None or not isinstance(monitor.config, MonitorConfig):
         return
     span = monitor.config.supply_range_mv
-    if type(told) is not int or span is None or span[0] <= told <= span[1]:
+    if type(voltage) is not int or span is None or span[0] <= voltage <= span[1]:
         return
     which = "" if "voltage_mv" in table else " (the default)"
-    text = (
-        f"{told} mV{which} is not within {span[0]} to {span[1]} mV, which {monitor.driver} is for"
-    )
+    limits = f"{span[0]} to {span[1]} mV, which {monitor.driver} is for"
+    text = f"{voltage} mV{which} is not within {limits}"
     yield _at(("station", number, "voltage_mv"), text)
 
 
-def _at(key: Loc, text: str) -> Found:
-    return Found(key, Mistake(at=place(key), text=text))
+def _at(key: Loc, text: str) -> PlacedMistake:
+    return PlacedMistake(key, Mistake(at=place(key), text=text))
 
 
 def _get(table: object, key: str, default: object) -> object:
-    """A key of what should be a table."""
+    """Return a value of what should be a table."""
     return (
         cast("dict[str, object]", table).get(key, default) if isinstance(table, dict) else default
     )
 
 
 def _list(value: object) -> list[object]:
-    """The items of what should be a list."""
+    """Return the items of what should be a list."""
     return cast("list[object]", value) if isinstance(value, list) else []
 
 
-def _shelved(document: dict[str, Any], base: Path) -> list[str]:
-    """The boards for which there are firmware images."""
+def _boards_with_images(document: dict[str, Any], base: Path) -> list[str]:
+    """Return the boards that have firmware images."""
     folders = _get(document.get("lab"), "firmware", LabTable().firmware)
-    shelves = [base / folder for folder in _list(folders) if isinstance(folder, str)]
-    names = {each.name for shelf in shelves if shelf.is_dir() for each in shelf.iterdir()}
+    parents = [base / folder for folder in _list(folders) if isinstance(folder, str)]
+    names = {each.name for parent in parents if parent.is_dir() for each in parent.iterdir()}
     return sorted(names.union(EMULATED_BOARDS))
 
 
-def _board(number: int, table: Mapping[str, Any], shelved: list[str]) -> Iterator[Found]:
-    """A board that labd is to flash must be one it has images for."""
+def _check_board(number: int, table: Mapping[str, Any], boards: list[str]) -> Mistakes:
+    """Check that there are images for a board that labd flashes."""
     board: object = table.get("board")
-    allowed = EMULATED_BOARDS if "emulated" in table else shelved
+    allowed = EMULATED_BOARDS if "emulated" in table else boards
     flashed = "emulated" in table or Part.FLASHER in table
     if flashed and isinstance(board, str) and board not in allowed:
         key = ("station", number, "board")
-        yield Found(key, not_one_of(place(key), board, allowed))
+        yield PlacedMistake(key, not_one_of(place(key), board, allowed))
 
 
-def _twice(document: dict[str, Any], parts: list[dict[Part, PartConfig]]) -> Iterator[Found]:
-    """Names and ports that stand more than once."""
+def _check_unique(document: dict[str, Any], parts: list[dict[Part, PartConfig]]) -> Mistakes:
+    """Find names and ports that are used more than once."""
     names: dict[str, int] = {}
     ports: dict[str, str] = {}
     for number, table in enumerate(_raw_stations(document)):
@@ -325,7 +327,7 @@ def _twice(document: dict[str, Any], parts: list[dict[Part, PartConfig]]) -> Ite
 
 
 def _ports(part: PartConfig) -> Iterator[tuple[str, str]]:
-    """What a part has for itself alone; two names of one device are the same."""
+    """Return the ports and paths of a part; links are resolved."""
     for name in ("port", "path"):
         value: object = getattr(part.config, name, None)
         if isinstance(value, str | Path):

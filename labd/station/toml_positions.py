@@ -1,7 +1,7 @@
-"""Finds the line on which a value stands in a TOML file, so that an error can point at it.
+"""Line and column of every key in a TOML file, so that an error can point at it.
 
-tomli says what a file means, not where. This walks the same text once more and notes where
-every key and list item begins. It is only ever given text that tomli has read without error.
+tomli returns values without positions. This parses the same text once more and records where
+every key and list item begins. The text must be one that tomli has read without error.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ Key = tuple[int | str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
-    """A place in a file, both counted from 1."""
+class TomlPosition:
+    """Line and column, both counted from 1."""
 
     line: int
     column: int
 
     def __str__(self) -> str:
-        """As compilers write it: line:column."""
+        """Return ``line:column``."""
         return f"{self.line}:{self.column}"
 
 
-class Spots:
-    """Where each key of one TOML text begins.
+class TomlPositions:
+    """Positions of the keys of one TOML text.
 
     Args:
         text: valid TOML.
     """
 
     def __init__(self, text: str) -> None:
-        self._spots = _Walk(text.replace("\r\n", "\n")).spots
+        self._positions = _Parser(text.replace("\r\n", "\n")).positions
 
-    def find(self, key: Key) -> Spot | None:
-        """Where ``key`` begins; for one that is not there, the nearest table around it."""
+    def find(self, key: Key) -> TomlPosition | None:
+        """Return where ``key`` begins; if it is missing, where the table around it begins."""
         for length in range(len(key), 0, -1):
-            spot = self._spots.get(key[:length])
-            if spot is not None:
-                return spot
+            position = self._positions.get(key[:length])
+            if position is not None:
+                return position
         return None
 
 
@@ -54,11 +54,11 @@ _STRING = re.compile(
 _SCALAR = re.compile(r"[^,\]}\n#]+")
 
 
-class _Walk:
-    """One pass over the text; ``spots`` maps key paths to places."""
+class _Parser:
+    """One pass over the text; ``positions`` maps key paths to positions."""
 
     def __init__(self, text: str) -> None:
-        self.spots: dict[Key, Spot] = {}
+        self.positions: dict[Key, TomlPosition] = {}
         self._text = text
         self._at = 0
         self._counts: dict[Key, int] = {}
@@ -78,12 +78,12 @@ class _Walk:
         start = self._at
         return self._text[start : self._skip(pattern)]
 
-    def _note(self, key: Key, at: int) -> None:
+    def _record(self, key: Key, at: int) -> None:
         line = self._text.count("\n", 0, at) + 1
-        self.spots.setdefault(key, Spot(line, at - self._text.rfind("\n", 0, at)))
+        self.positions.setdefault(key, TomlPosition(line, at - self._text.rfind("\n", 0, at)))
 
     def _header(self) -> Key:
-        """``[a.b]`` or ``[[a.b]]``: the path it opens, with list positions put in."""
+        """Parse ``[a.b]`` or ``[[a.b]]``; return its path, list indices included."""
         start = self._at
         repeated = self._text.startswith("[[", start)
         self._at += 2 if repeated else 1
@@ -94,15 +94,15 @@ class _Walk:
             path = tuple(walked)
             if repeated and number == len(names) - 1:
                 self._counts[path] = self._counts.get(path, -1) + 1
-            self._note(path, start)
+            self._record(path, start)
             if path in self._counts:
                 walked.append(self._counts[path])
-                self._note(tuple(walked), start)
+                self._record(tuple(walked), start)
         self._at += 2 if repeated else 1
         return tuple(walked)
 
     def _dotted(self) -> list[str]:
-        """A key of one or more parts; stops before ``=`` or ``]``."""
+        """Parse a key of one or more parts, up to ``=`` or ``]``."""
         parts: list[str] = []
         while True:
             self._skip(_SPACE)
@@ -119,7 +119,7 @@ class _Walk:
         path = table
         for name in self._dotted():
             path = (*path, name)
-            self._note(path, start)
+            self._record(path, start)
         self._at += 1
         self._skip(_SPACE)
         self._value(path)
@@ -137,7 +137,7 @@ class _Walk:
         self._at += 1
         number = 0
         while self._text[self._skip(_BLANK)] != "]":
-            self._note((*path, number), self._at)
+            self._record((*path, number), self._at)
             self._value((*path, number))
             number += 1
             self._skip_comma()
@@ -156,5 +156,5 @@ class _Walk:
 
 
 def _unquote(key: str) -> str:
-    """A quoted key as text."""
+    """Return a quoted key without its quotes."""
     return next(iter(tomli.loads(f"{key} = 0")))

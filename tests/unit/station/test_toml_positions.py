@@ -7,7 +7,7 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labd.station.toml_positions import Key, Spot, Spots
+from labd.station.toml_positions import Key, TomlPosition, TomlPositions
 
 TEXT = '''\
 # a comment with = and [brackets]
@@ -68,19 +68,19 @@ io = { driver = "x", "port" = 'y' }
 )
 def test_where_keys_stand(key: Key, spot: tuple[int, int]) -> None:
     tomli.loads(TEXT)
-    assert Spots(TEXT).find(key) == Spot(*spot)
+    assert TomlPositions(TEXT).find(key) == TomlPosition(*spot)
 
 
 def test_a_key_that_is_not_there_is_near_its_table() -> None:
-    spots = Spots(TEXT)
-    assert spots.find(("station", 0, "dut", "baud")) == Spot(21, 1)
-    assert spots.find(("station", 1, "power", "port")) == Spot(28, 1)
+    spots = TomlPositions(TEXT)
+    assert spots.find(("station", 0, "dut", "baud")) == TomlPosition(21, 1)
+    assert spots.find(("station", 1, "power", "port")) == TomlPosition(28, 1)
     assert spots.find(("nothing", "at", "all")) is None
 
 
 def test_windows_line_ends_change_nothing() -> None:
     for key in (("station", 0, "dut", "port"), ("lab", "paths", 1)):
-        assert Spots(TEXT.replace("\n", "\r\n")).find(key) == Spots(TEXT).find(key)
+        assert TomlPositions(TEXT.replace("\n", "\r\n")).find(key) == TomlPositions(TEXT).find(key)
 
 
 # ---- any document -----------------------------------------------------------------------
@@ -106,11 +106,11 @@ class Writer:
 
     def __init__(self) -> None:
         self.text = ""
-        self.spots: dict[Key, Spot] = {}
+        self.spots: dict[Key, TomlPosition] = {}
 
     def note(self, key: Key) -> None:
         line = self.text.count("\n") + 1
-        self.spots[key] = Spot(line, len(self.text) - self.text.rfind("\n"))
+        self.spots[key] = TomlPosition(line, len(self.text) - self.text.rfind("\n"))
 
     def top(self, document: dict[str, Any]) -> None:
         tables = {key: value for key, value in document.items() if is_table(value)}
@@ -168,5 +168,5 @@ def test_every_key_of_any_document_is_found(document: dict[str, Any]) -> None:
     writer = Writer()
     writer.top(document)
     assert tomli.loads(writer.text) == document
-    spots = Spots(writer.text)
+    spots = TomlPositions(writer.text)
     assert {key: spots.find(key) for key in writer.spots} == writer.spots
