@@ -6,7 +6,7 @@ import importlib.util
 import sys
 
 if importlib.util.find_spec("unicorn") is None:
-    sys.exit("the emulated bench needs unicorn: install labd with the extra 'emulator'")
+    sys.exit("the emulated bench needs unicorn: pip install 'labd[emulator,broker]'")
 
 from labd.simulation.bench import main
 
