@@ -1,1 +1,1 @@
-"""What becomes of results afterwards: pictures, exports, re-scoring."""
+"""Plots of results."""

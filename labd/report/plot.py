@@ -1,4 +1,4 @@
-"""A picture of a power trace with its windows."""
+"""Plot of a power trace with its windows."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from labd.core.errors import ConfigError
 from labd.store.traces.reader import Trace, read_trace
 
 COLUMNS = 1600
-"""One minimum, mean and maximum a picture column: nothing short is lost."""
+"""One minimum, mean and maximum per column of the picture, so that short peaks stay visible."""
 
 
 def plot_trace(trace: Path, picture: Path, title: str) -> None:
-    """Draw a stored trace as PNG: power over time, windows shaded, gaps marked.
+    """Plot a stored trace as PNG: power over time, windows shaded, gaps marked.
 
     Args:
         trace: the trace without its suffix, as :mod:`labd.store.traces.reader` keeps it.
         picture: the file to write.
-        title: stands above.
+        title: of the plot.
 
     Raises:
         ConfigError: matplotlib is not installed.
@@ -29,7 +29,7 @@ def plot_trace(trace: Path, picture: Path, title: str) -> None:
         import matplotlib as mpl  # noqa: PLC0415 - a second of import
     except ImportError:
         raise ConfigError(
-            "no-matplotlib", "pictures need matplotlib", "pip install 'labd[report]'"
+            "no-matplotlib", "plots need matplotlib", "pip install 'labd[report]'"
         ) from None
     mpl.use("Agg")
     import matplotlib.pyplot as plt  # noqa: PLC0415

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -52,7 +52,7 @@ def score_performance(session: EembcSession) -> Recomputed:
     for index, inference, laps in _paired_laps(session, result):
         number = 2 * (index + 1)
         runtime_s = ((laps[1] - laps[0]) % COUNTER_MODULUS) / 1e6
-        result.windows.append(_window(number, inference.inferences, runtime_s))
+        result.windows.append(ScoredWindow.of(number, inference.inferences, runtime_s))
         _check_clock(number, runtime_s, inference, result)
     _note_odd(session, result)
     return result
@@ -95,7 +95,7 @@ def _score_pairs(
             result.damaged.append(number)
             continue
         count = counts[index] if index < len(counts) else None
-        window = _window(number, count, pair[1] - pair[0])
+        window = ScoredWindow.of(number, count, pair[1] - pair[0])
         every.append(window)
         if trace is None:
             result.windows.append(window)
@@ -122,15 +122,7 @@ def _add_energy(
         text = f"window {number}: the trace holds lost samples"
         result.drop_window(number, "trace-lost", text)
         return
-    each_uj = found.energy_uj / count if count else None
-    result.windows.append(
-        replace(
-            window,
-            energy_uj=found.energy_uj,
-            power_uw=found.power_uw,
-            energy_per_inference_uj=each_uj,
-        )
-    )
+    result.windows.append(ScoredWindow.of(number, count, pair[1] - pair[0], found))
     note_negative(f"window {number}", found, result)
 
 
@@ -198,11 +190,6 @@ def _stamp_list(value: Any) -> tuple[float, ...] | None:
         return None
     times = tuple(float(item) for item in items)
     return times if all(a <= b for a, b in pairwise(times)) else None
-
-
-def _window(number: int, inferences: int | None, runtime_s: float) -> ScoredWindow:
-    throughput = inferences / runtime_s if inferences is not None and runtime_s > 0 else None
-    return ScoredWindow(number, inferences, runtime_s, throughput)
 
 
 def _paired_laps(

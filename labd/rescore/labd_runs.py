@@ -1,8 +1,8 @@
-"""Re-scoring of labd's own runs: ``<state>/traces/<job>/<attempt>``.
+"""Re-scoring of labd's runs: ``<state>/traces/<job>/<attempt>``.
 
-The folder holds a SigMF trace with its windows, the outputs of an accuracy run, and for
-each mode the result labd gave (``result-<mode>.json``). What was stored as float32 cannot
-give all digits again, so numbers agree to a millionth.
+The folder holds a SigMF trace with its windows, the outputs of an accuracy run, and the result
+of each mode (``result-<mode>.json``). Samples are stored as float32, so numbers are compared
+with a tolerance of 1e-6.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ from labd.wire.results import ResultFile
 from labd.wire.validation import first_mistake
 
 STORED_PRECISION = 1e-6
-"""Share by which float32 samples, added up, may be off."""
+"""Relative error of a sum of float32 samples."""
 
 MARGIN_S = 0.003
-"""The published methods look at whole milliseconds, a little beyond the edges."""
+"""The published methods read whole milliseconds, slightly beyond the edges."""
 
 
 def is_own(files: SessionFiles) -> bool:
@@ -67,11 +67,11 @@ def score_own(files: SessionFiles, name: Path) -> list[SessionScore]:
         raw, published = _recompute(files, mode, benchmark, result)
         if raw is None and result is None and not findings:
             continue
-        scores.append(_judged(name, benchmark, mode, raw or Recomputed(), published, findings))
+        scores.append(_compared(name, benchmark, mode, raw or Recomputed(), published, findings))
     return scores
 
 
-def _judged(
+def _compared(
     name: Path,
     benchmark: str | None,
     mode: Mode,
@@ -80,13 +80,13 @@ def _judged(
     findings: Sequence[Finding],
 ) -> SessionScore:
     comparison = compare(raw, published)
-    judged = (
-        [] if mode is Mode.ACCURACY else window_findings(raw.windows, published, streaming=False)
-    )
+    found = [*findings, *raw.findings]
+    if mode is not Mode.ACCURACY:
+        found += window_findings(raw.windows, published, streaming=False)
     official = official_keys(benchmark, mode)
-    verdict = [*findings, *raw.findings, *judged, *comparison.findings]
-    verdict += unrecomputed_scores(raw.score, published, official, verdict)
-    limits = limit_findings(benchmark, mode, raw.score)
+    found += comparison.findings
+    found += unrecomputed_scores(raw.score, published, official, found)
+    found += limit_findings(benchmark, mode, raw.score)
     return SessionScore(
         name,
         "labd",
@@ -96,12 +96,12 @@ def _judged(
         raw.score,
         published,
         comparison.agrees_on(official) if published.score else comparison.agrees,
-        (*verdict, *limits),
+        found,
     )
 
 
 def _result(files: SessionFiles, mode: Mode) -> tuple[ResultFile | None, list[Finding]]:
-    """Read what labd itself concluded."""
+    """Read the result file of a mode."""
     findings: list[Finding] = []
     for path in files.every("own"):
         if path.name.removesuffix(".gz") != f"result-{mode}.json":
@@ -118,7 +118,7 @@ def _result(files: SessionFiles, mode: Mode) -> tuple[ResultFile | None, list[Fi
 def _recompute(
     files: SessionFiles, mode: Mode, benchmark: str | None, result: ResultFile | None
 ) -> tuple[Recomputed | None, Published]:
-    """Score a mode from its raw data; with what labd stated."""
+    """Score a mode from its raw data; return that and the published numbers."""
     published = _published(result.score, result.windows) if result else Published()
     if mode is Mode.ACCURACY and (outputs := files.first("outputs")):
         return _score_outputs(outputs, benchmark), published
@@ -130,7 +130,7 @@ def _recompute(
 
 
 def _nothing_of(files: SessionFiles, mode: Mode, result: ResultFile | None) -> Recomputed | None:
-    """Note the raw data that are gone of a mode that was measured."""
+    """Report the missing raw data of a mode that was measured."""
     samples = files.first("samples") if mode is Mode.ENERGY else None
     if samples is None and not (result and (result.score or result.windows)):
         return None
@@ -139,7 +139,7 @@ def _nothing_of(files: SessionFiles, mode: Mode, result: ResultFile | None) -> R
         name = (samples or files.folder / "energy.sigmf-data").with_suffix(".sigmf-meta").name
     else:
         name = "accuracy-outputs.csv"
-    raw.note("file-missing", f"{name} is not there")
+    raw.note("file-missing", f"{name} is missing")
     return raw
 
 
@@ -161,7 +161,7 @@ def _score_outputs(path: Path, benchmark: str | None) -> Recomputed:
 
 
 def _score_trace(meta: Path, result: ResultFile | None) -> tuple[Recomputed, Published]:
-    """Score the windows of a trace; without a result, its annotations are what labd stated."""
+    """Score the windows of a trace; without a result file, its annotations are published."""
     raw = Recomputed()
     score, windows = (result.score, result.windows) if result else ({}, ())
     try:
@@ -191,7 +191,7 @@ def _cut_text(trace: Trace) -> str:
 
 
 def _check_hash(trace: Trace, raw: Recomputed) -> None:
-    """Compare the samples with the SHA-512 of their recording: a second or two a gigabyte."""
+    """Compare the samples with the SHA-512 of their recording; 1 to 2 s per gigabyte."""
     kept = trace.meta["global"].get("core:sha512")
     if kept is None:  # written once a trace is closed
         return
@@ -199,9 +199,7 @@ def _check_hash(trace: Trace, raw: Recomputed) -> None:
     with data.open("rb") as file:
         found = hashlib.file_digest(file, "sha512").hexdigest()
     if found != kept:
-        text = (
-            f"{data.name} is not what was recorded: its SHA-512 is {found[:16]}…, not {kept!s:.16}…"
-        )
+        text = f"{data.name} was changed: its SHA-512 is {found[:16]}…, recorded was {kept!s:.16}…"
         raw.note("trace-altered", text)
 
 
@@ -230,21 +228,11 @@ def _add_window(trace: Trace, window: Window, method: EnergyMethod, raw: Recompu
         return
     note_negative(f"window {number}", found, raw)
     runtime_s = (second - first) / trace.sample_rate_hz
-    raw.windows.append(
-        ScoredWindow(
-            number,
-            inferences,
-            runtime_s,
-            inferences / runtime_s,
-            found.energy_uj,
-            found.power_uw,
-            found.energy_uj / inferences,
-        )
-    )
+    raw.windows.append(ScoredWindow.of(number, inferences, runtime_s, found))
 
 
 def _energy(trace: Trace, first: float, second: float, method: EnergyMethod) -> WindowEnergy:
-    """Energy of a window from the stored samples around it.
+    """Compute a window's energy from the stored samples around it.
 
     Raises:
         MeasurementInvalid: samples in it were lost, or the method does not apply.
@@ -262,7 +250,7 @@ def _score_laps(windows: Sequence[Window], published: Published) -> Recomputed:
     """Recompute throughputs from the runtimes; the laps themselves are not kept."""
     raw = Recomputed()
     raw.windows += [
-        ScoredWindow(each.number, each.inferences, each.runtime_s, each.inferences / each.runtime_s)
+        ScoredWindow.of(each.number, each.inferences, each.runtime_s)
         for each in windows
         if each.runtime_s > 0
     ]
@@ -271,7 +259,7 @@ def _score_laps(windows: Sequence[Window], published: Published) -> Recomputed:
 
 
 def _published(score: Mapping[str, float], windows: Sequence[Window]) -> Published:
-    """Return what labd stated, as numbers to compare with."""
+    """Return labd's result as published numbers."""
     stated = tuple(
         PublishedWindow(each.number, _printed({key: getattr(each, key) for key in WINDOW_KEYS}))
         for each in windows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, cast
 
@@ -106,8 +106,7 @@ def score_performance(trials: Sequence[Trial]) -> Recomputed:
             continue
         _note_inconsistent(number, trial, result)
         runtime_s = trial.elapsed_us / 1_000_000
-        throughput = trial.iterations / runtime_s if runtime_s > 0 else None
-        result.windows.append(ScoredWindow(number, trial.iterations, runtime_s, throughput))
+        result.windows.append(ScoredWindow.of(number, trial.iterations, runtime_s))
     _note_errors(trials, result)
     return result
 
@@ -120,17 +119,8 @@ def score_energy(trials: Sequence[Trial]) -> Recomputed:
         found = _trial_energy(number, trial, result)
         if found is None:
             continue
-        count = trial.iterations or 1
         result.windows.append(
-            ScoredWindow(
-                number,
-                count,
-                found.runtime_s,
-                count / found.runtime_s if found.runtime_s > 0 else None,
-                found.energy_uj,
-                found.power_uw,
-                found.energy_uj / count,
-            )
+            ScoredWindow.of(number, trial.iterations or 1, found.runtime_s, found)
         )
     _note_errors(trials, result)
     return result
@@ -175,18 +165,7 @@ def score_wakeword(
     if result.windows and result.windows[-1].power_uw is not None:
         result.score["mean_power_mw"] = result.windows[-1].power_uw / 1e3
     # a streaming window holds one recording, not inferences
-    result.windows = [
-        ScoredWindow(
-            w.number,
-            w.inferences,
-            w.runtime_s,
-            None,
-            w.energy_uj,
-            w.power_uw,
-            w.energy_per_inference_uj,
-        )
-        for w in result.windows
-    ]
+    result.windows = [replace(window, throughput_ips=None) for window in result.windows]
     return result
 
 

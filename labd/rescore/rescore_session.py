@@ -90,7 +90,7 @@ def _note_missing(content: SessionContent, runner: Runner | None, mode: Mode | N
         needed |= {"trace": "trace1-energy.bin", "stamps": "trace1-timestamps.json"}
     for kind, name in needed.items():
         if content.files.first(kind) is None:
-            content.note("file-missing", f"{name} is not there")
+            content.note("file-missing", f"{name} is missing")
 
 
 # ---- scoring ---------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from labd.core.model import Finding, Mode
+from labd.core.runner_arithmetic import WindowEnergy
 from labd.rescore.published import Published
 
 Runner = Literal["eembc", "mlcommons", "labd"]
@@ -45,6 +46,19 @@ class ScoredWindow:
     energy_uj: float | None = None
     power_uw: float | None = None
     energy_per_inference_uj: float | None = None
+
+    @staticmethod
+    def of(
+        number: int, inferences: int | None, runtime_s: float, found: WindowEnergy | None = None
+    ) -> ScoredWindow:
+        """Compute throughput and energy per inference from the length and the energy."""
+        rate = inferences / runtime_s if inferences is not None and runtime_s > 0 else None
+        if found is None:
+            return ScoredWindow(number, inferences, runtime_s, rate)
+        each_uj = found.energy_uj / inferences if inferences else None
+        return ScoredWindow(
+            number, inferences, runtime_s, rate, found.energy_uj, found.power_uw, each_uj
+        )
 
     def values(self) -> dict[str, float]:
         """Return the known numbers by key."""

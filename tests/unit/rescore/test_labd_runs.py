@@ -110,7 +110,7 @@ def test_a_trace_without_its_metadata_is_reported(tmp_path: Path) -> None:
     write_trace(tmp_path)
     (tmp_path / "energy.sigmf-meta").unlink()
     bare = scores(tmp_path)[Mode.ENERGY]
-    assert [found.text for found in bare.findings] == ["energy.sigmf-meta is not there"]
+    assert [found.text for found in bare.findings] == ["energy.sigmf-meta is missing"]
     window = asdict(Window(1, "a.bin", 10, 10.0, 1.0, CHECK))
     kept = {"mode": "energy", "verdict": "pass", "score": {"median_energy_uj": 1.0}}
     (tmp_path / "result-energy.json").write_text(json.dumps(kept | {"windows": [window]}))
