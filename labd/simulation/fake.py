@@ -67,7 +67,7 @@ FAKES = {
         dut=True,
     ),
     "lpm01a": Fake(
-        "labd.simulation.instruments.fake_lpm01a",
+        "labd.simulation.instruments.lpm01a.device",
         "X-NUCLEO-LPM01A, ASCII and binary",
         'power = { driver = "lpm01a", port = "%s" }',
     ),

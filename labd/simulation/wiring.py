@@ -14,7 +14,7 @@ from labd.simulation.instruments.interface_board import (
     DEFAULT_DUT_BAUD,
     SimulatedInterfaceBoard,
 )
-from labd.simulation.instruments.lpm01a.device import TRANSMIT_BUFFER, Lpm01a
+from labd.simulation.instruments.lpm01a.device import TRANSMIT_BUFFER, SimulatedLpm01a
 from labd.simulation.instruments.ppk2.device import SimulatedPpk2
 from labd.simulation.mcu.board import Board, State
 from labd.simulation.mcu.chip import Pins
@@ -81,7 +81,6 @@ class Wiring:
         self.falls: list[Fall] = []
         self._receive_free_ps = 0
         self._last_arrival_ps = 0
-        self._power_text = bytearray()
         self._receive_to_lose = 0
         self.ports = {part: _make_port(directory, part) for part in PARTS if part in config.parts}
         pins = Pins(Wire("timestamp"), Wire("processing"), Wire("detected"))
@@ -106,19 +105,11 @@ class Wiring:
         if self.monitor is None:
             self.board.power_on(USB_MV)
 
-    def _make_monitor(self) -> Lpm01a | SimulatedPpk2:
-        if self.config.monitor == "ppk2":
-            ppk2 = SimulatedPpk2(self.agenda, self.board, seed=self.config.seed)
-            ppk2.send = self.ports["power"].send
-            return ppk2
-        return Lpm01a(
-            self.agenda,
-            self.board.now_ps,
-            self.board,
-            self.board.ledger,
-            self.ports["power"].send,
-            seed=self.config.seed,
-        )
+    def _make_monitor(self) -> SimulatedLpm01a | SimulatedPpk2:
+        make = SimulatedPpk2 if self.config.monitor == "ppk2" else SimulatedLpm01a
+        monitor = make(self.agenda, self.board, seed=self.config.seed)
+        monitor.send = self.ports["power"].send
+        return monitor
 
     def _make_interface_board(self, image: Image) -> SimulatedInterfaceBoard:
         io = SimulatedInterfaceBoard(
@@ -189,10 +180,7 @@ class Wiring:
         elif part == "io" and self.io is not None:
             self.io.receive(data)
         elif part == "power" and self.monitor is not None:
-            self._power_text += data
-            while size := self.command_size("power", self._power_text):
-                self.monitor.receive(bytes(self._power_text[:size]))
-                del self._power_text[:size]
+            self.monitor.receive(data)
         self._happen()
 
     def command_size(self, part: str, data: bytes | bytearray) -> int:
@@ -222,7 +210,6 @@ class Wiring:
         elif part == "io" and self.io is not None:
             self.io.reset()
         elif part == "power" and self.monitor is not None:
-            self._power_text.clear()
             self.monitor.restart()
 
     def brown_out(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import struct
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -31,19 +32,45 @@ from labd.core.errors import (
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 from labd.simulation.cable import PtyCable
-from labd.simulation.instruments.fake_lpm01a import FakeLpm01a, plug
 from labd.simulation.instruments.load import RUN_A, SLEEP_A
+from labd.simulation.instruments.lpm01a.device import SimulatedLpm01a, plug
 from tests.contract.acquisition import all_of, open_monitor, progress_to
 from tests.contract.case import plugged
 
 
 @pytest.fixture
-def fake() -> FakeLpm01a:
-    return FakeLpm01a()
+def fake() -> SimulatedLpm01a:
+    return SimulatedLpm01a()
+
+
+def produce(fake: SimulatedLpm01a, count: int) -> None:
+    """Stream this many samples; sample k reads k mod 9000 + 1000 times 1e-8.
+
+    In binary it reads k mod 3840 + 256 times 16^-5, or 16^-7 where it is an energy.
+    """
+    if fake.stream is None:
+        return
+    plan, index = fake.stream.plan, fake.stream.taken + np.arange(count)
+    power = 16.0 ** (-7 if plan.energy else -5)
+    fake.measure((256 + index % 3840) * power if plan.binary else (1000 + index % 9000) * 1e-8)
+
+
+def skip(fake: SimulatedLpm01a, count: int) -> None:
+    """Take samples that the cable loses."""
+    fake.lose_samples(count)
+    produce(fake, count)
+
+
+def event(fake: SimulatedLpm01a) -> None:
+    """Lower D7 here."""
+    if fake.stream is not None:
+        fake.stream.mark_event()
 
 
 @asynccontextmanager
-async def connected(fake: FakeLpm01a, **config: object) -> AsyncGenerator[tuple[Lpm01a, PtyCable]]:
+async def connected(
+    fake: SimulatedLpm01a, **config: object
+) -> AsyncGenerator[tuple[Lpm01a, PtyCable]]:
     table = {"answer_s": 0.5, **config}
     async with open_monitor(
         fake, PtyCable, lambda pty: Lpm01a(Lpm01aConfig.model_validate({"port": pty.path, **table}))
@@ -51,15 +78,15 @@ async def connected(fake: FakeLpm01a, **config: object) -> AsyncGenerator[tuple[
         yield opened
 
 
-async def test_samples_and_edges_come_in_order(fake: FakeLpm01a) -> None:
+async def test_samples_and_edges_come_in_order(fake: SimulatedLpm01a) -> None:
     async with connected(fake) as (monitor, _):
         await monitor.supply(3000)
         async with monitor.acquire() as acquisition:
-            fake.produce(1500)
-            fake.event()
-            fake.produce(700)
-            fake.event()
-            fake.produce(800)
+            produce(fake, 1500)
+            event(fake)
+            produce(fake, 700)
+            event(fake)
+            produce(fake, 800)
             await progress_to(acquisition, 3000, 2)
         items = await all_of(acquisition)
     assert [(type(i), i.index) for i in items] == [
@@ -76,7 +103,7 @@ async def test_samples_and_edges_come_in_order(fake: FakeLpm01a) -> None:
 
 
 async def test_the_official_settings_are_sent_and_all_is_switched_off_at_the_end(
-    fake: FakeLpm01a,
+    fake: SimulatedLpm01a,
 ) -> None:
     async with connected(fake) as (monitor, _):
         await monitor.supply(1800)
@@ -90,13 +117,13 @@ async def test_the_official_settings_are_sent_and_all_is_switched_off_at_the_end
     assert not fake.powered
 
 
-async def test_a_predecessor_that_died_in_an_acquisition_is_survived(fake: FakeLpm01a) -> None:
+async def test_a_predecessor_that_died_in_an_acquisition_is_survived(fake: SimulatedLpm01a) -> None:
     async with plugged(fake) as pty:
         predecessor = Link(pty.path, lpm01a.BAUD, "predecessor")
         await predecessor.open()
-        await predecessor.write(b"start\r\n")
+        await predecessor.write(b"htc\r\nacqtime inf\r\nstart\r\n")
         await asyncio.sleep(0.02)
-        fake.produce(2500)
+        produce(fake, 2500)
         await predecessor.write(b"vol")
         await predecessor.close()
         streaming = asyncio.create_task(_stream(fake))
@@ -105,25 +132,25 @@ async def test_a_predecessor_that_died_in_an_acquisition_is_survived(fake: FakeL
         await streaming
         assert not fake.acquiring
         async with monitor.acquire() as acquisition:
-            fake.produce(1000)
+            produce(fake, 1000)
             await progress_to(acquisition, 1000)
         assert [len(i) for i in await all_of(acquisition) if isinstance(i, Samples)] == [1000]
         await monitor.close()
 
 
-async def _stream(fake: FakeLpm01a) -> None:
+async def _stream(fake: SimulatedLpm01a) -> None:
     while fake.acquiring:
-        fake.produce(10)
+        produce(fake, 10)
         await asyncio.sleep(0.01)
 
 
-async def test_lost_samples_are_a_gap_on_the_instruments_time(fake: FakeLpm01a) -> None:
+async def test_lost_samples_are_a_gap_on_the_instruments_time(fake: SimulatedLpm01a) -> None:
     async with connected(fake) as (monitor, _):
         async with monitor.acquire() as acquisition:
-            fake.produce(1200)
-            fake.event()
-            fake.skip(90)
-            fake.produce(2710)
+            produce(fake, 1200)
+            event(fake)
+            skip(fake, 90)
+            produce(fake, 2710)
         items = await all_of(acquisition)
     gaps = [item for item in items if isinstance(item, Gap)]
     assert [(gap.index, gap.count) for gap in gaps] == [(1000, 1000)]
@@ -134,13 +161,13 @@ async def test_lost_samples_are_a_gap_on_the_instruments_time(fake: FakeLpm01a) 
     assert acquisition.edges_seen == 1
 
 
-async def test_an_overrun_is_a_gap_and_an_error(fake: FakeLpm01a) -> None:
+async def test_an_overrun_is_a_gap_and_an_error(fake: SimulatedLpm01a) -> None:
     async with connected(fake) as (monitor, _):
         acquisition = monitor.acquire()
 
         async def overrun() -> None:
             async with acquisition:
-                fake.produce(1100)
+                produce(fake, 1100)
                 fake.overrun()
                 await progress_to(acquisition, 9999)
 
@@ -154,7 +181,7 @@ async def test_an_overrun_is_a_gap_and_an_error(fake: FakeLpm01a) -> None:
 
 
 async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
-    fake: FakeLpm01a,
+    fake: SimulatedLpm01a,
 ) -> None:
     async with connected(fake) as (monitor, pty):
         acquisition = monitor.acquire()
@@ -162,7 +189,7 @@ async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
 
         async def unplugged() -> None:
             async with acquisition:
-                fake.produce(1100)
+                produce(fake, 1100)
                 await progress_to(acquisition, 1100)
                 pty.unplug()
                 await progress_to(acquisition, 9999)
@@ -176,7 +203,7 @@ async def test_an_unplug_while_acquiring_is_raised_everywhere_within_a_second(
         assert time.monotonic() - began < 1.0
 
 
-async def test_an_exception_in_the_body_still_stops_the_instrument(fake: FakeLpm01a) -> None:
+async def test_an_exception_in_the_body_still_stops_the_instrument(fake: SimulatedLpm01a) -> None:
     async with connected(fake) as (monitor, _):
         with pytest.raises(ZeroDivisionError):
             async with monitor.acquire():
@@ -185,7 +212,7 @@ async def test_an_exception_in_the_body_still_stops_the_instrument(fake: FakeLpm
         await monitor.supply(None)
 
 
-async def test_a_cancelled_body_still_stops_the_instrument(fake: FakeLpm01a) -> None:
+async def test_a_cancelled_body_still_stops_the_instrument(fake: SimulatedLpm01a) -> None:
     async with connected(fake) as (monitor, _):
 
         async def acquire() -> None:
@@ -201,7 +228,7 @@ async def test_a_cancelled_body_still_stops_the_instrument(fake: FakeLpm01a) -> 
 
 
 async def test_a_refused_stop_is_noted_and_does_not_hide_the_bodys_exception(
-    fake: FakeLpm01a, monkeypatch: pytest.MonkeyPatch
+    fake: SimulatedLpm01a, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lpm01a, "STOP_S", 0.2)
     async with connected(fake) as (monitor, _):
@@ -213,11 +240,11 @@ async def test_a_refused_stop_is_noted_and_does_not_hide_the_bodys_exception(
         fake.refuses = set()
 
 
-async def test_closing_during_an_acquisition_ends_it(fake: FakeLpm01a) -> None:
+async def test_closing_during_an_acquisition_ends_it(fake: SimulatedLpm01a) -> None:
     async with connected(fake) as (monitor, _):
         acquisition = monitor.acquire()
         await acquisition.__aenter__()
-        fake.produce(1050)
+        produce(fake, 1050)
         await progress_to(acquisition, 1050)
         await monitor.close()
         assert not fake.acquiring
@@ -226,7 +253,7 @@ async def test_closing_during_an_acquisition_ends_it(fake: FakeLpm01a) -> None:
         assert [(type(i), i.end) for i in items] == [(Samples, 1000), (Gap, 1050)]  # type: ignore[union-attr]
 
 
-async def test_closing_switches_the_dut_off_before_it_stops(fake: FakeLpm01a) -> None:
+async def test_closing_switches_the_dut_off_before_it_stops(fake: SimulatedLpm01a) -> None:
     """A caller's deadline may cut the rest of closing short; the DUT must be dark by then."""
     async with connected(fake) as (monitor, _):
         await monitor.supply(3000)
@@ -242,7 +269,7 @@ async def test_closing_switches_the_dut_off_before_it_stops(fake: FakeLpm01a) ->
 
 
 async def test_an_acquisition_broken_off_while_starting_is_stopped_by_close(
-    fake: FakeLpm01a,
+    fake: SimulatedLpm01a,
 ) -> None:
     async with connected(fake) as (monitor, pty):
         pty.mute = True  # the ack of ``start`` does not come
@@ -265,7 +292,7 @@ async def test_an_acquisition_broken_off_while_starting_is_stopped_by_close(
         assert not fake.acquiring
 
 
-async def test_an_acquisition_cancelled_twice_is_stopped_by_close(fake: FakeLpm01a) -> None:
+async def test_an_acquisition_cancelled_twice_is_stopped_by_close(fake: SimulatedLpm01a) -> None:
     async with connected(fake) as (monitor, _):
         fake.refuses = {"stop"}
 
@@ -289,14 +316,14 @@ async def test_an_acquisition_cancelled_twice_is_stopped_by_close(fake: FakeLpm0
 
 
 async def test_an_acquisition_that_nobody_reads_is_stopped_by_close(
-    fake: FakeLpm01a, monkeypatch: pytest.MonkeyPatch
+    fake: SimulatedLpm01a, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machinery, "MAX_WAITING_SAMPLES", 1000)
     async with connected(fake) as (monitor, _):
 
         async def sleep_on() -> None:
             async with monitor.acquire() as acquisition:
-                fake.produce(2000)
+                produce(fake, 2000)
                 await progress_to(acquisition, 9999)
 
         with pytest.raises(InfraError, match="wait to be taken"):
@@ -306,7 +333,7 @@ async def test_an_acquisition_that_nobody_reads_is_stopped_by_close(
 
 
 async def test_closing_is_bounded_whatever_the_answer_time(
-    fake: FakeLpm01a, monkeypatch: pytest.MonkeyPatch
+    fake: SimulatedLpm01a, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lpm01a, "CLOSE_STEP_S", 0.3)
     async with connected(fake, answer_s=60) as (monitor, pty):
@@ -319,7 +346,7 @@ async def test_closing_is_bounded_whatever_the_answer_time(
 
 
 async def test_a_defect_while_decoding_is_raised_not_taken_for_the_end(
-    fake: FakeLpm01a, monkeypatch: pytest.MonkeyPatch
+    fake: SimulatedLpm01a, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with connected(fake) as (monitor, _):
         acquisition = monitor.acquire()
@@ -327,7 +354,7 @@ async def test_a_defect_while_decoding_is_raised_not_taken_for_the_end(
         async def decode() -> None:
             async with acquisition:
                 monkeypatch.setattr(lpm01a_ascii, "values_of", lambda _: 1 // 0)
-                fake.produce(5)
+                produce(fake, 5)
                 await progress_to(acquisition, 5)
 
         with pytest.raises(LabdBug, match="ZeroDivisionError") as caught:
@@ -337,8 +364,8 @@ async def test_a_defect_while_decoding_is_raised_not_taken_for_the_end(
             await all_of(acquisition)
 
 
-async def test_a_failed_open_leaves_a_predecessors_dut_dark(fake: FakeLpm01a) -> None:
-    fake.powered = True
+async def test_a_failed_open_leaves_a_predecessors_dut_dark(fake: SimulatedLpm01a) -> None:
+    fake.load.power_on(3300)
     fake.refuses = {"acqtime inf"}
     async with plugged(fake) as pty:
         monitor = Lpm01a(Lpm01aConfig(port=pty.path, answer_s=0.5))
@@ -351,7 +378,7 @@ async def test_a_failed_open_leaves_a_predecessors_dut_dark(fake: FakeLpm01a) ->
         await monitor.close()
 
 
-async def test_a_refused_start_and_no_progress_are_told_apart(fake: FakeLpm01a) -> None:
+async def test_a_refused_start_and_no_progress_are_told_apart(fake: SimulatedLpm01a) -> None:
     async with connected(fake) as (monitor, _):
         fake.refuses = {"start"}
         with pytest.raises(InstrumentError, match="did not start"):
@@ -363,7 +390,7 @@ async def test_a_refused_start_and_no_progress_are_told_apart(fake: FakeLpm01a) 
                 await acquisition.wait_progress(0.05)
 
 
-async def test_nobody_else_speaks_while_it_streams(fake: FakeLpm01a) -> None:
+async def test_nobody_else_speaks_while_it_streams(fake: SimulatedLpm01a) -> None:
     async with connected(fake) as (monitor, _), monitor.acquire() as acquisition:
         with pytest.raises(LabdBug):
             await monitor.supply(None)
@@ -373,23 +400,23 @@ async def test_nobody_else_speaks_while_it_streams(fake: FakeLpm01a) -> None:
 
 
 async def test_a_consumer_that_sleeps_costs_no_sample_until_the_stated_limit(
-    fake: FakeLpm01a, monkeypatch: pytest.MonkeyPatch
+    fake: SimulatedLpm01a, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machinery, "MAX_WAITING_SAMPLES", 3000)
     async with connected(fake) as (monitor, _):
 
         async def sleep_on() -> None:
             async with monitor.acquire() as acquisition:
-                fake.produce(3000)
+                produce(fake, 3000)
                 await progress_to(acquisition, 3000)
-                fake.produce(1000)
+                produce(fake, 1000)
                 await progress_to(acquisition, 9999)
 
         with pytest.raises(InfraError, match="wait to be taken"):
             await sleep_on()
 
 
-async def test_old_firmware_is_a_finding_not_a_failure(fake: FakeLpm01a) -> None:
+async def test_old_firmware_is_a_finding_not_a_failure(fake: SimulatedLpm01a) -> None:
     fake.version = "1.0.0"
     fake.refuses = {"eventsrc d7 fal", "pwr off"}
     async with connected(fake) as (monitor, _):
@@ -400,11 +427,11 @@ async def test_old_firmware_is_a_finding_not_a_failure(fake: FakeLpm01a) -> None
             await monitor.supply(None)
 
 
-async def test_current_becomes_power_at_the_set_voltage(fake: FakeLpm01a) -> None:
+async def test_current_becomes_power_at_the_set_voltage(fake: SimulatedLpm01a) -> None:
     async with connected(fake, output="current") as (monitor, _):
         await monitor.supply(2000)
         async with monitor.acquire() as acquisition:
-            fake.produce(1000)
+            produce(fake, 1000)
             await progress_to(acquisition, 1000)
         (samples,) = await all_of(acquisition)
     assert isinstance(samples, Samples)
@@ -413,7 +440,10 @@ async def test_current_becomes_power_at_the_set_voltage(fake: FakeLpm01a) -> Non
 
 
 @pytest.mark.parametrize("voltage_mv", [1799, 3301, 0])
-async def test_a_voltage_it_cannot_supply_is_refused(fake: FakeLpm01a, voltage_mv: int) -> None:
+async def test_a_voltage_it_cannot_supply_is_refused(
+    fake: SimulatedLpm01a,
+    voltage_mv: int,
+) -> None:
     async with connected(fake) as (monitor, _):
         with pytest.raises(JobError, match="1800 to 3300"):
             await monitor.supply(voltage_mv)
@@ -462,16 +492,16 @@ def indices(items: list[StreamItem]) -> list[tuple[type, float, float]]:
     return [(type(i), i.index, i.end) for i in items if isinstance(i, Samples | Gap)]
 
 
-async def test_binary_reaches_100_khz_and_has_no_edges(fake: FakeLpm01a) -> None:
+async def test_binary_reaches_100_khz_and_has_no_edges(fake: SimulatedLpm01a) -> None:
     config = {**BINARY, "function_mode": "high", "threshold_a": 1e-3}
     async with connected(fake, **config) as (monitor, _):
         await monitor.supply(2000)
         assert monitor.format.sample_rate_hz == 100_000
         assert monitor.format.timestamp_line == ""
         async with monitor.acquire() as acquisition:
-            fake.produce(2300)
-            fake.event()
-            fake.produce(700)
+            produce(fake, 2300)
+            event(fake)
+            produce(fake, 700)
             await progress_to(acquisition, 3000)
         items = await all_of(acquisition)
         assert acquisition.edges_seen == 0
@@ -488,11 +518,11 @@ async def test_binary_reaches_100_khz_and_has_no_edges(fake: FakeLpm01a) -> None
     assert not any(command.startswith("eventsrc") for command in fake.commands)
 
 
-async def test_binary_energy_is_power_too(fake: FakeLpm01a) -> None:
+async def test_binary_energy_is_power_too(fake: SimulatedLpm01a) -> None:
     config = {"format": "binary", "rate_hz": 10_000}
     async with connected(fake, **config) as (monitor, _):
         async with monitor.acquire() as acquisition:
-            fake.produce(1000)
+            produce(fake, 1000)
             await progress_to(acquisition, 1000)
         (samples,) = await all_of(acquisition)
     assert isinstance(samples, Samples)
@@ -500,14 +530,16 @@ async def test_binary_energy_is_power_too(fake: FakeLpm01a) -> None:
 
 
 async def test_a_predecessor_that_died_in_a_binary_acquisition_is_survived(
-    fake: FakeLpm01a,
+    fake: SimulatedLpm01a,
 ) -> None:
     async with plugged(fake) as pty:
         predecessor = Link(pty.path, lpm01a.BAUD, "predecessor")
         await predecessor.open()
-        await predecessor.write(b"format bin_hexa\r\nfreq 100k\r\npwr on\r\nstart\r\n")
+        await predecessor.write(
+            b"htc\r\nacqtime inf\r\nformat bin_hexa\r\nfreq 100k\r\npwr on\r\nstart\r\n"
+        )
         await asyncio.sleep(0.02)
-        fake.produce(2500)
+        produce(fake, 2500)
         await predecessor.write(b"vol")
         await predecessor.close()
         assert fake.powered
@@ -518,7 +550,7 @@ async def test_a_predecessor_that_died_in_a_binary_acquisition_is_survived(
         assert not fake.acquiring
         assert not fake.powered
         async with monitor.acquire() as acquisition:
-            fake.produce(1000)
+            produce(fake, 1000)
             await progress_to(acquisition, 1000)
         assert [len(i) for i in await all_of(acquisition) if isinstance(i, Samples)] == [1000]
         await monitor.close()
@@ -527,7 +559,7 @@ async def test_a_predecessor_that_died_in_a_binary_acquisition_is_survived(
 @pytest.mark.parametrize("config", [{}, BINARY])
 @pytest.mark.parametrize("what", ["overcurrent", "power_down"])
 async def test_a_dut_without_power_is_a_fault_at_once_and_a_gap_to_the_end(
-    fake: FakeLpm01a, config: dict[str, object], what: str
+    fake: SimulatedLpm01a, config: dict[str, object], what: str
 ) -> None:
     async with connected(fake, **config) as (monitor, _):
         await monitor.supply(3000)
@@ -535,10 +567,13 @@ async def test_a_dut_without_power_is_a_fault_at_once_and_a_gap_to_the_end(
 
         async def measure() -> None:
             async with acquisition:
-                fake.produce(1100)
+                produce(fake, 1100)
                 await progress_to(acquisition, 1100)
-                getattr(fake, what)()
-                fake.produce(2000)
+                if what == "power_down":
+                    fake.power_down()
+                elif fake.stream is not None:  # an instrument that streams on
+                    fake.send(fake.stream.format.overcurrent("Overcurrent"))
+                produce(fake, 2000)
                 await progress_to(acquisition, 9999)
 
         with pytest.raises(InstrumentError, match=r"is spoilt: .*([Oo]vercurrent|switched off)"):
@@ -553,33 +588,35 @@ async def test_a_dut_without_power_is_a_fault_at_once_and_a_gap_to_the_end(
     assert not fake.acquiring
 
 
-async def test_a_binary_overrun_says_how_full_the_buffer_was(fake: FakeLpm01a) -> None:
+async def test_a_binary_overrun_says_how_full_the_buffer_was(fake: SimulatedLpm01a) -> None:
     async with connected(fake, **BINARY) as (monitor, _):
         await monitor.supply(3000)
         acquisition = monitor.acquire()
 
         async def overrun() -> None:
             async with acquisition:
-                for fake.load in (10, 60, 97):
-                    fake.produce(1000)
+                assert fake.stream is not None
+                for fake.stream.load_percent in (10, 60, 97):
+                    produce(fake, 1000)
                 fake.overrun()
                 await progress_to(acquisition, 9999)
 
         with pytest.raises(InstrumentError, match="overrun; before, 97 % of its buffer"):
             await overrun()
+        fake.error = ""
         found = [finding.code for finding in await monitor.self_check()]
         assert found == ["transmit-buffer"]
 
 
-async def test_what_the_instrument_says_of_itself_is_kept(fake: FakeLpm01a) -> None:
+async def test_what_the_instrument_says_of_itself_is_kept(fake: SimulatedLpm01a) -> None:
     async with connected(fake, **BINARY) as (monitor, _):
         await monitor.supply(3000)
         for temperature in (27, 31):
             async with monitor.acquire() as acquisition:
-                fake.inform("Calibration done")
-                fake.temperature(temperature)
-                fake.measured_voltage(2900)
-                fake.produce(1000)
+                fake.record(0xF2, b"Calibration done\r\n")
+                fake.record(0xF8, struct.pack(">h", temperature))
+                fake.record(0xF7, struct.pack(">H", 2900))
+                produce(fake, 1000)
                 await progress_to(acquisition, 1000)
         assert [finding.code for finding in acquisition.findings] == [
             *("instrument-text", "temperature", "supply-voltage"),
@@ -593,17 +630,17 @@ async def test_what_the_instrument_says_of_itself_is_kept(fake: FakeLpm01a) -> N
         }
 
 
-async def test_lost_samples_of_a_binary_stream_are_a_gap(fake: FakeLpm01a) -> None:
+async def test_lost_samples_of_a_binary_stream_are_a_gap(fake: SimulatedLpm01a) -> None:
     async with connected(fake, **BINARY) as (monitor, pty):
         await monitor.supply(3000)
         async with monitor.acquire() as acquisition:
-            fake.produce(1200)
-            fake.skip(90)
-            fake.produce(2000)
+            produce(fake, 1200)
+            skip(fake, 90)
+            produce(fake, 2000)
             pty.tamper = lambda data: data[1:]
-            fake.produce(1)
+            produce(fake, 1)
             pty.tamper = lambda data: data
-            fake.produce(3709)
+            produce(fake, 3709)
             await progress_to(acquisition, 7000)
         items = await all_of(acquisition)
     gaps = [(item.index, item.end) for item in items if isinstance(item, Gap)]
@@ -618,7 +655,7 @@ async def test_lost_samples_of_a_binary_stream_are_a_gap(fake: FakeLpm01a) -> No
 
 @pytest.mark.parametrize("word", ["err", "error"])
 async def test_old_firmware_does_not_measure_in_ascii_and_says_what_would(
-    fake: FakeLpm01a, word: str
+    fake: SimulatedLpm01a, word: str
 ) -> None:
     fake.refusal, fake.refuses = word, {"eventsrc d7 fal", "pwr off"}
     fake.version = "1.0.0"
@@ -634,17 +671,17 @@ async def test_old_firmware_does_not_measure_in_ascii_and_says_what_would(
     assert fake.commands[-2:] == ["targrst 0", "hrc"]
 
 
-async def test_old_firmware_measures_current_in_binary(fake: FakeLpm01a) -> None:
+async def test_old_firmware_measures_current_in_binary(fake: SimulatedLpm01a) -> None:
     fake.refuses = {"eventsrc d7 fal", "pwr off", "output energy"}
     async with connected(fake, **BINARY) as (monitor, _):
         await monitor.supply(3000)
         async with monitor.acquire() as acquisition:
-            fake.produce(1000)
+            produce(fake, 1000)
             await progress_to(acquisition, 1000)
         assert [finding.code for finding in await monitor.self_check()] == ["no-power-off"]
 
 
-async def test_old_firmware_without_fast_energy_points_at_current(fake: FakeLpm01a) -> None:
+async def test_old_firmware_without_fast_energy_points_at_current(fake: SimulatedLpm01a) -> None:
     fake.refuses = {"output energy"}
     async with connected(fake) as (monitor, _):
         assert [finding.code for finding in await monitor.self_check()] == ["no-energy-output"]
@@ -659,7 +696,7 @@ async def test_old_firmware_without_fast_energy_points_at_current(fake: FakeLpm0
 class Replug:
     """A USB device under a name that lasts, as udev makes it: gone while it restarts."""
 
-    def __init__(self, fake: FakeLpm01a, name: Path, away_s: float) -> None:
+    def __init__(self, fake: SimulatedLpm01a, name: Path, away_s: float) -> None:
         self.fake, self.name = fake, name
         self._away_s = away_s
         self.cables: list[PtyCable] = []
@@ -680,9 +717,10 @@ class Replug:
 
 
 async def test_an_instrument_that_does_not_answer_is_restarted(
-    fake: FakeLpm01a, tmp_path: Path
+    fake: SimulatedLpm01a, tmp_path: Path
 ) -> None:
-    fake.deaf = fake.powered = True
+    fake.load.power_on(3300)
+    fake.deaf = True
     usb = Replug(fake, tmp_path / "by-id", 0.5)
     monitor = Lpm01a(Lpm01aConfig(port=str(usb.name), answer_s=0.3, restart_s=10))
     began = time.monotonic()
@@ -697,15 +735,19 @@ async def test_an_instrument_that_does_not_answer_is_restarted(
     assert (finding.code, finding.serious) == ("restarted", False)
     assert "'htc'" in finding.text
     async with monitor.acquire() as acquisition:
-        fake.produce(5)
+        produce(fake, 5)
         await progress_to(acquisition, 5)
     await monitor.close()
     usb.unplug()
 
 
-async def test_an_instrument_that_babbles_is_restarted(fake: FakeLpm01a, tmp_path: Path) -> None:
+async def test_an_instrument_that_babbles_is_restarted(
+    fake: SimulatedLpm01a,
+    tmp_path: Path,
+) -> None:
     """A predecessor's binary stream that no ``stop`` ends."""
-    fake.binary = fake.acquiring = fake.deaf = True
+    fake.receive(b"htc\r\nformat bin_hexa\r\nacqtime inf\r\nstart\r\n")
+    fake.deaf = True
     usb = Replug(fake, tmp_path / "by-id", 0.3)
     streaming = asyncio.create_task(_stream(fake))
     monitor = Lpm01a(Lpm01aConfig(port=str(usb.name), answer_s=0.3, restart_s=10))
@@ -716,7 +758,7 @@ async def test_an_instrument_that_babbles_is_restarted(fake: FakeLpm01a, tmp_pat
 
 
 async def test_an_instrument_that_does_not_come_back_is_a_missing_port(
-    fake: FakeLpm01a, tmp_path: Path
+    fake: SimulatedLpm01a, tmp_path: Path
 ) -> None:
     fake.deaf = True
     usb = Replug(fake, tmp_path / "by-id", 60)
@@ -727,7 +769,7 @@ async def test_an_instrument_that_does_not_come_back_is_a_missing_port(
     await monitor.close()
 
 
-async def test_restarting_can_be_forbidden(fake: FakeLpm01a) -> None:
+async def test_restarting_can_be_forbidden(fake: SimulatedLpm01a) -> None:
     fake.deaf = True
     async with plugged(fake) as pty:
         monitor = Lpm01a(Lpm01aConfig(port=pty.path, answer_s=0.2, restart_s=0))
@@ -774,19 +816,19 @@ async def test_the_live_fake_streams_at_full_rate(config: dict[str, object]) -> 
     assert edges[:2] == ([0.5, 1.5] if config.get("format") != "binary" else [])
 
 
-async def test_what_came_before_the_end_is_confirmed_by_a_stamp(fake: FakeLpm01a) -> None:
+async def test_what_came_before_the_end_is_confirmed_by_a_stamp(fake: SimulatedLpm01a) -> None:
     """The end mark carries no count: samples lost just before it would go unseen."""
     async with connected(fake) as (monitor, _):
         streaming = False
 
         async def stream() -> None:
             while streaming:
-                fake.produce(20)
+                produce(fake, 20)
                 await asyncio.sleep(0.01)
 
         async with monitor.acquire() as acquisition:
-            fake.produce(1500)
-            fake.skip(3)
+            produce(fake, 1500)
+            skip(fake, 3)
             await progress_to(acquisition, 1500)
             streaming = True
             producing = asyncio.create_task(stream())
@@ -800,14 +842,21 @@ async def test_what_came_before_the_end_is_confirmed_by_a_stamp(fake: FakeLpm01a
 
 @pytest.mark.parametrize("config", [{}, {"format": "binary"}])
 async def test_a_bench_whose_time_stands_still_is_asked_until_a_stamp_comes(
-    fake: FakeLpm01a, config: dict[str, object]
+    fake: SimulatedLpm01a, config: dict[str, object]
 ) -> None:
-    fake.after_command = 31
+    answer = fake.receive
+
+    def answer_and_stream(data: bytes) -> None:
+        answer(data)
+        if data != b"start\r\n":
+            produce(fake, 31)
+
+    fake.receive = answer_and_stream  # type: ignore[method-assign]
     async with connected(fake, **config) as (monitor, _):
         async with monitor.acquire() as acquisition:
-            fake.produce(1040)
-            fake.event()
-            fake.produce(50)
+            produce(fake, 1040)
+            event(fake)
+            produce(fake, 50)
             await progress_to(acquisition, 1090)
         items = await all_of(acquisition)
     questions = -(-910 // 31) + 1
@@ -819,17 +868,17 @@ async def test_a_bench_whose_time_stands_still_is_asked_until_a_stamp_comes(
 
 @pytest.mark.parametrize("refused", [False, True])
 async def test_the_tail_of_a_stream_that_has_stalled_is_a_gap(
-    fake: FakeLpm01a, *, refused: bool
+    fake: SimulatedLpm01a, *, refused: bool
 ) -> None:
     """The instrument answers, or refuses to, but streams no more: nothing can confirm it."""
     fake.refuses = {"temp degc"} if refused else set()
     async with connected(fake) as (monitor, _):
         async with monitor.acquire() as acquisition:
-            fake.produce(1200)
-            fake.skip(10)
-            fake.produce(190)
-            fake.event()
-            fake.produce(100)
+            produce(fake, 1200)
+            skip(fake, 10)
+            produce(fake, 190)
+            event(fake)
+            produce(fake, 100)
             await progress_to(acquisition, 1490, 1)
         items = await all_of(acquisition)
     assert indices(items) == [(Samples, 0, 1000), (Gap, 1000, 1490)]
@@ -838,7 +887,7 @@ async def test_the_tail_of_a_stream_that_has_stalled_is_a_gap(
     assert [f.text for f in acquisition.findings][:1] == ["it says: refused: temp degc"] * refused
 
 
-async def test_a_stream_that_flows_is_asked_nothing(fake: FakeLpm01a) -> None:
+async def test_a_stream_that_flows_is_asked_nothing(fake: SimulatedLpm01a) -> None:
     async with connected(fake, rate_hz=5000) as (monitor, _):
         streaming = asyncio.create_task(_stream_on(fake))
         async with monitor.acquire() as acquisition:
@@ -847,16 +896,16 @@ async def test_a_stream_that_flows_is_asked_nothing(fake: FakeLpm01a) -> None:
     assert "temp degc" not in fake.commands
 
 
-async def _stream_on(fake: FakeLpm01a) -> None:
+async def _stream_on(fake: SimulatedLpm01a) -> None:
     while not fake.acquiring:
         await asyncio.sleep(0.005)
     while fake.acquiring:
-        fake.produce(50)
+        produce(fake, 50)
         await asyncio.sleep(0.01)
 
 
 async def test_who_reads_along_sees_the_tail_of_an_acquisition_that_is_broken_off(
-    fake: FakeLpm01a,
+    fake: SimulatedLpm01a,
 ) -> None:
     """The last gap must reach a consumer that was waiting for more when it was let go."""
     taken: list[StreamItem] = []
@@ -868,7 +917,7 @@ async def test_who_reads_along_sees_the_tail_of_an_acquisition_that_is_broken_of
         acquisition = monitor.acquire()
         await acquisition.__aenter__()
         reading = asyncio.create_task(read(acquisition))
-        fake.produce(300)
+        produce(fake, 300)
         await progress_to(acquisition, 300)
         await acquisition.abandon()
         await reading

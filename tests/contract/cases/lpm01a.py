@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from drivers.lpm01a.driver import Lpm01a, Lpm01aConfig
-from labd.simulation.instruments.fake_lpm01a import FakeLpm01a
+from labd.simulation.instruments.lpm01a.device import SimulatedLpm01a
 from tests.contract.case import ANSWER_S, Case
 
 CASES = [
     Case(
         "lpm01a",
-        FakeLpm01a,
+        SimulatedLpm01a,
         lambda port: Lpm01a(Lpm01aConfig(port=port, answer_s=ANSWER_S, restart_s=0.2)),
         lambda driver: driver.supply(3000),
         b"volt 30",

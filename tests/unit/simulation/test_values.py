@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labd.simulation.instruments.lpm01a.acquisition import AsciiDecimal, decimal
+from labd.simulation.instruments.lpm01a.formats import AsciiDecimal, decimal
 from labd.simulation.instruments.lpm01a.settings import (
     SETTERS,
+    Lpm01aSettings,
     RefusedError,
-    Settings,
     parse_number,
     plan_acquisition,
 )
@@ -100,18 +100,18 @@ def test_number_notations(text: str, value: float) -> None:
 def test_a_bad_number_is_refused_never_a_crash(text: str) -> None:
     for setter in SETTERS.values():
         try:
-            assert isinstance(setter(Settings(), text), Settings)
+            assert isinstance(setter(Lpm01aSettings(), text), Lpm01aSettings)
         except RefusedError:
             continue
 
 
 def test_static_mode_is_one_sample_whatever_the_time() -> None:
-    plan = plan_acquisition(Settings(static=True, acqtime_s=None, hz=100_000))
+    plan = plan_acquisition(Lpm01aSettings(static=True, acqtime_s=None, hz=100_000))
     assert plan.samples == 1
 
 
 def test_the_shortest_acquisition_has_a_sample() -> None:
-    assert plan_acquisition(Settings(acqtime_s=Fraction(1, 10_000), hz=1)).samples == 1
+    assert plan_acquisition(Lpm01aSettings(acqtime_s=Fraction(1, 10_000), hz=1)).samples == 1
 
 
 @given(st.integers(0, 255), st.sampled_from([9600, 115_200, 921_600]), st.floats(0.97, 1.03))

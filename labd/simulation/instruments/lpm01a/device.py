@@ -13,21 +13,24 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from typing import Protocol
 
-from labd.simulation.instruments.lpm01a.acquisition import Acquisition, Plan
+import numpy as np
+from numpy.typing import NDArray
+
+from labd.simulation.cable import PtyCable
+from labd.simulation.instruments.load import Load, MadeUpBoard, follow_wall_clock
+from labd.simulation.instruments.lpm01a.sample_stream import AcquisitionPlan, SampleStream
 from labd.simulation.instruments.lpm01a.settings import (
     SETTERS,
+    Lpm01aSettings,
     RefusedError,
-    Settings,
     between,
     choice,
     in_ps,
     parse_number,
     plan_acquisition,
 )
-from labd.simulation.mcu.currents import Ledger
-from labd.simulation.virtual_time import PS_PER_MS, PS_PER_S, Agenda
+from labd.simulation.virtual_time import PS_PER_MS, PS_PER_S, Agenda, LoopAgenda
 
 PROMPT = "PowerShield > "
 OVERCURRENT_NA = 50_000_000
@@ -35,7 +38,6 @@ TRANSMIT_BUFFER = 64 * 1024
 """Bytes the instrument holds for a host that reads slowly; its load is in every time stamp."""
 
 _BOARD_ID = "540619864-1110659081-4784204"
-_VERSION = "1.0.6"
 _CALIBRATION_PS = 150 * PS_PER_MS
 _AUTOTEST_PS = 500 * PS_PER_MS
 _RESTART_PS = 5 * PS_PER_S
@@ -47,56 +49,52 @@ _ALWAYS_LEGAL = frozenset(
 _WHILE_ACQUIRING = frozenset(("pwr", "targrst", "stop", "lcd", "status", "temp"))
 
 
-class Target(Protocol):
-    """What the monitor's output supplies."""
+class SimulatedLpm01a:
+    """The instrument between a host's lines and the load at its output.
 
-    @property
-    def powered(self) -> bool:
-        """Whether the output is on."""
-        ...
+    Args:
+        agenda: its time; by default nothing that it does takes time.
+        load: at its output; by default a made-up board.
+        seed: of its noise.
 
-    def power_on(self, voltage_mv: int) -> None:
-        """Switch the output on."""
-        ...
-
-    def power_off(self) -> None:
-        """Switch it off."""
-        ...
-
-    def set_voltage(self, voltage_mv: int) -> None:
-        """Change the voltage of an output that is on."""
-        ...
-
-
-class Lpm01a:
-    """The instrument between a host's lines and a target's supply."""
+    Attributes:
+        version: of its firmware.
+        refuses: commands that it answers with ``refusal`` (``err`` in the manual).
+        deaf: it reacts to nothing but ``psrst``.
+        on_restart: called when it restarts, which makes its USB port vanish.
+        error: what ``status`` reports and then forgets.
+        commands: every line so far.
+    """
 
     def __init__(
-        self,
-        agenda: Agenda,
-        now_ps: Callable[[], int],
-        target: Target,
-        ledger: Ledger,
-        send: Callable[[bytes], None],
-        *,
-        seed: int = 0,
+        self, agenda: Agenda | None = None, load: Load | None = None, *, seed: int = 0
     ) -> None:
-        self._agenda = agenda
-        self._now_ps = now_ps
-        self._target = target
-        self._ledger = ledger
-        self._send = send
+        self.send: Callable[[bytes], None] = lambda _: None
+        self.agenda = agenda or LoopAgenda(real_time=False)
+        self.load = load or MadeUpBoard()
+        self.version = "1.0.6"
+        self.refuses: set[str] = set()
+        self.refusal = "error"
+        self.deaf = False
+        self.on_restart: Callable[[], None] = lambda: None
+        self.commands: list[str] = []
+        self.stream: SampleStream | None = None
         self._seed = seed
-        self._settings = Settings()
+        self._settings = Lpm01aSettings()
         self._hosted = False
         self._busy = False
         self._restarting = False
-        self._error = ""
+        self.error = ""
+        self._received = b""
         self._lines: deque[str] = deque()
-        self._armed: Plan | None = None
+        self._armed: AcquisitionPlan | None = None
         self._power_changes = 0
-        self.acquisition: Acquisition | None = None
         self._handlers = self._make_handlers()
+
+    @property
+    def powered(self) -> bool:
+        """Whether its output is on."""
+        return self.load.powered
 
     # -- commands
 
@@ -104,19 +102,22 @@ class Lpm01a:
         """How many bytes the first command in ``data`` has; 0 if it is not whole."""
         return data.find(b"\n") + 1
 
-    def receive(self, command: bytes) -> None:
-        """One line of bytes."""
-        self.command(command.decode("latin-1").strip())
+    def receive(self, data: bytes) -> None:
+        """Take lines from the host; each is answered when the ones before it are."""
+        self._received += data
+        while size := self.command_size(self._received):
+            line = self._received[:size].decode("latin-1").strip()
+            self._received = self._received[size:]
+            if line and not self._restarting:
+                self.commands.append(line)
+                self.deaf = self.deaf and line != "psrst"
+                self._lines += [] if self.deaf else [line]
+        self._work()
 
     def restart(self) -> None:
-        """As after plugging it in."""
-        self.command("psrst")
-
-    def command(self, line: str) -> None:
-        """One line from the host, without its end; answered when the ones before it are."""
-        if line and not self._restarting:
-            self._lines.append(line)
-            self._work()
+        """Start as after plugging it in."""
+        self._received = b""
+        self._restart("")
 
     def _work(self) -> None:
         while self._lines and not self._busy and not self._restarting:
@@ -124,6 +125,9 @@ class Lpm01a:
 
     def _execute(self, line: str) -> None:
         word, _, rest = line.partition(" ")
+        if line in self.refuses:
+            self._reply(f"{self.refusal} {line}\r\nError detail: not now")
+            return
         try:
             self._check_allowed(word, rest)
             answer = self._handlers[word](rest.strip())
@@ -142,11 +146,11 @@ class Lpm01a:
             return
         if not self._hosted:
             raise RefusedError("PowerShield is in standalone mode, take control with 'htc'")
-        if self._acquiring and word not in _WHILE_ACQUIRING:
+        if self.acquiring and word not in _WHILE_ACQUIRING:
             raise RefusedError("Acquisition on going")
 
     def _reply(self, text: str) -> None:
-        self._send(f"\r\n{PROMPT}{text}\r\n\r\n".encode("ascii", "replace"))
+        self.send(f"\r\n{PROMPT}{text}\r\n\r\n".encode("ascii", "replace"))
 
     def _make_handlers(self) -> dict[str, Callable[[str], str | None]]:
         """By command: argument -> what follows ``ack <command>``, None if the reply comes later."""
@@ -165,7 +169,7 @@ class Lpm01a:
             "help": self._help,
             "echo": fixed(""),
             "powershield": fixed(f" {_BOARD_ID}"),
-            "version": fixed(f": {_VERSION}"),
+            "version": lambda _rest: f": {self.version}",
             "range": fixed(" 100-09 50-03"),
             "status": self._status,
             "temp": self._temperature,
@@ -187,7 +191,7 @@ class Lpm01a:
         return "\r\n" + "\r\n".join(sorted(self._handlers))
 
     def _status(self, _rest: str) -> str:
-        text, self._error = self._error, ""
+        text, self.error = self.error, ""
         return f" error: {text}" if text else " ok"
 
     def _temperature(self, rest: str) -> str:
@@ -209,10 +213,11 @@ class Lpm01a:
     def _restart(self, _rest: str) -> str:
         self._abandon()
         self._switch(on=False)
-        self._settings, self._hosted, self._error = Settings(), False, ""
+        self._settings, self._hosted, self.error = Lpm01aSettings(), False, ""
         self._lines.clear()
         self._restarting = True
-        self._agenda.at(self._now_ps() + _RESTART_PS, self._restarted, waits=True)
+        self.on_restart()
+        self.agenda.at(self.agenda.now_ps() + _RESTART_PS, self._restarted, waits=True)
         return ""
 
     def _restarted(self, _at_ps: int) -> None:
@@ -231,7 +236,7 @@ class Lpm01a:
             self._reply(f"ack {line}{answer}")
             self._work()
 
-        self._agenda.at(self._now_ps() + duration_ps, done, waits=True)
+        self.agenda.at(self.agenda.now_ps() + duration_ps, done, waits=True)
 
     # -- the target's supply
 
@@ -242,14 +247,14 @@ class Lpm01a:
 
         def apply() -> None:
             self._settings = replace(self._settings, voltage_mv=millivolts)
-            if self._target.powered:
-                self._target.set_voltage(millivolts)
+            if self.load.powered:
+                self.load.set_voltage(millivolts)
 
         return self._answer_after(_CALIBRATION_PS, f"volt {rest}", "", apply)
 
     def _pwr(self, rest: str) -> str:
         if rest == "get":
-            return " on" if self._target.powered else " off"
+            return " on" if self.load.powered else " off"
         mode, _, status = rest.partition(" ")
         choice(mode, "auto", "on", "off")
         shown = choice(status or "nostatus", "nostatus", "status") == "status"
@@ -262,9 +267,7 @@ class Lpm01a:
         off_s = parse_number(rest)
         if off_s != 0:
             between(rest, Fraction(1, 100), 1)
-        self._switch(on=False)
-        if self.acquisition is not None:
-            self.acquisition.power_down()
+        self.power_down()
         if off_s:
             changes = self._power_changes
 
@@ -272,42 +275,31 @@ class Lpm01a:
                 if changes == self._power_changes:
                     self._switch(on=True)
 
-            self._agenda.at(self._now_ps() + in_ps(off_s), back_on, waits=True)
+            self.agenda.at(self.agenda.now_ps() + in_ps(off_s), back_on, waits=True)
         return ""
 
     def _switch(self, *, on: bool) -> None:
         self._power_changes += 1
-        if on and not self._target.powered:
-            self._target.power_on(self._settings.voltage_mv)
-        elif not on and self._target.powered:
-            self._target.power_off()
+        if on and not self.load.powered:
+            self.load.power_on(self._settings.voltage_mv)
+        elif not on and self.load.powered:
+            self.load.power_off()
 
     # -- acquisitions
 
     @property
     def acquiring(self) -> bool:
-        """Whether samples stream."""
-        return self.acquisition is not None
-
-    def lose_samples(self, count: int) -> None:
-        """Leave the next samples out of the stream; time goes on."""
-        if self.acquisition is not None:
-            self.acquisition.lose_samples(count)
-
-    @property
-    def _acquiring(self) -> bool:
-        return self.acquisition is not None or self._armed is not None
+        """Whether an acquisition runs or waits for its trigger."""
+        return self.stream is not None or self._armed is not None
 
     @property
     def ends_ps(self) -> int | None:
         """When a running acquisition of set length ends."""
-        return self.acquisition.end_ps if self.acquisition else None
+        return self.stream.end_ps if self.stream else None
 
     def next_stamp_ps(self, not_before_ps: int) -> int:
-        """When the first time stamp at or after this time is sent; this time if none will be."""
-        if self.acquisition is None:
-            return not_before_ps
-        return self.acquisition.next_stamp_ps(not_before_ps)
+        """Return when the first time stamp at or after this time is sent; this time if none is."""
+        return self.stream.next_stamp_ps(not_before_ps) if self.stream else not_before_ps
 
     def _start(self, _rest: str) -> str:
         plan = plan_acquisition(self._settings)
@@ -321,66 +313,99 @@ class Lpm01a:
                 self._begin(plan, at_ps)
 
         if not self._settings.trigger_d7:
-            self._agenda.at(self._now_ps() + delay_ps, triggered, waits=True)
+            self.agenda.at(self.agenda.now_ps() + delay_ps, triggered, waits=True)
         return ""
 
-    def _begin(self, plan: Plan, start_ps: int) -> None:
+    def _begin(self, plan: AcquisitionPlan, start_ps: int) -> None:
         self._armed = None
-        self.acquisition = Acquisition(plan, start_ps, self._ledger, self._send, seed=self._seed)
-        if self._settings.power_status:
-            self.acquisition.power(on=self._target.powered)
+        self.stream = SampleStream(plan, start_ps, self.load.ledger, self.send, seed=self._seed)
+        self._mark_power()
 
     def _stop(self, _rest: str) -> str:
-        if not self._acquiring:
+        if not self.acquiring:
             raise RefusedError("No acquisition on going")
         return ""
 
-    def advance(self, now_ps: int, waiting: int) -> None:
+    def advance(self, now_ps: int, waiting: int = 0) -> None:
         """Stream what is complete by now; ``waiting`` bytes have not reached the host yet."""
-        if self._target.powered and self._ledger.current_na > OVERCURRENT_NA:
-            self._switch(on=False)
-            self._fail("Overcurrent: target supply switched off", overcurrent=True)
-        acquisition = self.acquisition
-        if acquisition is None:
+        if self.load.powered and self.load.ledger.current_na > OVERCURRENT_NA:
+            self.overcurrent()
+        if self.stream is None:
             return
-        acquisition.load_percent = min(100, 100 * waiting // TRANSMIT_BUFFER)
-        acquisition.advance(now_ps)
-        if acquisition.unsteady:
+        self.stream.load_percent = min(100, 100 * waiting // TRANSMIT_BUFFER)
+        self.stream.advance(now_ps)
+        if self.stream.unsteady:
             self._fail("Static acquisition: current not constant")
-        elif acquisition.finished:
+        elif self.stream.finished:
             self._finish()
 
-    def overrun(self) -> None:
-        """The host does not read and the transmit buffer is full."""
-        self._fail("Overrun: buffer load 100%, the host is too slow")
+    def measure(self, values: NDArray[np.float64]) -> None:
+        """Stream samples of these values now, A or J; nothing unless it acquires."""
+        if self.stream is not None:
+            self.stream.measure(values)
 
     def edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
-        """D7 changes."""
+        """Take an edge of D7."""
         if self._armed is not None and self._settings.trigger_d7:
             self._begin(self._armed, at_ps)
-        elif self.acquisition is not None and not level:
-            self.acquisition.fall(at_ps)
+        elif self.stream is not None and not level:
+            self.stream.fall(at_ps)
+
+    def lose_samples(self, count: int) -> None:
+        """Leave the next samples out of the stream; time goes on."""
+        if self.stream is not None:
+            self.stream.lose_samples(count)
+
+    def overrun(self) -> None:
+        """End the acquisition: the host does not read and the transmit buffer is full."""
+        self._fail("Overrun: transmit buffer overrun")
+
+    def overcurrent(self) -> None:
+        """Switch the target off: it draws too much."""
+        self._switch(on=False)
+        self._fail("Overcurrent: target supply switched off", overcurrent=True)
+
+    def power_down(self) -> None:
+        """Switch the target off and mark it in the stream."""
+        self._switch(on=False)
+        if self.stream is not None:
+            self.send(self.stream.format.power_down())
+
+    def record(self, kind: int, payload: bytes) -> None:
+        """Send a metadata record, which only the binary format has."""
+        if self.stream is not None:
+            self.send(self.stream.format.record(kind, payload))
+
+    def _mark_power(self) -> None:
+        if self.stream is not None and self._settings.power_status:
+            self.send(self.stream.format.power(on=self.load.powered))
 
     def _fail(self, text: str, *, overcurrent: bool = False) -> None:
-        self._error = text
-        if self.acquisition is not None:
-            say = self.acquisition.overcurrent if overcurrent else self.acquisition.fail
-            say(text)
+        self.error = text
+        if self.stream is not None:
+            mark = self.stream.format.overcurrent if overcurrent else self.stream.format.error
+            self.send(mark(text))
             self._finish()
 
     def _finish(self) -> None:
-        """End marks, summary, and the supply as it was asked for afterwards."""
-        acquisition = self.acquisition
-        if acquisition is not None:
-            acquisition.advance(self._now_ps())
-            if self._settings.power_status:
-                acquisition.power(on=self._target.powered)
-            acquisition.finish()
+        """Send end marks and summary; leave the supply as it was asked for afterwards."""
+        if self.stream is not None:
+            self.stream.advance(self.agenda.now_ps())
+            self._mark_power()
+            self.stream.finish()
         self._abandon()
-        self._send(f"\r\n{PROMPT}Acquisition completed\r\n\r\n".encode())
+        self.send(f"\r\n{PROMPT}Acquisition completed\r\n\r\n".encode())
         if self._settings.power_auto and not self._settings.power_after:
             self._switch(on=False)
 
     def _abandon(self) -> None:
-        self.acquisition = None
-        self._armed = None
+        self.stream = self._armed = None
+
+    async def live(self) -> None:
+        """Stream by the wall clock until cancelled."""
+        await follow_wall_clock(self, self.agenda, self.load)
+
+
+def plug() -> PtyCable:
+    """Return the instrument on its USB serial port."""
+    return PtyCable(SimulatedLpm01a(LoopAgenda(real_time=True)))

@@ -40,6 +40,10 @@ class SampleFormat(Protocol):
         """The target is being reset by its supply."""
         ...
 
+    def record(self, kind: int, payload: bytes) -> bytes:
+        """Another metadata record."""
+        ...
+
     def overcurrent(self, text: str) -> bytes:
         """The target drew too much and has no supply any more."""
         ...
@@ -90,7 +94,12 @@ class AsciiDecimal:
         return b"\r\npwr on\r\n" if on else b"\r\npwr off\r\n"
 
     def power_down(self) -> bytes:
-        """Nothing: no such line is known."""
+        """``pwr off``: no other line is known."""
+        return self.power(on=False)
+
+    def record(self, kind: int, payload: bytes) -> bytes:
+        """Nothing."""
+        del kind, payload
         return b""
 
     def overcurrent(self, text: str) -> bytes:
@@ -124,7 +133,7 @@ class BinaryHexa:
         """31 bits of milliseconds; beyond them they start again and the top bit is set."""
         over, time_ms = divmod(time_ms, 1 << _TIME_BITS)
         word = time_ms | bool(over) << _TIME_BITS
-        return _record(0xF3, word.to_bytes(4) + bytes((load_percent,)))
+        return self.record(0xF3, word.to_bytes(4) + bytes((load_percent,)))
 
     def event(self, number: int) -> bytes:
         """Nothing."""
@@ -133,28 +142,28 @@ class BinaryHexa:
 
     def power(self, *, on: bool) -> bytes:
         """F9."""
-        return _record(0xF9, bytes((on,)))
+        return self.record(0xF9, bytes((on,)))
+
+    def record(self, kind: int, payload: bytes = b"") -> bytes:
+        """F0, the kind, the payload, FF FF."""
+        return bytes((0xF0, kind)) + payload + b"\xff\xff"
 
     def power_down(self) -> bytes:
         """F6."""
-        return _record(0xF6)
+        return self.record(0xF6)
 
     def overcurrent(self, text: str) -> bytes:
         """F5 says it all."""
         del text
-        return _record(0xF5)
+        return self.record(0xF5)
 
     def error(self, text: str) -> bytes:
         """F1 and what happened."""
-        return _record(0xF1, text.encode("ascii", "replace") + b"\r\n")
+        return self.record(0xF1, text.encode("ascii", "replace") + b"\r\n")
 
     def end(self) -> bytes:
         """F4."""
-        return _record(0xF4)
-
-
-def _record(kind: int, payload: bytes = b"") -> bytes:
-    return bytes((0xF0, kind)) + payload + b"\xff\xff"
+        return self.record(0xF4)
 
 
 def decimal(value: float) -> bytes:

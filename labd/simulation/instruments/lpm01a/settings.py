@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from labd.simulation.instruments.lpm01a.acquisition import Plan
+from labd.simulation.instruments.lpm01a.sample_stream import AcquisitionPlan
 from labd.simulation.virtual_time import PS_PER_S
 
 FREQUENCIES = (
@@ -32,7 +32,7 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Lpm01aSettings:
     """What ``start`` starts with, and what happens to the supply; the firmware's defaults."""
 
     voltage_mv: int = 3300
@@ -85,59 +85,59 @@ def between(text: str, low: Fraction | int, high: Fraction | int) -> Fraction:
     return value
 
 
-def _freq(settings: Settings, text: str) -> Settings:
+def _freq(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
     hertz = parse_number(text)
     if hertz not in FREQUENCIES:
         raise RefusedError("Argument not in the list of sampling frequencies")
     return replace(settings, hz=int(hertz))
 
 
-def _acqtime(settings: Settings, text: str) -> Settings:
+def _acqtime(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
     seconds = None if text in ("inf", "0") else between(text, Fraction(1, 10_000), 100)
     return replace(settings, acqtime_s=seconds)
 
 
-def _acqmode(settings: Settings, text: str) -> Settings:
+def _acqmode(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
     return replace(settings, static=choice(text, "dyn", "stat") == "stat")
 
 
-def _funcmode(settings: Settings, text: str) -> Settings:
+def _funcmode(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
     choice(text, "optim", "high")  # an analog matter: the virtual front end is one range
     return settings
 
 
-def _output(settings: Settings, text: str) -> Settings:
+def _output(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
     return replace(settings, energy=choice(text, "current", "energy") == "energy")
 
 
-def _format(settings: Settings, text: str) -> Settings:
+def _format(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
     return replace(settings, binary=choice(text, "ascii_dec", "bin_hexa") == "bin_hexa")
 
 
-def _trigsrc(settings: Settings, text: str) -> Settings:
+def _trigsrc(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
     return replace(settings, trigger_d7=choice(text, "sw", "d7") == "d7")
 
 
-def _trigdelay(settings: Settings, text: str) -> Settings:
+def _trigdelay(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
     return replace(settings, trigdelay_s=between(text, 0, 30))
 
 
-def _eventsrc(settings: Settings, text: str) -> Settings:
+def _eventsrc(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
     choice(text, "d7 fal")
     return replace(settings, mark_falls=True)
 
 
-def _currthres(settings: Settings, text: str) -> Settings:
+def _currthres(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
     if parse_number(text) != 0:  # drives D2/D3 and a LED: nothing hangs on them
         between(text, Fraction(1, 10**7), Fraction(5, 100))
     return settings
 
 
-def _pwrend(settings: Settings, text: str) -> Settings:
+def _pwrend(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
     return replace(settings, power_after=choice(text, "on", "off") == "on")
 
 
-SETTERS: dict[str, Callable[[Settings, str], Settings]] = {
+SETTERS: dict[str, Callable[[Lpm01aSettings, str], Lpm01aSettings]] = {
     "freq": _freq,
     "acqtime": _acqtime,
     "acqmode": _acqmode,
@@ -153,7 +153,7 @@ SETTERS: dict[str, Callable[[Settings, str], Settings]] = {
 """Commands that only change a setting: (settings, argument) -> settings, or ``RefusedError``."""
 
 
-def plan_acquisition(settings: Settings) -> Plan:
+def plan_acquisition(settings: Lpm01aSettings) -> AcquisitionPlan:
     """What ``start`` would do.
 
     Raises:
@@ -171,8 +171,8 @@ def plan_acquisition(settings: Settings) -> Plan:
     return _plan(settings, settings.hz, samples)
 
 
-def _plan(settings: Settings, hz: int, samples: int | None) -> Plan:
-    return Plan(
+def _plan(settings: Lpm01aSettings, hz: int, samples: int | None) -> AcquisitionPlan:
+    return AcquisitionPlan(
         hz,
         samples,
         energy=settings.energy,
@@ -182,7 +182,7 @@ def _plan(settings: Settings, hz: int, samples: int | None) -> Plan:
     )
 
 
-def _check_ascii(settings: Settings) -> None:
+def _check_ascii(settings: Lpm01aSettings) -> None:
     if settings.hz > max(_ASCII_LIMITS_S):
         raise RefusedError(f"{settings.hz} Hz is not possible in format ascii_dec")
     limit = _ASCII_LIMITS_S.get(settings.hz)

@@ -1,7 +1,7 @@
 """One acquisition of the LPM01A: the samples, marks and summary it streams.
 
-Sample k covers the time from k to k+1 periods after the start. Its value is exact, from the
-ledger's integrals, then disturbed and rounded as an instrument would:
+Sample k covers the time from k to k+1 periods after the start. Its value comes from the load's
+exact integrals, then gets noise and is rounded as an instrument would:
 
 * ``current``: the mean over the period, in amperes; ``energy``: the energy of the period, in
   joules. Both are the same integral, so they agree with each other.
@@ -29,13 +29,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from labd.simulation.instruments.load import Consumption
 from labd.simulation.instruments.lpm01a.formats import (
     AsciiDecimal,
     BinaryHexa,
     SampleFormat,
     decimal,
 )
-from labd.simulation.mcu.currents import COULOMB, JOULE, Ledger, Total
 from labd.simulation.virtual_time import PS_PER_S, periods
 
 STAMP_EVERY = 1000
@@ -44,7 +44,7 @@ _NOISE_HZ = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AcquisitionPlan:
     """What an acquisition was started with."""
 
     hz: int
@@ -57,53 +57,54 @@ class Plan:
     binary: bool = False
 
     def make_format(self) -> SampleFormat:
-        """The format of the stream, at its beginning."""
+        """Return the format of the stream, at its beginning."""
         return BinaryHexa() if self.binary else AsciiDecimal()
 
 
-class Acquisition:
+class SampleStream:
     """Streams samples from ``start_ps`` on; :meth:`advance` writes those that are complete."""
 
     def __init__(
         self,
-        plan: Plan,
+        plan: AcquisitionPlan,
         start_ps: int,
-        ledger: Ledger,
+        ledger: Consumption,
         send: Callable[[bytes], None],
         *,
         seed: int,
     ) -> None:
         self.plan = plan
+        self.format = plan.make_format()
+        self.load_percent = 0
         self._start_ps = start_ps
+        self._period_ps = periods(1, plan.hz)
         self._ledger = ledger
-        self._form = plan.make_format()
         self._send = send
         self._seed = seed
-        self._taken = 0
+        self.taken = 0
         self._events = 0
         self._to_lose = 0
-        self._before = ledger.at(start_ps)
-        self._changes = self._changes_before = ledger.changes
+        self._changes = ledger.changes
         self._sigma = _NOISE_SIGMA * math.sqrt(max(1.0, plan.hz / _NOISE_HZ))
         self._noise = np.empty(0)
         self._extremes: tuple[float, float] | None = None
-        self.load_percent = 0
-        send(self._form.begin())
+        ledger.begin(start_ps)
+        send(self.format.begin())
 
     @property
     def end_ps(self) -> int | None:
         """When the last sample is complete, if the length was set."""
-        return None if self.plan.samples is None else self._ends(self.plan.samples - 1)
+        return None if self.plan.samples is None else self._ends(self.plan.samples)
 
     def next_stamp_ps(self, not_before_ps: int) -> int:
-        """When the first time stamp at or after ``not_before_ps`` is sent."""
+        """Return when the first time stamp at or after ``not_before_ps`` is sent."""
         stamps = self._due(not_before_ps - 1) // STAMP_EVERY + 1
-        return self._ends(stamps * STAMP_EVERY - 1)
+        return self._ends(stamps * STAMP_EVERY)
 
     @property
     def finished(self) -> bool:
         """Whether every sample asked for was taken."""
-        return self.plan.samples is not None and self._taken >= self.plan.samples
+        return self.plan.samples is not None and self.taken >= self.plan.samples
 
     @property
     def unsteady(self) -> bool:
@@ -111,83 +112,60 @@ class Acquisition:
         return self.plan.static and self._ledger.changes != self._changes
 
     def lose_samples(self, count: int) -> None:
-        """Leave the next ``count`` samples out of the stream; time goes on."""
+        """Leave the next samples out of the stream; time goes on."""
         self._to_lose += count
 
     def advance(self, now_ps: int) -> None:
-        """Write every sample complete by ``now_ps``.
+        """Write every sample complete by ``now_ps``."""
+        while (due := self._due(now_ps) - self.taken) > 0:
+            count = min(due, STAMP_EVERY - self.taken % STAMP_EVERY)
+            delivered = self._ledger.energies_j if self.plan.energy else self._ledger.currents_a
+            values = delivered(self._ends(self.taken), self._period_ps, count)
+            self.measure(values * self._noise_at(self.taken, count))
+        self._ledger.forget_before(self._ends(max(0, self.taken - 1)))
 
-        While the current has not changed since the last call, all but the sample that had
-        begun before it are the same and are written together.
-        """
-        steady = self._ledger.changes == self._changes_before
-        self._changes_before = self._ledger.changes
-        due = self._due(now_ps)
-        if self._taken < due:
-            self._take(1)
-        while self._taken < due:
-            to_stamp = STAMP_EVERY - self._taken % STAMP_EVERY
-            self._take(min(to_stamp, due - self._taken) if steady else 1)
-        self._ledger.forget_before(self._ends(self._taken - 1))
+    def measure(self, values: NDArray[np.float64]) -> None:
+        """Write samples of these values, A or J, now, with the time stamps that are due."""
+        while len(values):
+            part = values[: STAMP_EVERY - self.taken % STAMP_EVERY]
+            values = values[len(part) :]
+            self._write(part)
+            self.taken += len(part)
+            if self.taken % STAMP_EVERY == 0:
+                milliseconds = self.taken * 1000 // self.plan.hz
+                self._send(self.format.stamp(milliseconds, self.load_percent))
 
     def fall(self, at_ps: int) -> None:
-        """A falling edge on D7."""
+        """Mark a falling edge on D7."""
         self.advance(at_ps)
+        self.mark_event()
+
+    def mark_event(self) -> None:
+        """Write the mark of an edge here, if marks were asked for."""
         if self.plan.mark_falls and not self.finished:
-            self._send(self._form.event(self._events))
+            self._send(self.format.event(self._events))
             self._events += 1
-
-    def power(self, *, on: bool) -> None:
-        """Mark the target's supply in the stream."""
-        self._send(self._form.power(on=on))
-
-    def power_down(self) -> None:
-        """Mark that the target is being reset by its supply."""
-        self._send(self._form.power_down())
-
-    def overcurrent(self, text: str) -> None:
-        """Say that the target has lost its supply for drawing too much."""
-        self._send(self._form.overcurrent(text))
-
-    def fail(self, text: str) -> None:
-        """Say why the acquisition ends early."""
-        self._send(self._form.error(text))
 
     def finish(self) -> None:
         """Write the end mark and the summary."""
         low, high = self._extremes or (0.0, 0.0)
-        self._send(self._form.end())
+        self._send(self.format.end())
         summary = b"summary beg\r\nmin %s\r\nmax %s\r\nsummary end\r\n"
         self._send(b"\r\n" + summary % (decimal(low), decimal(high)))
 
-    def _ends(self, index: int) -> int:
-        return self._start_ps + periods(index + 1, self.plan.hz)
+    def _ends(self, samples: int) -> int:
+        """Return when this many samples are complete."""
+        return self._start_ps + periods(samples, self.plan.hz)
 
     def _due(self, now_ps: int) -> int:
-        """How many samples end by then."""
+        """Return how many samples are complete by then."""
         count = -((self._start_ps - now_ps - 1) * self.plan.hz // PS_PER_S) - 1
         return count if self.plan.samples is None else min(count, self.plan.samples)
 
-    def _take(self, count: int) -> None:
-        """Write so many samples, none beyond the next stamp, over which the current is constant."""
-        total = self._ledger.at(self._ends(self._taken + count - 1))
-        value = self._value(self._before, total, count)
-        self._write(value * self._noise_at(self._taken, count))
-        self._before = total
-        self._taken += count
-        if self._taken % STAMP_EVERY == 0:
-            self._send(self._form.stamp(self._taken * 1000 // self.plan.hz, self.load_percent))
-
-    def _value(self, before: Total, after: Total, count: int) -> float:
-        """One of ``count`` equal samples, undisturbed; the integers divide exactly."""
-        if self.plan.energy:
-            return (after.energy_na_mv_ps - before.energy_na_mv_ps) // count / JOULE
-        return (after.charge_na_ps - before.charge_na_ps) // count * self.plan.hz / COULOMB
-
     def _noise_at(self, index: int, count: int) -> NDArray[np.float64]:
         place = index % STAMP_EVERY
-        if place == 0:
-            source = random.Random(self._seed * 1_000_003 + index)  # noqa: S311
+        if place == 0 or not len(self._noise):
+            source = random.Random(self._seed * 1_000_003 + index - place)  # noqa: S311
             drawn = [source.gauss(0, self._sigma) for _ in range(STAMP_EVERY)]
             self._noise = 1 + np.array(drawn)
         return self._noise[place : place + count]
@@ -198,4 +176,4 @@ class Acquisition:
         lost = min(self._to_lose, len(values))
         self._to_lose -= lost
         if lost < len(values):
-            self._send(self._form.samples(values[lost:]))
+            self._send(self.format.samples(values[lost:]))
