@@ -13,11 +13,11 @@ help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' $(MAKEFILE_LIST) | \
 	    while IFS='|' read -r target text; do printf '  %-16s%s\n' "$$target" "$$text"; done
 
-# Most tests wait for a board or a deadline rather than for the processor: two at a time.
-JOBS ?= 2
+# Most tests wait for a board or a deadline rather than for the processor: three per processor.
+JOBS ?= $(shell echo $$((3 * $$(nproc))))
 
 test: $(STAMP)  ## Run the tests; TESTS=tests/unit for a part of them
-	@$(RUN)python -m pytest -n $(JOBS) $(TESTS)
+	@$(RUN)python -m pytest -n $(JOBS) --maxschedchunk 1 $(TESTS)
 
 # What codespell reads; [tool.codespell] in pyproject.toml says which words it refuses.
 TEXTS := $(wildcard *.md) Makefile stations.toml .ci .github benchmarks datasets docs drivers firmware labd tests
