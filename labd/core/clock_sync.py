@@ -27,7 +27,8 @@ def fit_clock_map(a: Clock, b: Clock, marks: Sequence[Mark]) -> ClockMap:
 
     Limits: up to three marks are taken as exact within their uncertainty. Two marks in error
     by more than their uncertainty, in the same direction and not enough to contradict the
-    others, are neither detected nor covered. A mark alone at its end of the run cannot be
+    others, are neither detected nor covered; nor is a rate that exceeds the tolerances by less
+    than the marks resolve. A mark alone at its end of the run cannot be
     checked there, so the other marks determine the uncertainty at that end. One mark, or marks
     at one end only, leave the rate to the tolerances: the uncertainty grows with the distance.
 
