@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from labd.cli.find_runs import find_trace
+from labd.cli.find_trace import find_trace
 from labd.cli.options import config_option
 from labd.core.errors import ConfigError
 from labd.store.traces.export_formats import Part, choose_part, export_csv, export_parquet

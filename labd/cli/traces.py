@@ -15,11 +15,11 @@ from drivers.base.registry import Registry
 from labd.cli.options import config_option, json_option
 from labd.cli.render import runs_table, show_table
 from labd.core.errors import ConfigError
-from labd.core.retention import KeptRun, RetentionLimits, plan_removals
+from labd.core.retention import RetentionLimits, RunFiles, plan_removals
 from labd.station.config import LabConfig, load_config
+from labd.store.journal.attempts import read_attempts
 from labd.store.journal.journal import Journal
-from labd.store.journal.kept_runs import run_records
-from labd.store.run_files import assess, find_runs
+from labd.store.run_files import find_runs
 from labd.store.state_directory import StateDirectory
 
 
@@ -40,29 +40,30 @@ def traces(config: Path, as_json: bool) -> None:
         _show(listed, lab)
 
 
-def _runs(lab: LabConfig) -> list[KeptRun]:
+def _runs(lab: LabConfig) -> list[RunFiles]:
     state = StateDirectory(lab.state)
     if not state.journal.exists():
         what = f"no labd has served this lab here: there is no {state.journal}"
         raise ConfigError("no-journal", what, "name the lab's file with --config")
     journal = Journal(state.journal_url)
     try:
-        records = run_records(journal)
+        attempts = read_attempts(journal)
     finally:
         journal.close()
-    return assess(find_runs(state.all_traces), records)
+    return [run for run in find_runs(state.all_traces, attempts) if not run.removed]
 
 
-def _listed(runs: list[KeptRun], limits: RetentionLimits) -> list[dict[str, Any]]:
+def _listed(runs: list[RunFiles], limits: RetentionLimits) -> list[dict[str, Any]]:
     """Describe every run, oldest first.
 
     ``goes`` is the reason for its removal, ``stays`` what protects it; empty without one.
     """
     planned = plan_removals(runs, limits, time.time_ns())
-    reasons = {(each.run.job, each.run.attempt): each.reason for each in planned}
+    reasons = {(run.job, run.attempt): reason for run, reason in planned}
     found: list[dict[str, Any]] = []
     for run in sorted(runs, key=lambda run: run.ended_ns):
         row = asdict(run)
+        del row["removed"]
         row["stays"] = row.pop("protected")
         row["goes"] = reasons.get((run.job, run.attempt), "")
         found.append(row)

@@ -26,7 +26,7 @@ class RetentionLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptRun:
+class RunFiles:
     """The files of one attempt at a job.
 
     Args:
@@ -34,7 +34,8 @@ class KeptRun:
         attempt: the attempt.
         size_bytes: of its files.
         ended_ns: when the attempt ended, ns since the epoch.
-        protected: why it must be kept; empty if it may be removed.
+        protected: why they must be kept; empty if they may be removed.
+        removed: their removal was recorded, but not completed.
     """
 
     job: str
@@ -42,40 +43,36 @@ class KeptRun:
     size_bytes: int
     ended_ns: int
     protected: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """A run to remove, and the limit that it exceeds."""
-
-    run: KeptRun
-    reason: str
+    removed: bool = False
 
 
 def plan_removals(
-    runs: Iterable[KeptRun], limits: RetentionLimits, now_ns: int
-) -> tuple[Removal, ...]:
-    """Select the runs to remove, oldest first.
+    runs: Iterable[RunFiles], limits: RetentionLimits, now_ns: int
+) -> list[tuple[RunFiles, str]]:
+    """Select the runs to remove, oldest first, each with the limit that it exceeds.
 
     Args:
-        runs: every run that has files.
+        runs: every run that has files; one whose removal was recorded does not count.
         limits: of what is kept.
         now_ns: wall clock, ns since the epoch.
     """
-    every = sorted(runs, key=lambda run: (run.ended_ns, run.job, run.attempt))
+    every = sorted(
+        (run for run in runs if not run.removed),
+        key=lambda run: (run.ended_ns, run.job, run.attempt),
+    )
     left = sum(run.size_bytes for run in every)
-    removals: list[Removal] = []
+    removals: list[tuple[RunFiles, str]] = []
     for run in every:
         if run.protected:
             continue
         reason = _reason(run, left, limits, now_ns)
         if reason:
-            removals.append(Removal(run, reason))
+            removals.append((run, reason))
             left -= run.size_bytes
-    return tuple(removals)
+    return removals
 
 
-def _reason(run: KeptRun, left_bytes: int, limits: RetentionLimits, now_ns: int) -> str:
+def _reason(run: RunFiles, left_bytes: int, limits: RetentionLimits, now_ns: int) -> str:
     age_days = (now_ns - run.ended_ns) / DAY_NS
     if limits.days is not None and age_days > limits.days:
         return f"older than {limits.days:g} days"

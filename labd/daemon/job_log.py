@@ -19,8 +19,8 @@ from labd.core.jobs import Job, JobSpec, JobState
 from labd.core.model import Verdict
 from labd.mqtt.link import MqttLink
 from labd.store.journal.async_journal import AsyncJournal
+from labd.store.journal.attempts import note_removal, pin_job, unpin_job
 from labd.store.journal.journal import Journal
-from labd.store.journal.kept_runs import note_removal, pin_job, unpin_job
 from labd.store.journal.rows import Accepted, Change, Duplicate, Outcome, Snapshot
 from labd.wire.job_events import EventData, EventType
 from labd.wire.messages import JobStatus, ModeSummary

@@ -16,17 +16,10 @@ import structlog
 
 from labd.aio.blocking_io import run_disk_io
 from labd.core.errors import LabdError
-from labd.core.retention import Removal, RetentionLimits, plan_removals
+from labd.core.retention import RetentionLimits, RunFiles, plan_removals
 from labd.daemon.job_log import JobLog
-from labd.store.journal.kept_runs import run_records
-from labd.store.run_files import (
-    assess,
-    find_runs,
-    leftovers,
-    remove_run,
-    sweep_rests,
-    unsealed_traces,
-)
+from labd.store.journal.attempts import read_attempts
+from labd.store.run_files import delete_remains, find_runs, remove_run, unsealed_traces
 from labd.store.traces.reader import seal_trace
 
 log = structlog.get_logger(__name__)
@@ -78,22 +71,22 @@ class TraceCleanup:
             else:
                 log.info("trace-sealed" if sealed else "trace-in-use", trace=str(path))
 
-    async def remove_old_runs(self) -> list[Removal]:
+    async def remove_old_runs(self) -> list[RunFiles]:
         """Remove the files beyond the limits and return what was removed.
 
         Raises:
             InfraError: the disk or the journal failed; the rest is removed next time.
         """
-        await run_disk_io(sweep_rests, self._traces)
-        folders = await run_disk_io(find_runs, self._traces)
-        records = await self._job_log.read(run_records)
-        for folder in leftovers(folders, records):
-            await run_disk_io(remove_run, self._traces, folder.job, folder.attempt)
-        removals = plan_removals(assess(folders, records), self._limits, self._now_ns())
-        return [removal for removal in removals if await self._remove(removal)]
+        await run_disk_io(delete_remains, self._traces)
+        attempts = await self._job_log.read(read_attempts)
+        runs = await run_disk_io(find_runs, self._traces, attempts)
+        for run in runs:
+            if run.removed and not run.protected:
+                await run_disk_io(remove_run, self._traces, run.job, run.attempt)
+        planned = plan_removals(runs, self._limits, self._now_ns())
+        return [run for run, reason in planned if await self._remove(run, reason)]
 
-    async def _remove(self, removal: Removal) -> bool:
-        run = removal.run
+    async def _remove(self, run: RunFiles, reason: str) -> bool:
         if not await self._job_log.note_removal(run.job, run.attempt):
             return False
         await run_disk_io(remove_run, self._traces, run.job, run.attempt)
@@ -102,7 +95,7 @@ class TraceCleanup:
             job=run.job,
             attempt=run.attempt,
             megabytes=round(run.size_bytes / 1e6, 3),
-            why=removal.reason,
+            why=reason,
         )
         return True
 

@@ -1,108 +1,62 @@
-"""The files of runs: how much room they take, and how they go.
+"""The files of runs on this host: their sizes, and how they are removed.
 
-``traces/<job>/<attempt>/`` is one run. Removing one renames it first, so that a half removed
-run is never taken for a whole one; a later sweep takes away what is left of it.
+``traces/<job>/<attempt>/`` is one run. A removal renames the folder first, so that a partly
+removed run is never taken for a complete one; a later clean-up deletes what is left of it.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from labd.core.retention import KeptRun
-from labd.store.journal.kept_runs import RunRecord
+from labd.core.retention import RunFiles
+from labd.store.journal.attempts import Attempt
 from labd.store.traces.reader import is_live
 from labd.store.traces.sigmf import DATA, EVENTS
 
 GOING = ".going-"
-"""Begins the name of a run's folder that is being removed."""
+"""Prefix of the name of a run's folder that is being removed."""
 
 UNKNOWN = "not in the journal"
 
 
-@dataclass(frozen=True, slots=True)
-class RunFolder:
-    """One run's files.
-
-    Args:
-        job: the job.
-        attempt: the attempt.
-        path: their folder.
-        size_bytes: all of them together.
-        changed_ns: when one of them was last written, ns since the epoch.
-        live: one of its traces is being written.
-    """
-
-    job: str
-    attempt: int
-    path: Path
-    size_bytes: int
-    changed_ns: int
-    live: bool
-
-
-def find_runs(traces: Path) -> list[RunFolder]:
-    """Every run that has files; what vanishes meanwhile does not count."""
+def find_runs(traces: Path, attempts: Iterable[Attempt] = ()) -> list[RunFiles]:
+    """Return every run that has files, with what the journal knows of it."""
+    known = {(each.job, each.attempt): each for each in attempts}
     return [
-        _measure(job.name, int(run.name), run)
+        _measure(run, job.name, int(run.name), known.get((job.name, int(run.name))))
         for job in _folders(traces)
         for run in _folders(job)
         if run.name.isdecimal()
     ]
 
 
-def assess(folders: Iterable[RunFolder], records: Iterable[RunRecord]) -> list[KeptRun]:
-    """Which of these runs may go, and why the others must stay.
-
-    A run whose removal was begun may go; it is left out, for :func:`leftovers` has it.
-    """
-    known = {(record.job, record.attempt): record for record in records}
-    runs: list[KeptRun] = []
-    for folder in folders:
-        record = known.get((folder.job, folder.attempt))
-        if record is not None and record.removed and not record.pinned:
-            continue
-        ended_ns = folder.changed_ns
-        if record is not None and record.ended_ns is not None:
-            ended_ns = record.ended_ns
-        why = _protected(folder, record)
-        runs.append(KeptRun(folder.job, folder.attempt, folder.size_bytes, ended_ns, why))
-    return runs
-
-
-def leftovers(folders: Iterable[RunFolder], records: Iterable[RunRecord]) -> list[RunFolder]:
-    """Runs whose removal was written down, but not done before labd ended."""
-    begun = {(each.job, each.attempt) for each in records if each.removed and not each.pinned}
-    return [each for each in folders if (each.job, each.attempt) in begun and not each.live]
-
-
 def remove_run(traces: Path, job: str, attempt: int) -> None:
-    """Remove a run's files, and the job's folder if nothing else is in it.
+    """Remove a run's files, and the job's folder if that is empty then.
 
     Raises:
-        OSError: the disk refuses; the next :func:`sweep_rests` tries again.
+        OSError: a disk operation failed; the next :func:`delete_remains` tries again.
     """
     folder = traces / job / str(attempt)
     if folder.exists():
         folder.rename(folder.with_name(f"{GOING}{attempt}"))
-    _remove_rests(traces / job)
+    _delete_remains(traces / job)
 
 
-def sweep_rests(traces: Path) -> None:
-    """Remove what earlier removals left behind.
+def delete_remains(traces: Path) -> None:
+    """Delete what interrupted removals left.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: a disk operation failed.
     """
     for job in _folders(traces):
         if any(each.name.startswith(GOING) for each in _folders(job)):
-            _remove_rests(job)
+            _delete_remains(job)
 
 
 def unsealed_traces(traces: Path) -> list[Path]:
-    """Every trace that is being written, or was when its daemon was killed."""
+    """Return every trace that is being written, or was when its daemon was killed."""
     return [
         path.with_name(path.name.removesuffix(EVENTS))
         for job in _folders(traces)
@@ -111,15 +65,8 @@ def unsealed_traces(traces: Path) -> list[Path]:
     ]
 
 
-def _protected(folder: RunFolder, record: RunRecord | None) -> str:
-    if record is None:
-        return UNKNOWN
-    if folder.live or record.busy:
-        return "in progress"
-    return "pinned" if record.pinned else ""
-
-
-def _measure(job: str, attempt: int, folder: Path) -> RunFolder:
+def _measure(folder: Path, job: str, number: int, attempt: Attempt | None) -> RunFiles:
+    """Describe a run; a file that vanishes meanwhile does not count."""
     size = changed = 0
     live = False
     for path in folder.rglob("*"):
@@ -131,18 +78,28 @@ def _measure(job: str, attempt: int, folder: Path) -> RunFolder:
             continue
         size += stat.st_size
         changed = max(changed, stat.st_mtime_ns)
-    return RunFolder(job, attempt, folder, size, changed, live)
+    if attempt is None:
+        return RunFiles(job, number, size, changed, UNKNOWN)
+    pinned = "pinned" if attempt.pinned else ""
+    return RunFiles(
+        job,
+        number,
+        size,
+        ended_ns=changed if attempt.ended_ns is None else attempt.ended_ns,
+        protected="in progress" if live or attempt.busy else pinned,
+        removed=attempt.removed and not attempt.pinned,
+    )
 
 
-def _remove_rests(job: Path) -> None:
-    for rest in _folders(job):
-        if rest.name.startswith(GOING):
-            shutil.rmtree(rest)
+def _delete_remains(job: Path) -> None:
+    for folder in _folders(job):
+        if folder.name.startswith(GOING):
+            shutil.rmtree(folder)
     if job.exists() and not any(job.iterdir()):
         job.rmdir()
 
 
 def _folders(parent: Path) -> Iterator[Path]:
-    """The folders in a folder, in order; none where there is no such."""
+    """Yield the folders in a folder, in order; none if it does not exist."""
     if parent.is_dir():
         yield from sorted(each for each in parent.iterdir() if each.is_dir())

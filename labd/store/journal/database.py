@@ -21,7 +21,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import StaticPool
 
 from labd.core.errors import ConfigError, InfraError, LabdBug
-from labd.store.journal import schema as tables
+from labd.store.journal import tables
 
 BUSY_TIMEOUT_S = 5.0
 

@@ -10,23 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, func, insert, select
 
 from labd.core.errors import JobError, LabdBug
 from labd.core.jobs import Job, JobSpec, JobState, JobStep, advance
 from labd.core.model import Verdict
-from labd.store.journal import schema as tables
+from labd.store.journal import tables
 from labd.store.journal.database import as_json, open_engine, transaction
 from labd.store.journal.rows import (
     Accepted,
     Change,
     Duplicate,
     Outcome,
-    Run,
     Snapshot,
     read_event,
     read_job,
-    read_run,
 )
 from labd.store.journal.statements import (
     append_event,
@@ -265,14 +263,11 @@ class Journal:
         return self.jobs(_BUSY)
 
     def faults(self, job_id: str) -> int:
-        """How many attempts at a job ended by a fault of the bench."""
-        return sum(run.outcome == Outcome.FAULT for run in self.runs(job_id))
-
-    def runs(self, job_id: str) -> list[Run]:
-        """Every attempt at a job, in order."""
-        query = select(tables.run).where(tables.run.c.job == job_id).order_by(tables.run.c.attempt)
+        """Return how many attempts at a job ended by a fault of the bench."""
+        column = tables.run.c
+        query = select(func.count()).where(column.job == job_id, column.outcome == Outcome.FAULT)
         with transaction(self._engine) as connection:
-            return [read_run(row) for row in connection.execute(query).mappings()]
+            return connection.execute(query).scalar_one()
 
     def events(self, job_id: str, from_seq: int = 0, limit: int | None = None) -> list[Event]:
         """A job's events from number ``from_seq`` on, in order."""

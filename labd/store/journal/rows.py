@@ -62,22 +62,6 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One attempt at a job; ``ended_ns`` is ``None`` while it runs.
-
-    ``outcome`` is an :class:`Outcome`, or the verdict when it was the job's end.
-    """
-
-    job: str
-    attempt: int
-    station: str
-    started_ns: int
-    ended_ns: int | None
-    outcome: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A job with all that its retained message tells.
 
@@ -171,8 +155,3 @@ def _readable(what: str) -> Generator[None]:
     except ValidationError as error:
         text = f"the journal holds {what}, which this labd cannot read: {first_mistake(error)}"
         raise InfraError("journal-data", text, "run the labd that wrote it") from error
-
-
-def read_run(row: RowMapping) -> Run:
-    """A row as a run."""
-    return Run(**row)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, Row, RowMapping, Select, Table, insert, select, update
@@ -12,12 +11,11 @@ from sqlalchemy import Connection, Row, RowMapping, Select, Table, insert, selec
 from labd.core.errors import LabdBug
 from labd.core.jobs import Job, JobState, JobStep, advance
 from labd.core.model import Verdict
-from labd.store.journal import schema as tables
+from labd.store.journal import tables
 from labd.store.journal.database import as_json
 from labd.store.journal.rows import (
     AttemptResult,
     Change,
-    Run,
     Snapshot,
     job_row,
     read_job,
@@ -104,8 +102,9 @@ def finish_job(
 
 def insert_run(connection: Connection, job: Job) -> None:
     """Write that an attempt has begun."""
-    run = Run(job.spec.job, job.attempt, job.station, job.updated_ns, None, "", "")
-    connection.execute(insert(tables.run).values(asdict(run)))
+    row = {"job": job.spec.job, "attempt": job.attempt, "station": job.station}
+    row |= {"started_ns": job.updated_ns, "outcome": "", "reason": ""}
+    connection.execute(insert(tables.run).values(row))
 
 
 def end_run(connection: Connection, job: Job, outcome: str, reason: str, now_ns: int) -> None:

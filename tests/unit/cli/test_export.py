@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from labd.cli.labd import main
 from labd.core.jobs import JobSpec
 from labd.core.model import Identity, Mode, Samples, StreamFormat, Verdict
+from labd.store.journal.attempts import note_removal, pin_job
 from labd.store.journal.journal import Journal
-from labd.store.journal.kept_runs import note_removal, pin_job
 from labd.store.run_files import remove_run
 from labd.store.traces.writer import TraceFile
 

@@ -3,17 +3,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labd.core.retention import DAY_NS, KeptRun, RetentionLimits, plan_removals
+from labd.core.retention import DAY_NS, RetentionLimits, RunFiles, plan_removals
 
 NOW = 100 * DAY_NS
 
 
-def run(job: str, days: float, size: int = 10, protected: str = "", attempt: int = 1) -> KeptRun:
-    return KeptRun(job, attempt, size, NOW - int(days * DAY_NS), protected)
+def run(job: str, days: float, size: int = 10, protected: str = "", attempt: int = 1) -> RunFiles:
+    return RunFiles(job, attempt, size, NOW - int(days * DAY_NS), protected)
 
 
-def gone(runs: list[KeptRun], limits: RetentionLimits) -> list[str]:
-    return [removal.run.job for removal in plan_removals(runs, limits, NOW)]
+def gone(runs: list[RunFiles], limits: RetentionLimits) -> list[str]:
+    return [removed.job for removed, _ in plan_removals(runs, limits, NOW)]
 
 
 def test_without_limits_nothing_is_removed() -> None:
@@ -23,7 +23,7 @@ def test_without_limits_nothing_is_removed() -> None:
 def test_runs_that_are_too_old_are_removed_oldest_first() -> None:
     runs = [run("young", 29.9), run("old", 31), run("oldest", 50), run("limit", 30)]
     found = plan_removals(runs, RetentionLimits(days=30), NOW)
-    assert [(each.run.job, each.reason) for each in found] == [
+    assert [(each.job, reason) for each, reason in found] == [
         ("oldest", "older than 30 days"),
         ("old", "older than 30 days"),
     ]
@@ -36,8 +36,8 @@ def test_the_oldest_are_removed_until_the_rest_fits() -> None:
     assert gone(runs, RetentionLimits(size_bytes=80)) == ["a"]
     assert gone(runs, RetentionLimits(size_bytes=79)) == ["a", "b"]
     assert gone(runs, RetentionLimits(size_bytes=0)) == ["a", "b", "c"]
-    [removal] = plan_removals(runs, RetentionLimits(size_bytes=100), NOW)
-    assert removal.reason == "traces take up more than 1e-07 GB"
+    [(_, reason)] = plan_removals(runs, RetentionLimits(size_bytes=100), NOW)
+    assert reason == "traces take up more than 1e-07 GB"
 
 
 def test_runs_removed_by_age_count_towards_the_size_limit() -> None:
@@ -58,7 +58,7 @@ def test_a_clock_that_went_back_removes_nothing() -> None:
 
 runs_ = st.lists(
     st.builds(
-        KeptRun,
+        RunFiles,
         st.sampled_from("abcdef"),
         st.integers(1, 3),
         st.integers(0, 1000),
@@ -74,10 +74,9 @@ limits_ = st.builds(
 
 @given(runs=runs_, limits=limits_)
 def test_every_removal_is_needed_and_none_is_protected(
-    runs: list[KeptRun], limits: RetentionLimits
+    runs: list[RunFiles], limits: RetentionLimits
 ) -> None:
-    removals = plan_removals(runs, limits, NOW)
-    removed = [each.run for each in removals]
+    removed = [each for each, _ in plan_removals(runs, limits, NOW)]
     kept = list(runs)
     for each in removed:
         kept.remove(each)
@@ -91,15 +90,15 @@ def test_every_removal_is_needed_and_none_is_protected(
     total = sum(each.size_bytes for each in kept)
     if limits.size_bytes is not None:
         assert total <= limits.size_bytes or not may_go
-    for each in removals:  # none of them could have stayed
-        too_old = limits.days is not None and (NOW - each.run.ended_ns) / DAY_NS > limits.days
-        after = total + sum(r.size_bytes for r in removed[removed.index(each.run) :])
+    for each in removed:  # none of them could have stayed
+        too_old = limits.days is not None and (NOW - each.ended_ns) / DAY_NS > limits.days
+        after = total + sum(r.size_bytes for r in removed[removed.index(each) :])
         assert too_old or (limits.size_bytes is not None and after > limits.size_bytes)
 
 
 @given(runs=runs_, limits=limits_)
-def test_a_second_sweep_finds_nothing(runs: list[KeptRun], limits: RetentionLimits) -> None:
+def test_a_second_sweep_finds_nothing(runs: list[RunFiles], limits: RetentionLimits) -> None:
     kept = list(runs)
-    for removal in plan_removals(runs, limits, NOW):
-        kept.remove(removal.run)
-    assert plan_removals(kept, limits, NOW) == ()
+    for removed, _ in plan_removals(runs, limits, NOW):
+        kept.remove(removed)
+    assert plan_removals(kept, limits, NOW) == []

@@ -19,7 +19,7 @@ from labd.daemon.trace_cleanup import TraceCleanup
 from labd.store.journal.async_journal import AsyncJournal
 from labd.store.journal.journal import Journal
 from labd.store.journal.rows import Outcome
-from labd.store.run_files import UNKNOWN, assess, find_runs
+from labd.store.run_files import UNKNOWN, find_runs
 from labd.store.traces.reader import read_trace
 from labd.store.traces.writer import TraceFile
 from labd.wire.topics import Topics
@@ -61,7 +61,7 @@ class Place:
 
     async def clean_up(self, limits: RetentionLimits) -> list[str]:
         cleanup = TraceCleanup(self.job_log, self.traces, limits, self.now_ns)
-        return [f"{each.run.job}/{each.run.attempt}" for each in await cleanup.remove_old_runs()]
+        return [f"{each.job}/{each.attempt}" for each in await cleanup.remove_old_runs()]
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ async def test_what_the_journal_does_not_know_is_left_alone(place: Place) -> Non
     (place.traces / "stranger" / "plots").mkdir()
     place.day = 1e5
     assert await place.clean_up(RetentionLimits(days=1, size_bytes=1)) == []
-    [run] = assess(find_runs(place.traces), [])
+    [run] = find_runs(place.traces)
     assert run.protected == UNKNOWN
     assert run.ended_ns > 0
 
@@ -182,7 +182,7 @@ async def test_a_failing_disk_is_tried_again(place: Place, monkeypatch: pytest.M
             failed_often.set()
         raise OSError("dead disk")
 
-    monkeypatch.setattr(module, "sweep_rests", fail)
+    monkeypatch.setattr(module, "delete_remains", fail)
     cleanup = TraceCleanup(
         place.job_log, place.traces, RetentionLimits(), place.now_ns, interval_s=0.0
     )

@@ -13,8 +13,8 @@ import pytest
 from labd.core.errors import ConfigError, InfraError
 from labd.core.jobs import JobSpec
 from labd.core.model import EnergyMethod, Mode
+from labd.store.journal.attempts import pin_job, read_attempts
 from labd.store.journal.journal import Journal
-from labd.store.journal.kept_runs import pin_job, run_records
 
 SPEC = JobSpec("j1", "ann", "kws01", tuple(Mode))
 
@@ -74,7 +74,7 @@ def test_a_journal_from_before_pins_gets_them(url: str, tmp_path: Path) -> None:
     snapshot = journal.snapshot("j1")
     assert snapshot is not None
     assert (snapshot.pinned, snapshot.removed) == (True, ())
-    assert run_records(journal) == []
+    assert read_attempts(journal) == []
     journal.close()
 
 

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from labd.core.errors import JobError, LabdBug
 from labd.core.jobs import TRANSITIONS, Job, JobSpec, JobState, JobStep
 from labd.core.model import Mode, Verdict
+from labd.store.journal.attempts import read_attempts
 from labd.store.journal.journal import Journal
 from labd.wire.job_events import EventType, Note
 
@@ -142,7 +143,7 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def runs_are_open_exactly_while_jobs_run(self) -> None:
         running = {job.spec.job for job in self.busy() if job.state is JobState.RUNNING}
-        every = [run for job in self.expected for run in self.journal.runs(job)]
+        every = read_attempts(self.journal)
         assert {run.job for run in every if run.ended_ns is None} == running
         places = [job.station for job in self.busy()]
         assert len(places) == len(set(places))

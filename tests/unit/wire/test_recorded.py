@@ -12,6 +12,7 @@ from labd.core.jobs import JobSpec
 from labd.core.model import ClockCheck, Mode, Verdict, Window
 from labd.daemon.job_log import JobLog
 from labd.daemon.run_recorder import RunEvidence, RunReporter
+from labd.store.journal.async_journal import AsyncJournal
 from labd.store.journal.journal import Journal
 from labd.store.traces.sigmf import annotate_window
 from labd.wire.job_events import EVENT, EventType, Queued
@@ -46,12 +47,12 @@ def test_a_windows_annotation_is_written_as_it_was() -> None:
 async def test_a_run_writes_what_was_recorded(tmp_path: Path) -> None:
     """From the procedure's values to the rows, the events and the file."""
     url = f"sqlite:///{tmp_path / 'labd.sqlite3'}"
-    jobs = JobLog(Topics("lab"), lambda: 7)
     queued = EVENT.validate_python(EVENTS[0]).data
     assert isinstance(queued, Queued)
     spec = JobSpec("alice-1", queued.user, queued.benchmark, queued.modes)
     results = [ModeResult.model_validate(each) for each in RESULTS]
-    async with jobs.journal(url):
+    async with AsyncJournal(url) as journal:
+        jobs = JobLog(Topics("lab"), journal, lambda: 7)
         await jobs.submit(spec)
         await jobs.lease(spec.job, "virtual-1")
         await jobs.start(spec.job)
@@ -63,16 +64,14 @@ async def test_a_run_writes_what_was_recorded(tmp_path: Path) -> None:
                 await reporter.window(result.mode, window)
             await reporter.result(result)
         await jobs.finish(spec.job, Verdict.PASS, "")
-        found = [json.loads(each.payload()) for each in await jobs.events(spec.job, 0, 100)]
+        found = [json.loads(each.payload()) for each in await jobs.read(Journal.events, spec.job)]
+        snapshot = await jobs.read(Journal.snapshot, spec.job)
     recorded = [each for each in EVENTS if each["job"] == spec.job]
     assert _sorted(found) == _sorted(recorded)
-    await RunEvidence(tmp_path).result(spec.job, spec.benchmark, results[2])
-    assert json.loads((tmp_path / "result-energy.json").read_text()) == RECORDED["file"]
-    journal = Journal(url)
-    snapshot = journal.snapshot(spec.job)
     assert snapshot is not None
     assert [each.result for each in snapshot.results] == results
-    journal.close()
+    await RunEvidence(tmp_path).result(spec.job, spec.benchmark, results[2])
+    assert json.loads((tmp_path / "result-energy.json").read_text()) == RECORDED["file"]
 
 
 def _sorted(events: list[dict[str, Any]]) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from drivers.base.registry import Registry
 from labd.core.errors import ConfigError
 from labd.station.config import load_config
+from labd.store.journal.attempts import read_attempts
 from labd.store.journal.journal import Journal
-from labd.store.journal.kept_runs import run_records
 from labd.store.state_directory import StateDirectory
 from labd.store.traces.sigmf import DATA, META, TracePaths
 
@@ -61,10 +61,12 @@ def _refuse_removed(state: StateDirectory, job: str, attempt: str) -> None:
         return
     journal = Journal(state.journal_url)
     try:
-        records = [each for each in run_records(journal) if each.job == job and each.removed]
+        removed = [
+            each.attempt for each in read_attempts(journal) if each.job == job and each.removed
+        ]
     finally:
         journal.close()
-    gone = [each.attempt for each in records if not attempt or str(each.attempt) == attempt]
+    gone = [number for number in removed if attempt in ("", str(number))]
     if gone:
         which = ("attempt " if len(gone) == 1 else "attempts ") + ", ".join(map(str, gone))
         raise ConfigError(

@@ -1,7 +1,7 @@
-"""What the journal knows of runs' files: who pinned them, and which were removed.
+"""The files of attempts as the journal knows them: pinned, removed, or still in use.
 
-Functions of one transaction each, for :class:`.async_journal.AsyncJournal` to run like the
-journal's own methods.
+Each function is one transaction; :class:`.async_journal.AsyncJournal` runs it like a method of
+the journal.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from sqlalchemy import Connection, delete, insert, select
 
 from labd.core.errors import JobError
 from labd.core.jobs import JobState
-from labd.store.journal import schema as tables
+from labd.store.journal import tables
 from labd.store.journal.database import transaction
 from labd.store.journal.journal import Journal
 from labd.store.journal.statements import find_job
 
 
 @dataclass(frozen=True, slots=True)
-class RunRecord:
-    """One attempt as far as keeping its files goes.
+class Attempt:
+    """One attempt at a job, and whether its files may be removed.
 
     Args:
         job: the job.
         attempt: the attempt.
         ended_ns: ``None`` while it runs.
-        busy: its job has not ended: another attempt may come or be under way.
-        pinned: its job's files are to stay.
-        removed: its files were removed, or were about to be.
+        busy: its job has not ended: another attempt may follow or run.
+        pinned: its job's files are kept whatever the limits.
+        removed: the removal of its files was recorded; the files may still be there.
     """
 
     job: str
@@ -41,7 +41,7 @@ class RunRecord:
 
 
 def pin_job(journal: Journal, job: str, user: str, now_ns: int) -> bool:
-    """Keep a job's files whatever the limits say; False if they were pinned already.
+    """Keep a job's files whatever the limits; return False if they were pinned already.
 
     Raises:
         JobError: ``no-such-job``: unknown, or another user's.
@@ -55,7 +55,7 @@ def pin_job(journal: Journal, job: str, user: str, now_ns: int) -> bool:
 
 
 def unpin_job(journal: Journal, job: str, user: str) -> bool:
-    """Let a job's files go when the limits say so; False if they were not pinned.
+    """Let the limits apply to a job's files again; return False if they were not pinned.
 
     Raises:
         JobError: ``no-such-job``: unknown, or another user's.
@@ -69,26 +69,25 @@ def unpin_job(journal: Journal, job: str, user: str) -> bool:
 
 
 def note_removal(journal: Journal, job: str, attempt: int, now_ns: int) -> bool:
-    """Write down that a run's files go, before they do.
+    """Record the removal of an attempt's files, before it is done.
 
     Returns:
-        False when they must stay after all: the job was pinned, or is in progress.
+        False when they must be kept: the job was pinned, or is in progress.
     """
     with transaction(journal.engine) as connection:
-        found = _records(connection, job)
-        record = next((each for each in found if each.attempt == attempt), None)
-        if record is None or record.busy or record.pinned:
+        found = next((each for each in _attempts(connection, job) if each.attempt == attempt), None)
+        if found is None or found.busy or found.pinned:
             return False
-        if not record.removed:
+        if not found.removed:
             row = {"job": job, "attempt": attempt, "t_ns": now_ns}
             connection.execute(insert(tables.removed).values(row))
     return True
 
 
-def run_records(journal: Journal) -> list[RunRecord]:
-    """Every attempt there was."""
+def read_attempts(journal: Journal) -> list[Attempt]:
+    """Return every attempt at every job."""
     with transaction(journal.engine) as connection:
-        return _records(connection, None)
+        return _attempts(connection, None)
 
 
 def _require_own(connection: Connection, job: str, user: str) -> None:
@@ -102,7 +101,7 @@ def _pinned(connection: Connection, job: str) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _records(connection: Connection, job: str | None) -> list[RunRecord]:
+def _attempts(connection: Connection, job: str | None) -> list[Attempt]:
     run, removed = tables.run, tables.removed
     same_run = (removed.c.job == run.c.job) & (removed.c.attempt == run.c.attempt)
     query = (
@@ -124,7 +123,7 @@ def _records(connection: Connection, job: str | None) -> list[RunRecord]:
     rows: Sequence[tuple[str, int, int | None, str, int | None, int | None]]
     rows = [tuple(row) for row in connection.execute(query)]
     return [
-        RunRecord(
+        Attempt(
             job=name,
             attempt=attempt,
             ended_ns=ended_ns,
