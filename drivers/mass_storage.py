@@ -1,7 +1,7 @@
 """Flash a board by copying a raw binary to its programmer's USB drive (ST-LINK, DAPLink).
 
-The programmer takes any file that appears on its drive, programs it at the start of flash,
-removes it, and leaves ``FAIL.TXT`` with the reason when it could not.
+The programmer writes a file that appears on its drive to the start of flash memory and removes
+it; if it fails it leaves ``FAIL.TXT`` with the reason.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ ERASED = b"\xff"
 
 @dataclass(frozen=True, slots=True)
 class RawImage:
-    """Bytes to program from ``address`` on; holes hold the value of erased flash."""
+    """Bytes to program from ``address`` on; holes have the value of erased flash."""
 
     address: int
     data: bytes
 
 
 def raw_image(elf: bytes) -> RawImage:
-    """The loadable segments of a 32-bit little-endian ARM executable, at load addresses.
+    """Return the loadable segments of a 32-bit little-endian ARM executable, at load addresses.
 
     Raises:
-        JobError: this is no such executable, or it is damaged.
+        JobError: it is another file, or damaged.
     """
     if len(elf) < _HEADER.size or not elf.startswith(_IDENT):
-        raise _unfit("it is no 32-bit little-endian ELF file")
+        raise _unfit("it is not a 32-bit little-endian ELF file")
     _, kind, machine, _, _, offset, _, _, _, entry_size, entries, *_ = _HEADER.unpack_from(elf)
     if kind != _EXECUTABLE or machine != _ARM:
-        raise _unfit(f"it is no ARM executable (ELF type {kind}, machine {machine})")
+        raise _unfit(f"it is not an ARM executable (ELF type {kind}, machine {machine})")
     if entry_size != _PROGRAM.size or offset + entries * entry_size > len(elf):
         raise _unfit("its program headers are damaged")
     table = elf[offset : offset + entries * entry_size]
@@ -72,7 +72,7 @@ def _segment(
     if kind != _LOADABLE:
         return None
     if offset + file_size > len(elf):
-        raise _unfit("it is cut short")
+        raise _unfit("it is truncated")
     return RawImage(physical, elf[offset : offset + file_size])
 
 
@@ -103,28 +103,28 @@ _VERSION = re.compile(r"^Version: *(\S+)", re.MULTILINE)
 BOARD_PAGE = "MBED.HTM"
 FAIL = "FAIL.TXT"
 POLL_S = 0.05
-SETTLE_S = 0.3  # the file goes first, the complaint comes a moment later
+SETTLE_S = 0.3  # FAIL.TXT appears a moment after the file has gone
 
 
 class NucleoDriveConfig(DriverConfig):
     """A programmer's USB drive, mounted."""
 
     path: Path = Field(description="the folder where the drive is mounted")
-    board: str = Field("", description="text that DETAILS.TXT or MBED.HTM must hold")
-    address: int = Field(0x0800_0000, description="where the board's flash begins", ge=0)
+    board: str = Field("", description="text that DETAILS.TXT or MBED.HTM must contain")
+    address: int = Field(0x0800_0000, description="start address of the board's flash memory", ge=0)
     deadline_s: float = Field(60.0, gt=0, le=600, description="longest programming time, seconds")
 
 
 @flasher(config=NucleoDriveConfig)
 class NucleoDrive:
-    """A programmer that takes files."""
+    """A programmer with a USB drive."""
 
     def __init__(self, config: NucleoDriveConfig) -> None:
         self.config = config
         self._where = Where(device=f"nucleo-drive at {config.path}")
 
     async def open(self) -> Identity:
-        """Look at the drive and, if configured, check that it is the right board's.
+        """Check that the drive is there and, if ``board`` is configured, whose it is.
 
         Raises:
             TransportError: it is not mounted or cannot be written.
@@ -145,12 +145,12 @@ class NucleoDrive:
         return Identity("nucleo-drive", board.strip(), firmware=firmware, simulated=simulated)
 
     async def flash(self, image: Path) -> None:
-        """Write the ELF ``image`` and wait until the programmer has taken it.
+        """Write the ELF ``image`` and wait until the programmer has accepted it.
 
         Raises:
-            JobError: the image is not one this board can take.
+            JobError: the image does not fit this board.
             InstrumentError: the programmer refused or failed.
-            DeadlineExceeded: it did not take the file.
+            DeadlineExceeded: it did not accept the file.
         """
         raw = await asyncio.to_thread(self._prepare, image)
         await asyncio.to_thread(self._copy, raw.data)
@@ -160,22 +160,22 @@ class NucleoDrive:
         if failure is not None:
             raise InstrumentError(
                 "flash-failed",
-                f"the programmer says: {failure.strip()}",
+                f"the programmer reports: {failure.strip()}",
                 "replug the board; check that its target is powered and not held in reset",
                 self._where,
             )
 
     async def self_check(self) -> list[Finding]:
-        """Whether the drive is still there, and whether a failure lies on it."""
+        """Check that the drive is still there and has no FAIL.TXT."""
         await asyncio.to_thread(self._read_details)
         failure = await asyncio.to_thread(self._read, FAIL)
         if failure is None:
             return []
-        todo = "replug the board: the programmer clears it at start"
-        return [Finding("flash-failed", f"{FAIL}: {failure.strip()}", todo, serious=False)]
+        remedy = "replug the board: the programmer clears it at start"
+        return [Finding("flash-failed", f"{FAIL}: {failure.strip()}", remedy, serious=False)]
 
     async def close(self) -> None:
-        """Remove what a broken-off copy may have left; safe to call twice."""
+        """Remove a partial copy, if there is one; safe to call twice."""
         await asyncio.to_thread(self._remove, PARTIAL_NAME)
 
     # ---- blocking steps, each run in a thread ----------------------------------------------
@@ -188,13 +188,13 @@ class NucleoDrive:
         raw = raw_image(elf)
         if raw.address != self.config.address:
             raise _unfit(
-                f"it loads at {raw.address:#010x}, this board's flash begins at "
+                f"its load address is {raw.address:#010x}, this board's flash starts at "
                 f"{self.config.address:#010x}"
             )
         return raw
 
     def _copy(self, data: bytes) -> None:
-        """Write under another name and rename, so that no half file is ever taken."""
+        """Write under another name and rename, so that no partial file is programmed."""
         partial = self.config.path / PARTIAL_NAME
         try:
             (self.config.path / FAIL).unlink(missing_ok=True)
@@ -208,7 +208,7 @@ class NucleoDrive:
 
     def _read_details(self) -> str:
         if not os.access(self.config.path, os.W_OK | os.X_OK):
-            raise self._unusable(OSError(errno.ENOENT, "not there, or not writable"))
+            raise self._unusable(OSError(errno.ENOENT, "missing, or not writable"))
         return "\n".join(self._read(name) or "" for name in (DETAILS, BOARD_PAGE))
 
     def _read(self, name: str) -> str | None:
@@ -226,7 +226,7 @@ class NucleoDrive:
             raise self._unusable(exc) from exc
 
     def _taken(self) -> bool:
-        """Whether the file is gone and the drive, which may re-enumerate, is back."""
+        """Return whether the file is gone and the drive, which may re-enumerate, is back."""
         return self.config.path.is_dir() and not (self.config.path / IMAGE_NAME).exists()
 
     async def _wait_taken(self) -> None:
@@ -236,7 +236,7 @@ class NucleoDrive:
                 await asyncio.to_thread(self._remove, IMAGE_NAME)
                 raise DeadlineExceeded(
                     "flash-not-taken",
-                    f"the programmer left {IMAGE_NAME} alone for {self.config.deadline_s:g} s",
+                    f"the programmer did not take {IMAGE_NAME} within {self.config.deadline_s:g} s",
                     "replug the board; check that `path` is the programmer's drive, not a folder",
                     self._where,
                 )

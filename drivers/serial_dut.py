@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 from pydantic import Field
 
@@ -15,15 +14,15 @@ from drivers.base.serial_link import Link
 from labd.core.errors import DeadlineExceeded, InfraError, LabdBug
 from labd.core.model import Finding, Identity
 from labd.protocol.lines import Line, before_ready
-from labd.protocol.replies import errors_in, has_booted, has_name, reply_text
+from labd.protocol.replies import errors_in, has_booted, has_name, refuse_restart
 
 log = logging.getLogger(__name__)
 
 DB_BYTES_DIRECT = 38
-"""Payload bytes per ``db`` line that the reference firmware's command buffer holds."""
+"""Payload bytes per ``db`` line that fit the reference firmware's command buffer."""
 
 RESEND_AFTER_S = 1.0
-LATE_S = 1.5 * RESEND_AFTER_S  # answers come that far apart, if they come at all
+LATE_S = 1.5 * RESEND_AFTER_S  # answers to repeated questions come RESEND_AFTER_S apart
 QUIET_S = 0.05
 
 
@@ -46,40 +45,40 @@ class DirectChannel:
                 "resynchronise, or power-cycle the DUT",
                 self._link.where,
             )
-        self._refuse_restart(text, self._reader.arrived())
+        refuse_restart(text, self._reader.arrived(), self._link.where)
         reply = await self._transact(text, deadline_s)
-        self._refuse_restart(text, reply)
+        refuse_restart(text, reply, self._link.where)
         return reply
 
     async def expect_boot(self) -> None:
-        """Throw away what the DUT said before."""
+        """Discard what the DUT has sent so far."""
         self._reader.arrived()
 
     async def wait_boot(self, deadline_s: float) -> list[Line]:
         """See :class:`CommandChannel`."""
-        heard: list[Line] = []
+        received: list[Line] = []
         try:
-            async with self._reader.within(deadline_s, "boot", heard):
-                while not has_booted(heard):
-                    await self._until_ready(heard)
+            async with self._reader.within(deadline_s, "boot", received):
+                while not has_booted(received):
+                    await self._until_ready(received)
         except DeadlineExceeded:
             await self.resynchronise(deadline_s)
         self._out_of_step = False
-        return heard
+        return received
 
     async def resynchronise(self, deadline_s: float) -> None:
-        """Send ``name`` until an answer to it has come whole.
+        """Send ``name`` until a complete answer to it has arrived.
 
-        Never a bare ``%``: the reference firmware compares a null pointer then.
+        Never a bare ``%``: the reference firmware would compare a null pointer.
         """
         self._out_of_step = True
-        heard: list[Line] = []
-        todo = "check the DUT's power, its wiring (TX to RX) and the baud rate"
-        async with self._reader.within(deadline_s, "name", heard, todo):
+        received: list[Line] = []
+        remedy = "check the DUT's power, its wiring (TX to RX) and the baud rate"
+        async with self._reader.within(deadline_s, "name", received, remedy):
             await self._reader.until_quiet(QUIET_S, deadline_s)
             await self._link.write(b"name%")
             repeats = 0
-            while not await self._hear_name(heard):
+            while not await self._receives_name(received):
                 await self._link.write(b"name%")
                 repeats += 1
             log.debug("%s: in step after %d repeats", self._link.where.device, repeats)
@@ -87,8 +86,8 @@ class DirectChannel:
                 await self._reader.until_quiet(LATE_S, deadline_s)
         self._out_of_step = False
 
-    async def _hear_name(self, heard: list[Line]) -> bool:
-        """Listen for the answer; a refused half command, a prologue or silence is none."""
+    async def _receives_name(self, received: list[Line]) -> bool:
+        """Wait for the answer; an error, a prologue or silence is none."""
         answer: list[Line] = []
         try:
             async with self._reader.within(RESEND_AFTER_S, "name", answer):
@@ -97,44 +96,34 @@ class DirectChannel:
         except DeadlineExceeded:
             return False
         finally:
-            heard += answer
+            received += answer
         return has_name(answer) and not has_booted(answer)
 
     async def _transact(self, text: str, deadline_s: float) -> list[Line]:
-        heard: list[Line] = []
+        received: list[Line] = []
         self._out_of_step = True
-        todo = "check the DUT's power, its wiring and the baud rate, or power-cycle it"
-        async with self._reader.within(deadline_s, f"'{text[:40]}'", heard, todo):
+        remedy = "check the DUT's power, its wiring and the baud rate, or power-cycle it"
+        async with self._reader.within(deadline_s, f"'{text[:40]}'", received, remedy):
             await self._link.write(text.encode("ascii") + b"%")
-            await self._until_ready(heard)
+            await self._until_ready(received)
         self._out_of_step = False
-        return heard
+        return received
 
-    async def _until_ready(self, heard: list[Line]) -> None:
-        """Append lines up to ``m-ready``; text before it on its line counts."""
+    async def _until_ready(self, received: list[Line]) -> None:
+        """Append lines up to ``m-ready``, and the text before it on its line."""
         while True:
             line = await self._reader.line()
             head = before_ready(line.text)
             if head is None:
-                heard.append(line)
+                received.append(line)
                 continue
             if head:
-                heard.append(Line(head, line.t_ns))
+                received.append(Line(head, line.t_ns))
             return
-
-    def _refuse_restart(self, text: str, lines: Sequence[Line]) -> None:
-        if has_booted(lines):
-            raise InfraError(
-                "dut-restarted",
-                f"the DUT restarted by itself around '{text[:40]}': its input is gone; "
-                f"heard {reply_text(lines)}",
-                "check its supply; a crash if every station sees it",
-                self._link.where,
-            )
 
 
 FIRST_BAUD = 115200
-"""Until :meth:`SerialDut.set_baud` says otherwise."""
+"""Speed until :meth:`SerialDut.set_baud` is called."""
 
 
 class SerialDutConfig(DriverConfig):
@@ -145,7 +134,7 @@ class SerialDutConfig(DriverConfig):
 
 @dut_port(config=SerialDutConfig)
 class SerialDut:
-    """A DUT on a serial port of this host; silent at open when it is unpowered."""
+    """A DUT on a serial port of this host; an unpowered one is silent."""
 
     def __init__(self, config: SerialDutConfig) -> None:
         self.config = config
@@ -153,7 +142,7 @@ class SerialDut:
         self._channel: DirectChannel | None = None
 
     async def open(self) -> Identity:
-        """Take the port and empty it. The DUT may be off, so it is not asked for its name."""
+        """Take the port and discard what arrives. The DUT may be off, so it is not identified."""
         async with closed_on_failure(self.close):
             await self._link.open()
             await self._link.read_until_quiet(QUIET_S, deadline_s=2.0)
@@ -178,7 +167,7 @@ class SerialDut:
             await self.open()
 
     async def self_check(self) -> list[Finding]:
-        """Whether the port still lives; the DUT itself is checked by running it."""
+        """Check that the port is alive; a health check runs the DUT itself."""
         await self._link.read_until_quiet(QUIET_S, deadline_s=2.0)
         return []
 

@@ -1,10 +1,10 @@
-"""What each kind of bench part must do, and how a driver is registered.
+"""What the driver of each part must do.
 
-A driver is one file: a pure codec above, a thin async class below. It is found by the entry
-point group ``labd.drivers``; stations.toml names it. Every ``open`` survives a predecessor
-that died half way (drain, resynchronise, identify), every ``close`` leaves the instrument
-idle and the port free and may be called twice, every wait has a deadline, and every library
-exception is translated into :mod:`labd.core.errors`.
+A driver is a file, or a folder of several: a pure codec, and a thin asynchronous class that fits
+one of the Protocols here. :mod:`drivers.base.registry` registers it. Every ``open`` survives a
+predecessor that died in a command (drain, resynchronise, identify), every ``close`` leaves the
+instrument idle and the port free and may be called twice, every wait has a deadline, and every
+library exception is translated into :mod:`labd.core.errors`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class DriverConfig(BaseModel):
 
 
 class MonitorConfig(DriverConfig):
-    """Base of a power monitor's table: what is known of the monitor while it is closed."""
+    """Base of a power monitor's table: properties of the monitor that hold while it is closed."""
 
     @property
     def sees_timestamps(self) -> bool:
-        """Whether its stream shows the DUT's timestamps; else an I/O manager has to time them.
+        """Whether its stream has the DUT's timestamps; else an I/O manager must time them.
 
         Then the stream must have time marks of the host's clock, about one per second.
         """
@@ -40,34 +40,34 @@ class MonitorConfig(DriverConfig):
 
     @property
     def supply_range_mv(self) -> tuple[int, int] | None:
-        """Lowest and highest voltage the DUT may have on it; ``None`` where that is not known."""
+        """Lowest and highest voltage allowed for the DUT; ``None`` if unknown."""
         return None
 
 
 class IoConfig(DriverConfig):
-    """Base of an I/O manager's table: what is known of the board while it is closed."""
+    """Base of an I/O manager's table: properties of the board that hold while it is closed."""
 
     @property
     def times_timestamps(self) -> bool:
-        """Whether the DUT's timestamp line is wired to its counter."""
+        """Whether the DUT's timestamp line is wired to the board's counter."""
         return False
 
 
 class Driver(Protocol):
-    """What every driver can do."""
+    """What every driver does."""
 
     async def open(self) -> Identity:
-        """Open the port, bring the device to a known state, say who answered.
+        """Open the port, bring the device to a known state, return its identity.
 
         Raises:
             TransportError: the port is missing, busy or goes away.
-            InstrumentError: something answers, but not as this protocol.
+            InstrumentError: the answers are not of this protocol.
             DeadlineExceeded: nothing answers.
         """
         ...
 
     async def self_check(self) -> list[Finding]:
-        """Look at the open device; an empty list means nothing to report."""
+        """Check the open device; an empty list means that it is sound."""
         ...
 
     async def close(self) -> None:
@@ -82,9 +82,9 @@ RELAY_DAMAGED = "relay-damaged"
 class CommandChannel(Protocol):
     """Carries DUT commands, one at a time, directly or through an I/O manager.
 
-    ``db_bytes`` is how many payload bytes one ``db`` line may carry on this way. After a
-    deadline the channel is out of step, for the late answer may still come: it refuses
-    commands until it has been resynchronised or the DUT has booted again.
+    ``db_bytes`` is the largest payload of one ``db`` line, in bytes. After a missed deadline the
+    channel is out of step, since the late answer may still come: it refuses commands until it has
+    been resynchronised or the DUT has booted again.
     """
 
     db_bytes: int
@@ -94,17 +94,17 @@ class CommandChannel(Protocol):
 
         Raises:
             TransportError: the port went away.
-            DeadlineExceeded: no ``m-ready`` in time; the error quotes what did arrive.
-            InfraError: ``out-of-step`` after a deadline, ``dut-restarted`` when a boot
-                prologue came unasked.
+            DeadlineExceeded: no ``m-ready`` in time; the error quotes what arrived.
+            InfraError: ``out-of-step`` after a missed deadline; ``dut-restarted`` after an
+                unexpected boot prologue.
         """
         ...
 
     async def expect_boot(self) -> None:
-        """Make ready for a prologue; call it while the DUT is off, before power or reset.
+        """Prepare for a prologue; call it while the DUT is off, before power or reset.
 
-        What the DUT said before is thrown away. A board that forwards text only while a
-        command is open opens one, so that the prologue cannot be taken for a later answer.
+        Text that the DUT sent before is discarded. If the board forwards text only while a command
+        is open, this opens one, so that the prologue is not mistaken for a later answer.
 
         Raises:
             TransportError: the port went away.
@@ -115,22 +115,21 @@ class CommandChannel(Protocol):
     async def wait_boot(self, deadline_s: float) -> list[Line]:
         """Wait for the prologue after power-on or flashing and return its lines.
 
-        A prologue that passed before, or firmware that has none, is no fault: then the
-        channel resynchronises as :meth:`resynchronise` does and returns what it got.
+        A prologue that has passed, or firmware without one, is no fault: then the channel
+        resynchronises as :meth:`resynchronise` does and returns what it received.
 
         Raises:
             TransportError: the port went away.
             InstrumentError: the channel cannot get in step.
-            DeadlineExceeded: the DUT is silent then too. A board that hears nobody else
-                until the DUT speaks stays blocked; the channel refuses commands, and the
-                next boot it hears frees it.
+            DeadlineExceeded: the DUT stays silent. A board that waits for its DUT then stays
+                blocked; the channel refuses commands until the next boot.
         """
         ...
 
     async def resynchronise(self, deadline_s: float) -> None:
-        """Get to a state in which the next reply belongs to the next command.
+        """Establish that the next reply belongs to the next command.
 
-        Takes ``deadline_s`` at most, and ten seconds more where a board has to be reset.
+        Takes ``deadline_s`` at most, and 10 s more if a board has to be reset.
 
         Raises:
             TransportError: the port went away.
@@ -155,11 +154,11 @@ class DutPort(Driver, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TimerEdge:
-    """A timestamp of the DUT as an I/O manager's own counter saw it.
+    """Timestamp of the DUT by an I/O manager's counter.
 
     Args:
         ticks: the counter, modulo 2^32; see :attr:`IoManager.tick_s`.
-        t_ns: host's monotonic time at which the board told it.
+        t_ns: host clock when the board reported it.
     """
 
     ticks: int
@@ -170,7 +169,7 @@ class IoManager(Driver, Protocol):
     """The board that relays the DUT's UART and may time its pins."""
 
     tick_s: ClassVar[float]
-    clock_tolerance_ppm: ClassVar[float]  # how far its counter's clock may be off
+    clock_tolerance_ppm: ClassVar[float]  # tolerance of its counter's rate
 
     @property
     def config(self) -> IoConfig:
@@ -178,7 +177,7 @@ class IoManager(Driver, Protocol):
         ...
 
     def timestamps(self) -> list[TimerEdge]:
-        """The timestamps its counter saw since :meth:`clear_intervals`, in order."""
+        """Return the timestamps since :meth:`clear_intervals`, in order."""
         ...
 
     @property
@@ -188,26 +187,26 @@ class IoManager(Driver, Protocol):
 
     @property
     def waiting_for_dut(self) -> bool:
-        """Whether a command is open: the board hears its DUT alone, as far as is known.
+        """Whether a command is open, so that the board reads its DUT alone.
 
-        True after an ``open`` that heard nothing: then a predecessor may have died with a
-        command open, and the DUT has to be powered, and :meth:`free` called, before
-        anything else. The board's name has not been checked until then.
+        True after an ``open`` without any answer: a predecessor may have died with a command
+        open. Then the DUT has to be powered, and :meth:`free` called, before anything else; the
+        board's name has not been checked until then.
         """
         ...
 
     async def free(self, deadline_s: float) -> Identity:
-        """Get a waiting board back, now that the DUT is powered, and say who answered.
+        """Wait until a powered DUT has ended the open command; return the board's identity.
 
         Raises:
             TransportError: the port went away.
-            InstrumentError: what answers then is not this board.
-            DeadlineExceeded: it stays silent; only a reset helps the board.
+            InstrumentError: it is another board.
+            DeadlineExceeded: it stays silent until it is reset.
         """
         ...
 
     async def set_dut_baud(self, baud: int) -> None:
-        """Speak to the DUT at this speed; survives the board's reset if it needs one."""
+        """Set the speed of the DUT's UART; waits for the board's reset if it needs one."""
         ...
 
     async def clear_intervals(self) -> None:
@@ -215,33 +214,32 @@ class IoManager(Driver, Protocol):
         ...
 
     async def intervals(self) -> list[tuple[int, int]]:
-        """Start and stop ticks of the DUT's batches since the last clear.
+        """Return the start and stop ticks of the DUT's batches since the last clear.
 
-        From its processing pin, or from pairs of timestamps where it times those.
+        They are edges of the processing pin, or pairs of timestamps if the board times those.
         """
         ...
 
 
 class Acquisition(Protocol):
-    """A running acquisition: what was confirmed, and how far the wire has got.
+    """A running acquisition: its confirmed stream, and counts of what has been received.
 
-    Iterating yields the confirmed stream: samples in order from index 0, each index once,
-    in a :class:`Samples` or a :class:`Gap`; an edge comes after the samples before it; a
-    time mark stands anywhere. An instrument may hold samples back until it can vouch for
-    them, so a consumer that waits for the DUT asks ``received`` and ``edges_seen`` and reads
-    the stream afterwards. Once the context of :meth:`PowerMonitor.acquire` has ended,
-    iteration yields what is left and stops. A fault of the instrument or its port is raised
-    by whichever is awaited.
+    Iteration yields the confirmed stream: samples in order from index 0, each index once, in a
+    :class:`Samples` or a :class:`Gap`; an edge after the samples that precede it; time marks
+    anywhere. A driver holds samples back until they are confirmed, so a consumer that waits for
+    the DUT watches ``received`` and ``edges_seen`` and reads the stream afterwards. After the
+    context of :meth:`PowerMonitor.acquire` has ended, iteration yields the rest and stops. A
+    fault of the instrument or its port is raised by whichever method is awaited.
     """
 
     @property
     def received(self) -> int:
-        """Sample periods seen on the wire so far, confirmed or not; never falls."""
+        """Sample periods received so far, confirmed or not; never decreases."""
         ...
 
     @property
     def edges_seen(self) -> int:
-        """Timestamps seen on the wire so far, confirmed or not, counting those dropped later.
+        """Timestamps received so far, confirmed or not, including those dropped later.
 
         A timestamp is a falling edge of the format's ``timestamp_line``.
         """
@@ -252,12 +250,12 @@ class Acquisition(Protocol):
         ...
 
     async def wait_progress(self, deadline_s: float) -> None:
-        """Return as soon as ``received`` or ``edges_seen`` has grown since the call.
+        """Wait until ``received`` or ``edges_seen`` has increased since the call.
 
         Raises:
             TransportError: the port went away.
             InstrumentError: the acquisition stopped by itself.
-            DeadlineExceeded: nothing new came in time.
+            DeadlineExceeded: nothing arrived in time.
         """
         ...
 
@@ -267,18 +265,18 @@ class PowerMonitor(Driver, Protocol):
 
     @property
     def format(self) -> StreamFormat:
-        """What the stream's numbers mean; valid after ``open``."""
+        """Units, rate and tolerances of the stream; valid after ``open``."""
         ...
 
     @property
     def supplies(self) -> bool:
-        """Whether the DUT's power goes through :meth:`supply`; else somebody else feeds it."""
+        """Whether :meth:`supply` powers the DUT; otherwise another supply does."""
         ...
 
     async def supply(self, voltage_mv: int | None) -> None:
         """Power the DUT at this voltage, or switch it off with ``None``.
 
-        Only called where the monitor supplies.
+        Called only if :attr:`supplies` is true.
 
         Raises:
             JobError: the instrument cannot supply this voltage.
@@ -290,8 +288,8 @@ class PowerMonitor(Driver, Protocol):
     ) -> AbstractAsyncContextManager[Acquisition]:
         """Start an acquisition; leaving the context stops it and drains the instrument.
 
-        Only one acquisition runs at a time. When the body of the context raised, a fault
-        of the instrument while stopping does not hide the body's own exception.
+        Only one acquisition runs at a time. A fault of the instrument while stopping does not
+        hide an exception of the context's body.
 
         Args:
             time_base: the clock that the instrument follows. With ``virtual`` the host's
@@ -302,13 +300,13 @@ class PowerMonitor(Driver, Protocol):
 
 
 class Flasher(Driver, Protocol):
-    """Puts an image into the DUT's flash."""
+    """Writes firmware into the DUT's flash memory."""
 
     async def flash(self, image: Path) -> None:
         """Write the ELF ``image`` and let the board restart.
 
         Raises:
-            JobError: the image is not one this board can take.
+            JobError: the image does not fit this board.
             InstrumentError: the programmer refused or failed.
         """
         ...

@@ -22,27 +22,27 @@ class LineReader:
         self._waiting: deque[Line] = deque()
 
     async def line(self) -> Line:
-        """The next line; waits as long as the port lives: bound it with :meth:`within`."""
+        """Return the next line; waits without a deadline of its own, see :meth:`within`."""
         while not self._waiting:
             self._take(await self._link.read(None))
         return self._waiting.popleft()
 
     async def until_quiet(self, quiet_s: float, deadline_s: float) -> list[Line]:
-        """All lines until silence; a line begun before it is thrown away.
+        """Return all lines until silence; an incomplete line is discarded.
 
         Raises:
             TransportError: the port went away.
-            DeadlineExceeded: the device kept talking.
+            DeadlineExceeded: the device did not stop sending.
         """
-        heard = await self._link.read_until_quiet(quiet_s, deadline_s)
-        self._take(Chunk(heard, host_time_ns()))
+        received = await self._link.read_until_quiet(quiet_s, deadline_s)
+        self._take(Chunk(received, host_time_ns()))
         self._splitter = LineSplitter()
         lines = list(self._waiting)
         self._waiting.clear()
         return lines
 
     def arrived(self) -> list[Line]:
-        """The whole lines that have arrived already, without waiting."""
+        """Return the complete lines that have arrived, without waiting."""
         for chunk in self._link.take_arrived():
             self._take(chunk)
         lines = list(self._waiting)
@@ -51,22 +51,22 @@ class LineReader:
 
     @asynccontextmanager
     async def within(
-        self, deadline_s: float, what: str, heard: list[Line], todo: str = ""
+        self, deadline_s: float, what: str, received: list[Line], remedy: str = ""
     ) -> AsyncGenerator[None]:
-        """Bound the body; a late body becomes an error quoting what was heard.
+        """Give the body a deadline; the error quotes the lines ``received`` until then.
 
         Raises:
-            DeadlineExceeded: the body was not done in time.
+            DeadlineExceeded: the body did not end in time.
         """
         try:
             async with asyncio.timeout(deadline_s):
                 yield
         except TimeoutError as exc:
-            text = " / ".join([*(line.text for line in heard), self._splitter.rest]).strip(" /")
+            text = " / ".join([*(line.text for line in received), self._splitter.rest]).strip(" /")
             raise DeadlineExceeded(
                 "no-answer",
-                f"{what}: no answer within {deadline_s:g} s, heard {quoted(text)}",
-                todo or "check power, wiring and baud rate",
+                f"{what}: no answer within {deadline_s:g} s, received {quoted(text)}",
+                remedy or "check power, wiring and baud rate",
                 self._link.where,
             ) from exc
 

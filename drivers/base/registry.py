@@ -212,16 +212,16 @@ class Registry:
         try:
             driver = self._loaders[name]()
         except (ImportError, AttributeError) as error:
-            todo = "install what it needs, or correct its entry point"
+            remedy = "install what it needs, or correct its entry point"
             raise ConfigError(
-                "driver-import", f"driver {name} cannot be loaded: {error}", todo
+                "driver-import", f"driver {name} cannot be loaded: {error}", remedy
             ) from error
         for kind in (DUT_PORTS, IO_MANAGERS, POWER_MONITORS, FLASHERS):
             if driver in kind.registered:
                 return kind.registered[driver]
         what = f"{driver}, installed as driver {name}, is not registered as a driver"
-        todo = "decorate the class with @dut_port, @io_manager, @power_monitor or @flasher"
-        raise ConfigError("driver-import", what, todo)
+        remedy = "decorate the class with @dut_port, @io_manager, @power_monitor or @flasher"
+        raise ConfigError("driver-import", what, remedy)
 
 
 def _constant(driver: object) -> Callable[[], object]:

@@ -1,8 +1,8 @@
-"""One serial port (or ``socket://host:port``) with deadlines, bounded memory and clear faults.
+"""A serial port (or ``socket://host:port``) with deadlines, bounded memory and clear errors.
 
-Everything that speaks to a serial device stands on :class:`Link`; nothing above it sees the
-serial library. Bytes are kept as they arrived, with the host's monotonic time of arrival,
-so that a line's time is the time of the read that completed it.
+All drivers of serial devices use :class:`Link`; only this module uses the serial library. Bytes
+are kept in the chunks in which they arrived, each with its time on the host clock, so a line's
+time is the time of the read that completed it.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ CLOSE_DEADLINE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Bytes as one read delivered them, with the host's monotonic time of their arrival."""
+    """Bytes of one read, with the time of their arrival on the host clock."""
 
     data: bytes
     t_ns: int
 
 
-class _Inbox(asyncio.Protocol):
-    """Keeps what arrived, stops the port above the high-water mark, remembers its loss."""
+class _ReceiveBuffer(asyncio.Protocol):
+    """Holds received bytes, pauses the port above the high-water mark, records its loss."""
 
     def __init__(self, wire: PortLog | None) -> None:
         self.wire = wire
@@ -58,7 +58,7 @@ class _Inbox(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not isinstance(transport, asyncio.Transport):
-            raise LabdBug("serial-transport", "the serial library gave no byte transport")
+            raise LabdBug("serial-transport", "the serial library has no byte transport")
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -84,7 +84,7 @@ class _Inbox(asyncio.Protocol):
         self._writable.set()
 
     def take(self) -> Chunk:
-        """Remove the oldest chunk; let the port run again below the low-water mark."""
+        """Remove the oldest chunk; resume the port below the low-water mark."""
         chunk = self.chunks.popleft()
         self._size -= len(chunk.data)
         if not self.chunks and not self.lost:
@@ -99,24 +99,24 @@ class _Inbox(asyncio.Protocol):
         await self._arrival.wait()
 
     async def writable(self) -> None:
-        """Wait until the port takes more bytes or is lost."""
+        """Wait until the port accepts more bytes or is lost."""
         await self._writable.wait()
 
 
 class Link:
-    """An open serial port: raw bytes both ways, every wait bounded.
+    """A serial port: raw bytes in both directions, a deadline for every wait.
 
     Args:
         port: device path or ``socket://host:port``.
-        baud: bits a second; meaningless for a socket or a pseudo-terminal.
-        device: the driver's name for error messages.
+        baud: bits per second; ignored by a socket or a pseudo-terminal.
+        device: the driver's name, for error texts.
     """
 
     def __init__(self, port: str, baud: int, device: str) -> None:
         self.port = port
         self.baud = baud
         self.where = Where(device=f"{device} at {port}")
-        self._inbox: _Inbox | None = None
+        self._inbox: _ReceiveBuffer | None = None
         self._transport: serialx.BaseSerialTransport | None = None
 
     @property
@@ -126,20 +126,20 @@ class Link:
 
     @property
     def simulated(self) -> bool:
-        """Whether the port is a pseudo-terminal: no hardware is behind it."""
+        """Whether the port is a pseudo-terminal, without hardware."""
         return os.path.realpath(self.port).startswith("/dev/pts/")
 
     async def open(self) -> None:
-        """Take the port for this process alone.
+        """Take the port exclusively.
 
         Raises:
             TransportError: ``port-missing``, ``port-denied``, ``port-busy`` or ``port-unusable``.
-            DeadlineExceeded: the system did not open it in time.
+            DeadlineExceeded: the operating system did not open it in time.
         """
         if self._transport:
-            raise LabdBug("link-open-twice", "this link is open already", where=self.where)
+            raise LabdBug("link-open-twice", "this link is already open", where=self.where)
         loop = asyncio.get_running_loop()
-        inbox = _Inbox(port_log(self.port))
+        inbox = _ReceiveBuffer(port_log(self.port))
         try:
             async with asyncio.timeout(OPEN_DEADLINE_S):
                 self._transport, _ = await serialx.create_serial_connection(
@@ -158,8 +158,8 @@ class Link:
         """Free the port; safe to call twice, and when the device is gone.
 
         Raises:
-            TransportError: ``port-close``, the system complained while freeing it.
-            DeadlineExceeded: the system did not free it in time.
+            TransportError: ``port-close``: the operating system reported an error.
+            DeadlineExceeded: the operating system did not free it in time.
         """
         transport, inbox, self._transport, self._inbox = self._transport, self._inbox, None, None
         if transport is None:
@@ -172,7 +172,7 @@ class Link:
                 try:
                     transport.abort()
                 except (OSError, serialx.SerialException):
-                    transport.close()  # the gentler way may free it all the same
+                    transport.close()  # may free it where abort failed
                     await transport.wait_closed()
                     raise
                 await transport.wait_closed()
@@ -183,11 +183,11 @@ class Link:
             raise TransportError("port-close", what, "unplug the cable", self.where) from exc
 
     async def write(self, data: bytes, deadline_s: float = 5.0) -> None:
-        """Hand ``data`` to the port in one piece.
+        """Write ``data`` in one piece.
 
         Raises:
             TransportError: the port went away.
-            DeadlineExceeded: the port takes nothing any more.
+            DeadlineExceeded: the port accepts no more bytes.
         """
         inbox, transport = self._live()
         try:
@@ -197,18 +197,18 @@ class Link:
             async with asyncio.timeout(deadline_s):
                 await inbox.writable()
         except TimeoutError as exc:
-            raise self._late("the port takes no more bytes", deadline_s) from exc
+            raise self._late("the port accepts no more bytes", deadline_s) from exc
         except OSError as exc:
             raise self._gone(str(exc)) from exc
         self._live()
 
     async def read(self, deadline_s: float | None) -> Chunk:
-        """The next bytes that arrived, at least one.
+        """Return the next received bytes, at least one.
 
-        ``None`` waits as long as the port lives, for a background task that its owner ends.
+        With ``None`` it waits until the port is lost: for background tasks, which are cancelled.
 
         Raises:
-            TransportError: the port went away and everything it delivered has been read.
+            TransportError: the port went away; all that it delivered has been read.
             DeadlineExceeded: nothing arrived.
         """
         inbox = self._opened()
@@ -217,45 +217,45 @@ class Link:
                 async with asyncio.timeout(deadline_s):
                     await inbox.arrival()
             except TimeoutError as exc:
-                if not inbox.chunks and not inbox.lost:  # a stalled loop sees both at once
+                if not inbox.chunks and not inbox.lost:  # after a stall both are true
                     raise self._late("nothing arrived", deadline_s or 0.0) from exc
         if not inbox.chunks:
             raise self._gone(inbox.reason)
         return inbox.take()
 
     async def read_until_quiet(self, quiet_s: float, deadline_s: float) -> bytes:
-        """Everything that arrives until the line has been silent for ``quiet_s``.
+        """Return all bytes that arrive until the line has been silent for ``quiet_s``.
 
         Raises:
             TransportError: the port went away.
-            DeadlineExceeded: the device kept talking; the error quotes its last words.
+            DeadlineExceeded: the device did not stop sending; the error quotes its last bytes.
         """
-        heard = bytearray()
+        received = bytearray()
         try:
             async with asyncio.timeout(deadline_s):
                 while True:
-                    heard += (await self.read(quiet_s)).data
+                    received += (await self.read(quiet_s)).data
         except DeadlineExceeded:
-            return bytes(heard)
+            return bytes(received)
         except TimeoutError as exc:
-            text = bytes(heard[-QUOTE:]).decode("ascii", "replace")
+            text = bytes(received[-QUOTE:]).decode("ascii", "replace")
             raise self._late(
-                f"the device does not stop talking, last {quoted(text)}", deadline_s
+                f"the device does not stop sending, last {quoted(text)}", deadline_s
             ) from exc
 
     def take_arrived(self) -> list[Chunk]:
-        """What has arrived and was not read, without waiting."""
+        """Return all chunks that have arrived and were not read, without waiting."""
         inbox = self._opened()
         return [inbox.take() for _ in range(len(inbox.chunks))]
 
     # ---- faults --------------------------------------------------------------------------
 
-    def _opened(self) -> _Inbox:
+    def _opened(self) -> _ReceiveBuffer:
         if self._inbox is None:
             raise LabdBug("link-closed", "this link is not open", where=self.where)
         return self._inbox
 
-    def _live(self) -> tuple[_Inbox, asyncio.Transport]:
+    def _live(self) -> tuple[_ReceiveBuffer, asyncio.Transport]:
         inbox = self._opened()
         if inbox.lost or self._transport is None:
             raise self._gone(inbox.reason)
@@ -278,19 +278,19 @@ class Link:
         )
 
     def _refused(self, exc: Exception) -> TransportError:
-        """Why the port did not open, in words; looks at the system, so it may block."""
+        """Return why the port did not open; lists the host's ports, so it may block."""
         if self.port.startswith("socket://") and isinstance(exc, OSError):
-            todo = "check the address, that the device's network interface is on, and the firewall"
-            return TransportError("port-missing", f"nothing answers: {exc}", todo, self.where)
+            remedy = "check the address, the device's network interface and the firewall"
+            return TransportError("port-missing", f"nothing answers: {exc}", remedy, self.where)
         number = exc.errno if isinstance(exc, OSError) else None
         if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
             return TransportError("port-missing", "there is no such port", _choices(), self.where)
         if number in (errno.EACCES, errno.EPERM):
-            todo = "add labd's user to the group that owns it (often dialout) and log in again"
-            return TransportError("port-denied", "no permission to open it", todo, self.where)
+            remedy = "add labd's user to the group that owns it (often dialout) and log in again"
+            return TransportError("port-denied", "no permission to open it", remedy, self.where)
         if number == errno.EBUSY:
-            todo = "stop the other labd, terminal or debugger; `fuser -v` on the port names it"
-            return TransportError("port-busy", "another program has it open", todo, self.where)
+            remedy = "stop the other labd, terminal or debugger; `fuser -v` on the port names it"
+            return TransportError("port-busy", "another program has it open", remedy, self.where)
         return TransportError(
             "port-unusable",
             f"it cannot be opened as a serial port: {exc}",

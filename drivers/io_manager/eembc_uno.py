@@ -1,16 +1,16 @@
-"""The Arduino UNO io-manager of EEMBC: relays the DUT's UART, times its timestamp line.
+"""EEMBC's io-manager, an Arduino UNO: relays the DUT's UART, times its timestamp line.
 
-Its firmware (image ``io-manager_1.0.3.hex``) is closed; what is known of it comes from its
-help text and from published session logs. It forwards the DUT's text the moment it comes,
-prefixed ``[dut]: ``, so a boot prologue arrives by itself and nothing waits in a queue. The
-UART to the DUT runs at 9600 baud, always, and is half duplex: a DUT that talks while the
-board sends gets a torn command. With the DUT's timestamp line wired to its pin D3 it prints
-``m-lap-us-<n>``, its own microsecond counter, between any other two lines.
+Its firmware (image ``io-manager_1.0.3.hex``) is closed; its protocol is known from its help text
+and from published session logs. It forwards the DUT's text as it arrives, prefixed ``[dut]: ``, so
+a boot prologue arrives by itself and nothing waits in a queue. The UART to the DUT always runs
+at 9600 baud and is half duplex: if the DUT sends while the board does, the command is corrupted.
+With the DUT's timestamp line wired to its pin D3 the board prints ``m-lap-us-<n>``, its own
+microsecond counter, between any other two lines.
 
-Opening the port resets an Arduino: its sketch answers a second or two later, what it says
-before is torn, and nothing a predecessor left open survives. That is also the way to reset
-a board that stopped answering. Whether it waits for a dead DUT as the MLCommons board does
-is in no document, so every wait here ends, and a board that hears nobody is reset.
+Opening the port resets an Arduino: its sketch answers after one to two seconds, the text before
+that is corrupted, and no command of a predecessor stays open. A board that stopped answering is
+reset in the same way. Whether it waits for a dead DUT, as the MLCommons board does, is not
+documented; so every wait here has a deadline, and a board that does not answer is reset.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import ClassVar
@@ -30,7 +29,8 @@ from drivers.base.interfaces import CommandChannel, IoConfig, TimerEdge
 from drivers.base.lines import LineReader
 from drivers.base.registry import io_manager
 from drivers.base.serial_link import Link
-from drivers.io_manager.relay import PassthroughChannel
+from drivers.io_manager.eembc_laps import LapLog, LapReader
+from drivers.io_manager.relay import RelayChannel
 from labd.core.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -39,173 +39,86 @@ from labd.core.errors import (
     LabdError,
 )
 from labd.core.model import Finding, Identity
-from labd.protocol.lines import Line, before_ready, quoted
-from labd.protocol.relay import PassthroughReply, heard_word, split_relayed
-from labd.protocol.replies import BOOTED, COUNTER_MODULUS, reply_text
+from labd.protocol.lines import Line, before_ready, has_word, quoted
+from labd.protocol.relay import RelayedReply, split_relayed
+from labd.protocol.replies import has_booted, reply_text
+from labd.protocol.words import NAME
 
 log = logging.getLogger(__name__)
-
-# ---- pure --------------------------------------------------------------------------------
-
-
-_LAP_WORD = "m-lap-us-"
-_LAP = re.compile(r"m-lap-us-([0-9]{1,10})(?=m-|\s|$)")
-_FALLING = re.compile(r"m-timesta?mp-mode-FALLING")  # the firmware leaves the `a` out
-
-
-class LapLog:
-    """The board's own timestamps, sifted out of its lines.
-
-    A performance build of the DUT prints the same words, but behind the DUT's prefix: those
-    stay in their lines.
-    """
-
-    def __init__(self) -> None:
-        self.edges: list[TimerEdge] = []
-        self.damaged: list[str] = []
-
-    def sift(self, line: Line) -> Line | None:
-        """Take the board's laps out of a line; ``None`` if nothing else was in it."""
-        board, prefix, dut = line.text.partition("[dut]:")
-        if _LAP_WORD not in board:
-            return line
-        laps = [int(lap) for lap in _LAP.findall(board)]
-        if len(laps) != board.count(_LAP_WORD) or any(lap >= COUNTER_MODULUS for lap in laps):
-            self.damaged.append(line.text)
-        self.edges += [TimerEdge(lap, line.t_ns) for lap in laps if lap < COUNTER_MODULUS]
-        rest = _LAP.sub(" ", board).strip() + prefix + dut
-        return Line(rest, line.t_ns) if rest else None
-
-    def clear(self) -> None:
-        """Forget them all."""
-        self.edges.clear()
-        self.damaged.clear()
-
-
-class LapReader(LineReader):
-    """Lines of the board without its laps, which go into a log as they come."""
-
-    def __init__(self, link: Link, laps: LapLog) -> None:
-        super().__init__(link)
-        self._laps = laps
-        self._kept: deque[Line] = deque()
-        self._reading = False
-
-    async def line(self) -> Line:
-        """The next line that is no lap."""
-        while not self._kept:
-            self._reading = True
-            try:
-                self._keep([await super().line()])
-            finally:
-                self._reading = False
-        return self._kept.popleft()
-
-    async def until_quiet(self, quiet_s: float, deadline_s: float) -> list[Line]:
-        """See :meth:`LineReader.until_quiet`."""
-        self._reading = True
-        try:
-            self._keep(await super().until_quiet(quiet_s, deadline_s))
-        finally:
-            self._reading = False
-        return self._take_kept()
-
-    def arrived(self) -> list[Line]:
-        """See :meth:`LineReader.arrived`."""
-        self.look()
-        return self._take_kept()
-
-    def look(self) -> None:
-        """Log the laps that have arrived, and keep the other lines for whoever reads them.
-
-        Somebody who is reading at this moment logs them himself.
-        """
-        if not self._reading:
-            self._keep(super().arrived())
-
-    def _keep(self, lines: Sequence[Line]) -> None:
-        sifted = (self._laps.sift(line) for line in lines)
-        self._kept.extend(line for line in sifted if line is not None)
-
-    def _take_kept(self) -> list[Line]:
-        lines = list(self._kept)
-        self._kept.clear()
-        return lines
-
 
 # ---- the channel -------------------------------------------------------------------------
 
 QUIET_S = 0.1
 RESEND_AFTER_S = 1.0
-SETTLE_S = 1.5  # answers to questions asked a second apart come a second apart
+SETTLE_S = 1.5  # answers to repeated questions come RESEND_AFTER_S apart
 PROBE_S = 0.5
-STUCK = (
+DUT_SILENT = (
     "check the DUT's power, its level shifters and wiring, and that its UART is at 9600 baud; "
     "power-cycle it"
 )
 
 
-class EembcChannel(PassthroughChannel):
-    """DUT commands through the board, which also forwards what nobody asked for."""
+class EembcChannel(RelayChannel):
+    """DUT commands through the board, which also forwards unsolicited text."""
 
     def __init__(self, board: EembcIoManager, link: Link, reader: LineReader) -> None:
-        super().__init__(link, reader, STUCK, waiting=False)
+        super().__init__(link, reader, DUT_SILENT, waiting=False)
         self._board = board
-        self._overheard: list[Line] = []
+        self._between: list[Line] = []  # text of the DUT during commands of the board's own
 
     async def expect_boot(self) -> None:
-        """Throw away what the DUT said before; its prologue comes by itself."""
+        """Discard what the DUT has sent so far; its prologue arrives by itself."""
         self._in_step = False
         self._forget()
 
     async def wait_boot(self, deadline_s: float) -> list[Line]:
-        """Read the prologue, which comes by itself."""
+        """Read the prologue, which arrives by itself."""
         self._in_step = False
-        heard = PassthroughReply(accepted=True)
+        prologue = RelayedReply(accepted=True)
         try:
-            async with self._reader.within(deadline_s, "boot", heard.lines):
-                while not (heard.finished and heard_word(BOOTED, heard.lines)):
-                    heard.finished = False
-                    heard.feed(await self._reader.line())
+            async with self._reader.within(deadline_s, "boot", prologue.lines):
+                while not (prologue.finished and has_booted(prologue.lines)):
+                    prologue.finished = False
+                    prologue.feed(await self._reader.line())
         except DeadlineExceeded:
             await self.resynchronise(deadline_s)
         self._open_reply, self._in_step = None, True
-        return heard.lines
+        return prologue.lines
 
     async def resynchronise(self, deadline_s: float) -> None:
-        """Ask for the DUT's name until an answer to that has come whole.
+        """Ask for the DUT's name until a complete answer has arrived.
 
-        The board keeps no text back, so that an answer that follows silence belongs to the
-        question after it. A board that takes no command is reset, once.
+        The board holds no text back, so an answer that follows silence belongs to the question
+        asked after the silence. A board that takes no command is reset, once.
         """
         if self._in_step:
             return
-        heard: list[Line] = []
-        patience_s = deadline_s + self._board.config.boot_s + PROBE_S
-        async with self._reader.within(patience_s, "'dut name'", heard, STUCK):
+        received: list[Line] = []
+        total_s = deadline_s + self._board.config.boot_s + PROBE_S
+        async with self._reader.within(total_s, "'dut name'", received, DUT_SILENT):
             if not await self._board.answers():
                 await self._board.reset()
-            async with self._reader.within(deadline_s, "'dut name'", heard, STUCK):
-                await self._ask_until_named(heard)
+            async with self._reader.within(deadline_s, "'dut name'", received, DUT_SILENT):
+                await self._ask_until_named(received)
         self._in_step = True
 
-    def overhear(self, lines: Sequence[Line]) -> None:
-        """The DUT's text that came while the board itself was spoken to."""
+    def take_between(self, lines: Sequence[Line]) -> None:
+        """Take the DUT's text that arrived during a command of the board's own."""
         self.catch_up(lines)
-        self._overheard += lines
+        self._between += lines
 
-    async def _ask_until_named(self, heard: list[Line]) -> None:
+    async def _ask_until_named(self, received: list[Line]) -> None:
         await self._reader.until_quiet(QUIET_S, self._board.config.answer_s)
         tries = 1
-        while not await self._hears_name(heard):
+        while not await self._receives_name(received):
             tries += 1
-        if tries > 1:  # an answer to an earlier try may still be under way
+        if tries > 1:  # an answer to an earlier try may still arrive
             await self._reader.until_quiet(SETTLE_S, SETTLE_S * (tries + 1))
         self._forget()
 
-    async def _hears_name(self, heard: list[Line]) -> bool:
-        """One question; a prologue, a torn command or an old answer is no answer to it."""
-        reply = PassthroughReply()
+    async def _receives_name(self, received: list[Line]) -> bool:
+        """Ask once; a prologue, an error or an old answer is no answer."""
+        reply = RelayedReply()
         try:
             async with self._reader.within(RESEND_AFTER_S, "'dut name'", reply.lines):
                 await self._link.write(b"dut name%")
@@ -215,15 +128,15 @@ class EembcChannel(PassthroughChannel):
         except DeadlineExceeded:
             return False
         finally:
-            heard += reply.lines
-        return heard_word("m-name-", reply.lines) and not heard_word(BOOTED, reply.lines)
+            received += reply.lines
+        return has_word(NAME, reply.lines) and not has_booted(reply.lines)
 
-    def _unasked(self) -> list[Line]:
-        overheard, self._overheard = self._overheard, []
-        return overheard + self._reader.arrived()
+    def _unsolicited(self) -> list[Line]:
+        between, self._between = self._between, []
+        return between + self._reader.arrived()
 
     def _forget(self) -> None:
-        self._unasked()
+        self._unsolicited()
         self._open_reply = None
 
 
@@ -233,7 +146,8 @@ BAUD = 115_200
 DUT_BAUD = 9600
 CLOSE_S = 0.5
 DTR_LOW_S = 0.1
-OTHER_NAMES = ("tinyML Enhanced Interface Board", "m-name-dut-")
+OTHER_NAMES = ("tinyML Enhanced Interface Board", f"{NAME}dut-")
+_FALLING = re.compile(r"m-timesta?mp-mode-FALLING")  # the firmware leaves the `a` out
 
 
 class EembcIoManagerConfig(IoConfig):
@@ -250,7 +164,7 @@ class EembcIoManagerConfig(IoConfig):
 
     @property
     def times_timestamps(self) -> bool:
-        """Whether the pin it counts is wired."""
+        """Whether pin D3 is wired."""
         return self.timestamp_wire
 
 
@@ -280,7 +194,7 @@ class EembcIoManager:
 
     @property
     def waiting_for_dut(self) -> bool:
-        """Never: opening the port resets it, and it forwards the DUT's text at any time."""
+        """Never: opening the port resets the board, and it forwards text at any time."""
         return False
 
     async def free(self, deadline_s: float) -> Identity:  # noqa: ARG002 - the protocol's
@@ -290,10 +204,10 @@ class EembcIoManager:
         return self._identity
 
     async def open(self) -> Identity:
-        """Take the port, wait until the sketch answers, and set its timer up.
+        """Take the port, wait until the sketch answers, and set up its timer.
 
-        The DUT may be off, so it is not spoken to. That this is the right board shows in its
-        answer to ``tm``, which no other board has.
+        The DUT may be off, so it is not asked. The board is identified by its answer to ``tm``,
+        a command that no other board has.
 
         Raises:
             InstrumentError: something else answers.
@@ -315,27 +229,27 @@ class EembcIoManager:
         return self._identity
 
     async def set_dut_baud(self, baud: int) -> None:
-        """Nothing to set: the board speaks to its DUT at 9600 baud.
+        """Check the speed: the board always uses 9600 baud.
 
         Raises:
-            ConfigError: another speed is wanted.
+            ConfigError: another speed is needed.
         """
         if baud != DUT_BAUD:
             raise ConfigError(
                 "io-baud",
-                f"{baud} baud to the DUT wanted; the io-manager speaks {DUT_BAUD} only",
+                f"the DUT's UART needs {baud} baud; the io-manager supports {DUT_BAUD} only",
                 f"give the station a `dut` port of its own for this mode, or, if its firmware "
-                f"speaks {DUT_BAUD}, say so in the station's `baud` table",
+                f"uses {DUT_BAUD}, set it in the station's `baud` table",
                 self._link.where,
             )
 
     def timestamps(self) -> list[TimerEdge]:
-        """The falls of the DUT's timestamp line since :meth:`clear_intervals`.
+        """Return the falling edges of the DUT's timestamp line since :meth:`clear_intervals`.
 
         Raises:
-            InstrumentError: one of them was damaged on its way.
+            InstrumentError: one of them was damaged in transmission.
         """
-        self._reader.look()
+        self._reader.log_arrived()
         if self._laps.damaged:
             raise InstrumentError(
                 "timestamp-damaged",
@@ -347,15 +261,15 @@ class EembcIoManager:
 
     async def clear_intervals(self) -> None:
         """Forget the timestamps so far."""
-        self._reader.look()
+        self._reader.log_arrived()
         self._laps.clear()
 
     async def intervals(self) -> list[tuple[int, int]]:
-        """Pairs of timestamps since the last clear, ticks modulo 2^32 (71.6 minutes).
+        """Return pairs of timestamps since the last clear, in µs modulo 2^32 (71.6 minutes).
 
         Raises:
             ConfigError: the timestamp line is not wired to the board.
-            InstrumentError: one was damaged, or has no partner.
+            InstrumentError: one was damaged, or one is unpaired.
         """
         if not self.config.times_timestamps:
             raise ConfigError(
@@ -368,14 +282,14 @@ class EembcIoManager:
         if len(ticks) % 2:
             raise InstrumentError(
                 "intervals",
-                f"{len(ticks)} timestamps do not pair: one was lost or came twice",
+                f"{len(ticks)} timestamps do not pair: one was lost or duplicated",
                 "check the wire from the DUT's timestamp pin to D3, and measure again",
                 self._link.where,
             )
         return list(zip(ticks[::2], ticks[1::2], strict=True))
 
     async def self_check(self) -> list[Finding]:
-        """Whether the board answers, and did so by itself."""
+        """Check that the board answers, and report resets that it needed."""
         await self._own("version")
         if not self._resets:
             return []
@@ -385,7 +299,7 @@ class EembcIoManager:
     async def close(self) -> None:
         """Stop its timer and free the port; safe to call twice.
 
-        A timer that cannot be stopped does no harm: the next to open the port resets it.
+        A timer that cannot be stopped does no harm: the next open resets the board.
         """
         self._channel = None
         if not self._link.is_open:
@@ -413,7 +327,7 @@ class EembcIoManager:
         await self._set_up_timer()
 
     async def answers(self) -> bool:
-        """Whether the board hears its host now."""
+        """Return whether the board answers its host."""
         try:
             await self._own("name", PROBE_S)
         except DeadlineExceeded:
@@ -429,21 +343,21 @@ class EembcIoManager:
     async def _wait_sketch(self) -> list[Line]:
         """Try until it answers, then ask for its name.
 
-        The first answer may be to a predecessor's half command, or to an earlier try.
+        The first answer may belong to a predecessor's half command, or to an earlier try.
         """
         await self._reader.until_quiet(QUIET_S, self.config.answer_s)
-        todo = "check that it is powered and that the io-manager image is in it"
-        async with self._reader.within(self.config.boot_s, "'name'", [], todo):
+        remedy = "check that it is powered and has the io-manager image"
+        async with self._reader.within(self.config.boot_s, "'name'", [], remedy):
             while not await self.answers():
                 continue
-        self._overhear(await self._reader.until_quiet(QUIET_S, self.config.answer_s))
+        self._relayed(await self._reader.until_quiet(QUIET_S, self.config.answer_s))
         name = await self._own("name")
-        if any(heard_word(other, name) for other in OTHER_NAMES):
+        if any(has_word(other, name) for other in OTHER_NAMES):
             raise self._not_this_board("name", name)
         return name
 
     async def _set_up_timer(self) -> None:
-        """Falling edges only: on changes, its default, each pulse would count twice."""
+        """Count falling edges only: its default, both edges, would count each pulse twice."""
         lines = await self._own("tm 0")
         if not any(_FALLING.search(line.text) for line in lines):
             raise self._not_this_board("tm 0", lines)
@@ -451,35 +365,35 @@ class EembcIoManager:
             await self._own("enable-timer")
             self._laps.clear()
 
-    def _not_this_board(self, asked: str, heard: Sequence[Line]) -> InstrumentError:
+    def _not_this_board(self, asked: str, answer: Sequence[Line]) -> InstrumentError:
         return InstrumentError(
             "not-this-board",
-            f"'{asked}' answered by {reply_text(heard)}",
-            "this is no EEMBC io-manager: check the port in stations.toml",
+            f"'{asked}' was answered by {reply_text(answer)}",
+            "this is not an EEMBC io-manager: check the port in stations.toml",
             self._link.where,
         )
 
     async def _own(self, text: str, deadline_s: float | None = None) -> list[Line]:
-        """A command of the board's own: its lines before its ``m-ready``."""
-        self._overhear(self._reader.arrived())
-        heard: list[Line] = []
-        todo = "check its USB cable; unplug it and plug it in again"
+        """Send a command of the board's own and return its lines before ``m-ready``."""
+        self._relayed(self._reader.arrived())
+        answer: list[Line] = []
+        remedy = "check its USB cable; unplug it and plug it in again"
         limit_s = deadline_s or self.config.answer_s
-        async with self._reader.within(limit_s, f"'{text}'", heard, todo):
+        async with self._reader.within(limit_s, f"'{text}'", answer, remedy):
             await self._link.write(f"{text}%".encode("ascii"))
             while True:
                 line = await self._reader.line()
                 board, dut = split_relayed(line.text)
                 if dut is not None:
-                    self._overhear([line])
+                    self._relayed([line])
                 head = before_ready(board)
-                said = board if head is None else head
-                if said:
-                    heard.append(Line(said, line.t_ns))
+                own = board if head is None else head
+                if own:
+                    answer.append(Line(own, line.t_ns))
                 if head is not None:
-                    return heard
+                    return answer
 
-    def _overhear(self, lines: Sequence[Line]) -> None:
-        """The DUT may speak at any time; it is not to be missed."""
+    def _relayed(self, lines: Sequence[Line]) -> None:
+        """Pass the DUT's text, which may come at any time, to its channel."""
         if self._channel is not None:
-            self._channel.overhear(lines)
+            self._channel.take_between(lines)

@@ -6,17 +6,15 @@ A text file, one line per read or write::
     48211096120077 2026-07-24T09:14:02.120977+00:00 /dev/ttyACM0 < 6d2d72656164790d0a |m-ready..|
     48211096540210 2026-07-24T09:14:02.121397+00:00 /dev/ttyACM0 # closed
 
-The fields, separated by blanks: the host's monotonic clock in ns; the same moment in UTC; the
-port (blanks in it become ``_``); ``>`` towards the device, ``<`` from the device, ``#`` a note;
-the bytes in hex; the bytes as ASCII between bars, a dot for what is not printable. Lines of one
-port are in the order in which its bytes went. A line is six to seven times as long as a short
-message and three times as long as a bulk read, so 100 000 samples per second of 4 bytes take
-1.2 MB per second.
+The fields, separated by blanks: the host clock in ns (CLOCK_MONOTONIC_RAW); the same moment in
+UTC; the port (blanks in it become ``_``); ``>`` to the device, ``<`` from the device, ``#`` a
+note; the bytes in hex; the bytes as ASCII between bars, a dot for each that is not printable. The
+lines of one port are in order. 100 000 samples per second of 4 bytes make 1.2 MB per second.
 
-A port asks :func:`port_log` once, when it is opened; without a wire log it gets ``None`` and
-pays one ``if`` per read. With one, lines are formatted and written by a thread, every 0.5 s: a
-killed process loses at most that. A full disk ends the log with one warning, never the
-measurement; a slow one loses what is beyond 64 MB in memory, and a note says how much.
+A port calls :func:`port_log` once, when it is opened; without a wire log it gets ``None`` and
+pays one ``if`` per read. A thread formats and writes the lines every 0.5 s: a killed process
+loses at most that. A full disk ends the log with one warning, never the measurement. If the disk
+is so slow that more than 64 MB wait for it, the rest is left out and its size is noted.
 """
 
 from __future__ import annotations

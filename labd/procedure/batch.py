@@ -14,7 +14,8 @@ from labd.core.suite import MIN_WINDOW_S, Benchmark
 from labd.core.windows import HOST_TOLERANCE_S, inferences_for_window
 from labd.procedure.dataset import Dataset, Row
 from labd.procedure.mode_run import ModeRun
-from labd.protocol.replies import COUNTER_MODULUS, InferReply
+from labd.protocol.replies import InferReply
+from labd.protocol.words import COUNTER_MODULUS
 
 PLANNED_WINDOW_S = MIN_WINDOW_S * 1.05
 """Planned length of a window, so that a slightly faster batch is still valid."""

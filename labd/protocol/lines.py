@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from labd.protocol.words import READY
+
 MAX_LINE = 16 * 1024
-READY = "m-ready"
-"""Ends every reply of a DUT and of an I/O manager."""
 
 QUOTE = 200
 """Characters of a reply that an error message quotes."""
@@ -17,19 +18,18 @@ _NOISE = bytes(code for code in range(0x100) if code not in _READABLE)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of text a device sent, with the host's monotonic time of its arrival."""
+    """A line of text from a device, with the host's monotonic time of its arrival."""
 
     text: str
     t_ns: int
 
 
 class LineSplitter:
-    """Cut a byte stream into lines, however it is chunked.
+    """Cuts a byte stream into lines, however it is chunked.
 
-    A line feed ends a line; carriage returns and blanks at its ends go, as do NUL and
-    bytes from 0x80 on, which no protocol here uses: they are line noise. Blank lines are
-    left out. A line longer than :data:`MAX_LINE` is cut there, so that a babbling device
-    cannot fill the memory.
+    A line feed ends a line. Carriage returns and blanks at its ends are removed, as are NUL and
+    bytes from 0x80 on, which no protocol here uses: they are line noise. Blank lines are left
+    out. A line longer than :data:`MAX_LINE` is cut there, which bounds the memory.
     """
 
     def __init__(self) -> None:
@@ -52,13 +52,18 @@ class LineSplitter:
 
 
 def before_ready(text: str) -> str | None:
-    """What stands before ``m-ready`` in a line, or ``None`` if it is not in there."""
+    """Return what precedes ``m-ready`` in a line, ``None`` if the line does not contain it."""
     head, mark, _ = text.partition(READY)
     return head.strip() if mark else None
 
 
+def has_word(word: str, lines: Iterable[Line]) -> bool:
+    """Return whether any of these lines contains ``word``."""
+    return any(word in line.text for line in lines)
+
+
 def quoted(text: str) -> str:
-    """The end of ``text`` for an error message, short enough to read."""
+    """Return the end of ``text`` as an error message quotes it."""
     if not text:
         return "nothing"
     return repr(text if len(text) <= QUOTE else "…" + text[-QUOTE:])

@@ -1,6 +1,6 @@
-"""What a DUT's replies say: the text protocol of the MLPerf Tiny test harness.
+"""Replies of the MLPerf Tiny test harness, parsed and checked.
 
-Read as loosely as the published session logs demand: echoes glued to replies, text in
+Parsing is as tolerant as the published session logs demand: echoes glued to replies, text in
 between, trailing commas, line noise.
 """
 
@@ -11,15 +11,23 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from labd.core.errors import DutError
+from labd.core.errors import DutError, InfraError, Where
 from labd.core.model import Build
-from labd.protocol.lines import Line, quoted
-
-BOOTED = "m-init-done"
-"""Ends the boot prologue."""
-
-COUNTER_MODULUS = 1 << 32
-"""Microsecond counters of DUTs and tick counters of I/O managers have 32 bits."""
+from labd.protocol.lines import Line, has_word, quoted
+from labd.protocol.words import (
+    BOOTED,
+    COUNTER_MODULUS,
+    INFER_DONE,
+    INFER_START,
+    LAP,
+    LOAD_DONE,
+    MODEL,
+    NAME,
+    PROFILE,
+    RESULTS,
+    TIMESTAMP_MODE,
+    WARMUP_START,
+)
 
 # An `e-[` that ends a message's own name (`m-profile-[`, `m-name-[`) is no error; an echo
 # may be glued to either, so nothing is anchored.
@@ -27,24 +35,30 @@ _ERROR = re.compile(r"(?P<message>m-[a-z-]*)?e-\[(?P<text>[^\]]*)\]?")
 _BARE_FAILURE = re.compile(
     r"Supplied buffer size \d+ exceeds maximum of \d+|Input db has \d+ elemented, expected \d+"
 )
-_NAME = re.compile(r"m-name-(?:dut-)?\[(.*)\]")
-_PROFILE = re.compile(r"m-profile-\[([^\]]*)\]")
-_MODEL = re.compile(r"m-model-\[([^\]]*)\]")
-_TIMESTAMP_MODE = re.compile(r"m-timestamp-mode-(performance|energy)")
-_LAP_WORD = "m-lap-us-"
-_LAP = re.compile(r"m-lap-us-([0-9]{1,20})(?=m-|[^\w.]|$)")
-_EXPECTING = re.compile(r"m-\[Expecting ([0-9]{1,20}) bytes\]")
-_LOAD_DONE = re.compile(r"m-load-done")
-_WARMUP_START = re.compile(r"m-warmup-start-([0-9]{1,20})")
-_INFER_START = re.compile(r"m-infer-start-([0-9]{1,20})")
-_INFER_DONE = re.compile(r"m-infer-done")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?", re.ASCII)
-_RESULTS = re.compile(r"m-results-\[([^\]]*)\]")
+_COUNT = r"([0-9]{1,20})"
+_IN_BRACKETS = r"([^\]]*)\]"
+
+
+def _after(word: str, pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(word) + pattern)
+
+
+_NAME = _after(NAME, r"(?:dut-)?\[(.*)\]")
+_PROFILE = _after(PROFILE, _IN_BRACKETS)
+_MODEL = _after(MODEL, _IN_BRACKETS)
+_RESULTS = _after(RESULTS, _IN_BRACKETS)
+_TIMESTAMP_MODE = _after(TIMESTAMP_MODE, "(performance|energy)")
+_LAP = _after(LAP, _COUNT + r"(?=m-|[^\w.]|$)")
+_EXPECTING = _after("m-[Expecting ", _COUNT + r" bytes\]")
+_WARMUP_START = _after(WARMUP_START, _COUNT)
+_INFER_START = _after(INFER_START, _COUNT)
+_INFER_DONE = _after(INFER_DONE, "")
 
 
 @dataclass(frozen=True, slots=True)
 class DutProfile:
-    """Who the DUT says it is; ``build`` is ``None`` when its prologue was not seen."""
+    """Identity a DUT reports; ``build`` is ``None`` if its prologue was not received."""
 
     name: str
     model: str
@@ -54,7 +68,7 @@ class DutProfile:
 
 @dataclass(frozen=True, slots=True)
 class LoadReply:
-    """A finished load; ``restarts`` says why each earlier attempt was given up."""
+    """A finished load; ``restarts`` has the reason for each restart."""
 
     size: int
     restarts: tuple[str, ...]
@@ -62,15 +76,15 @@ class LoadReply:
 
 @dataclass(frozen=True, slots=True)
 class InferReply:
-    """One checked ``infer`` command.
+    """Checked reply to one ``infer`` command.
 
     Args:
         iterations: measured inferences, as echoed.
         warmups: inferences before them, as echoed.
         laps_us: the DUT's counter at both timestamps; ``None`` from an energy build.
-        results: the output tensor of the last inference.
-        start_ns: host's monotonic time at which ``m-infer-start`` arrived.
-        done_ns: the same for ``m-infer-done``.
+        results: output tensor of the last inference.
+        start_ns: host's monotonic time of arrival of ``m-infer-start``.
+        done_ns: the same of ``m-infer-done``.
         lines: the whole reply.
     """
 
@@ -84,14 +98,14 @@ class InferReply:
 
     @property
     def runtime_us(self) -> int | None:
-        """Time between the laps; the DUT's counter wraps every 71.6 minutes."""
+        """Time between the laps, at most 71.6 minutes: one counter wrap."""
         if self.laps_us is None:
             return None
         return (self.laps_us[1] - self.laps_us[0]) % COUNTER_MODULUS
 
 
 def errors_in(lines: Sequence[Line]) -> list[str]:
-    """The texts of all failures the firmware reported, prefixed or not."""
+    """Return the texts of all errors that the firmware reported, with or without ``e-[…]``."""
     found: list[str] = []
     for line in lines:
         found += [m["text"] for m in _ERROR.finditer(line.text) if m["message"] is None]
@@ -100,68 +114,83 @@ def errors_in(lines: Sequence[Line]) -> list[str]:
 
 
 def _first(pattern: re.Pattern[str], lines: Sequence[Line]) -> str | None:
-    """The first group of the first match, anywhere in any line."""
     return next((m[1] for line in lines if (m := pattern.search(line.text))), None)
 
 
 def laps_in(lines: Sequence[Line]) -> list[int]:
-    """All lap counters, in order, even several in one line.
+    """Return all lap counters in order; one line may have several.
 
     Raises:
-        DutError: one of them is no plain number.
+        DutError: one of them is not a plain number.
     """
     laps = [int(lap) for line in lines for lap in _LAP.findall(line.text)]
-    if len(laps) != sum(line.text.count(_LAP_WORD) for line in lines):
-        raise dut_error("lap-damaged", f"a {_LAP_WORD} is followed by no plain number", lines)
+    if len(laps) != sum(line.text.count(LAP) for line in lines):
+        raise dut_error("lap-damaged", f"{LAP} is not followed by a plain number", lines)
     return laps
 
 
 def build_in(lines: Sequence[Line]) -> Build | None:
-    """The build a prologue announces."""
+    """Return the build that a prologue announces."""
     mode = _first(_TIMESTAMP_MODE, lines)
     return Build(mode) if mode else None
 
 
 def has_booted(lines: Sequence[Line]) -> bool:
-    """Whether a boot prologue is among these lines."""
-    return any(BOOTED in line.text for line in lines)
+    """Return whether these lines contain a boot prologue."""
+    return has_word(BOOTED, lines)
+
+
+def refuse_restart(command: str, lines: Sequence[Line], where: Where) -> None:
+    """Refuse a reply with a boot prologue: the DUT restarted and has lost its input.
+
+    Raises:
+        InfraError: ``dut-restarted``.
+    """
+    if has_booted(lines):
+        raise InfraError(
+            "dut-restarted",
+            f"the DUT restarted by itself around '{command[:40]}' and lost its input; "
+            f"received {reply_text(lines)}",
+            "check its supply; if every station reports it, the firmware crashes",
+            where,
+        )
 
 
 def has_name(lines: Sequence[Line]) -> bool:
-    """Whether an answer to ``name`` is among these lines."""
+    """Return whether these lines contain an answer to ``name``."""
     return _first(_NAME, lines) is not None
 
 
 def parse_identity(
     named: Sequence[Line], profiled: Sequence[Line], build: Build | None
 ) -> DutProfile:
-    """Read the answers to ``name`` and ``profile``.
+    """Parse the answers to ``name`` and ``profile``.
 
     Raises:
-        DutError: there is no name or no model in them.
+        DutError: the name or the model is missing.
     """
     name, model = _first(_NAME, named), _first(_MODEL, profiled)
     if name is None or model is None:
-        raise dut_error("identify", "the DUT does not tell its name and model", [*named, *profiled])
+        raise dut_error("identify", "the DUT does not report name and model", [*named, *profiled])
     return DutProfile(name, model, _first(_PROFILE, profiled) or "", build)
 
 
 def expected_bytes(lines: Sequence[Line]) -> int | None:
-    """The size that the answer to ``db load`` repeats, if it does."""
+    """Return the size in the answer to ``db load``, ``None`` if it has none."""
     text = _first(_EXPECTING, lines)
     return None if text is None else int(text)
 
 
 def is_load_done(lines: Sequence[Line]) -> bool:
-    """Whether the input buffer is reported to be full."""
-    return _index(_LOAD_DONE, lines) is not None
+    """Return whether the DUT reports a full input buffer."""
+    return has_word(LOAD_DONE, lines)
 
 
 def parse_results(text: str) -> tuple[float, ...]:
-    """Numbers between the brackets of ``m-results-[…]``; empty items are dropped.
+    """Return the numbers between the brackets of ``m-results-[…]``; empty items are skipped.
 
     Raises:
-        ValueError: an item is no number such as a DUT prints: no ``nan``, nothing infinite.
+        ValueError: an item is not a finite number.
     """
     return tuple(_number(item.strip()) for item in text.split(",") if item.strip())
 
@@ -174,22 +203,21 @@ def _number(text: str) -> float:
 
 
 def parse_infer(lines: Sequence[Line], iterations: int, warmups: int) -> InferReply:
-    """Check a reply to ``infer N W`` and take it apart.
+    """Parse and check a reply to ``infer N W``.
 
     Raises:
-        DutError: an error was reported, an echo differs, or laps or results are wrong.
+        DutError: it contains an error, a wrong echo, or wrong laps or results.
     """
     if errors := errors_in(lines):
         raise dut_error("infer-refused", f"infer failed: {'; '.join(errors)}", lines)
-    start = _index(_INFER_START, lines)
-    done = _index(_INFER_DONE, lines)
+    start, done = _index(_INFER_START, lines), _index(_INFER_DONE, lines)
     if start is None or done is None or done < start:
-        raise dut_error("infer-incomplete", "infer gave no m-infer-start … m-infer-done", lines)
-    _check_echo("m-infer-start", _first(_INFER_START, lines), iterations, lines)
-    _check_echo("m-warmup-start", _first(_WARMUP_START, lines), warmups, lines)
+        raise dut_error("infer-incomplete", "m-infer-start or m-infer-done is missing", lines)
+    _check_echo(INFER_START, _first(_INFER_START, lines), iterations, lines)
+    _check_echo(WARMUP_START, _first(_WARMUP_START, lines), warmups, lines)
     laps = laps_in(lines[start : done + 1])
     if len(laps) not in {0, 2}:
-        raise dut_error("infer-laps", f"infer gave {len(laps)} timestamps, not two", lines)
+        raise dut_error("infer-laps", f"infer printed {len(laps)} timestamps instead of 2", lines)
     return InferReply(
         iterations=iterations,
         warmups=warmups,
@@ -205,11 +233,11 @@ def _index(pattern: re.Pattern[str], lines: Sequence[Line]) -> int | None:
     return next((i for i, line in enumerate(lines) if pattern.search(line.text)), None)
 
 
-def _check_echo(what: str, seen: str | None, asked: int, lines: Sequence[Line]) -> None:
+def _check_echo(word: str, seen: str | None, asked: int, lines: Sequence[Line]) -> None:
     if seen is None and asked == 0:
         return
     if seen is None or int(seen) != asked:
-        raise dut_error("infer-echo", f"{what}-{asked} expected, the DUT said {seen}", lines)
+        raise dut_error("infer-echo", f"{word}{asked} expected, the DUT sent {seen}", lines)
 
 
 def _results(lines: Sequence[Line]) -> tuple[float, ...]:
@@ -217,22 +245,22 @@ def _results(lines: Sequence[Line]) -> tuple[float, ...]:
     try:
         results = parse_results(text or "")
     except ValueError:
-        raise dut_error("infer-results", f"m-results-[{text}] are no numbers", lines) from None
+        raise dut_error("infer-results", f"{RESULTS}{text}] are not numbers", lines) from None
     if not results:
-        raise dut_error("infer-results", "infer gave no results", lines)
+        raise dut_error("infer-results", "infer printed no results", lines)
     return results
 
 
 def dut_error(code: str, what: str, lines: Sequence[Line]) -> DutError:
-    """A fault of the firmware, quoting its reply."""
-    return DutError(code, f"{what}; reply: {reply_text(lines)}", "see the firmware's protocol")
+    """Return a firmware error that quotes the reply."""
+    return DutError(code, f"{what}; reply: {reply_text(lines)}", "check the firmware")
 
 
 def reply_text(lines: Sequence[Line]) -> str:
-    """A reply as an error message quotes it."""
+    """Return a reply as an error message quotes it."""
     return quoted(" / ".join(line.text for line in lines))
 
 
 def db_lines(data: bytes, db_bytes: int) -> list[str]:
-    """The ``db`` commands that carry ``data``, each as long as the way allows."""
+    """Return the ``db`` commands that carry ``data``, ``db_bytes`` in each."""
     return [f"db {data[i : i + db_bytes].hex()}" for i in range(0, len(data), db_bytes)]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from labd.core.model import Finding
 from labd.core.runner_arithmetic import WindowEnergy, eembc_energy
-from labd.protocol.replies import COUNTER_MODULUS
+from labd.protocol.words import COUNTER_MODULUS
 from labd.rescore.accuracy_scores import LoggedAnswer, score_eembc
 from labd.rescore.compare import medians
 from labd.rescore.eembc_log import EembcSession, Inference

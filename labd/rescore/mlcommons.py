@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from labd.core.model import Mode
 from labd.core.runner_arithmetic import WindowEnergy, mlcommons_energy
 from labd.core.wakeword import DOCUMENTED_GRACE_S, WORDS, duty_cycle, score_wakewords
-from labd.protocol.replies import COUNTER_MODULUS
+from labd.protocol.words import COUNTER_MODULUS
 from labd.rescore.accuracy_scores import LoggedAnswer, score_mlcommons
 from labd.rescore.eembc import note_negative
 from labd.rescore.labels import wakewords_s

@@ -5,21 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from labd.protocol.duty_cycle import TICK_S
 from labd.protocol.replies import parse_results
+from labd.protocol.words import DUTY_STARTS, DUTY_STOPS, READY
 
 _FILE = re.compile(r"Loading file (\S+\.bin) segment (\d{1,9})")
 _RUN = re.compile(r"Running inference with \d{1,9}/(\d{1,9}) ")
 _RESULTS = re.compile(r"m-results    : \[([^\]]*)\]")
 _MODEL = re.compile(r"Device model retrieved: (\w+)")
 _LIST = re.compile(r"\[(\d{1,12}(?:, \d{1,12})*)\]")
-_STARTS = "Duty cycle start times"
-_STOPS = "Duty cycle stop times"
 _DEVICE_ERROR = re.compile(r"(?<![a-z])e-\[([^\]]*)")
 _ERROR = re.compile(r"ERROR:? (.*)")
 _NUMBERS = re.compile(r"(?:RX:)?(?:\s*\d{1,12},)*\s*(?:\d{1,12}\s*)?(?:m-ready)?")
-
-TICK_S = 10e-6
-"""Unit of the interface board's duty-cycle edges; its header states another one."""
 
 
 @dataclass(slots=True)
@@ -55,12 +52,12 @@ class MlcommonsLogReader:
             self._edges = None
         elif self._edges is not None and _NUMBERS.fullmatch(line):
             self._edges += [int(ticks) * TICK_S for ticks in re.findall(r"\d+", line)]
-            if "m-ready" in line:
+            if READY in line:
                 self._edges = None
-        elif _STARTS in line:
+        elif DUTY_STARTS in line:
             self.facts.starts_s, self.facts.stops_s = [], []
             self._edges = self.facts.starts_s
-        elif _STOPS in line:
+        elif DUTY_STOPS in line:
             self._edges = self.facts.stops_s
         else:
             self._feed_rest(line)

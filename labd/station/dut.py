@@ -1,4 +1,4 @@
-"""What may be asked of a DUT over any command channel, every reply checked."""
+"""Operations of a DUT over any command channel, with every reply checked."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from labd.protocol.replies import (
     parse_infer,
     reply_text,
 )
+from labd.protocol.words import LOAD_DONE
 
 LOAD_ATTEMPTS = 3
 
 
 class Dut:
-    """A DUT behind any command channel, every reply checked.
+    """A DUT behind a command channel.
 
     Args:
         channel: the way to it.
-        answer_s: how long a command that does not run the model may take.
+        answer_s: deadline of commands that do not run the model.
     """
 
     def __init__(self, channel: CommandChannel, answer_s: float = 5.0) -> None:
@@ -41,16 +42,16 @@ class Dut:
         self._build: Build | None = None
 
     async def boot(self, deadline_s: float) -> list[Line]:
-        """Wait for the boot prologue and remember the build it names."""
+        """Wait for the boot prologue and keep the build that it announces."""
         lines = await self._channel.wait_boot(deadline_s)
         self._build = build_in(lines)
         return lines
 
     async def identify(self, deadline_s: float) -> DutProfile:
-        """Get in step and ask who answers.
+        """Get in step and return the DUT's identity.
 
         Raises:
-            DutError: it answers, but not with a name and a model.
+            DutError: it answers without a name or a model.
         """
         await self._channel.resynchronise(deadline_s)
         named = await self._ask("name", deadline_s)
@@ -58,19 +59,19 @@ class Dut:
         return parse_identity(named, profiled, self._build)
 
     async def timestamp(self) -> int | None:
-        """Make one timestamp: the lap counter, or ``None`` from an energy build (a pulse)."""
+        """Set a timestamp; return the lap counter, or ``None`` from an energy build (a pulse)."""
         laps = laps_in(await self._ask("timestamp", self._answer_s))
         return laps[0] if laps else None
 
     async def load(self, data: bytes) -> LoadReply:
-        """Fill the input buffer; a damaged load is started again, at most three times in all.
+        """Fill the input buffer; a damaged load is restarted, with three attempts in all.
 
         Raises:
-            DutError: the firmware refuses this load, or never finishes one.
-            InfraError: the line damages every attempt.
+            DutError: the firmware refuses this load, or does not finish it.
+            InfraError: every attempt was damaged in transmission.
         """
         if not data:
-            raise LabdBug("load-empty", "there are no bytes to load")
+            raise LabdBug("load-empty", "no bytes to load")
         failures: list[LabdError] = []
         while len(failures) < LOAD_ATTEMPTS:
             failure = await self._attempt_load(data)
@@ -80,7 +81,7 @@ class Dut:
         raise failures[-1]
 
     async def infer(self, iterations: int, warmups: int, deadline_s: float) -> InferReply:
-        """Run the model on the loaded input and return the checked reply.
+        """Run the model on the loaded input.
 
         Raises:
             DutError: see :func:`parse_infer`.
@@ -96,7 +97,7 @@ class Dut:
         return lines
 
     async def _attempt_load(self, data: bytes) -> LabdError | None:
-        """One load; the fault that spoilt it, if another attempt makes sense."""
+        """Load once; return the fault if another attempt makes sense."""
         try:
             return await self._fill(data)
         except InfraError as fault:
@@ -110,23 +111,23 @@ class Dut:
         if any("exceeds maximum" in error for error in errors):
             raise dut_error("load-too-big", f"the DUT refuses {len(data)} bytes", opened)
         if errors or size not in {None, len(data)}:
-            return _spoilt("db load", errors, opened)
+            return _load_fault("db load", errors, opened)
         commands = db_lines(data, self._channel.db_bytes)
         for number, command in enumerate(commands, start=1):
             lines = await self._channel.command(command, self._answer_s)
             errors, done = errors_in(lines), is_load_done(lines)
             if errors or done != (number == len(commands)):
-                return _spoilt(f"db line {number} of {len(commands)}", errors, lines)
+                return _load_fault(f"db line {number} of {len(commands)}", errors, lines)
         return None
 
 
-def _spoilt(where: str, errors: list[str], lines: Sequence[Line]) -> LabdError:
-    """Whose fault a spoilt load is: bytes lost on the line, or firmware that cannot load."""
-    what = f"load spoilt at {where}: {'; '.join(errors) or 'm-load-done came too early or late'}"
+def _load_fault(where: str, errors: list[str], lines: Sequence[Line]) -> LabdError:
+    """Return the error of a damaged load: firmware without ``db``, or bytes lost on the line."""
+    what = f"load failed at {where}: {'; '.join(errors) or f'{LOAD_DONE} too early or too late'}"
     if "Unknown command: db" in errors:
         return dut_error("load-unknown", what, lines)
     return InfraError(
         "load-damaged",
         f"{what}; reply: {reply_text(lines)}",
-        "check wiring and baud rate; the firmware if every station fails alike",
+        "check wiring and baud rate; if every station fails alike, the firmware",
     )

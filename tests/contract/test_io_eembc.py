@@ -429,7 +429,7 @@ async def test_a_command_damaged_on_its_way_to_the_board_shows_in_its_echo(
 
 async def test_other_boards_on_the_port_are_named(fake: SimulatedDut) -> None:
     for other in (SimulatedInterfaceBoard.wired_to(fake), SimulatedDut()):
-        with pytest.raises(InstrumentError, match="no EEMBC io-manager"):
+        with pytest.raises(InstrumentError, match="not an EEMBC io-manager"):
             async with connected(other):  # type: ignore[arg-type]
                 pytest.fail("it was taken for an io-manager")
 

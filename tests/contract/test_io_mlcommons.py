@@ -385,7 +385,7 @@ async def test_intervals_are_cleared_read_and_paired(board: SimulatedInterfaceBo
 async def test_a_lost_interval_edge_is_an_error_not_a_shift(board: SimulatedInterfaceBoard) -> None:
     async with connected(board) as (io, _):
         board.starts, board.stops = [100, 200, 300], [150, 350]
-        with pytest.raises(InstrumentError, match="cannot be trusted"):
+        with pytest.raises(InstrumentError, match="log is damaged"):
             await io.intervals()
 
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from labd.protocol.lines import READY
-from labd.protocol.relay import PREFIX
-from labd.protocol.replies import COUNTER_MODULUS
+from labd.protocol.words import COUNTER_MODULUS, LAP, NAME, READY, RELAY_ECHO, RELAYED
 from labd.simulation.cable import PtyCable
 from labd.simulation.instruments.reference_dut import SimulatedDut
 from labd.simulation.virtual_time import PS_PER_S, Agenda, LoopAgenda
@@ -82,7 +80,7 @@ class SimulatedEembcUno:
         if word == "dut":
             self._passthrough(rest)
         elif word == "name":
-            self._answer("m-name-[io-manager]")
+            self._answer(f"{NAME}[io-manager]")
         elif word == "version":
             self._answer("m-version-[1.0.3]")
         elif word == "tm":
@@ -99,7 +97,7 @@ class SimulatedEembcUno:
         self.send("".join(f"{line}\r\n" for line in (*lines, READY)).encode())
 
     def _passthrough(self, command: str) -> None:
-        self._answer(f"m-dut-passthrough({command})")
+        self._answer(f"{RELAY_ECHO}{command})")
         self._waiting = self.blocks
         self.dut.receive(command.encode() + b"%")
 
@@ -110,7 +108,7 @@ class SimulatedEembcUno:
         self._line += data
         while b"\n" in self._line:
             line, _, self._line = self._line.partition(b"\n")
-            self.send(PREFIX.encode() + line.rstrip(b"\r") + b"\r\n")
+            self.send(RELAYED.encode() + line.rstrip(b"\r") + b"\r\n")
             if line.rstrip().endswith(READY.encode()) and self._waiting:
                 self._waiting = False
                 self._serve()
@@ -119,7 +117,7 @@ class SimulatedEembcUno:
         """Time a low pulse of the DUT's timestamp line."""
         if self.timer and not self._deaf:
             for _ in range(2 if self.both_edges else 1):
-                lap = f"m-lap-us-{self.dut.now_us % COUNTER_MODULUS}"
+                lap = f"{LAP}{self.dut.now_us % COUNTER_MODULUS}"
                 self.send(f"{self.lap_text(lap)}\r\n".encode())
 
 

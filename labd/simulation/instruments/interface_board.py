@@ -13,8 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Self
 
-from labd.protocol.lines import READY
-from labd.protocol.relay import PREFIX
+from labd.protocol.words import DUTY_STARTS, DUTY_STOPS, READY, RELAY_ECHO, RELAYED
 from labd.simulation.cable import PtyCable
 from labd.simulation.instruments.reference_dut import SimulatedDut
 from labd.simulation.virtual_time import PS_PER_MS, PS_PER_S, Agenda, LoopAgenda
@@ -224,7 +223,7 @@ class SimulatedInterfaceBoard:
         yield from self._print(f"{text}{READY}\r\n")
 
     def _passthrough(self, command: str) -> Task:
-        yield from self._answer(f"m-dut-passthrough({command})\r\n")
+        yield from self._answer(f"{RELAY_ECHO}{command})\r\n")
         for byte in f"{command}%".encode("latin-1"):
             yield frame_ps(self.baud)
             self.to_dut(byte, self._agenda.now_ps(), self.baud)
@@ -233,7 +232,7 @@ class SimulatedInterfaceBoard:
             text = bytearray()
             yield from self._read_line(text)
             line = text.decode("latin-1")
-            yield from self._print(f"{PREFIX}{line}\r\n")
+            yield from self._print(f"{RELAYED}{line}\r\n")
 
     def _read_line(self, line: bytearray) -> Task:
         """Collect up to CR LF; as in the firmware, CR CR LF does not end a line."""
@@ -274,9 +273,7 @@ class SimulatedInterfaceBoard:
         starts, stops = _rows(self.starts), _rows(self.stops)
         if starts and not starts.endswith("\n"):
             starts += "\r\n"
-        yield from self._answer(
-            f"Duty cycle start times (s)\r\n{starts}Duty cycle stop times (s)\r\n{stops}"
-        )
+        yield from self._answer(f"{DUTY_STARTS} (s)\r\n{starts}{DUTY_STOPS} (s)\r\n{stops}")
 
 
 def _rows(ticks: list[int]) -> str:

@@ -8,8 +8,21 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from labd.protocol.lines import READY
-from labd.protocol.replies import BOOTED, COUNTER_MODULUS
+from labd.protocol.words import (
+    BOOTED,
+    COUNTER_MODULUS,
+    INFER_DONE,
+    INFER_START,
+    LAP,
+    LOAD_DONE,
+    MODEL,
+    NAME,
+    PROFILE,
+    READY,
+    RESULTS,
+    TIMESTAMP_MODE,
+    WARMUP_START,
+)
 from labd.simulation.cable import PtyCable
 from labd.simulation.virtual_time import PS_PER_US, Agenda, LoopAgenda
 
@@ -117,7 +130,7 @@ class SimulatedDut:
         """Switch on: print the prologue."""
         self.powered, self.computing = True, False
         self._buffer, self.input, self._expected = "", b"", 0
-        self._print(f"m-timestamp-mode-{'energy' if self.energy else 'performance'}")
+        self._print(f"{TIMESTAMP_MODE}{'energy' if self.energy else 'performance'}")
         self._timestamp()
         self._print(BOOTED)
         self._ready()
@@ -160,11 +173,11 @@ class SimulatedDut:
         self._ready()
 
     def _name(self, _: list[str]) -> None:
-        self._print("m-name-dut-[unspecified]")
+        self._print(f"{NAME}dut-[unspecified]")
 
     def _profile(self, _: list[str]) -> None:
-        self._print("m-profile-[ULPMark for tinyML Firmware V0.0.1]")
-        self._print(f"m-model-[{self.model}]")
+        self._print(f"{PROFILE}ULPMark for tinyML Firmware V0.0.1]")
+        self._print(f"{MODEL}{self.model}]")
 
     def _on_timestamp(self, _: list[str]) -> None:
         self._timestamp()
@@ -185,7 +198,7 @@ class SimulatedDut:
     def _take(self, data: bytes) -> None:
         self.input = (self.input + data)[: self._expected]
         if len(self.input) == self._expected:
-            self._print("m-load-done")
+            self._print(LOAD_DONE)
 
     def _infer(self, arguments: list[str]) -> None:
         iterations, warmups = int(arguments[0]), int((*arguments, "10")[1])
@@ -196,9 +209,9 @@ class SimulatedDut:
             self.send(
                 f"Input db has {len(self.input)} elemented, expected {self._expected}\n".encode()
             )
-        self._print(f"m-warmup-start-{warmups}")
+        self._print(f"{WARMUP_START}{warmups}")
         self._print("m-warmup-done")
-        self._print(f"m-infer-start-{iterations}")
+        self._print(f"{INFER_START}{iterations}")
         self._timestamp()
         self._compute(iterations)
 
@@ -217,7 +230,7 @@ class SimulatedDut:
 
     def _report(self) -> None:
         self.computing = False
-        self._print("m-infer-done")
+        self._print(INFER_DONE)
         self._results([])
         self._finish("infer")
 
@@ -225,7 +238,7 @@ class SimulatedDut:
         if self._by_chance:
             self.results = chance_results(self.input)
         text = ",".join(f"{value:.3f}" for value in self.results)
-        self._print(f"m-results-[{text}{',' if self.habits.trailing_comma else ''}]")
+        self._print(f"{RESULTS}{text}{',' if self.habits.trailing_comma else ''}]")
 
     def _timestamp(self) -> None:
         if self.energy:
@@ -233,7 +246,7 @@ class SimulatedDut:
             self.on_pulse()
             return
         glue = "tick " if self.habits.glued_lap else ""
-        self._print(f"{glue}m-lap-us-{self.now_us % COUNTER_MODULUS}")
+        self._print(f"{glue}{LAP}{self.now_us % COUNTER_MODULUS}")
 
     def _ready(self) -> None:
         self._print(f"{self.habits.ready_prefix}{READY}")

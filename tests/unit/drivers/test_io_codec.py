@@ -1,4 +1,4 @@
-"""The interface board's text: passthrough replies and processing intervals."""
+"""The interface board's text: relayed replies and processing intervals."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.io_manager.mlcommons_h573 import pair_intervals, parse_detections, parse_dutycycle
+from labd.protocol.duty_cycle import pair_intervals, parse_duty_cycle
 from labd.protocol.lines import Line
-from labd.protocol.relay import PassthroughReply
+from labd.protocol.relay import RelayedReply
 
 WRAP = 1 << 32
 
 
-def reply(*texts: str) -> PassthroughReply:
-    out = PassthroughReply()
+def reply(*texts: str) -> RelayedReply:
+    out = RelayedReply()
     for t_ns, text in enumerate(texts):
         out.feed(Line(text, t_ns))
     return out
@@ -45,8 +45,8 @@ def test_ready_may_follow_the_numbers_on_their_line() -> None:
         "Duty cycle stop times (s)",
         "7000, 9990,",
     ]
-    assert parse_dutycycle(lines) == ([6718, 9924], [7000, 9990])
-    assert parse_dutycycle(["Duty cycle start times (s)Duty cycle stop times (s)"]) == ([], [])
+    assert parse_duty_cycle(lines) == ([6718, 9924], [7000, 9990])
+    assert parse_duty_cycle(["Duty cycle start times (s)Duty cycle stop times (s)"]) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_ready_may_follow_the_numbers_on_their_line() -> None:
 )
 def test_a_damaged_record_is_refused(lines: list[str]) -> None:
     with pytest.raises(ValueError, match=r"missing|invalid"):
-        parse_dutycycle(lines)
+        parse_duty_cycle(lines)
 
 
 @given(
@@ -106,18 +106,6 @@ def test_half_an_interval_alone_is_none() -> None:
     assert pair_intervals([9], [7]) == []
 
 
-def test_detections_are_read_line_by_line() -> None:
-    assert parse_detections(["Detection Timestamps (ms)", "35,", "9945,", "15782,"]) == [
-        35,
-        9945,
-        15782,
-    ]
-    assert parse_detections(["Detection Timestamps (ms)"]) == []
-    for lines in (["35,"], ["Detection Timestamps (ms)", "3x5,"]):
-        with pytest.raises(ValueError, match=r"missing|invalid"):
-            parse_detections(lines)
-
-
 def test_a_published_record_pairs() -> None:
     shared = os.environ.get("LABD_SHARED")
     if not shared:
@@ -125,10 +113,6 @@ def test_a_published_record_pairs() -> None:
     log = Path(shared) / "real-logs" / "v1.3_syntiant_NDP9120_sww01_energy" / "log.txt"
     text = log.read_text(encoding="utf-8", errors="replace")
     record = text[text.index("RX:Duty cycle start times") :].partition("m-ready")[0]
-    pairs = pair_intervals(*parse_dutycycle(record.replace("RX:", "").splitlines()))
+    pairs = pair_intervals(*parse_duty_cycle(record.replace("RX:", "").splitlines()))
     assert len(pairs) >= 99
     assert all(0 < stop - start < 3300 for start, stop in pairs)
-    detections = text[text.index("RX:Detection Timestamps") :].partition("RX:m-ready")[0]
-    times = parse_detections(detections.replace("RX:", "").splitlines())
-    assert times[:3] == [35, 9945, 15782]
-    assert times == sorted(times)

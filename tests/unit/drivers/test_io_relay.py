@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.io_manager.eembc_uno import LapLog
+from drivers.io_manager.eembc_laps import LapLog
 from labd.protocol.lines import Line
-from labd.protocol.relay import PassthroughReply, split_relayed
+from labd.protocol.relay import RelayedReply, split_relayed
 from labd.protocol.replies import parse_infer
 
 INFER = [
@@ -27,8 +27,8 @@ INFER = [
 ]
 
 
-def reply_to(*texts: str, accepted: bool = False) -> PassthroughReply:
-    reply = PassthroughReply(accepted=accepted)
+def reply_to(*texts: str, accepted: bool = False) -> RelayedReply:
+    reply = RelayedReply(accepted=accepted)
     for t_ns, text in enumerate(texts):
         reply.feed(Line(text, t_ns))
     return reply
@@ -75,9 +75,9 @@ def test_laps_between_any_two_lines_leave_the_reply_as_it_was(laps: list[tuple[i
     texts = list(INFER)
     for place, lap in sorted(laps, key=lambda at: at[0], reverse=True):
         texts.insert(place, f"m-lap-us-{lap}")
-    log, reply = LapLog(), PassthroughReply()
+    log, reply = LapLog(), RelayedReply()
     for t_ns, text in enumerate(texts):
-        line = log.sift(Line(text, t_ns))
+        line = log.extract(Line(text, t_ns))
         if line is not None:
             reply.feed(line)
     found = [int(text.removeprefix("m-lap-us-")) for text in texts if "lap" in text]
@@ -104,7 +104,7 @@ def test_a_lap_is_taken_out_of_its_line(
     text: str, ticks: list[int], rest: str | None, *, damaged: bool
 ) -> None:
     log = LapLog()
-    line = log.sift(Line(text, 7))
+    line = log.extract(Line(text, 7))
     assert (line.text if line else None) == rest
     assert [edge.ticks for edge in log.edges] == ticks
     assert [edge.t_ns for edge in log.edges] == [7] * len(ticks)

@@ -38,13 +38,13 @@ def test_segments_are_laid_out_by_load_address_with_erased_holes() -> None:
 @pytest.mark.parametrize(
     ("image", "why"),
     [
-        (b"", "no 32-bit"),
-        (b"\x7fELF\x02\x01\x01" + bytes(60), "no 32-bit"),
-        (elf((FLASH, b"x"), machine=243), "no ARM executable"),
-        (elf((FLASH, b"x"), kind=1), "no ARM executable"),
+        (b"", "not a 32-bit"),
+        (b"\x7fELF\x02\x01\x01" + bytes(60), "not a 32-bit"),
+        (elf((FLASH, b"x"), machine=243), "not an ARM executable"),
+        (elf((FLASH, b"x"), kind=1), "not an ARM executable"),
         (elf((FLASH, b"x"), load=2), "nothing to load"),
         (elf((FLASH, b"")), "nothing to load"),
-        (elf((FLASH, b"four"))[:-1], "cut short"),
+        (elf((FLASH, b"four"))[:-1], "truncated"),
         (elf((FLASH, b"x"))[:60], "program headers are damaged"),
         (elf((FLASH, b"x"), (0x2000_0000, b"ram")), "bytes apart"),
     ],
