@@ -124,10 +124,10 @@ class JoulescopeConfig(MonitorConfig):
         """The inputs recorded, each once, the timestamp line first."""
         return tuple(dict.fromkeys((self.timestamp_line, *self.lines)))
 
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """Topics that stream; lines first, so that no sample waits long for its line."""
-        return (*(LINES[line] for line in self.all_lines), *ANALOG.values())
+    def switch_streams(self, *, on: bool) -> Settings:
+        """Return what switches the streams; lines first, so that no sample waits long for them."""
+        topics = (*(LINES[line] for line in self.all_lines), *ANALOG.values())
+        return tuple((f"{topic}/ctrl", int(on)) for topic in topics)
 
 
 def choose(paths: Sequence[str], serial: str, where: Where) -> str:

@@ -72,7 +72,7 @@ class JoulescopeAcquisition(PumpedAcquisition):
         self.inbox = inbox
         self._usb = usb
         self._silence_s = silence_s
-        self._streams = config.streams
+        self._config = config
         self._begun = False
         self._streaming = False
         self._all_off = False
@@ -83,10 +83,10 @@ class JoulescopeAcquisition(PumpedAcquisition):
 
     async def _begin(self) -> None:
         """Stop a predecessor's streams, then start: no message is older than this."""
-        await self._usb.publish("stopping the streams", self._switched(on=False))
+        await self._usb.publish("stopping the streams", self._config.switch_streams(on=False))
         self._usb.inbox = self.inbox
         self._begun = True
-        await self._usb.publish("starting the streams", self._switched(on=True))
+        await self._usb.publish("starting the streams", self._config.switch_streams(on=True))
         self._streaming = True
         self.inbox.wake()
 
@@ -95,40 +95,33 @@ class JoulescopeAcquisition(PumpedAcquisition):
             try:
                 messages = await self.inbox.take(self._silence_s if self._streaming else None)
             except TimeoutError:
-                raise self._silent() from None
+                raise TransportError(
+                    "stream-silent",
+                    f"its streams sent nothing for {self._silence_s:g} s",
+                    "check its cable and the load of this host",
+                    self._where,
+                ) from None
             for signal, message in messages:
                 self._take(self.aligner.feed(signal, message))
             if self._usb.removed:
                 raise self._usb.lost()
             await asyncio.sleep(0)  # sixteen instruments share the loop
 
-    def _silent(self) -> TransportError:
-        return TransportError(
-            "stream-silent",
-            f"its streams sent nothing for {self._silence_s:g} s",
-            "check its cable and the load of this host",
-            self._where,
-        )
-
     async def _end(self) -> None:
         self._streaming = False
         self.inbox.wake()  # no message is expected from now on
-        await self._usb.publish("stopping the streams", self._switched(on=False))
+        await self._usb.publish("stopping the streams", self._config.switch_streams(on=False))
         self._all_off = True
         self._usb.inbox = None
         self.inbox.close()
-        await self._until(lambda: self._drained, "last message")
+        await self._until(self._is_drained, "last message")
 
-    @property
-    def _drained(self) -> bool:
+    def _is_drained(self) -> bool:
         return self._pumping is not None and self._pumping.done()
 
     def _settle(self, reason: str) -> list[StreamItem]:  # noqa: ARG002 - its gaps have reasons
         self._usb.inbox = None
         return self.aligner.finish()
-
-    def _switched(self, *, on: bool) -> Settings:
-        return tuple((f"{stream}/ctrl", int(on)) for stream in self._streams)
 
 
 # ---- the instrument ------------------------------------------------------------------------
@@ -243,7 +236,7 @@ class Joulescope:
             if self._acquisition is not None:
                 await self._acquisition.abandon()
                 if self._acquisition.left_running:
-                    streams_off = tuple((f"{stream}/ctrl", 0) for stream in self.config.streams)
+                    streams_off = self.config.switch_streams(on=False)
         finally:
             await usb.close(streams_off)
 

@@ -25,12 +25,11 @@ from drivers.n6705.elog import (
 from drivers.scpi.polling import Clock
 from drivers.scpi.record_clock import RecordClock
 from drivers.scpi.record_stream import Records, RecordStream
-from drivers.scpi.session import ScpiSession, identity_of
+from drivers.scpi.session import ScpiSession
 from labd.aio.host_time import host_time_ns
 from labd.core.errors import DeadlineExceeded, InstrumentError, JobError, LabdBug
 from labd.core.host_clock import CRYSTAL_PPM
 from labd.core.model import Finding, Identity, Samples, StreamFormat, TimeBase
-from labd.protocol.lines import quoted
 
 VOLT_TOLERANCE = 0.01
 CLOSE_STEP_S = 4.0
@@ -82,7 +81,10 @@ class N6705:
         self._is_n6705, self._elog = False, None
         self._voltage_mv = self._acquisition = None
         async with closed_on_failure(self.close):
-            identity = await self._identify()
+            identity = await self._session.identify("n6705", "N6705")
+            self._is_n6705 = True
+            for command in (f"ABOR:ELOG (@1:{SLOTS})", "ABOR:DLOG", "*CLS"):
+                await self._session.write(command)  # an error for an empty slot, or without a log
             await self._session.run("*RST")
             await self._session.ask("*OPC?")
             plan = await self._plan()
@@ -171,14 +173,7 @@ class N6705:
         clock = RecordClock(1 / self._period_s, BUFFER_S)
         stream = RecordStream(clock, self._samples, self.config.line)
         self._acquisition = ElogAcquisition(
-            elog,
-            stream,
-            self._clock,
-            self.config.answer_s,
-            self.config.current_limit_a,
-            self._period_s,
-            self._poll_s,
-            self._arm_s,
+            elog, stream, self._clock, self.config, self._period_s, self._poll_s, self._arm_s
         )
         return self._acquisition
 
@@ -205,20 +200,6 @@ class N6705:
         return findings
 
     # ---- steps ---------------------------------------------------------------------------
-
-    async def _identify(self) -> Identity:
-        answer = await self._session.ask("*IDN?")
-        if "N6705" not in answer.upper():
-            raise InstrumentError(
-                "other-instrument",
-                f"the instrument at this address is {quoted(answer)}",
-                "check the address; this driver is for an N6705",
-                self._session.where,
-            )
-        self._is_n6705 = True
-        for command in (f"ABOR:ELOG (@1:{SLOTS})", "ABOR:DLOG", "*CLS"):
-            await self._session.write(command)  # an error for an empty slot or without a log
-        return identity_of("n6705", answer, simulated=self._session.simulated)
 
     async def _plan(self) -> ElogPlan:
         models = await self._models()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivers.n6705.channel_counts import ChannelCounts
+from drivers.n6705.config import N6705Config
 from drivers.scpi.codec import values_in
 from drivers.scpi.polling import Clock, PolledAcquisition
 from drivers.scpi.record_clock import Moment
@@ -190,8 +191,7 @@ class ElogAcquisition(PolledAcquisition):
         settings: checked before the run.
         stream: receives the records.
         clock: the host's clock.
-        answer_s: longest wait for an answer.
-        limit_a: the DUT's current limit.
+        config: its table in stations.toml.
         period_s: of the records.
         poll_s: pause between polls.
         arm_s: pause between arming and triggering the logger.
@@ -202,17 +202,16 @@ class ElogAcquisition(PolledAcquisition):
         settings: ElogSettings,
         stream: RecordStream,
         clock: Clock,
-        answer_s: float,
-        limit_a: float,
+        config: N6705Config,
         period_s: float,
         poll_s: float,
         arm_s: float,
     ) -> None:
-        super().__init__(settings.session, stream, clock, answer_s, poll_s)
+        super().__init__(settings.session, stream, clock, config.answer_s, poll_s)
         self._settings = settings
         self._plan = settings.plan
         self._arm_s = arm_s
-        self._limit_a = CLIPPED * limit_a
+        self._limit_a = CLIPPED * config.current_limit_a
         self._waiting: list[Records] = [np.empty((0, 1)) for _ in self._plan.logged]
         self._counts_check = ChannelCounts(period_s)
 

@@ -215,8 +215,8 @@ class RecordClock:
         But an update came after the poll before it; if more than :data:`LATE_UPDATES` updates are
         later than any before, records are lost.
         """
-        before = min(self._earlier, key=_most)
-        now = min(self._recent, key=_least)
+        before = min(self._earlier, key=lambda delay: delay.most_ns)
+        now = min(self._recent, key=lambda delay: delay.least_ns)
         last = self._earlier[-1].when
         update_ns = max(each.least_ns for each in self._earlier) - before.most_ns
         polls = [last, *(each.when for each in self._recent)]
@@ -274,7 +274,7 @@ class RecordClock:
         """
         if not self._candidates or self._origin is None:
             return []
-        best = min(self._candidates, key=_delay)
+        best = min(self._candidates, key=lambda candidate: candidate.delay_ns)
         delays_ns = [candidate.delay_ns for candidate in self._candidates]
         known_ns = [*delays_ns, *self._last_delays_ns]  # the last mark may have few candidates
         self._last_delays_ns = delays_ns
@@ -310,14 +310,6 @@ class _CountDelay:
     updated_ns: float
 
 
-def _least(delay: _CountDelay) -> float:
-    return delay.least_ns
-
-
-def _most(delay: _CountDelay) -> float:
-    return delay.most_ns
-
-
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     total: int
@@ -325,7 +317,3 @@ class _Candidate:
     fewer_ns: float
     latest_ns: int
     delay_ns: float
-
-
-def _delay(candidate: _Candidate) -> float:
-    return candidate.delay_ns

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from drivers.scpi.socket_port import ScpiPort, SocketPort
+from drivers.scpi.socket_port import SocketPort
 from drivers.scpi.visa import VisaPort
 from labd.core.errors import Where
 
@@ -52,7 +52,7 @@ VisaBackend = Annotated[
 ]
 
 
-def port_to(resource: str, visa: str, device: str) -> ScpiPort:
+def port_to(resource: str, visa: str, device: str) -> SocketPort | VisaPort:
     """Return the closed port to an instrument.
 
     Args:

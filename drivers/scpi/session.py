@@ -42,7 +42,7 @@ class ScpiSession:
         device: the driver's name, for error texts.
         answer_s: longest wait for an answer, seconds.
         error_query: reads the oldest error; empty for an instrument without an error queue.
-        same_query: a query whose answer never changes; without an error queue it is sent after
+        identify_query: reads who the instrument is. Without an error queue it is sent after
             every command, so that the command has been executed when its call returns.
     """
 
@@ -53,13 +53,13 @@ class ScpiSession:
         device: str,
         answer_s: float,
         error_query: str = "SYST:ERR?",
-        same_query: str = "*IDN?",
+        identify_query: str = "*IDN?",
     ) -> None:
         self.where = Where(device=f"{device} at {resource}")
         self._answer_s = answer_s
         self._error_query = error_query
-        self._same_query = same_query
-        self._same_answer = ""
+        self._identify_query = identify_query
+        self._identity = ""
         self._port = port_to(resource, visa, device)
         self._one_at_a_time = asyncio.Lock()
         self._in_step = True
@@ -69,11 +69,6 @@ class ScpiSession:
     def is_open(self) -> bool:
         """Whether the connection is held."""
         return self._port.is_open
-
-    @property
-    def simulated(self) -> bool:
-        """Whether it is known that no hardware is connected."""
-        return self._port.simulated
 
     async def open(self) -> None:
         """Connect.
@@ -185,6 +180,28 @@ class ScpiSession:
             self.where,
         )
 
+    async def identify(self, kind: str, expected: str) -> Identity:
+        """Read who the instrument is: maker, model, serial number, firmware.
+
+        Args:
+            kind: the driver's name.
+            expected: text that has to be in the answer.
+
+        Raises:
+            InstrumentError: ``other-instrument``; another one is at this address.
+        """
+        answer = await self.ask(self._identify_query)
+        if expected.upper() not in answer.upper():
+            raise InstrumentError(
+                "other-instrument",
+                f"the instrument at this address is {quoted(answer)}, not {expected!r}",
+                "check the address and the instrument's name in stations.toml",
+                self.where,
+            )
+        maker, model, serial, firmware = (part.strip() for part in f"{answer},,,".split(",")[:4])
+        simulated = self._port.simulated or serial == SIMULATED_SERIAL
+        return Identity(kind, f"{maker} {model}".strip(), serial, firmware, simulated)
+
     async def errors(self) -> list[str]:
         """Read the error queue until it is empty, which confirms that answers are in step.
 
@@ -194,7 +211,7 @@ class ScpiSession:
             DeadlineExceeded: no answer.
         """
         if not self._error_query:
-            await self._ask_same()
+            await self._check_identity()
             return []
         found: list[str] = []
         while len(found) < MAX_ERRORS:
@@ -233,11 +250,11 @@ class ScpiSession:
             await self._port.reset(self._answer_s)
             self._in_step, self._loss = True, None
 
-    async def _ask_same(self) -> None:
-        answer = await self.ask(self._same_query)
-        if not answer or answer != (self._same_answer or answer):
-            raise self._out_of_step(self._same_query, quoted(answer))
-        self._same_answer = answer
+    async def _check_identity(self) -> None:
+        answer = await self.ask(self._identify_query)
+        if not answer or answer != (self._identity or answer):
+            raise self._out_of_step(self._identify_query, quoted(answer))
+        self._identity = answer
 
     async def _exchange(self, query: str, deadline_s: float, size: int) -> ScpiText | ScpiBlock:
         async with self._one_at_a_time:
@@ -283,15 +300,3 @@ class ScpiSession:
             "check that no other program uses the instrument",
             self.where,
         )
-
-
-def identity_of(kind: str, answer: str, *, simulated: bool) -> Identity:
-    """Return the identity in an answer to ``*IDN?`` (maker, model, serial number, firmware)."""
-    maker, model, serial, firmware = ([*answer.split(","), "", "", ""])[:4]
-    return Identity(
-        kind,
-        f"{maker.strip()} {model.strip()}".strip(),
-        serial.strip(),
-        firmware.strip(),
-        simulated or serial.strip() == SIMULATED_SERIAL,
-    )

@@ -1,11 +1,10 @@
-"""Connections to SCPI instruments: what every kind can do, and the raw TCP socket."""
+"""Connection to a SCPI instrument by a raw TCP socket."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from contextlib import suppress
-from typing import Protocol
 
 from drivers.base.serial_link import Link
 from drivers.scpi.codec import ScpiDecoder, ScpiReply
@@ -13,45 +12,6 @@ from labd.core.errors import DeadlineExceeded, InfraError, TransportError
 from labd.protocol.lines import quoted
 
 RECONNECT_PAUSE_S = 0.05
-
-
-class ScpiPort(Protocol):
-    """A connection to an instrument."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the connection is held."""
-        ...
-
-    @property
-    def simulated(self) -> bool:
-        """Whether it is known that no hardware is connected."""
-        ...
-
-    @property
-    def leftovers(self) -> str:
-        """A response that no query asked for; normally empty."""
-        ...
-
-    async def open(self, deadline_s: float) -> None:
-        """Connect."""
-        ...
-
-    async def close(self) -> None:
-        """Disconnect; safe to call twice."""
-        ...
-
-    async def reset(self, deadline_s: float) -> None:
-        """Connect again, so that no response to an earlier query can arrive."""
-        ...
-
-    async def write(self, data: bytes, deadline_s: float) -> None:
-        """Send one message."""
-        ...
-
-    async def reply(self, deadline_s: float, indefinite_bytes: int = 0) -> ScpiReply:
-        """Return the next response."""
-        ...
 
 
 class SocketPort:

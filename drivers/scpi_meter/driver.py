@@ -16,12 +16,11 @@ from drivers.scpi.codec import values_in
 from drivers.scpi.polling import Clock, PolledAcquisition
 from drivers.scpi.record_clock import RecordClock
 from drivers.scpi.record_stream import Records, RecordStream
-from drivers.scpi.session import ScpiSession, identity_of
+from drivers.scpi.session import ScpiSession
 from drivers.scpi_meter.config import ScpiMeterConfig, filled
 from labd.aio.host_time import host_time_ns
-from labd.core.errors import InstrumentError, JobError, LabdBug
+from labd.core.errors import JobError, LabdBug
 from labd.core.model import Finding, Identity, Samples, StreamFormat, TimeBase
-from labd.protocol.lines import quoted
 
 CLOSE_STEP_S = 4.0
 NUMBER_BYTES = {"real32": 4, "real64": 8}
@@ -135,7 +134,8 @@ class ScpiMeter:
         self._known, self._acquisition = False, None
         self._voltage_mv = self.config.voltage_mv
         async with closed_on_failure(self.close):
-            identity = await self._identify()
+            identity = await self._session.identify("scpi-meter", self.config.expect)
+            self._known = True
             await self._stop_predecessor()
             await self._session.run(*self._filled(self.config.setup))
             await self._session.run(*self._filled(self.config.supply_off))
@@ -228,19 +228,6 @@ class ScpiMeter:
         await self._session.close()
 
     # ---- steps ---------------------------------------------------------------------------
-
-    async def _identify(self) -> Identity:
-        answer = await self._session.ask(self.config.identify)
-        if self.config.expect.upper() not in answer.upper():
-            raise InstrumentError(
-                "other-instrument",
-                f"the instrument at this address is {quoted(answer)}, "
-                f"without {self.config.expect!r} in its name",
-                "check the address and 'expect' in stations.toml",
-                self._session.where,
-            )
-        self._known = True
-        return identity_of("scpi-meter", answer, simulated=self._session.simulated)
 
     async def _stop_predecessor(self) -> None:
         """Stop what a predecessor left running and clear the error queue."""

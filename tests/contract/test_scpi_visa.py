@@ -15,6 +15,7 @@ from drivers.n6705.driver import N6705
 from drivers.scpi.session import ScpiSession
 from drivers.scpi_meter.config import ScpiMeterConfig
 from drivers.scpi_meter.driver import ScpiMeter
+from labd.aio.host_time import host_time_ns
 from labd.core.errors import DeadlineExceeded, InstrumentError, LabdBug, TransportError
 from labd.core.model import Samples, TimeMark
 from labd.simulation.hislip import HislipCable
@@ -87,7 +88,7 @@ def meter_at(resource: str, visa: str) -> ScpiMeter:
 
 
 async def test_an_n6705_measures_through_visa_as_through_a_socket() -> None:
-    fake = SimulatedN6705()
+    fake = SimulatedN6705(clock=lambda: host_time_ns() / 1e9)
     async with plugged(fake, HislipCable) as cable:
         monitor = N6705(N6705Config(resource=cable.path, answer_s=2.0))
         await monitor.open()
