@@ -130,9 +130,9 @@ def _first_image(lab: LabConfig, station: StationConfig, name: str) -> Path:
         path = folder / station.board / f"{name}.elf"
         if path.is_file():
             return path
-    looked = ", ".join(str(folder / station.board) for folder in lab.firmware)
+    searched = ", ".join(str(folder / station.board) for folder in lab.firmware)
     raise ConfigError(
         "firmware-missing",
-        f"{lab.file}: station {station.name}: emulated.firmware: no {name}.elf in {looked}",
-        "name one that is there, or add its folder to [lab] firmware",
+        f"{lab.file}: station {station.name}: emulated.firmware: no {name}.elf in {searched}",
+        "name one that exists, or add its folder to [lab] firmware",
     )

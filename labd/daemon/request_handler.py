@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 from pydantic import JsonValue
@@ -18,7 +17,7 @@ from labd.core.suite import benchmark
 from labd.daemon.dispatcher import Dispatcher
 from labd.daemon.job_log import JobLog
 from labd.daemon.status_publisher import StatusPublisher
-from labd.mqtt.inbox import Inbox, Message
+from labd.mqtt.inbox import Inbox, ReceivedMessage
 from labd.procedure.dataset import find_dataset
 from labd.station.config import LabConfig
 from labd.station.firmware_images import find_image
@@ -76,7 +75,7 @@ class RequestHandler:
         async for message in inbox:
             await self.handle(message)
 
-    async def handle(self, message: Message) -> None:
+    async def handle(self, message: ReceivedMessage) -> None:
         """Answer one request. Never raises; a malformed request gets an error reply."""
         if message.retained:
             log.warning("retained-request-ignored", topic=message.topic)
@@ -199,7 +198,7 @@ def _refusal(verb: str, request: Request, job: str, code: str, text: str) -> Rep
 
 
 def check_feasible(spec: JobSpec, views: Sequence[StationView], config: LabConfig) -> None:
-    """Refuse a job that could never run here.
+    """Refuse a job that no station can ever run.
 
     Raises:
         JobError: unknown benchmark or station, a missing or damaged data set, no suitable
@@ -214,10 +213,10 @@ def check_feasible(spec: JobSpec, views: Sequence[StationView], config: LabConfi
 
 
 def check_firmware(spec: JobSpec, views: Sequence[StationView], config: LabConfig) -> None:
-    """Require the images for at least one suitable station.
+    """Check that at least one suitable station has its images.
 
     Raises:
-        JobError: every suitable station would be flashed, and none finds its images.
+        JobError: every suitable station has a flasher, and none has its images.
     """
     suitable = {view.name for view in views if not unsuitable(spec, view)}
     missing: JobError | None = None
@@ -225,17 +224,13 @@ def check_firmware(spec: JobSpec, views: Sequence[StationView], config: LabConfi
         if station.name not in suitable:
             continue
         try:
-            _images(spec, station.board, config.firmware, flashed=station.flasher is not None)
+            if station.flasher is not None:
+                for build in sorted({BUILD_FOR[mode] for mode in spec.modes}):
+                    name = spec.firmware or spec.benchmark
+                    find_image(config.firmware, station.board, name, build)
         except JobError as error:
             missing = error
         else:
             return
     if missing is not None:
         raise missing
-
-
-def _images(spec: JobSpec, board: str, folders: Sequence[Path], *, flashed: bool) -> None:
-    if not flashed:
-        return
-    for build in sorted({BUILD_FOR[mode] for mode in spec.modes}):
-        find_image(folders, board, spec.firmware or spec.benchmark, build)

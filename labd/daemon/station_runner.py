@@ -1,4 +1,4 @@
-"""How one station is opened, used and checked: drivers, procedure and shelf put together."""
+"""How one station is opened, checked and used: drivers, firmware and procedure combined."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from labd.wire.results import ModeResult
 
 
 class StationRunner:
-    """Does a supervisor's work on one station.
+    """Opens, checks and uses one station for its supervisor.
 
     Args:
-        lab: where firmware and data sets are.
+        lab: names the folders of firmware and data sets.
         station: its configuration.
-        registry: the drivers there are.
+        registry: the installed drivers.
     """
 
     def __init__(self, lab: LabConfig, station: StationConfig, registry: Registry) -> None:
@@ -34,7 +34,7 @@ class StationRunner:
         self._registry = registry
 
     def open(self, spec: JobSpec | None) -> AbstractAsyncContextManager[StationBench]:
-        """The station for a job, or for a check; drivers are made anew each time."""
+        """Return the station with new drivers, not open yet, for a job or (``None``) a check."""
         setup = JobSetup(
             firmware=(spec.firmware or spec.benchmark) if spec else KNOWN,
             folders=self._lab.firmware,
@@ -57,7 +57,7 @@ class StationRunner:
             yield result
 
     async def check(self, bench: StationBench) -> list[Finding]:
-        """Decide whether the open station may serve."""
+        """Check whether the open station may serve."""
         findings = await check_station(bench, self._lab.datasets)
         if blind := self._station.blind:
             text = f"no energy jobs: {blind}"

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import structlog
 
@@ -23,36 +21,18 @@ from labd.core.errors import (
 )
 from labd.core.health import Activity, Health, HealthStep, next_health
 from labd.core.jobs import MAX_FAULTS, Job, JobSpec
-from labd.core.model import Finding, Identity, Verdict
+from labd.core.model import Identity, Verdict
 from labd.core.schedule import StationView
 from labd.daemon.job_log import JobLog
 from labd.daemon.run_recorder import RunEvidence, RunReporter
+from labd.daemon.station_runner import StationRunner
 from labd.procedure.run import verdict_of
 from labd.station.config import StationConfig
-from labd.station.open_station import StationBench
 from labd.store.journal.journal import Journal
 from labd.store.journal.rows import Outcome
 from labd.wire.results import ModeResult
 
 log = structlog.get_logger(__name__)
-
-
-class Runner(Protocol):
-    """What a supervisor does with its station."""
-
-    def open(self, spec: JobSpec | None) -> AbstractAsyncContextManager[StationBench]:
-        """Open the station, for a job or (``None``) for a health check."""
-        ...
-
-    def run(
-        self, bench: StationBench, spec: JobSpec, reporter: RunReporter, evidence: RunEvidence
-    ) -> AsyncIterator[ModeResult]:
-        """Run a job's modes on the open station."""
-        ...
-
-    async def check(self, bench: StationBench) -> list[Finding]:
-        """Check whether the open station may serve."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +62,7 @@ class Supervisor:
     """
 
     station: StationConfig
-    runner: Runner
+    runner: StationRunner
     job_log: JobLog
     evidence: Callable[[str, int], RunEvidence]
     changed: Callable[[Supervisor], None]

@@ -1,4 +1,4 @@
-"""Where a subscription's messages wait to be read: bounded, and honest about what it drops."""
+"""Bounded queue of a subscription's messages; it counts what it drops."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MAX_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One message; ``retained`` when it was said before the subscription began."""
+class ReceivedMessage:
+    """A received message; ``retained`` if it was published before the subscription."""
 
     topic: str
     payload: bytes
@@ -23,14 +23,16 @@ class Message:
 
 
 class Inbox:
-    """An asynchronous iterator over the messages of one subscription, for one reader.
+    """Asynchronous iterator over the messages of one subscription, for one reader.
 
-    When its reader is too slow, further messages are dropped and counted: MQTT has
-    acknowledged them already, so a client repeats a command that got no reply, and a watcher
-    sees the hole in the event numbers and asks for the rest.
+    With a slow reader further messages are dropped and counted. MQTT has acknowledged them
+    already; but a client repeats a request that got no reply, and a watcher sees the hole in the
+    event numbers and requests the missing ones.
 
     Args:
-        topic_filter: what was subscribed.
+        topic_filter: of the subscription.
+        max_messages: limit of the queue.
+        max_bytes: limit of the queued payloads.
     """
 
     def __init__(
@@ -40,43 +42,43 @@ class Inbox:
         self.dropped = 0
         self._max_messages = max_messages
         self._max_bytes = max_bytes
-        self._waiting: deque[Message] = deque()
+        self._waiting: deque[ReceivedMessage] = deque()
         self._bytes = 0
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._end: BaseException | None = None
 
-    def offer(self, message: Message) -> bool:
-        """Put a message in, or count it as dropped; whether it went in."""
+    def offer(self, message: ReceivedMessage) -> bool:
+        """Queue a message, or count it as dropped; return whether it was queued."""
         size = len(message.payload)
         if len(self._waiting) >= self._max_messages or self._bytes + size > self._max_bytes:
             self.dropped += 1
             return False
         self._waiting.append(message)
         self._bytes += size
-        self._news.set()
+        self._changed.set()
         return True
 
     def end(self, why: BaseException) -> None:
-        """Let the reader have what is there, then raise ``why``."""
+        """Raise ``why`` in the reader after the queued messages."""
         self._end = why
-        self._news.set()
+        self._changed.set()
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Message:
-        """The next message.
+    async def __anext__(self) -> ReceivedMessage:
+        """Return the next message.
 
         Raises:
-            TransportError: the link is closed and nothing is left.
+            TransportError: the link is closed and the queue empty.
         """
         while not self._waiting:
             if self._end is not None:
                 raise TransportError(
                     "bus-closed", "the link to the broker is closed"
                 ) from self._end
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
         message = self._waiting.popleft()
         self._bytes -= len(message.payload)
         return message

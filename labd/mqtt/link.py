@@ -1,7 +1,7 @@
-"""The MQTT link that the daemon and its clients share.
+"""The MQTT link of the daemon and its clients, for any MQTT 3.1.1 broker.
 
-One connection that comes back by itself, with jittered backoff, its subscriptions and,
-through ``on_connect``, whatever the owner has to say again. MQTT 3.1.1: any broker will do.
+After a connection loss it reconnects with jittered backoff, restores its subscriptions and
+calls ``on_connect``, where the owner publishes again what the broker may have lost.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from typing import Any, Self, TypeVar
 
 import aiomqtt
 
-from labd.core.errors import LabdBug, TransportError
-from labd.mqtt.inbox import Inbox, Message
+from labd.core.errors import LabdBug, TransportError, first_fault
+from labd.mqtt.inbox import Inbox, ReceivedMessage
 from labd.wire.broker_url import parse_url
 
 DEADLINE_S = 10.0
 KEEPALIVE_S = 15
 MAX_PAYLOAD_BYTES = 8_000_000
-"""What the embedded broker takes; it hangs up on anyone who sends more."""
+"""Limit of the embedded broker, which disconnects a client that sends more."""
 
 _FIRST_BACKOFF_S = 0.1
 _LONGEST_BACKOFF_S = 10.0
 _RETRY_S = 0.02
 _IN_FLIGHT = 200
-_PENDING_CALLS = 10_000  # aiomqtt warns above 10, which a stream of events passes at once
+_PENDING_CALLS = 10_000  # aiomqtt warns above 10; a stream of events has more
 _REFUSED = 0x80
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """What the broker says, retained, when this client dies without a word."""
+    """Last will: the broker publishes it, retained, when this client disconnects unexpectedly."""
 
     topic: str
     payload: bytes
@@ -57,12 +57,12 @@ class MqttLink:
 
     Args:
         url: ``mqtt://[user:password@]host[:port]``.
-        client_id: unique on the broker: a second client of this id ends the first.
-        will: what the broker is to say if this client dies.
-        persistent: the broker keeps QoS 1 messages for this id while it is away.
+        client_id: unique on the broker, which disconnects an older client of the same id.
+        will: last will.
+        persistent: the broker keeps QoS 1 messages for this id while it is disconnected.
 
-    Callbacks in ``on_connect`` run after every connect, the first included, once the
-    subscriptions stand; they may publish.
+    Callbacks in ``on_connect`` run after every connect, also the first, once the subscriptions
+    are restored; they may publish.
 
     Raises:
         ConfigError: ``url`` is malformed.
@@ -86,7 +86,7 @@ class MqttLink:
         """Connect.
 
         Raises:
-            TransportError: ``no-broker``: nobody listens there; ``broker-refused``.
+            TransportError: ``no-broker``: nothing listens there; ``broker-refused``.
         """
         first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._keeper = asyncio.create_task(self._keep(first), name=f"mqtt {self.address}")
@@ -105,7 +105,7 @@ class MqttLink:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Disconnect in good order: no last will."""
+        """Disconnect; the broker does not publish the last will."""
         keeper = self._keeper
         if keeper is not None:
             keeper.cancel()
@@ -115,7 +115,7 @@ class MqttLink:
 
     @property
     def connected(self) -> bool:
-        """Whether the broker is there just now."""
+        """Whether the link is connected now."""
         return self._up.is_set()
 
     async def publish(
@@ -127,25 +127,25 @@ class MqttLink:
         qos: int = 1,
         deadline_s: float = DEADLINE_S,
     ) -> None:
-        """Hand a message to the broker; returns when it has it (QoS 1).
+        """Publish a message; return when the broker has acknowledged it (QoS 1).
 
-        Waits for a broker that is away and repeats what it did not confirm, so a message may
-        arrive twice. A broker that denies the topic says nothing: only a reply proves arrival.
+        Waits for a broker that is away and repeats a message that was not acknowledged, so it
+        may arrive twice. A broker may drop a denied topic silently: only a reply proves arrival.
 
         Raises:
-            TransportError: ``no-broker``: not within the deadline.
-            LabdBug: the payload is larger than a broker takes.
+            TransportError: ``no-broker``: not acknowledged within the deadline.
+            LabdBug: the payload exceeds :data:`MAX_PAYLOAD_BYTES`.
         """
         if len(payload) > MAX_PAYLOAD_BYTES:
-            raise LabdBug("payload", f"{len(payload)} bytes are too many for {topic}")
-        await self._insist(
+            raise LabdBug("payload", f"{len(payload)} bytes for {topic} exceed {MAX_PAYLOAD_BYTES}")
+        await self._exchange(
             lambda client: client.publish(topic, payload, qos=qos, retain=retain), deadline_s
         )
 
     def listen(self, topic_filter: str) -> Inbox:
-        """Messages whose topic matches, as long as the link lives; call it before entering.
+        """Subscribe for the life of the link; call it before entering the link.
 
-        Then nothing is missed that the broker kept for a persistent client.
+        Then no message is missed that the broker kept for a persistent client.
         """
         inbox = Inbox(topic_filter)
         self._inboxes.append(inbox)
@@ -155,18 +155,18 @@ class MqttLink:
     async def subscribe(
         self, topic_filter: str, *, deadline_s: float = DEADLINE_S
     ) -> AsyncGenerator[Inbox]:
-        """Messages whose topic matches, from the moment the broker has confirmed it.
+        """Subscribe until the context ends; the broker has confirmed it when the body starts.
 
-        Lasts through reconnects; what was said while the connection was down is missing
-        (events can be asked for by their numbers), unless the link is persistent.
+        It is restored after a reconnect. Messages published while the link was down are
+        missing (events can be requested by number), unless the link is persistent.
 
         Raises:
-            TransportError: the broker is away, or refuses the filter.
+            TransportError: the broker is away or refuses the filter.
         """
         inbox = Inbox(topic_filter)
         self._inboxes.append(inbox)
         try:
-            codes = await self._insist(
+            codes = await self._exchange(
                 lambda client: client.subscribe(topic_filter, qos=1), deadline_s
             )
             _check_granted(topic_filter, codes)
@@ -177,10 +177,10 @@ class MqttLink:
 
     # ---- one exchange --------------------------------------------------------------------
 
-    async def _insist(
+    async def _exchange(
         self, exchange: Callable[[aiomqtt.Client], Coroutine[Any, Any, T]], deadline_s: float
     ) -> T:
-        """Do one exchange with the broker, again on the next connection if this one is lost."""
+        """Do one exchange with the broker; repeat it on the next connection if this one is lost."""
         try:
             async with asyncio.timeout(deadline_s):
                 while True:
@@ -192,10 +192,10 @@ class MqttLink:
                     await asyncio.sleep(_RETRY_S)
         except TimeoutError as error:
             what = f"the broker at {self.address} did not answer within {deadline_s:g} s"
-            raise TransportError("no-broker", what, "see whether it still runs") from error
+            raise TransportError("no-broker", what, "check that it still runs") from error
 
     async def _unsubscribe(self, topic_filter: str) -> None:
-        """Spare the broker the work; a lost connection forgets it anyway."""
+        """Unsubscribe, unless another inbox has the same filter or the connection is lost."""
         connection = self._connection
         wanted = any(inbox.filter == topic_filter for inbox in self._inboxes)
         if connection is not None and not wanted:
@@ -205,7 +205,7 @@ class MqttLink:
     # ---- the connection ------------------------------------------------------------------
 
     async def _keep(self, first: asyncio.Future[None]) -> None:
-        """Stay connected until cancelled; whatever ends this ends every inbox."""
+        """Stay connected until cancelled; end every inbox with the error that ends this."""
         try:
             await self._reconnect_for_ever(first)
         except BaseException as error:
@@ -214,21 +214,21 @@ class MqttLink:
             raise
 
     async def _reconnect_for_ever(self, first: asyncio.Future[None]) -> None:
-        """Give up only if the first attempt fails: then the address is wrong."""
+        """Reconnect after every loss; fail only if the first attempt does."""
         backoff_s = _FIRST_BACKOFF_S
         while True:
             connects = self._connects
-            failure = await self._live(first)
+            failure = await self._connect_once(first)
             if not first.done():
                 raise self._no_broker(failure) from failure
             if self._connects > connects:
                 backoff_s = _FIRST_BACKOFF_S
-                log.warning("the broker at %s went away: %s", self.address, failure)
+                log.warning("connection to the broker at %s lost: %s", self.address, failure)
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
 
-    async def _live(self, first: asyncio.Future[None]) -> Exception:
-        """Connect, serve until the connection is lost, and return why it was."""
+    async def _connect_once(self, first: asyncio.Future[None]) -> Exception:
+        """Connect, serve until the connection is lost, and return the reason."""
         failure: Exception = LabdBug("bus", "a connection ended without a reason")
         try:
             async with self._client() as client, asyncio.TaskGroup() as group:
@@ -243,7 +243,7 @@ class MqttLink:
                 if not first.done():
                     first.set_result(None)
         except* (aiomqtt.MqttError, TransportError) as errors:
-            failure = _first(errors)
+            failure = first_fault(errors)
         finally:
             self._up.clear()
             if self._connection is not None:
@@ -271,9 +271,9 @@ class MqttLink:
         return client
 
     async def _receive(self, client: aiomqtt.Client) -> None:
-        """Sort what arrives into the inboxes, at once: aiomqtt's own queue has no bound."""
+        """Sort messages into the inboxes at once: aiomqtt's own queue is unbounded."""
         async for arrived in client.messages:
-            message = Message(arrived.topic.value, arrived.payload, arrived.retain)
+            message = ReceivedMessage(arrived.topic.value, arrived.payload, arrived.retain)
             for inbox in self._inboxes:
                 if arrived.topic.matches(inbox.filter) and not inbox.offer(message):
                     log.warning("%s: reader too slow, %d dropped", inbox.filter, inbox.dropped)
@@ -283,26 +283,26 @@ class MqttLink:
             what = f"the broker at {self.address} refuses {self._client_id}: {failure}"
             return TransportError("broker-refused", what, "check user and password in its URL")
         what = f"no broker at {self.address}: {failure}"
-        todo = "start one with `labd serve`, or give the URL of the lab's own"
-        return TransportError("no-broker", what, todo)
+        remedy = "start one with `labd serve`, or give the URL of the lab's broker"
+        return TransportError("no-broker", what, remedy)
 
 
 class _Connection:
-    """One connection, whose exchanges end when it does: aiomqtt's own wait out their time."""
+    """One connection. Its exchanges end with it; those of aiomqtt would wait for their timeout."""
 
     def __init__(self, client: aiomqtt.Client) -> None:
         self._client = client
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def lose(self) -> None:
-        """End every exchange under way."""
+        """End every pending exchange."""
         self._lost.set_result(None)
 
     async def run(self, exchange: Callable[[aiomqtt.Client], Coroutine[Any, Any, T]]) -> T:
         """Do one exchange.
 
         Raises:
-            MqttError: it failed, or the connection was lost meanwhile.
+            MqttError: it failed, or the connection was lost.
         """
         task = asyncio.create_task(exchange(self._client))
         try:
@@ -312,14 +312,6 @@ class _Connection:
             raise aiomqtt.MqttError("the connection was lost")
         finally:
             task.cancel()
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> Exception:
-    """The first single error in a group of groups."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _check_granted(topic_filter: str, codes: Sequence[Any]) -> None:

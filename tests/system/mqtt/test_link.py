@@ -32,7 +32,7 @@ async def test_a_message_arrives(broker: Broker) -> None:
         assert await receive(inbox) == Message(topic, b"{}", retained=False)
 
 
-async def test_retained_state_is_told_to_latecomers_and_can_be_cleared(broker: Broker) -> None:
+async def test_retained_state_reaches_latecomers_and_can_be_cleared(broker: Broker) -> None:
     async with MqttLink(broker.url, "a") as link:
         await link.publish("labd/lab/job/j", b"queued", retain=True)
         await asyncio.sleep(0.2)
@@ -192,7 +192,7 @@ async def test_the_last_will_speaks_when_a_client_is_killed(broker: Broker) -> N
         assert (await receive(inbox)).payload == b"off"
 
 
-async def test_a_good_goodbye_has_no_last_will(broker: Broker) -> None:
+async def test_an_orderly_disconnect_has_no_last_will(broker: Broker) -> None:
     async with MqttLink(broker.url, "a") as link, link.subscribe("labd/lab/#") as inbox:
         async with MqttLink(broker.url, "b", will=Will("labd/lab/daemon/h", b"off")):
             pass
@@ -258,7 +258,7 @@ async def test_a_wrong_password(guarded: int) -> None:
     assert "wrong" not in str(caught.value)
 
 
-async def test_a_denied_publish_says_nothing(guarded: int) -> None:
+async def test_a_denied_publish_is_silent(guarded: int) -> None:
     """Why a client waits for the lab's own reply."""
     async with MqttLink(f"mqtt://ann:secret@127.0.0.1:{guarded}", "a") as link:
         await link.publish("labd/lab/u/bob/do/submit", json.dumps({}).encode())

@@ -1,4 +1,4 @@
-"""A supervisor under fire: cancelled, stopped and failing at chosen points of a job."""
+"""A supervisor that is cancelled, stopped or fails at chosen points of a job."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ async def test_blame_decides_the_verdict(
     assert stage.supervisor.health is Health.GOOD
 
 
-async def test_the_benchs_fault_is_tried_again_and_then_told(
+async def test_a_fault_of_the_bench_is_retried_and_then_reported(
     stage: Stage, task: asyncio.Task[None]
 ) -> None:
     stage.runner.run_step = failing(InfraError("x", "cable"))
@@ -261,12 +261,12 @@ async def test_a_journal_that_fails_for_a_while_is_waited_for(
 ) -> None:
     finish, failures = stage.job_log.finish, [InfraError("journal", "locked")]
 
-    async def moody_finish(job: str, verdict: Verdict, reason: str) -> None:
+    async def failing_finish(job: str, verdict: Verdict, reason: str) -> None:
         if failures:
             raise failures.pop()
         await finish(job, verdict, reason)
 
-    monkeypatch.setattr(stage.job_log, "finish", moody_finish)
+    monkeypatch.setattr(stage.job_log, "finish", failing_finish)
     await stage.assign()
     assert await stage.ended() == ("done", "pass")
 

@@ -70,7 +70,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         yield Place(tmp_path, journal)
 
 
-async def test_old_runs_go_and_their_jobs_say_so(place: Place) -> None:
+async def test_old_runs_are_removed_and_their_jobs_list_them(place: Place) -> None:
     await place.run("old", 1)
     await place.run("young", 20)
     assert await place.clean_up(RetentionLimits()) == []

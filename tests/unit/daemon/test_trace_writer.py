@@ -63,7 +63,7 @@ async def test_everything_given_is_there_in_order(writing: Writing) -> None:
     assert len(found.edges) == len(found.gaps) == 300
 
 
-async def test_frames_are_few_and_say_what_the_trace_says(writing: Writing) -> None:
+async def test_frames_are_few_and_agree_with_the_trace(writing: Writing) -> None:
     async with writing.open() as trace:
         for at in range(0, 5000, 10):
             await trace.write([samples(at, 10)])
@@ -83,7 +83,7 @@ async def test_frames_are_few_and_say_what_the_trace_says(writing: Writing) -> N
     assert [frame.last for frame in frames] == [False] * (len(frames) - 1) + [True]
 
 
-async def test_a_disk_that_refuses_is_told_at_the_next_write(
+async def test_a_disk_error_is_reported_at_the_next_write(
     writing: Writing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -97,7 +97,7 @@ async def test_a_disk_that_refuses_is_told_at_the_next_write(
             await trace.write([samples(10, 10)])
             await asyncio.sleep(0.3)
             await trace.write([samples(20, 10)])
-            pytest.fail("the refusal was not told")
+            pytest.fail("the error was not reported")
 
     with pytest.raises(InfraError, match="No space") as caught:
         await run()
@@ -107,7 +107,7 @@ async def test_a_disk_that_refuses_is_told_at_the_next_write(
     assert len(found.power_w) == 10
 
 
-async def test_what_is_refused_at_the_very_end_is_told_too(writing: Writing) -> None:
+async def test_a_disk_error_at_the_very_end_is_reported_too(writing: Writing) -> None:
     async def run() -> None:
         async with writing.open() as trace:
             await trace.write([samples(0, 4)])

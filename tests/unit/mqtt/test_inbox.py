@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from labd.core.errors import TransportError
-from labd.mqtt.inbox import Inbox, Message
+from labd.mqtt.inbox import Inbox, ReceivedMessage
 
 
-def message(payload: bytes = b"x") -> Message:
-    return Message("t", payload, retained=False)
+def message(payload: bytes = b"x") -> ReceivedMessage:
+    return ReceivedMessage("t", payload, retained=False)
 
 
 async def test_messages_come_out_in_order() -> None:

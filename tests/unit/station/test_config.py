@@ -197,7 +197,7 @@ driver = "serial-dut"
         ["26:1", "station[2].flasher.driver"],
     ]
     text = "\n".join(found)
-    for said in (
+    for expected in (
         "did you mean name? (known: name, state, firmware, datasets)",
         "3 is not a string",
         "'a b' is not a name",
@@ -209,12 +209,12 @@ driver = "serial-dut"
         "is missing",
         "'serial-dut' is not one of nucleo-drive",
     ):
-        assert said in text
+        assert expected in text
     assert "secret" not in text
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ("emulated = {}\nvoltage_mv = 3.3", "12:1: station[0].voltage_mv: 3.3 is not a whole"),
         ("emulated = {}\nvoltage_mv = 90000", "90000 is not at most 5500"),
@@ -243,9 +243,9 @@ driver = "serial-dut"
         ),
     ],
 )
-def test_what_a_station_may_not_hold(load: Load, change: str, said: str) -> None:
+def test_what_a_station_may_not_hold(load: Load, change: str, expected: str) -> None:
     text = f"\n\n\n\n\n\n\n[[station]]\nname = 's'\nboard = 'nucleo-l4r5zi'\n{change}\n"
-    assert said in "\n".join(mistakes(load, text))
+    assert expected in "\n".join(mistakes(load, text))
 
 
 def test_one_device_under_two_names(load: Load, tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_how_long_traces_are_kept(load: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("", "1:1: station: a lab needs at least one [[station]], with two brackets"),
         ("station = []", "at least one [[station]]"),
@@ -298,12 +298,12 @@ def test_how_long_traces_are_kept(load: Load) -> None:
         ("[lab]\nname = 'a.b'\n" + EMULATED, "'a.b' is not a name"),
     ],
 )
-def test_what_a_lab_may_not_hold(load: Load, text: str, said: str) -> None:
-    assert said in "\n".join(mistakes(load, text))
+def test_what_a_lab_may_not_hold(load: Load, text: str, expected: str) -> None:
+    assert expected in "\n".join(mistakes(load, text))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("[lab]\nname = ", "stations.toml:2:8: not TOML: "),
         ("[lab]\n[lab]\n", "stations.toml:2:"),
@@ -313,11 +313,11 @@ def test_what_a_lab_may_not_hold(load: Load, text: str, said: str) -> None:
         ("\x00", "stations.toml:1:1: not TOML"),
     ],
 )
-def test_what_is_no_toml(load: Load, text: str | bytes, said: str) -> None:
+def test_what_is_no_toml(load: Load, text: str | bytes, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(text)
     assert caught.value.code == "bad-config"
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     assert len(str(caught.value)) < 2000
 
 
@@ -387,7 +387,7 @@ def real(tmp_path: Path, *lines: str, head: str = "") -> LabConfig:
 
 
 def refused(tmp_path: Path, *lines: str) -> list[str]:
-    """What is said of such a station, each from its line number on."""
+    """What is expected of such a station, each from its line number on."""
     with pytest.raises(ConfigError) as caught:
         real(tmp_path, *lines)
     return [line.partition("stations.toml:")[2] for line in str(caught.value).split("\n  ")[1:]]
@@ -438,7 +438,7 @@ def test_a_station_without_a_monitor_is_not_called_blind(tmp_path: Path) -> None
     assert station.blind == ""
 
 
-def test_a_driver_that_says_nothing_of_itself_is_believed(load: Load) -> None:
+def test_a_driver_without_declarations_is_accepted(load: Load) -> None:
     station = load(REAL).station("bench-3")
     assert station.sees_timestamps
 
@@ -460,17 +460,17 @@ def test_a_supply_that_the_monitor_is_not_for(
     power = f"power = {{ {driver} }}"
     for voltage_mv in (least, most):
         real(tmp_path, f"voltage_mv = {voltage_mv}", power)
-    (told,) = refused(tmp_path, f"voltage_mv = {most + 1}", power)
-    assert told.startswith(f"5:1: station[0].voltage_mv: {most + 1} mV is not within")
-    assert f"to {most} mV" in told
+    (reported,) = refused(tmp_path, f"voltage_mv = {most + 1}", power)
+    assert reported.startswith(f"5:1: station[0].voltage_mv: {most + 1} mV is not within")
+    assert f"to {most} mV" in reported
     if least > 1000:
-        (told,) = refused(tmp_path, f"voltage_mv = {least - 1}", power, "off = 3")[:1]
-        assert f"{least - 1} mV is not within {least} to" in told
+        (reported,) = refused(tmp_path, f"voltage_mv = {least - 1}", power, "off = 3")[:1]
+        assert f"{least - 1} mV is not within {least} to" in reported
 
 
 def test_the_default_supply_may_be_wrong_too(tmp_path: Path) -> None:
-    (told,) = refused(tmp_path, METER + "supply_mv = [1800, 2500]")
-    assert told.startswith("1:1: station[0].voltage_mv: 3000 mV (the default) is not within")
+    (reported,) = refused(tmp_path, METER + "supply_mv = [1800, 2500]")
+    assert reported.startswith("1:1: station[0].voltage_mv: 3000 mV (the default) is not within")
 
 
 def test_an_emulated_monitor_has_its_range_too(tmp_path: Path) -> None:
@@ -483,24 +483,24 @@ def test_an_emulated_monitor_has_its_range_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "said"),
+    ("old", "new", "line", "expected"),
     [
         ("'OUTP ON'", "'A', 'VOLT {volts:.3q}'", 10, "supply_on[1]: 'VOLT {volts:.3q}': Unknown"),
-        ("'OUTP ON'", "'VOLT {nope}'", 10, "supply_on[0]: nothing is known of {nope} here"),
-        ("'INIT'", "'VOLT {volts}'", 12, "start[0]: nothing is known of {volts} here; known: rate"),
-        ("FETC?", "FETC? {nope}", 13, "read: nothing is known of {nope} here; known: rate_hz"),
-        ("FETC?", "FETC? {readings}", 5, "read: nothing is known of {readings}: give `readings`"),
+        ("'OUTP ON'", "'VOLT {nope}'", 10, "supply_on[0]: unknown placeholder {nope}"),
+        ("'INIT'", "'VOLT {volts}'", 12, "start[0]: unknown placeholder {volts}; known: rate"),
+        ("FETC?", "FETC? {nope}", 13, "read: unknown placeholder {nope}; known: rate_hz"),
+        ("FETC?", "FETC? {readings}", 5, "read: {readings} has no value: give `readings`"),
     ],
 )
-def test_a_wrong_placeholder_is_told_at_its_line(
-    tmp_path: Path, old: str, new: str, line: int, said: str
+def test_a_wrong_placeholder_is_reported_at_its_line(
+    tmp_path: Path, old: str, new: str, line: int, expected: str
 ) -> None:
-    (told,) = refused(tmp_path, METER.replace(old, new))
-    assert told.startswith(f"{line}:")
-    assert said in told
+    (reported,) = refused(tmp_path, METER.replace(old, new))
+    assert reported.startswith(f"{line}:")
+    assert expected in reported
 
 
-def test_wrong_placeholders_are_told_beside_other_mistakes(tmp_path: Path) -> None:
+def test_wrong_placeholders_are_reported_beside_other_mistakes(tmp_path: Path) -> None:
     wrong = METER.replace("'OUTP ON'", "'VOLT {volts:.3q}', 'X {nope}'").replace("1000", "-1")
     found = refused(tmp_path, wrong + "colour = 3\nstop = ['A {nope}']")
     assert [line.partition(": ")[0].partition(":")[0] for line in found] == [
