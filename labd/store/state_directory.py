@@ -1,4 +1,4 @@
-"""The state directory: where a lab keeps what outlives its daemon, and who may use it."""
+"""The state directory: the files of a lab, locked by its daemon."""
 
 from __future__ import annotations
 
@@ -49,29 +49,29 @@ class StateDirectory:
 
     @property
     def all_traces(self) -> Path:
-        """Where every job's traces are."""
+        """Traces of every job."""
         return self.root / "traces"
 
     def traces(self, job: str, attempt: int) -> Path:
-        """Where one attempt's traces go; not created here."""
+        """Traces of one attempt; not created here."""
         return self.all_traces / job / str(attempt)
 
     @contextmanager
     def lock(self) -> Generator[None]:
-        """Be the only daemon on this directory; the kernel lets go when the process dies.
+        """Lock the directory for this process; the kernel unlocks it when the process dies.
 
         Raises:
-            ConfigError: ``state-busy``: another daemon holds it, ``state``: it is no directory
-                that can be written.
+            ConfigError: ``state-busy``: another daemon uses it; ``state``: it is not a
+                writable directory.
         """
         path = self.root / "labd.lock"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            todo = "set `state` in [lab] to a directory labd may write"
+            remedy = "set `state` in [lab] to a directory labd may write"
             what = f"cannot keep state in {self.root}: {error.strerror}"
-            raise ConfigError("state", what, todo) from error
+            raise ConfigError("state", what, remedy) from error
         try:
             _hold(descriptor, path)
             yield
@@ -80,11 +80,11 @@ class StateDirectory:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader, or a crash, meets the old file or the new one, never a part.
+    """Write a JSON file atomically: a reader or a crash finds the old file or the new one.
 
     Raises:
         ValueError: ``value`` holds NaN or an infinity.
-        OSError: the disk refuses.
+        OSError: a disk operation failed.
     """
     text = json.dumps(value, indent=1, allow_nan=False)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -108,8 +108,8 @@ def _hold(descriptor: int, path: Path) -> None:
     except BlockingIOError as error:
         owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
         what = f"another labd (process {owner}) is using {path.parent}"
-        todo = "stop it first, or give this one a `state` directory of its own"
-        raise ConfigError("state-busy", what, todo) from error
+        remedy = "stop it first, or give this one another `state` directory"
+        raise ConfigError("state-busy", what, remedy) from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 

@@ -1,1 +1,1 @@
-"""The wire: topics, messages, and the MQTT link they travel on (design §5)."""
+"""The wire contract: topics, messages, events, results and their schemas; no MQTT."""

@@ -52,11 +52,13 @@ def asyncapi() -> dict[str, Any]:
     channels |= {
         "reply": _channel(Kind.REPLY, ["Reply"], "One reply per request, sent after the commit."),
         "daemon": _channel(
-            Kind.DAEMON, ["DaemonStatus"], "Whether a daemon runs; its last will says offline."
+            Kind.DAEMON, ["DaemonStatus"], "The state of a daemon; `offline` is its last will."
         ),
-        "station": _channel(Kind.STATION, ["StationStatus"], "How a station is."),
-        "job": _channel(Kind.JOB, ["JobStatus"], "Where a job stands."),
-        "event": _channel(Kind.EVENT, events, "What happens to a job, numbered without holes."),
+        "station": _channel(Kind.STATION, ["StationStatus"], "The state of a station."),
+        "job": _channel(Kind.JOB, ["JobStatus"], "The state of a job."),
+        "event": _channel(
+            Kind.EVENT, events, "The events of a job, numbered from 0 without holes."
+        ),
         "trace": _channel(Kind.TRACE, ["Frame"], "Frames for live plots."),
     }
     operations = {verb: _request(verb) for verb in requests}

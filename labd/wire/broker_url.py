@@ -12,7 +12,7 @@ DEFAULT_PORT = 1883
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a broker is, and who to be there."""
+    """Address and credentials of a broker."""
 
     host: str
     port: int
@@ -20,14 +20,14 @@ class Address:
     password: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
-        """The URL without the password, fit for a message."""
+        """Format the URL without the password."""
         user = f"{self.user}@" if self.user else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"mqtt://{user}{host}:{self.port}"
 
 
 def parse_url(url: str) -> Address:
-    """Read a broker's URL; the password never gets into an error.
+    """Parse a broker's URL; no error contains the password.
 
     Raises:
         ConfigError: it has another form.
@@ -40,12 +40,12 @@ def parse_url(url: str) -> Address:
     if parts.scheme != "mqtt":
         raise _malformed("it does not begin with mqtt://")
     if not parts.hostname or port == 0 or parts.path.strip("/") or parts.query or parts.fragment:
-        raise _malformed("it is not just a host and a port")
+        raise _malformed("it has more than a host and a port")
     user = None if parts.username is None else unquote(parts.username)
     password = None if parts.password is None else unquote(parts.password)
     return Address(parts.hostname, port, user, password)
 
 
 def _malformed(why: str) -> ConfigError:
-    todo = "write mqtt://host:port or mqtt://user:password@host:port"
-    return ConfigError("broker-url", f"the broker's address is wrong: {why}", todo)
+    remedy = "write mqtt://host:port or mqtt://user:password@host:port"
+    return ConfigError("broker-url", f"the broker's address is wrong: {why}", remedy)

@@ -1,7 +1,7 @@
 """Frames for live plots: minimum, mean and maximum of power while a trace is written.
 
 A frame is one binary message on ``labd/<lab>/job/<job>/trace`` (QoS 0, not retained), at most
-ten a second for each running trace, all numbers little-endian::
+ten per second and trace, all numbers little-endian::
 
     offset  type     what
     0       4 bytes  "LTF1"
@@ -10,18 +10,17 @@ ten a second for each running trace, all numbers little-endian::
     8       uint32   number of this frame in its trace, from 0
     12      uint16   number of the trace in its attempt, from 0
     14      uint16   flags; bit 0: the trace ends with this frame
-    16      uint32   samples a point stands for
+    16      uint32   samples per point
     20      uint32   0
     24      uint64   index of the first sample of the first point
     32      uint64   index after the last sample of the last point
-    40      float64  samples a second
+    40      float64  sample rate, samples per second
     48      float32  n × (minimum, mean, maximum) of power, watt
 
-Point ``k`` stands for the samples from ``first + k × samples a point`` on; the very last one of
-a trace may be short, which the index at 32 tells. Figures are those of the samples in the
-trace; lost samples do not count, and a point of nothing else is NaN. Frames are dropped, never
-queued, when the broker is slow: a hole shows in the frame's number and its first index. The
-trace itself has all of it.
+Point ``k`` covers the samples from ``first + k × samples per point`` on; the last point of a
+trace may cover fewer, as the index at 32 shows. Lost samples do not count; a point with only lost
+samples is NaN. If the broker is slow, frames are dropped, not queued: the frame's number and its
+first index show the hole. The stored trace is complete.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ from numpy.typing import NDArray
 from labd.core.errors import TransportError
 
 MAGIC = b"LTF1"
-POINTS_A_SECOND = 200
-"""A trace of fewer samples a second has one sample a point."""
+POINTS_PER_SECOND = 200
+"""A trace with fewer samples per second has one sample per point."""
 
 MAX_POINTS = 1000
-"""What a frame holds at most; what came in between is skipped: only a frozen bench is so fast."""
+"""Most points per frame; older ones are skipped. Only a frozen bench is faster than that."""
 
 _HEADER = struct.Struct("<4sHHIHHIIQQd")
 _POINT_BYTES = 12
@@ -52,18 +51,18 @@ Points = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """A stretch of a trace while it is written.
+    """A range of a trace, summarised for a live plot.
 
     Args:
         attempt: of the job.
-        trace: number in the attempt.
-        number: in the trace.
-        last: whether the trace ends with it.
-        samples_per_point: each point but the last of a trace stands for so many.
+        trace: number of the trace in the attempt.
+        number: of the frame in the trace.
+        last: whether it is the last of the trace.
+        samples_per_point: of every point but the last of a trace.
         first: index of the first sample.
         stop: index after the last sample.
-        sample_rate_hz: nominal samples a second.
-        points: minimum, mean and maximum, watt, shape (n, 3); NaN where all was lost.
+        sample_rate_hz: nominal samples per second.
+        points: minimum, mean and maximum, watt, shape (n, 3); NaN if all samples were lost.
     """
 
     attempt: int
@@ -77,7 +76,7 @@ class Frame:
     points: Points
 
     def encode(self) -> bytes:
-        """The frame as it goes on the wire."""
+        """Return the frame as bytes."""
         head = _HEADER.pack(
             MAGIC,
             len(self.points),
@@ -95,13 +94,13 @@ class Frame:
 
 
 def decode_frame(payload: bytes) -> Frame:
-    """Read a frame.
+    """Parse a frame.
 
     Raises:
-        TransportError: ``bad-frame``: it is none of this version, or cut off.
+        TransportError: ``bad-frame``: it is of another version, or truncated.
     """
     if len(payload) < _HEADER.size or not payload.startswith(MAGIC):
-        raise TransportError("bad-frame", f"{len(payload)} bytes are no frame labd knows")
+        raise TransportError("bad-frame", f"{len(payload)} bytes are not a frame of this version")
     _, count, attempt, number, trace, flags, per_point, _, first, stop, rate = _HEADER.unpack_from(
         payload
     )
@@ -116,26 +115,26 @@ def decode_frame(payload: bytes) -> Frame:
 
 
 class FrameMaker:
-    """Makes the frames of one trace from its samples.
+    """Summarises the samples of one trace into frames.
 
     Args:
         attempt: of the job.
         trace: number of the trace in the attempt.
-        sample_rate_hz: nominal samples a second.
+        sample_rate_hz: nominal samples per second.
     """
 
     def __init__(self, attempt: int, trace: int, sample_rate_hz: float) -> None:
         self._attempt = attempt
         self._trace = trace
         self._rate = sample_rate_hz
-        self._per_point = max(1, math.ceil(sample_rate_hz / POINTS_A_SECOND))
+        self._per_point = max(1, math.ceil(sample_rate_hz / POINTS_PER_SECOND))
         self._number = 0
         self._seen = 0
         self._rest = np.empty(0, np.float32)
         self._points = np.empty((0, 3), np.float32)
 
     def feed(self, power_w: NDArray[np.float32]) -> None:
-        """Take the next samples in, NaN where lost."""
+        """Add the next samples, NaN where lost."""
         self._seen += len(power_w)
         samples = np.concatenate([self._rest, power_w]) if len(self._rest) else power_w
         whole = len(samples) - len(samples) % self._per_point
@@ -145,11 +144,11 @@ class FrameMaker:
         self._points = np.concatenate([self._points, made])[-MAX_POINTS:]
 
     def take(self, *, last: bool = False) -> Frame | None:
-        """A frame of the points since the one before; ``None`` when there are none.
+        """Return a frame of the points since the last one; ``None`` if there are none.
 
         Args:
-            last: the trace has ended: a point that is not full belongs to it too, and there
-                is a frame even without points.
+            last: the trace has ended: include a partly filled point, and return a frame even
+                without points.
         """
         stop = self._seen - len(self._rest)
         first = stop - len(self._points) * self._per_point
@@ -175,7 +174,7 @@ class FrameMaker:
 
 
 def _points(rows: NDArray[np.float32]) -> Points:
-    """Minimum, mean and maximum of each row."""
+    """Return minimum, mean and maximum of each row."""
     lost = np.isnan(rows)
     count = rows.shape[1] - lost.sum(axis=1)
     total = np.where(lost, 0.0, rows).sum(axis=1, dtype=np.float64)

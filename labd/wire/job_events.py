@@ -1,4 +1,4 @@
-"""Events of a job: one model per type, told apart by ``type``."""
+"""Events of a job: a union of one model per ``type``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labd.wire.results import MeasuredWindow, ModeVerdict
 
 
 class EventType(StrEnum):
-    """What can happen to a job."""
+    """Type of an event."""
 
     QUEUED = "queued"
     LEASED = "leased"
@@ -35,7 +35,7 @@ class _Data(BaseModel):
 
 
 class Queued(_Data):
-    """Who asked for what."""
+    """What was submitted."""
 
     user: str
     benchmark: str
@@ -43,22 +43,22 @@ class Queued(_Data):
 
 
 class Leased(_Data):
-    """Nothing beyond the event's station."""
+    """No data: the event has the station."""
 
 
 class Started(_Data):
-    """Nothing beyond the event's station and attempt."""
+    """No data: the event has the station and the attempt."""
 
 
 class Phase(_Data):
-    """The part of a mode that begins: ``prepare``, ``infer``, ``probe`` or ``windows``."""
+    """The phase of a mode that begins: ``prepare``, ``infer``, ``probe`` or ``windows``."""
 
     mode: Mode
     phase: str
 
 
 class Progress(_Data):
-    """``done`` of ``total`` ``unit`` (``inputs`` or ``windows``) of the present phase."""
+    """Progress of the current phase: ``done`` of ``total``, in ``unit`` (inputs or windows)."""
 
     mode: Mode
     done: int
@@ -71,20 +71,20 @@ def _is_empty(value: tuple[str, ...]) -> bool:
 
 
 class Note(_Data):
-    """Something that a reader of the result should know; ``reasons`` where there are any."""
+    """A remark for the reader of the result, with its ``reasons`` if there are any."""
 
     text: str
     reasons: Annotated[tuple[str, ...], Field(exclude_if=_is_empty)] = ()
 
 
 class Requeued(_Data):
-    """Why the job waits again."""
+    """Why the job was queued again."""
 
     reason: str
 
 
 class Finished(_Data):
-    """How the job ended; ``reason`` is empty when it passed."""
+    """How the job ended; ``reason`` is empty if it passed."""
 
     verdict: Verdict
     reason: str = ""
@@ -108,14 +108,14 @@ EventData = (
 
 
 class JobEvent(LabMessage):
-    """What every event has.
+    """The keys of every event.
 
     Args:
         job: the job.
-        seq: the event's number in its job, from 0, without a hole.
+        seq: number of the event in its job, from 0 without holes.
         t_ns: wall clock, ns since the epoch.
-        station: where it happened; empty while the job waits.
-        attempt: the attempt it belongs to, from 1; 0 before the first.
+        station: where it happened; empty while the job is queued.
+        attempt: number of the attempt, from 1; 0 before the first.
     """
 
     job: str
@@ -133,7 +133,7 @@ class QueuedEvent(JobEvent):
 
 
 class LeasedEvent(JobEvent):
-    """The job was given to a station."""
+    """The job was leased to a station."""
 
     type: Literal[EventType.LEASED] = EventType.LEASED
     data: Leased = Leased()
@@ -147,14 +147,14 @@ class StartedEvent(JobEvent):
 
 
 class PhaseEvent(JobEvent):
-    """A part of a mode began."""
+    """A phase of a mode began."""
 
     type: Literal[EventType.PHASE] = EventType.PHASE
     data: Phase
 
 
 class ProgressEvent(JobEvent):
-    """The present phase got on; at most two per second, the last step always."""
+    """The current phase advanced; at most two per second, and always the last step."""
 
     type: Literal[EventType.PROGRESS] = EventType.PROGRESS
     data: Progress
@@ -175,7 +175,7 @@ class ResultEvent(JobEvent):
 
 
 class NoteEvent(JobEvent):
-    """A remark for the reader of the result."""
+    """Something that the reader of the result should know."""
 
     type: Literal[EventType.NOTE] = EventType.NOTE
     data: Note
@@ -208,7 +208,7 @@ Event = Annotated[
     | FinishedEvent,
     Field(discriminator="type"),
 ]
-"""One thing that happened to a job."""
+"""An event of a job."""
 
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 """Reads an event as JSON or as plain values."""

@@ -37,7 +37,9 @@ Remark = Annotated[str, StringConstraints(max_length=200, pattern=REMARK_PATTERN
 def _distinct(modes: tuple[Mode, ...]) -> tuple[Mode, ...]:
     for mode in modes:
         if modes.count(mode) > 1:
-            raise PydanticCustomError("duplicate", "{mode} stands more than once", {"mode": mode})
+            raise PydanticCustomError(
+                "duplicate", "{mode} is listed more than once", {"mode": mode}
+            )
     return modes
 
 
@@ -47,12 +49,13 @@ Modes = Annotated[
 
 
 class ClientRequest(BaseModel):
-    """What every request has.
+    """The keys of every request.
 
     Args:
         v: version of the wire contract.
-        client: who is answered: the last level of the reply's topic.
-        request: id that the reply repeats; any name, or none.
+        client: last level of the topic that the reply is published on.
+        request: id that the reply repeats.
+        job: id of a job of the user.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -63,7 +66,18 @@ class ClientRequest(BaseModel):
 
 
 class Submit(ClientRequest):
-    """Queue a job. ``job`` is the client's own id: sending it again is harmless."""
+    """Queue a job; submitting it again has no effect.
+
+    Args:
+        job: id chosen by the client, unique in the lab.
+        benchmark: name of the benchmark, e.g. ``kws01``.
+        modes: what to measure, in this order.
+        station: run only there; any suitable station if absent.
+        firmware: name of the firmware to flash; the benchmark's own if absent.
+        priority: priority class.
+        voltage_mv: supply voltage of the DUT, mV; the station's own if absent.
+        energy_method: arithmetic of the energy score.
+    """
 
     job: Name
     benchmark: Name
@@ -75,7 +89,7 @@ class Submit(ClientRequest):
     energy_method: EnergyMethod = EnergyMethod.LABD
 
     def spec(self, user: str) -> JobSpec:
-        """What ``user`` asks for, as the core knows it."""
+        """Return the job as a value of the core."""
         return JobSpec(
             job=self.job,
             user=user,
@@ -90,26 +104,37 @@ class Submit(ClientRequest):
 
 
 class Cancel(ClientRequest):
-    """Give up a job of one's own; repeating it is harmless."""
+    """Cancel a job of the user; repeating it has no effect.
+
+    Args:
+        reason: why, for people.
+    """
 
     job: Name
     reason: Remark = ""
 
 
 class Pin(ClientRequest):
-    """Keep the traces of a job of one's own, whatever the lab's limits; repeating is harmless."""
+    """Keep the traces of a job of the user, whatever the lab's limits."""
 
     job: Name
 
 
 class Unpin(ClientRequest):
-    """Let the traces of a job of one's own go by the lab's limits; repeating is harmless."""
+    """Apply the lab's limits to the traces of a job of the user again."""
 
     job: Name
 
 
 class ListJobs(ClientRequest):
-    """One job, or the newest ``limit`` jobs, oldest of them first, as :class:`JobStatus`."""
+    """List one job, or the newest jobs, oldest first; the result is a list of :class:`JobStatus`.
+
+    Args:
+        job: only this job.
+        states: only jobs in these states.
+        user: only jobs of this user.
+        limit: how many of the newest.
+    """
 
     job: Name | None = None
     states: tuple[JobState, ...] | None = None
@@ -118,11 +143,17 @@ class ListJobs(ClientRequest):
 
 
 class ListStations(ClientRequest):
-    """Every station as :class:`StationStatus`."""
+    """List every station; the result is a list of :class:`StationStatus`."""
 
 
 class ReplayEvents(ClientRequest):
-    """The events of one job from ``from_seq`` on, as :class:`Event`."""
+    """List events of one job, in order; the result is a list of :class:`Event`.
+
+    Args:
+        job: whose events.
+        from_seq: number of the first event.
+        limit: how many at most.
+    """
 
     job: Name
     from_seq: int = Field(default=0, ge=0, le=2**31)
@@ -142,11 +173,15 @@ REQUESTS: Mapping[str, type[Request]] = MappingProxyType(
         "events": ReplayEvents,
     }
 )
-"""The verbs a lab understands."""
+"""The requests by verb."""
 
 
 class LabMessage(BaseModel):
-    """What every message of labd has; ``v`` is the version of the wire contract."""
+    """The keys of every message of labd.
+
+    Args:
+        v: version of the wire contract.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -158,10 +193,17 @@ class LabMessage(BaseModel):
 
 
 class Reply(LabMessage):
-    """The answer to one request; sent after the commit.
+    """The reply to one request; sent after the commit.
 
-    ``code`` is ``ok`` or a stable word for programs, ``text`` is for people, ``errors`` has
-    every mistake of a refused request, ``result`` what was asked for.
+    Args:
+        ok: whether the request was accepted.
+        request: id of the request.
+        verb: of the request.
+        job: that it was about.
+        code: ``ok``, or a stable code of the refusal.
+        text: for people.
+        errors: every mistake of a refused request.
+        result: what the request asks for.
     """
 
     ok: bool
@@ -175,7 +217,15 @@ class Reply(LabMessage):
 
 
 class ModeSummary(LabMessage):
-    """What one mode found, without the evidence."""
+    """Verdict and score of one mode.
+
+    Args:
+        mode: what was measured.
+        attempt: that measured it.
+        verdict: pass, fail or invalid.
+        reasons: why it is not ``pass``.
+        score: named numbers.
+    """
 
     mode: Mode
     attempt: int
@@ -185,11 +235,28 @@ class ModeSummary(LabMessage):
 
 
 class JobStatus(LabMessage):
-    """Retained: where a job stands.
+    """Retained: the state of a job.
 
-    ``next_seq`` is the number of its next event: a client that has seen fewer asks for the
-    rest. ``waiting`` says why a queued job does not run yet. ``pinned``: its traces stay
-    whatever the lab's limits; ``removed`` lists the attempts whose traces had to go.
+    Args:
+        job: its id.
+        user: who submitted it.
+        benchmark: name of the benchmark.
+        modes: what is measured, in order.
+        priority: priority class.
+        state: in its life cycle.
+        verdict: how it ended.
+        reason: why it did not pass, or was queued again.
+        station: where it runs, or ran last.
+        attempt: number of the current or last attempt; 0 before the first.
+        cancel_requested: whether it is being cancelled.
+        submitted_ns: wall clock, ns since the epoch.
+        updated_ns: time of its last change, ns since the epoch.
+        waiting: why a queued job does not run yet.
+        simulated: whether any of its results is.
+        next_seq: number of its next event; a client that received fewer asks for the rest.
+        results: of every attempt, by mode.
+        pinned: whether its traces are kept whatever the lab's limits.
+        removed: attempts whose traces were removed.
     """
 
     job: str
@@ -214,7 +281,15 @@ class JobStatus(LabMessage):
 
 
 class PartIdentity(LabMessage):
-    """Who answered at one part's port."""
+    """Identity of one part of a station.
+
+    Args:
+        kind: the driver's name.
+        name: that the part reports.
+        serial: serial number, if it reports one.
+        firmware: version, if it reports one.
+        simulated: whether it is simulated.
+    """
 
     kind: str
     name: str
@@ -224,10 +299,20 @@ class PartIdentity(LabMessage):
 
 
 class StationStatus(LabMessage):
-    """Retained: how a station is and what it does.
+    """Retained: the state of a station.
 
-    ``parts`` maps dut, io, power and flasher to the driver's name; ``why`` explains a health
-    other than good.
+    Args:
+        station: its name.
+        host: of its daemon.
+        board: its DUT.
+        health: whether it may run jobs.
+        activity: what it does now.
+        job: that it does.
+        why: explains a health other than good.
+        parts: the driver's name of each part, by dut, io, power, flasher.
+        simulated: whether any part is simulated.
+        identities: what the parts report of themselves, by part.
+        updated_ns: time of its last change, ns since the epoch.
     """
 
     station: str
@@ -244,7 +329,14 @@ class StationStatus(LabMessage):
 
 
 class DaemonStatus(LabMessage):
-    """Retained: whether a daemon is there; its last will says offline."""
+    """Retained: the state of a daemon; ``offline`` is its last will.
+
+    Args:
+        host: where it runs.
+        state: online or offline.
+        version: of labd.
+        since_ns: when it came online, ns since the epoch.
+    """
 
     host: str
     state: Literal["online", "offline"]

@@ -1,4 +1,4 @@
-"""Reads requests from strangers: a model, or every mistake at once; never anything else."""
+"""Parse and validate requests: the result is a model, or an error that lists every mistake."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from labd.wire.topics import is_name
 from labd.wire.validation import Mistake, explain, not_one_of, show
 
 MAX_REQUEST_BYTES = 65_536
-"""Far above any honest request; a larger one is refused unread."""
+"""A larger request is refused unread; valid ones are far smaller."""
 
 _JOB_IS_YOURS = (
-    "is missing: choose an id of your own; then sending the request again is harmless, "
-    "because one id is never run twice"
+    "is missing: choose an id; submitting it again is then harmless, because one id is "
+    "never run twice"
 )
 
 
@@ -29,8 +29,8 @@ class BadRequest(JobError):  # noqa: N818 - what it is called on every wire
     Args:
         code: ``bad-request``, or ``unknown-verb``.
         errors: every mistake, each with its place.
-        client: whom to answer, where that could be read.
-        request: the request id to answer with, where that could be read.
+        client: of the reply, if that could be read.
+        request: id of the request, if that could be read.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ def parse_request(verb: str, payload: bytes) -> Request:
     """Read one request.
 
     Args:
-        verb: the last level of the topic it came on.
-        payload: the bytes that came; anything at all.
+        verb: the last level of the request's topic.
+        payload: any bytes.
 
     Raises:
-        BadRequest: with every mistake found, and the asker where the payload names one.
+        BadRequest: with every mistake, and the client if the payload names one.
     """
     document, mistakes = _decode(payload)
     client, request = _asker(document)
@@ -75,7 +75,7 @@ def parse_request(verb: str, payload: bytes) -> Request:
 
 
 def _explain_all(error: ValidationError, model: type[Request]) -> list[Mistake]:
-    """Sentences for pydantic's errors; ``job`` gets the reason why it is asked for."""
+    """Translate pydantic's errors; a missing ``job`` gets the reason why it is required."""
     keys = list(model.model_fields)
     every = error.errors(include_url=False, include_context=True)
     deeper = {details["loc"][:-1] for details in every}
@@ -93,7 +93,7 @@ def _explain_all(error: ValidationError, model: type[Request]) -> list[Mistake]:
 
 
 def _decode(payload: bytes) -> tuple[dict[str, Any] | None, list[Mistake]]:
-    """A JSON object, and what is wrong with it; ``None`` when there is none at all."""
+    """Return the JSON object, or ``None``, and what is wrong with it."""
     if len(payload) > MAX_REQUEST_BYTES:
         return _nothing(f"{len(payload)} bytes are too many: at most {MAX_REQUEST_BYTES}")
     twice: list[Mistake] = []
@@ -101,7 +101,7 @@ def _decode(payload: bytes) -> tuple[dict[str, Any] | None, list[Mistake]]:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = Counter(key for key, _ in items)
         repeated = (show(key) for key, count in keys.items() if count > 1)
-        twice.extend(Mistake(at="", text=f"key {key} stands more than once") for key in repeated)
+        twice.extend(Mistake(at="", text=f"key {key} is listed more than once") for key in repeated)
         return dict(items)
 
     try:
@@ -124,13 +124,13 @@ def _why_not_json(error: ValueError | RecursionError) -> str:
         case json.JSONDecodeError():
             return f"not JSON: {error}"
         case RecursionError():
-            return "not a request: nested far too deep"
+            return "not a request: nested too deeply"
         case _:  # Python's own limit on the digits of an integer
             return "not a request: a number has thousands of digits"
 
 
 def _asker(document: dict[str, Any] | None) -> tuple[str, str | None]:
-    """Whom to answer: read even from a request that is otherwise wrong."""
+    """Read the client and the request id, even from a request that is otherwise wrong."""
     document = document or {}
     client, request = document.get("client"), document.get("request")
     return (

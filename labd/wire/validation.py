@@ -1,7 +1,6 @@
-"""What is wrong with a document, in plain words: every mistake, its place, what is allowed.
+"""Translation of pydantic's errors: every mistake of a document, its place, what is allowed.
 
-Both kinds of document people write by hand, requests on the wire and stations.toml, are
-checked by pydantic; here its errors become sentences.
+Used for the documents that people write: requests and stations.toml.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from labd.wire.topics import NAME_PATTERN, NAME_RULE
 Loc = tuple[int | str, ...]
 
 REMARK_PATTERN = r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$"
-"""Free text a person wrote that may be shown in a terminal as it is."""
+"""Free text that is safe to print in a terminal."""
 
 _SHOWN_CHARS = 40
 
 
 class Mistake(BaseModel):
-    """One thing wrong with a document.
+    """One mistake in a document.
 
     Args:
         at: where, e.g. ``modes[1]``; empty for the document as a whole.
         text: what is wrong there.
-        allowed: what could stand there instead, when that is a short list.
+        allowed: the values allowed there, if they are few.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,7 +45,7 @@ class Mistake(BaseModel):
 
 
 def place(loc: Loc) -> str:
-    """Write a location as people do: ``station[0].dut.port``."""
+    """Format a location as ``station[0].dut.port``."""
     text = ""
     for part in loc:
         if isinstance(part, int):
@@ -57,31 +56,31 @@ def place(loc: Loc) -> str:
 
 
 def show(value: object) -> str:
-    """A value in one short line as JSON and TOML write it, control characters escaped."""
+    """Format a value in one short line, as JSON and TOML do, with control characters escaped."""
     text = repr(value) if isinstance(value, str | bytes) else json.dumps(value, default=str)
     return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 1]}…"
 
 
 def not_one_of(at: str, value: object, allowed: Sequence[str]) -> Mistake:
-    """``value`` should have been one of ``allowed``; suggests the nearest."""
+    """Return the mistake of a value that is not in ``allowed``; suggest the nearest."""
     choices = ", ".join(allowed) or "nothing at all"
     text = f"{show(value)} is not one of {choices}{_did_you_mean(value, allowed)}"
     return Mistake(at=at, text=text, allowed=tuple(allowed))
 
 
 def not_a_key(at: str, key: str, allowed: Sequence[str]) -> Mistake:
-    """``key`` is not known at this place; suggests the nearest that is."""
+    """Return the mistake of an unknown key; suggest the nearest known one."""
     choices = ", ".join(allowed)
     text = f"{show(key)} is not a key here{_did_you_mean(key, allowed)} (known: {choices})"
     return Mistake(at=at, text=text, allowed=tuple(allowed))
 
 
 def explain(error: ErrorDetails, keys: Sequence[str]) -> Mistake:
-    """Turn one pydantic error into a sentence.
+    """Translate one error of pydantic.
 
     Args:
         error: as ``ValidationError.errors()`` lists it.
-        keys: the keys known where an unknown one was found.
+        keys: the keys allowed at the place of an unknown one.
     """
     at = place(error["loc"])
     if error["type"] == "extra_forbidden":
@@ -90,7 +89,7 @@ def explain(error: ErrorDetails, keys: Sequence[str]) -> Mistake:
         return not_one_of(at, error["input"], _expected(error))
     words = _WORDS.get(error["type"])
     return Mistake(
-        at=at, text=words(error["input"], error.get("ctx", {})) if words else _say(error)
+        at=at, text=words(error["input"], error.get("ctx", {})) if words else _message(error)
     )
 
 
@@ -109,7 +108,7 @@ def _expected(error: ErrorDetails) -> list[str]:
     return re.findall(r"[\w./-]+", re.sub(r"' or '", "' '", expected))
 
 
-def _say(error: ErrorDetails) -> str:
+def _message(error: ErrorDetails) -> str:
     message = error["msg"]
     return f"{show(error['input'])}: {message[:1].lower()}{message[1:]}"
 

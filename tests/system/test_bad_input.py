@@ -156,7 +156,7 @@ async def test_one_id_is_one_job(make_lab: Callable[..., Lab]) -> None:
     assert (first.returncode, again.returncode) == (0, 0)
     assert "submitted before" in again.stdout
     assert other.returncode == thief.returncode == stranger.returncode == 2
-    assert "job id once stands for another request" in other.stderr
+    assert "job id once belongs to another request" in other.stderr
     assert "you have no job once" in stranger.stderr
     watched = lab.labctl("watch", "once")
     assert watched.returncode == 0

@@ -1,7 +1,7 @@
-"""The journal for asyncio: one thread does all its work, in the order it was asked.
+"""The journal for asyncio: one thread runs its transactions in the order of the calls.
 
-A transaction that was asked for happens exactly once, whatever becomes of the task that
-asked; and what it changed is told to one listener, in the order of the commits.
+A transaction that was called for is run exactly once, even if the calling task is cancelled. Its
+change is reported to one listener, in commit order.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class AsyncJournal:
         self._journal: Journal | None = None
 
     async def __aenter__(self) -> Self:
-        """Open the data base.
+        """Open the database.
 
         Raises:
             ConfigError: as :class:`Journal`.
@@ -59,7 +59,7 @@ class AsyncJournal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let every transaction asked for end, then let go of the data base."""
+        """Finish every transaction that was called for, then close the database."""
         await self(Journal.close)
         self._thread.shutdown()
 
@@ -70,18 +70,18 @@ class AsyncJournal:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run one method of the journal; a cancelled caller does not stop it."""
+        """Run one method of the journal; cancelling the caller does not stop it."""
         if self._journal is None:
             raise RuntimeError("the journal is not open")
         return await self._run(partial(operation, self._journal, *args, **kwargs))
 
     async def _run(self, work: Callable[[], T]) -> T:
         future = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        future.add_done_callback(self._tell)
+        future.add_done_callback(self._report)
         return await asyncio.shield(future)
 
-    def _tell(self, future: asyncio.Future[T]) -> None:
-        """Runs on the loop in commit order; also takes note of errors nobody waits for."""
+    def _report(self, future: asyncio.Future[T]) -> None:
+        """Report a change, on the loop and in commit order; consume errors without a caller."""
         if future.cancelled() or future.exception() is not None:
             return
         found = future.result()

@@ -1,4 +1,4 @@
-"""Opens the journal's data base, and says in labd's words what went wrong with it."""
+"""Open the journal's database and translate its errors."""
 
 from __future__ import annotations
 
@@ -27,23 +27,25 @@ BUSY_TIMEOUT_S = 5.0
 
 
 def open_engine(url: str) -> Engine:
-    """Open or create the journal's data base.
+    """Open or create the journal's database.
 
     Raises:
-        ConfigError: it cannot be opened, is no journal, or a newer labd wrote it.
+        ConfigError: it cannot be opened, is not a journal, or was written by a newer labd.
     """
     try:
         sqlite = make_url(url).get_backend_name() == "sqlite"
         engine = _sqlite(url) if sqlite else create_engine(url, json_serializer=_strict_json)
     except (ArgumentError, ImportError) as error:
-        raise ConfigError("journal", f"{url!r} names no data base labd knows: {error}") from error
+        raise ConfigError(
+            "journal", f"{url!r} names no database that labd supports: {error}"
+        ) from error
     try:
         with engine.begin() as connection:
             _check_version(connection)
     except DatabaseError as error:
         engine.dispose()
-        todo = "check the path and its permissions, or move the file away"
-        raise ConfigError("journal", f"cannot use {url}: {error.orig}", todo) from error
+        remedy = "check the path and its permissions, or move the file away"
+        raise ConfigError("journal", f"cannot use {url}: {error.orig}", remedy) from error
     except ConfigError:
         engine.dispose()
         raise
@@ -52,11 +54,11 @@ def open_engine(url: str) -> Engine:
 
 @contextmanager
 def transaction(engine: Engine) -> Generator[Connection]:
-    """One transaction: all of it is on disk afterwards, or nothing.
+    """Run one transaction; afterwards all of it is on disk, or nothing.
 
     Raises:
-        LabdBug: it breaks a rule of the tables, or holds what JSON cannot.
-        InfraError: the data base failed (disk full, locked); nothing was changed.
+        LabdBug: it violates a constraint of the tables, or JSON cannot hold a value.
+        InfraError: the database failed (disk full, locked); nothing was changed.
     """
     try:
         with engine.begin() as connection:
@@ -64,22 +66,22 @@ def transaction(engine: Engine) -> Generator[Connection]:
     except IntegrityError as error:
         raise LabdBug("journal-rule", f"the journal refused a change: {error.orig}") from error
     except OperationalError as error:
-        todo = "look at the disk; nothing was changed"
-        raise InfraError("journal", f"the journal failed: {error.orig}", todo) from error
+        remedy = "check the disk; nothing was changed"
+        raise InfraError("journal", f"the journal failed: {error.orig}", remedy) from error
     except StatementError as error:
-        raise LabdBug("journal-data", f"not for the journal: {error.orig}") from error
+        raise LabdBug("journal-data", f"the journal cannot store it: {error.orig}") from error
 
 
 def as_json(record: BaseModel) -> dict[str, Any]:
-    """Return a record as a reader of its JSON gets it.
+    """Return a record as plain JSON values.
 
     Raises:
-        LabdBug: a value is not of its schema, or JSON has none such: NaN, an infinity.
+        LabdBug: a value does not match its schema, or is NaN or infinite.
     """
     try:
         return json.loads(_strict_json(record.model_dump(mode="json", warnings="error")))
     except (ValueError, TypeError) as error:
-        raise LabdBug("journal-data", f"not for the journal: {error}") from error
+        raise LabdBug("journal-data", f"the journal cannot store it: {error}") from error
 
 
 def _strict_json(value: Any) -> str:
@@ -87,7 +89,7 @@ def _strict_json(value: Any) -> str:
 
 
 def _sqlite(url: str) -> Engine:
-    """One connection, used by one thread at a time; durable at every commit."""
+    """Open one connection for one thread at a time; every commit is durable."""
     engine = create_engine(
         url,
         poolclass=StaticPool,
@@ -96,7 +98,7 @@ def _sqlite(url: str) -> Engine:
     )
 
     def on_connect(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # the driver's own BEGIN comes too late: see on_begin
+        connection.isolation_level = None  # the driver begins too late: see on_begin
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
@@ -115,7 +117,7 @@ def _check_version(connection: Connection) -> None:
         connection.execute(insert(tables.schema).values(version=tables.SCHEMA_VERSION))
         return
     if tables.schema.name not in names:
-        raise ConfigError("journal", "the data base holds something else than labd's journal")
+        raise ConfigError("journal", "the database holds something other than labd's journal")
     version = connection.execute(select(tables.schema.c.version)).scalar_one()
     while version in tables.UPGRADES:
         for statement in tables.UPGRADES[version]:

@@ -1,8 +1,8 @@
-"""The journal: every job, run, event and result, and nothing accepted is ever lost.
+"""The journal: every job, attempt, event and result.
 
-Each public method is one transaction. It takes the job one step through
-:func:`labd.core.jobs.advance` and appends the events that tell of it, so that a job and its
-event stream can never disagree, whenever the power goes.
+Each public method is one transaction. It takes a job one step through
+:func:`labd.core.jobs.advance` and appends the event of that step, so that a job and its events
+agree at any moment, also after a power failure.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ _BUSY = (JobState.LEASED, JobState.RUNNING)
 
 
 class Journal:
-    """The lab's memory. Not for two threads at a time.
+    """The lab's jobs in a database; for one thread at a time.
 
     Args:
         url: SQLAlchemy URL, e.g. ``sqlite:////srv/lab/labd.sqlite3``; created when new.
 
     Raises:
-        ConfigError: the data base cannot be opened, or a newer labd wrote it.
+        ConfigError: the database cannot be opened, or was written by a newer labd.
 
-    Every method may raise InfraError when the data base fails; nothing is changed then.
+    Every method may raise InfraError if the database fails; nothing is changed then.
     """
 
     def __init__(self, url: str) -> None:
@@ -72,20 +72,20 @@ class Journal:
 
     @property
     def engine(self) -> Engine:
-        """The data base, for what else of the store works in it."""
+        """The database, for the other modules of the journal."""
         return self._engine
 
     def close(self) -> None:
-        """Let go of the data base; safe to call twice."""
+        """Close the database; safe to call twice."""
         self._engine.dispose()
 
-    # ---- what users ask ------------------------------------------------------------------
+    # ---- requests ------------------------------------------------------------------------
 
     def submit(self, spec: JobSpec, now_ns: int) -> Accepted | Duplicate:
-        """Queue a job, once: the same user's same request again changes nothing.
+        """Queue a job; the same request of the same user again changes nothing.
 
         Raises:
-            JobError: ``job-exists``: the id stands for another request or another's job.
+            JobError: ``job-exists``: the id belongs to another request or another user's job.
         """
         with transaction(self._engine) as connection:
             known = find_job(connection, spec.job)
@@ -98,14 +98,14 @@ class Journal:
                 return Duplicate(job, (), next_seq)
         raise JobError(
             "job-exists",
-            f"job id {spec.job} stands for another request already",
-            "choose an id of your own, such as one with a random part",
+            f"job id {spec.job} belongs to another request",
+            "choose another id, such as one with a random part",
         )
 
     def cancel(self, job_id: str, user: str, now_ns: int, reason: str = "") -> Change:
-        """Give up a job: at once while it waits, else by asking its run to stop.
+        """Cancel a job: at once while it is queued, else by a request to its attempt.
 
-        Repeating it is harmless.
+        Repeating it has no effect.
 
         Raises:
             JobError: ``no-such-job`` (unknown, or another user's), ``job-done``.
@@ -118,17 +118,17 @@ class Journal:
             if job.cancel_requested or job.verdict is Verdict.CANCELLED:
                 return Change(job, (), next_seq)
             if job.state is JobState.DONE:
-                raise JobError("job-done", f"job {job_id} has ended already: {job.verdict}")
+                raise JobError("job-done", f"job {job_id} has ended: {job.verdict}")
             why = f"cancelled by {user}" + (f": {reason}" if reason else "")
             if job.state is JobState.QUEUED:
                 return finish_job(connection, job, next_seq, Verdict.CANCELLED, why, now_ns)
             asked = replace(job, cancel_requested=True, updated_ns=now_ns)
             return append_event(connection, asked, next_seq, Note(text=why))
 
-    # ---- what the lab does ---------------------------------------------------------------
+    # ---- steps ---------------------------------------------------------------------------
 
     def lease(self, job_id: str, station: str, now_ns: int) -> Change:
-        """Give a queued job to a station.
+        """Lease a queued job to a station.
 
         Raises:
             LabdBug: it is not queued, or the station has a job.
@@ -153,14 +153,13 @@ class Journal:
     def requeue(
         self, job_id: str, reason: str, now_ns: int, outcome: Outcome = Outcome.FAULT
     ) -> Change:
-        """Put a leased or running job back; one whose user gave it up ends cancelled instead.
+        """Queue a leased or running job again; one that was cancelled ends instead.
 
         Args:
             job_id: the job.
             reason: why, for people.
             now_ns: wall clock.
-            outcome: what is written of the attempt: a fault of the bench, or an interruption
-                that is nobody's fault.
+            outcome: of the attempt: a fault of the bench, or an interruption.
 
         Raises:
             LabdBug: it is neither leased nor running.
@@ -178,7 +177,7 @@ class Journal:
         """End a job.
 
         Raises:
-            LabdBug: it has ended, or its state knows no such ending.
+            LabdBug: it has ended, or its state has no such ending.
         """
         with transaction(self._engine) as connection:
             job, next_seq = require_job(connection, job_id)
@@ -199,12 +198,12 @@ class Journal:
             return append_event(connection, after, next_seq, data)
 
     def record_result(self, job_id: str, attempt: int, result: ModeResult, now_ns: int) -> Change:
-        """Keep what one mode of the present attempt found, all of it.
+        """Record the result of one mode of the current attempt.
 
         Args:
             job_id: the job.
             attempt: the attempt it belongs to.
-            result: what it found; the event holds all but the windows.
+            result: recorded whole; its event holds everything but the windows.
             now_ns: wall clock.
 
         Raises:
@@ -219,10 +218,10 @@ class Journal:
             after = replace(job, updated_ns=now_ns)
             return append_event(connection, after, next_seq, result.without_windows())
 
-    # ---- what is known -------------------------------------------------------------------
+    # ---- queries -------------------------------------------------------------------------
 
     def job(self, job_id: str) -> Job | None:
-        """One job, or ``None``."""
+        """Return one job, or ``None``."""
         with transaction(self._engine) as connection:
             found = find_job(connection, job_id)
         return found[0] if found else None
@@ -233,7 +232,7 @@ class Journal:
         user: str | None = None,
         limit: int | None = None,
     ) -> list[Job]:
-        """The newest ``limit`` jobs of these states and this user, oldest of them first."""
+        """Return the newest ``limit`` jobs in these states and of this user, oldest first."""
         query = pick_jobs(states, user, limit)
         with transaction(self._engine) as connection:
             rows = connection.execute(query).mappings().all()
@@ -245,21 +244,21 @@ class Journal:
         user: str | None = None,
         limit: int | None = None,
     ) -> list[Snapshot]:
-        """As :meth:`jobs`, each with its results and event number."""
+        """Return jobs as :meth:`jobs` does, with their results and next event numbers."""
         query = pick_jobs(states, user, limit)
         with transaction(self._engine) as connection:
             rows = connection.execute(query).mappings().all()
             return read_snapshots(connection, rows[::-1])
 
     def snapshot(self, job_id: str) -> Snapshot | None:
-        """One job with its results and event number, or ``None``."""
+        """Return one job with its results and next event number, or ``None``."""
         query = select(tables.job).where(tables.job.c.job == job_id)
         with transaction(self._engine) as connection:
             found = read_snapshots(connection, connection.execute(query).mappings().all())
         return found[0] if found else None
 
     def busy_jobs(self) -> list[Job]:
-        """Jobs a station was doing: after a restart, those to recover."""
+        """Return the leased and running jobs: those to recover after a restart."""
         return self.jobs(_BUSY)
 
     def faults(self, job_id: str) -> int:
@@ -270,7 +269,7 @@ class Journal:
             return connection.execute(query).scalar_one()
 
     def events(self, job_id: str, from_seq: int = 0, limit: int | None = None) -> list[Event]:
-        """A job's events from number ``from_seq`` on, in order."""
+        """Return a job's events from number ``from_seq`` on, in order."""
         column = tables.event.c
         query = select(tables.event).where(column.job == job_id, column.seq >= from_seq)
         query = query.order_by(column.seq).limit(limit)

@@ -1,4 +1,4 @@
-"""What the journal hands out: plain frozen values, and how rows become them."""
+"""The journal's values, and their translation from and to rows."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Change:
     """A committed change of one job.
 
     Args:
-        job: the job as it stands now.
-        events: what to publish, in order; empty when a repeated request changed nothing.
-        next_seq: the number its next event will have.
+        job: after the change.
+        events: to publish, in order; empty if a repeated request changed nothing.
+        next_seq: number of the job's next event.
     """
 
     job: Job
@@ -41,12 +41,12 @@ class Accepted(Change):
 
 @dataclass(frozen=True, slots=True)
 class Duplicate(Change):
-    """The very same job had been submitted before; nothing changed."""
+    """The same job had been submitted before; nothing changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """What one mode of one attempt found."""
+    """The result of one mode of one attempt."""
 
     job: str
     attempt: int
@@ -55,7 +55,7 @@ class AttemptResult:
 
 
 class Outcome(StrEnum):
-    """How an attempt ended that was not the job's end."""
+    """How an attempt ended that did not end its job."""
 
     FAULT = "fault"
     INTERRUPTED = "interrupted"
@@ -63,10 +63,14 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A job with all that its retained message tells.
+    """A job with everything that its retained message contains.
 
-    ``pinned``: its files stay whatever the limits say; ``removed``: the attempts whose files
-    were removed to make room.
+    Args:
+        job: the job.
+        next_seq: number of its next event.
+        results: of every attempt, in the order they were recorded.
+        pinned: whether its files are kept whatever the limits.
+        removed: attempts whose files were removed to make room.
     """
 
     job: Job
@@ -77,7 +81,7 @@ class Snapshot:
 
 
 def job_row(job: Job) -> dict[str, Any]:
-    """A job as a row, without its numbers."""
+    """Return a job as a row, without ``number`` and ``next_seq``."""
     spec = job.spec
     return {
         "job": spec.job,
@@ -101,7 +105,7 @@ def job_row(job: Job) -> dict[str, Any]:
 
 
 def read_job(row: RowMapping) -> Job:
-    """A row as a job."""
+    """Return a row as a job."""
     spec = JobSpec(
         job=row["job"],
         user=row["user"],
@@ -130,7 +134,7 @@ def read_event(row: RowMapping) -> Event:
     """Return a row as the message that was published.
 
     Raises:
-        InfraError: its data are not those of an event.
+        InfraError: its data are not an event's.
     """
     with _readable(f"event {row['seq']} of job {row['job']}"):
         return EVENT.validate_python(dict(row))
@@ -149,7 +153,7 @@ def read_result(row: RowMapping) -> AttemptResult:
 
 @contextmanager
 def _readable(what: str) -> Generator[None]:
-    """Translate what pydantic raises."""
+    """Translate a validation error."""
     try:
         yield
     except ValidationError as error:

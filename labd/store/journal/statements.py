@@ -1,4 +1,4 @@
-"""The journal's statements: what one step reads and writes inside an open transaction."""
+"""The journal's SQL statements; each runs inside an open transaction."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from labd.store.journal.rows import (
 from labd.wire.job_events import EventData, Finished, Queued, new_event
 
 _ENDING = {Verdict.CANCELLED: JobStep.CANCEL, Verdict.EXPIRED: JobStep.EXPIRE}
-_IDS_A_QUERY = 500  # data bases limit how many values one statement takes
+_IDS_PER_QUERY = 500  # databases limit the values of one statement
 
 
 def find_job(connection: Connection, job_id: str) -> tuple[Job, int] | None:
-    """A job and the number its next event will have."""
+    """Return a job and the number of its next event, or ``None``."""
     query = select(tables.job).where(tables.job.c.job == job_id)
     row = connection.execute(query).mappings().one_or_none()
     return None if row is None else (read_job(row), row["next_seq"])
 
 
 def require_job(connection: Connection, job_id: str) -> tuple[Job, int]:
-    """As :func:`find_job`, for a job that must be there.
+    """Return a job that must exist, and the number of its next event.
 
     Raises:
-        LabdBug: it is not.
+        LabdBug: it does not exist.
     """
     found = find_job(connection, job_id)
     if found is None:
-        raise LabdBug("no-such-job", f"the journal knows no job {job_id}")
+        raise LabdBug("no-such-job", f"the journal has no job {job_id}")
     return found
 
 
 def insert_job(connection: Connection, job: Job) -> Change:
-    """Write a new job and its first event."""
+    """Insert a new job and its first event."""
     connection.execute(insert(tables.job).values(job_row(job) | {"next_seq": 0}))
     spec = job.spec
     data = Queued(user=spec.user, benchmark=spec.benchmark, modes=spec.modes)
@@ -62,17 +62,17 @@ def append_event(
     *,
     station: str = "",
 ) -> Change:
-    """Write ``job`` as it is now, and the event of this change.
+    """Append an event and update the row of its job.
 
     Args:
         connection: inside a transaction.
-        job: the job after the step; its ``updated_ns`` is the event's time.
-        seq: the event's number, the job's ``next_seq`` until now.
-        data: what the event states.
-        station: where it happened, if that is not the job's present station.
+        job: after the step; its ``updated_ns`` is the event's time.
+        seq: the event's number: the job's ``next_seq`` before it.
+        data: of the event.
+        station: where it happened, if that is not the job's current station.
 
     Raises:
-        LabdBug: ``data`` holds what JSON or its schema does not.
+        LabdBug: ``data`` does not match its schema, or JSON cannot hold a value.
     """
     event = new_event(
         data,
@@ -93,7 +93,7 @@ def append_event(
 def finish_job(
     connection: Connection, job: Job, seq: int, verdict: Verdict, reason: str, now_ns: int
 ) -> Change:
-    """End a job and the run it was in."""
+    """End a job and its current attempt."""
     step = _ENDING.get(verdict, JobStep.FINISH)
     after = advance(job, step, now_ns, verdict=verdict, reason=reason)
     end_run(connection, job, verdict, reason, now_ns)
@@ -101,14 +101,14 @@ def finish_job(
 
 
 def insert_run(connection: Connection, job: Job) -> None:
-    """Write that an attempt has begun."""
+    """Insert an attempt that begins."""
     row = {"job": job.spec.job, "attempt": job.attempt, "station": job.station}
     row |= {"started_ns": job.updated_ns, "outcome": "", "reason": ""}
     connection.execute(insert(tables.run).values(row))
 
 
 def end_run(connection: Connection, job: Job, outcome: str, reason: str, now_ns: int) -> None:
-    """Write that a job's present attempt, if there is one, is over."""
+    """End a job's current attempt, if there is one."""
     column = tables.run.c
     connection.execute(
         update(tables.run)
@@ -120,7 +120,7 @@ def end_run(connection: Connection, job: Job, outcome: str, reason: str, now_ns:
 def pick_jobs(
     states: Iterable[JobState] | None, user: str | None, limit: int | None
 ) -> Select[Any]:
-    """The newest ``limit`` jobs of these states and this user, newest first."""
+    """Select the newest ``limit`` jobs in these states and of this user, newest first."""
     column = tables.job.c
     query = select(tables.job).order_by(column.submitted_ns.desc(), column.number.desc())
     if states is not None:
@@ -131,18 +131,18 @@ def pick_jobs(
 
 
 def read_results(connection: Connection, job_ids: Sequence[str]) -> list[AttemptResult]:
-    """What every attempt of these jobs found, in the order it was found."""
+    """Return the results of every attempt at these jobs, in the order they were recorded."""
     column = tables.result.c
     found: list[AttemptResult] = []
-    for start in range(0, len(job_ids), _IDS_A_QUERY):
-        some = job_ids[start : start + _IDS_A_QUERY]
+    for start in range(0, len(job_ids), _IDS_PER_QUERY):
+        some = job_ids[start : start + _IDS_PER_QUERY]
         query = select(tables.result).where(column.job.in_(some)).order_by(column.number)
         found += [read_result(row) for row in connection.execute(query).mappings()]
     return found
 
 
 def read_snapshots(connection: Connection, rows: Sequence[RowMapping]) -> list[Snapshot]:
-    """Job rows with their results."""
+    """Return job rows with their results, pins and removals."""
     job_ids = [row["job"] for row in rows]
     by_job: defaultdict[str, list[AttemptResult]] = defaultdict(list)
     for result in read_results(connection, job_ids):
@@ -164,9 +164,9 @@ def read_snapshots(connection: Connection, rows: Sequence[RowMapping]) -> list[S
 
 
 def _rows_of(connection: Connection, table: Table, job_ids: Sequence[str]) -> list[Row[Any]]:
-    """The rows of a table that belong to these jobs."""
+    """Return the rows of a table that belong to these jobs."""
     found: list[Row[Any]] = []
-    for start in range(0, len(job_ids), _IDS_A_QUERY):
-        some = job_ids[start : start + _IDS_A_QUERY]
+    for start in range(0, len(job_ids), _IDS_PER_QUERY):
+        some = job_ids[start : start + _IDS_PER_QUERY]
         found += connection.execute(select(table).where(table.c.job.in_(some)))
     return found

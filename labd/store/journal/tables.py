@@ -1,7 +1,7 @@
 """The journal's tables. Times are integer nanoseconds since the epoch.
 
-A job's row holds what was asked and where it stands; its events are numbered from 0 by
-``next_seq`` without a hole.
+A job's row holds the request and its state; its events are numbered from 0 by ``next_seq``,
+without holes. The journal is the source of truth; files and MQTT messages are copies.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ UPGRADES: dict[int, tuple[str, ...]] = {
             FOREIGN KEY (job, attempt) REFERENCES run (job, attempt))""",
     ),
 }
-"""What makes a journal of one version one of the next: no accepted job is lost by an update.
+"""Statements that upgrade a journal from one version to the next; no accepted job is lost.
 
-Version 1 knew one method, ``mlcommons``; version 2 kept every run's files.
+Version 1 had one energy method, ``mlcommons``; version 2 kept the files of every run.
 """
 
 metadata = MetaData()
@@ -74,14 +74,14 @@ job = Table(
 
 Index("job_by_state", job.c.state, job.c.submitted_ns)
 
-one_job_a_station = Index(
+one_job_per_station = Index(
     "one_job_a_station",
     job.c.station,
     unique=True,
     sqlite_where=job.c.state.in_(["leased", "running"]),
     postgresql_where=job.c.state.in_(["leased", "running"]),
 )
-"""The data base itself refuses to have a station do two jobs at once."""
+"""The database refuses a second job on a busy station."""
 
 run = Table(
     "run",
@@ -127,7 +127,7 @@ pin = Table(
     Column("user", Text, nullable=False),
     Column("t_ns", BigInteger, nullable=False),
 )
-"""Jobs whose files stay whatever the limits say."""
+"""Jobs whose files are kept whatever the limits."""
 
 removed = Table(
     "removed",
@@ -137,4 +137,4 @@ removed = Table(
     Column("t_ns", BigInteger, nullable=False),
     ForeignKeyConstraint(["job", "attempt"], ["run.job", "run.attempt"]),
 )
-"""Runs whose files were removed to make room; written before they go."""
+"""Runs whose files were removed to make room; written before the removal."""

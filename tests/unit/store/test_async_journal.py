@@ -43,7 +43,7 @@ async def test_methods_run_on_one_other_thread(url: str) -> None:
 async def test_answers_and_errors_come_back(url: str) -> None:
     async with AsyncJournal(url) as journal:
         assert isinstance(await journal(Journal.submit, SPEC, 1), Accepted)
-        with pytest.raises(LabdBug, match="knows no job"):
+        with pytest.raises(LabdBug, match="has no job"):
             await journal(Journal.lease, "nothing", "s1", 2)
         assert (await journal(Journal.lease, "j1", "s1", 2)).next_seq == 2
 

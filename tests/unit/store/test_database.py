@@ -78,17 +78,17 @@ def test_a_journal_from_before_pins_gets_them(url: str, tmp_path: Path) -> None:
     journal.close()
 
 
-def test_what_is_no_data_base(url: str, tmp_path: Path) -> None:
+def test_what_is_no_database(url: str, tmp_path: Path) -> None:
     (tmp_path / "labd.sqlite3").write_bytes(b"a shopping list" * 100)
     with pytest.raises(ConfigError, match="file is not a database"):
         Journal(url)
 
 
-def test_somebody_elses_data_base(url: str, tmp_path: Path) -> None:
+def test_somebody_elses_database(url: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
         raw.execute("CREATE TABLE shopping (item TEXT)")
     raw.close()
-    with pytest.raises(ConfigError, match="something else than labd's journal"):
+    with pytest.raises(ConfigError, match="something other than labd's journal"):
         Journal(url)
 
 
@@ -99,7 +99,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["", "nonsense", "oracledb2://x"])
 def test_what_is_no_url(url: str) -> None:
-    with pytest.raises(ConfigError, match="names no data base labd knows"):
+    with pytest.raises(ConfigError, match="names no database that labd supports"):
         Journal(url)
 
 

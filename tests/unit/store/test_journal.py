@@ -102,7 +102,7 @@ def test_submitting_again_changes_nothing(journal: Journal) -> None:
 )
 def test_one_id_is_one_request_of_one_user(journal: Journal, other: dict[str, Any]) -> None:
     journal.submit(SPEC, 1)
-    with pytest.raises(JobError, match="choose an id of your own") as caught:
+    with pytest.raises(JobError, match="choose another id") as caught:
         journal.submit(replace(SPEC, **other), 2)
     assert caught.value.code == "job-exists"
     assert "ann" not in str(caught.value)
@@ -192,7 +192,7 @@ def test_a_step_that_is_not_in_the_table_changes_nothing(journal: Journal) -> No
         journal.start("j1", 9)
     assert journal.job("j1") == before.job
     assert len(journal.events("j1")) == before.next_seq
-    with pytest.raises(LabdBug, match="knows no job nothing"):
+    with pytest.raises(LabdBug, match="has no job nothing"):
         journal.lease("nothing", "s1", 9)
 
 
@@ -229,9 +229,9 @@ def test_only_a_step_tells_of_a_step(journal: Journal) -> None:
 def test_what_json_cannot_hold_is_refused_whole(journal: Journal, value: object) -> None:
     before = running(journal)
     result = RESULT.model_copy(update={"score": {"value": value}})
-    with pytest.raises(LabdBug, match="not for the journal"):
+    with pytest.raises(LabdBug, match="the journal cannot store it"):
         journal.append_event("j1", measured(value), 4)
-    with pytest.raises(LabdBug, match="not for the journal"):
+    with pytest.raises(LabdBug, match="the journal cannot store it"):
         journal.record_result("j1", 1, result, 4)
     assert journal.job("j1") == before.job
     snapshot = journal.snapshot("j1")
@@ -308,7 +308,7 @@ def test_events_from_a_number_on(journal: Journal) -> None:
 def test_more_jobs_than_one_statement_takes(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labd.store.journal.statements._IDS_A_QUERY", 2)
+    monkeypatch.setattr("labd.store.journal.statements._IDS_PER_QUERY", 2)
     for number in range(5):
         running(journal, f"j{number}", f"s{number}")
         journal.record_result(f"j{number}", 1, RESULT, 4)

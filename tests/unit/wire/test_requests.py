@@ -111,14 +111,14 @@ def test_every_mistake_at_once_each_with_its_place() -> None:
 
 
 def test_a_missing_job_id_says_what_it_is_for() -> None:
-    assert "sending the request again is harmless" in lines(refused({"benchmark": "kws01"}))[0]
+    assert "submitting it again is then harmless" in lines(refused({"benchmark": "kws01"}))[0]
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"modes": []}, "modes: [] is not at least 1 long"),
-        ({"modes": ["energy", "energy"]}, "energy stands more than once"),
+        ({"modes": ["energy", "energy"]}, "energy is listed more than once"),
         ({"modes": ["energy"] * 4}, "is not at most 3 long"),
         ({"modes": "energy"}, "modes: 'energy' is not a list"),
         ({"modes": {"energy": 1}}, 'modes: {"energy": 1} is not a list'),
@@ -154,10 +154,10 @@ def test_what_a_submission_may_not_hold(change: dict[str, Any], said: str) -> No
         (b'{"job": NaN, "benchmark": "k"}', "job: NaN is not a string"),
         (b'{"voltage_mv": Infinity}', "voltage_mv: Infinity is not a whole number"),
         (b'{"voltage_mv": 1e999}', "voltage_mv: Infinity is not a whole number"),
-        (b'{"job": "a", "benchmark": "k", "job": "a"}', "key 'job' stands more than once"),
+        (b'{"job": "a", "benchmark": "k", "job": "a"}', "key 'job' is listed more than once"),
         (b'{"voltage_mv": ' + b"9" * 5000 + b"}", "a number has thousands of digits"),
-        (b"[" * 10_000, "nested far too deep"),
-        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "nested far too deep"),
+        (b"[" * 10_000, "nested too deeply"),
+        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "nested too deeply"),
         (b'{"job": ' + b"[" * 300 + b"]" * 300 + b"}", "recursion limit exceeded"),
         (b" " * 8_000_000, "8000000 bytes are too many: at most 65536"),
     ],
