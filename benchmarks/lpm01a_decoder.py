@@ -6,9 +6,10 @@ python benchmarks/lpm01a_decoder.py
 import time
 from collections.abc import Callable
 
-from drivers.lpm01a.ascii_framer import AsciiDecoder
-from drivers.lpm01a.binary_framer import BinaryDecoder
-from drivers.lpm01a.stamp_check import Quantity, StampedDecoder
+from drivers.lpm01a.ascii_framer import AsciiFramer
+from drivers.lpm01a.binary_framer import BinaryFramer
+from drivers.lpm01a.framing import Framer
+from drivers.lpm01a.stamp_check import Quantity
 from labd.core.model import Samples
 
 ASCII_HZ = 1000
@@ -36,7 +37,7 @@ def binary_stream() -> bytes:
     return b"".join(parts)
 
 
-def confirmed(decoder: StampedDecoder, data: bytes) -> int:
+def confirmed(decoder: Framer, data: bytes) -> int:
     """Return the samples that the driver's decoder confirms."""
     items = [
         item for at in range(0, len(data), CHUNK) for item in decoder.feed(data[at : at + CHUNK])
@@ -45,11 +46,13 @@ def confirmed(decoder: StampedDecoder, data: bytes) -> int:
 
 
 def our_ascii(data: bytes) -> int:
-    return confirmed(AsciiDecoder(ASCII_HZ, Quantity(float(ASCII_HZ), is_current=False)), data)
+    quantity = Quantity(float(ASCII_HZ), is_current=False)
+    return confirmed(AsciiFramer(ASCII_HZ, quantity), data)
 
 
 def our_binary(data: bytes) -> int:
-    return confirmed(BinaryDecoder(BINARY_HZ, Quantity(3.0, is_current=True)), data)
+    quantity = Quantity(3.0, is_current=True)
+    return confirmed(BinaryFramer(BINARY_HZ, quantity), data)
 
 
 def plain_ascii(data: bytes) -> int:

@@ -1,18 +1,18 @@
-"""The LPM01A's stream in format ``bin_hexa`` (UM2269 chapter 4): two bytes a sample.
+"""Framing of the LPM01A's format ``bin_hexa`` (UM2269 chapter 4): two bytes per sample.
 
 A sample is big-endian: four bits p, twelve bits v, worth v·16^-p. Since p is 15 in no sample,
 neither ``F0 Fx`` nor ``FF FF`` can stand anywhere in whole samples, whatever their alignment:
 they begin and end every record of metadata, so a record is found, and samples are aligned
-again behind it, even after a lost byte. Records are taken by their length, for their payload
-may hold anything. Replies to commands are text between samples; they are told from samples by
-the prompt they begin with, whose line end would be a sample of 3338 A.
+again behind it, even after a lost byte. Records are taken by their length, because their
+payload may hold anything. Replies to commands are text between samples; they differ from
+samples by the prompt they begin with, whose line end would be a sample of 3338 A.
 
 A lost and a doubled byte between the same two stamps cancel in the count, and all samples
-between them are read one byte off (:mod:`drivers.lpm01a.byte_slip`). Such a stretch is found where
-it claims more than the instrument measures, and where the current hardly varies. Not found: a
-flipped bit that leaves a value the instrument can measure; two of these bytes next to each
-other (some ten samples); a stretch whose current changes its level, or whose two bytes are
-nearly the same number.
+between them are read one byte off (:mod:`drivers.lpm01a.byte_slip`). Such a stretch is detected
+where it exceeds what the instrument measures, and where the current hardly varies. Not
+detected: a flipped bit that leaves a value the instrument can measure; two of these bytes next
+to each other (some ten samples); a stretch whose current changes its level, or whose two bytes
+are nearly the same number.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ import re
 
 import numpy as np
 
-from drivers.lpm01a.byte_slip import CONTEXT, is_read_askew
-from drivers.lpm01a.stamp_check import SAMPLES_PER_STAMP, Quantity, StampedDecoder
+from drivers.lpm01a.framing import Framer
+from drivers.lpm01a.stamp_check import Quantity
 
-STAMP_WRAP_MS = 1 << 31  # bit 31 says that the rest has begun again
 MAX_TEXT = 512
 MAX_UNKNOWN = 16
 
@@ -49,7 +48,7 @@ _NOT_TEXT = re.compile(rb"[^\t\r\n -~]")
 
 
 def _make_values() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """The value of every pair of bytes read as a little-endian number; exact.
+    """Return the exact value of every pair of bytes, by the pair read as a little-endian number.
 
     NaN where p = 15, which is metadata.
     """
@@ -63,27 +62,29 @@ def _make_values() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 _VALUES = _make_values()
 
 
-class BinaryDecoder(StampedDecoder):
-    """Bytes to samples and gaps; see :class:`StampedDecoder`.
+class BinaryFramer(Framer):
+    """The framing of binary data, which has no edges.
 
-    Before the first record and after the end mark the stream is text. This format has no
-    mark for edges. What only a damaged stamp could be mistaken for (voltage, temperature) is
-    noted once its block has been confirmed; what stops the DUT is believed at once.
+    Before the first record and after the end mark the stream is text.
     """
 
+    stamp_wrap_ms = 1 << 31  # bit 31: the rest has begun again
+
     def __init__(self, rate_hz: int, quantity: Quantity, set_mv: int | None = None) -> None:
-        super().__init__(rate_hz, quantity, STAMP_WRAP_MS, set_mv)
-        self._values = np.where(quantity.ceiling >= _VALUES, _VALUES, np.nan)
+        super().__init__(rate_hz, quantity, set_mv)
+        self._values = np.where(self._ceiling >= _VALUES, _VALUES, np.nan)
         self._streaming = False
         self._ended = False
-        self._unconfirmed: list[tuple[int, int]] = []
-        self._pairs: list[bytes] = []  # this block's samples as they came
-        self._before = b""  # the last ones that were confirmed
 
     def _step(self, position: int) -> int:
         if self._streaming:
             return self._stream_step(position)
         return self._text_step(position)
+
+    def _complete(self) -> None:
+        if self._streaming:
+            self.check.reject("the end of the stream is missing")
+        super()._complete()
 
     # ---- text around the stream -----------------------------------------------------------
 
@@ -96,7 +97,7 @@ class BinaryDecoder(StampedDecoder):
                 self._streaming = True
                 return self._stream_step(first) + first - position
         if end >= 0:
-            self._on_reply(buffer[position:end].strip(b"\r\0"))
+            self._take_reply(buffer[position:end].strip(b"\r\0"))
             return end + 1 - position
         return MAX_TEXT if len(buffer) - position >= MAX_TEXT else 0
 
@@ -105,27 +106,19 @@ class BinaryDecoder(StampedDecoder):
     def _stream_step(self, position: int) -> int:
         start = self._next_record(position)
         if start == position:
-            return self._on_record(position)
-        end = self._sure_end(position) if start is None else start
-        whole = (end - position) // 2
-        room = SAMPLES_PER_STAMP - self._count
-        count = min(whole, room) if room > 0 else whole
+            return self._take_record(position)
+        end = self._certain_end(position) if start is None else start
+        count = (end - position) // 2
         if count:
             values = self._values.take(np.frombuffer(self._buffer, "<u2", count, position))
-            self._on_samples(values)
-            if np.isnan(values.sum()):
-                self._distrust(
-                    "what stands between two records is no sample, or beyond the instrument"
-                )
-            if not self._doubt:
-                self._pairs.append(self._buffer[position : position + 2 * count])
-        if count == whole and start is not None and (end - position) % 2:
-            self._distrust("an odd number of bytes between two records")
-            return end - position
-        return count * 2
+            self.check.samples(values, self._buffer[position : position + 2 * count])
+        if start is None or (end - position) % 2 == 0:
+            return count * 2
+        self.check.reject("an odd number of bytes between two records")
+        return end - position
 
     def _next_record(self, position: int) -> int | None:
-        """Where the next record or reply begins, as far as the bytes are there."""
+        """Return where the next record or reply begins, ``None`` if not in these bytes."""
         buffer = self._buffer
         found = _RECORD.search(buffer, position)
         record = found.start() if found else None
@@ -135,8 +128,8 @@ class BinaryDecoder(StampedDecoder):
         line_end = reply - 2
         return line_end if buffer.startswith(b"\r\n", max(line_end, position)) else reply
 
-    def _sure_end(self, position: int) -> int:
-        """Up to where the buffer's end cannot be the beginning of a record."""
+    def _certain_end(self, position: int) -> int:
+        """Return up to where the buffer's end cannot be the beginning of a record."""
         buffer = self._buffer
         if buffer[-1:] == b"\xf0":
             return len(buffer) - 1
@@ -148,8 +141,8 @@ class BinaryDecoder(StampedDecoder):
 
     # ---- records between them ---------------------------------------------------------------
 
-    def _on_record(self, position: int) -> int:
-        """Take a record or a reply; how many bytes it was, 0 when it is not whole."""
+    def _take_record(self, position: int) -> int:
+        """Take a record or a reply; return its length, 0 if it is not whole."""
         buffer, body = self._buffer, position + 2
         if buffer[position] != _FIRST:
             end = self._text_end(body, b"\r\n\r\n")
@@ -162,13 +155,13 @@ class BinaryDecoder(StampedDecoder):
         if end is None:
             return 0
         if end < 0:
-            self._on_damage("a damaged record")
+            self.check.damage("a damaged record")
             return 1
-        self._take(position, end)
+        self._take_whole(self._buffer[position:end])
         return end - position
 
     def _fixed_end(self, position: int, length: int) -> int | None:
-        """Where a record of this length ends, -1 if it is none, None if that is open."""
+        """Return where a record of this length ends, -1 if it is none, ``None`` if not known."""
         record = self._buffer[position : position + length]
         if len(record) < length:
             return None
@@ -176,7 +169,7 @@ class BinaryDecoder(StampedDecoder):
         return position + length if plausible and record.endswith(_TERMINATOR) else -1
 
     def _text_end(self, body: int, terminator: bytes) -> int | None:
-        """The same for text of any length up to :data:`MAX_TEXT` and its terminator."""
+        """Return the same for text of up to :data:`MAX_TEXT` and its terminator."""
         buffer, limit = self._buffer, body + MAX_TEXT
         end = buffer.find(terminator, body, limit)
         strange = _NOT_TEXT.search(buffer, body, limit)
@@ -188,62 +181,36 @@ class BinaryDecoder(StampedDecoder):
         return end + len(terminator)
 
     def _unknown_end(self, body: int) -> int | None:
-        """The same for a kind that the manual reserves: it ends where all records end."""
+        """Return the same for a kind that the manual reserves: it ends as all records do."""
         end = self._buffer.find(_TERMINATOR, body, body + MAX_UNKNOWN)
         if end < 0:
             return None if len(self._buffer) < body + MAX_UNKNOWN else -1
         return end + len(_TERMINATOR)
 
-    def _take(self, position: int, end: int) -> None:
-        record = self._buffer[position:end]
+    def _take_whole(self, record: bytes) -> None:
         if record[0] != _FIRST:
-            self._on_text(record)
-            return
-        kind = record[1]
+            for line in record.split(b"\r\n"):
+                self._take_reply(line)
+        else:
+            self._take_metadata(record[1], record)
+
+    def _take_metadata(self, kind: int, record: bytes) -> None:
+        check = self.check
         if kind == _STAMP:
-            self.started = True
-            self._on_stamp(int.from_bytes(record[2:6]) % STAMP_WRAP_MS, record[6])
+            check.stamp(int.from_bytes(record[2:6]) % self.stamp_wrap_ms, record[6])
         elif kind == _END:
             self._streaming, self._ended = False, True
         elif kind == _OVERCURRENT:
-            self._on_power_lost("overcurrent: the DUT drew more than the instrument supplies")
+            check.power_lost("overcurrent: the DUT drew more than the instrument supplies")
         elif kind == _POWER_DOWN or (kind == _POWER and not record[2]):
-            self._on_power_lost("the DUT's power was switched off")
-        elif kind in (_VOLTAGE, _TEMPERATURE):
-            number = int.from_bytes(record[2:4], signed=kind == _TEMPERATURE)
-            self._unconfirmed.append((kind, number))
+            check.power_lost("the DUT's power was switched off")
+        elif kind == _VOLTAGE:
+            check.reading(check.notes.voltage, int.from_bytes(record[2:4]))
+        elif kind == _TEMPERATURE:
+            check.reading(check.notes.temperature, int.from_bytes(record[2:4], signed=True))
         elif kind == _ERROR:
-            self._on_error(record[2:-2].strip())
+            check.error(record[2:-2].strip().decode("ascii"))
+        elif kind == _INFO:
+            check.notes.text(record[2:-2].strip().decode("ascii"))
         elif kind != _POWER:
-            told = record[2:-2].strip().decode("ascii") if kind == _INFO else record.hex(" ")
-            self.notes.text(told if kind == _INFO else f"record {told}, which is unknown")
-
-    def _strange(self) -> str:
-        data, before = b"".join(self._pairs), self._before
-        self._before = data[-2 * CONTEXT :]
-        self._pairs.clear()
-        return "a stretch was read one byte off" if is_read_askew(data, before) else ""
-
-    def _on_text(self, text: bytes) -> None:
-        for line in text.split(b"\r\n"):
-            self._on_reply(line)
-
-    def _confirmed(self, load_percent: int) -> None:
-        super()._confirmed(load_percent)
-        for kind, number in self._unconfirmed:
-            if kind == _VOLTAGE:
-                self.notes.voltage(number)
-            else:
-                self.notes.temperature(number)
-        self._unconfirmed.clear()
-
-    def _distrust(self, reason: str) -> None:
-        super()._distrust(reason)
-        self._unconfirmed.clear()
-        self._pairs.clear()
-        self._before = b""
-
-    def _complete(self) -> None:
-        if self._streaming:
-            self._distrust("the end of the stream is missing")
-        super()._complete()
+            check.notes.text(f"record {record.hex(' ')}, which is unknown")

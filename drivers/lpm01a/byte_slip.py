@@ -25,7 +25,7 @@ _DRIFT = 1.5  # two neighbouring stretches of a ramp lie a little further apart 
 _SPREAD = 4  # by how much a stretch's noise may be less than its neighbours'
 
 
-def is_read_askew(data: bytes, before: bytes) -> bool:
+def has_byte_slip(data: bytes, before: bytes) -> bool:
     """Whether a stretch of a block of samples is one byte off.
 
     A load whose current jumps and comes back within a block is taken for one only if, by
@@ -43,10 +43,10 @@ def is_read_askew(data: bytes, before: bytes) -> bool:
     breaks = np.flatnonzero(np.abs(np.diff(low)) > _STEP) + 1
     starts, ends = np.concatenate(([0], breaks)), np.concatenate((breaks, [len(low)]))
     long = np.flatnonzero(ends - starts >= MIN_STRETCH)
-    return any(_is_askew(high, low, int(starts[i]), int(ends[i])) for i in long)
+    return any(_is_slipped(high, low, int(starts[i]), int(ends[i])) for i in long)
 
 
-def _is_askew(high: NDArray[np.int16], low: NDArray[np.int16], start: int, end: int) -> bool:
+def _is_slipped(high: NDArray[np.int16], low: NDArray[np.int16], start: int, end: int) -> bool:
     """Whether the samples [start, end), whose low bytes stand still, are one byte off."""
     within = high[start + 1 : end - 1]
     if np.mean(np.abs(within - low[start + 1 : end - 1]) > _STEP) < _MOSTLY:

@@ -2,203 +2,68 @@
 
 Host mode of UM2269. In ASCII (up to 5 kHz) edges of the D7 input are marked in the stream; in
 binary (up to 100 kHz) nothing documents such marks, so windows have to be timed by the I/O
-manager. Either decoder vouches for every sample it gives out: samples wait until the next time
-stamp has confirmed that exactly 1000 came since the last one, and whatever is in doubt becomes
-a gap.
+manager. In both formats a sample is given out when the next time stamp has confirmed that
+exactly 1000 came since the last one; samples that no stamp confirms become a gap.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
-from drivers.base.acquisition import (
-    PumpedAcquisition,
-    refuse_left_running,
-    refuse_while_acquiring,
-)
-from drivers.base.closing import closed_on_failure
+from drivers.base.acquisition import refuse_left_running, refuse_while_acquiring
+from drivers.base.closing import closed_on_failure, closing
 from drivers.base.lines import LineReader
 from drivers.base.registry import power_monitor
 from drivers.base.serial_link import Link
-from drivers.lpm01a.ascii_framer import AsciiDecoder
-from drivers.lpm01a.binary_framer import BinaryDecoder
+from drivers.lpm01a.acquisition import STAMP_S, STOP_S, Lpm01aAcquisition
+from drivers.lpm01a.ascii_framer import AsciiFramer
+from drivers.lpm01a.binary_framer import BinaryFramer
 from drivers.lpm01a.commands import answer_in, frequency_word, number_word
 from drivers.lpm01a.config import SLOWEST_HZ, SUPPLY_MV, Lpm01aConfig
-from drivers.lpm01a.stamp_check import HARMLESS, TIMESTAMP_LINE, Answer, Quantity, StampedDecoder
-from drivers.lpm01a.status_messages import LOAD_NOTED_PERCENT
+from drivers.lpm01a.stamp_check import TIMESTAMP_LINE, Quantity
 from labd.core.errors import (
     DeadlineExceeded,
     InstrumentError,
     JobError,
     LabdBug,
-    LabdError,
     TransportError,
 )
 from labd.core.host_clock import CRYSTAL_PPM, MinimumDelayFilter
-from labd.core.model import Finding, Gap, Identity, StreamFormat, StreamItem, TimeBase, TimeMark
+from labd.core.model import Finding, Identity, StreamFormat, TimeBase
 from labd.protocol.lines import Line, quoted
 
 log = logging.getLogger(__name__)
 
 BAUD = 3_686_400
 CALIBRATION_S = 15.0
-STOP_S = 10.0
-STAMP_S = 1.5  # longer than 1000 samples last at the slowest rate
-STILL_S = 0.1
-ASK_S = 1.0
-ASKING_S = 8.0  # time enough for 34 answers of a busy emulator: a second of its frozen time
-PAUSE_S = 0.005
 QUIET_S = 0.25
 LOOK_S = 0.1
 MARK_S = 0.5  # one time mark per this interval
 CLOSE_STEP_S = 4.0  # three of them and the port's own 2 s, whatever ``answer_s`` says
 
 
-class Lpm01aAcquisition(PumpedAcquisition):
-    """One acquisition of the instrument.
+@power_monitor(config=Lpm01aConfig)
+class Lpm01a:
+    """The instrument in host mode.
 
-    A stream without edges has marks of the host's time instead.
+    Args:
+        config: its table in stations.toml.
+        stamp_s: longest wait for a time stamp before an acquisition is stopped.
+        stop_s: longest wait for the end of an acquisition after the stop.
+        close_step_s: longest time of each step of :meth:`close`.
     """
 
     def __init__(
         self,
-        link: Link,
-        decoder: StampedDecoder,
-        arrivals: MinimumDelayFilter | None,
-        answer_s: float,
+        config: Lpm01aConfig,
+        stamp_s: float = STAMP_S,
+        stop_s: float = STOP_S,
+        close_step_s: float = CLOSE_STEP_S,
     ) -> None:
-        super().__init__(link.where, answer_s, decoder)
-        self._link = link
-        self._decoder = decoder
-        self._arrivals = arrivals
-
-    @property
-    def findings(self) -> list[Finding]:
-        """What the instrument said beside its samples so far."""
-        return self._decoder.notes.findings()
-
-    @property
-    def _at_rest(self) -> bool:
-        refused = bool(self._decoder.fault) and not self._decoder.started
-        return refused or self._decoder.completed
-
-    async def _begin(self) -> None:
-        await self._link.write(b"start\r\n")
-        await self._until(lambda: self._decoder.started or bool(self._decoder.fault), "start")
-        if not self._decoder.started:
-            raise self._stopped("did not start")
-
-    async def _pump(self) -> None:
-        while not self._decoder.completed:
-            chunk = await self._link.read(None)
-            items = self._decoder.feed(chunk.data)
-            self._take([*items, *self._timed(items, chunk.t_ns)])
-            if self._decoder.fault and self._decoder.started and not self._fault:
-                self._fault = self._stopped("is spoilt")  # nothing that follows counts
-
-    def _timed(self, items: Sequence[StreamItem], t_ns: int) -> list[TimeMark]:
-        """What the arrival of a chunk says, once its samples are confirmed."""
-        if self._arrivals is None:
-            return []
-        place = self._decoder.place
-        if place is not None:
-            self._arrivals.add(place, t_ns)
-        for item in items:
-            if isinstance(item, Gap):
-                self._arrivals.drop(item)
-        return self._arrivals.marks(self._decoder.confirmed)
-
-    async def _end(self) -> None:
-        await self._let_a_stamp_come()
-        if not self._decoder.completed:
-            await self._link.write(b"stop\r\n")
-            await self._until(lambda: self._decoder.completed, "'Acquisition completed'", STOP_S)
-
-    async def _let_a_stamp_come(self) -> None:
-        """Have what came so far confirmed by a count; what no stamp follows will be a gap.
-
-        An emulated bench whose time is frozen streams only while it is spoken to.
-        """
-        loop = asyncio.get_running_loop()
-        limit = loop.time() + STAMP_S
-        while not self._decoder.completed and loop.time() < limit:
-            if await self._flows_to_a_stamp() or not await self._asked_to_a_stamp():
-                return
-
-    async def _flows_to_a_stamp(self) -> bool:
-        """Whether a stamp came by itself, on a stream that flowed for longer than a burst."""
-        decoder, loop = self._decoder, asyncio.get_running_loop()
-        began, stamps = loop.time(), decoder.stamps
-        while decoder.stamps == stamps or loop.time() < began + STILL_S:
-            if not await self._more(STILL_S):
-                return False
-            if decoder.completed or loop.time() > began + STAMP_S:
-                break
-        return True
-
-    async def _asked_to_a_stamp(self) -> bool:
-        """Ask until a stamp came in between; whether the stream flows by itself again.
-
-        Each question follows the answer to the one before, and what counts is what stood in
-        the stream before an answer: on a frozen bench the number of questions, and so the time
-        that passes, is always the same.
-        """
-        loop = asyncio.get_running_loop()
-        limit = loop.time() + ASKING_S
-        first = before = await self._ask()
-        while first and before and loop.time() < limit and (answer := await self._ask()):
-            if answer.stamps != first.stamps:
-                return False
-            if answer.received == before.received:  # it stands still although it was asked
-                return await self._more(STILL_S)
-            before = answer
-            await asyncio.sleep(PAUSE_S)
-        return False
-
-    async def _ask(self) -> Answer | None:
-        """Ask something harmless; where its answer stood in the stream, if it came."""
-        answers = self._decoder.answers
-        known = len(answers)
-        await self._link.write(HARMLESS.encode("ascii") + b"\r\n")
-        try:
-            await self._until(
-                lambda: len(answers) > known or self._decoder.completed, "answer", ASK_S
-            )
-        except DeadlineExceeded:
-            return None
-        return answers[-1] if len(answers) > known else None
-
-    async def _more(self, patience_s: float) -> bool:
-        """Whether a sample comes within this time."""
-        received = self._decoder.received
-        try:
-            await self._until(
-                lambda: self._decoder.received != received or self._decoder.completed,
-                "sample",
-                patience_s,
-            )
-        except DeadlineExceeded:
-            return False
-        return True
-
-    def _settle(self, reason: str) -> list[StreamItem]:
-        return self._decoder.finish(reason)
-
-    def _stop_reason(self) -> str:
-        load = self._decoder.notes.worst_load
-        before = f"; before, {load} % of its buffer were full" if load >= LOAD_NOTED_PERCENT else ""
-        return (self._decoder.fault or "no reason given") + before
-
-
-@power_monitor(config=Lpm01aConfig)
-class Lpm01a:
-    """The instrument in host mode."""
-
-    def __init__(self, config: Lpm01aConfig) -> None:
         self.config = config
+        self._stamp_s, self._stop_s, self._close_step_s = stamp_s, stop_s, close_step_s
         self._link = Link(config.port, BAUD, "lpm01a")
         self._reader = LineReader(self._link)
         self._findings: list[Finding] = []
@@ -268,12 +133,14 @@ class Lpm01a:
         refuse_left_running(self._acquisition, self._link.where)
         self._keep_findings()
         config, ascii_format = self.config, self.config.format == "ascii"
-        decoder = (AsciiDecoder if ascii_format else BinaryDecoder)(
+        framer = (AsciiFramer if ascii_format else BinaryFramer)(
             config.rate_hz, self._quantity(), self._voltage_mv
         )
         host_time = time_base is TimeBase.HOST and not ascii_format
         arrivals = MinimumDelayFilter(config.rate_hz, MARK_S) if host_time else None
-        self._acquisition = Lpm01aAcquisition(self._link, decoder, arrivals, config.answer_s)
+        self._acquisition = Lpm01aAcquisition(
+            self._link, framer, arrivals, config.answer_s, self._stamp_s, self._stop_s
+        )
         return self._acquisition
 
     async def self_check(self) -> list[Finding]:
@@ -293,25 +160,12 @@ class Lpm01a:
         """
         if not self._link.is_open:
             return
-        problem: LabdError | None = None
-        steps = {
-            "switching the DUT off": self._switch_off,
-            "stopping the acquisition": self._break_off,
-            "giving the instrument back": self._release,
-        }
-        try:
+        async with closing(self._link.where, self._close_step_s, self._link.close) as step:
             if self._acquisition:
                 await self._acquisition.abandon()
-            for what, step in steps.items():
-                try:
-                    async with self._reader.within(CLOSE_STEP_S, what, []):
-                        await step()
-                except LabdError as fault:
-                    problem = problem or fault
-        finally:
-            await self._link.close()
-        if problem:
-            raise problem
+            await step("switching the DUT off", self._switch_off())
+            await step("stopping the acquisition", self._break_off())
+            await step("giving the instrument back", self._command("hrc"))
 
     # ---- steps ---------------------------------------------------------------------------
 
@@ -437,7 +291,7 @@ class Lpm01a:
     async def _break_off(self) -> None:
         """End an acquisition whose end was not heard, its own or a predecessor's."""
         if self._left_running or not self._silenced:
-            await self._silence(min(self.config.answer_s, CLOSE_STEP_S / 2))
+            await self._silence(min(self.config.answer_s, self._close_step_s / 2))
 
     @property
     def _left_running(self) -> bool:
@@ -449,9 +303,6 @@ class Lpm01a:
             await self._command("pwr off")
         else:
             await self._accepts("targrst 0")
-
-    async def _release(self) -> None:
-        await self._command("hrc")
 
     async def _command(self, text: str, deadline_s: float | None = None) -> str:
         """Send one command, wait for its ack, return the data behind it."""

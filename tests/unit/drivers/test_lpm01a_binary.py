@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from drivers.lpm01a.binary_framer import BinaryDecoder
+from drivers.lpm01a.binary_framer import BinaryFramer
 from drivers.lpm01a.byte_slip import MIN_STRETCH
 from drivers.lpm01a.stamp_check import UNCONFIRMED, Quantity
 from labd.core.model import Gap, Samples, StreamItem
@@ -74,13 +74,13 @@ LONGER = b"".join(pieces(TAIL + 600)) + END
 """It ends long after its last stamp."""
 
 
-def decode(data: bytes, cuts: tuple[int, ...] = ()) -> tuple[BinaryDecoder, list[StreamItem]]:
-    decoder = BinaryDecoder(100_000, CURRENT, 3300)
+def decode(data: bytes, cuts: tuple[int, ...] = ()) -> tuple[BinaryFramer, list[StreamItem]]:
+    decoder = BinaryFramer(100_000, CURRENT, 3300)
     items: list[StreamItem] = []
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, end in itertools.pairwise(edges):
         items += decoder.feed(data[start:end])
-    return decoder, items + decoder.finish("broken off")
+    return decoder, items + decoder.check.finish("broken off")
 
 
 def flat(items: list[StreamItem]) -> list[object]:
@@ -118,7 +118,7 @@ def gaps(items: list[StreamItem]) -> list[tuple[int, int]]:
     ],
 )
 def test_samples_of_the_manual(data: bytes, value: float) -> None:
-    (samples,) = BinaryDecoder(100_000, CURRENT).feed(
+    (samples,) = BinaryFramer(100_000, CURRENT).feed(
         reply("ack start") + stamp(0) + data * 1000 + stamp(10)
     )
     assert isinstance(samples, Samples)
@@ -131,7 +131,7 @@ def test_every_word_has_the_value_it_stands_for() -> None:
     for start in (*range(0, len(words) - 999, 1000), len(words) - 1000):
         some = words[start : start + 1000]
         data = b"".join(n.to_bytes(2) for n in some)
-        (samples,) = BinaryDecoder(100_000, CURRENT).feed(stamp(0) + data + stamp(10))
+        (samples,) = BinaryFramer(100_000, CURRENT).feed(stamp(0) + data + stamp(10))
         assert isinstance(samples, Samples)
         assert samples.current_a is not None
         assert samples.current_a.tolist() == [(n & 4095) * 2.0 ** (-4 * (n >> 12)) for n in some]
@@ -142,14 +142,14 @@ def test_an_intact_stream_comes_out_whole() -> None:
     check_true(items)
     assert not gaps(items)
     assert sum(len(item) for item in items if isinstance(item, Samples)) == TAIL
-    assert (decoder.received, decoder.edges_seen) == (TAIL, 0)
-    assert decoder.started
-    assert decoder.completed
-    assert not decoder.fault
+    assert (decoder.check.received, decoder.check.edges_seen) == (TAIL, 0)
+    assert decoder.check.started
+    assert decoder.check.completed
+    assert not decoder.check.fault
 
 
 def test_metadata_is_kept() -> None:
-    notes = decode(STREAM)[0].notes
+    notes = decode(STREAM)[0].check.notes
     assert notes.voltage_mv == 3299
     assert notes.temperature_c == (-1, -1)
     assert notes.texts == ["calibrated", "record f0 fe 01 02 ff ff, which is unknown"]
@@ -160,14 +160,14 @@ def test_metadata_is_kept() -> None:
 def test_a_supply_that_deviates_is_a_serious_finding() -> None:
     low = b"\xf0\xf7" + struct.pack(">H", 3200) + b"\xff\xff"
     decoder, _ = decode(b"".join(pieces(2000, {10: VOLTAGE, 20: low, 30: VOLTAGE})) + END)
-    (finding,) = decoder.notes.findings()
+    (finding,) = decoder.check.notes.findings()
     assert (finding.code, finding.serious) == ("supply-voltage", True)
     assert "3200 mV, 3300 mV are set" in finding.text
 
 
 def test_a_rising_buffer_load_is_noted() -> None:
     data = b"".join(pieces(3000, {})).replace(stamp(20), stamp(20, 73)) + END
-    (finding,) = decode(data)[0].notes.findings()
+    (finding,) = decode(data)[0].check.notes.findings()
     assert "up to 73 % full" in finding.text
     assert not finding.serious
 
@@ -177,7 +177,7 @@ def test_a_rising_buffer_load_is_noted() -> None:
 def test_any_chunking_gives_the_same(cuts: tuple[int, ...]) -> None:
     one, other = decode(STREAM, cuts), decode(STREAM)
     assert flat(one[1]) == flat(other[1])
-    assert one[0].notes == other[0].notes
+    assert one[0].check.notes == other[0].check.notes
 
 
 @settings(max_examples=60, deadline=None)
@@ -252,17 +252,17 @@ def stamped(words: bytes, samples: int = 3000) -> bytes:
 def test_a_level_that_shares_a_byte_with_another_is_a_level(other: int) -> None:
     """Only bytes that both are the other's make a stretch that is one byte off."""
     words = b"\x52\xa0" * 1200 + other.to_bytes(2) * 600 + b"\x52\xa0" * 1200
-    items = BinaryDecoder(100_000, CURRENT).feed(stamped(words))
+    items = BinaryFramer(100_000, CURRENT).feed(stamped(words))
     assert [type(item) for item in items] == [Samples] * 3
     swapped = words.replace(other.to_bytes(2), b"\xa0\x52")
-    items = BinaryDecoder(100_000, CURRENT).feed(stamped(swapped))
+    items = BinaryFramer(100_000, CURRENT).feed(stamped(swapped))
     assert [type(item) for item in items] == [Samples, Gap, Samples]
 
 
 def test_a_ramp_that_is_one_byte_off_is_found() -> None:
     words = b"".join((0x5240 + k // 4 % 256).to_bytes(2) for k in range(3000))
     bad = words[:2500] + words[2501:3100] + words[3099:]
-    items = BinaryDecoder(100_000, CURRENT).feed(stamped(bad))
+    items = BinaryFramer(100_000, CURRENT).feed(stamped(bad))
     assert [type(item) for item in items] == [Samples, Gap, Samples]
 
 
@@ -290,8 +290,8 @@ def test_a_lost_and_a_doubled_byte_that_cancel_are_found(
         bad = words[:at] + words[at + 1 : end] + words[end - 1 : end] + words[end:]
     else:
         bad = words[: at + 1] + words[at:end] + words[end + 1 :]
-    expected = BinaryDecoder(100_000, CURRENT).feed(stamped(words))
-    found = BinaryDecoder(100_000, CURRENT).feed(stamped(bad))
+    expected = BinaryFramer(100_000, CURRENT).feed(stamped(words))
+    found = BinaryFramer(100_000, CURRENT).feed(stamped(bad))
     assert [type(item) for item in expected] == [Samples] * 3
     assert [type(item) for item in found] == [Samples, Gap, Samples]
 
@@ -306,7 +306,7 @@ def test_a_load_may_sleep_and_run_as_it_likes(noise: float, sleep_a: float, run_
         asleep = steady(max(sleep_a, floor), min(noise, 0.05) * (sleep_a > 0), length)
         words[2 * place : 2 * (place + length)] = asleep
     words = words[:6000]
-    items = BinaryDecoder(100_000, CURRENT).feed(stamped(bytes(words)))
+    items = BinaryFramer(100_000, CURRENT).feed(stamped(bytes(words)))
     assert [type(item) for item in items] == [Samples] * 3
 
 
@@ -348,7 +348,7 @@ def test_a_wrong_bit_in_a_stamps_time_costs_its_neighbours_only() -> None:
     decoder, items = decode(data)
     check_true(items)
     assert gaps(items) == [(2000, 4000)]
-    assert decoder.received == 9000
+    assert decoder.check.received == 9000
 
 
 def test_a_wrong_bit_in_the_last_stamps_time_does_not_make_days() -> None:
@@ -363,8 +363,8 @@ def test_time_overflows_after_bit_30() -> None:
     base = (1 << 31) - 2 * PERIOD_MS
     samples = b"".join(word(i).to_bytes(2) for i in range(1000))
     times = [(base + n * PERIOD_MS) % (1 << 31) | (n >= 2) << 31 for n in range(6)]
-    decoder = BinaryDecoder(100_000, CURRENT)
-    decoder._anchor = decoder._base = (0, base)  # after 24 days without a fault
+    decoder = BinaryFramer(100_000, CURRENT)
+    decoder.check._anchor = decoder.check._base = (0, base)  # after 24 days without a fault
     items = decoder.feed(b"".join(stamp(ms) + samples for ms in times))
     assert [(type(item), item.index) for item in items] == [(Samples, n * 1000) for n in range(5)]
 
@@ -393,7 +393,7 @@ def test_after_a_fault_nothing_counts(record: bytes, why: str) -> None:
     check_true(items)
     assert gaps(items) == [(2000, 5500)]
     assert why in items[-1].reason  # type: ignore[union-attr]
-    assert decoder.fault
+    assert decoder.check.fault
 
 
 def test_a_record_is_taken_by_its_length_whatever_it_holds() -> None:
@@ -402,7 +402,7 @@ def test_a_record_is_taken_by_its_length_whatever_it_holds() -> None:
     _, items = decode(b"".join(pieces(2000, {10: COLD, 1200: strange})) + END)
     check_true(items)
     assert not gaps(items)
-    decoder = BinaryDecoder(100_000, CURRENT)
+    decoder = BinaryFramer(100_000, CURRENT)
     samples = b"".join(word(i).to_bytes(2) for i in range(1000))
     data = b"".join(stamp(ms) + samples for ms in (0x30F0F4FF, 0x30F0F509, 0x30F0F513, 0x30F0F51D))
     out = decoder.feed(data + END)
@@ -414,7 +414,7 @@ def test_the_text_of_a_record_is_bounded() -> None:
     decoder, items = decode(b"".join(pieces(5000, {1500: endless})) + END)
     check_true(items)
     assert gaps(items) == [(1000, 2000)]
-    assert not decoder.notes.texts
+    assert not decoder.check.notes.texts
 
 
 @pytest.mark.parametrize(
@@ -433,8 +433,8 @@ def test_a_damaged_record_costs_its_block(record: bytes) -> None:
     decoder, items = decode(b"".join(pieces(4000, {1500: record})) + END)
     check_true(items)
     assert gaps(items) == [(1000, 2000)]
-    assert not decoder.notes.texts
-    assert not decoder.fault
+    assert not decoder.check.notes.texts
+    assert not decoder.check.fault
 
 
 @pytest.mark.parametrize("damaged", [stamp(20, 101), stamp(20)[:-1] + b"\xfe"])
@@ -460,7 +460,7 @@ def test_a_note_in_a_block_that_is_dropped_is_not_believed() -> None:
     at = data.index(stamp(10)) - 200
     decoder, items = decode(data[:at] + data[at + 1 :] + END)
     check_true(items)
-    assert decoder.notes.voltage_mv is None
+    assert decoder.check.notes.voltage_mv is None
 
 
 def test_without_an_end_mark_the_tail_is_a_gap() -> None:
@@ -471,23 +471,23 @@ def test_without_an_end_mark_the_tail_is_a_gap() -> None:
 
 
 def test_nothing_is_given_out_before_its_stamp() -> None:
-    decoder = BinaryDecoder(100_000, CURRENT)
+    decoder = BinaryFramer(100_000, CURRENT)
     lines = pieces(1000, {})
     assert decoder.feed(b"".join(lines[:-1])) == []
-    assert decoder.received == 1000
+    assert decoder.check.received == 1000
     assert [type(item) for item in decoder.feed(lines[-1])] == [Samples]
 
 
 def test_a_refused_start_says_why() -> None:
-    decoder = BinaryDecoder(100_000, CURRENT)
+    decoder = BinaryFramer(100_000, CURRENT)
     assert decoder.feed(reply("error start\r\nError detail: no target")) == []
-    assert not decoder.started
-    assert decoder.fault == "start: no target"
+    assert not decoder.check.started
+    assert decoder.check.fault == "start: no target"
 
 
 @settings(max_examples=200)
 @given(st.binary(max_size=3000))
 def test_garbage_is_never_a_sample_and_never_crashes(data: bytes) -> None:
-    decoder = BinaryDecoder(100_000, CURRENT)
-    items = decoder.feed(data) + decoder.finish("garbage")
+    decoder = BinaryFramer(100_000, CURRENT)
+    items = decoder.feed(data) + decoder.check.finish("garbage")
     assert all(isinstance(item, Gap) for item in items)

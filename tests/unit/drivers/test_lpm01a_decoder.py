@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.lpm01a.ascii_framer import AsciiDecoder
+from drivers.lpm01a.ascii_framer import AsciiFramer
 from drivers.lpm01a.commands import answer_in, frequency_word, number_word, parse_number
 from drivers.lpm01a.stamp_check import UNCONFIRMED, Quantity
 from labd.core.model import Edge, Gap, Samples, StreamItem
@@ -54,13 +54,13 @@ LONGER = b"".join(pieces(TAIL + 600, events=(*EVENTS, 4300))) + END
 """It ends long after its last stamp."""
 
 
-def decode(data: bytes, cuts: tuple[int, ...] = ()) -> tuple[AsciiDecoder, list[StreamItem]]:
-    decoder = AsciiDecoder(1000, ENERGY_1K)
+def decode(data: bytes, cuts: tuple[int, ...] = ()) -> tuple[AsciiFramer, list[StreamItem]]:
+    decoder = AsciiFramer(1000, ENERGY_1K)
     items: list[StreamItem] = []
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, end in itertools.pairwise(edges):
         items += decoder.feed(data[start:end])
-    return decoder, items + decoder.finish("broken off")
+    return decoder, items + decoder.check.finish("broken off")
 
 
 def flat(items: list[StreamItem]) -> list[object]:
@@ -89,10 +89,10 @@ def test_an_intact_stream_comes_out_whole() -> None:
     assert not any(isinstance(item, Gap) for item in items)
     assert [item.index for item in items if isinstance(item, Edge)] == list(EVENTS)
     assert sum(len(item) for item in items if isinstance(item, Samples)) == TAIL
-    assert (decoder.received, decoder.edges_seen) == (TAIL, len(EVENTS))
-    assert decoder.started
-    assert decoder.completed
-    assert not decoder.fault
+    assert (decoder.check.received, decoder.check.edges_seen) == (TAIL, len(EVENTS))
+    assert decoder.check.started
+    assert decoder.check.completed
+    assert not decoder.check.fault
 
 
 @settings(max_examples=60)
@@ -136,7 +136,7 @@ def test_no_end_confirms_what_no_stamp_does() -> None:
     decoder, items = decode(b"".join(lines[:lost] + lines[lost + 10 :]) + END)
     check_true(items)
     assert items[-1] == Gap(1000, 490, f"{UNCONFIRMED}; 1 edges in it dropped")
-    assert (decoder.received, decoder.edges_seen) == (1490, 1)
+    assert (decoder.check.received, decoder.check.edges_seen) == (1490, 1)
 
 
 @pytest.mark.parametrize("line", [b"1500-00\r\n", b"9001-07\r\n", b"1500+08\r\n"])
@@ -219,7 +219,7 @@ def test_a_lost_event_is_never_silent() -> None:
     assert "event 98 after 96" in gap.reason
     assert "2 edges in it dropped" in gap.reason
     assert (gap.index, gap.end) == (1000, 2000)
-    assert decoder.edges_seen == len(EVENTS) - 1
+    assert decoder.check.edges_seen == len(EVENTS) - 1
 
 
 @pytest.mark.parametrize(("rate_hz", "period_ms"), [(5000, 200), (2, 500_000), (1, 1_000_000)])
@@ -230,7 +230,7 @@ def test_stamps_come_every_thousand_samples_and_their_seconds_wrap(
         stamp(index * period_ms) + b"".join(map(record, range(index * 1000, index * 1000 + 1000)))
         for index in range(7)
     )
-    decoder = AsciiDecoder(rate_hz, ENERGY_1K)
+    decoder = AsciiFramer(rate_hz, ENERGY_1K)
     items = decoder.feed(data + END)
     check_true(items)
     assert [type(item) for item in items] == [Samples] * 6 + [Gap]
@@ -256,7 +256,7 @@ def test_a_wrong_digit_in_a_stamp_costs_its_neighbours_only() -> None:
     check_true(items)
     gaps = [(item.index, item.end) for item in items if isinstance(item, Gap)]
     assert gaps == [(1000, 3000)]
-    assert decoder.received == 6000
+    assert decoder.check.received == 6000
 
 
 def test_a_reported_error_spoils_its_block() -> None:
@@ -264,7 +264,7 @@ def test_a_reported_error_spoils_its_block() -> None:
     data = b"".join(lines) + b"\r\nerror Transmit buffer overrun\r\n" + END
     decoder, items = decode(data)
     check_true(items)
-    assert decoder.fault == "Transmit buffer overrun"
+    assert decoder.check.fault == "Transmit buffer overrun"
     gap = items[-1]
     assert isinstance(gap, Gap)
     assert (gap.index, gap.count) == (2000, 300)
@@ -277,7 +277,7 @@ def test_after_a_reported_error_nothing_counts() -> None:
     decoder, items = decode(b"".join(lines) + END)
     check_true(items)
     assert [(i.index, i.end) for i in items if isinstance(i, Gap)] == [(2000, 6000)]
-    assert decoder.fault == "Static acquisition: current not constant"
+    assert decoder.check.fault == "Static acquisition: current not constant"
 
 
 def test_after_the_power_was_cut_nothing_counts() -> None:
@@ -286,7 +286,7 @@ def test_after_the_power_was_cut_nothing_counts() -> None:
     decoder, items = decode(b"".join(lines) + END)
     check_true(items)
     assert [(i.index, i.end) for i in items if isinstance(i, Gap)] == [(1000, 3000)]
-    assert "power was switched off" in decoder.fault
+    assert "power was switched off" in decoder.check.fault
 
 
 def test_a_refused_stop_spoils_nothing_and_hides_nothing() -> None:
@@ -296,10 +296,10 @@ def test_a_refused_stop_spoils_nothing_and_hides_nothing() -> None:
     decoder, items = decode(b"".join(lines) + END)
     check_true(items)
     assert not any(isinstance(item, Gap) for item in items)
-    assert not decoder.fault
-    assert decoder.notes.texts == ["refused: stop", "refused: not now"]
+    assert not decoder.check.fault
+    assert decoder.check.notes.texts == ["refused: stop", "refused: not now"]
     lines.insert(1600, b"\r\nerror Overrun\r\n")
-    assert decode(b"".join(lines) + END)[0].fault == "Overrun"
+    assert decode(b"".join(lines) + END)[0].check.fault == "Overrun"
 
 
 @pytest.mark.parametrize(("load", "noted"), [(49, False), (50, True), (100, True)])
@@ -307,13 +307,13 @@ def test_a_full_transmit_buffer_is_noted(load: int, *, noted: bool) -> None:
     data = b"".join(pieces(3000, events=())).replace(
         b"002s 000ms, buff 00", b"002s 000ms, buff %02d" % load
     )
-    findings = decode(data + END)[0].notes.findings()
+    findings = decode(data + END)[0].check.notes.findings()
     assert [finding.code for finding in findings] == ["transmit-buffer"] * noted
 
 
 def test_without_an_end_the_tail_is_a_gap() -> None:
     decoder, items = decode(b"".join(pieces(1250, events=(1100,))))
-    assert decoder.completed
+    assert decoder.check.completed
     assert items[-1] == Gap(1000, 250, "broken off; 1 edges in it dropped")
 
 
@@ -324,15 +324,15 @@ def test_samples_after_a_missing_stamp_stay_out_even_at_the_end() -> None:
 
 
 def test_nothing_is_given_out_before_its_stamp() -> None:
-    decoder = AsciiDecoder(1000, ENERGY_1K)
+    decoder = AsciiFramer(1000, ENERGY_1K)
     lines = pieces(1000, events=(10,))
     assert decoder.feed(b"".join(lines[:-1])) == []
-    assert (decoder.received, decoder.edges_seen) == (1000, 1)
+    assert (decoder.check.received, decoder.check.edges_seen) == (1000, 1)
     assert [type(item) for item in decoder.feed(lines[-1])] == [Samples, Edge, Samples]
 
 
 def test_current_gives_power_at_the_set_voltage() -> None:
-    decoder = AsciiDecoder(1000, Quantity(power_factor=3.0, is_current=True))
+    decoder = AsciiFramer(1000, Quantity(power_factor=3.0, is_current=True))
     (samples,) = decoder.feed(stamp(0) + b"6409-07\r\n2000-04\r\n" * 500 + stamp(1000))
     assert isinstance(samples, Samples)
     assert samples.current_a is not None
@@ -349,8 +349,8 @@ def test_a_sign_that_is_none_makes_no_number() -> None:
 @settings(max_examples=200)
 @given(st.binary(max_size=3000))
 def test_garbage_is_never_a_sample_and_never_crashes(data: bytes) -> None:
-    decoder = AsciiDecoder(1000, ENERGY_1K)
-    items = decoder.feed(data) + decoder.finish("garbage")
+    decoder = AsciiFramer(1000, ENERGY_1K)
+    items = decoder.feed(data) + decoder.check.finish("garbage")
     assert all(isinstance(item, Gap) for item in items if b"-" not in data and b"+" not in data)
 
 

@@ -1,0 +1,105 @@
+"""One acquisition of an LPM01A: started, read while it streams, confirmed and stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from drivers.base.acquisition import PumpedAcquisition
+from drivers.base.serial_link import Link
+from drivers.lpm01a.framing import Framer
+from drivers.lpm01a.status_messages import LOAD_NOTED_PERCENT
+from labd.core.errors import DeadlineExceeded
+from labd.core.host_clock import MinimumDelayFilter
+from labd.core.model import Finding, Gap, StreamItem, TimeMark
+
+STOP_S = 10.0
+STAMP_S = 1.5
+"""Longer than 1000 samples take at the lowest rate."""
+
+
+class Lpm01aAcquisition(PumpedAcquisition):
+    """One acquisition of the instrument.
+
+    Args:
+        link: its port.
+        framer: of the format that was set.
+        arrivals: makes time marks where the stream has no edges; ``None`` for no marks.
+        answer_s: longest wait for the start and for the next sample.
+        stamp_s: longest wait for a time stamp before the stop.
+        stop_s: longest wait for the end of the stream after the stop.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        framer: Framer,
+        arrivals: MinimumDelayFilter | None,
+        answer_s: float,
+        stamp_s: float = STAMP_S,
+        stop_s: float = STOP_S,
+    ) -> None:
+        super().__init__(link.where, answer_s, framer.check)
+        self._link = link
+        self._framer = framer
+        self._check = framer.check
+        self._arrivals = arrivals
+        self._stamp_s = stamp_s
+        self._stop_s = stop_s
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the instrument has reported beside its samples so far."""
+        return self._check.notes.findings()
+
+    @property
+    def _at_rest(self) -> bool:
+        refused = bool(self._check.fault) and not self._check.started
+        return refused or self._check.completed
+
+    async def _begin(self) -> None:
+        await self._link.write(b"start\r\n")
+        await self._until(lambda: self._check.started or bool(self._check.fault), "start")
+        if not self._check.started:
+            raise self._stopped("did not start")
+
+    async def _pump(self) -> None:
+        while not self._check.completed:
+            chunk = await self._link.read(None)
+            items = self._framer.feed(chunk.data)
+            self._take([*items, *self._marks(items, chunk.t_ns)])
+            if self._check.fault and self._check.started and not self._fault:
+                self._fault = self._stopped("is corrupted")  # nothing that follows counts
+
+    def _marks(self, items: Sequence[StreamItem], t_ns: int) -> list[TimeMark]:
+        """Take the arrival of a chunk; return the time marks of confirmed samples."""
+        if self._arrivals is None:
+            return []
+        index = self._check.next_index
+        if index is not None:
+            self._arrivals.add(index, t_ns)
+        for item in items:
+            if isinstance(item, Gap):
+                self._arrivals.drop(item)
+        return self._arrivals.marks(self._check.confirmed)
+
+    async def _end(self) -> None:
+        """Wait until a time stamp confirms the received samples, and stop."""
+        check, received, stamps = self._check, self.received, self._check.stamps
+        with suppress(DeadlineExceeded):  # a stalled stream: its unconfirmed tail becomes a gap
+            await self._until(
+                lambda: check.completed or check.confirmed >= received or check.stamps > stamps,
+                "time stamp",
+                self._stamp_s,
+            )
+        if not check.completed:
+            await self._link.write(b"stop\r\n")
+            await self._until(lambda: check.completed, "'Acquisition completed'", self._stop_s)
+
+    def _settle(self, reason: str) -> list[StreamItem]:
+        return self._check.finish(reason)
+
+    def _stop_reason(self) -> str:
+        load = self._check.notes.worst_load
+        before = f"; before, {load} % of its buffer were full" if load >= LOAD_NOTED_PERCENT else ""
+        return (self._check.fault or "no reason given") + before
