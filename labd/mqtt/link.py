@@ -137,7 +137,8 @@ class MqttLink:
             LabdBug: the payload exceeds :data:`MAX_PAYLOAD_BYTES`.
         """
         if len(payload) > MAX_PAYLOAD_BYTES:
-            raise LabdBug("payload", f"{len(payload)} bytes for {topic} exceed {MAX_PAYLOAD_BYTES}")
+            what = f"{len(payload)} bytes are too many for {topic}: at most {MAX_PAYLOAD_BYTES}"
+            raise LabdBug("payload", what)
         await self._exchange(
             lambda client: client.publish(topic, payload, qos=qos, retain=retain), deadline_s
         )

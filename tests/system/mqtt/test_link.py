@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from labd.core.errors import LabdBug, TransportError
-from labd.mqtt.inbox import Inbox, Message
+from labd.mqtt.inbox import Inbox, ReceivedMessage
 from labd.mqtt.link import MAX_PAYLOAD_BYTES, MqttLink, Will
 
 from .conftest import MOSQUITTO, Broker, free_port, mosquitto
 
 
-async def receive(inbox: Inbox, deadline_s: float = 10.0) -> Message:
+async def receive(inbox: Inbox, deadline_s: float = 10.0) -> ReceivedMessage:
     async with asyncio.timeout(deadline_s):
         return await anext(inbox)
 
@@ -29,7 +29,7 @@ async def test_a_message_arrives(broker: Broker) -> None:
     one, two = MqttLink(broker.url, "a"), MqttLink(broker.url, "b")
     async with one, two, two.subscribe("labd/lab/u/+/do/+") as inbox:
         await one.publish(topic, b"{}")
-        assert await receive(inbox) == Message(topic, b"{}", retained=False)
+        assert await receive(inbox) == ReceivedMessage(topic, b"{}", retained=False)
 
 
 async def test_retained_state_reaches_latecomers_and_can_be_cleared(broker: Broker) -> None:
@@ -37,7 +37,8 @@ async def test_retained_state_reaches_latecomers_and_can_be_cleared(broker: Brok
         await link.publish("labd/lab/job/j", b"queued", retain=True)
         await asyncio.sleep(0.2)
         async with link.subscribe("labd/lab/job/+") as inbox:
-            assert await receive(inbox) == Message("labd/lab/job/j", b"queued", retained=True)
+            queued = ReceivedMessage("labd/lab/job/j", b"queued", retained=True)
+            assert await receive(inbox) == queued
         await link.publish("labd/lab/job/j", b"", retain=True)
         await link.publish("labd/lab/job/k", b"other", retain=True)
         await asyncio.sleep(0.2)  # NATS shows it to new subscribers a moment after its PUBACK
@@ -83,11 +84,11 @@ async def test_what_no_broker_takes_is_refused_here(broker: Broker) -> None:
 
 
 async def test_the_link_comes_back_with_its_subscriptions(broker: Broker) -> None:
-    said: list[str] = []
+    received: list[str] = []
     async with MqttLink(broker.url, "a") as link:
 
         async def say() -> None:
-            said.append("here")
+            received.append("here")
             await link.publish("labd/lab/daemon/h", b"online", retain=True)
 
         link.on_connect.append(say)
@@ -102,7 +103,7 @@ async def test_the_link_comes_back_with_its_subscriptions(broker: Broker) -> Non
             await broker.start()
             assert (await receive(inbox, 30)).payload == b"online"
             await waiting
-    assert said == ["here"]
+    assert received == ["here"]
 
 
 async def test_on_connect_runs_the_first_time_too_and_may_wait_for_messages(
@@ -200,7 +201,7 @@ async def test_an_orderly_disconnect_has_no_last_will(broker: Broker) -> None:
         assert (await receive(inbox)).payload == b"after"
 
 
-async def test_a_persistent_bus_hears_what_was_said_while_it_was_away(broker: Broker) -> None:
+async def test_a_persistent_bus_hears_what_was_received_while_it_was_away(broker: Broker) -> None:
     async with MqttLink(broker.url, "daemon", persistent=True) as link:
         keeping = link.subscribe("labd/lab/u/+/do/+")
         await keeping.__aenter__()
