@@ -38,7 +38,7 @@ CLOSE_S = 5.0
 MAX_WAITING_BYTES = 64_000_000
 
 TO_DEVICE, FROM_DEVICE, NOTE = ">", "<", "#"
-HEADER = b"# labd wire log 1: monotonic_ns utc port > (to device) or < (from device) hex |ASCII|\n"
+HEADER = b"# labd wire log 1: host_ns utc port > (to device) or < (from device) hex |ASCII|\n"
 
 _PRINTABLE = bytes(code if 0x20 <= code < 0x7F else ord(".") for code in range(0x100))  # noqa: PLR2004
 
