@@ -37,7 +37,7 @@ class Cable(Protocol):
 
     device: Device
     mute: bool
-    heard: bytes
+    received: bytes
     plugged: bool
 
     @property
@@ -67,7 +67,7 @@ class _Sending(ABC):
         self.tamper: Callable[[bytes], bytes] = lambda data: data
         self.mute = False
         self.blocked = False
-        self.heard = b""
+        self.received = b""
         self.plugged = True
         self._to_lose = 0
         self._wire: PortLog | None = None
@@ -96,7 +96,7 @@ class _Sending(ABC):
     def _receive(self, data: bytes) -> None:
         if self._wire:
             self._wire.sent(data)
-        self.heard += data
+        self.received += data
         self.device.receive(data)
 
     @abstractmethod

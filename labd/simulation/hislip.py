@@ -31,7 +31,7 @@ class HislipCable:
     def __init__(self, device: Device) -> None:
         self.device = device
         self.mute = False
-        self.heard = b""
+        self.received = b""
         self.plugged = True
         self.connections: list[_Connection] = []
         self._message = 0
@@ -95,7 +95,7 @@ class HislipCable:
             connection.say(CLEARED, 0, 0, b"")
         elif kind in (DATA, DATA_END):
             self._message = number
-            self.heard += payload
+            self.received += payload
             self.device.receive(payload)
 
 

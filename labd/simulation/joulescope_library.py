@@ -56,7 +56,7 @@ class UsbCable:
 
     def __init__(self, device: SimulatedJoulescope) -> None:
         self.device: Any = device
-        self.heard = b""
+        self.received = b""
         self.plugged = True
         self.backlog = 0
         self.path = device.serial

@@ -26,7 +26,7 @@ class Case:
         talk: one exchange with the device, on the open driver.
         half_command: what a predecessor had typed when it died.
         cable: behind which the device answers.
-        babble: what a device that never stops says; None if the protocol has no such state.
+        babble: what a device that never stops sends; None if the protocol has no such state.
         serial: whether the device is on a serial port of its own.
     """
 

@@ -36,7 +36,7 @@ def habits(request: pytest.FixtureRequest) -> Habits:
     return request.param
 
 
-async def test_a_session_with_any_firmware_seen(habits: Habits) -> None:
+async def test_a_session_with_every_observed_firmware(habits: Habits) -> None:
     fake = SimulatedDut(habits)
     async with connected(fake) as (dut, _):
         fake.boot()
@@ -65,20 +65,20 @@ async def test_an_energy_build_pulses_and_prints_no_laps() -> None:
         assert fake.pulses == 1 + 1 + 2
 
 
-async def test_commands_go_out_whole_and_alone() -> None:
+async def test_commands_are_sent_complete_and_one_at_a_time() -> None:
     fake = SimulatedDut()
     async with connected(fake) as (dut, pty):
         await dut.identify(1.0)
-        pty.heard = b""
+        pty.received = b""
         await dut.load(INPUT)
         await dut.infer(3, 2, 1.0)
-        assert b"\n" not in pty.heard
-        assert pty.heard.startswith(b"db load 512%db 00010203")
-        assert pty.heard.endswith(b"%infer 3 2%")
-        assert max(map(len, pty.heard.split(b"%"))) <= 80
+        assert b"\n" not in pty.received
+        assert pty.received.startswith(b"db load 512%db 00010203")
+        assert pty.received.endswith(b"%infer 3 2%")
+        assert max(map(len, pty.received.split(b"%"))) <= 80
 
 
-async def test_a_prologue_that_passed_or_never_came_is_no_fault() -> None:
+async def test_a_missed_or_missing_prologue_is_no_fault() -> None:
     async with connected(SimulatedDut()) as (dut, _):
         assert await dut.boot(0.2) == []
         assert (await dut.identify(1.0)).build is None
@@ -110,7 +110,7 @@ class LateDut(SimulatedDut):
         loop.call_at(self._free_at, super().receive, data)
 
 
-async def test_a_prologue_that_tells_the_name_is_not_the_answer() -> None:
+async def test_a_prologue_with_the_name_is_not_the_answer() -> None:
     """Seen on an Arty A7: its prologue holds ``m-name-…`` and ``m-profile-…``."""
     prologue = b"m-name-dut-[Xilinx]\r\nm-init-done\r\nm-ready\r\n"
     async with connected(LateDut(0.1, 0.5, prologue=prologue)) as (dut, _):
@@ -118,7 +118,7 @@ async def test_a_prologue_that_tells_the_name_is_not_the_answer() -> None:
         assert (profile.name, profile.model) == ("unspecified", "kws01")
 
 
-async def test_answers_to_repeated_questions_are_waited_out() -> None:
+async def test_answers_to_repeated_questions_are_awaited() -> None:
     """A busy DUT answers the repeats too, when it is done."""
     async with connected(LateDut(1.3, 0.5, 0.5)) as (dut, _):
         profile = await dut.identify(5.0)
@@ -155,7 +155,7 @@ async def test_a_damaged_load_is_restarted_and_counted(nth: int, how: Callable[[
         assert fake.input == INPUT
 
 
-async def test_a_line_that_always_damages_is_the_benchs_fault() -> None:
+async def test_a_load_damaged_every_time_is_the_benchs_fault() -> None:
     fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
@@ -208,7 +208,7 @@ async def test_a_hung_dut_ends_in_a_deadline_and_its_late_answer_is_not_taken() 
         assert await dut.timestamp() is not None
 
 
-async def test_a_restart_in_the_middle_is_noticed_though_a_ready_came() -> None:
+async def test_a_restart_in_a_command_is_detected_despite_its_ready() -> None:
     fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
@@ -231,7 +231,7 @@ async def test_another_baud_rate_reopens_the_port() -> None:
         await port.close()
 
 
-async def test_a_dut_behind_a_socket_is_driven_alike_and_is_no_simulation() -> None:
+async def test_a_dut_behind_a_socket_works_alike_and_is_not_simulated() -> None:
     fake = SimulatedDut()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -250,7 +250,7 @@ async def test_a_dut_behind_a_socket_is_driven_alike_and_is_no_simulation() -> N
     await server.wait_closed()
 
 
-async def test_a_flood_is_held_back_instead_of_filling_the_memory() -> None:
+async def test_a_flood_of_bytes_does_not_fill_the_memory() -> None:
     async with plugged(SimulatedDut()) as pty:
         link = Link(pty.path, 115200, "test")
         await link.open()

@@ -26,7 +26,7 @@ async def open_and_talk(case: Case, driver: Driver) -> None:
         await driver.close()
 
 
-async def test_it_says_who_answers_and_that_a_pseudo_terminal_is_simulated(
+async def test_open_returns_the_identity_and_a_pseudo_terminal_is_simulated(
     case: Case, cable: Cable
 ) -> None:
     driver = case.driver(cable.path)
@@ -95,7 +95,7 @@ async def test_close_is_idempotent_and_frees_the_port(case: Case, cable: Cable) 
     await again.close()
 
 
-async def test_an_unplug_is_seen_within_a_second(case: Case, cable: Cable) -> None:
+async def test_an_unplug_is_detected_within_a_second(case: Case, cable: Cable) -> None:
     driver = case.driver(cable.path)
     await driver.open()
     cable.mute = True
@@ -109,7 +109,7 @@ async def test_an_unplug_is_seen_within_a_second(case: Case, cable: Cable) -> No
     assert caught.value.code == "port-lost"
 
 
-async def test_an_unplug_between_commands_is_seen_at_the_next(case: Case, cable: Cable) -> None:
+async def test_an_unplug_between_commands_is_detected_at_the_next(case: Case, cable: Cable) -> None:
     driver = case.driver(cable.path)
     await driver.open()
     cable.unplug()
@@ -119,7 +119,7 @@ async def test_an_unplug_between_commands_is_seen_at_the_next(case: Case, cable:
     assert time.monotonic() - began < 1.0
 
 
-async def test_close_after_an_unplug_is_prompt_and_final(case: Case, cable: Cable) -> None:
+async def test_close_after_an_unplug_is_quick_and_final(case: Case, cable: Cable) -> None:
     driver = case.driver(cable.path)
     await driver.open()
     cable.unplug()
@@ -132,7 +132,7 @@ async def test_close_after_an_unplug_is_prompt_and_final(case: Case, cable: Cabl
 
 @pytest.mark.only("serial")
 @pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), SerialException("gone")])
-async def test_a_system_that_complains_while_closing_is_a_fault_and_the_port_is_free(
+async def test_a_system_error_while_closing_is_a_fault_and_the_port_is_free(
     case: Case, cable: Cable, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     def abort(_: object) -> None:
@@ -175,7 +175,9 @@ async def test_a_device_that_never_answers_ends_in_a_deadline(case: Case, cable:
 
 
 @pytest.mark.only("babble")
-async def test_a_device_that_babbles_ends_in_a_deadline(case: Case, cable: Cable) -> None:
+async def test_a_device_that_never_stops_sending_ends_in_a_deadline(
+    case: Case, cable: Cable
+) -> None:
     async def babble() -> None:
         while True:
             cable.device.send(case.babble or b"")

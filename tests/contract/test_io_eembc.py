@@ -93,7 +93,7 @@ async def test_a_session_through_the_board(fake: SimulatedDut, board: SimulatedE
         assert (await dut.load(data)).restarts == ()
         assert fake.input == data
         assert (await dut.infer(10, 1, 1.0)).results == fake.results
-        assert max(map(len, pty.heard.split(b"%"))) < 64
+        assert max(map(len, pty.received.split(b"%"))) < 64
         assert await io.self_check() == []
         assert (io.waiting_for_dut, io.config.times_timestamps) == (False, False)
 
@@ -111,7 +111,7 @@ async def test_a_board_that_boots_when_the_port_opens_is_waited_for(
         await io.close()
 
 
-async def test_a_board_that_does_not_boot_in_time_is_told(board: SimulatedEembcUno) -> None:
+async def test_a_board_that_does_not_boot_in_time_is_reported(board: SimulatedEembcUno) -> None:
     async with plugged(board) as pty:
         io = EembcIoManager(EembcIoManagerConfig(port=pty.path, answer_s=0.5, boot_s=0.7))
         reset_when_opened(io, board, boot_s=9.0)
@@ -119,7 +119,7 @@ async def test_a_board_that_does_not_boot_in_time_is_told(board: SimulatedEembcU
             await io.open()
 
 
-async def test_the_duts_late_text_at_opening_is_nobodys_answer(
+async def test_late_text_of_the_dut_at_opening_is_no_answer(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     """A predecessor died in an inference, which goes on behind the board's reset."""
@@ -147,33 +147,33 @@ async def test_a_dut_that_was_on_all_along_is_no_fault(
         assert await io.channel.wait_boot(0.3) == []
         assert (await Dut(io.channel).identify(1.0)).model == "kws01"
         fake.hung = True
-        with pytest.raises(DeadlineExceeded):  # being in step before says nothing now
+        with pytest.raises(DeadlineExceeded):  # being in step before proves nothing now
             await io.channel.wait_boot(0.3)
 
 
-async def test_a_slow_duts_answers_to_repeated_questions_are_heard_out(
+async def test_a_slow_duts_answers_to_repeated_questions_are_awaited(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     fake.powered = True
-    hear = fake.receive
-    fake.receive = lambda data: late(1.3, hear, data)  # type: ignore[method-assign]
+    receive = fake.receive
+    fake.receive = lambda data: late(1.3, receive, data)  # type: ignore[method-assign]
     async with connected(board) as (io, _):
         assert (await Dut(io.channel).identify(6.0)).model == "kws01"
         assert fake.commands == ["name", "name", "name", "profile"]
 
 
-async def test_a_prologue_that_tells_a_name_is_no_answer_to_name(
+async def test_a_prologue_with_a_name_is_no_answer_to_name(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     """As that of the Arty A7: the answer proper comes after it."""
     fake.powered = True
-    hear, due_s = fake.receive, 0.0
+    receive, due_s = fake.receive, 0.0
 
     def slowly(data: bytes) -> None:
         nonlocal due_s
         now_s = asyncio.get_running_loop().time()
         due_s = max(due_s, now_s) + 0.3
-        late(due_s - now_s, hear, data)
+        late(due_s - now_s, receive, data)
 
     def boot_first(data: bytes) -> None:
         fake.receive = slowly  # type: ignore[method-assign]
@@ -193,7 +193,7 @@ async def test_the_speed_to_the_dut_cannot_be_set(board: SimulatedEembcUno) -> N
         assert "`dut` port" in caught.value.remedy
 
 
-async def test_only_falls_are_timed_and_only_where_the_line_is_wired(
+async def test_only_falling_edges_are_timed_and_only_if_wired(
     board: SimulatedEembcUno,
 ) -> None:
     async with connected(board, timestamp_wire=True):
@@ -225,7 +225,7 @@ async def test_timestamps_come_between_the_lines_of_a_reply_and_disturb_none(
         assert (io.timestamps(), await io.intervals()) == ([], [])
 
 
-async def test_a_timestamp_nobody_waited_for_is_logged_and_no_line_is_lost(
+async def test_an_unexpected_timestamp_is_logged_and_no_line_is_lost(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     async with connected(board, timestamp_wire=True) as (io, _):
@@ -240,7 +240,7 @@ async def test_a_timestamp_nobody_waited_for_is_logged_and_no_line_is_lost(
         assert caught.value.code == "dut-restarted"
 
 
-async def test_looking_for_timestamps_takes_nothing_from_a_command_that_waits(
+async def test_reading_timestamps_takes_nothing_from_a_waiting_command(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     async with connected(board, timestamp_wire=True) as (io, _):
@@ -256,7 +256,9 @@ async def test_looking_for_timestamps_takes_nothing_from_a_command_that_waits(
         assert (await infer).results == fake.results
 
 
-async def test_a_reset_board_counts_anew(fake: SimulatedDut, board: SimulatedEembcUno) -> None:
+async def test_a_reset_board_restarts_its_counter(
+    fake: SimulatedDut, board: SimulatedEembcUno
+) -> None:
     async with connected(board, timestamp_wire=True) as (io, _):
         await (await booted(io, fake)).timestamp()
         assert len(io.timestamps()) == 2
@@ -307,7 +309,7 @@ async def test_a_damaged_timestamp_is_refused_until_cleared(
         assert io.timestamps() == []
 
 
-async def test_a_restart_of_the_dut_is_noticed_even_while_the_board_is_spoken_to(
+async def test_a_restart_of_the_dut_is_detected_during_the_boards_own_commands(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     async with connected(board) as (io, _):
@@ -319,7 +321,7 @@ async def test_a_restart_of_the_dut_is_noticed_even_while_the_board_is_spoken_to
         assert caught.value.code == "dut-restarted"
 
 
-async def test_a_restart_between_sending_and_the_boards_answer_is_noticed(
+async def test_a_restart_between_sending_and_the_boards_answer_is_detected(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     async with connected(board) as (io, _):
@@ -335,7 +337,7 @@ async def test_a_restart_between_sending_and_the_boards_answer_is_noticed(
         assert caught.value.code == "dut-restarted"
 
 
-async def test_a_restart_in_the_middle_of_a_command_is_noticed(
+async def test_a_restart_in_a_command_is_detected(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     async with connected(board) as (io, _):
@@ -382,10 +384,10 @@ async def test_an_answer_that_comes_late_is_not_the_next_commands(
         infer.cancel()
         with pytest.raises(asyncio.CancelledError):
             await infer
-        hear, fake.receive = fake.receive, lambda _: None  # type: ignore[method-assign]
+        receive, fake.receive = fake.receive, lambda _: None  # type: ignore[method-assign]
 
         def finish() -> None:
-            fake.hung, fake.receive = False, hear  # type: ignore[method-assign]
+            fake.hung, fake.receive = False, receive  # type: ignore[method-assign]
             fake.receive(b"infer 10 1%")
 
         asyncio.get_running_loop().call_later(0.3, finish)
@@ -393,7 +395,7 @@ async def test_an_answer_that_comes_late_is_not_the_next_commands(
         assert await dut.timestamp() is None
 
 
-async def test_a_command_torn_on_its_way_to_the_dut_restarts_the_load(
+async def test_a_command_damaged_on_its_way_to_the_dut_restarts_the_load(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     """Half duplex: the board's sending was disturbed by a DUT that talked."""

@@ -94,7 +94,7 @@ async def test_a_session_through_the_board(
         await dut.load(data)
         assert fake.input == data
         assert (await dut.infer(10, 1, 1.0)).results == fake.results
-        assert max(map(len, pty.heard.split(b"%"))) < 64
+        assert max(map(len, pty.received.split(b"%"))) < 64
         assert board.resets == 0
         assert await io.self_check() == []
 
@@ -196,7 +196,7 @@ async def test_a_predecessor_cut_off_in_a_command_is_no_end(
             await heir.close()
 
 
-async def test_a_board_that_stays_silent_is_told_with_advice(
+async def test_a_silent_board_is_reported_with_a_remedy(
     board: SimulatedInterfaceBoard,
 ) -> None:
     async with plugged(board) as pty:
@@ -214,7 +214,7 @@ async def test_a_board_that_stays_silent_is_told_with_advice(
             await io.close()
 
 
-async def test_a_board_that_waits_is_asked_nothing_it_would_answer_late(
+async def test_a_waiting_board_is_not_asked_what_it_would_answer_late(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board, answer_s=0.3) as (io, pty):
@@ -226,7 +226,7 @@ async def test_a_board_that_waits_is_asked_nothing_it_would_answer_late(
             with pytest.raises(DeadlineExceeded, match="reset the interface board"):
                 await refused
         for command in (b"print_dutycycle", b"setbaud"):
-            assert command not in pty.heard
+            assert command not in pty.received
         fake.boot()
         dut = Dut(io.channel)
         await dut.boot(1.0)
@@ -261,7 +261,7 @@ async def test_a_cancelled_command_leaves_the_channel_out_of_step(
 async def test_a_late_prologue_is_still_the_boot(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
-    """When none came in time the channel goes on to get in step, and may hear it then."""
+    """When none came in time the channel goes on to get in step, and may receive it then."""
     async with connected(board) as (io, _):
         dut = Dut(io.channel)
         await io.channel.expect_boot()
@@ -272,7 +272,7 @@ async def test_a_late_prologue_is_still_the_boot(
         assert board.resets == 0
 
 
-async def test_a_dut_that_never_boots_ends_in_a_deadline_and_poisons_nothing(
+async def test_a_dut_that_never_boots_ends_in_a_deadline_without_after_effects(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
@@ -293,7 +293,7 @@ async def test_a_dut_that_never_boots_ends_in_a_deadline_and_poisons_nothing(
         assert board.resets == 0
 
 
-async def test_a_command_the_board_never_got_whole_blocks_nothing(
+async def test_a_command_that_the_board_received_in_part_blocks_nothing(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     """Lost on its way to the board: the host takes for open what the board never began."""
@@ -302,11 +302,11 @@ async def test_a_command_the_board_never_got_whole_blocks_nothing(
         await io.channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
-        hear = board.receive
-        board.receive = lambda data: hear(data.replace(b"dut", b"dt"))  # type: ignore[method-assign]
+        receive = board.receive
+        board.receive = lambda data: receive(data.replace(b"dut", b"dt"))  # type: ignore[method-assign]
         with pytest.raises(DeadlineExceeded):
             await dut.timestamp()
-        board.receive = hear  # type: ignore[method-assign]
+        board.receive = receive  # type: ignore[method-assign]
         assert (await dut.identify(0.5)).model == "kws01"
 
 
@@ -343,7 +343,7 @@ async def test_a_late_answer_ends_its_own_command_only(
         assert await dut.timestamp() is None
 
 
-async def test_a_restart_of_the_dut_is_noticed(
+async def test_a_restart_of_the_dut_is_detected(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
@@ -443,7 +443,7 @@ async def test_a_command_damaged_on_its_way_to_the_board_restarts_the_load(
         assert fake.input == data
 
 
-async def test_a_board_that_lost_its_sd_card_is_told_so(
+async def test_a_board_without_its_sd_card_is_reported(
     board: SimulatedInterfaceBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(io_mlcommons, "RESET_S", 1.0)
@@ -457,7 +457,7 @@ async def test_a_board_that_lost_its_sd_card_is_told_so(
             await io.free(0.6)
 
 
-async def test_the_end_of_an_old_reply_at_opening_is_nobodys_answer(
+async def test_the_end_of_an_old_reply_at_opening_is_no_answer(
     board: SimulatedInterfaceBoard,
 ) -> None:
     async with plugged(board) as pty:
@@ -487,7 +487,7 @@ async def test_a_blocked_board_is_reset_at_opening_by_the_operators_command(
             assert (await dut.identify(1.0)).model == "kws01"
 
 
-async def test_a_board_that_a_dead_dut_holds_is_reset_by_the_operators_command(
+async def test_a_board_blocked_by_a_dead_dut_is_reset_by_the_operators_command(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     with resettable(board) as command:
@@ -528,7 +528,7 @@ async def test_a_board_that_answers_is_never_reset_by_command(
         (["true"], DeadlineExceeded, "SD card"),
     ],
 )
-async def test_a_reset_command_that_fails_is_told(
+async def test_a_reset_command_that_fails_is_reported(
     fake: SimulatedDut,
     board: SimulatedInterfaceBoard,
     monkeypatch: pytest.MonkeyPatch,

@@ -59,7 +59,9 @@ async def programmer(folder: Path, take: Callable[[Path], None]) -> AsyncGenerat
     await asyncio.wait([watching])
 
 
-async def test_an_image_arrives_whole_and_the_drive_is_left_clean(drive: Path, image: Path) -> None:
+async def test_an_image_arrives_complete_and_the_drive_is_left_clean(
+    drive: Path, image: Path
+) -> None:
     taken: list[bytes] = []
 
     def take(path: Path) -> None:
@@ -78,7 +80,7 @@ async def test_an_image_arrives_whole_and_the_drive_is_left_clean(drive: Path, i
     assert names_in(drive) == ["DETAILS.TXT"]
 
 
-async def test_no_half_file_is_ever_taken(
+async def test_no_partial_file_is_ever_programmed(
     drive: Path, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen_half_way: list[list[str]] = []
@@ -96,9 +98,7 @@ async def test_no_half_file_is_ever_taken(
     ]
 
 
-async def test_the_programmers_complaint_is_passed_on_and_not_held_against_the_next(
-    drive: Path, image: Path
-) -> None:
+async def test_the_programmers_error_is_reported_once(drive: Path, image: Path) -> None:
     complaints = ["The flash write failed"]
 
     def take(path: Path) -> None:
@@ -115,7 +115,7 @@ async def test_the_programmers_complaint_is_passed_on_and_not_held_against_the_n
         await flasher.flash(image)
 
 
-async def test_a_folder_that_nobody_watches_ends_in_a_deadline(drive: Path, image: Path) -> None:
+async def test_a_folder_without_a_programmer_ends_in_a_deadline(drive: Path, image: Path) -> None:
     flasher = NucleoDrive(NucleoDriveConfig(path=drive, deadline_s=0.2))
     with pytest.raises(DeadlineExceeded, match=r"labd\.bin"):
         await flasher.flash(image)
@@ -130,7 +130,7 @@ async def test_a_missing_drive_is_named(tmp_path: Path, image: Path) -> None:
     await flasher.close()
 
 
-async def test_a_virtual_drive_says_so(drive: Path) -> None:
+async def test_a_simulated_drive_is_identified(drive: Path) -> None:
     write(drive / "DETAILS.TXT", b"Version: virtual\r\nBoard: NUCLEO-L4R5ZI\r\n")
     assert (await NucleoDrive(NucleoDriveConfig(path=drive)).open()).simulated
 

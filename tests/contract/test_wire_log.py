@@ -48,7 +48,7 @@ async def test_a_driver_logs_all_that_it_sends_and_receives(case: Case, tmp_path
         with recorded_wires(log):
             await exchange(case, cable.path)
     received = carried(log, FROM_DEVICE)
-    assert carried(log, TO_DEVICE) == cable.heard
+    assert carried(log, TO_DEVICE) == cable.received
     assert len(received) > 0
     assert bytes(sent).startswith(received)  # what was sent after the close is not read
 

@@ -46,7 +46,7 @@ def test_any_chunking_gives_the_same_lines(data: bytes, cuts: list[int]) -> None
     assert [line for part in parts for line in splitter.feed(part)] == LineSplitter().feed(data)
 
 
-def test_noise_is_dropped_and_a_babbler_is_cut() -> None:
+def test_noise_is_dropped_and_endless_lines_are_cut() -> None:
     splitter = LineSplitter()
     assert splitter.feed(b"\x00m-re\xffady\r\n\r\n \n half") == ["m-ready"]
     assert splitter.rest == " half"
@@ -58,7 +58,7 @@ def test_noise_is_dropped_and_a_babbler_is_cut() -> None:
     ("text", "head"),
     [("m-ready", ""), ("  dut: m-ready", "dut:"), ("1, 2, m-ready", "1, 2,"), ("m-read", None)],
 )
-def test_ready_is_found_anywhere_and_keeps_what_stands_before(text: str, head: str | None) -> None:
+def test_ready_is_found_anywhere_and_the_text_before_it_kept(text: str, head: str | None) -> None:
     assert before_ready(text) == head
 
 
@@ -77,11 +77,11 @@ def test_ready_is_found_anywhere_and_keeps_what_stands_before(text: str, head: s
         ("some debug text", []),
     ],
 )
-def test_errors_are_told_from_messages(text: str, errors: list[str] | None) -> None:
+def test_errors_are_distinguished_from_messages(text: str, errors: list[str] | None) -> None:
     assert errors_in(lines(text)) == ([text] if errors is None else errors)
 
 
-def test_an_infer_reply_is_taken_apart() -> None:
+def test_an_infer_reply_is_parsed() -> None:
     reply = parse_infer(lines(REPLY), 70, 10)
     assert reply.laps_us == (68977103, 79868334)
     assert reply.runtime_us == 10891231
@@ -145,7 +145,7 @@ def test_results_may_be_negative_or_end_in_a_comma() -> None:
 
 
 @pytest.mark.parametrize("text", ["nan,0.1", "inf", "1_0", "0x1", "0.1;0.2", "\u0661", "9" * 400])
-def test_what_no_dut_prints_is_no_number(text: str) -> None:
+def test_only_finite_numbers_are_results(text: str) -> None:
     with pytest.raises(ValueError, match="is no number"):
         parse_results(text)
 
@@ -170,7 +170,7 @@ def _published_session() -> Path:
     return Path(shared) / "real-logs" / "v0.7_STMicroelectronics_NUCLEO_L4R5ZI_kws01_performance"
 
 
-def test_a_published_session_reads_as_its_own_results_say() -> None:
+def test_a_published_session_gives_its_own_results() -> None:
     folder = _published_session()
     text = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
     said = re.findall(r" dut: (.*)", text)

@@ -32,7 +32,7 @@ def test_only_the_duts_own_ready_ends_a_command() -> None:
     assert done.lines == [Line("m-name-dut-[x]", 2)]
 
 
-def test_text_of_the_dut_may_stand_before_its_ready() -> None:
+def test_text_of_the_dut_may_precede_its_ready() -> None:
     done = reply("m-ready", "[dut]:", "[dut]:   last words m-ready")
     assert done.finished
     assert [line.text for line in done.lines] == ["last words"]
@@ -101,7 +101,7 @@ def test_edges_of_one_kind_alone_are_refused(starts: list[int], stops: list[int]
         pair_intervals(starts, stops)
 
 
-def test_half_an_interval_alone_is_none() -> None:
+def test_half_an_interval_alone_is_no_interval() -> None:
     assert pair_intervals([7], []) == pair_intervals([], [7]) == pair_intervals([], []) == []
     assert pair_intervals([9], [7]) == []
 

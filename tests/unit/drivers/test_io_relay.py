@@ -34,7 +34,7 @@ def reply_to(*texts: str, accepted: bool = False) -> RelayedReply:
     return reply
 
 
-def test_what_the_dut_says_before_the_board_took_the_command_ends_nothing() -> None:
+def test_text_of_the_dut_before_the_board_accepted_ends_nothing() -> None:
     late = ["[dut]: m-results-[1.0]", "[dut]: m-ready"]
     assert not reply_to(*late).finished
     reply = reply_to(*late, *INFER)
@@ -55,7 +55,7 @@ def test_what_the_dut_says_before_the_board_took_the_command_ends_nothing() -> N
         ("m-ready", "db 0011", True),
     ],
 )
-def test_an_echo_that_says_otherwise_contradicts(
+def test_an_echo_of_another_command_contradicts(
     line: str, command: str, *, contradicts: bool
 ) -> None:
     reply = reply_to(line)
