@@ -51,6 +51,7 @@ class StationConfig:
         processing_wire: the DUT's processing pin is wired to the I/O manager.
         baud: speed of the DUT's UART, for the builds that differ from the reference.
         emulated: how labd emulates it; ``None`` for a real one.
+        time_base: the clock that its instruments follow.
     """
 
     name: str
@@ -61,11 +62,7 @@ class StationConfig:
     processing_wire: bool
     baud: Mapping[Build, int]
     emulated: Emulation | None
-
-    @property
-    def time_base(self) -> TimeBase:
-        """Whose time the instruments follow: an emulated bench has a time of its own."""
-        return TimeBase.HOST if self.emulated is None else TimeBase.VIRTUAL
+    time_base: TimeBase = TimeBase.HOST
 
     @property
     def flasher(self) -> PartConfig | None:
@@ -264,6 +261,7 @@ def _station(table: StationTable, parts: dict[Part, PartConfig]) -> StationConfi
         processing_wire=table.processing_wire,
         baud=_baud(table.baud),
         emulated=table.emulated,
+        time_base=TimeBase.VIRTUAL if table.emulated else TimeBase(table.time_base),
     )
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -69,6 +69,7 @@ class StationTable(_Table):
     processing_wire: bool = False
     baud: BaudTable = BaudTable()
     emulated: Emulation | None = None
+    time_base: Literal["host", "virtual"] = "host"
     dut: dict[str, Any] | None = None
     io: dict[str, Any] | None = None
     power: dict[str, Any] | None = None
@@ -241,6 +242,9 @@ def _check_station(number: int, table: Mapping[str, Any]) -> Mistakes:
             yield _at(("station", number, str(part)), text)
         listed: object = _get(table["emulated"], "parts", [Part.DUT])
         ways = {part for part in (Part.DUT, Part.IO) if part in _list(listed)}
+    if emulated and "time_base" in table:
+        text = "an emulated station follows virtual time: take it out"
+        yield _at(("station", number, "time_base"), text)
     if not ways:
         text = "has neither dut nor io: there is no serial way to the board"
         yield _at(("station", number), text)

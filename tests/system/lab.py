@@ -180,5 +180,11 @@ class HandBench:
         }
         lines = [tables[part] for part in parts or tables]
         wire = ["processing_wire = true"] if not parts or "io" in parts else []
-        head = ["[[station]]", "name = 'h1'", "board = 'nucleo-l4r5zi'", "off_s = 0.0"]
+        head = [
+            "[[station]]",
+            "name = 'h1'",
+            "board = 'nucleo-l4r5zi'",
+            "off_s = 0.0",
+            "time_base = 'virtual'",
+        ]
         return "\n".join([*head, *wire, *lines, ""])
