@@ -221,6 +221,8 @@ driver = "serial-dut"
         ("emulated = {}\nvoltage_mv = '3000'", "'3000' is not a whole number"),
         ("emulated = {}\nprocessing_wire = 1", "1 is not true or false"),
         ("emulated = true", "station[0].emulated: true is not a table"),
+        ("emulated = {}\ntime_base = 'virtual'", "an emulated station follows virtual time"),
+        ("time_base = 'mine'", "'mine' is not one of host, virtual"),
         ("emulated = { mode = 'fast' }", "'fast' is not one of pace, freeze"),
         ("emulated = { parts = ['power'] }", "has neither dut nor io"),
         ("emulated = {}\ndut = { driver = 'serial-dut', port = 'x' }", "take out one of the two"),
