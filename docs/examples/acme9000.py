@@ -255,8 +255,8 @@ class Acme9000:
     async def _command(self, text: str) -> str:
         """Send a command and return its answer."""
         refuse_while_acquiring(self._acquisition, text, self._link.where)
-        heard: list[Line] = []
-        async with self._reader.within(self.config.answer_s, f"'{text}'", heard):
+        received: list[Line] = []
+        async with self._reader.within(self.config.answer_s, f"'{text}'", received):
             await self._link.write(f"{text}\n".encode("ascii"))
             answer = await self._reader.line()
         if answer.text.startswith("error"):

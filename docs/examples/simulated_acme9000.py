@@ -1,4 +1,4 @@
-"""A simulated Acme 9000: answers commands, and streams samples when told to or in real time."""
+"""A simulated Acme 9000: answers commands, and streams samples on request or in real time."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The daemon: commands in, jobs out to stations, news to everyone who listens."""
+"""The daemon: requests in, jobs out to stations, events to every subscriber."""
