@@ -1,4 +1,4 @@
-"""Samples per second of the Joulescope merger, beside a loop over the samples of the same messages.
+"""Samples per second of the Joulescope aligner, beside a loop over the same samples.
 
 python benchmarks/joulescope_merge.py
 """
@@ -52,12 +52,12 @@ def messages() -> list[Message]:
 
 def ours(stream: list[Message], rate_hz: int) -> tuple[int, int]:
     """Return the number of the instrument's samples and of the edges."""
-    merger = MessageAligner(rate_hz, ("gpi0",), "gpi0", 0, Where())
-    items = [item for name, fields in stream for item in merger.feed(name, fields)]
-    items += merger.finish()
-    many = TICK_HZ // 2 // rate_hz
+    aligner = MessageAligner(rate_hz, ("gpi0",), "gpi0", 0, Where())
+    items = [item for name, fields in stream for item in aligner.feed(name, fields)]
+    items += aligner.finish()
+    per_sample = TICK_HZ // 2 // rate_hz
     samples = sum(len(item) for item in items if isinstance(item, Samples))
-    return samples * many, sum(isinstance(item, Edge) for item in items)
+    return samples * per_sample, sum(isinstance(item, Edge) for item in items)
 
 
 def plain(stream: list[Message], rate_hz: int) -> tuple[int, int]:
@@ -65,7 +65,7 @@ def plain(stream: list[Message], rate_hz: int) -> tuple[int, int]:
     current: dict[int, float] = {}
     voltage: dict[int, float] = {}
     level, edges, samples, total = 1, 0, 0, 0.0
-    many = TICK_HZ // 2 // rate_hz
+    per_sample = TICK_HZ // 2 // rate_hz
     powers: list[float] = []
     for name, fields in stream:
         at = fields["sample_id"]
@@ -81,13 +81,13 @@ def plain(stream: list[Message], rate_hz: int) -> tuple[int, int]:
             if at in other:
                 total += other.pop(at) * value
                 samples += 1
-                if samples % many == 0:
-                    powers.append(total / many)
+                if samples % per_sample == 0:
+                    powers.append(total / per_sample)
                     total = 0.0
             else:
                 mine[at] = value
             at += 2
-    return len(powers) * many, edges
+    return len(powers) * per_sample, edges
 
 
 def main() -> None:

@@ -36,6 +36,10 @@ SIMULATED_SERIAL = "SIMULATED"
 class ScpiSession:
     """Queries, commands and the error queue of one instrument.
 
+    Every exchange raises :class:`TransportError` if the instrument is missing, busy or lost,
+    :class:`DeadlineExceeded` if it does not answer in time, and :class:`InstrumentError` if its
+    answer does not have the form that the method returns.
+
     Args:
         resource: its address, see :data:`drivers.scpi.resource.Resource`.
         visa: VISA library for a resource that is no socket.
@@ -71,12 +75,7 @@ class ScpiSession:
         return self._port.is_open
 
     async def open(self) -> None:
-        """Connect.
-
-        Raises:
-            TransportError: the instrument is missing, busy or lost.
-            DeadlineExceeded: the system or VISA does not open it.
-        """
+        """Connect."""
         self._in_step, self._loss = True, None
         await self._port.open(self._answer_s)
 
@@ -98,25 +97,14 @@ class ScpiSession:
         await self._port.close()
 
     async def write(self, command: str) -> None:
-        """Send a command without reading the error queue.
-
-        Raises:
-            TransportError: the instrument is lost.
-            DeadlineExceeded: it accepts no bytes.
-        """
+        """Send a command without reading the error queue."""
         async with self._one_at_a_time:
             await self._get_in_step()
             await self._send(command)
             self._in_step = True
 
     async def ask(self, query: str, deadline_s: float | None = None) -> str:
-        """Send a query and return the line that answers it.
-
-        Raises:
-            TransportError: the instrument is lost.
-            InstrumentError: the answer is no line.
-            DeadlineExceeded: no answer.
-        """
+        """Send a query and return the line that answers it."""
         reply = await self._exchange(query, deadline_s or self._answer_s, 0)
         if isinstance(reply, ScpiText):
             return reply.text
@@ -128,23 +116,12 @@ class ScpiSession:
         Args:
             query: to send.
             indefinite_bytes: length of the data of an indefinite length block.
-
-        Raises:
-            TransportError: the instrument is lost.
-            InstrumentError: the answer is damaged.
-            DeadlineExceeded: no answer.
         """
         reply = await self._exchange(query, self._answer_s, indefinite_bytes)
         return reply.data if isinstance(reply, ScpiBlock) else reply.text.encode("ascii")
 
     async def ask_numbers(self, query: str, count: int) -> NDArray[np.float64]:
-        """Send a query and return the numbers that answer it, shape (count,).
-
-        Raises:
-            TransportError: the instrument is lost.
-            InstrumentError: the answer is not this many numbers.
-            DeadlineExceeded: no answer.
-        """
+        """Send a query and return the numbers that answer it, shape (count,)."""
         answer = await self.ask(query)
         try:
             numbers = values_in(answer.encode("ascii"), "ascii", "big")
@@ -155,13 +132,7 @@ class ScpiSession:
         return numbers
 
     async def ask_switches(self, query: str, count: int) -> list[bool]:
-        """Send a query and return the on/off states that answer it, ``count`` of them.
-
-        Raises:
-            TransportError: the instrument is lost.
-            InstrumentError: the answer is not this many states.
-            DeadlineExceeded: no answer.
-        """
+        """Send a query and return the on/off states that answer it, ``count`` of them."""
         answer = await self.ask(query)
         try:
             states = switches_in(answer)
@@ -203,13 +174,7 @@ class ScpiSession:
         return Identity(kind, f"{maker} {model}".strip(), serial, firmware, simulated)
 
     async def errors(self) -> list[str]:
-        """Read the error queue until it is empty, which confirms that answers are in step.
-
-        Raises:
-            TransportError: the instrument is lost.
-            InstrumentError: the answer is not that of an error queue.
-            DeadlineExceeded: no answer.
-        """
+        """Read the error queue until it is empty, which confirms that answers are in step."""
         if not self._error_query:
             await self._check_identity()
             return []

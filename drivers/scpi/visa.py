@@ -88,6 +88,9 @@ class _CallThread:
 class VisaPort:
     """A connection through VISA.
 
+    Every call raises :class:`TransportError` if the instrument is missing, busy or lost, or the
+    VISA installation is incomplete, and :class:`DeadlineExceeded` if VISA does not return in time.
+
     Args:
         resource: VISA resource name.
         backend: VISA library: ``@py``, ``@ivi``, or ``file.yaml@sim``.
@@ -122,12 +125,7 @@ class VisaPort:
         return repr(self._unasked[0]) if self._unasked else ""
 
     async def open(self, deadline_s: float) -> None:
-        """Open the instrument and clear its output.
-
-        Raises:
-            TransportError: it is missing, busy, or the VISA installation is incomplete.
-            DeadlineExceeded: VISA did not return in time.
-        """
+        """Open the instrument and clear its output."""
         self._thread = _CallThread()
         self._decoder, self._unasked = ScpiDecoder(), []
         self._wire = port_log(self._resource)
@@ -140,12 +138,7 @@ class VisaPort:
             raise
 
     async def close(self) -> None:
-        """Close the instrument; safe to call twice.
-
-        Raises:
-            TransportError: VISA failed to close it.
-            DeadlineExceeded: VISA did not return in time.
-        """
+        """Close the instrument; safe to call twice."""
         device, self._device = self._device, None
         try:
             if device is not None:
@@ -154,12 +147,7 @@ class VisaPort:
             self._drop()
 
     async def reset(self, deadline_s: float) -> None:
-        """Open it again once the abandoned call has returned.
-
-        Raises:
-            TransportError: the instrument is lost.
-            DeadlineExceeded: that call does not return.
-        """
+        """Open it again once the abandoned call has returned."""
         if self._running and not self._running.done():
             await asyncio.wait({asyncio.wrap_future(self._running)}, timeout=deadline_s)
             if not self._running.done():
@@ -169,12 +157,7 @@ class VisaPort:
         await self.open(deadline_s)
 
     async def write(self, data: bytes, deadline_s: float) -> None:
-        """Send one message.
-
-        Raises:
-            TransportError: the instrument is lost.
-            DeadlineExceeded: it accepts no bytes.
-        """
+        """Send one message."""
         device, wire = self._opened(), self._wire
 
         def work() -> None:
@@ -186,12 +169,7 @@ class VisaPort:
         await self._call(deadline_s, repr(data.decode("ascii").strip()), work)
 
     async def reply(self, deadline_s: float, indefinite_bytes: int = 0) -> ScpiReply:
-        """Return the next response.
-
-        Raises:
-            TransportError: the instrument is lost.
-            DeadlineExceeded: no response.
-        """
+        """Return the next response."""
         device, decoder, marks_ends = self._opened(), self._decoder, self._marks_ends
         decoder.indefinite_bytes = indefinite_bytes
         wire = self._wire

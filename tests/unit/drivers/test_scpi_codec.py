@@ -142,7 +142,7 @@ def test_an_indefinite_length_block_ends_after_the_known_length() -> None:
         (b"#0", ScpiBlock(b"")),
     ],
 )
-def test_a_transport_that_tells_the_end_needs_no_line_feed(data: bytes, reply: ScpiReply) -> None:
+def test_a_transport_that_marks_the_end_needs_no_line_feed(data: bytes, reply: ScpiReply) -> None:
     decoder = ScpiDecoder()
     assert decoder.feed(data) + decoder.end() == [reply]
     assert decoder.end() == []
@@ -167,7 +167,7 @@ def test_no_error_is_none(answer: str) -> None:
     assert error_in(answer) == ""
 
 
-def test_an_error_is_told_as_it_came() -> None:
+def test_an_error_is_returned_as_received() -> None:
     assert error_in('-222,"Data out of range"') == '-222,"Data out of range"'
     assert error_in('+308,"This model; no"') == '+308,"This model; no"'
     for answer in ("", "No error", "1.5E-3", "#H0"):
