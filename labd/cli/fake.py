@@ -35,7 +35,7 @@ def fake(
     line when ready: {"<instrument>": PATH}, and on standard error its table for stations.toml.
     Without INSTRUMENT it lists all instruments. Ends with SIGTERM or Ctrl-C.
     """
-    command = [sys.executable, "-m", "labd.simulation.fake", instrument or "--help"]
+    command = [sys.executable, "-m", "labd.simulation.standalone", instrument or "--help"]
     command += ["--link", str(link)] if link else []
     command += ["--build", build] if build else []
     command += ["--wire-log", str(wire_log)] if wire_log else []

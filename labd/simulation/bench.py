@@ -21,10 +21,10 @@ from pydantic import ValidationError
 from labd.aio.logs import set_up_logging
 from labd.aio.wire_log import recorded_wires
 from labd.core.errors import ConfigError
-from labd.simulation.control import Answer, obey
-from labd.simulation.emulated_station import Station
+from labd.simulation.control import BenchAnswer, obey
 from labd.simulation.flash_drive import POLL_S
-from labd.simulation.mcu.image import Image, ImageError, parse_image
+from labd.simulation.mcu.image import FirmwareImage, ImageError, parse_image
+from labd.simulation.station_thread import StationThread
 from labd.wire.emulation import EmulatedStation
 from labd.wire.validation import explain
 
@@ -71,19 +71,19 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-class Bench:
+class BenchProcess:
     """Stations, and the main thread that looks after them."""
 
     def __init__(
-        self, configs: Sequence[EmulatedStation], images: Sequence[Image], directory: Path
+        self, configs: Sequence[EmulatedStation], images: Sequence[FirmwareImage], directory: Path
     ) -> None:
         self._stations = {
-            config.name: Station(config, image, directory)
+            config.name: StationThread(config, image, directory)
             for config, image in zip(configs, images, strict=True)
         }
         self._ended = False
         self._orders = bytearray()
-        self._answers: deque[Future[Answer]] = deque()
+        self._answers: deque[Future[BenchAnswer]] = deque()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
 
@@ -129,11 +129,11 @@ class Bench:
                 self._answers.append(answer)
                 answer.add_done_callback(lambda _: os.write(self._wake_write, b"\0"))
 
-    def _obey(self, line: bytes) -> Future[Answer]:
+    def _obey(self, line: bytes) -> Future[BenchAnswer]:
         try:
             return obey(self._stations, _json_object(line))
         except ValueError as error:
-            refused: Future[Answer] = Future()
+            refused: Future[BenchAnswer] = Future()
             refused.set_result({"ok": False, "error": str(error)})
             return refused
 
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ConfigError as error:
             sys.stderr.write(f"{error}\n")
             return 2
-        return Bench(configs, images, arguments.directory).run(control=arguments.control)
+        return BenchProcess(configs, images, arguments.directory).run(control=arguments.control)
 
 
 @contextmanager

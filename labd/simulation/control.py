@@ -1,4 +1,4 @@
-"""Orders to a running bench: faults, and questions about what really happened.
+"""Orders to a running bench: faults, and questions about its true state.
 
 A line of JSON in, a line of JSON out: ``{"ok": true, …}`` or ``{"ok": false, "error": …}``.
 
@@ -13,7 +13,7 @@ A line of JSON in, a line of JSON out: ``{"ok": true, …}`` or ``{"ok": false, 
 ``"fault": "brown_out"``        the board's supply fails for 20 ms
 ``"fault": "slow_host"``        the power port is no longer read; the buffer runs over
 ``"query": "window_energy"``    exact charge and energy between the last two timestamp falls
-``"query": "state"``            what the board is doing, and the virtual time
+``"query": "state"``            state of the board, and the virtual time
 ==============================  =====================================================
 """
 
@@ -23,22 +23,23 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from labd.simulation.emulated_station import Station
-from labd.simulation.wiring import Wiring
+from labd.simulation.station_thread import StationThread
+from labd.simulation.wiring import StationWiring
 
 Request = dict[str, Any]
-Answer = dict[str, object]
+BenchAnswer = dict[str, object]
+Action = Callable[[StationWiring, Request], BenchAnswer]
 
 
 class BadRequestError(ValueError):
-    """The order makes no sense; the text says why."""
+    """The order is malformed; the text says why."""
 
 
-def obey(stations: dict[str, Station], request: Request) -> Future[Answer]:
+def obey(stations: dict[str, StationThread], request: Request) -> Future[BenchAnswer]:
     """Hand an order to its station, which answers between two steps of its time.
 
     Raises:
-        BadRequestError: it makes no sense.
+        BadRequestError: the order is malformed.
     """
     station = stations.get(str(request.get("station")))
     if station is None:
@@ -46,16 +47,20 @@ def obey(stations: dict[str, Station], request: Request) -> Future[Answer]:
     action = _ACTIONS.get(str(request.get("fault") or request.get("query")))
     if action is None:
         raise BadRequestError(f"one of {', '.join(sorted(_ACTIONS))} expected")
-    return station.order(action(station, request))
+
+    def act(wiring: StationWiring) -> BenchAnswer:
+        try:
+            return action(wiring, request)
+        except BadRequestError as error:
+            return {"ok": False, "error": str(error)}
+
+    return station.order(act, changes="fault" in request)
 
 
-Action = Callable[[Station, Request], Callable[[Wiring], Answer]]
-
-
-def _part(station: Station, request: Request) -> str:
+def _part(wiring: StationWiring, request: Request) -> str:
     part = request.get("part")
-    if part not in station.wiring.ports:
-        raise BadRequestError(f"part: one of {', '.join(station.wiring.ports)} expected")
+    if part not in wiring.ports:
+        raise BadRequestError(f"part: one of {', '.join(wiring.ports)} expected")
     return str(part)
 
 
@@ -66,124 +71,86 @@ def _count(request: Request) -> int:
     return count
 
 
-def _hang(_station: Station, _request: Request) -> Callable[[Wiring], Answer]:
-    def act(wiring: Wiring) -> Answer:
-        wiring.board.hang("ordered")
-        return {}
-
-    return act
+def _hang(wiring: StationWiring, _request: Request) -> BenchAnswer:
+    wiring.board.hang("ordered")
+    return {}
 
 
-def _unplug(station: Station, request: Request) -> Callable[[Wiring], Answer]:
-    part = _part(station, request)
-
-    def act(wiring: Wiring) -> Answer:
-        wiring.pull(part)
-        return {}
-
-    return act
+def _unplug(wiring: StationWiring, request: Request) -> BenchAnswer:
+    wiring.pull(_part(wiring, request))
+    return {}
 
 
-def _plug(station: Station, request: Request) -> Callable[[Wiring], Answer]:
-    part = _part(station, request)
-
-    def act(wiring: Wiring) -> Answer:
-        wiring.plug(part)
-        return {"path": wiring.ports[part].path}
-
-    return act
+def _plug(wiring: StationWiring, request: Request) -> BenchAnswer:
+    part = _part(wiring, request)
+    wiring.plug(part)
+    return {"path": wiring.ports[part].path}
 
 
-def _lose_bytes(station: Station, request: Request) -> Callable[[Wiring], Answer]:
-    part, count = _part(station, request), _count(request)
-    inwards = request.get("direction", "out") == "in"
-    if inwards and part == "power":
+def _lose_bytes(wiring: StationWiring, request: Request) -> BenchAnswer:
+    part, count = _part(wiring, request), _count(request)
+    if request.get("direction", "out") != "in":
+        wiring.ports[part].lose_next(count)
+    elif part == "power":
         raise BadRequestError("direction: the power monitor's commands cannot be damaged")
-
-    def act(wiring: Wiring) -> Answer:
-        if inwards:
-            wiring.lose_received(count)
-        else:
-            wiring.ports[part].lose_next(count)
-        return {}
-
-    return act
+    else:
+        wiring.lose_received(count)
+    return {}
 
 
-def _lose_samples(_station: Station, request: Request) -> Callable[[Wiring], Answer]:
+def _lose_samples(wiring: StationWiring, request: Request) -> BenchAnswer:
     count = _count(request)
-
-    def act(wiring: Wiring) -> Answer:
-        if wiring.monitor is None or not wiring.monitor.acquiring:
-            return {"ok": False, "error": "no acquisition is running"}
-        wiring.monitor.lose_samples(count)
-        return {}
-
-    return act
+    if wiring.monitor is None or not wiring.monitor.acquiring:
+        raise BadRequestError("no acquisition is running")
+    wiring.monitor.lose_samples(count)
+    return {}
 
 
-def _lose_edge(_station: Station, request: Request) -> Callable[[Wiring], Answer]:
+def _lose_edge(wiring: StationWiring, request: Request) -> BenchAnswer:
+    wires = {"timestamp": wiring.timestamp, "processing": wiring.processing}
     count, wire = _count(request), request.get("wire", "timestamp")
-    if wire not in ("timestamp", "processing"):
+    if wire not in wires:
         raise BadRequestError("wire: timestamp or processing expected")
-
-    def act(wiring: Wiring) -> Answer:
-        lossy = wiring.timestamp if wire == "timestamp" else wiring.processing
-        lossy.to_lose += count
-        return {}
-
-    return act
+    wires[wire].to_lose += count
+    return {}
 
 
-def _brown_out(_station: Station, _request: Request) -> Callable[[Wiring], Answer]:
-    def act(wiring: Wiring) -> Answer:
-        wiring.brown_out()
-        return {}
-
-    return act
+def _brown_out(wiring: StationWiring, _request: Request) -> BenchAnswer:
+    wiring.brown_out()
+    return {}
 
 
-def _slow_host(station: Station, _request: Request) -> Callable[[Wiring], Answer]:
-    if "power" not in station.wiring.ports:
+def _slow_host(wiring: StationWiring, _request: Request) -> BenchAnswer:
+    if "power" not in wiring.ports:
         raise BadRequestError("this station has no power monitor")
-
-    def act(wiring: Wiring) -> Answer:
-        wiring.ports["power"].blocked = True
-        return {}
-
-    return act
+    wiring.ports["power"].blocked = True
+    return {}
 
 
-def _window_energy(_station: Station, _request: Request) -> Callable[[Wiring], Answer]:
-    def act(wiring: Wiring) -> Answer:
-        if len(wiring.falls) < 2:  # noqa: PLR2004 - a window has two ends
-            return {"ok": False, "error": "there were no two timestamp edges yet"}
-        start, end = wiring.falls
-        taken = end.total.since(start.total)
-        return {
-            "start_ps": start.at_ps,
-            "end_ps": end.at_ps,
-            "charge_c": taken.coulombs,
-            "energy_j": taken.joules,
-        }
-
-    return act
+def _window_energy(wiring: StationWiring, _request: Request) -> BenchAnswer:
+    if len(wiring.falls) < 2:  # noqa: PLR2004 - a window has two ends
+        raise BadRequestError("there were no two timestamp edges yet")
+    start, end = wiring.falls
+    delivered = end.total.since(start.total)
+    return {
+        "start_ps": start.at_ps,
+        "end_ps": end.at_ps,
+        "charge_c": delivered.coulombs,
+        "energy_j": delivered.joules,
+    }
 
 
-def _state(_station: Station, _request: Request) -> Callable[[Wiring], Answer]:
-    def act(wiring: Wiring) -> Answer:
-        board = wiring.board
-        return {
-            "state": board.state.name.lower(),
-            "why_stuck": board.why_stuck,
-            "now_ps": wiring.timeline.now_ps,
-            "powered": board.powered,
-            "voltage_mv": board.voltage_mv,
-            "current_na": board.ledger.current_na,
-            "uart_baud": board.uart_baud,
-        }
-
-    return act
+def _state(wiring: StationWiring, _request: Request) -> BenchAnswer:
+    board = wiring.board
+    return {
+        "state": board.state.name.lower(),
+        "why_stuck": board.why_stuck,
+        "now_ps": wiring.timeline.now_ps,
+        "powered": board.powered,
+        "voltage_mv": board.voltage_mv,
+        "current_na": board.ledger.current_na,
+        "uart_baud": board.uart_baud,
+    }
 
 
 _ACTIONS: dict[str, Action] = {

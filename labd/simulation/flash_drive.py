@@ -18,7 +18,7 @@ _DETAILS = "Version: virtual\r\nBoard: NUCLEO-L4R5ZI\r\nTarget: STM32L4R5ZIT6, 2
 _OWN = frozenset(("DETAILS.TXT", "FAIL.TXT"))
 
 
-class Drive:
+class FlashDrive:
     """One folder; :meth:`poll` hands out what was copied into it."""
 
     def __init__(self, folder: Path) -> None:

@@ -33,17 +33,17 @@ class HislipCable:
         self.mute = False
         self.received = b""
         self.plugged = True
-        self.connections: list[_Connection] = []
+        self.connections: list[_HislipConnection] = []
         self._message = 0
         self._outbox = b""
-        self._host: _Connection | None = None
+        self._host: _HislipConnection | None = None
         listening = socket.create_server(("127.0.0.1", 0))
         port: int = listening.getsockname()[1]
         self.path = f"TCPIP::127.0.0.1::hislip0,{port}::INSTR"
         self._loop = asyncio.get_running_loop()
         self._listening = listening
         self._serving = self._loop.create_task(
-            self._loop.create_server(lambda: _Connection(self), sock=listening)
+            self._loop.create_server(lambda: _HislipConnection(self), sock=listening)
         )
         device.send = self.send
 
@@ -80,7 +80,9 @@ class HislipCable:
             for connection in self.connections:
                 connection.hang_up()
 
-    def on_message(self, connection: _Connection, kind: int, number: int, payload: bytes) -> None:
+    def on_message(
+        self, connection: _HislipConnection, kind: int, number: int, payload: bytes
+    ) -> None:
         """What the host says on either connection."""
         if kind == INITIALIZE:
             self._host = connection
@@ -99,7 +101,7 @@ class HislipCable:
             self.device.receive(payload)
 
 
-class _Connection(asyncio.Protocol):
+class _HislipConnection(asyncio.Protocol):
     def __init__(self, cable: HislipCable) -> None:
         self._cable = cable
         self._buffer = b""

@@ -1,12 +1,12 @@
-"""A fake of ``pyjoulescope_driver.Driver`` with fake instruments on a fake USB.
+"""A stand-in for ``pyjoulescope_driver.Driver``, with simulated instruments on its USB.
 
-There are no bytes to speak of: what a host sees of a Joulescope is this library's publish and
-subscribe. So :class:`Driver` has the library's methods, arguments, message fields and types, its
-own thread that calls back, and its one-driver-a-process rule; instruments are plugged into
-:data:`USB`.
+A Joulescope has no public byte protocol: what a host sees is this library's publish and
+subscribe. :class:`SimulatedDriver` has the library's methods, arguments, message fields and
+types, its own thread that calls back, and its limit of one driver per process; instruments are
+plugged into :data:`USB`.
 
-By hand: name ``labd.simulation.joulescope_library:LiveDriver`` as the ``library``
-of a station's power monitor; it brings one JS220 that measures a board at work in real time.
+For use without a test: set ``library = "labd.simulation.joulescope_library:LiveDriver"`` in a
+station's power monitor; it has one JS220 that measures a made-up board in real time.
 """
 
 # ruff: noqa: ARG002 - the arguments are the library's
@@ -32,7 +32,7 @@ class Usb:
 
     def __init__(self) -> None:
         self.devices: dict[str, SimulatedJoulescope] = {}
-        self.host: Driver | None = None
+        self.host: SimulatedDriver | None = None
 
     def plug(self, device: SimulatedJoulescope) -> None:
         """Plug an instrument in."""
@@ -81,7 +81,7 @@ class UsbCable:
         USB.unplug(self.device)
 
 
-class Driver:
+class SimulatedDriver:
     """The library's class: same methods, same arguments, same errors."""
 
     def __init__(self, timeout: float | None = None) -> None:
@@ -225,7 +225,7 @@ class Driver:
         raise RuntimeError(f"{call} failed {code} | Refused by the fake | {topic}")
 
 
-class LiveDriver(Driver):
+class LiveDriver(SimulatedDriver):
     """One JS220 that measures in real time, for use by hand."""
 
     def __init__(self, timeout: float | None = None) -> None:

@@ -34,7 +34,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from labd.simulation.virtual_time import PS_PER_MS, PS_PER_S
-from labd.simulation.wiring import Wiring
+from labd.simulation.wiring import StationWiring
 
 TURNAROUND_PS = PS_PER_MS
 SETTLE_PS = 30 * PS_PER_MS
@@ -62,7 +62,7 @@ class Outside(Protocol):
         ...
 
 
-class Mode(Protocol):
+class TimeMode(Protocol):
     """One way to let time pass."""
 
     def step(self) -> None:
@@ -73,7 +73,7 @@ class Mode(Protocol):
 class Pace:
     """Idle time follows the wall clock."""
 
-    def __init__(self, wiring: Wiring, outside: Outside, wall_ns: Callable[[], int]) -> None:
+    def __init__(self, wiring: StationWiring, outside: Outside, wall_ns: Callable[[], int]) -> None:
         self._wiring = wiring
         self._outside = outside
         self._wall_ns = wall_ns
@@ -114,7 +114,7 @@ class Pace:
 class Freeze:
     """Time moves only by what happens on the bench."""
 
-    def __init__(self, wiring: Wiring, outside: Outside) -> None:
+    def __init__(self, wiring: StationWiring, outside: Outside) -> None:
         self._wiring = wiring
         self._outside = outside
         self._text = {part: bytearray() for part in wiring.config.parts}
@@ -177,7 +177,7 @@ __all__ = [
     "SETTLE_PS",
     "TURNAROUND_PS",
     "Freeze",
-    "Mode",
     "Outside",
     "Pace",
+    "TimeMode",
 ]

@@ -10,17 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labd.simulation.bench_port import SERIAL_BUFFER, BenchPort
 from labd.simulation.instruments.interface_board import (
     DEFAULT_DUT_BAUD,
     SimulatedInterfaceBoard,
 )
 from labd.simulation.instruments.lpm01a.device import TRANSMIT_BUFFER, SimulatedLpm01a
 from labd.simulation.instruments.ppk2.device import SimulatedPpk2
-from labd.simulation.mcu.board import Board, State
+from labd.simulation.mcu.board import Board, CpuState
 from labd.simulation.mcu.chip import Pins
 from labd.simulation.mcu.currents import Total
-from labd.simulation.mcu.image import Image
-from labd.simulation.ports import SERIAL_BUFFER, Port
+from labd.simulation.mcu.image import FirmwareImage
 from labd.simulation.virtual_time import PS_PER_MS, Agenda, Timeline
 from labd.simulation.wires import Wire, frame_ps, received
 from labd.wire.emulation import EmulatedStation
@@ -65,13 +65,13 @@ class LossyWire:
             self.to(at_ps, level)
 
 
-class Wiring:
+class StationWiring:
     """Everything on one station's bench."""
 
     def __init__(
         self,
         config: EmulatedStation,
-        image: Image,
+        image: FirmwareImage,
         directory: Path,
         log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
@@ -111,7 +111,7 @@ class Wiring:
         monitor.send = self.ports["power"].send
         return monitor
 
-    def _make_interface_board(self, image: Image) -> SimulatedInterfaceBoard:
+    def _make_interface_board(self, image: FirmwareImage) -> SimulatedInterfaceBoard:
         io = SimulatedInterfaceBoard(
             self.agenda, baud=_baud_of(image, self.log), crystal_ppm=self.config.io_ppm
         )
@@ -123,7 +123,7 @@ class Wiring:
     @property
     def executing(self) -> bool:
         """Whether the CPU has something to do."""
-        return self.board.state is State.RUNNING
+        return self.board.state is CpuState.RUNNING
 
     @property
     def next_signal_ps(self) -> int | None:
@@ -189,7 +189,7 @@ class Wiring:
             return self.monitor.command_size(data)
         return data.find(b"%") + 1
 
-    def flash(self, image: Image) -> str:
+    def flash(self, image: FirmwareImage) -> str:
         """Program the board through its ST-LINK; why it failed, or nothing."""
         if not self.board.powered:
             return "The target has no supply voltage. Switch it on, then copy the file again."
@@ -264,20 +264,20 @@ def _ignore(_at_ps: int, _level: bool) -> None:  # noqa: FBT001 - a wire's watch
     """Nobody watches this wire."""
 
 
-def _make_port(directory: Path, part: str) -> Port:
+def _make_port(directory: Path, part: str) -> BenchPort:
     # the monitor holds back by itself (see pacing) and must not lose what it has written
     size = 16 * TRANSMIT_BUFFER if part == "power" else SERIAL_BUFFER
-    return Port(directory / part, buffer_bytes=size)
+    return BenchPort(directory / part, buffer_bytes=size)
 
 
-def _baud_of(firmware: Image, log: logging.LoggerAdapter[logging.Logger]) -> int:
+def _baud_of(firmware: FirmwareImage, log: logging.LoggerAdapter[logging.Logger]) -> int:
     """The speed a firmware talks at, found by booting it apart; 9600 if it never sets one."""
     pins = Pins(Wire("timestamp"), Wire("processing"), Wire("detected"))
     board = Board(Timeline(), pins, lambda _byte, _end, _baud: None, log)
     board.flash(firmware)
     board.power_on(USB_MV)
     for _ in range(_PROBE_SLICES):
-        if board.state is not State.RUNNING:
+        if board.state is not CpuState.RUNNING:
             break
         board.run_slice()
     nearest = min(_STANDARD_BAUDS, key=lambda baud: abs(baud - board.uart_baud))

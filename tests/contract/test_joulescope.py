@@ -28,12 +28,17 @@ from labd.core.errors import (
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 from labd.simulation import joulescope_library as fake_library
-from labd.simulation.instruments.joulescope import TICK_HZ, Disorder, Load, SimulatedJoulescope
+from labd.simulation.instruments.joulescope import (
+    TICK_HZ,
+    Disorder,
+    JoulescopeLoad,
+    SimulatedJoulescope,
+)
 from labd.simulation.instruments.load import current_a
-from labd.simulation.joulescope_library import USB, Driver, UsbCable
+from labd.simulation.joulescope_library import USB, SimulatedDriver, UsbCable
 from tests.contract.acquisition import all_of, by_index, only, progress_to
 
-FAKE = "labd.simulation.joulescope_library:Driver"
+FAKE = "labd.simulation.joulescope_library:SimulatedDriver"
 ALMOST_A_SECOND = 9500  # samples; an incomplete message at the end is never sent
 
 
@@ -145,7 +150,7 @@ async def test_an_edge_comes_after_the_samples_before_it(fake: SimulatedJoulesco
             at = item.end
 
 
-class Pulses(Load):
+class Pulses(JoulescopeLoad):
     """Two lines that change at odd ticks."""
 
     def level(self, line: int, ticks: np.ndarray) -> np.ndarray:
@@ -581,7 +586,7 @@ async def test_an_instrument_that_another_program_has_open_is_busy(
     fake: SimulatedJoulescope,
 ) -> None:
     fake.open()
-    Driver().finalize()
+    SimulatedDriver().finalize()
     fake.attach = lambda host: setattr(fake, "_host", host)  # type: ignore[method-assign]
     fake.is_open = True
     error = await refused()
@@ -633,7 +638,7 @@ async def test_a_library_call_that_never_returns_ends_in_a_deadline(
 
     async with opened({"grace_s": 0.1}, answer_s=0.2) as monitor:
         with monkeypatch.context() as patch:
-            patch.setattr(Driver, "publish", stuck)
+            patch.setattr(SimulatedDriver, "publish", stuck)
             began = time.monotonic()
             with pytest.raises(DeadlineExceeded):
                 await monitor.self_check()
@@ -663,10 +668,10 @@ def test_a_wrong_table_is_refused(config: dict[str, object], text: str) -> None:
 def test_the_simulated_library_has_the_methods_and_arguments_of_the_real_one() -> None:
     real = pytest.importorskip("pyjoulescope_driver").Driver
     names = {name for name in vars(real) if not name.startswith("_")}
-    assert names <= set(dir(Driver)) | {"log_level"}
+    assert names <= set(dir(SimulatedDriver)) | {"log_level"}
     for name in names - {"log_level"}:
         of_real = inspect.signature(getattr(real, name)).parameters.values()
-        of_fake = inspect.signature(getattr(Driver, name)).parameters.values()
+        of_fake = inspect.signature(getattr(SimulatedDriver, name)).parameters.values()
         assert [(p.name, p.default, p.kind) for p in of_fake] == [
             (p.name, p.default, p.kind) for p in of_real
         ], name
@@ -686,7 +691,7 @@ def test_the_simulated_library_fails_like_the_real_one() -> None:
         lambda one: one.device_paths(),
     ]
     outcomes = []
-    for driver in (real, Driver):
+    for driver in (real, SimulatedDriver):
         with driver() as one:
             outcomes.append([outcome(one, ask) for ask in asks])
     assert outcomes[0] == outcomes[1]

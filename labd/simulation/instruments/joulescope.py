@@ -25,7 +25,7 @@ Fields = dict[str, Any]
 Sent = tuple[str, Fields]
 
 
-class Host(Protocol):
+class LibraryHost(Protocol):
     """The library while it runs."""
 
     def tell(self, topic: str, value: Any) -> None:
@@ -33,7 +33,7 @@ class Host(Protocol):
         ...
 
 
-class Load:
+class JoulescopeLoad:
     """What is measured, as functions of the tick: the load of :mod:`.load`."""
 
     def current(self, ticks: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -83,12 +83,12 @@ class SimulatedJoulescope:
     """
 
     def __init__(
-        self, model: str = "js220", serial: str = "000123", load: Load | None = None
+        self, model: str = "js220", serial: str = "000123", load: JoulescopeLoad | None = None
     ) -> None:
         self.model = model
         self.serial = serial
         self.path = f"u/{model}/{serial}"
-        self.load = load or Load()
+        self.load = load or JoulescopeLoad()
         self.is_js110 = model == "js110"
         step = 1 if self.is_js110 else 2
         lines = (0, 1) if self.is_js110 else (0, 1, 2, 3, 7)
@@ -109,7 +109,7 @@ class SimulatedJoulescope:
         self.rate_error_ppm = 12.0
         self.not_numbers: list[tuple[str, int, int]] = []  # topic, first tick, end
         self.tamper: Callable[[list[Sent]], Iterable[Sent]] = list
-        self._host: Host | None = None
+        self._host: LibraryHost | None = None
         self._lock = threading.RLock()
 
     @property
@@ -161,7 +161,7 @@ class SimulatedJoulescope:
 
     # ---- what the library does with it -----------------------------------------------------
 
-    def attach(self, host: Host | None) -> None:
+    def attach(self, host: LibraryHost | None) -> None:
         """The library began or ended."""
         self._host = host
         self.is_open = False

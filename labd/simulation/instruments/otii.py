@@ -54,7 +54,7 @@ class Loss:
 
 
 @dataclass
-class Recording:
+class SimulatedRecording:
     """One recording: how long, and what is wrong with it."""
 
     number: int
@@ -90,8 +90,8 @@ class SimulatedOtii:
         self.main: dict[str, bool] = {}
         self.volts: dict[str, float] = {}
         self.rates = {item["device_id"]: {"mc": 4000, "mv": 1000} for item in self.devices}
-        self.recordings: list[Recording] = []
-        self.running: Recording | None = None
+        self.recordings: list[SimulatedRecording] = []
+        self.running: SimulatedRecording | None = None
         self.stalled_s: float | None = None
         self.lag_s = {"mc": 0.0, "mv": 0.0, "i1": 0.0, "i2": 0.0}
         self.resistance_ohm = 0.0
@@ -253,7 +253,9 @@ class SimulatedOtii:
     def _on_project_start_recording(self, _: Fields) -> Fields:
         if self.running is not None:
             raise Refusal("Recording already running")
-        self.running = Recording(len(self.recordings), self.now_s, losses=list(self.losses))
+        self.running = SimulatedRecording(
+            len(self.recordings), self.now_s, losses=list(self.losses)
+        )
         self.recordings.append(self.running)
         return {}
 
@@ -303,7 +305,7 @@ class SimulatedOtii:
         head = {"data_type": "analog", "timestamp": told / rate, "interval": 1.0 / rate}
         return head | {"values": values}
 
-    def _recording(self, data: Fields) -> Recording:
+    def _recording(self, data: Fields) -> SimulatedRecording:
         number: int = data["recording_id"]
         return self.recordings[number]
 

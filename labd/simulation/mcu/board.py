@@ -16,8 +16,8 @@ from enum import Enum, auto
 
 from labd.simulation.mcu.chip import REGISTER_REGIONS, Chip, Cpu, Pins
 from labd.simulation.mcu.currents import Ledger, core_current_na
-from labd.simulation.mcu.engine import Engine, Outcome
-from labd.simulation.mcu.image import FLASH_BASE, FLASH_SIZE, SRAM_BASE, SRAM_SIZE, Image
+from labd.simulation.mcu.engine import Engine, SliceOutcome
+from labd.simulation.mcu.image import FLASH_BASE, FLASH_SIZE, SRAM_BASE, SRAM_SIZE, FirmwareImage
 from labd.simulation.mcu.rcc import RESET_BROWN_OUT, RESET_PIN, RESET_SOFTWARE, ClockError, Clocks
 from labd.simulation.virtual_time import PS_PER_S, Timeline
 
@@ -27,7 +27,7 @@ _SYSTEM_MEMORY, _SYSTEM_SIZE = 0x1FFF_7000, 0x1000
 _UID_OFFSET, _FLASH_SIZE_OFFSET = 0x590, 0x5E0
 
 
-class State(Enum):
+class CpuState(Enum):
     """What the CPU is doing."""
 
     OFF = auto()
@@ -58,7 +58,7 @@ class Board:
         self._random = random.Random(seed)  # noqa: S311 - RAM contents, not a secret
         self._extra_na = extra_na
         self.ledger = Ledger()
-        self.state = State.OFF
+        self.state = CpuState.OFF
         self.why_stuck = ""
         self.voltage_mv = 0
         """The supply; 0 when off."""
@@ -101,14 +101,14 @@ class Board:
     @property
     def powered(self) -> bool:
         """Whether it has a supply."""
-        return self.state is not State.OFF
+        return self.state is not CpuState.OFF
 
     @property
     def uart_baud(self) -> int:
         """The speed the firmware has set its UART to; 0 before it has."""
         return self._chip.uart.baud
 
-    def flash(self, image: Image) -> None:
+    def flash(self, image: FirmwareImage) -> None:
         """Erase, program, and restart if powered, as an ST-LINK does."""
         ctypes.memset(self._flash, 0xFF, FLASH_SIZE)
         for offset, data in image.segments:
@@ -129,14 +129,14 @@ class Board:
 
     def power_off(self) -> None:
         """Cut the supply."""
-        self.state = State.OFF
+        self.state = CpuState.OFF
         self.voltage_mv = 0
         self._chip.power_off()
         self._account()
 
     def restart(self, cause: int) -> None:
         """Reset the chip; RAM keeps what it holds."""
-        self.state, self.why_stuck = State.RUNNING, ""
+        self.state, self.why_stuck = CpuState.RUNNING, ""
         self._fault, self._reset_requested, self._idle = "", False, False
         self._chip.reset(cause)
         self._take_up()
@@ -147,7 +147,7 @@ class Board:
     def hang(self, why: str) -> None:
         """Stop the CPU where it is; it draws what it drew."""
         if self.powered:
-            self.state, self.why_stuck = State.STUCK, why
+            self.state, self.why_stuck = CpuState.STUCK, why
             self._log.error("the board is stuck at pc %#010x: %s", self._engine.pc, why)
             self._account()
 
@@ -179,11 +179,11 @@ class Board:
         """Time has moved: leave sleep or polling if something came."""
         if self.powered:
             self._chip.uart.settle()
-        awake = (self.state is State.SLEEPING and self._chip.control.wakes) or (
-            self.state is State.POLLING and self._chip.uart.has_input
+        awake = (self.state is CpuState.SLEEPING and self._chip.control.wakes) or (
+            self.state is CpuState.POLLING and self._chip.uart.has_input
         )
         if awake:
-            self.state = State.RUNNING
+            self.state = CpuState.RUNNING
             self._take_up()
             self._account()
 
@@ -193,19 +193,19 @@ class Board:
         end = self._engine.run_slice()
         self._timeline.now_ps = self.now_ps()
         self._executing = False
-        if self._fault or end.outcome is Outcome.FAULT:
+        if self._fault or end.outcome is SliceOutcome.FAULT:
             self.hang(self._fault or end.detail)
         elif self._reset_requested:
             self.restart(RESET_SOFTWARE)
         elif self._chip.control.wakes and not self._engine.interrupts_masked:
             self.hang("the firmware takes an interrupt, which this machine does not model")
         elif self._idle:
-            self.state, self._idle = State.POLLING, False
-        elif end.outcome is Outcome.SLEEPING:
-            self.state = State.SLEEPING
+            self.state, self._idle = CpuState.POLLING, False
+        elif end.outcome is SliceOutcome.SLEEPING:
+            self.state = CpuState.SLEEPING
             self._account()
             self.resume()
-        elif end.outcome is Outcome.LOOPING:
+        elif end.outcome is SliceOutcome.LOOPING:
             self.hang("the firmware stands in an endless loop")
 
     def _cycles(self) -> int:
@@ -235,7 +235,7 @@ class Board:
         current = 0
         if self.powered:
             clocks = self._chip.rcc.clocks
-            asleep = self.state is State.SLEEPING
+            asleep = self.state is CpuState.SLEEPING
             current = self._extra_na + core_current_na(clocks.hclk, clocks.range, asleep=asleep)
         self.ledger.set(self.now_ps(), current, self.voltage_mv)
 

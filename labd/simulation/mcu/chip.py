@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from labd.simulation.mcu import rcc as clock_tree
 from labd.simulation.mcu.cortex import DBGMCU_IDCODE, SystemControl
-from labd.simulation.mcu.gpio import Port
+from labd.simulation.mcu.gpio import GpioPort
 from labd.simulation.mcu.lpuart import Lpuart, Surroundings
-from labd.simulation.mcu.peripheral_bus import Bus, Peripheral, Registers, Slot
+from labd.simulation.mcu.peripheral_bus import Peripheral, PeripheralBus, Registers, Slot
 from labd.simulation.mcu.timers import Dwt, Tim2
 from labd.simulation.wires import Wire
 
@@ -67,7 +67,7 @@ class Chip:
         self._ports["E"].connect(9, pins.processing)
         self._ports["B"].connect(8, pins.detected)
         self._gated: dict[tuple[int, int], Peripheral] = {}
-        self._bus = Bus(log)
+        self._bus = PeripheralBus(log)
         self._attach_all()
         self.rcc.on_peripheral_reset = self._reset_peripherals
 
@@ -122,10 +122,10 @@ class Chip:
         if self._is_uart_pin(_TX_PIN):
             self._transmit(byte, end_ps, baud)
 
-    def _make_port(self, letter: str) -> Port:
+    def _make_port(self, letter: str) -> GpioPort:
         if letter == "G":  # its pins hang on VDDIO2
-            return Port(letter, self._cpu.now_ps, lambda: self.rcc.pwr.port_g_supplied)
-        return Port(letter, self._cpu.now_ps, lambda: True)
+            return GpioPort(letter, self._cpu.now_ps, lambda: self.rcc.pwr.port_g_supplied)
+        return GpioPort(letter, self._cpu.now_ps, lambda: True)
 
     def _attach_all(self) -> None:
         for name, base, size, part in (

@@ -45,7 +45,7 @@ _WAIT_INSTRUCTIONS = (b"\x30\xbf", b"\x20\xbf")  # WFI, WFE
 _BRANCH_TO_SELF = b"\xfe\xe7"
 
 
-class Outcome(Enum):
+class SliceOutcome(Enum):
     """Why a slice ended."""
 
     SLICE_DONE = auto()
@@ -60,7 +60,7 @@ class Outcome(Enum):
 class SliceEnd:
     """A slice's outcome; ``detail`` says what went wrong in a fault."""
 
-    outcome: Outcome
+    outcome: SliceOutcome
     detail: str = ""
 
 
@@ -156,14 +156,14 @@ class Engine:
         self._before += min(executed, self._slice)
         self._pc = self._uc.reg_read(UC_ARM_REG_PC)
         if fault:
-            return SliceEnd(Outcome.FAULT, fault)
+            return SliceEnd(SliceOutcome.FAULT, fault)
         if self._stopped:
-            return SliceEnd(Outcome.STOPPED)
+            return SliceEnd(SliceOutcome.STOPPED)
         if executed <= self._slice and self._code_at(self._pc - 2) in _WAIT_INSTRUCTIONS:
-            return SliceEnd(Outcome.SLEEPING)
+            return SliceEnd(SliceOutcome.SLEEPING)
         if self._code_at(self._pc) == _BRANCH_TO_SELF:
-            return SliceEnd(Outcome.LOOPING)
-        return SliceEnd(Outcome.SLICE_DONE)
+            return SliceEnd(SliceOutcome.LOOPING)
+        return SliceEnd(SliceOutcome.SLICE_DONE)
 
     def _set_register(self, register: int, value: int) -> None:
         self._uc.reg_write(register, value)  # pyright: ignore[reportUnknownMemberType]

@@ -16,7 +16,7 @@ _LOW_HALF = 0xFFFF
 _MODER_RESET = {"A": 0xABFF_FFFF, "B": 0xFFFF_FEBF, "H": 0x0000_000F}
 
 
-class Port:
+class GpioPort:
     """One port. Pins with a :class:`Wire` on them drive it as mode and type say."""
 
     def __init__(

@@ -20,19 +20,19 @@ class ImageError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class FirmwareImage:
     """What goes into flash: (offset from the start of flash, bytes), non-overlapping."""
 
     segments: tuple[tuple[int, bytes], ...]
 
 
-def parse_image(data: bytes) -> Image:
+def parse_image(data: bytes) -> FirmwareImage:
     """Read an ELF file or a raw binary that starts at the start of flash.
 
     Raises:
         ImageError: not loadable, or its vector table cannot start a Cortex-M4.
     """
-    image = _parse_elf(data) if data.startswith(b"\x7fELF") else Image(((0, data),))
+    image = _parse_elf(data) if data.startswith(b"\x7fELF") else FirmwareImage(((0, data),))
     for offset, segment in image.segments:
         if not 0 <= offset <= FLASH_SIZE - len(segment):
             raise ImageError(f"{len(segment)} bytes at {FLASH_BASE + offset:#x} are outside flash")
@@ -40,14 +40,14 @@ def parse_image(data: bytes) -> Image:
     return image
 
 
-def _parse_elf(data: bytes) -> Image:
+def _parse_elf(data: bytes) -> FirmwareImage:
     try:
         return _read_segments(data)
     except struct.error as error:
         raise ImageError("the ELF file is cut short") from error
 
 
-def _read_segments(data: bytes) -> Image:
+def _read_segments(data: bytes) -> FirmwareImage:
     (machine,) = struct.unpack_from("<H", data, 18)
     if not data.startswith(_ELF_MAGIC) or machine != _MACHINE_ARM:
         raise ImageError("not a 32-bit little-endian ARM ELF file")
@@ -60,10 +60,10 @@ def _read_segments(data: bytes) -> Image:
             if offset + length > len(data):
                 raise ImageError("the ELF file is cut short")
             segments.append((physical - FLASH_BASE, data[offset : offset + length]))
-    return Image(tuple(segments))
+    return FirmwareImage(tuple(segments))
 
 
-def _check_vectors(image: Image) -> None:
+def _check_vectors(image: FirmwareImage) -> None:
     first = next((data for offset, data in image.segments if offset == 0), b"")
     if len(first) < 8:  # noqa: PLR2004 - initial stack pointer and reset vector
         raise ImageError("no vector table at the start of flash")

@@ -62,7 +62,7 @@ class Slot:
     clocked: Callable[[], bool]
 
 
-class Bus:
+class PeripheralBus:
     """Dispatches the CPU's register accesses to peripherals, in 1 KiB pages."""
 
     _PAGE_BITS = 10

@@ -6,7 +6,7 @@ from labd.simulation.instruments.joulescope import SimulatedJoulescope
 from labd.simulation.joulescope_library import UsbCable
 from tests.contract.case import ANSWER_S, Case
 
-FAKE = "labd.simulation.joulescope_library:Driver"
+FAKE = "labd.simulation.joulescope_library:SimulatedDriver"
 
 CASES = [
     Case(

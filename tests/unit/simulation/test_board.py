@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("unicorn", reason="the extra 'emulator' is not installed")
 
-from labd.simulation.mcu.board import Board, State
+from labd.simulation.mcu.board import Board, CpuState
 from labd.simulation.mcu.chip import Pins
-from labd.simulation.mcu.image import Image, ImageError, parse_image
+from labd.simulation.mcu.image import FirmwareImage, ImageError, parse_image
 from labd.simulation.mcu.rcc import RESET_PIN
 from labd.simulation.virtual_time import Timeline
 from labd.simulation.wires import Wire
@@ -20,7 +20,7 @@ MASK_INTERRUPTS, WAIT, FOREVER, UNDEFINED = 0xB672, 0xBF30, 0xE7FE, 0xDE00
 Instruction = int | tuple[int, int]
 
 
-def assemble(*code: Instruction) -> Image:
+def assemble(*code: Instruction) -> FirmwareImage:
     """Thumb half-words; (register, literal) loads a constant from behind the code."""
     literals = [item[1] for item in code if isinstance(item, tuple)]
     pool = 8 + (2 * len(code) + 3 & ~3)
@@ -43,9 +43,9 @@ def make_board() -> Board:
     return Board(Timeline(), pins, lambda _byte, _end_ps, _baud: None, log, seed=5)
 
 
-def settle(board: Board) -> State:
+def settle(board: Board) -> CpuState:
     for _ in range(100):
-        if board.state is not State.RUNNING:
+        if board.state is not CpuState.RUNNING:
             break
         board.run_slice()
     return board.state
@@ -69,12 +69,12 @@ def test_a_reset_keeps_ram_and_power_off_loses_it() -> None:
     board = make_board()
     board.flash(REMEMBERS)
     board.power_on(3300)
-    assert settle(board) is State.SLEEPING
+    assert settle(board) is CpuState.SLEEPING
     board.restart(RESET_PIN)
-    assert settle(board) is State.STUCK
+    assert settle(board) is CpuState.STUCK
     board.power_off()
     board.power_on(3300)
-    assert settle(board) is State.SLEEPING
+    assert settle(board) is CpuState.SLEEPING
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_a_fault_stops_the_cpu_until_it_is_flashed(code: tuple[Instruction, ...]
     board = make_board()
     board.flash(assemble(*code))
     board.power_on(3300)
-    assert settle(board) is State.STUCK
+    assert settle(board) is CpuState.STUCK
     assert why in board.why_stuck
     board.flash(assemble(MASK_INTERRUPTS, WAIT, FOREVER))
-    assert settle(board) is State.SLEEPING
+    assert settle(board) is CpuState.SLEEPING
 
 
 def test_a_software_reset_restarts() -> None:
@@ -103,14 +103,14 @@ def test_a_software_reset_restarts() -> None:
     board.power_on(3300)
     for _ in range(5):
         board.run_slice()
-        assert board.state is State.RUNNING
+        assert board.state is CpuState.RUNNING
 
 
 def test_an_interrupt_that_would_be_taken_is_reported() -> None:
     board = make_board()
     board.flash(assemble((0, 0xE000_E100), (1, 1), 0x6001, (0, 0xE000_E200), 0x6001, FOREVER))
     board.power_on(3300)
-    assert settle(board) is State.STUCK
+    assert settle(board) is CpuState.STUCK
     assert "interrupt" in board.why_stuck
 
 
@@ -118,7 +118,7 @@ def test_system_memory_and_aliases() -> None:
     board = make_board()
     board.flash(assemble((0, 0x1FFF_75E0), 0x8801, (2, 2048), 0x4291, 0xD100, WAIT, FOREVER))
     board.power_on(3300)
-    assert settle(board) is State.SLEEPING
+    assert settle(board) is CpuState.SLEEPING
 
 
 def test_cycles_are_instructions_times_cpi_at_four_megahertz() -> None:

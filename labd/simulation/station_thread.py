@@ -12,21 +12,21 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
-from labd.simulation.flash_drive import Drive
+from labd.simulation.flash_drive import FlashDrive
 from labd.simulation.instruments.lpm01a.device import TRANSMIT_BUFFER
-from labd.simulation.mcu.image import Image, ImageError, parse_image
-from labd.simulation.pacing import OVERRUN_S, Freeze, Mode, Pace
-from labd.simulation.wiring import Wiring
+from labd.simulation.mcu.image import FirmwareImage, ImageError, parse_image
+from labd.simulation.pacing import OVERRUN_S, Freeze, Pace, TimeMode
+from labd.simulation.wiring import StationWiring
 from labd.wire.emulation import EmulatedStation
 
 Order = Callable[[], bool]
 """Something to do in the station's thread; whether it changed anything."""
 
 
-class Station:
+class StationThread:
     """The ports, the drive and the thread of one station."""
 
-    def __init__(self, config: EmulatedStation, image: Image, directory: Path) -> None:
+    def __init__(self, config: EmulatedStation, image: FirmwareImage, directory: Path) -> None:
         self.name = config.name
         self.log = logging.LoggerAdapter(
             logging.getLogger("labd.simulation"), {"station": self.name}
@@ -34,10 +34,10 @@ class Station:
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
-        self.wiring = Wiring(config, image, directory / config.name, self.log)
-        self.drive = Drive(directory / config.name / "drive")
+        self.wiring = StationWiring(config, image, directory / config.name, self.log)
+        self.drive = FlashDrive(directory / config.name / "drive")
         self._directory = directory / config.name
-        self._mode: Mode = (
+        self._mode: TimeMode = (
             Freeze(self.wiring, self)
             if config.mode == "freeze"
             else Pace(self.wiring, self, time.monotonic_ns)
@@ -72,14 +72,21 @@ class Station:
         if self._directory.is_dir() and not any(self._directory.iterdir()):
             self._directory.rmdir()
 
-    def order(self, action: Callable[[Wiring], dict[str, object]]) -> Future[dict[str, object]]:
-        """Do something in the station's thread, between two steps of its time."""
+    def order(
+        self, action: Callable[[StationWiring], dict[str, object]], *, changes: bool
+    ) -> Future[dict[str, object]]:
+        """Do something in the station's thread, between two steps of its time.
+
+        Args:
+            action: returns the answer.
+            changes: whether it changes anything if it succeeds.
+        """
         answer: Future[dict[str, object]] = Future()
 
         def carry_out() -> bool:
             result = action(self.wiring)
             answer.set_result(result)
-            return "state" not in result and "energy_j" not in result
+            return changes and bool(result.get("ok", True))
 
         self._post(carry_out)
         return answer

@@ -1,4 +1,4 @@
-"""``python -m labd.simulation.fake NAME``: one fake instrument, alone, until SIGTERM or Ctrl-C."""
+"""``python -m labd.simulation.standalone NAME``: one simulated instrument without a bench."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from labd.simulation.cable import Cable, Device, LiveDevice
 
 
 @dataclass(frozen=True)
-class Fake:
+class ServedInstrument:
     """One fake instrument.
 
     Args:
@@ -47,46 +47,46 @@ start = ["INIT"]
 read = "FETC?"
 stop = ["ABOR"]"""
 
-FAKES = {
-    "serial-dut": Fake(
+INSTRUMENTS = {
+    "serial-dut": ServedInstrument(
         "labd.simulation.instruments.reference_dut",
         "a kws01 board on its own serial port",
         'dut = { driver = "serial-dut", port = "%s" }',
         dut=True,
     ),
-    "mlcommons-interface": Fake(
+    "mlcommons-interface": ServedInstrument(
         "labd.simulation.instruments.interface_board",
         "STM32H573I-DK, a kws01 DUT behind",
         'io = { driver = "mlcommons-interface", port = "%s" }',
         dut=True,
     ),
-    "eembc-io-manager": Fake(
+    "eembc-io-manager": ServedInstrument(
         "labd.simulation.instruments.eembc_uno",
         "Arduino UNO, a kws01 DUT behind",
         'io = { driver = "eembc-io-manager", port = "%s", timestamp_wire = true }',
         dut=True,
     ),
-    "lpm01a": Fake(
+    "lpm01a": ServedInstrument(
         "labd.simulation.instruments.lpm01a.device",
         "X-NUCLEO-LPM01A, ASCII and binary",
         'power = { driver = "lpm01a", port = "%s" }',
     ),
-    "ppk2": Fake(
+    "ppk2": ServedInstrument(
         "labd.simulation.instruments.ppk2.device",
         "Nordic PPK2, 100 kS/s",
         'power = { driver = "ppk2", port = "%s" }',
     ),
-    "n6705": Fake(
+    "n6705": ServedInstrument(
         "labd.simulation.instruments.n6705",
         "Keysight N6705C, SCPI over a socket",
         'power = { driver = "n6705", resource = "%s" }',
     ),
-    "otii": Fake(
+    "otii": ServedInstrument(
         "labd.simulation.instruments.otii",
         "Qoitech Otii server, JSON over a socket",
         'power = { driver = "otii", port = %s }',
     ),
-    "scpi-meter": Fake(
+    "scpi-meter": ServedInstrument(
         "labd.simulation.instruments.scpi_meter", "a source-measure unit, SCPI over a socket", METER
     ),
 }
@@ -109,7 +109,7 @@ async def serve(name: str, link: Path | None = None, *, energy: bool = False) ->
     """Announce the path as one JSON line and serve until told to end.
 
     Args:
-        name: one of :data:`FAKES`.
+        name: one of :data:`INSTRUMENTS`.
         link: a symbolic link to make to its pseudo-terminal, removed at the end.
         energy: its DUT runs the energy build.
 
@@ -117,7 +117,7 @@ async def serve(name: str, link: Path | None = None, *, energy: bool = False) ->
         LinkRefusedError: the link cannot be made.
         Exception: what the fake's own producer raised; a defect of the fake.
     """
-    fake = FAKES[name]
+    fake = INSTRUMENTS[name]
     plug = cast("Callable[..., Cable]", import_module(fake.module).plug)
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -167,7 +167,7 @@ def _announce(name: str, path: str, link: Path | None) -> None:
     address = str(link.absolute()) if link is not None else path
     if name == "otii":
         address = path.rpartition(":")[2]
-    sys.stderr.write(f"in stations.toml:\n{FAKES[name].table % address}\n")
+    sys.stderr.write(f"in stations.toml:\n{INSTRUMENTS[name].table % address}\n")
     sys.stderr.flush()
     sys.stdout.write(json.dumps({name: path}) + "\n")
     sys.stdout.flush()
@@ -190,14 +190,14 @@ async def _live(device: Device, ended: asyncio.Event) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one fake."""
-    listed = "\n".join(f"  {name:20} {fake.what}" for name, fake in FAKES.items())
+    listed = "\n".join(f"  {name:20} {fake.what}" for name, fake in INSTRUMENTS.items())
     parser = argparse.ArgumentParser(
         prog="labd fake",
         description="Serve one fake instrument until SIGTERM or Ctrl-C.",
         epilog=f"instruments:\n{listed}\n\n{JOULESCOPE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("instrument", choices=list(FAKES), metavar="instrument")
+    parser.add_argument("instrument", choices=list(INSTRUMENTS), metavar="instrument")
     parser.add_argument(
         "--link", type=Path, metavar="PATH", help="make a symbolic link to its pseudo-terminal"
     )
@@ -208,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--wire-log", type=Path, metavar="PATH", help="log every byte there")
     given = parser.parse_args(argv)
-    if given.build and not FAKES[given.instrument].dut:
+    if given.build and not INSTRUMENTS[given.instrument].dut:
         parser.error(f"--build: {given.instrument} has no DUT in it")
     try:
         with recorded_wires(given.wire_log):

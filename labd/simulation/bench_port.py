@@ -2,8 +2,8 @@
 
 The bench keeps the host's end open too, so that a host may come and go without the other end
 failing. A closed port then behaves like a USB serial adapter nobody reads: the kernel keeps
-the first 20 KiB or so, what does not fit is lost (:meth:`Port.send`), unless the sender asks
-how much is waiting and holds back (:attr:`Port.waiting`), as the power monitor does.
+the first 20 KiB or so, what does not fit is lost (:meth:`BenchPort.send`), unless the sender asks
+how much is waiting and holds back (:attr:`BenchPort.waiting`), as the power monitor does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SERIAL_BUFFER = 16 * 1024
 _READ_SIZE = 65_536
 
 
-class Port:
+class BenchPort:
     """One serial device: a pseudo-terminal, a symbolic link to it, and what waits to be sent."""
 
     def __init__(self, link: Path, *, buffer_bytes: int = SERIAL_BUFFER) -> None:
