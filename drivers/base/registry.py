@@ -31,6 +31,7 @@ from labd.core.model import Part
 GROUP = "labd.drivers"
 
 D = TypeVar("D", bound=Driver)
+T = TypeVar("T")
 D_co = TypeVar("D_co", bound=Driver, covariant=True)
 C = TypeVar("C", bound=DriverConfig)
 M = TypeVar("M", bound=MonitorConfig)
@@ -55,27 +56,28 @@ class Registration(Generic[D_co]):
     """
 
     part: Part
-    driver: Callable[..., D_co]
+    driver: object
     config_model: type[DriverConfig]
     make: Callable[[DriverConfig], D_co]
 
 
 class DriverKind(Generic[D]):
-    """The driver classes registered for one part."""
+    """The driver classes registered for one part; the decorators below check that they fit it."""
 
     def __init__(self, part: Part) -> None:
         self.part = part
         self.registered: dict[object, Registration[D]] = {}
 
-    def add(self, driver: Callable[[C], D], model: type[C]) -> None:
-        """Register a class that is constructed from its configuration."""
+    def add(self, driver: Callable[[C], T], model: type[C]) -> type[T]:
+        """Register a class that is constructed from its configuration; return the class."""
 
         def make(config: DriverConfig) -> D:
             if not isinstance(config, model):
-                raise LabdBug("driver-config", f"{config!r} is no {model.__name__}")
-            return driver(config)
+                raise LabdBug("driver-config", f"{config!r} is not a {model.__name__}")
+            return cast("D", driver(config))
 
         self.registered[driver] = Registration(self.part, driver, model, make)
+        return cast("type[T]", driver)
 
 
 DUT_PORTS: DriverKind[DutPort] = DriverKind(Part.DUT)
@@ -86,44 +88,24 @@ FLASHERS: DriverKind[Flasher] = DriverKind(Part.FLASHER)
 
 def dut_port(*, config: type[C]) -> Callable[[Callable[[C], DutPortT]], type[DutPortT]]:
     """Register a class that drives a DUT's own serial port."""
-
-    def register(driver: Callable[[C], DutPortT]) -> type[DutPortT]:
-        DUT_PORTS.add(driver, config)
-        return cast("type[DutPortT]", driver)
-
-    return register
+    return lambda driver: DUT_PORTS.add(driver, config)
 
 
 def io_manager(*, config: type[C]) -> Callable[[Callable[[C], IoManagerT]], type[IoManagerT]]:
     """Register a class that drives an I/O manager."""
-
-    def register(driver: Callable[[C], IoManagerT]) -> type[IoManagerT]:
-        IO_MANAGERS.add(driver, config)
-        return cast("type[IoManagerT]", driver)
-
-    return register
+    return lambda driver: IO_MANAGERS.add(driver, config)
 
 
 def power_monitor(
     *, config: type[M]
 ) -> Callable[[Callable[[M], PowerMonitorT]], type[PowerMonitorT]]:
     """Register a class that drives a power monitor."""
-
-    def register(driver: Callable[[M], PowerMonitorT]) -> type[PowerMonitorT]:
-        POWER_MONITORS.add(driver, config)
-        return cast("type[PowerMonitorT]", driver)
-
-    return register
+    return lambda driver: POWER_MONITORS.add(driver, config)
 
 
 def flasher(*, config: type[C]) -> Callable[[Callable[[C], FlasherT]], type[FlasherT]]:
     """Register a class that flashes the DUT."""
-
-    def register(driver: Callable[[C], FlasherT]) -> type[FlasherT]:
-        FLASHERS.add(driver, config)
-        return cast("type[FlasherT]", driver)
-
-    return register
+    return lambda driver: FLASHERS.add(driver, config)
 
 
 # ---- installed drivers -------------------------------------------------------------------
@@ -153,11 +135,6 @@ class Registry:
     def installed(cls) -> Self:
         """Every driver installed in this Python; none of them is imported yet."""
         return cls({entry.name: entry.load for entry in entry_points(group=GROUP)})
-
-    @classmethod
-    def of(cls, drivers: Mapping[str, object]) -> Self:
-        """These driver classes only."""
-        return cls({name: _constant(driver) for name, driver in drivers.items()})
 
     def find(self, name: str) -> Registration[Driver] | None:
         """Return a driver's registration, or ``None`` when no driver of that name is installed.
@@ -222,7 +199,3 @@ class Registry:
         what = f"{driver}, installed as driver {name}, is not registered as a driver"
         remedy = "decorate the class with @dut_port, @io_manager, @power_monitor or @flasher"
         raise ConfigError("driver-import", what, remedy)
-
-
-def _constant(driver: object) -> Callable[[], object]:
-    return lambda: driver

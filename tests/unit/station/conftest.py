@@ -62,9 +62,13 @@ FAKES: dict[str, type[Any]] = {
 Load = Callable[..., LabConfig]
 
 
+def registry_of(drivers: dict[str, type[Any]]) -> Registry:
+    return Registry({name: lambda driver=driver: driver for name, driver in drivers.items()})
+
+
 @pytest.fixture
 def registry() -> Registry:
-    return Registry.of(FAKES)
+    return registry_of(FAKES)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from labd.station.config import LabConfig, load_config
 from labd.station.stations_file import BrokerTable, check
 from labd.wire.emulation import Emulation
 
-from .conftest import FAKES, Load, PortConfig, PowerConfig
+from .conftest import FAKES, Load, PortConfig, PowerConfig, registry_of
 
 DEFAULT = Path(__file__).parents[3] / "stations.toml"
 
@@ -129,7 +129,7 @@ def test_the_command_line_may_choose_state_and_port(load: Load, tmp_path: Path) 
 
 
 def test_the_default_lab_stands_as_it_is() -> None:
-    lab = load_config(DEFAULT, Registry.of(FAKES))
+    lab = load_config(DEFAULT, registry_of(FAKES))
     assert [station.name for station in lab.stations] == ["virtual-1", "virtual-2"]
     assert [s.emulated and (s.emulated.seed, s.emulated.firmware) for s in lab.stations] == [
         (1, "digits01-performance"),
@@ -365,7 +365,7 @@ json_like = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["lab", "broker", "station", "x"]), json_like, max_size=4))
 def test_any_document_is_checked_without_a_crash(document: dict[str, Any]) -> None:
-    checked = check(document, Registry.of(FAKES), Path("/nowhere"))
+    checked = check(document, registry_of(FAKES), Path("/nowhere"))
     assert checked.found or checked.file is not None
     for found in checked.found:
         assert str(found.mistake)
@@ -374,7 +374,7 @@ def test_any_document_is_checked_without_a_crash(document: dict[str, Any]) -> No
 @given(st.text(max_size=60))
 def test_any_text_is_a_lab_or_a_config_error(text: str) -> None:
     with suppress(tomli.TOMLDecodeError):
-        check(tomli.loads(text), Registry.of(FAKES), Path("/nowhere"))
+        check(tomli.loads(text), registry_of(FAKES), Path("/nowhere"))
 
 
 # ---- by the real drivers' own knowledge --------------------------------------------------
