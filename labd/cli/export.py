@@ -14,7 +14,7 @@ from rich.progress import Progress
 from labd.cli.find_trace import find_trace
 from labd.cli.options import config_option
 from labd.core.errors import ConfigError
-from labd.store.traces.export_formats import Part, choose_part, export_csv, export_parquet
+from labd.store.traces.export_formats import TraceRange, choose_part, export_csv, export_parquet
 from labd.store.traces.jls import export_jls
 from labd.store.traces.reader import Trace, read_trace
 
@@ -96,7 +96,7 @@ def _check_target(target: Path, *, force: bool) -> None:
         raise ConfigError("no-folder", f"there is no folder {target.parent}")
 
 
-def _write(trace: Trace, part: Part, form: str, target: Path) -> None:
+def _write(trace: Trace, part: TraceRange, form: str, target: Path) -> None:
     write = {"csv": export_csv, "parquet": export_parquet, "jls": export_jls}[form]
     with _progress(len(part)) as advance:
         write(trace, part, target, advance)

@@ -1,4 +1,4 @@
-"""The runs on this host's disk, found by path or by job."""
+"""Find a trace on this host by path or by job."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from labd.store.traces.sigmf import DATA, META, TracePaths
 
 
 def find_trace(text: str, config: Path) -> tuple[Path, str]:
-    """A trace by its file, its folder, or its job.
+    """Find a trace by its file, its folder, or its job.
 
     Args:
         text: ``energy.sigmf-data``, ``folder``, ``JOB`` or ``JOB/ATTEMPT``.
         config: the lab whose jobs these are.
 
     Returns:
-        the trace's path without suffix, and a name for files made of it.
+        the trace's path without suffix, and a name for files made from it.
 
     Raises:
         ConfigError: ``no-trace``: there is none, or several; ``trace-removed``: there was one;
@@ -52,10 +52,10 @@ def find_trace(text: str, config: Path) -> tuple[Path, str]:
 
 
 def _refuse_removed(state: StateDirectory, job: str, attempt: str) -> None:
-    """Say so if the run's files were there, and went by the lab's limits.
+    """Refuse a run whose files were removed by the lab's limits.
 
     Raises:
-        ConfigError: ``trace-removed``: they did.
+        ConfigError: ``trace-removed``: they were.
     """
     if not state.journal.exists():
         return

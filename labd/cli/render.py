@@ -1,4 +1,4 @@
-"""What people see: jobs, stations, results and events as text."""
+"""Jobs, stations, results and events as text."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ VERDICT_STYLE = {
     Verdict.EXPIRED: "dim",
 }
 PIPE_WIDTH = 200
-"""Columns where nobody says how wide the paper is."""
+"""Width if stdout is not a terminal."""
 
 HEALTH_STYLE = {"good": "green", "unknown": "yellow", "bad": "red", "maintenance": "blue"}
 
 
 def show_table(table: Table, empty: str = "") -> None:
-    """Print a table, or a word where there is nothing to tell."""
-    console = _console()
+    """Print a table, or ``empty`` instead of one without rows."""
+    console = make_console()
     if empty and not table.row_count:
         console.print(empty)
     else:
@@ -62,7 +62,7 @@ def print_models(models: Sequence[BaseModel]) -> None:
 
 
 def jobs_table(jobs: Sequence[JobStatus]) -> Table:
-    """Jobs with their states, and why the waiting ones wait."""
+    """Tabulate jobs with their states, and why queued ones wait."""
     table = _table("job", "user", "benchmark", "modes", "state", "station", "submitted", "why")
     for job in jobs:
         table.add_row(
@@ -79,7 +79,7 @@ def jobs_table(jobs: Sequence[JobStatus]) -> Table:
 
 
 def results_table(jobs: Sequence[JobStatus]) -> Table:
-    """Scores and verdicts of finished jobs."""
+    """Tabulate scores and verdicts of jobs."""
     table = _table("job", "user", "benchmark", "station")
     for column in ("accuracy", "inf/s", "µJ/inf"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -99,7 +99,7 @@ def results_table(jobs: Sequence[JobStatus]) -> Table:
 
 
 def stations_table(stations: Sequence[StationStatus]) -> Table:
-    """Stations with their parts and health."""
+    """Tabulate stations with their parts and health."""
     table = _table("station", "board", "health", "activity", "job", "parts", "bench", "why")
     for station in stations:
         table.add_row(
@@ -116,7 +116,7 @@ def stations_table(stations: Sequence[StationStatus]) -> Table:
 
 
 def check_table(stations: Sequence[Mapping[str, Any]]) -> Table:
-    """Stations as stations.toml describes them, with the modes they can run."""
+    """Tabulate stations as stations.toml describes them, with the modes they can run."""
     table = _table("station", "board", "bench", "mV", "parts", "modes", "not")
     for station in stations:
         lacking = [f"{mode}: {why}" for mode, why in station["modes"].items() if why]
@@ -133,8 +133,8 @@ def check_table(stations: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def show_job(status: JobStatus, events: Sequence[Event]) -> None:
-    """One job in full: state, scores, every window of the last attempt, evidence."""
-    console = _console()
+    """Print one job in full: state, scores, windows and evidence of the last attempt."""
+    console = make_console()
     show_table(results_table([status]))
     show_reasons([status])
     if status.waiting:
@@ -157,7 +157,7 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
 
 
 def runs_table(runs: Sequence[dict[str, Any]], now_ns: int) -> Table:
-    """Runs with files: their size and age, and why they stay or go."""
+    """Tabulate runs with files: size, age, and why they are kept or removed."""
     table = _table("job", "attempt")
     for column in ("MB", "days old"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -176,7 +176,7 @@ def runs_table(runs: Sequence[dict[str, Any]], now_ns: int) -> Table:
 
 
 def windows_table(windows: Sequence[MeasuredWindow]) -> Table:
-    """Measured windows, valid or not, with the clock that checked them."""
+    """Tabulate windows, valid or not, with the clock that checked them."""
     table = _table("mode", "#")
     for column in ("inf", "seconds", "inf/s", "µJ/inf", "±", "idle mW"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -200,7 +200,7 @@ def windows_table(windows: Sequence[MeasuredWindow]) -> Table:
 
 
 def problem_lines(windows: Sequence[MeasuredWindow]) -> list[str]:
-    """Why windows are not valid, one line per problem."""
+    """Return the problems of windows, one line each."""
     return [
         f"{window.mode} window {window.number}: {problem}"
         for window in windows
@@ -209,21 +209,21 @@ def problem_lines(windows: Sequence[MeasuredWindow]) -> list[str]:
 
 
 def show_reasons(jobs: Sequence[JobStatus]) -> None:
-    """Say why jobs did not pass."""
-    console = _console()
+    """Print why jobs did not pass."""
+    console = make_console()
     for job in jobs:
         if job.reason and job.verdict is not Verdict.PASS:
             console.print(Text(f"{job.job}: {job.reason}"))
 
 
 def latest(job: JobStatus, mode: Mode) -> ModeSummary | None:
-    """The last attempt's summary of a mode, if it got that far."""
+    """Return a mode's summary of the last attempt, if there is one."""
     found = [r for r in job.results if r.mode is mode and r.attempt == job.attempt]
     return found[-1] if found else None
 
 
 def score_text(summary: ModeSummary | None) -> str:
-    """The one number of a mode, with a mark when it is not valid."""
+    """Format the main score of a mode, marked if it is invalid."""
     if summary is None:
         return "–"
     score = summary.score
@@ -242,12 +242,12 @@ def score_text(summary: ModeSummary | None) -> str:
 
 
 def event_line(event: Event) -> str:
-    """An event in one line."""
+    """Format an event in one line."""
     return f"{event.seq:5d} {_clock(event.t_ns)} {event.type:9} {event_text(event)}".rstrip()
 
 
 def event_text(event: Event) -> str:
-    """What an event states, for people."""
+    """Format the data of an event."""
     match event.data:
         case Queued():
             text = ""
@@ -271,7 +271,7 @@ def event_text(event: Event) -> str:
 
 
 def window_text(window: MeasuredWindow) -> str:
-    """A window in one line."""
+    """Format a window in one line."""
     energy = window.energy_per_inference_uj
     return (
         f"{window.mode}: window {window.number}, {window.inferences} inferences in "
@@ -284,7 +284,7 @@ def window_text(window: MeasuredWindow) -> str:
 def _show_energy(
     console: Console, windows: Sequence[MeasuredWindow], results: Sequence[ModeVerdict]
 ) -> None:
-    """The energy score by every method, and what the board draws idle."""
+    """Print the energy score by every method, and the idle power."""
     measured = [window for window in windows if window.mode is Mode.ENERGY]
     for result in results:
         if result.mode is Mode.ENERGY:
@@ -310,13 +310,14 @@ def _show_evidence(console: Console, result: ModeVerdict, *, removed: bool) -> N
 
 
 def _who(identity: Identity) -> str:
-    """The identity of a part, in one line."""
+    """Format the identity of a part in one line."""
     firmware = identity.firmware and f"firmware {identity.firmware}"
     words = [identity.kind, identity.name, identity.serial, firmware]
     return " ".join(filter(None, words)) + (", simulated" if identity.simulated else "")
 
 
-def _console() -> Console:
+def make_console() -> Console:
+    """Return a console that is wide enough for a pipe."""
     console = Console()
     return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
@@ -326,14 +327,14 @@ def _check_text(check: ClockCheck) -> str:
 
 
 def _uncertainty_text(window: Window) -> str:
-    """Uncertainty of a window's energy per inference, from that of its edges."""
+    """Format the uncertainty of a window's energy per inference, from that of its edges."""
     if window.energy_uncertainty_uj is None or not window.inferences:
         return ""
     return f"{window.energy_uncertainty_uj / window.inferences:.4f}"
 
 
 def _clock_text(clock: ClockMapRecord) -> str:
-    """A map between two clocks of a run, in one line."""
+    """Format a clock map in one line."""
     text = (
         f"{clock.a} to {clock.b}: {clock.rate_ppm:+.2f} ± {clock.rate_error_ppm:.2f} ppm, "
         f"known to {clock.offset_error_s * 1e6:.0f} µs over {clock.tied_s:.1f} s"

@@ -1,4 +1,4 @@
-"""What energy mode found, in two lines: every method's score, idle power, baseline, charge."""
+"""The energy score in two lines: every method, then idle power, baseline and charge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OWN_METHOD = EnergyMethod.LABD
 
 
 def method_of(score: Mapping[str, float]) -> str:
-    """The method the score follows; labd where its number is the same as another's."""
+    """Infer the method that the score follows; ``labd`` if it agrees with another."""
     named = {name.removeprefix(f"{SCORE}_"): score[name] for name in score if name != SCORE}
     if SCORE not in score or named.get(OWN_METHOD, score[SCORE]) == score[SCORE]:
         return OWN_METHOD
@@ -22,12 +22,12 @@ def method_of(score: Mapping[str, float]) -> str:
 def energy_lines(
     score: Mapping[str, float], windows: Sequence[Window], method: str = ""
 ) -> list[str]:
-    """The score beside the other methods', then what else the windows say.
+    """Format the score beside the other methods', then medians of the windows.
 
     Args:
         score: of energy mode.
         windows: of energy mode.
-        method: the method chosen, where it is known; else it is taken from the numbers.
+        method: that the score follows; inferred from the numbers if empty.
     """
     if SCORE not in score:
         return []
@@ -43,7 +43,7 @@ def energy_lines(
 
 
 def _more(score: Mapping[str, float], windows: Sequence[Window]) -> list[str]:
-    """Idle power with the baseline, and the charge, as far as they were measured."""
+    """Format idle power with the baseline, and the charge, as far as they were measured."""
     baseline = _median(window.baseline_per_inference_uj for window in windows)
     charge = _median(window.charge_uc for window in windows)
     idle = score.get("idle_power_uw", _median(window.idle_power_uw for window in windows))
@@ -53,7 +53,7 @@ def _more(score: Mapping[str, float], windows: Sequence[Window]) -> list[str]:
         if baseline is not None:
             more[0] += f", {baseline:.2f} µJ/inf of it baseline"
     if charge is not None:
-        more.append(f"{charge:.0f} µC a window")
+        more.append(f"{charge:.0f} µC per window")
     return more
 
 

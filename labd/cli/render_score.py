@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from labd.cli.render import PIPE_WIDTH
+from labd.cli.render import make_console
 from labd.core.model import Finding
 from labd.rescore import SessionScore
 
 FOLDER_WIDTH = 60
-"""Longer paths go on in the next line."""
+"""Longer paths are continued on the next line."""
 
 WIDEST = 10_000
 
@@ -29,15 +29,13 @@ AGREES = {
 
 
 def show_scores(scores: Sequence[SessionScore], given: Sequence[Path]) -> None:
-    """A line a session; one alone with its windows and every finding.
+    """Print one line per session; a single session with its windows and findings.
 
     Args:
         scores: of the sessions.
         given: the folders the user named; sessions are shown by their place in these.
     """
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PIPE_WIDTH)
+    console = make_console()
     if len(scores) == 1:
         _show_details(console, scores[0], given)
     else:
@@ -50,7 +48,7 @@ def show_scores(scores: Sequence[SessionScore], given: Sequence[Path]) -> None:
 
 
 def show_overview(console: Console, scores: Sequence[SessionScore], given: Sequence[Path]) -> None:
-    """A table, or where that is wider than the terminal a paragraph a session."""
+    """Print a table; if it is wider than the terminal, one paragraph per session."""
     table = _overview(scores, given)
     unbound = console.options.update_width(WIDEST)
     gaps = 2 * len(table.columns)  # Rich leaves them out of the minimum
@@ -67,7 +65,7 @@ def show_overview(console: Console, scores: Sequence[SessionScore], given: Seque
 
 
 def _overview(scores: Sequence[SessionScore], given: Sequence[Path]) -> Table:
-    """Columns as wide as their longest word: none is broken within a word."""
+    """Tabulate sessions; no column breaks a word."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("folder", no_wrap=True)
     for column in ("runner", "benchmark", "mode"):
@@ -90,7 +88,7 @@ def _overview(scores: Sequence[SessionScore], given: Sequence[Path]) -> Table:
 
 
 def place_of(folder: Path, given: Sequence[Path]) -> str:
-    """A session's path below the folder the user named; with several, from their names on."""
+    """Return a session's path below the named folder; with several, beginning with its name."""
     for root in given:
         if folder != root and folder.is_relative_to(root):
             below = folder.relative_to(root)
@@ -99,7 +97,7 @@ def place_of(folder: Path, given: Sequence[Path]) -> str:
 
 
 def fold_path(path: str, width: int = FOLDER_WIDTH) -> str:
-    """A path on lines of at most ``width`` characters, broken behind slashes only."""
+    """Break a path behind slashes into lines of at most ``width`` characters."""
     lines = [""]
     for part in re.findall(r"[^/]*/|[^/]+", path):
         if lines[-1] and len(lines[-1]) + len(part) > width:
@@ -109,7 +107,7 @@ def fold_path(path: str, width: int = FOLDER_WIDTH) -> str:
 
 
 def score_text(score: dict[str, float]) -> str:
-    """The numbers of a session in a few words."""
+    """Format the scores of a session."""
     parts: list[str] = []
     if "top1_pct" in score:
         parts.append(f"top-1 {score['top1_pct']:.1f} %")

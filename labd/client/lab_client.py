@@ -1,8 +1,9 @@
-"""A lab's client: asks, repeats until answered, and follows jobs without missing an event."""
+"""The client of a lab: repeats requests until a reply comes, and misses no event of a job."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
     from labd.wire.frames import Frame
 
 REPEAT_S = 2.0
-"""A request without an answer is sent again after this; asking twice is harmless."""
+"""Interval between repetitions of a request; requests are idempotent."""
 
 ANSWER_DEADLINE_S = 10.0
 PATIENCE_S = 120.0
-"""A lab may be away this long while its jobs are watched."""
+"""How long a lab may be unreachable while its jobs are followed."""
 
-LOOK_AGAIN_S = 10.0
-"""When a job is silent this long, its events are asked for: one may have been missed."""
+SILENCE_S = 10.0
+"""Without an event for this long, events are requested: one may have been missed."""
 
 
 class LabClient:
@@ -36,11 +37,11 @@ class LabClient:
     Args:
         broker: ``mqtt://[user:password@]host:port``.
         lab: the lab's name.
-        user: who asks; the broker's ACL may insist.
+        user: of the requests; the broker's access list may restrict it.
 
     Raises:
-        TransportError: no broker there, or no lab answers.
-        JobError: the lab refused a request; the text is the lab's own.
+        TransportError: the broker or the lab did not answer.
+        JobError: the lab refused a request; the text is the lab's.
     """
 
     def __init__(self, broker: str, lab: str, user: str) -> None:
@@ -53,7 +54,7 @@ class LabClient:
         self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Connect and listen for answers."""
+        """Connect and subscribe to the replies."""
         await self._link.__aenter__()
         listening = asyncio.Event()
         self._reader = asyncio.create_task(self._read(listening), name="labctl replies")
@@ -78,14 +79,12 @@ class LabClient:
         await self._link.__aexit__(kind, error, traceback)
 
     async def ask(self, verb: str, **fields: Any) -> Reply:
-        """Ask the lab something and return its answer.
+        """Send a request and return its reply.
 
         Raises:
-            JobError: the lab refused; its text.
-            TransportError: nobody answered.
+            JobError: the lab refused it.
+            TransportError: no reply came.
         """
-        import json  # noqa: PLC0415 - not for --help
-
         request = secrets.token_hex(8)
         body = {key: value for key, value in fields.items() if value is not None}
         payload = json.dumps({"v": 1, "client": self._name, "request": request, **body}).encode()
@@ -100,25 +99,25 @@ class LabClient:
         return reply
 
     async def jobs(self, **fields: Any) -> list[JobStatus]:
-        """Jobs, oldest first."""
+        """Return jobs, oldest first."""
         reply = await self.ask("jobs", **fields)
         return [JobStatus.model_validate(one) for one in _list(reply)]
 
     async def job(self, job: str) -> JobStatus:
-        """One job.
+        """Return one job.
 
         Raises:
-            JobError: there is none of that id.
+            JobError: there is no job of this id.
         """
         [status] = await self.jobs(job=job)
         return status
 
     async def stations(self) -> list[StationStatus]:
-        """Every station."""
+        """Return every station."""
         return [StationStatus.model_validate(one) for one in _list(await self.ask("stations"))]
 
     async def events(self, job: str, from_seq: int = 0) -> list[Event]:
-        """What happened to a job so far, all of it."""
+        """Return the events of a job so far, from number ``from_seq`` on."""
         events: list[Event] = []
         while True:
             reply = await self.ask("events", job=job, from_seq=from_seq + len(events))
@@ -131,36 +130,32 @@ class LabClient:
         """Yield every event of a job, each once and in order, until it has finished."""
         async with self._link.subscribe(self._topics.event(job)) as inbox:
             expected = 0
-            catch_up = True
+            events = await self._patiently(job, expected)
             while True:
-                if catch_up:
-                    for event in await self._patiently(job, expected):
-                        expected = event.seq + 1
-                        yield event
-                        if isinstance(event, FinishedEvent):
-                            return
-                event = await _next_event(inbox)
-                catch_up = event is None or event.seq > expected
-                if event is None or event.seq != expected:
-                    continue
-                expected += 1
-                yield event
-                if isinstance(event, FinishedEvent):
-                    return
+                for event in events:
+                    expected = event.seq + 1
+                    yield event
+                    if isinstance(event, FinishedEvent):
+                        return
+                live = await _next_event(inbox)
+                if live is None or live.seq > expected:
+                    events = await self._patiently(job, expected)
+                else:
+                    events = [live] if live.seq == expected else []
 
     async def frames(self, job: str) -> AsyncIterator[Frame]:
-        """Yield what a job's traces look like while they are written, for ever.
+        """Yield the frames of a job's traces while they are written, for ever.
 
-        Frames are thrown away where something is slow: their numbers tell.
+        Frames are dropped if the broker or the reader is slow; their numbers show it.
         """
-        from labd.wire.frames import decode_frame  # noqa: PLC0415 - NumPy, not for --help
+        from labd.wire.frames import decode_frame  # noqa: PLC0415 - NumPy
 
         async with self._link.subscribe(self._topics.trace(job)) as inbox:
             async for message in inbox:
                 yield decode_frame(message.payload)
 
     async def _patiently(self, job: str, from_seq: int) -> list[Event]:
-        """A job's events, waiting for a lab that is away: it may be being restarted."""
+        """Return a job's events; wait for a lab that is being restarted."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
@@ -196,9 +191,9 @@ class LabClient:
 
 
 async def _next_event(inbox: Inbox) -> Event | None:
-    """The next live event, or ``None`` after a silence."""
+    """Return the next live event, or ``None`` after :data:`SILENCE_S`."""
     try:
-        async with asyncio.timeout(LOOK_AGAIN_S):
+        async with asyncio.timeout(SILENCE_S):
             message = await anext(inbox)
     except TimeoutError:
         return None

@@ -21,7 +21,7 @@ from labd.mqtt.link import MqttLink
 from labd.store.journal.async_journal import AsyncJournal
 from labd.store.journal.attempts import note_removal, pin_job, unpin_job
 from labd.store.journal.journal import Journal
-from labd.store.journal.rows import Accepted, Change, Duplicate, Outcome, Snapshot
+from labd.store.journal.rows import Accepted, AttemptOutcome, Change, Duplicate, Snapshot
 from labd.wire.job_events import EventData, EventType
 from labd.wire.messages import JobStatus, ModeSummary
 from labd.wire.results import ModeResult
@@ -90,7 +90,7 @@ class JobLog:
         """Start an attempt."""
         return (await self._journal(Journal.start, job, self._now_ns())).job
 
-    async def requeue(self, job: str, reason: str, outcome: Outcome) -> None:
+    async def requeue(self, job: str, reason: str, outcome: AttemptOutcome) -> None:
         """Put a job back into the queue; see :meth:`Journal.requeue`."""
         await self._journal(Journal.requeue, job, reason, self._now_ns(), outcome)
 

@@ -8,7 +8,7 @@ from labd.core.jobs import MAX_ATTEMPTS
 from labd.core.model import Verdict
 from labd.daemon.job_log import JobLog
 from labd.store.journal.journal import Journal
-from labd.store.journal.rows import Outcome
+from labd.store.journal.rows import AttemptOutcome
 
 log = structlog.get_logger(__name__)
 
@@ -19,6 +19,6 @@ async def requeue_interrupted_jobs(job_log: JobLog) -> None:
         reason = f"labd was restarted while it was {job.state} on {job.station}"
         log.info("job-recovered", job=job.spec.job, reason=reason)
         if job.attempt < MAX_ATTEMPTS or job.cancel_requested:
-            await job_log.requeue(job.spec.job, reason, Outcome.INTERRUPTED)
+            await job_log.requeue(job.spec.job, reason, AttemptOutcome.INTERRUPTED)
         else:
             await job_log.finish(job.spec.job, Verdict.INFRA, reason)

@@ -1,4 +1,4 @@
-"""What a run produces: its events and results to the job log, its files to the store."""
+"""Record a run: events and results in the job log, files in the store."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class RunEvidence:
     """Writes the files of one attempt.
 
     Args:
-        folder: where; made with the first file.
+        folder: of the files; created with the first.
         attempt: of the job.
         send: publishes a frame for live plots; returns at once.
     """
@@ -113,7 +113,7 @@ class RunEvidence:
 
 
 def _drop(_frame: bytes) -> None:
-    """Nobody watches."""
+    """Discard a frame."""
 
 
 def _write_outputs(path: Path, rows: Sequence[OutputRow]) -> None:

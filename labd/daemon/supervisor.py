@@ -29,7 +29,7 @@ from labd.daemon.station_runner import StationRunner
 from labd.procedure.run import verdict_of
 from labd.station.config import StationConfig
 from labd.store.journal.journal import Journal
-from labd.store.journal.rows import Outcome
+from labd.store.journal.rows import AttemptOutcome
 from labd.wire.results import ModeResult
 
 log = structlog.get_logger(__name__)
@@ -263,9 +263,9 @@ class Supervisor:
 
     async def _try_to_write(self, spec: JobSpec, ending: Ending | None) -> None:
         if ending is None:
-            await self.job_log.requeue(spec.job, "labd was stopped", Outcome.INTERRUPTED)
+            await self.job_log.requeue(spec.job, "labd was stopped", AttemptOutcome.INTERRUPTED)
         elif ending.retry and await self.job_log.read(Journal.faults, spec.job) + 1 < MAX_FAULTS:
-            await self.job_log.requeue(spec.job, ending.reason, Outcome.FAULT)
+            await self.job_log.requeue(spec.job, ending.reason, AttemptOutcome.FAULT)
         else:
             await self.job_log.finish(spec.job, ending.verdict, ending.reason)
 

@@ -1,8 +1,7 @@
-"""A trace written from the event loop, and the frames for live plots that come of it.
+"""Write traces from the event loop, and make the frames for live plots from them.
 
-Stream items are gathered for a tenth of a second and go to the disk in one piece: many
-stations at a hundred thousand samples a second leave most of a core free. So a kill -9 costs
-at most the last tenth of a second of what the instrument had confirmed.
+Stream items are collected for 0.1 s and written in one piece, so that many stations at 100 000
+samples per second leave most of a core free. A kill -9 loses at most the last 0.1 s.
 """
 
 from __future__ import annotations
@@ -26,31 +25,31 @@ from labd.wire.frames import FrameMaker
 log = structlog.get_logger(__name__)
 
 GATHER_S = 0.1
-"""Items are written this long after the first of them came, and frames made as often."""
+"""Time from the first collected item to the write; also the interval of frames."""
 
 MAX_GATHERED = 1 << 21
-"""With so many samples waiting for the disk, whoever has more waits too."""
+"""Back-pressure threshold: writers block above this many queued samples."""
 
 MAX_FRAMES = 64
-"""So many frames of all stations wait for the broker; then the oldest is dropped."""
+"""Frames of all stations that wait for the broker; then the oldest is dropped."""
 
 FRAME_DEADLINE_S = 1.0
 
 
 class LiveFrames:
-    """Frames on their way to the broker: dropped rather than queued, never waited for."""
+    """Frames to publish; nothing waits for them, and the oldest are dropped."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=MAX_FRAMES)
         self._more = asyncio.Event()
 
     def send(self, topic: str, frame: bytes) -> None:
-        """Offer a frame; returns at once."""
+        """Queue a frame; return at once."""
         self._waiting.append((topic, frame))
         self._more.set()
 
     async def deliver(self, link: MqttLink) -> None:
-        """Publish what is offered, for ever."""
+        """Publish the queued frames, for ever."""
         while True:
             await self._more.wait()
             self._more.clear()
@@ -77,10 +76,10 @@ class FileTrace:
         self._writer = asyncio.create_task(self._write_on(), name="trace writer")
 
     async def write(self, items: Sequence[StreamItem]) -> None:
-        """Append stream items in order; they are on the disk a moment later.
+        """Append stream items, in order; they are written a moment later.
 
         Raises:
-            InfraError: the disk refused these or earlier ones.
+            InfraError: writing these or earlier ones failed.
             LabdBug: earlier ones were not in order.
         """
         self._gathered += items
@@ -93,20 +92,20 @@ class FileTrace:
             self._writer.result()
 
     async def windows(self, windows: Sequence[Window]) -> None:
-        """Mark the windows measured in it, in place of those marked before.
+        """Annotate the windows measured in this trace; replaces earlier ones.
 
         Raises:
-            InfraError: the disk refuses.
+            InfraError: a disk operation failed.
         """
         async with self._disk:
             await run_disk_io(self._file.mark_windows, windows)
 
     async def end(self) -> None:
-        """Write what is left, even while being cancelled.
+        """Write the remaining items, even while being cancelled.
 
         Raises:
-            InfraError: the disk refused some of it.
-            LabdBug: some of it was not in order.
+            InfraError: writing failed.
+            LabdBug: items were not in order.
         """
         self._ending.set()
         self._more.set()
@@ -121,12 +120,12 @@ class FileTrace:
                 await self._more.wait()
                 await self._gather()
                 await self._write_some()
-            self._tell(last=True)
+            self._send_frame(last=True)
         finally:
             self._written.set()
 
     async def _gather(self) -> None:
-        """Let more come, but not for long."""
+        """Wait for more items, at most :data:`GATHER_S`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(GATHER_S):
                 await self._ending.wait()
@@ -138,9 +137,9 @@ class FileTrace:
         async with self._disk:
             await run_disk_io(self._file.write, items)
         self._written.set()
-        self._tell(last=False)
+        self._send_frame(last=False)
 
-    def _tell(self, *, last: bool) -> None:
+    def _send_frame(self, *, last: bool) -> None:
         frame = self._frames.take(last=last)
         if frame is not None:
             self._send(frame.encode())
@@ -154,17 +153,17 @@ async def open_trace(
     frames: FrameMaker,
     send: Callable[[bytes], None],
 ) -> AsyncGenerator[FileTrace]:
-    """Open a trace file; it is closed whatever happens, complete only if nothing did.
+    """Open a trace file and close it after the body, as complete if nothing was raised.
 
     Args:
         path: without suffix.
-        stream_format: what its samples mean.
-        instrument: who measures.
-        frames: gets the samples as they were written.
-        send: gets the frames they make.
+        stream_format: of its samples.
+        instrument: the power monitor.
+        frames: makes frames of the samples that were written.
+        send: publishes a frame.
 
     Raises:
-        InfraError: the disk refuses.
+        InfraError: a disk operation failed.
     """
     file = await run_disk_io(TraceFile, path, stream_format, instrument, frames.feed)
     complete = False
@@ -178,7 +177,7 @@ async def open_trace(
 
 @asynccontextmanager
 async def _ended(trace: FileTrace) -> AsyncGenerator[FileTrace]:
-    """End the writer after the body, whose own fault goes before one of the writer's."""
+    """End the writer after the body; an error of the body takes precedence."""
     try:
         yield trace
     except BaseException:

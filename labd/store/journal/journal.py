@@ -19,9 +19,9 @@ from labd.store.journal import tables
 from labd.store.journal.database import as_json, open_engine, transaction
 from labd.store.journal.rows import (
     Accepted,
+    AttemptOutcome,
     Change,
     Duplicate,
-    Outcome,
     Snapshot,
     read_event,
     read_job,
@@ -151,7 +151,7 @@ class Journal:
             return append_event(connection, after, next_seq, Started())
 
     def requeue(
-        self, job_id: str, reason: str, now_ns: int, outcome: Outcome = Outcome.FAULT
+        self, job_id: str, reason: str, now_ns: int, outcome: AttemptOutcome = AttemptOutcome.FAULT
     ) -> Change:
         """Queue a leased or running job again; one that was cancelled ends instead.
 
@@ -264,7 +264,9 @@ class Journal:
     def faults(self, job_id: str) -> int:
         """Return how many attempts at a job ended by a fault of the bench."""
         column = tables.run.c
-        query = select(func.count()).where(column.job == job_id, column.outcome == Outcome.FAULT)
+        query = select(func.count()).where(
+            column.job == job_id, column.outcome == AttemptOutcome.FAULT
+        )
         with transaction(self._engine) as connection:
             return connection.execute(query).scalar_one()
 

@@ -54,7 +54,7 @@ class AttemptResult:
     result: ModeResult
 
 
-class Outcome(StrEnum):
+class AttemptOutcome(StrEnum):
     """How an attempt ended that did not end its job."""
 
     FAULT = "fault"

@@ -1,1 +1,1 @@
-"""Traces: SigMF files with a min/mean/max pyramid, written, read and exported."""
+"""Traces: SigMF files with a pyramid, written, read and exported."""

@@ -1,6 +1,6 @@
-"""Traces in other programs' formats: CSV, Parquet and (in its own module) JLS.
+"""Export traces as CSV and Parquet; :mod:`labd.store.traces.jls` exports JLS.
 
-A big trace streams through in pieces. The file appears under its name only when it is whole.
+A trace is exported in pieces. The file gets its name when it is complete.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ PIECE_ROWS = 1 << 17
 EXTRA = "pip install 'labd[export]'"
 
 Progress = Callable[[int], None]
-"""Told how many samples more are done."""
+"""Called with the number of samples that were written since the last call."""
 
 
 class Format(StrEnum):
-    """What a trace can be exported as."""
+    """Export formats."""
 
     CSV = "csv"
     PARQUET = "parquet"
@@ -45,8 +45,8 @@ class Format(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What of a trace is wanted: the samples [start, stop), every ``decimate`` in one row."""
+class TraceRange:
+    """The samples [start, stop) of a trace, ``decimate`` of them per row."""
 
     start: int
     stop: int
@@ -64,19 +64,19 @@ def choose_part(
     start_s: float | None = None,
     stop_s: float | None = None,
     decimate: int = 1,
-) -> Part:
-    """Find the samples that are asked for.
+) -> TraceRange:
+    """Select the samples to export.
 
     Args:
         trace: the trace.
-        window: number of a window: its whole sample periods, as its energy counts them.
-        start_s: seconds since the acquisition began; within the window, if there is one.
+        window: number of a window: select its whole sample periods.
+        start_s: seconds since the acquisition began; limited to the window, if there is one.
         stop_s: likewise.
-        decimate: samples a row.
+        decimate: samples per row.
 
     Raises:
-        ConfigError: ``no-window``, ``no-samples``: there is nothing of the kind;
-            ``bad-seconds``, ``bad-decimate``: no number of seconds or of samples a row.
+        ConfigError: ``no-window``, ``no-samples``: the trace does not have them;
+            ``bad-seconds``, ``bad-decimate``: a number is out of range.
     """
     length_s = len(trace.values) / trace.sample_rate_hz
     _check_seconds(start_s, stop_s, length_s)
@@ -91,29 +91,29 @@ def choose_part(
         what = f"{trace.path} has no samples there"
         raise ConfigError("no-samples", what, f"it is {length_s:g} s long")
     if not 1 <= decimate <= last - first:
-        what = f"{decimate} samples a row, but there are {last - first}"
+        what = f"{decimate} samples per row, but there are {last - first}"
         raise ConfigError("bad-decimate", what, f"use 1 to {last - first}")
-    return Part(first, last, decimate)
+    return TraceRange(first, last, decimate)
 
 
 def _check_seconds(start_s: float | None, stop_s: float | None, length_s: float) -> None:
-    """Both must be numbers of seconds from the trace's beginning on, in their order."""
+    """Check that both are seconds since the beginning of the trace, and in order."""
     allowed = f"use 0 to {length_s:g}, the trace's seconds"
     for seconds in (start_s, stop_s):
         if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
-            raise ConfigError("bad-seconds", f"{seconds:g} is no second of a trace", allowed)
+            raise ConfigError("bad-seconds", f"{seconds:g} s is not in a trace", allowed)
     if start_s is not None and stop_s is not None and start_s >= stop_s:
-        what = f"it would begin at {start_s:g} s, which is not before its end at {stop_s:g} s"
+        what = f"the start at {start_s:g} s is not before the end at {stop_s:g} s"
         raise ConfigError("bad-seconds", what, allowed)
 
 
-def export_csv(trace: Trace, part: Part, output: Path, progress: Progress) -> None:
-    """Write comma-separated values: ``#`` lines that describe the trace, a header, the rows.
+def export_csv(trace: Trace, part: TraceRange, output: Path, progress: Progress) -> None:
+    """Write comma-separated values: a description in ``#`` lines, a header, the rows.
 
     A lost sample is an empty field.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: a disk operation failed.
     """
     with replacing(output) as path, path.open("w", encoding="utf-8", newline="") as file:
         file.writelines(f"# {line}\n" for line in _description(trace, part))
@@ -128,12 +128,12 @@ def export_csv(trace: Trace, part: Part, output: Path, progress: Progress) -> No
             progress(piece.samples)
 
 
-def export_parquet(trace: Trace, part: Part, output: Path, progress: Progress) -> None:
-    """Write Parquet: the columns of the CSV, null where lost, all metadata under ``labd``.
+def export_parquet(trace: Trace, part: TraceRange, output: Path, progress: Progress) -> None:
+    """Write Parquet: the columns of the CSV, null if lost, all metadata under ``labd``.
 
     Raises:
         ConfigError: ``no-pyarrow``: it is not installed.
-        OSError: the disk refuses.
+        OSError: a disk operation failed.
     """
     arrow: Any = import_extra("pyarrow", "Parquet")
     parquet: Any = import_extra("pyarrow.parquet", "Parquet")
@@ -156,10 +156,10 @@ def export_parquet(trace: Trace, part: Part, output: Path, progress: Progress) -
 
 @contextmanager
 def replacing(output: Path) -> Generator[Path]:
-    """A temporary file beside ``output`` that takes its name once the body is through.
+    """Yield a temporary file that replaces ``output`` after the body.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: a disk operation failed.
     """
     descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
     os.close(descriptor)
@@ -189,7 +189,7 @@ def import_extra(module: str, purpose: str) -> ModuleType:
 
 
 def started(trace: Trace) -> str:
-    """UTC of the first sample, as far as the host knew it."""
+    """Return the UTC time of the first sample by the host."""
     return str(trace.meta["captures"][0]["core:datetime"])
 
 
@@ -198,7 +198,7 @@ def started(trace: Trace) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
-    """Some rows: columns by name, and for each row its window (0: none) and its edges."""
+    """Rows: columns by name, and for each row its window (0: none) and its edges."""
 
     samples: int
     columns: dict[str, NDArray[Any]]
@@ -210,8 +210,8 @@ _LOST = re.compile(r"(?<=,)nan(?=,)")
 _FORMATS = {"index": "%d", "t_s": "%.9f", "samples": "%d"}
 
 
-def _columns(trace: Trace, part: Part) -> list[str]:
-    """Names of the columns with numbers."""
+def _columns(trace: Trace, part: TraceRange) -> list[str]:
+    """Return the names of the numeric columns."""
     if part.decimate == 1:
         return ["index", "t_s", *trace.channels]
     split = [channel.rpartition("_") for channel in trace.channels]
@@ -221,7 +221,7 @@ def _columns(trace: Trace, part: Part) -> list[str]:
     return ["index", "t_s", "samples", *figures]
 
 
-def _pieces(trace: Trace, part: Part) -> Iterator[_Piece]:
+def _pieces(trace: Trace, part: TraceRange) -> Iterator[_Piece]:
     edges = _edges_by_row(trace, part)
     step = PIECE_ROWS * part.decimate
     for start in range(part.start, part.stop, step):
@@ -232,16 +232,16 @@ def _pieces(trace: Trace, part: Part) -> Iterator[_Piece]:
         )
         arrays = [index, index / trace.sample_rate_hz, *numbers]
         columns = dict(zip(_columns(trace, part), arrays, strict=True))
-        told = [edges.get(row, "") for row in index.tolist()] if edges else [""] * len(index)
-        yield _Piece(stop - start, columns, _windows(trace, index), told)
+        texts = [edges.get(row, "") for row in index.tolist()] if edges else [""] * len(index)
+        yield _Piece(stop - start, columns, _windows(trace, index), texts)
 
 
 def _raw(trace: Trace, start: int, stop: int) -> list[NDArray[Any]]:
     return [trace.values[start:stop, column] for column in range(len(trace.channels))]
 
 
-def _figures(trace: Trace, start: int, stop: int, part: Part) -> list[NDArray[Any]]:
-    """Samples not lost, then minimum, mean and maximum of each channel."""
+def _figures(trace: Trace, start: int, stop: int, part: TraceRange) -> list[NDArray[Any]]:
+    """Return the count of samples not lost, then minimum, mean and maximum per channel."""
     whole = start + (stop - start) // part.decimate * part.decimate
     count: NDArray[np.int64] = np.empty(0, np.int64)
     figures: list[NDArray[Any]] = []
@@ -259,8 +259,8 @@ def _figures(trace: Trace, start: int, stop: int, part: Part) -> list[NDArray[An
     return [count, *figures]
 
 
-def _edges_by_row(trace: Trace, part: Part) -> dict[int, str]:
-    """Edges by the first sample of their row: ``d7:fall@1234.5``, blanks between."""
+def _edges_by_row(trace: Trace, part: TraceRange) -> dict[int, str]:
+    """Return edges by the first sample of their row: ``d7:fall@1234.5``, separated by blanks."""
     rows: defaultdict[int, list[Edge]] = defaultdict(list)
     for edge in trace.edges:
         if part.start <= edge.index < part.stop:
@@ -274,7 +274,7 @@ def _edges_by_row(trace: Trace, part: Part) -> dict[int, str]:
 
 
 def _windows(trace: Trace, index: NDArray[np.int64]) -> NDArray[np.int32]:
-    """The number of the window each row begins in; 0 where in none."""
+    """Return the number of the window that each row begins in; 0 for none."""
     found = np.zeros(len(index), np.int32)
     for window in trace.windows:
         if window.span is not None:
@@ -299,8 +299,8 @@ def _window_span(trace: Trace, number: int) -> tuple[int, int]:
     raise ConfigError("no-window", f"{trace.path} has no window {number}", known)
 
 
-def _description(trace: Trace, part: Part) -> list[str]:
-    """What a reader of the numbers must know."""
+def _description(trace: Trace, part: TraceRange) -> list[str]:
+    """Return the description of a trace, one line per item."""
     who = trace.instrument
     named = " ".join(filter(None, (who.kind, who.name, who.serial, who.firmware)))
     units = ", ".join(f"{channel} in {UNITS[channel]}" for channel in trace.channels)
@@ -309,8 +309,8 @@ def _description(trace: Trace, part: Part) -> list[str]:
         f"instrument: {named}{', simulated' if who.simulated else ''}",
         f"sample rate: {trace.sample_rate_hz!r} Hz, first sample at {started(trace)}",
         f"samples: {part.start} to {part.stop - 1} of {len(trace.values)}"
-        + (f", {part.decimate} a row" if part.decimate > 1 else ""),
+        + (f", {part.decimate} per row" if part.decimate > 1 else ""),
     ]
     if not trace.complete:
-        lines.append("incomplete: the acquisition did not end in good order")
+        lines.append("incomplete: the acquisition ended with an error")
     return [line.replace("\n", " ") for line in lines]

@@ -1,9 +1,9 @@
-"""Traces as JLS, the file format of the Joulescope user interface.
+"""Export traces as JLS, the file format of the Joulescope UI.
 
 Each channel is a signal with a fixed sample rate; a lost sample is NaN. Edges are text
-annotations of the power, windows its vertical markers ``1a`` and ``1b``. JLS counts whole
-samples a second: where a trace has a fraction, the time marks put it right. The trace's
-metadata is the file's user data.
+annotations of the power, windows its vertical markers ``1a`` and ``1b``. A sample rate in JLS is
+an integer per second: UTC marks correct a fractional rate. The trace's metadata is the file's
+user data.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from typing import Any
 import numpy as np
 
 from labd.core.errors import ConfigError
-from labd.store.traces.export_formats import Part, Progress, import_extra, replacing, started
+from labd.store.traces.export_formats import Progress, TraceRange, import_extra, replacing, started
 from labd.store.traces.reader import Trace
 from labd.store.traces.sigmf import UNITS
 
 MARK_S = 60.0
-"""A time mark stands at the first sample, the last, and so often in between."""
+"""Interval of UTC marks; the first and the last sample have one too."""
 
 _PIECE = 1 << 18
 _SOURCE = 1
 _POWER = 1
 
 
-def export_jls(trace: Trace, part: Part, output: Path, progress: Progress) -> None:
+def export_jls(trace: Trace, part: TraceRange, output: Path, progress: Progress) -> None:
     """Write a JLS file; sample 0 in it is the first sample of the part.
 
     Raises:
-        ConfigError: ``no-pyjls``: it is not installed; ``jls``: JLS cannot hold such a trace.
-        OSError: the disk refuses.
+        ConfigError: ``no-pyjls``: it is not installed; ``jls``: JLS cannot hold this trace.
+        OSError: a disk operation failed.
     """
     jls: Any = import_extra("pyjls", "JLS")
     if part.decimate != 1:
-        raise ConfigError("jls", "JLS keeps summaries of its own", "leave --decimate out")
+        raise ConfigError("jls", "JLS files contain their own summaries", "omit --decimate")
     if round(trace.sample_rate_hz) < 1:
-        raise ConfigError("jls", "JLS needs a sample a second at least", "use csv or parquet")
+        raise ConfigError("jls", "JLS needs at least one sample per second", "use csv or parquet")
     with replacing(output) as path:
         try:
             writer = jls.Writer(str(path))
@@ -77,17 +77,17 @@ def _define(jls: Any, writer: Any, trace: Trace) -> None:
     writer.user_data(0, json.dumps(trace.meta))
 
 
-def _write_samples(writer: Any, trace: Trace, part: Part, progress: Progress) -> None:
+def _write_samples(writer: Any, trace: Trace, part: TraceRange, progress: Progress) -> None:
     for start in range(part.start, part.stop, _PIECE):
         stop = min(start + _PIECE, part.stop)
         for number in range(len(trace.channels)):
-            some = np.array(trace.values[start:stop, number])  # pyjls takes none it may not write
+            some = np.array(trace.values[start:stop, number])  # pyjls needs a writable array
             writer.fsr_f32(_POWER + number, start - part.start, some)
         progress(stop - start)
 
 
-def _write_marks(jls: Any, writer: Any, trace: Trace, part: Part) -> None:
-    """Time marks of every signal, then the annotations of the power in order."""
+def _write_marks(jls: Any, writer: Any, trace: Trace, part: TraceRange) -> None:
+    """Write the UTC marks of every signal, then the annotations of the power in order."""
     epoch_s = datetime.fromisoformat(started(trace)).timestamp()
     every = max(1, math.floor(MARK_S * trace.sample_rate_hz))
     for index in sorted({*range(0, len(part), every), len(part) - 1}):

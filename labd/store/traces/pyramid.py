@@ -1,19 +1,24 @@
-"""A pyramid of nodes beside a trace, for exact summaries without reading all of it.
+"""The pyramid file of a trace: exact minimum, mean and maximum without reading every sample.
 
-Beside the samples lies a folder with one file a level. A node of the first level stands for
-64 consecutive samples, one of the next for 16 nodes, and so on::
+A folder beside the samples has one file per level. A node of the first level covers 64
+consecutive samples, a node of the next level 16 nodes, and so on::
 
-    <name>.sigmf-pyramid/64        64 samples a node
+    <name>.sigmf-pyramid/64        64 samples per node
     <name>.sigmf-pyramid/1024      16 of those
     <name>.sigmf-pyramid/16384
     <name>.sigmf-pyramid/262144
     <name>.sigmf-pyramid/whole     JSON; only once the trace is closed: samples, channels
 
-A node is 24 bytes for each channel, little-endian: the sum (float64), minimum and maximum
-(float32) of the samples it stands for, how many those are (uint32; lost ones do not count,
-and without any the minimum and maximum are NaN), and 4 bytes of zero. Files only grow and
-hold complete nodes alone, so that what a killed daemon left is right as far as it goes. A
-pyramid that is missing, or does not belong to the samples, is made anew from them.
+A node has 24 bytes per channel, little-endian: sum (float64), minimum and maximum (float32) of
+its samples, their number (uint32), and 4 bytes of zero. Lost samples do not count; if all are
+lost, minimum and maximum are NaN. A pyramid that is missing, or does not belong to the samples,
+is computed from them again.
+
+Why labd has its own: files are only appended to, in complete nodes, so that after a kill -9
+samples and pyramid are correct as far as they go, and the samples beside it stay plain SigMF.
+JLS, the Joulescope's format, has such summaries too and survives a killed writer, but it updates
+indices in place, interpolates missing samples (README of https://github.com/jetperch/jls,
+Features) and needs its library to be read; ``labd export --format jls`` writes it.
 """
 
 from __future__ import annotations
@@ -51,11 +56,11 @@ class PyramidFile:
     """A pyramid being written beside its trace; every method blocks on the disk.
 
     Args:
-        folder: is made; must not exist.
+        folder: is created; must not exist.
         channels: of the trace.
 
     Raises:
-        OSError: here and in every method, when the disk refuses.
+        OSError: here and in every method, if a disk operation fails.
     """
 
     def __init__(self, folder: Path, channels: int) -> None:
@@ -69,7 +74,7 @@ class PyramidFile:
             self._files.append((folder / str(samples)).open("xb", buffering=0))
 
     def append(self, values: Values) -> None:
-        """Take the next samples in."""
+        """Append the next samples."""
         self._samples += len(values)
         values = np.concatenate([self._tail, values]) if len(self._tail) else values
         whole = len(values) - len(values) % NODE_SAMPLES
@@ -78,7 +83,7 @@ class PyramidFile:
             self._write(0, nodes_of_samples(values[:whole]))
 
     def close(self) -> None:
-        """Say that it is whole and let go of the files; safe to call twice."""
+        """Mark it as complete and close the files; safe to call twice."""
         if self._files:
             for file in self._files:
                 os.fsync(file.fileno())
@@ -87,7 +92,7 @@ class PyramidFile:
             (self._folder / WHOLE).write_text(json.dumps(described), encoding="utf-8")
 
     def abandon(self) -> None:
-        """Let go of the files; safe to call twice."""
+        """Close the files without marking it as complete; safe to call twice."""
         while self._files:
             self._files.pop().close()
 
@@ -103,12 +108,12 @@ class PyramidFile:
 
 
 def load_pyramid(folder: Path, values: Values, *, live: bool) -> Pyramid:
-    """The pyramid of these samples; one that is not to be trusted is made anew, and kept.
+    """Load the pyramid of these samples; compute and store it if it is missing or wrong.
 
     Args:
-        folder: where it is kept.
+        folder: of the pyramid.
         values: the samples.
-        live: whether a daemon is writing them just now.
+        live: whether a daemon is writing them.
     """
     kept = _read(folder, values)
     if kept is not None and (live or _is_whole(folder, values)) and _agrees(kept):
@@ -120,20 +125,20 @@ def load_pyramid(folder: Path, values: Values, *, live: bool) -> Pyramid:
 
 
 def drop_pyramid(folder: Path) -> None:
-    """Remove a pyramid; none is harmless.
+    """Remove a pyramid, if there is one.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: a disk operation failed.
     """
     if folder.exists():
         shutil.rmtree(folder)
 
 
 def write_all(file: IO[bytes], data: bytes) -> None:
-    """Write all of it to an unbuffered file, which may take less at a time.
+    """Write everything to an unbuffered file, in as many writes as it takes.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: a disk operation failed.
     """
     rest = memoryview(data)
     while rest:
@@ -141,7 +146,7 @@ def write_all(file: IO[bytes], data: bytes) -> None:
 
 
 def _read(folder: Path, values: Values) -> Pyramid | None:
-    """The kept nodes as far as these samples go; ``None`` where they cannot be read."""
+    """Read the stored nodes of these samples; ``None`` if that fails."""
     channels = values.shape[1]
     levels: list[Nodes] = []
     try:
@@ -158,14 +163,14 @@ def _read(folder: Path, values: Values) -> Pyramid | None:
 def map_rows(
     path: Path, dtype: np.dtype[Any], rows: int, columns: int, *, at_once: bool = False
 ) -> NDArray[Any]:
-    """The first rows of a file of fixed records; mapped, not read.
+    """Map the first rows of a file of fixed-size records into memory.
 
     Args:
         path: the file.
         dtype: of a record.
         rows: how many; the file has them.
-        columns: records a row.
-        at_once: most pages will be wanted: one fault for all of a small file costs less.
+        columns: records per row.
+        at_once: map all pages of a small file at once, because most will be read.
 
     Raises:
         OSError, ValueError: it cannot be mapped.
@@ -180,20 +185,20 @@ def map_rows(
 
 
 def _is_whole(folder: Path, values: Values) -> bool:
-    """Whether the pyramid was closed as that of as many samples and channels."""
+    """Whether the pyramid is marked as complete, for this number of samples and channels."""
     try:
-        said = json.loads((folder / WHOLE).read_text(encoding="utf-8"))
+        marked = json.loads((folder / WHOLE).read_text(encoding="utf-8"))
         sizes = [(folder / str(size)).stat().st_size for size in LEVELS]
     except (OSError, ValueError):
         return False
     samples, channels = values.shape
     row = channels * NODE.itemsize
     expected = [samples // size * row for size in LEVELS]
-    return said == {"samples": samples, "channels": channels} and sizes == expected
+    return marked == {"samples": samples, "channels": channels} and sizes == expected
 
 
 def _agrees(pyramid: Pyramid) -> bool:
-    """Whether a few nodes, the first and the last among them, are what the samples say."""
+    """Whether the first, the last and some other nodes match the samples."""
     nodes = pyramid.levels[0]
     if not len(nodes):
         return True
@@ -208,7 +213,7 @@ def _agrees(pyramid: Pyramid) -> bool:
 
 
 def _keep(folder: Path, pyramid: Pyramid) -> None:
-    """Put a pyramid made anew in the place of the old one, where the disk allows it."""
+    """Replace the stored pyramid, if the disk allows it."""
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError:

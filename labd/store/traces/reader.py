@@ -1,6 +1,6 @@
-"""Traces read back: whole ones, ones being written, and ones that were cut off.
+"""Read traces: complete, being written, or truncated by a kill.
 
-:mod:`labd.store.traces.writer` says what the files hold.
+:mod:`labd.store.traces.writer` describes the files.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from labd.wire.validation import first_mistake
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """A trace read back; one that is being written, or was cut off, as far as it goes.
+    """A trace as far as it was written.
 
     Args:
         path: without suffix.
-        values: shape (samples, channels), mapped from the file, not read yet; NaN where lost.
-        channels: names of the columns: ``power_w`` and, where the instrument measured them,
+        values: shape (samples, channels), mapped from the file; NaN where lost.
+        channels: names of the columns: ``power_w`` and, if the instrument measured them,
             ``current_a`` and ``voltage_v``.
         instrument: the power monitor.
         format: what its samples mean.
@@ -50,9 +50,8 @@ class Trace:
         gaps: by position.
         times: by position.
         windows: by number.
-        complete: whether the acquisition ended in good order; if not, samples, edges, gaps
-            and windows are those written until then.
-        meta: all of the metadata, with the annotations of a trace that was not closed.
+        complete: whether the acquisition ended without error.
+        meta: all metadata, including the annotations of a trace that is not closed.
     """
 
     path: Path
@@ -79,27 +78,27 @@ class Trace:
 
     @property
     def current_a(self) -> NDArray[np.float32] | None:
-        """Ampere by sample index, where the instrument measured it."""
+        """Ampere by sample index, if the instrument measured it."""
         return self._channel("current_a")
 
     @property
     def voltage_v(self) -> NDArray[np.float32] | None:
-        """Volt by sample index, where the instrument measured it."""
+        """Volt by sample index, if the instrument measured it."""
         return self._channel("voltage_v")
 
     @cached_property
     def pyramid(self) -> Pyramid:
-        """What summaries come from; made anew where it is missing or does not fit."""
+        """The pyramid of the samples; computed if it is missing or wrong."""
         live = is_live(self.path)
         return load_pyramid(TracePaths(self.path).pyramid, self.values, live=live)
 
     def summary(
         self, points: int, start: int = 0, stop: int | None = None, channel: str = "power_w"
     ) -> Summary:
-        """Exact minimum, mean and maximum; see :meth:`labd.store.traces.pyramid.Pyramid.summary`.
+        """Return exact minimum, mean and maximum; see :meth:`Pyramid.summary`.
 
         Raises:
-            ConfigError: ``no-channel``: the trace has none of this name.
+            ConfigError: ``no-channel``: the trace has no channel of this name.
         """
         if channel not in self.channels:
             known = ", ".join(self.channels)
@@ -112,10 +111,10 @@ class Trace:
 
 
 def read_trace(path: Path) -> Trace:
-    """Read a trace by its path without suffix; one cut off in the middle too.
+    """Read a trace by its path without suffix, also a truncated one.
 
     Raises:
-        ConfigError: ``no-trace``: it is not there, or is no trace labd wrote.
+        ConfigError: ``no-trace``: it is missing, or labd cannot read it.
     """
     paths = TracePaths(path)
     try:
@@ -149,11 +148,13 @@ def read_trace(path: Path) -> Trace:
         what = f"{path} has a window that labd cannot read: {first_mistake(error)}"
         raise ConfigError("no-trace", what) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError("no-trace", f"{path} is no trace labd can read: {error}") from error
+        raise ConfigError(
+            "no-trace", f"{path} is not a trace that labd can read: {error}"
+        ) from error
 
 
 def is_live(path: Path) -> bool:
-    """Whether somebody is writing this trace just now; the kernel knows, whoever was killed.
+    """Whether a live process holds the lock of this trace, i.e. writes it.
 
     Raises:
         OSError: its data cannot be opened.
@@ -167,16 +168,16 @@ def is_live(path: Path) -> bool:
 
 
 def seal_trace(path: Path) -> bool:
-    """Close a trace whose writer was killed: then any SigMF reader finds its edges too.
+    """Close a trace whose writer was killed, so that any SigMF reader finds its annotations.
 
-    Its samples and events stay as they were written; it stays incomplete.
+    Samples and events stay as they were written; the trace stays incomplete.
 
     Returns:
-        False when there is nothing to do: it is closed, or being written.
+        False if there is nothing to do: it is closed, or being written.
 
     Raises:
         ConfigError: ``no-trace``: it cannot be read.
-        OSError: the disk refuses.
+        OSError: a disk operation failed.
     """
     paths = TracePaths(path)
     if not paths.events.exists() or is_live(path):
@@ -198,7 +199,7 @@ def seal_trace(path: Path) -> bool:
 
 
 def _channels(described: dict[str, Any]) -> tuple[str, ...]:
-    """Names of the columns; the first traces had one and did not say its name."""
+    """Return the names of the columns; the first traces had one, without a name."""
     listed = described.get("labd:channels", [{"name": "power_w"}])
     channels = tuple(each["name"] for each in listed)
     if channels[:1] != ("power_w",) or len(channels) != described["core:num_channels"]:
@@ -209,20 +210,20 @@ def _channels(described: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _read_meta(paths: TracePaths) -> dict[str, Any]:
-    """The metadata; while the trace is not closed, with what its events say."""
+    """Return the metadata; of a trace that is not closed, with the annotations of its events."""
     meta = json.loads(paths.meta.read_text(encoding="utf-8"))
     if "labd:samples" in meta["global"]:
         return meta
     try:
         events = paths.events.read_bytes()
-    except FileNotFoundError:  # it was closed just now, or there never were any
+    except FileNotFoundError:  # it has been closed meanwhile, or has none
         return json.loads(paths.meta.read_text(encoding="utf-8"))
     meta["annotations"] = in_order(_annotations(events))
     return meta
 
 
 def _annotations(events: bytes) -> list[Annotation]:
-    """Annotations up to the first line that was cut off or never reached the disk."""
+    """Parse annotations up to the first line that is truncated or not on the disk."""
     annotations: list[Annotation] = []
     windows: list[Annotation] = []
     for line in events.split(b"\n")[:-1]:

@@ -1,8 +1,8 @@
-"""The metadata of a trace as SigMF 1.2 asks for it, and labd's own fields in it.
+"""SigMF 1.2 metadata of a trace (https://sigmf.org).
 
-labd's fields have the namespace ``labd``: what SigMF has no word for (unit, channels,
-instrument, exact positions between samples, windows) in JSON, beside core fields that any
-SigMF reader understands.
+Fields of the namespace ``labd`` hold what SigMF has no field for: unit, channels, instrument,
+positions between samples, windows. Any SigMF reader understands the core fields beside them. The
+windows are copies; the journal holds the original.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from labd.wire.results import WINDOW
 SIGMF_VERSION = "1.2.0"
 EXTENSION = {"name": "labd", "version": "1.1.0", "optional": True}
 DATATYPE, DTYPE = "rf32_le", np.dtype("<f4")
-"""How samples are stored, as SigMF and as NumPy calls it."""
+"""Format of a stored sample, in SigMF and in NumPy."""
 
 DATA, META, EVENTS, PYRAMID = (f".sigmf-{kind}" for kind in ("data", "meta", "events", "pyramid"))
 
 UNITS = {"power_w": "W", "current_a": "A", "voltage_v": "V"}
-"""What a trace's channels may be, and their units; power is always the first."""
+"""The possible channels and their units; power is always the first."""
 
 Annotation = dict[str, Any]
 
@@ -45,7 +45,7 @@ class TracePaths:
 
     @property
     def meta(self) -> Path:
-        """What they mean."""
+        """The metadata."""
         return self._with(META)
 
     @property
@@ -65,7 +65,7 @@ class TracePaths:
 def describe(
     stream_format: StreamFormat, instrument: Identity, channels: Sequence[str]
 ) -> dict[str, Any]:
-    """The global object, as far as it is known when the trace begins."""
+    """Return the global object, as far as it is known when the trace begins."""
     drawn = ", ".join(channel.rpartition("_")[0] for channel in channels)
     return {
         "core:datatype": DATATYPE,
@@ -84,17 +84,17 @@ def describe(
 
 
 def capture(started: datetime) -> dict[str, Any]:
-    """The one capture segment; ``started`` (UTC) is when the host opened the trace."""
+    """Return the capture segment; ``started`` (UTC) is when the host opened the trace."""
     moment = started.isoformat(timespec="microseconds").replace("+00:00", "Z")
     return {"core:sample_start": 0, "core:global_index": 0, "core:datetime": moment}
 
 
 def annotate_item(item: Edge | Gap | TimeMark) -> Annotation:
-    """An edge, a gap or a time mark."""
+    """Annotate an edge, a gap or a time mark."""
     if isinstance(item, Gap):
         place = {"core:sample_start": item.index, "core:sample_count": item.count}
-        told = {"core:comment": item.reason} if item.reason else {}
-        return place | {"core:label": "gap", **told, "labd:gap": asdict(item)}
+        comment = {"core:comment": item.reason} if item.reason else {}
+        return place | {"core:label": "gap", **comment, "labd:gap": asdict(item)}
     start = {"core:sample_start": max(0, math.floor(item.index))}
     if isinstance(item, TimeMark):
         return start | {"core:label": f"{item.clock} time", "labd:time": asdict(item)}
@@ -103,7 +103,7 @@ def annotate_item(item: Edge | Gap | TimeMark) -> Annotation:
 
 
 def annotate_window(window: Window) -> Annotation:
-    """A window; one without edges of its own stands at the beginning."""
+    """Annotate a window; without edges it is placed at sample 0."""
     place: dict[str, Any] = {"core:sample_start": 0}
     if window.span is not None:
         first = math.floor(window.span[0])
@@ -116,8 +116,9 @@ def annotate_window(window: Window) -> Annotation:
 
 
 def annotate_instrument(instrument: Identity, samples: int) -> Annotation:
-    """Who measured all of it."""
-    what = [f"{name} {value}" for name, value in _particulars(instrument) if value]
+    """Annotate the whole trace with its instrument."""
+    numbers = (("serial", instrument.serial), ("firmware", instrument.firmware))
+    what = [f"{name} {value}" for name, value in numbers if value]
     simulated = ["simulated"] if instrument.simulated else []
     return {
         "core:sample_start": 0,
@@ -130,9 +131,5 @@ def annotate_instrument(instrument: Identity, samples: int) -> Annotation:
 
 
 def in_order(annotations: Iterable[Annotation]) -> list[Annotation]:
-    """As SigMF asks for them: by first sample."""
+    """Sort annotations by first sample, as SigMF requires."""
     return sorted(annotations, key=lambda each: each["core:sample_start"])
-
-
-def _particulars(instrument: Identity) -> tuple[tuple[str, str], ...]:
-    return (("serial", instrument.serial), ("firmware", instrument.firmware))

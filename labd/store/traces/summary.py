@@ -1,7 +1,7 @@
-"""Exact minimum, mean and maximum of any stretch of samples, from nodes above them.
+"""Exact minimum, mean and maximum of any range of samples, from a pyramid of nodes.
 
-A node of the first level stands for 64 consecutive samples, one of the next for 16 nodes, and
-so on: what a summary needs of a stretch is a few nodes and the samples at its ends.
+A node of the first level covers 64 consecutive samples, a node of the next level 16 nodes, and
+so on: the summary of a range needs a few nodes and the samples at its ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 NODE_SAMPLES = 64
 FAN = 16
 LEVELS = tuple(NODE_SAMPLES * FAN**level for level in range(4))
-"""Samples a node stands for, by level."""
+"""Samples per node, by level."""
 
 NODE = np.dtype(
     [("sum", "<f8"), ("low", "<f4"), ("high", "<f4"), ("count", "<u4"), ("spare", "<u4")]
@@ -31,15 +31,15 @@ Values = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Summary:
-    """Exact figures of consecutive stretches.
+    """Exact figures of consecutive ranges.
 
     Args:
-        bounds: sample indices, shape (points + 1,); stretch ``k`` is ``bounds[k]`` up to and
-            without ``bounds[k + 1]``.
-        low: minimum of each stretch, shape (points,); NaN where every sample was lost.
-        mean: arithmetic mean of those not lost.
+        bounds: sample indices, shape (points + 1,); range ``k`` is ``bounds[k]`` to
+            ``bounds[k + 1] - 1``.
+        low: minimum of each range, shape (points,); NaN if every sample was lost.
+        mean: arithmetic mean of the samples not lost.
         high: maximum.
-        count: how many were not lost.
+        count: number of samples not lost.
     """
 
     bounds: NDArray[np.int64]
@@ -55,7 +55,7 @@ class Pyramid:
 
     Args:
         values: shape (n, channels).
-        levels: nodes by level: all that ``n`` samples fill.
+        levels: the complete nodes of ``n`` samples, by level.
     """
 
     values: Values
@@ -63,7 +63,7 @@ class Pyramid:
 
     @classmethod
     def of(cls, values: Values, levels: Sequence[Nodes] = ()) -> Pyramid:
-        """Make the nodes in memory, but for those there are already."""
+        """Compute the nodes that are not given."""
         made: list[Nodes] = []
         for level, size in enumerate(LEVELS):
             wanted = len(values) // size
@@ -81,10 +81,10 @@ class Pyramid:
         return cls(values, made)
 
     def summary(self, start: int, stop: int, points: int, channel: int = 0) -> Summary:
-        """Exact figures of up to ``points`` stretches of the samples [start, stop).
+        """Return exact figures of up to ``points`` ranges of the samples [start, stop).
 
-        Stretches differ in length by one sample at most; there are no empty ones. The range
-        is cut to the samples there are.
+        The ranges differ in length by at most one sample and none is empty. Start and stop are
+        limited to the existing samples.
         """
         start = min(max(start, 0), len(self.values))
         stop = min(max(stop, start), len(self.values))
@@ -98,11 +98,11 @@ class Pyramid:
         return Summary(bounds, low, mean, high, found.count)
 
     def _figures(self, bounds: NDArray[np.int64], channel: int) -> _Figures:
-        """Put stretches together from whole nodes and what lies between them and the bounds.
+        """Combine whole nodes with the samples between them and the bounds.
 
-        The whole nodes are of the highest level that fits into every stretch; the node at
-        each bound is taken apart, level by level: one side of it belongs to the stretch
-        before the bound, the other to that after it.
+        The whole nodes are of the highest level that fits into every range. The node at each
+        bound is split, level by level: one side belongs to the range before the bound, the
+        other to the range after it.
         """
         shortest = (bounds[-1] - bounds[0]) // (len(bounds) - 1)
         level = sum(size <= shortest for size in LEVELS) - 1
@@ -146,7 +146,7 @@ class _Figures:
         )
 
     def with_parts(self, before: _Figures, after: _Figures) -> _Figures:
-        """Stretches with what lies before and after each bound (one more than stretches)."""
+        """Add the parts before and after each bound (one more than there are ranges)."""
         head, tail = after[:-1], before[1:]
         return _Figures(
             np.fmin(np.fmin(self.low, head.low), tail.low),
@@ -162,7 +162,7 @@ def _nothing(ranges: int) -> _Figures:
 
 
 def _of_samples(values: NDArray[np.float32], begins: NDArray[np.int64]) -> _Figures:
-    """Figures of the ranges of samples that begin there, each up to the next."""
+    """Return the figures of ranges of samples that begin there, each up to the next."""
     exact = values.astype(np.float64)
     count = np.diff(begins, append=len(values))
     lost = np.isnan(values)
@@ -174,7 +174,7 @@ def _of_samples(values: NDArray[np.float32], begins: NDArray[np.int64]) -> _Figu
 
 
 def _of_nodes(nodes: NDArray[np.void], begins: NDArray[np.int64]) -> _Figures:
-    """Figures of the ranges of nodes that begin there, each up to the next."""
+    """Return the figures of ranges of nodes that begin there, each up to the next."""
     return _Figures(
         np.fmin.reduceat(nodes["low"], begins),
         np.fmax.reduceat(nodes["high"], begins),
@@ -186,7 +186,7 @@ def _of_nodes(nodes: NDArray[np.void], begins: NDArray[np.int64]) -> _Figures:
 def _split_nodes(
     nodes: NDArray[np.void], above: NDArray[np.int64], split: NDArray[np.int64]
 ) -> tuple[_Figures, _Figures]:
-    """Nodes under ``above[k]`` that lie before and after the one numbered ``split[k]``."""
+    """Return the nodes under ``above[k]`` before and after node ``split[k]``."""
     rows = np.arange(len(above)) * FAN
     at = split - above * FAN
     begins = np.stack([rows, rows + at, np.minimum(rows + at + 1, rows[-1] + FAN - 1)], axis=1)
@@ -198,7 +198,7 @@ def _split_nodes(
 def _split_samples(
     values: NDArray[np.float32], above: NDArray[np.int64], split: NDArray[np.int64]
 ) -> tuple[_Figures, _Figures]:
-    """Samples of node ``above[k]`` that lie before sample ``split[k]``, and from it on."""
+    """Return the samples of node ``above[k]`` before sample ``split[k]``, and from it on."""
     at = split - above * NODE_SAMPLES
     count = len(values) // NODE_SAMPLES
     whole = values[: count * NODE_SAMPLES].reshape(count, NODE_SAMPLES)
@@ -212,12 +212,12 @@ def _split_samples(
 
 
 def _pick(nodes: NDArray[np.void], indices: NDArray[np.int64]) -> Any:
-    """Nodes by number, field by field: NumPy takes records ten times slower."""
+    """Select nodes by number, field by field: ten times faster than records in NumPy."""
     return {key: nodes[key][indices] for key in ("sum", "low", "high", "count")}
 
 
 def nodes_of_samples(values: Values) -> Nodes:
-    """Nodes of the first level, shape (n / 64, channels)."""
+    """Return the nodes of the first level, shape (n / 64, channels)."""
     nodes = np.zeros((len(values) // NODE_SAMPLES, values.shape[1]), NODE)
     for channel in range(values.shape[1]):
         rows = values[:, channel].reshape(-1, NODE_SAMPLES)
@@ -236,7 +236,7 @@ def nodes_of_samples(values: Values) -> Nodes:
 
 
 def nodes_of_nodes(nodes: Nodes) -> Nodes:
-    """Nodes one level up, shape (n / 16, channels)."""
+    """Return the nodes one level up, shape (n / 16, channels)."""
     rows = nodes.reshape(-1, FAN, nodes.shape[1])
     above = np.zeros((len(rows), nodes.shape[1]), NODE)
     above["sum"] = np.add.reduce(rows["sum"], axis=1)

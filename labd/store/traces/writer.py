@@ -1,14 +1,14 @@
-"""Traces as SigMF, written while they arrive and readable after a kill -9.
+"""Write traces as SigMF while the samples arrive; readable after a kill -9.
 
-``<name>.sigmf-data`` holds, for each sample from index 0 on, one little-endian float32 a
-channel: power in watt first, then current (ampere) and voltage (volt) where the instrument
-measured them. A lost sample is NaN, so that a position in the file stays a position in time.
-``<name>.sigmf-meta`` says what the numbers mean. While the trace is written, edges, gaps, time
-marks and windows go into ``<name>.sigmf-events``, one JSON annotation a line; closing the trace
-moves them into the metadata. ``<name>.sigmf-pyramid/`` is :mod:`labd.store.traces.pyramid`'s.
+``<name>.sigmf-data`` has one little-endian float32 per channel for each sample from index 0 on:
+power in watts first, then current (A) and voltage (V) if the instrument measured them. A lost
+sample is NaN, so that the position in the file is the sample index. ``<name>.sigmf-meta`` is the
+metadata. While the trace is written, edges, gaps, time marks and windows are appended to
+``<name>.sigmf-events``, one JSON annotation per line; closing the trace moves them into the
+metadata. ``<name>.sigmf-pyramid/`` is described in :mod:`labd.store.traces.pyramid`.
 
-What is promised: after a kill -9 everything given to :meth:`TraceFile.write` is there; after
-the host's power was cut, everything but the last five seconds (``SYNC_S``).
+After a kill -9 everything passed to :meth:`TraceFile.write` is on the disk; after a power failure
+of the host, everything but the last five seconds (``SYNC_S``).
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ from labd.store.traces.sigmf import (
 from labd.store.traces.summary import Values
 
 SYNC_S = 5.0
-"""So often data and events are forced to the disk while a trace is written."""
+"""Interval of fdatasync for data and events."""
 
 _BLOCK_SAMPLES = 65_536
-"""So many samples are written at once; a long gap must not need long memory."""
+"""Samples per write; it limits the memory that a long gap needs."""
 
 
 class TraceFile:
     """One trace being written; every method blocks on the disk.
 
     Args:
-        path: the trace's path without suffix; its folder is made.
-        stream_format: what the samples mean.
-        instrument: who measured.
+        path: of the trace, without suffix; its folder is created.
+        stream_format: of the samples.
+        instrument: the power monitor.
         watch: called with the power (float32, NaN where lost) of every block written, in
-            order, from the thread that writes.
+            order, by the writing thread.
 
     Raises:
-        FileExistsError: there is such a trace already: evidence is not overwritten.
-        OSError: here and in every method, when the disk refuses.
+        FileExistsError: the trace exists: evidence is not overwritten.
+        OSError: here and in every method, if a disk operation fails.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class TraceFile:
         self.close(complete=kind is None)
 
     def write(self, items: Sequence[StreamItem]) -> None:
-        """Append what the instrument yielded, in order.
+        """Append stream items, in order.
 
         Raises:
-            LabdBug: a sample's index is not the next one, or it has a channel that those
-                before it had not; nothing of that item is written.
+            LabdBug: the index of a sample is not the next one, or it has a channel that earlier
+                samples do not have; nothing of that item is written.
         """
         if self._broken is not None:
             raise self._broken
@@ -125,16 +125,16 @@ class TraceFile:
             self._sync()
 
     def mark_windows(self, windows: Sequence[Window]) -> None:
-        """Note the windows measured in this trace, in place of those noted before."""
+        """Annotate the windows measured in this trace; replaces earlier ones."""
         self._windows = [annotate_window(window) for window in windows]
         self._unwritten.append({"windows": self._windows})
         self._flush_events()
 
     def close(self, *, complete: bool = True) -> None:
-        """Write the metadata and let go of the files; safe to call twice.
+        """Write the metadata and close the files; safe to call twice.
 
         Args:
-            complete: whether the acquisition ended in good order.
+            complete: whether the acquisition ended without error.
         """
         if self._data.closed:
             return
@@ -179,7 +179,7 @@ class TraceFile:
         there = {name: values for name, values in given.items() if values is not None}
         self._open_channels(tuple(there))
         if unknown := [name for name in there if name not in self._channels]:
-            what = f"sample {samples.index} has {unknown[0]}, those before it had not"
+            what = f"sample {samples.index} has {unknown[0]}, earlier samples do not"
             raise LabdBug("trace-channels", what)
         values = np.full((len(samples), len(self._channels)), np.nan, DTYPE)
         for column, name in enumerate(self._channels):
@@ -198,7 +198,7 @@ class TraceFile:
             self._put(np.full((some, len(self._channels)), np.nan, DTYPE))
 
     def _open_channels(self, channels: tuple[str, ...]) -> None:
-        """The first samples say which channels there are; a gap before them had to wait."""
+        """Take the channels of the first samples, then write the gap before them."""
         if self._channels:
             return
         self._channels = channels
@@ -216,7 +216,7 @@ class TraceFile:
             self._flush()
 
     def _flush(self) -> None:
-        """Write the block gathered so far: samples first, then what is derived from them."""
+        """Write the collected block: the samples first, then their pyramid."""
         if not self._block:
             return
         values = self._block[0] if len(self._block) == 1 else np.concatenate(self._block)
@@ -232,7 +232,7 @@ class TraceFile:
             self._watch(values[:, 0])
 
     def _write_samples(self, values: Values) -> None:
-        """All of them or none: what was cut off by a full disk would shift the rest."""
+        """Write all samples or none: a partial write would shift the rest."""
         data = values.tobytes()
         try:
             write_all(self._data, data)

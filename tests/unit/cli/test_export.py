@@ -98,12 +98,12 @@ def test_a_file_that_is_there_is_not_replaced_unasked(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--from", "nan"], "nan is no second of a trace (use 0 to 0.1, the trace's seconds)"),
-        (["--to", "inf"], "inf is no second of a trace"),
-        (["--from=-1"], "-1 is no second of a trace"),
-        (["--from", "0.05", "--to", "0.01"], "which is not before its end at 0.01 s"),
+        (["--from", "nan"], "nan s is not in a trace (use 0 to 0.1, the trace's seconds)"),
+        (["--to", "inf"], "inf s is not in a trace"),
+        (["--from=-1"], "-1 s is not in a trace"),
+        (["--from", "0.05", "--to", "0.01"], "is not before the end at 0.01 s"),
         (["--window", "99"], "energy has no window 99 (it has none with edges)"),
-        (["--decimate", "101"], "101 samples a row, but there are 100 (use 1 to 100)"),
+        (["--decimate", "101"], "101 samples per row, but there are 100 (use 1 to 100)"),
         (["-o", "x.xlsx"], "does not write .xlsx files (name it .csv, .parquet, .jls, or give"),
     ],
 )

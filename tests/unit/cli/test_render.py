@@ -83,7 +83,7 @@ def test_energy_by_every_method_and_what_else_is_known() -> None:
     windows = [WINDOW.validate_python(window(number)) for number in (1, 2, 3)]
     assert energy_lines(SCORE, windows) == [
         "54.774 µJ/inf by labd · 54.779 eembc · 54.774 mlcommons",
-        "idle 1.665 mW, 18.43 µJ/inf of it baseline · 17339 µC a window",
+        "idle 1.665 mW, 18.43 µJ/inf of it baseline · 17339 µC per window",
     ]
     assert energy_lines(BY_EEMBC, [], "eembc") == [
         "54.779 µJ/inf by eembc · 54.774 labd · 54.774 mlcommons",
@@ -126,7 +126,7 @@ def test_a_job_is_shown_whole_on_100_columns(
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
     assert "energy: 54.779 µJ/inf by eembc · 54.774 labd · 54.774 mlcommons" in lines
-    assert "        idle 1.665 mW, 18.43 µJ/inf of it baseline · 17339 µC a window" in lines
+    assert "        idle 1.665 mW, 18.43 µJ/inf of it baseline · 17339 µC per window" in lines
     assert "traces removed to make room: attempt 1" in lines
     assert "  trace: energy (removed)" in lines
     assert "energy window 2: 2 samples lost in the window, the first of them at index" in text

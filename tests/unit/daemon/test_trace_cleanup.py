@@ -18,7 +18,7 @@ from labd.daemon.job_log import JobLog
 from labd.daemon.trace_cleanup import TraceCleanup
 from labd.store.journal.async_journal import AsyncJournal
 from labd.store.journal.journal import Journal
-from labd.store.journal.rows import Outcome
+from labd.store.journal.rows import AttemptOutcome
 from labd.store.run_files import UNKNOWN, find_runs
 from labd.store.traces.reader import read_trace
 from labd.store.traces.writer import TraceFile
@@ -120,7 +120,7 @@ async def test_a_job_in_progress_keeps_every_attempt(place: Place) -> None:
     await place.begin("a")
     place.day = 100
     assert await place.clean_up(RetentionLimits(days=1, size_bytes=1)) == []
-    await place.job_log.requeue("a", "it broke", Outcome.FAULT)
+    await place.job_log.requeue("a", "it broke", AttemptOutcome.FAULT)
     assert await place.clean_up(RetentionLimits(days=1, size_bytes=1)) == []
     await place.begin("a")
     assert await place.clean_up(RetentionLimits(days=1, size_bytes=1)) == []

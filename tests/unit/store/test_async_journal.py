@@ -48,22 +48,22 @@ async def test_answers_and_errors_come_back(url: str) -> None:
         assert (await journal(Journal.lease, "j1", "s1", 2)).next_seq == 2
 
 
-async def test_every_change_is_told_in_the_order_of_the_commits(url: str) -> None:
-    told: list[Change] = []
-    async with AsyncJournal(url, on_change=told.append) as journal:
+async def test_every_change_is_reported_in_the_order_of_the_commits(url: str) -> None:
+    reported: list[Change] = []
+    async with AsyncJournal(url, on_change=reported.append) as journal:
         specs = [replace(SPEC, job=f"j{number}") for number in range(50)]
         await asyncio.gather(*(journal(Journal.submit, spec, 1) for spec in specs))
         await journal(Journal.submit, specs[0], 2)
         await journal(Journal.jobs)
         stored = [job.spec.job for job in await journal(Journal.jobs)]
-    assert [change.job.spec.job for change in told] == stored
-    assert len(told) == 50
+    assert [change.job.spec.job for change in reported] == stored
+    assert len(reported) == 50
 
 
 async def test_a_cancelled_task_neither_loses_nor_repeats_its_transaction(url: str) -> None:
-    told: list[Change] = []
+    reported: list[Change] = []
     gate = Gate()
-    async with AsyncJournal(url, on_change=told.append) as journal:
+    async with AsyncJournal(url, on_change=reported.append) as journal:
         holding = asyncio.create_task(journal(gate.hold))
         submitting = asyncio.create_task(journal(Journal.submit, SPEC, 1))
         await asyncio.sleep(0.01)
@@ -74,7 +74,7 @@ async def test_a_cancelled_task_neither_loses_nor_repeats_its_transaction(url: s
         await holding
         found = await journal(Journal.events, "j1")
     assert [event.seq for event in found] == [0]
-    assert [change.job.spec.job for change in told] == ["j1"]
+    assert [change.job.spec.job for change in reported] == ["j1"]
 
 
 async def test_an_error_nobody_waits_for_any_more_is_quiet(url: str) -> None:

@@ -13,7 +13,7 @@ from labd.core.model import ClockCheck, Mode, Priority, Verdict, Window
 from labd.store.journal import tables
 from labd.store.journal.attempts import read_attempts
 from labd.store.journal.journal import Journal
-from labd.store.journal.rows import Accepted, Change, Duplicate, Outcome
+from labd.store.journal.rows import Accepted, AttemptOutcome, Change, Duplicate
 from labd.wire.job_events import EventType, Finished, Phase, Progress, Queued
 from labd.wire.results import MeasuredWindow, ModeResult
 
@@ -219,7 +219,7 @@ def test_nothing_follows_the_end(journal: Journal) -> None:
     assert types(journal)[-1] == "finished"
 
 
-def test_only_a_step_tells_of_a_step(journal: Journal) -> None:
+def test_only_a_step_appends_a_step(journal: Journal) -> None:
     running(journal)
     with pytest.raises(LabdBug, match="takes no Finished"):
         journal.append_event("j1", Finished(verdict=Verdict.PASS), 5)
@@ -242,7 +242,7 @@ def test_what_json_cannot_hold_is_refused_whole(journal: Journal, value: object)
 # ---- results -----------------------------------------------------------------------------
 
 
-def test_a_result_is_kept_whole_and_told_short(journal: Journal) -> None:
+def test_a_result_is_kept_whole_and_reported_short(journal: Journal) -> None:
     running(journal)
     change = journal.record_result("j1", 1, RESULT, 4)
     assert json.loads(change.events[0].payload())["data"] == {
@@ -323,5 +323,5 @@ def test_only_the_benchs_faults_are_counted(journal: Journal) -> None:
     journal.requeue("j1", "cable", 5)
     journal.lease("j1", "s1", 6)
     journal.start("j1", 7)
-    journal.requeue("j1", "labd was stopped", 8, Outcome.INTERRUPTED)
+    journal.requeue("j1", "labd was stopped", 8, AttemptOutcome.INTERRUPTED)
     assert journal.faults("j1") == 1

@@ -30,7 +30,7 @@ class Lives(RuleBasedStateMachine):
         self.url = f"sqlite:///{Path(self.folder.name) / 'labd.sqlite3'}"
         self.journal = Journal(self.url)
         self.expected: dict[str, JobState] = {}
-        self.told: dict[str, int] = {}
+        self.reported: dict[str, int] = {}
         self.now = 0
 
     def teardown(self) -> None:
@@ -66,8 +66,8 @@ class Lives(RuleBasedStateMachine):
         if before.cancel_requested and step is JobStep.REQUEUE:
             after = JobState.DONE
         self.expected[job] = after
-        self.told[job] += len(change.events)
-        assert change.next_seq == self.told[job]
+        self.reported[job] += len(change.events)
+        assert change.next_seq == self.reported[job]
 
     def busy(self) -> list[Job]:
         return [each for each in self.journal.jobs() if each.state in BUSY]
@@ -82,7 +82,7 @@ class Lives(RuleBasedStateMachine):
             assert before.spec.modes != modes
             return
         self.expected.setdefault(job, JobState.QUEUED)
-        self.told[job] = self.told.get(job, 0) + len(change.events)
+        self.reported[job] = self.reported.get(job, 0) + len(change.events)
 
     @rule(job=jobs, station=stations)
     def lease(self, job: str, station: str) -> None:
@@ -109,7 +109,7 @@ class Lives(RuleBasedStateMachine):
             return
         if self.expected[job] is JobState.QUEUED:
             self.expected[job] = JobState.DONE
-        self.told[job] += len(change.events)
+        self.reported[job] += len(change.events)
 
     @rule(job=jobs)
     def note(self, job: str) -> None:
@@ -118,7 +118,7 @@ class Lives(RuleBasedStateMachine):
         except LabdBug:
             assert self.expected.get(job, JobState.DONE) is JobState.DONE
             return
-        self.told[job] += 1
+        self.reported[job] += 1
 
     @rule()
     def die_and_restart(self) -> None:
@@ -136,7 +136,7 @@ class Lives(RuleBasedStateMachine):
     def events_have_no_hole_and_end_with_the_end(self) -> None:
         for job, state in self.expected.items():
             events = self.journal.events(job)
-            assert [event.seq for event in events] == list(range(self.told[job]))
+            assert [event.seq for event in events] == list(range(self.reported[job]))
             finished = [event.seq for event in events if event.type is EventType.FINISHED]
             assert finished == ([len(events) - 1] if state is JobState.DONE else [])
 

@@ -17,7 +17,7 @@ import pytest
 from labd.core.errors import ConfigError
 from labd.core.model import ClockCheck, Edge, Gap, Identity, Samples, StreamFormat, Window
 from labd.store.traces import export_formats as module
-from labd.store.traces.export_formats import Part, choose_part, export_csv, export_parquet
+from labd.store.traces.export_formats import TraceRange, choose_part, export_csv, export_parquet
 from labd.store.traces.jls import export_jls
 from labd.store.traces.reader import Trace, read_trace
 from labd.store.traces.writer import TraceFile
@@ -65,7 +65,7 @@ def trace(tmp_path: Path) -> Trace:
 
 
 class Counted:
-    """Adds up what was told of the progress."""
+    """Adds up what was reported of the progress."""
 
     def __init__(self) -> None:
         self.samples = 0
@@ -84,12 +84,12 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def test_a_part_is_a_window_or_seconds_or_both(trace: Trace) -> None:
-    assert choose_part(trace) == Part(0, 1060)
-    assert choose_part(trace, window=2) == Part(100, 600)
-    assert choose_part(trace, start_s=0.2) == Part(200, 1060)
-    assert choose_part(trace, start_s=0, stop_s=0.3, decimate=4) == Part(0, 300, 4)
-    assert choose_part(trace, window=2, stop_s=0.3) == Part(100, 300)
-    assert choose_part(trace, window=2, stop_s=9, decimate=500) == Part(100, 600, 500)
+    assert choose_part(trace) == TraceRange(0, 1060)
+    assert choose_part(trace, window=2) == TraceRange(100, 600)
+    assert choose_part(trace, start_s=0.2) == TraceRange(200, 1060)
+    assert choose_part(trace, start_s=0, stop_s=0.3, decimate=4) == TraceRange(0, 300, 4)
+    assert choose_part(trace, window=2, stop_s=0.3) == TraceRange(100, 300)
+    assert choose_part(trace, window=2, stop_s=9, decimate=500) == TraceRange(100, 600, 500)
 
 
 @pytest.mark.parametrize(
@@ -98,18 +98,18 @@ def test_a_part_is_a_window_or_seconds_or_both(trace: Trace) -> None:
         ({"window": 1}, "has no window 1 (it has 2)"),
         ({"window": 3}, "has no window 3 (it has 2)"),
         ({"start_s": 2.0}, "has no samples there (it is 1.06 s long)"),
-        ({"start_s": 0.5, "stop_s": 0.4}, "begin at 0.5 s, which is not before its end at 0.4 s"),
-        ({"start_s": 0.5, "stop_s": 0.5}, "not before its end"),
-        ({"start_s": math.nan}, "nan is no second of a trace (use 0 to 1.06, the trace's seconds)"),
-        ({"stop_s": math.nan}, "nan is no second of a trace (use 0 to 1.06"),
-        ({"start_s": math.inf}, "inf is no second of a trace"),
-        ({"stop_s": math.inf}, "inf is no second of a trace"),
-        ({"start_s": -0.1}, "-0.1 is no second of a trace"),
-        ({"stop_s": -math.inf}, "-inf is no second of a trace"),
+        ({"start_s": 0.5, "stop_s": 0.4}, "start at 0.5 s is not before the end at 0.4 s"),
+        ({"start_s": 0.5, "stop_s": 0.5}, "not before the end"),
+        ({"start_s": math.nan}, "nan s is not in a trace (use 0 to 1.06, the trace's seconds)"),
+        ({"stop_s": math.nan}, "nan s is not in a trace (use 0 to 1.06"),
+        ({"start_s": math.inf}, "inf s is not in a trace"),
+        ({"stop_s": math.inf}, "inf s is not in a trace"),
+        ({"start_s": -0.1}, "-0.1 s is not in a trace"),
+        ({"stop_s": -math.inf}, "-inf s is not in a trace"),
         ({"start_s": 1e300}, "no samples there"),
         ({"window": 99}, "has no window 99 (it has 2)"),
-        ({"decimate": 1061}, "1061 samples a row, but there are 1060 (use 1 to 1060)"),
-        ({"window": 2, "decimate": 501}, "501 samples a row, but there are 500"),
+        ({"decimate": 1061}, "1061 samples per row, but there are 1060 (use 1 to 1060)"),
+        ({"window": 2, "decimate": 501}, "501 samples per row, but there are 500"),
         ({"window": 2, "start_s": 0.7}, "no samples there"),
     ],
 )
@@ -318,11 +318,11 @@ def test_jls_of_a_window_counts_from_its_start(jls: Callable[..., tuple[Trace, J
 def test_what_jls_cannot_hold(tmp_path: Path) -> None:
     pytest.importorskip("pyjls", reason="needs labd[export]")
     trace = make(tmp_path)
-    with pytest.raises(ConfigError, match="summaries of its own"):
-        export_jls(trace, Part(0, 10, 2), tmp_path / "out.jls", Counted())
+    with pytest.raises(ConfigError, match="contain their own summaries"):
+        export_jls(trace, TraceRange(0, 10, 2), tmp_path / "out.jls", Counted())
     slow = replace(trace, format=replace(trace.format, sample_rate_hz=0.4))
-    with pytest.raises(ConfigError, match="a sample a second"):
-        export_jls(slow, Part(0, 10), tmp_path / "out.jls", Counted())
+    with pytest.raises(ConfigError, match="at least one sample per second"):
+        export_jls(slow, TraceRange(0, 10), tmp_path / "out.jls", Counted())
     assert not (tmp_path / "out.jls").exists()
 
 
@@ -332,5 +332,5 @@ def test_a_missing_library_is_named_with_the_way_to_get_it(
 ) -> None:
     monkeypatch.setitem(module.importlib.import_module("sys").modules, library, None)
     with pytest.raises(ConfigError, match=rf"need {library}.*labd\[export\]"):
-        write(trace, Part(0, 10), tmp_path / "out", Counted())
+        write(trace, TraceRange(0, 10), tmp_path / "out", Counted())
     assert not (tmp_path / "out").exists()
