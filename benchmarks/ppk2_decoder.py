@@ -12,7 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from drivers.ppk2.calibration import TYPICAL, current_table
-from drivers.ppk2.stream import RATE_HZ, RULES, Meaning, StreamDecoder
+from drivers.ppk2.converter import WordMeaning
+from drivers.ppk2.stream import RATE_HZ, RULES, StreamDecoder
 from labd.core.count_monitor import CountMonitor
 from labd.core.model import Edge, Gap, Samples
 
@@ -40,7 +41,7 @@ def stream() -> bytes:
 def ours(data: bytes, chunk: int, *, clock: bool) -> tuple[int, int]:
     """Return the samples and edges that the driver's decoder confirms."""
     table = current_table(TYPICAL, VOLT)
-    meaning = Meaning(table, VOLT, spike_filter=True, lines=(0,), timestamp_line=0)
+    meaning = WordMeaning(table, VOLT, spike_filter=True, lines=(0,), timestamp_line=0)
     decoder = StreamDecoder(meaning, CountMonitor(RULES) if clock else None)
     samples = edges = 0
     for at in range(0, len(data), chunk):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,9 +14,11 @@ from pydantic import ValidationError
 
 from drivers.base import acquisition as machinery
 from drivers.base.serial_link import Link
+from drivers.ppk2 import converter
 from drivers.ppk2 import driver as ppk2
-from drivers.ppk2 import stream as ppk2_stream
-from drivers.ppk2.driver import Ppk2, Ppk2Config
+from drivers.ppk2.config import Ppk2Config
+from drivers.ppk2.driver import Ppk2
+from drivers.ppk2.stream import StreamDecoder
 from labd.aio.host_time import host_time_ns
 from labd.core.errors import (
     DeadlineExceeded,
@@ -44,12 +46,16 @@ def fake() -> SimulatedPpk2:
 
 
 @asynccontextmanager
-async def connected(fake: SimulatedPpk2, **config: object) -> AsyncGenerator[tuple[Ppk2, PtyCable]]:
-    """Powered at 3 V."""
+async def connected(
+    fake: SimulatedPpk2, limits: Mapping[str, float] | None = None, **config: object
+) -> AsyncGenerator[tuple[Ppk2, PtyCable]]:
+    """Powered at 3 V, with its table in stations.toml and the limits of its waits."""
     table = {"answer_s": 0.5} | config
-    async with open_monitor(
-        fake, PtyCable, lambda pty: Ppk2(Ppk2Config.model_validate({"port": pty.path, **table}))
-    ) as (monitor, pty):
+
+    def driver(pty: PtyCable) -> Ppk2:
+        return Ppk2(Ppk2Config.model_validate({"port": pty.path, **table}), **(limits or {}))
+
+    async with open_monitor(fake, PtyCable, driver) as (monitor, pty):
         await monitor.supply(3000)
         yield monitor, pty
 
@@ -210,19 +216,19 @@ async def test_a_host_that_stalls_loses_nothing(fake: SimulatedPpk2) -> None:
     assert len(currents(items)) > 100_000
 
 
-@pytest.mark.parametrize(("unsure", "serious"), [(192, False), (500, False), (576, True)])
+@pytest.mark.parametrize(("missing", "serious"), [(192, False), (500, False), (576, True)])
 async def test_a_host_that_reads_late_is_a_finding(
-    fake: SimulatedPpk2, monkeypatch: pytest.MonkeyPatch, unsure: int, *, serious: bool
+    fake: SimulatedPpk2, monkeypatch: pytest.MonkeyPatch, missing: int, *, serious: bool
 ) -> None:
     async with connected(fake) as (monitor, _):
         at_start(fake, lambda: produce(fake, 3000))
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 3000)
         assert await monitor.self_check() == []
-        monkeypatch.setattr(ppk2_stream.StreamDecoder, "unsure", unsure)
+        monkeypatch.setattr(StreamDecoder, "possibly_missing", missing)
         (finding,) = await monitor.self_check()
     assert finding.code == "ppk2-late-host"
-    assert f"{unsure} samples" in finding.text
+    assert f"{missing} samples" in finding.text
     assert finding.serious == serious
 
 
@@ -262,11 +268,11 @@ async def test_what_is_sent_to_the_byte(fake: SimulatedPpk2) -> None:
     assert sent == [*opening, *powering, START, STOP, OFF, OFF, STOP]
 
 
-async def test_ampere_mode_is_told_and_said(fake: SimulatedPpk2) -> None:
+async def test_ampere_mode_is_set_and_named(fake: SimulatedPpk2) -> None:
     async with plugged(fake) as pty:
         monitor = Ppk2(Ppk2Config(port=pty.path, mode="ampere", answer_s=0.5, spike_filter=False))
         identity = await monitor.open()
-        assert identity.name == "Nordic PPK2, ampere meter, voltage as told, no spike filter"
+        assert identity.name == "Nordic PPK2, ampere meter, voltage as stated, no spike filter"
         assert identity.firmware == "HW 9173, IA 56"
         assert monitor.supplies
         assert monitor.format.voltage_v is None
@@ -311,7 +317,7 @@ async def test_the_second_port_of_newer_firmware_is_explained(fake: SimulatedPpk
     fake.deaf = True
     async with plugged(fake) as pty:
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.2))
-        with pytest.raises(DeadlineExceeded, match="heard nothing") as caught:
+        with pytest.raises(DeadlineExceeded, match="received nothing") as caught:
             await monitor.open()
     assert "two ports" in caught.value.remedy
     assert "if01" in caught.value.remedy
@@ -445,11 +451,8 @@ async def test_closing_during_an_acquisition_switches_off_first_and_ends_it(
     assert "broken off" in next(i.reason for i in items if isinstance(i, Gap))
 
 
-async def test_closing_is_bounded_when_nothing_answers(
-    fake: SimulatedPpk2, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ppk2, "CLOSE_STEP_S", 0.3)
-    async with connected(fake, answer_s=60) as (monitor, pty):
+async def test_closing_is_bounded_when_nothing_answers(fake: SimulatedPpk2) -> None:
+    async with connected(fake, {"close_step_s": 0.3}, answer_s=60) as (monitor, pty):
         pty.mute = True
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="confirming"):
@@ -461,11 +464,8 @@ async def test_closing_is_bounded_when_nothing_answers(
 # ---- faults ------------------------------------------------------------------------------
 
 
-async def test_an_instrument_that_does_not_stop_is_told_of(
-    fake: SimulatedPpk2, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ppk2, "STOP_S", 0.3)
-    async with connected(fake) as (monitor, _):
+async def test_an_instrument_that_does_not_stop_is_reported(fake: SimulatedPpk2) -> None:
+    async with connected(fake, {"stop_s": 0.3}) as (monitor, _):
         fake.ignores_stop = True
         streaming: list[asyncio.Task[None]] = []
         at_start(fake, lambda: streaming.append(asyncio.create_task(_stream(fake))))
@@ -595,7 +595,7 @@ async def test_a_defect_while_decoding_is_raised_not_taken_for_the_end(
 
         async def decode() -> None:
             async with monitor.acquire(VIRTUAL) as acquisition:
-                monkeypatch.setattr(ppk2_stream, "CODE_MASK", None)
+                monkeypatch.setattr(converter, "CODE_MASK", None)
                 produce(fake, 20_000)
                 await progress_to(acquisition, 99_999)
 

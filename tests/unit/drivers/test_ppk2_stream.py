@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from drivers.ppk2.calibration import CODE_MASK, TYPICAL, SpikeFilter, current_table
-from drivers.ppk2.stream import RULES, Meaning, StreamDecoder
+from drivers.ppk2.converter import WordMeaning
+from drivers.ppk2.stream import RULES, StreamDecoder
 from labd.core.count_monitor import CountMonitor
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 
@@ -56,7 +57,7 @@ EDGES = true_edges(WORDS)
 
 
 def decoder(*, spikes: bool = True, clock: CountMonitor | None = None) -> StreamDecoder:
-    return StreamDecoder(Meaning(TABLE, 3.0, spikes, LINES, 0), clock)
+    return StreamDecoder(WordMeaning(TABLE, 3.0, spikes, LINES, 0), clock)
 
 
 def decode(
@@ -218,7 +219,7 @@ def test_a_run_that_comes_twice_is_dropped(at: int, words: int, cuts: list[int])
     (gap,) = gaps(items)
     assert gap.count == 64 + 8
     assert gap.index <= end // 4 <= gap.end
-    assert (made.received, made.unsure) == (COUNT, 0)
+    assert (made.received, made.possibly_missing) == (COUNT, 0)
     falls = [edge.index for edge in EDGES if edge.line == "d0" and not edge.rising]
     assert abs(made.edges_seen - len(falls)) <= 1  # one may lie in the word that is made of two
 
@@ -227,7 +228,7 @@ def test_a_run_that_comes_twice_is_dropped(at: int, words: int, cuts: list[int])
 def test_a_run_too_short_to_be_told_from_a_loss_leaves_a_doubt(words: int) -> None:
     at = 4 * 3000
     made, items = decode(STREAM[: at + 4 * words] + STREAM[at:])
-    assert made.unsure == 64
+    assert made.possibly_missing == 64
     assert gaps(items)[0].count == 64 + (64 - words) + 8
 
 
@@ -465,11 +466,11 @@ def test_a_steady_signal_lost_or_doubled_is_told_by_the_hosts_clock(change: int)
     assert [item for item in items if isinstance(item, Edge)] == [
         Edge(450_000.0, "d0", rising=False)
     ]
-    assert made.unsure == 0
+    assert made.possibly_missing == 0
 
 
 def test_a_steady_signal_without_the_hosts_clock_leaves_a_doubt() -> None:
     data = STEADY[:5000].astype("<u4").tobytes()
     made, items = decode(data[: 4 * 3016] + data[4 * 3000 :])
-    assert made.unsure == 64
+    assert made.possibly_missing == 64
     assert [(gap.index, gap.end) for gap in gaps(items)] == [(2952, 3072)]
