@@ -10,7 +10,6 @@ import asyncio
 import errno
 import os
 import re
-import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +18,12 @@ from pydantic import Field
 
 from drivers.base.interfaces import DriverConfig
 from drivers.base.registry import flasher
+from labd.core.elf_image import load_segments
 from labd.core.errors import DeadlineExceeded, InstrumentError, JobError, TransportError, Where
 from labd.core.model import Finding, Identity
 
 # ---- pure: ELF to raw binary -------------------------------------------------------------
 
-_IDENT = b"\x7fELF\x01\x01\x01"  # 32 bit, little-endian, version 1
-_HEADER = struct.Struct("<16sHHIIIIIHHHHHH")
-_PROGRAM = struct.Struct("<IIIIIIII")
-_EXECUTABLE = 2
-_ARM = 40
-_LOADABLE = 1
 MAX_IMAGE = 16 << 20
 ERASED = b"\xff"
 
@@ -43,50 +37,24 @@ class RawImage:
 
 
 def raw_image(elf: bytes) -> RawImage:
-    """Return the loadable segments of a 32-bit little-endian ARM executable, at load addresses.
+    """Return the loadable segments of an ARM executable as one block.
 
     Raises:
         JobError: it is another file, or damaged.
     """
-    if len(elf) < _HEADER.size or not elf.startswith(_IDENT):
-        raise _unfit("it is not a 32-bit little-endian ELF file")
-    _, kind, machine, _, _, offset, _, _, _, entry_size, entries, *_ = _HEADER.unpack_from(elf)
-    if kind != _EXECUTABLE or machine != _ARM:
-        raise _unfit(f"it is not an ARM executable (ELF type {kind}, machine {machine})")
-    if entry_size != _PROGRAM.size or offset + entries * entry_size > len(elf):
-        raise _unfit("its program headers are damaged")
-    table = elf[offset : offset + entries * entry_size]
-    segments = [_segment(elf, *header) for header in _PROGRAM.iter_unpack(table)]
-    return _joined([segment for segment in segments if segment and segment.data])
-
-
-def _segment(
-    elf: bytes,
-    kind: int,
-    offset: int,
-    _virtual: int,
-    physical: int,
-    file_size: int,
-    *_: int,
-) -> RawImage | None:
-    if kind != _LOADABLE:
-        return None
-    if offset + file_size > len(elf):
-        raise _unfit("it is truncated")
-    return RawImage(physical, elf[offset : offset + file_size])
-
-
-def _joined(segments: list[RawImage]) -> RawImage:
+    try:
+        segments = load_segments(elf)
+    except ValueError as exc:
+        raise _unfit(str(exc)) from exc
     if not segments:
         raise _unfit("it has nothing to load")
-    start = min(segment.address for segment in segments)
-    end = max(segment.address + len(segment.data) for segment in segments)
+    start = min(address for address, _ in segments)
+    end = max(address + len(content) for address, content in segments)
     if end - start > MAX_IMAGE:
         raise _unfit(f"its segments lie {end - start} bytes apart: not all of them are in flash")
     data = bytearray(ERASED * (end - start))
-    for segment in segments:
-        place = segment.address - start
-        data[place : place + len(segment.data)] = segment.data
+    for address, content in segments:
+        data[address - start : address - start + len(content)] = content
     return RawImage(start, bytes(data))
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from labd.core.elf_image import load_segments
+
 FLASH_BASE = 0x0800_0000
 FLASH_SIZE = 2 << 20
 SRAM_BASE = 0x2000_0000
 SRAM_SIZE = 640 << 10
-
-_ELF_MAGIC = b"\x7fELF\x01\x01"  # 32 bits, little-endian
-_MACHINE_ARM = 40
-_PT_LOAD = 1
 
 
 class ImageError(ValueError):
@@ -42,25 +40,10 @@ def parse_image(data: bytes) -> FirmwareImage:
 
 def _parse_elf(data: bytes) -> FirmwareImage:
     try:
-        return _read_segments(data)
-    except struct.error as error:
-        raise ImageError("the ELF file is cut short") from error
-
-
-def _read_segments(data: bytes) -> FirmwareImage:
-    (machine,) = struct.unpack_from("<H", data, 18)
-    if not data.startswith(_ELF_MAGIC) or machine != _MACHINE_ARM:
-        raise ImageError("not a 32-bit little-endian ARM ELF file")
-    (headers,) = struct.unpack_from("<I", data, 28)
-    size, count = struct.unpack_from("<HH", data, 42)
-    segments: list[tuple[int, bytes]] = []
-    for index in range(count):
-        kind, offset, _, physical, length = struct.unpack_from("<5I", data, headers + index * size)
-        if kind == _PT_LOAD and length:
-            if offset + length > len(data):
-                raise ImageError("the ELF file is cut short")
-            segments.append((physical - FLASH_BASE, data[offset : offset + length]))
-    return FirmwareImage(tuple(segments))
+        segments = load_segments(data)
+    except ValueError as error:
+        raise ImageError(f"the file cannot be flashed: {error}") from error
+    return FirmwareImage(tuple((address - FLASH_BASE, content) for address, content in segments))
 
 
 def _check_vectors(image: FirmwareImage) -> None:

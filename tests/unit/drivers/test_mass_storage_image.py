@@ -44,7 +44,7 @@ def test_segments_are_laid_out_by_load_address_with_erased_holes() -> None:
         (elf((FLASH, b"x"), kind=1), "not an ARM executable"),
         (elf((FLASH, b"x"), load=2), "nothing to load"),
         (elf((FLASH, b"")), "nothing to load"),
-        (elf((FLASH, b"four"))[:-1], "truncated"),
+        (elf((FLASH, b"four"))[:-1], "cut short"),
         (elf((FLASH, b"x"))[:60], "program headers are damaged"),
         (elf((FLASH, b"x"), (0x2000_0000, b"ram")), "bytes apart"),
     ],
