@@ -1,5 +1,6 @@
-"""The emulated bench: an STM32L4R5 board and the instruments around it, in a process of its own.
+"""Simulated instruments, and the emulated bench: an STM32L4R5 board with instruments around it.
 
-Nothing in labd imports this package. It is started as ``python -m labd.simulation`` and reached
-only through the pseudo-terminals it makes, so that whatever drives it would drive hardware.
+Nothing in labd imports this package. It runs in another process (``python -m labd.simulation``,
+``python -m labd.simulation.standalone``) and is reached only through pseudo-terminals and
+sockets, so that whatever drives it would drive hardware.
 """

@@ -63,7 +63,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--control",
         action="store_true",
-        help="take orders from standard input, one JSON object a line; end with it",
+        help="take orders from standard input, one JSON object per line; end with it",
     )
     parser.add_argument("--log-json", action="store_true", help="log as JSON")
     parser.add_argument("--verbose", action="store_true", help="log debug messages too")
@@ -72,7 +72,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 class BenchProcess:
-    """Stations, and the main thread that looks after them."""
+    """The stations of one process, and its main thread."""
 
     def __init__(
         self, configs: Sequence[EmulatedStation], images: Sequence[FirmwareImage], directory: Path
@@ -88,13 +88,13 @@ class BenchProcess:
         os.set_blocking(self._wake_read, False)
 
     def run(self, *, control: bool) -> int:
-        """Announce the ports, serve until told to end, clean up; the exit status."""
+        """Announce the ports, serve until the end, clean up; return the exit status."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         try:
             for station in self._stations.values():
                 station.start()
-            _say({name: station.paths for name, station in self._stations.items()})
+            _announce({name: station.paths for name, station in self._stations.items()})
             while not self._ended and all(station.alive for station in self._stations.values()):
                 self._look_around([sys.stdin.fileno()] if control else [])
         finally:
@@ -112,7 +112,7 @@ class BenchProcess:
         for source in set(ready) & set(inputs):
             self._take_orders(source)
         while self._answers and self._answers[0].done():
-            _say({"ok": True} | self._answers.popleft().result())
+            _announce({"ok": True} | self._answers.popleft().result())
         for station in self._stations.values():
             station.poll_drive()
 
@@ -138,7 +138,7 @@ class BenchProcess:
             return refused
 
 
-def _say(message: object) -> None:
+def _announce(message: object) -> None:
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _sole(directory: Path, station: str) -> Generator[None]:
-    """Be the only bench that makes this station here; the kernel frees it when we die.
+    """Lock this station's directory against other benches; the kernel unlocks it at exit.
 
     Raises:
         OSError: another one does, or the directory cannot be written.

@@ -1,9 +1,9 @@
-"""The pseudo-terminals a host opens, with names that last like those udev makes.
+"""Pseudo-terminals of the bench, with permanent names as udev makes them.
 
-The bench keeps the host's end open too, so that a host may come and go without the other end
-failing. A closed port then behaves like a USB serial adapter nobody reads: the kernel keeps
-the first 20 KiB or so, what does not fit is lost (:meth:`BenchPort.send`), unless the sender asks
-how much is waiting and holds back (:attr:`BenchPort.waiting`), as the power monitor does.
+The bench keeps the host's end open too, so that a host may close and open it without an error at
+the other end. A closed port behaves like a USB serial adapter that no program reads: the kernel
+keeps about 20 KiB, what does not fit is lost (:meth:`BenchPort.send`), unless the sender reads
+:attr:`BenchPort.waiting` and holds back, as the power monitor does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _READ_SIZE = 65_536
 
 
 class BenchPort:
-    """One serial device: a pseudo-terminal, a symbolic link to it, and what waits to be sent."""
+    """One serial device: a pseudo-terminal, a symbolic link to it, and the bytes to be sent."""
 
     def __init__(self, link: Path, *, buffer_bytes: int = SERIAL_BUFFER) -> None:
         self.link = link
@@ -27,7 +27,7 @@ class BenchPort:
         self._out = bytearray()
         self._to_lose = 0
         self.blocked = False
-        """Ordered: nothing is passed on, as if the host had stopped reading."""
+        """Keep everything, as if the host had stopped reading."""
         self._master: int | None = None
         self._slave: int | None = None
         self.path = ""
@@ -36,7 +36,7 @@ class BenchPort:
 
     @property
     def fileno(self) -> int | None:
-        """What to wait on for input; None while unplugged."""
+        """Descriptor to wait on for input; None while unplugged."""
         return self._master
 
     @property
@@ -50,7 +50,7 @@ class BenchPort:
         return b"\n" in self._out
 
     def plug(self) -> None:
-        """Appear as a device; an old link of the same name, stale or not, is replaced."""
+        """Appear as a device; replace an old link of the same name."""
         if self._master is not None:
             return
         self._master, self._slave = os.openpty()
@@ -64,7 +64,7 @@ class BenchPort:
         fresh.replace(self.link)
 
     def unplug(self) -> None:
-        """Disappear: a host that has it open gets an error, as when a cable is pulled."""
+        """Disappear: a host that has it open gets an error."""
         if self._master is None or self._slave is None:
             return
         if self.link.is_symlink() and self.link.readlink() == Path(self.path):
@@ -79,7 +79,7 @@ class BenchPort:
         self._to_lose += count
 
     def send(self, data: bytes) -> None:
-        """Send towards the host, beyond the buffer into nothing."""
+        """Send towards the host; what exceeds the buffer is lost."""
         lost = min(self._to_lose, len(data))
         self._to_lose -= lost
         room = max(0, self._buffer_bytes - len(self._out))
@@ -87,7 +87,7 @@ class BenchPort:
             self._out += data[lost : lost + room]
 
     def flush(self) -> int:
-        """Pass on as much as the host's side takes now; how many bytes that was."""
+        """Pass on what the host's side takes now; return how many bytes that was."""
         if not self._out or self._master is None or self.blocked:
             return 0
         try:
@@ -100,7 +100,7 @@ class BenchPort:
         return written
 
     def receive(self) -> bytes:
-        """What the host has sent by now."""
+        """Return what the host has sent since the last call."""
         if self._master is None:
             return b""
         try:

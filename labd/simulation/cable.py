@@ -1,4 +1,4 @@
-"""The cables behind which a fake answers: a pseudo-terminal, or a socket on this machine."""
+"""Cables of simulated instruments: a pseudo-terminal, or a socket on this machine."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from labd.aio.wire_log import PortLog, port_log
 
 
 class Device(Protocol):
-    """Bytes in, bytes out; ``send`` is plugged in by the cable."""
+    """Bytes in, bytes out; the cable sets ``send``."""
 
     send: Callable[[bytes], None]
 
     def receive(self, data: bytes) -> None:
-        """Bytes from the host."""
+        """Take bytes from the host."""
         ...
 
 
@@ -42,7 +42,7 @@ class Cable(Protocol):
 
     @property
     def path(self) -> str:
-        """What a driver opens: a device path or ``socket://127.0.0.1:PORT``."""
+        """Path that a driver opens: a device or ``socket://127.0.0.1:PORT``."""
         ...
 
     @property
@@ -101,7 +101,7 @@ class _Sending(ABC):
 
     @abstractmethod
     def _write(self) -> None:
-        """Hand the outbox over."""
+        """Hand the outbox to the system."""
 
     def _hand_over(self, descriptor: int) -> None:
         """Write as much as the host takes now, the rest when it takes more."""
@@ -151,7 +151,7 @@ class TcpCable(_Sending):
     """A network cable: a listening socket on loopback that serves one host at a time.
 
     ``on_connect`` is called when a host has connected (some servers greet it). While one is
-    connected another one is turned away, as instruments with a single control socket do.
+    connected another one is refused, as by instruments with a single control socket.
     """
 
     def __init__(self, device: Device, on_connect: Callable[[], None] | None = None) -> None:
@@ -174,7 +174,7 @@ class TcpCable(_Sending):
             self._server.close()
 
     def send(self, data: bytes) -> None:
-        """What the device says; nobody hears it while no host is connected."""
+        """Send towards the host; lost while none is connected."""
         if self._peer is not None:
             super().send(data)
 

@@ -1,8 +1,8 @@
 """The ST-LINK's mass-storage drive: a folder into which firmware is copied to flash the board.
 
-A file is taken once it is complete: it is not empty and nobody has it open for writing (a
-read lease can be had), or, on file systems without leases, it has not changed for five polls.
-Names that begin with a dot are left alone, so a writer may also prepare one and rename it.
+A file is taken once it is complete: it is not empty and no process has it open for writing (a
+read lease is granted), or, on file systems without leases, it has not changed for five polls.
+Names that begin with a dot are ignored, so that a writer may prepare a file and rename it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _OWN = frozenset(("DETAILS.TXT", "FAIL.TXT"))
 
 
 class FlashDrive:
-    """One folder; :meth:`poll` hands out what was copied into it."""
+    """One folder; :meth:`poll` returns what was copied into it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -29,7 +29,7 @@ class FlashDrive:
         (folder / "DETAILS.TXT").write_bytes(_DETAILS.encode())
 
     def poll(self) -> bytes | None:
-        """The next complete file, removed from the drive; None if there is none."""
+        """Return the next complete file and remove it; None if there is none."""
         for path in sorted(self._folder.iterdir()):
             if path.name.startswith(".") or path.name in _OWN or not path.is_file():
                 continue
@@ -46,14 +46,14 @@ class FlashDrive:
         (self._folder / "FAIL.TXT").write_text(f"{reason}\r\n", newline="")
 
     def remove(self) -> None:
-        """The drive goes away."""
+        """Remove the drive."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _complete(self, path: Path) -> bool:
         status = path.stat()
         if status.st_size == 0:
             return False
-        unwritten = _nobody_writes(path)
+        unwritten = _is_unwritten(path)
         if unwritten is not None:
             return unwritten
         size, modified, polls = self._seen.get(path.name, (0, 0, 0))
@@ -62,8 +62,8 @@ class FlashDrive:
         return self._seen[path.name][2] >= _STEADY_POLLS
 
 
-def _nobody_writes(path: Path) -> bool | None:
-    """Whether no process has the file open for writing; None where that cannot be told."""
+def _is_unwritten(path: Path) -> bool | None:
+    """Return whether no process has the file open for writing; None where it is unknown."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)

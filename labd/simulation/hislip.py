@@ -24,7 +24,7 @@ PIECE = 500
 class HislipCable:
     """Serves one host over its two connections.
 
-    All that the device says in one turn of the loop is one answer; a long one goes out in
+    What the device sends in one iteration of the loop is one answer; a long answer goes out in
     several messages.
     """
 
@@ -49,11 +49,11 @@ class HislipCable:
 
     @property
     def backlog(self) -> int:
-        """Bytes said and not yet handed to the system."""
+        """Bytes sent that the system has not taken yet."""
         return len(self._outbox)
 
     def send(self, data: bytes) -> None:
-        """A part of an answer, or a whole one."""
+        """Send an answer, or a part of one."""
         if self._host is None or self.mute or not self.plugged:
             return
         if not self._outbox:
@@ -65,9 +65,9 @@ class HislipCable:
         if self._host is None or not self.plugged:
             return
         while len(data) > PIECE:
-            self._host.say(DATA, 0, self._message, data[:PIECE])
+            self._host.write(DATA, 0, self._message, data[:PIECE])
             data = data[PIECE:]
-        self._host.say(DATA_END, 0, self._message, data)
+        self._host.write(DATA_END, 0, self._message, data)
 
     def unplug(self) -> None:
         """Pull the cable; safe to call twice."""
@@ -86,15 +86,15 @@ class HislipCable:
         """What the host says on either connection."""
         if kind == INITIALIZE:
             self._host = connection
-            connection.say(INITIALIZED, 0, VERSION_1_0 << 16 | SESSION, b"")
+            connection.write(INITIALIZED, 0, VERSION_1_0 << 16 | SESSION, b"")
         elif kind == ASYNC_INITIALIZE:
-            connection.say(ASYNC_INITIALIZED, 0, 0, b"")
+            connection.write(ASYNC_INITIALIZED, 0, 0, b"")
         elif kind == MAX_SIZE:
-            connection.say(MAX_SIZE_IS, 0, 0, struct.pack("!Q", LARGEST))
+            connection.write(MAX_SIZE_IS, 0, 0, struct.pack("!Q", LARGEST))
         elif kind == ASYNC_CLEAR:
-            connection.say(ASYNC_CLEARED, 0, 0, b"")
+            connection.write(ASYNC_CLEARED, 0, 0, b"")
         elif kind == CLEAR_COMPLETE:
-            connection.say(CLEARED, 0, 0, b"")
+            connection.write(CLEARED, 0, 0, b"")
         elif kind in (DATA, DATA_END):
             self._message = number
             self.received += payload
@@ -122,8 +122,8 @@ class _HislipConnection(asyncio.Protocol):
             self._buffer = self._buffer[HEAD.size + size :]
             self._cable.on_message(self, kind, number, payload)
 
-    def say(self, kind: int, control: int, number: int, payload: bytes) -> None:
-        """One message to the host."""
+    def write(self, kind: int, control: int, number: int, payload: bytes) -> None:
+        """Send one message to the host."""
         if self._transport is not None:
             self._transport.write(HEAD.pack(b"HS", kind, control, number, len(payload)) + payload)
 

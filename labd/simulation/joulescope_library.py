@@ -24,11 +24,11 @@ from labd.simulation.instruments.joulescope import SimulatedJoulescope
 
 LIVE_STEP_S = 0.05
 
-Told = Callable[[str, Any], None]
+Subscriber = Callable[[str, Any], None]
 
 
 class Usb:
-    """What is plugged into this machine."""
+    """Instruments on the USB of this machine."""
 
     def __init__(self) -> None:
         self.devices: dict[str, SimulatedJoulescope] = {}
@@ -39,12 +39,12 @@ class Usb:
         self.devices[device.path] = device
         device.attach(self.host)
         if self.host is not None:
-            self.host.tell("@/!add", device.path)
+            self.host.notify("@/!add", device.path)
 
     def unplug(self, device: SimulatedJoulescope) -> None:
         """Pull it; safe to call twice."""
         if self.devices.pop(device.path, None) is not None and self.host is not None:
-            self.host.tell("@/!remove", device.path)
+            self.host.notify("@/!remove", device.path)
         device.attach(None)
 
 
@@ -73,7 +73,7 @@ class UsbCable:
         self.device.mute = mute
 
     def send(self, data: bytes) -> None:
-        """There are no bytes."""
+        """Do nothing: there are no bytes."""
 
     def unplug(self) -> None:
         """Pull the cable; safe to call twice."""
@@ -90,9 +90,9 @@ class SimulatedDriver:
             raise RuntimeError(text)
         self.log_level = -1
         self._ended = threading.Event()
-        self._subscribers: list[tuple[str, Told]] = []
+        self._subscribers: list[tuple[str, Subscriber]] = []
         self._queue: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._call_back, name="fake jsdrv", daemon=True)
+        self._thread = threading.Thread(target=self._call_back, name="simulated jsdrv", daemon=True)
         USB.host = self
         for device in USB.devices.values():
             device.attach(self)
@@ -112,7 +112,7 @@ class SimulatedDriver:
         self.finalize()
 
     def finalize(self, timeout: float | None = None) -> None:
-        """End it; what is open is closed."""
+        """End it; close what is open."""
         if not self._ended.is_set():
             self._ended.set()
             for device in USB.devices.values():
@@ -122,7 +122,7 @@ class SimulatedDriver:
             self._thread.join()
 
     def device_paths(self, timeout: float | None = None) -> list[str]:
-        """What is plugged in."""
+        """Return the instruments that are plugged in."""
         return sorted(USB.devices)
 
     def open(
@@ -139,7 +139,7 @@ class SimulatedDriver:
         self._reach("jsdrv_close", device_prefix, timeout).close()
 
     def publish(self, topic: str, value: Any, timeout: float | None = None) -> None:
-        """Set or command something."""
+        """Set a value or give a command."""
         if not isinstance(value, str | int | float | bytes):
             raise ValueError(f"Unsupported value type: {type(value)}")  # noqa: TRY004 - as it does
         prefix, rest = self._split(topic)
@@ -148,7 +148,7 @@ class SimulatedDriver:
             self._refuse("jsdrv_publish", code, topic)
 
     def query(self, topic: str, timeout: float | None = None) -> Any:
-        """The last value of a topic; comes from the library's memory, not the instrument."""
+        """Return the last value of a topic, from the library's memory."""
         prefix, rest = self._split(topic)
         values = USB.devices[prefix].values if prefix in USB.devices else {}
         if rest not in values:
@@ -162,7 +162,7 @@ class SimulatedDriver:
         response_topic: str,
         timeout: float | None = None,
     ) -> Any:
-        """Publish, and return what comes on another topic."""
+        """Publish, and return the next value of another topic."""
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
         def on_answer(_: str, value: Any) -> None:
@@ -177,40 +177,42 @@ class SimulatedDriver:
         finally:
             self.unsubscribe(response_topic, on_answer)
 
-    def subscribe(self, topic: str, flags: Any, fn: Told, timeout: float | None = None) -> None:
-        """Have a topic and those below told."""
+    def subscribe(
+        self, topic: str, flags: Any, fn: Subscriber, timeout: float | None = None
+    ) -> None:
+        """Call ``fn`` with the values of a topic and of those below it."""
         self._subscribers.append((topic, fn))
 
-    def unsubscribe(self, topic: str, fn: Told, timeout: float | None = None) -> None:
-        """Tell it no more."""
+    def unsubscribe(self, topic: str, fn: Subscriber, timeout: float | None = None) -> None:
+        """Call ``fn`` no more for this topic."""
         self._subscribers = [one for one in self._subscribers if one != (topic, fn)]
 
-    def unsubscribe_all(self, fn: Told, timeout: float | None = None) -> None:
-        """Tell ``fn`` no more."""
+    def unsubscribe_all(self, fn: Subscriber, timeout: float | None = None) -> None:
+        """Call ``fn`` no more."""
         self._subscribers = [one for one in self._subscribers if one[1] is not fn]
 
     # ---- inside ----------------------------------------------------------------------------
 
-    def tell(self, topic: str, value: Any) -> None:
+    def notify(self, topic: str, value: Any) -> None:
         """Have the library's thread call the subscribers."""
         self._queue.put((topic, value))
 
     def _call_back(self) -> None:
         while (one := self._queue.get()) is not None:
             topic, value = one
-            for wanted, told in list(self._subscribers):
+            for wanted, subscriber in list(self._subscribers):
                 if topic == wanted or topic.startswith(f"{wanted}/"):
-                    told(topic, value)
+                    subscriber(topic, value)
 
     def _split(self, topic: str) -> tuple[str, str]:
-        """The instrument's path, and the topic below it."""
+        """Return the instrument's path and the topic below it."""
         parts = topic.split("/", 3)
         return "/".join(parts[:3]), "".join(parts[3:])
 
     def _reach(
         self, call: str, prefix: str, timeout: float | None, cause: str = ""
     ) -> SimulatedJoulescope:
-        """The instrument, if it answers within the timeout."""
+        """Return the instrument if it answers within the timeout."""
         device = USB.devices.get(prefix)
         until = time.monotonic() + (1.0 if timeout is None else timeout)
         while (device is None or device.mute) and not self._ended.is_set():
@@ -222,17 +224,17 @@ class SimulatedDriver:
         return device
 
     def _refuse(self, call: str, code: str, topic: str) -> None:
-        raise RuntimeError(f"{call} failed {code} | Refused by the fake | {topic}")
+        raise RuntimeError(f"{call} failed {code} | Refused by the simulation | {topic}")
 
 
 class LiveDriver(SimulatedDriver):
-    """One JS220 that measures in real time, for use by hand."""
+    """One JS220 that measures a made-up board in real time."""
 
     def __init__(self, timeout: float | None = None) -> None:
         super().__init__(timeout)
-        self._device = SimulatedJoulescope(serial="fake")
+        self._device = SimulatedJoulescope(serial="simulated")
         USB.plug(self._device)
-        self._living = threading.Thread(target=self._live, name="fake joulescope", daemon=True)
+        self._living = threading.Thread(target=self._live, name="simulated joulescope", daemon=True)
         self._living.start()
 
     def finalize(self, timeout: float | None = None) -> None:

@@ -47,18 +47,18 @@ _PS_PER_NS = 1000
 
 
 class Outside(Protocol):
-    """What a station's thread can do about the world outside virtual time."""
+    """The world outside virtual time, as a station's thread reaches it."""
 
     def wait(self, timeout_s: float | None) -> None:
-        """Pass waiting output on and sleep until a host or an order wants something."""
+        """Pass waiting output on and sleep until a host or an order sends something."""
         ...
 
     def inputs(self) -> list[tuple[str, bytes]]:
-        """What hosts have sent since the last call, by part, in order of arrival."""
+        """Return what hosts have sent since the last call, by part, in order of arrival."""
         ...
 
     def orders(self) -> bool:
-        """Carry out what was ordered meanwhile; whether anything was."""
+        """Execute the orders given meanwhile; return whether any changed something."""
         ...
 
 
@@ -66,7 +66,7 @@ class TimeMode(Protocol):
     """One way to let time pass."""
 
     def step(self) -> None:
-        """Do the next small thing; sleeps when there is none."""
+        """Take the next step; sleep if there is none."""
         ...
 
 
@@ -112,7 +112,7 @@ class Pace:
 
 
 class Freeze:
-    """Time moves only by what happens on the bench."""
+    """Time moves only by events on the bench."""
 
     def __init__(self, wiring: StationWiring, outside: Outside) -> None:
         self._wiring = wiring
@@ -138,13 +138,13 @@ class Freeze:
             self._outside.wait(None)
 
     def _settle_end_ps(self) -> int:
-        """When the present settling ends: at the first time stamp after the least length."""
+        """Return when settling ends: at the first time stamp after the minimum."""
         end_ps = self._wiring.timeline.now_ps + SETTLE_PS
         monitor = self._wiring.monitor
         return end_ps if monitor is None else monitor.next_stamp_ps(end_ps)
 
     def _take_next(self) -> bool:
-        """Take one order or one command; whether there was one."""
+        """Take one order or one command; return whether there was one."""
         if self._outside.orders():
             self._begin()
             return True

@@ -21,13 +21,13 @@ from labd.simulation.cable import Cable, Device, LiveDevice
 
 @dataclass(frozen=True)
 class ServedInstrument:
-    """One fake instrument.
+    """One simulated instrument.
 
     Args:
-        module: has ``plug() -> Cable``, the fake behind the cable it really has.
-        what: it is, for people.
+        module: has ``plug() -> Cable``, which puts the instrument behind its cable.
+        what: its description.
         table: for stations.toml, with ``%s`` for its address.
-        dut: there is a DUT in it, whose build can be chosen.
+        dut: it includes a DUT, whose build can be chosen.
     """
 
     module: str
@@ -94,7 +94,7 @@ INSTRUMENTS = {
 
 LIVE_JOULESCOPE = "labd.simulation.joulescope_library:LiveDriver"
 
-JOULESCOPE = f"""a Joulescope has no byte stream of its own: its fake stands in for the vendor's
+JOULESCOPE = f"""a Joulescope has no public byte protocol: its simulation replaces the vendor's
 library inside labd, and is not served here. In stations.toml:
   power = {{ driver = "joulescope", library = "{LIVE_JOULESCOPE}" }}"""
 
@@ -102,11 +102,11 @@ PTYS = "/dev/pts/"
 
 
 class LinkRefusedError(Exception):
-    """The link asked for cannot be made; the text says why."""
+    """The requested link cannot be made, for the reason in the text."""
 
 
 async def serve(name: str, link: Path | None = None, *, energy: bool = False) -> None:
-    """Announce the path as one JSON line and serve until told to end.
+    """Announce the path as one JSON line and serve until SIGTERM or Ctrl-C.
 
     Args:
         name: one of :data:`INSTRUMENTS`.
@@ -115,15 +115,15 @@ async def serve(name: str, link: Path | None = None, *, energy: bool = False) ->
 
     Raises:
         LinkRefusedError: the link cannot be made.
-        Exception: what the fake's own producer raised; a defect of the fake.
+        Exception: raised by the simulated instrument; a defect of it.
     """
-    fake = INSTRUMENTS[name]
-    plug = cast("Callable[..., Cable]", import_module(fake.module).plug)
+    instrument = INSTRUMENTS[name]
+    plug = cast("Callable[..., Cable]", import_module(instrument.module).plug)
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    cable = plug(energy=energy) if fake.dut else plug()
+    cable = plug(energy=energy) if instrument.dut else plug()
     try:
         if link is not None:
             make_link(link, cable.path)
@@ -135,7 +135,7 @@ async def serve(name: str, link: Path | None = None, *, energy: bool = False) ->
 
 
 def make_link(link: Path, target: str) -> None:
-    """Make a symbolic link to a pseudo-terminal, in the place of an older one if need be.
+    """Make a symbolic link to a pseudo-terminal, replacing an older one.
 
     Raises:
         LinkRefusedError: something else stands there, or ``target`` is no file.
@@ -153,7 +153,7 @@ def make_link(link: Path, target: str) -> None:
 
 
 def remove_link(link: Path | None, target: str) -> None:
-    """Remove the link, unless another fake has taken it over."""
+    """Remove the link, unless it leads to another instrument by now."""
     if link is not None and _leads_to(link, target):
         link.unlink()
 
@@ -163,7 +163,7 @@ def _leads_to(link: Path, target: str) -> bool:
 
 
 def _announce(name: str, path: str, link: Path | None) -> None:
-    """The path for programs; for people, what to put into stations.toml."""
+    """Print the path for programs, and on standard error the table for stations.toml."""
     address = str(link.absolute()) if link is not None else path
     if name == "otii":
         address = path.rpartition(":")[2]
@@ -174,7 +174,7 @@ def _announce(name: str, path: str, link: Path | None) -> None:
 
 
 async def _live(device: Device, ended: asyncio.Event) -> None:
-    """Let it produce until it is told to end, or cannot go on."""
+    """Let it stream until the end, or until it fails."""
     tasks: list[asyncio.Task[Any]] = [asyncio.create_task(ended.wait())]
     if isinstance(device, LiveDevice):
         tasks.append(asyncio.create_task(device.live()))
@@ -189,11 +189,11 @@ async def _live(device: Device, ended: asyncio.Event) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one fake."""
-    listed = "\n".join(f"  {name:20} {fake.what}" for name, fake in INSTRUMENTS.items())
+    """Serve one simulated instrument."""
+    listed = "\n".join(f"  {name:20} {one.what}" for name, one in INSTRUMENTS.items())
     parser = argparse.ArgumentParser(
         prog="labd fake",
-        description="Serve one fake instrument until SIGTERM or Ctrl-C.",
+        description="Serve one simulated instrument until SIGTERM or Ctrl-C.",
         epilog=f"instruments:\n{listed}\n\n{JOULESCOPE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

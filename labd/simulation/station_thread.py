@@ -1,4 +1,4 @@
-"""One emulated station: a thread that lets its virtual time pass and serves its ports."""
+"""One emulated station: a thread that advances its virtual time and serves its ports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from labd.simulation.wiring import StationWiring
 from labd.wire.emulation import EmulatedStation
 
 Order = Callable[[], bool]
-"""Something to do in the station's thread; whether it changed anything."""
+"""An action in the station's thread; returns whether it changed anything."""
 
 
 class StationThread:
@@ -58,7 +58,7 @@ class StationThread:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Begin to live."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -92,7 +92,7 @@ class StationThread:
         return answer
 
     def poll_drive(self) -> None:
-        """See whether firmware was copied onto the drive."""
+        """Flash firmware that was copied onto the drive."""
         data = self.drive.poll()
         if data is None:
             return
@@ -127,7 +127,7 @@ class StationThread:
                     port.flush()
 
     def _hold_back(self) -> None:
-        """Let a slow reader of the power stream catch up, for a while."""
+        """Wait for a slow reader of the power stream, at most :data:`OVERRUN_S`."""
         port = self.wiring.ports.get("power")
         monitor = self.wiring.monitor
         if port is None or monitor is None or port.waiting <= TRANSMIT_BUFFER:
@@ -135,7 +135,7 @@ class StationThread:
         deadline = time.monotonic() + OVERRUN_S
         while monitor.acquiring and port.waiting > TRANSMIT_BUFFER and not self._stopping:
             if port.blocked or time.monotonic() > deadline:
-                self.log.warning("nobody reads the power stream: overrun")
+                self.log.warning("no program reads the power stream: overrun")
                 monitor.overrun()
                 port.blocked = False
             elif port.flush():
@@ -146,7 +146,7 @@ class StationThread:
     # -- Outside
 
     def wait(self, timeout_s: float | None) -> None:
-        """Pass waiting output on and sleep until something comes in."""
+        """Pass waiting output on and sleep until input arrives."""
         ports = self.wiring.ports.values()
         for port in ports:
             port.flush()
@@ -157,12 +157,12 @@ class StationThread:
             os.read(self._wake_read, 4096)
 
     def inputs(self) -> list[tuple[str, bytes]]:
-        """What hosts have sent."""
+        """Return what hosts have sent."""
         received = [(part, port.receive()) for part, port in self.wiring.ports.items()]
         return [(part, data) for part, data in received if data]
 
     def orders(self) -> bool:
-        """Carry out what was ordered."""
+        """Execute the orders given meanwhile."""
         changed = False
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Wires between the boards: digital lines that remember who watches them, and serial framing."""
+"""Wires between the boards: digital lines with their watchers, and serial framing."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 from labd.simulation.virtual_time import PS_PER_S
 
 Edge = Callable[[int, bool], None]
-"""What a watcher is: called with (time in ps, new level) on every change."""
+"""A watcher: called with (time in ps, new level) on every change."""
 
 FRAME_BITS = 10  # start, 8 data, stop
 _SURE_FRACTION = 50  # within a fiftieth no sample point moves into another bit
 
 
 class Wire:
-    """One digital line with a pull-up: high whenever nobody drives it low."""
+    """A digital line with a pull-up: high unless it is driven low."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -22,11 +22,11 @@ class Wire:
         self._watchers: list[Edge] = []
 
     def watch(self, watcher: Edge) -> None:
-        """Tell ``watcher`` of every edge from now on."""
+        """Call ``watcher`` on every edge from now on."""
         self._watchers.append(watcher)
 
     def drive(self, at_ps: int, level: bool | None) -> None:  # noqa: FBT001 - a level is a bool
-        """Put a level on the line; None lets go of it."""
+        """Drive the line to a level; None releases it."""
         new = True if level is None else level
         if new != self.level:
             self.level = new
@@ -35,12 +35,12 @@ class Wire:
 
 
 def frame_ps(baud: int) -> int:
-    """How long one character occupies a line at ``baud``."""
+    """Return how long one character occupies a line at ``baud``, ps."""
     return FRAME_BITS * PS_PER_S // baud
 
 
 def received(byte: int, sent_baud: int, read_baud: int) -> bytes:
-    """What a receiver set to ``read_baud`` makes of one character sent at ``sent_baud``.
+    """Return what a receiver at ``read_baud`` reads of one character sent at ``sent_baud``.
 
     The waveform (start bit low, data from bit 0 up, stop bit high, then idle) is sampled in
     the middle of the receiver's bits, as a UART does: equal within about 4 % it is the same

@@ -1,6 +1,6 @@
 """One station's hardware: board, instruments, ports, and the wires between them.
 
-Nothing here decides when time moves (``pacing`` does); this is what happens when it does.
+``pacing`` decides when time moves; this is what happens when it does.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class LossyWire:
 
 
 class StationWiring:
-    """Everything on one station's bench."""
+    """Board, instruments and ports of one station."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class StationWiring:
 
     @property
     def next_event_ps(self) -> int | None:
-        """When anything that is under way next happens."""
+        """When the next pending event is due."""
         due = (
             self.agenda.next_ps,
             self.board.next_signal_ps,
@@ -163,10 +163,10 @@ class StationWiring:
             self.monitor.advance(self.timeline.now_ps, self._transmit_load())
 
     def _transmit_load(self) -> int:
-        """What the monitor's own buffer would hold.
+        """Return how many bytes the monitor's own buffer would hold.
 
-        Nothing, while the host reads: that bytes wait then only says that the emulator is
-        faster than the host, which the wall clock decides and the stream must not show.
+        0 while the host reads: waiting bytes then only mean that the emulator is faster than
+        the host, which depends on the wall clock and must not show in the stream.
         """
         port = self.ports["power"]
         return port.waiting if port.blocked else 0
@@ -174,7 +174,7 @@ class StationWiring:
     # -- what reaches the bench from outside
 
     def host_sent(self, part: str, data: bytes) -> None:
-        """Bytes of a host arrive at a port."""
+        """Take bytes of a host from a port."""
         if part == "dut":
             self._usb_serial(data)
         elif part == "io" and self.io is not None:
@@ -184,13 +184,13 @@ class StationWiring:
         self._happen()
 
     def command_size(self, part: str, data: bytes | bytearray) -> int:
-        """How many bytes the first command in what hosts sent has; 0 if it is not whole."""
+        """Return the length of the first command in ``data``; 0 if it is not whole."""
         if part == "power" and self.monitor is not None:
             return self.monitor.command_size(data)
         return data.find(b"%") + 1
 
     def flash(self, image: FirmwareImage) -> str:
-        """Program the board through its ST-LINK; why it failed, or nothing."""
+        """Program the board through its ST-LINK; return why it failed, or an empty string."""
         if not self.board.powered:
             return "The target has no supply voltage. Switch it on, then copy the file again."
         self.board.flash(image)
@@ -203,7 +203,7 @@ class StationWiring:
             self.board.power_off()
 
     def plug(self, part: str) -> None:
-        """Plug it in again: the device behind it starts anew."""
+        """Plug it in again; the device behind it restarts."""
         self.ports[part].plug()
         if part == "dut" and self.monitor is None and not self.board.powered:
             self.board.power_on(USB_MV)
@@ -213,7 +213,7 @@ class StationWiring:
             self.monitor.restart()
 
     def brown_out(self) -> None:
-        """The supply fails for 20 ms."""
+        """Let the supply fail for 20 ms."""
         if not self.board.powered:
             return
         voltage_mv = self.board.voltage_mv
@@ -232,7 +232,7 @@ class StationWiring:
     # -- wires
 
     def _usb_serial(self, data: bytes) -> None:
-        """The ST-LINK's serial port: it runs at whatever speed the DUT does."""
+        """Send bytes through the ST-LINK's serial port, which has the DUT's speed."""
         baud = self.board.uart_baud or DEFAULT_DUT_BAUD
         end_ps = max(self.timeline.now_ps, self._receive_free_ps)
         for byte in data:
@@ -261,17 +261,17 @@ class StationWiring:
 
 
 def _ignore(_at_ps: int, _level: bool) -> None:  # noqa: FBT001 - a wire's watcher
-    """Nobody watches this wire."""
+    """Ignore the edges of this wire."""
 
 
 def _make_port(directory: Path, part: str) -> BenchPort:
-    # the monitor holds back by itself (see pacing) and must not lose what it has written
+    # the monitor holds back (see pacing) and must not lose what it has written
     size = 16 * TRANSMIT_BUFFER if part == "power" else SERIAL_BUFFER
     return BenchPort(directory / part, buffer_bytes=size)
 
 
 def _baud_of(firmware: FirmwareImage, log: logging.LoggerAdapter[logging.Logger]) -> int:
-    """The speed a firmware talks at, found by booting it apart; 9600 if it never sets one."""
+    """Return the baud rate that a firmware sets when it boots; 9600 if it sets none."""
     pins = Pins(Wire("timestamp"), Wire("processing"), Wire("detected"))
     board = Board(Timeline(), pins, lambda _byte, _end, _baud: None, log)
     board.flash(firmware)

@@ -173,7 +173,7 @@ async def test_a_loss_of_voltage_is_a_gap_too(fake: SimulatedOtii) -> None:
 async def test_a_loss_that_only_the_host_clock_shows_ends_the_acquisition(
     fake: SimulatedOtii,
 ) -> None:
-    fake.losses = [Loss("mc", at_s=3.0, count=1000, told=False)]
+    fake.losses = [Loss("mc", at_s=3.0, count=1000, visible=False)]
     async with connected(fake) as (instrument, _):
         acquisition = instrument.acquire()
         with pytest.raises(InstrumentError, match=r"about 1\d\d\d samples are missing"):

@@ -1,5 +1,5 @@
-"""Byte-level fakes of every instrument and board, behind a pseudo-terminal or a socket.
+"""One model of every instrument and board: its protocol to the byte, and its faults.
 
-The contract tests let the drivers talk to them; ``labd fake NAME`` starts one by hand for
-people who write or debug drivers. Nothing else imports this package.
+Time (an agenda or a clock) and load are passed in. The contract tests run the drivers against
+them, ``labd fake NAME`` serves one, ``labd bench`` has three of them around an emulated board.
 """

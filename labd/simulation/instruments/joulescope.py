@@ -1,6 +1,6 @@
-"""Fake Joulescopes: what they measure, cut into messages as the library tells them.
+"""A simulated Joulescope JS220 or JS110: its measurements as messages of the vendor's library.
 
-What they send can be lost, held back, doubled, or be no number.
+Messages can be lost, delayed, doubled, or hold values that are no numbers.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Sent = tuple[str, Fields]
 class LibraryHost(Protocol):
     """The library while it runs."""
 
-    def tell(self, topic: str, value: Any) -> None:
+    def notify(self, topic: str, value: Any) -> None:
         """Call the subscribers."""
         ...
 
 
 class JoulescopeLoad:
-    """What is measured, as functions of the tick: the load of :mod:`.load`."""
+    """Measured signals as functions of the tick: the made-up board of :mod:`.load`."""
 
     def current(self, ticks: NDArray[np.int64]) -> NDArray[np.float64]:
         """Ampere."""
@@ -45,7 +45,7 @@ class JoulescopeLoad:
         return np.full(len(ticks), SUPPLY_V)
 
     def level(self, line: int, ticks: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether the line is high: line 0 has the timestamps, the others rest."""
+        """Return whether the line is high: line 0 has the timestamps, the others are low."""
         return timestamp_high(ticks / TICK_HZ) if line == 0 else np.zeros(len(ticks), np.bool_)
 
 
@@ -119,14 +119,14 @@ class SimulatedJoulescope:
 
     @property
     def cuts_power(self) -> bool:
-        """Whether the way through it is open: closed it is, or told to be off."""
+        """Whether it interrupts the supply: it is closed, or its current range is off."""
         off = "s/i/range/select" if self.is_js110 else "s/i/range/mode"
         return not self.is_open or self.values.get(off) == "off"
 
-    # ---- what a test makes it do -----------------------------------------------------------
+    # ---- measuring and faults -----------------------------------------------------------
 
     def run(self, seconds: float) -> None:
-        """Measure for so long and send what became whole."""
+        """Measure for this long and send the messages that are complete."""
         with self._lock:
             end = self.tick + round(seconds * TICK_HZ) // 16 * 16
             while self.tick < end:
@@ -147,22 +147,22 @@ class SimulatedJoulescope:
             self.tick += count
 
     def not_a_number(self, topic: str, seconds: float) -> None:
-        """Have ``s/i`` or ``s/v`` be no number for so long, and measure on."""
+        """Let ``s/i`` or ``s/v`` be no number for this long, and measure on."""
         with self._lock:
             end = self.tick + round(seconds * TICK_HZ)
             self.not_numbers.append((topic, self.tick, end))
         self.run(seconds)
 
-    def say(self, messages: Iterable[Sent]) -> None:
-        """Have the library tell these."""
+    def deliver(self, messages: Iterable[Sent]) -> None:
+        """Have the library deliver these."""
         if self._host is not None and not self.mute:
             for topic, fields in messages:
-                self._host.tell(topic, fields)
+                self._host.notify(topic, fields)
 
     # ---- what the library does with it -----------------------------------------------------
 
     def attach(self, host: LibraryHost | None) -> None:
-        """The library began or ended."""
+        """Take note that the library began or ended."""
         self._host = host
         self.is_open = False
 
@@ -182,7 +182,7 @@ class SimulatedJoulescope:
             self.closed += 1
 
     def set(self, topic: str, value: Any) -> str:
-        """Take a value; "" or why not."""
+        """Take a value; return why not, or an empty string."""
         with self._lock:
             if not self.is_open:
                 return "22 CLOSED"
@@ -191,7 +191,7 @@ class SimulatedJoulescope:
                 return self.refuses[topic]
             if topic == "s/gpi/+/!req":
                 if self._host is not None:
-                    self._host.tell(f"{self.path}/s/gpi/+/!value", self._snapshot())
+                    self._host.notify(f"{self.path}/s/gpi/+/!value", self._snapshot())
                 return ""
             allowed = _OPTIONS["js110" if self.is_js110 else "js220"].get(topic)
             if topic.endswith("/ctrl") and topic[:-5] in self.signals:
@@ -235,7 +235,7 @@ class SimulatedJoulescope:
         ticks = np.arange(signal.next, end, signal.step)
         fields = self._fields(signal, self._data(signal, ticks))
         signal.next = end
-        self.say(self.tamper([(f"{self.path}/{signal.topic}/!data", fields)]))
+        self.deliver(self.tamper([(f"{self.path}/{signal.topic}/!data", fields)]))
 
     def _data(self, signal: Signal, ticks: NDArray[np.int64]) -> NDArray[Any]:
         lost = np.zeros(len(ticks), np.bool_)
@@ -292,7 +292,7 @@ _OPTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 
 
-# ---- what the way from the library to its user can do to messages ----------------------------
+# ---- faults between the library and its user ----------------------------
 
 
 class Disorder:
@@ -308,12 +308,12 @@ class Disorder:
     def __init__(self, seed: int, *, lose: float = 0, double: float = 0, hold: int = 0) -> None:
         self._random = random.Random(seed)  # noqa: S311 - a disturbance
         self._lose, self._double, self.hold = lose, double, hold
-        self._held: list[tuple[int, Sent]] = []  # due when so many have been sent
+        self._held: list[tuple[int, Sent]] = []  # due at this count of messages
         self._sent = 0
         self.lost: list[Sent] = []
 
     def __call__(self, messages: list[Sent]) -> list[Sent]:
-        """What the user gets now."""
+        """Return what the user gets now."""
         for one in messages:
             self._sent += 1
             if self._random.random() < self._lose:

@@ -1,4 +1,4 @@
-"""An N6705 that obeys, logs by its own clock, and can be told to misbehave."""
+"""A Keysight N6705 with its modules and data logger, and its faults."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Channel:
     taken: int = 0
 
     def reset(self) -> None:
-        """To the state after power-up."""
+        """Return to the state after power-up."""
         self.__init__(self.model)
 
 
@@ -58,15 +58,15 @@ class SimulatedN6705:
 
     Attributes:
         refuses: errors by beginning of a command that gets them.
-        deaf: commands by header that are taken and not obeyed.
+        deaf: headers of commands that are accepted and ignored.
         curt: whether an error ends the whole message, as a syntax error does.
         stuck: functions that stay as they are whatever is commanded.
-        hidden: functions that log although a query says that they do not.
-        pace: records a period, 1 where all is well.
-        latency_s: how long after its end a record appears.
-        update_s: how often records appear; 0 for each by itself.
-        lost: records that vanished so far, by slot.
-        delay_s: how long it thinks before every answer.
+        hidden: functions that log although a query denies it.
+        pace: records per period; 1 is correct.
+        latency_s: delay from the end of a record to its appearance.
+        update_s: interval at which records appear; 0 for each at its end.
+        lost: records lost so far, by slot.
+        delay_s: delay before every answer.
         draws: current of the DUT at given times, ampere.
     """
 
@@ -108,7 +108,7 @@ class SimulatedN6705:
         self._line = b""
 
     def receive(self, data: bytes) -> None:
-        """Messages from the host, each ended by a line feed."""
+        """Take messages from the host, each ended by a line feed."""
         self._line += data
         while b"\n" in self._line:
             line, _, self._line = self._line.partition(b"\n")
@@ -128,7 +128,7 @@ class SimulatedN6705:
             self.send(data)
 
     def _unit(self, text: str) -> bytes | None:
-        """Obey one command; the answer if it is a query, nothing if it fails."""
+        """Execute one command; return the answer of a query, None if it fails."""
         text = text.strip().removeprefix(":")
         self.commands.append(text)
         try:
@@ -309,11 +309,11 @@ class SimulatedN6705:
             raise Refused('-211,"Trigger ignored"')
 
 
-def lan(fake: SimulatedN6705) -> TcpCable:
-    """The instrument's network socket."""
-    return TcpCable(fake, fake.greet)
+def lan(instrument: SimulatedN6705) -> TcpCable:
+    """Return the instrument's network socket."""
+    return TcpCable(instrument, instrument.greet)
 
 
 def plug() -> TcpCable:
-    """The fake, alive, on a socket of this machine."""
+    """Return the instrument on a socket of this machine."""
     return lan(SimulatedN6705())

@@ -1,4 +1,4 @@
-"""An Otii server with its devices, whose recordings grow by a clock that the test moves.
+"""A Qoitech Otii server with its devices; its recordings grow by a clock that a test may move.
 
 Requests, answers and their fields follow Qoitech's TCP help; the texts of errors are as far
 as known from published issues. What it measures is the signal of :mod:`.load`.
@@ -22,12 +22,12 @@ Fields = dict[str, Any]
 
 
 def arc(number: int = 1) -> Fields:
-    """A device as the server lists it."""
+    """Return a device as the server lists it."""
     return {"device_id": f"Arc{number:032d}", "name": f"arc-{number}", "type": "Arc"}
 
 
 def ace(number: int = 1) -> Fields:
-    """The same of the faster model."""
+    """Return the faster model as the server lists it."""
     return {"device_id": f"Ace{number:032d}", "name": f"ace-{number}", "type": "Ace"}
 
 
@@ -44,18 +44,18 @@ LICENCE: Fields = {
 class Loss:
     """Samples of a channel that never reached the recording.
 
-    ``told`` says whether the times of what follows show it.
+    ``visible``: the time stamps of later samples show it.
     """
 
     channel: str
     at_s: float
     count: int
-    told: bool = True
+    visible: bool = True
 
 
 @dataclass
 class SimulatedRecording:
-    """One recording: how long, and what is wrong with it."""
+    """One recording with its losses."""
 
     number: int
     began_s: float
@@ -107,7 +107,7 @@ class SimulatedOtii:
         return self._now_ns
 
     def advance(self, seconds: float) -> None:
-        """Time passes."""
+        """Move its clock."""
         self._now_ns += round(seconds * 1e9)
 
     @property
@@ -118,16 +118,16 @@ class SimulatedOtii:
     # ---- the wire ------------------------------------------------------------------------
 
     def greet(self) -> None:
-        """A host has connected."""
+        """Greet a host that has connected."""
         self._text = b""
         if self.busy:
-            self._say({"type": "error", "errorcode": "Too many connections"})
+            self._send_line({"type": "error", "errorcode": "Too many connections"})
             return
         data = {"otii_version": "3.5.6-simulated", "protocol_version": "0.1"}
-        self._say({"type": "information", "info": "connected", "data": data})
+        self._send_line({"type": "information", "info": "connected", "data": data})
 
     def receive(self, data: bytes) -> None:
-        """Requests, one a line."""
+        """Take requests, one per line."""
         self._text += data
         while b"\r\n" in self._text:
             line, _, self._text = self._text.partition(b"\r\n")
@@ -144,19 +144,19 @@ class SimulatedOtii:
             answer |= {"type": "error", "errorcode": str(refusal), "data": {}}
         if self.progress:
             part = {"type": "progress", "cmd": cmd, "trans_id": request["trans_id"]}
-            self._say(part | {"progress_value": 0.5})
+            self._send_line(part | {"progress_value": 0.5})
         if cmd in self.unanswered:
             self._late.append(_line(answer))
         else:
-            self._say(answer)
+            self._send_line(answer)
 
     def answer_late(self) -> None:
-        """What was not answered is now."""
+        """Send the answers that were held back."""
         late, self._late = self._late, []
         for line in late:
             self.send(line)
 
-    def _say(self, message: Fields) -> None:
+    def _send_line(self, message: Fields) -> None:
         self.send(_line(message))
 
     # ---- requests ------------------------------------------------------------------------
@@ -289,12 +289,12 @@ class SimulatedOtii:
         rate = self.rates[data["device_id"]][data["channel"]]
         recording = self._recording(data)
         positions = np.arange(index, index + count)
-        told = index
+        shown = index
         for loss in recording.losses:
             if loss.channel == data["channel"]:
                 at = round(loss.at_s * rate)
                 positions = np.where(positions >= at, positions + loss.count, positions)
-                told += loss.count if loss.told and index >= at else 0
+                shown += loss.count if loss.visible and index >= at else 0
         amps = current_a(positions / rate)
         if data["channel"] == "mv":
             amps = self.volts.get(data["device_id"], 0.0) - amps * self.resistance_ohm
@@ -302,7 +302,7 @@ class SimulatedOtii:
         for null in self.null_at if data["channel"] == "mc" else ():
             if index <= null < index + count:
                 values[null - index] = None
-        head = {"data_type": "analog", "timestamp": told / rate, "interval": 1.0 / rate}
+        head = {"data_type": "analog", "timestamp": shown / rate, "interval": 1.0 / rate}
         return head | {"values": values}
 
     def _recording(self, data: Fields) -> SimulatedRecording:
@@ -358,7 +358,7 @@ def _line(message: Fields) -> bytes:
 
 
 def server(device: SimulatedOtii) -> TcpCable:
-    """The server on a port of its own, which greets who connects."""
+    """Return the server on a socket of this machine."""
     return TcpCable(device, device.greet)
 
 

@@ -1,4 +1,4 @@
-"""A source-measure unit of no particular make: measures without a pause, in several formats."""
+"""A source-measure unit without a maker: measures continuously, in several number formats."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _HARMLESS = re.compile(r"\*RST|\*CLS|SENS:FUNC .*|SENS:RATE .*|FORM:BORD (?:NORM
 
 
 class SimulatedScpiMeter:
-    """Speaks SCPI as many meters do.
+    """A meter with common SCPI commands.
 
     Attributes:
         refuses: errors by beginning of a command that gets them.
-        pace: readings a period, 1 where all is well.
-        latency_s: how long after its end a reading appears.
-        update_s: how often readings appear; 0 for each by itself.
+        pace: readings per period; 1 is correct.
+        latency_s: delay from the end of a reading to its appearance.
+        update_s: interval at which readings appear; 0 for each at its end.
         memory_s: how long its memory lasts; the oldest readings are overwritten then.
-        framing: how numbers are sent: ``line``, ``block`` or ``indefinite`` block.
-        lost: readings that vanished so far.
+        framing: of numbers: ``line``, ``block`` or ``indefinite`` block.
+        lost: readings lost so far.
         waits: whether ``FETC? n`` answers only when it has n readings.
         draws: current of the DUT at given times, ampere.
     """
@@ -72,7 +72,7 @@ class SimulatedScpiMeter:
         self._line = b""
 
     def receive(self, data: bytes) -> None:
-        """Messages from the host, each ended by a line feed."""
+        """Take messages from the host, each ended by a line feed."""
         self._line += data
         while b"\n" in self._line:
             line, _, self._line = self._line.partition(b"\n")
@@ -159,11 +159,11 @@ class SimulatedScpiMeter:
         return f"#{len(size)}{size}".encode() + data + b"\n"
 
 
-def lan(fake: SimulatedScpiMeter) -> TcpCable:
-    """The instrument's network socket."""
-    return TcpCable(fake, fake.greet)
+def lan(meter: SimulatedScpiMeter) -> TcpCable:
+    """Return the instrument's network socket."""
+    return TcpCable(meter, meter.greet)
 
 
 def plug() -> TcpCable:
-    """The fake, alive, on a socket of this machine."""
+    """Return the instrument on a socket of this machine."""
     return lan(SimulatedScpiMeter())

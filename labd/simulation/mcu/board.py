@@ -2,7 +2,7 @@
 
 Time while executing: cycles = retired instructions × 1.3 + stalls. 1.3 is an average for
 compiled code on a Cortex-M4 behind the ART accelerator; stalls are the waits the UART model
-shortens. Between slices time is the station's; ``resume`` ties the two together again.
+shortens. Between slices time is the station's; ``resume`` synchronises the two again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _UID_OFFSET, _FLASH_SIZE_OFFSET = 0x590, 0x5E0
 
 
 class CpuState(Enum):
-    """What the CPU is doing."""
+    """State of the CPU."""
 
     OFF = auto()
     RUNNING = auto()
@@ -96,7 +96,7 @@ class Board:
             on_reset_request=self._on_reset_request,
         )
 
-    # -- what the bench does to it
+    # -- supply, flash and faults
 
     @property
     def powered(self) -> bool:
@@ -212,7 +212,7 @@ class Board:
         return self._engine.retired * _CPI_NUMERATOR // _CPI_DENOMINATOR + self._stalls
 
     def _take_up(self) -> None:
-        """Tie the CPU's cycles to the station's time from here on."""
+        """Synchronise the CPU's cycles with the station's time from here on."""
         self._epoch_ps, self._epoch_cycles = self.now_ps(), self._cycles()
         self._hz = self._chip.rcc.clocks.hclk
 

@@ -1,4 +1,4 @@
-"""What the board draws, and the exact account of it.
+"""Supply current of the board, and its exact integrals.
 
 Source of the figures, and how far each goes:
 
@@ -55,7 +55,7 @@ class Total(NamedTuple):
         return self.energy_na_mv_ps / JOULE
 
     def since(self, earlier: Total) -> Total:
-        """What was delivered in between."""
+        """Return what was delivered in between."""
         return Total(
             self.charge_na_ps - earlier.charge_na_ps,
             self.energy_na_mv_ps - earlier.energy_na_mv_ps,
@@ -94,7 +94,7 @@ class Ledger:
         return self._segments[-1].current_na
 
     def set(self, at_ps: int, current_na: int, voltage_mv: int) -> None:
-        """From ``at_ps`` on the supply delivers this; times never go back."""
+        """Set what the supply delivers from ``at_ps`` on; times never decrease."""
         last = self._segments[-1]
         if (last.current_na, last.voltage_mv) == (current_na, voltage_mv):
             return
@@ -109,7 +109,7 @@ class Ledger:
             self.forget_before(self._starts[_KEPT_SEGMENTS // 2])
 
     def at(self, at_ps: int) -> Total:
-        """Everything delivered up to ``at_ps``."""
+        """Return charge and energy delivered up to ``at_ps``."""
         segment = self._segments[-1]
         if at_ps < segment.start_ps:
             index = bisect_right(self._starts, at_ps) - 1

@@ -2,7 +2,7 @@
 
 This is the only file that sees unicorn. It adds what the engine lacks for timing:
 ``retired``, the count of instructions executed, valid also inside a register access.
-Unicorn counts instructions for ``emu_start(count=…)`` in a field of its own structure; the
+Unicorn counts instructions for ``emu_start(count=…)`` in a field of its internal structure; the
 field's place is found by running known loops and is checked once at construction. Where it
 cannot be found (another build of the engine) ``retired`` falls back to whole slices, made
 short: timing is then coarse (``exact_count`` is False) but still monotonic and repeatable.
@@ -58,7 +58,7 @@ class SliceOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SliceEnd:
-    """A slice's outcome; ``detail`` says what went wrong in a fault."""
+    """Outcome of a slice; ``detail`` describes a fault."""
 
     outcome: SliceOutcome
     detail: str = ""

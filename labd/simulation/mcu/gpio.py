@@ -17,7 +17,7 @@ _MODER_RESET = {"A": 0xABFF_FFFF, "B": 0xFFFF_FEBF, "H": 0x0000_000F}
 
 
 class GpioPort:
-    """One port. Pins with a :class:`Wire` on them drive it as mode and type say."""
+    """One port. Pins with a :class:`Wire` on them drive it as mode and output type select."""
 
     def __init__(
         self, letter: str, now_ps: Callable[[], int], supplied: Callable[[], bool]
@@ -29,11 +29,11 @@ class GpioPort:
         self._wires: dict[int, Wire] = {}
 
     def connect(self, pin: int, wire: Wire) -> None:
-        """Solder a wire to a pin."""
+        """Connect a wire to a pin."""
         self._wires[pin] = wire
 
     def reset(self) -> None:
-        """Reset values: pins become analog and let go."""
+        """Take reset values: pins become analog and release their wires."""
         self._registers.reset()
         self._drive()
 
@@ -50,7 +50,7 @@ class GpioPort:
         return 0 if offset in (_BSRR, _BRR) else self._registers.read(offset)
 
     def write(self, offset: int, value: int, mask: int) -> None:
-        """Store, then drive the wires as they are now told."""
+        """Store, then drive the wires accordingly."""
         if offset == _BSRR:
             self._registers.write(_ODR, 0, value >> 16)
             self._registers.write(_ODR, _LOW_HALF, value & _LOW_HALF)
@@ -64,7 +64,7 @@ class GpioPort:
         return self._registers.read(_MODER) >> 2 * pin & 3
 
     def _output(self, pin: int) -> bool | None:
-        """The level a pin drives, or None when it lets go."""
+        """Return the level a pin drives, or None if it drives none."""
         if self._mode(pin) != _OUTPUT or not self._supplied():
             return None
         high = bool(self._registers.read(_ODR) >> pin & 1)

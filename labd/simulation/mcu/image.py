@@ -14,12 +14,12 @@ SRAM_SIZE = 640 << 10
 
 
 class ImageError(ValueError):
-    """The file is not something this board can be flashed with; the text says why."""
+    """The file cannot be flashed, for the reason in the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class FirmwareImage:
-    """What goes into flash: (offset from the start of flash, bytes), non-overlapping."""
+    """Contents of flash: (offset from its start, bytes), without overlap."""
 
     segments: tuple[tuple[int, bytes], ...]
 

@@ -66,7 +66,7 @@ class Lpuart:
         self._idle_polls = 0
 
     def power_off(self) -> None:
-        """Bytes on the way reach nobody."""
+        """Lose the bytes that are on the way."""
         self._line.clear()
         self.reset()
 
@@ -94,7 +94,7 @@ class Lpuart:
         return bool(self._received)
 
     def forget_polls(self) -> None:
-        """The CPU does something else than ask for input."""
+        """Restart the count of idle polls: the CPU did something else."""
         self._idle_polls = 0
 
     def settle(self) -> None:

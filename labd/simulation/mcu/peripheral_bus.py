@@ -53,7 +53,7 @@ class Registers:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a peripheral sits, and what says whether it answers."""
+    """Address range of a peripheral, and whether its clock is on."""
 
     name: str
     base: int

@@ -118,7 +118,7 @@ class Flash(Registers):
 
 
 class Rcc:
-    """Reset and clock control, with the rules that tie it to PWR and FLASH."""
+    """Reset and clock control, with its rules for PWR and FLASH."""
 
     def __init__(self, now_ps: Callable[[], int], on_clocks: Callable[[Clocks], None]) -> None:
         self._now_ps = now_ps
@@ -141,7 +141,7 @@ class Rcc:
         self._apply()
 
     def reset(self) -> None:
-        """RCC has no reset bit of its own."""
+        """Do nothing: RCC has no reset bit."""
 
     def enabled(self, register: int, bit: int) -> bool:
         """Whether a peripheral's clock is on."""

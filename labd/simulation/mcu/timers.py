@@ -87,7 +87,7 @@ class Dwt:
         self._from = 0
 
     def read(self, offset: int) -> int:
-        """CYCCNT is live; CTRL says one comparator set, enabled or not."""
+        """CYCCNT is live; CTRL shows one comparator set and the enable bit."""
         if offset == self._CYCCNT:
             return self._now() & WORD
         return 0x4000_0000 | self._enabled if offset == self._CTRL else 0

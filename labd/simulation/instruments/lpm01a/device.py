@@ -99,7 +99,7 @@ class SimulatedLpm01a:
     # -- commands
 
     def command_size(self, data: bytes | bytearray) -> int:
-        """How many bytes the first command in ``data`` has; 0 if it is not whole."""
+        """Return the length of the first command in ``data``; 0 if it is not whole."""
         return data.find(b"\n") + 1
 
     def receive(self, data: bytes) -> None:
@@ -153,7 +153,7 @@ class SimulatedLpm01a:
         self.send(f"\r\n{PROMPT}{text}\r\n\r\n".encode("ascii", "replace"))
 
     def _make_handlers(self) -> dict[str, Callable[[str], str | None]]:
-        """By command: argument -> what follows ``ack <command>``, None if the reply comes later."""
+        """Return by command: argument -> text behind ``ack <command>``, None if it comes later."""
 
         def setter(word: str) -> Callable[[str], str]:
             def apply(rest: str) -> str:
@@ -226,7 +226,7 @@ class SimulatedLpm01a:
     def _answer_after(
         self, duration_ps: int, line: str, answer: str, then: Callable[[], None] | None = None
     ) -> None:
-        """Acknowledge after a while; commands queue up meanwhile."""
+        """Acknowledge after this time; commands wait meanwhile."""
         self._busy = True
 
         def done(_at_ps: int) -> None:

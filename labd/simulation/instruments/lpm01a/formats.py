@@ -1,4 +1,4 @@
-"""How the LPM01A's samples and marks look on the line, in either of its formats (UM2269)."""
+"""The LPM01A's samples and marks as bytes, in either of its formats (UM2269)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _TOP_POWER = 14
 
 
 class SampleFormat(Protocol):
-    """How samples and marks look on the line."""
+    """Samples and marks as bytes."""
 
     def begin(self) -> bytes:
-        """What comes before the first sample."""
+        """Return what comes before the first sample."""
         ...
 
     def samples(self, values: NDArray[np.float64]) -> bytes:
@@ -86,7 +86,7 @@ class AsciiDecimal:
         return b"\r\n" + text.encode() + b"\r\n"
 
     def event(self, number: int) -> bytes:
-        """``event NN ris``: so the instrument calls it, whichever edge it was told to mark."""
+        """``event NN ris``, whichever edge the instrument is set to mark."""
         return f"event {number % 100:02d} ris\r\n".encode()
 
     def power(self, *, on: bool) -> bytes:
@@ -153,7 +153,7 @@ class BinaryHexa:
         return self.record(0xF6)
 
     def overcurrent(self, text: str) -> bytes:
-        """F5 says it all."""
+        """F5; it has no text."""
         del text
         return self.record(0xF5)
 

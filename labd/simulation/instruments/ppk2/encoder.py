@@ -1,4 +1,4 @@
-"""How a PPK2 turns a current into a word: its coefficients, ranges and rounding.
+"""The conversion of a current to a PPK2 sample word: coefficients, ranges and rounding.
 
 A word is an ADC value (bits 0-13), a measuring range (14-16), a counter (18-23) and the logic
 inputs (24-31). The value read back by the instrument's own coefficients is
@@ -64,11 +64,11 @@ def metadata_text(lines: Mapping[str, str]) -> bytes:
 
 
 class Encoder:
-    """Makes words of currents; remembers the range it is in.
+    """Converts currents to words; keeps the measuring range.
 
     Args:
         lines: of the instrument's metadata.
-        seed: of the dither; the same samples get the same dither however they are handed over.
+        seed: of the dither; it depends only on the index of a sample.
     """
 
     def __init__(self, lines: Mapping[str, str], seed: int) -> None:
@@ -78,7 +78,7 @@ class Encoder:
         self._range = 0
 
     def words(self, current_a: Currents, voltage_v: float) -> tuple[Words, Currents]:
-        """Consecutive samples as words without counter and logic, and what they stand for."""
+        """Return words without counter and logic, and the currents they stand for, A."""
         ranges = self._follow(current_a)
         shunt, square, gain, offset, slope, bias, user = self._coefficients[:, ranges]
         wanted = current_a / user - (slope * voltage_v + bias)
@@ -93,7 +93,7 @@ class Encoder:
         return words, rounded
 
     def _follow(self, current_a: Currents) -> NDArray[np.intp]:
-        """The range of each sample."""
+        """Return the range of each sample."""
         if not len(current_a):
             return np.empty(0, np.intp)
         least, most = np.searchsorted(UP_A, current_a), np.searchsorted(DOWN_A, current_a)
@@ -107,6 +107,6 @@ class Encoder:
 
 
 def counted(words: Words, counter: int) -> bytes:
-    """The words under ascending counters, as they go over the wire."""
+    """Return the bytes of the words with ascending counters."""
     counters = (counter + np.arange(len(words), dtype=np.uint32)) % np.uint32(COUNTER_MODULUS)
     return (words | counters << np.uint32(COUNTER_SHIFT)).astype("<u4").tobytes()
