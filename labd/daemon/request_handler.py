@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 from pydantic import JsonValue
 
-from labd.core.errors import JobError, LabdError
+from labd.core.errors import JobError, LabdBug, LabdError
 from labd.core.jobs import JobSpec
 from labd.core.model import BUILD_FOR
 from labd.core.schedule import StationView, impossible, unsuitable
@@ -40,16 +40,6 @@ from labd.wire.requests import BadRequest, parse_request
 from labd.wire.topics import Topics
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RequestResult:
-    """The variable part of a positive reply."""
-
-    text: str
-    job: str = ""
-    result: JsonValue = None
-    code: str = "ok"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,40 +79,28 @@ class RequestHandler:
         self.job_log.publish(self.topics.reply(topic.user, client), reply.payload(), retain=False)
 
     async def _answer(self, user: str, verb: str, payload: bytes) -> tuple[str, Reply]:
+        """Return the client to answer, and its reply."""
         try:
             request = parse_request(verb, payload)
         except BadRequest as error:
-            refusal = Reply(
-                ok=False,
-                request=error.request,
-                verb=verb,
-                code=error.code,
-                text=str(error),
-                errors=error.errors,
-            )
-            return error.client or DEFAULT_CLIENT, refusal
-        return request.client, await self._act(user, verb, request)
+            reply = _refusal(error).model_copy(update={"errors": error.errors})
+            client, number = error.client or DEFAULT_CLIENT, error.request
+        else:
+            reply = await self._execute(user, request)
+            client, number = request.client, request.request
+        return client, reply.model_copy(update={"verb": verb, "request": number})
 
-    async def _act(self, user: str, verb: str, request: Request) -> Reply:
-        job = getattr(request, "job", "")
+    async def _execute(self, user: str, request: Request) -> Reply:
+        job = getattr(request, "job", None) or ""
         try:
-            answer = await self._do(user, request)
+            return await self._do(user, request)
         except LabdError as error:
-            return _refusal(verb, request, job, error.code, str(error))
+            return _refusal(error, job)
         except Exception as error:  # the top of a request: one must not end the daemon
-            log.exception("labd-bug", verb=verb, job=job)
-            return _refusal(verb, request, job, "bug", f"a defect of labd: {error!r}")
-        return Reply(
-            ok=True,
-            request=request.request,
-            verb=verb,
-            job=answer.job,
-            code=answer.code,
-            text=answer.text,
-            result=answer.result,
-        )
+            log.exception("labd-bug", request=request, job=job)
+            return _refusal(LabdBug("bug", f"a defect of labd: {error!r}"), job)
 
-    async def _do(self, user: str, request: Request) -> RequestResult:
+    async def _do(self, user: str, request: Request) -> Reply:
         match request:
             case Submit():
                 return await self._submit(request.spec(user))
@@ -136,11 +114,11 @@ class RequestHandler:
                 return await self._jobs(request)
             case ListStations():
                 stations = self.status.stations()
-                return RequestResult("", result=[s.model_dump(mode="json") for s in stations])
+                return _reply("", result=[s.model_dump(mode="json") for s in stations])
             case ReplayEvents():
                 return await self._events(request)
 
-    async def _submit(self, spec: JobSpec) -> RequestResult:
+    async def _submit(self, spec: JobSpec) -> Reply:
         if await self.job_log.read(Journal.job, spec.job) is None:
             views = self.dispatcher.views()
             await asyncio.to_thread(check_feasible, spec, views, self.config)
@@ -149,31 +127,31 @@ class RequestHandler:
         if isinstance(change, Duplicate):
             state = change.job.verdict or change.job.state
             text = f"this job was submitted before; it is {state}"
-            return RequestResult(text, spec.job, code="duplicate")
-        return RequestResult("queued", spec.job)
+            return _reply(text, spec.job, code="duplicate")
+        return _reply("queued", spec.job)
 
-    async def _cancel(self, user: str, request: Cancel) -> RequestResult:
+    async def _cancel(self, user: str, request: Cancel) -> Reply:
         await self.job_log.cancel(request.job, user, request.reason)
         running = self.dispatcher.cancel(request.job)
         self.dispatcher.wake()
-        return RequestResult("stopping" if running else "cancelled", request.job)
+        return _reply("stopping" if running else "cancelled", request.job)
 
-    async def _pin(self, user: str, request: Pin) -> RequestResult:
+    async def _pin(self, user: str, request: Pin) -> Reply:
         await self.job_log.pin(request.job, user)
         status = await self._status(request.job)
         gone = f"; those of {_attempts(status.removed)} are gone" if status.removed else ""
-        return RequestResult(f"its traces stay{gone}", request.job)
+        return _reply(f"its traces stay{gone}", request.job)
 
-    async def _unpin(self, user: str, request: Unpin) -> RequestResult:
+    async def _unpin(self, user: str, request: Unpin) -> Reply:
         await self.job_log.unpin(request.job, user)
-        return RequestResult("its traces may go by the lab's limits", request.job)
+        return _reply("its traces may go by the lab's limits", request.job)
 
-    async def _jobs(self, request: ListJobs) -> RequestResult:
+    async def _jobs(self, request: ListJobs) -> Reply:
         if request.job is not None:
             found = [await self._status(request.job)]
         else:
             found = await self.job_log.statuses(request.states, request.user, request.limit)
-        return RequestResult("", result=[status.model_dump(mode="json") for status in found])
+        return _reply("", result=[status.model_dump(mode="json") for status in found])
 
     async def _status(self, job: str) -> JobStatus:
         status = await self.job_log.status(job)
@@ -181,20 +159,24 @@ class RequestHandler:
             raise JobError("no-such-job", f"there is no job {job}", "labctl jobs lists them")
         return status
 
-    async def _events(self, request: ReplayEvents) -> RequestResult:
+    async def _events(self, request: ReplayEvents) -> Reply:
         await self._status(request.job)
         events = await self.job_log.read(
             Journal.events, request.job, request.from_seq, request.limit
         )
-        return RequestResult("", request.job, [event.model_dump(mode="json") for event in events])
+        return _reply("", request.job, [event.model_dump(mode="json") for event in events])
 
 
 def _attempts(numbers: Sequence[int]) -> str:
     return f"attempt{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
-def _refusal(verb: str, request: Request, job: str, code: str, text: str) -> Reply:
-    return Reply(ok=False, request=request.request, verb=verb, job=job, code=code, text=text)
+def _reply(text: str, job: str = "", result: JsonValue = None, code: str = "ok") -> Reply:
+    return Reply(ok=True, request=None, verb="", job=job, code=code, text=text, result=result)
+
+
+def _refusal(error: LabdError, job: str = "") -> Reply:
+    return Reply(ok=False, request=None, verb="", job=job, code=error.code, text=str(error))
 
 
 def check_feasible(spec: JobSpec, views: Sequence[StationView], config: LabConfig) -> None:

@@ -85,8 +85,8 @@ class StationConfig:
         if power is None or self.sees_timestamps:
             return ""
         return (
-            f"{power.driver} in this configuration does not see the DUT's timestamps, and no I/O "
-            "manager times the batches"
+            f"{power.driver} does not see the DUT's timestamps as configured, and no I/O manager "
+            "times the batches"
         )
 
 

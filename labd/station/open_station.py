@@ -139,8 +139,7 @@ class StationBench:
                 self._identities[part] = identity
                 log.debug("opened", part=part, name=identity.name, firmware=identity.firmware)
             await self._free_io()
-            if self._supply is not None:
-                await self._timed(self._supply.supply(None), OPEN_DEADLINE_S, "power off")
+            await self._timed(self._set_supply(None), OPEN_DEADLINE_S, "power off")
         except BaseException:
             await self.close()
             raise
@@ -209,10 +208,14 @@ class StationBench:
         return io if self._station.processing_wire or pulses else None
 
     @property
-    def _supply(self) -> PowerMonitor | None:
-        """The power monitor if it supplies the DUT."""
-        power = self._parts.power
-        return power if power is not None and power.supplies else None
+    def _supplies(self) -> bool:
+        """Whether the power monitor supplies the DUT."""
+        return self._parts.power is not None and self._parts.power.supplies
+
+    async def _set_supply(self, voltage_mv: int | None) -> None:
+        """Supply the DUT, or switch it off with ``None``, if the power monitor supplies it."""
+        if self._parts.power is not None and self._parts.power.supplies:
+            await self._parts.power.supply(voltage_mv)
 
     async def prepare(self, build: Build) -> Ready:
         """Flash, supply and identify the DUT so that it runs this build.
@@ -246,9 +249,7 @@ class StationBench:
             InfraError: it does not answer.
             DutError: its answer violates the protocol.
         """
-        supply = self._supply
-        if supply is not None:
-            await supply.supply(None)
+        await self._set_supply(None)
         refusals: list[LabdError] = []
         for build in self._likely_builds():
             try:
@@ -259,8 +260,7 @@ class StationBench:
                 return await dut.identify(IDENTIFY_DEADLINE_S)
             except (DeadlineExceeded, DutError, ConfigError) as error:
                 refusals.append(error)
-            if supply is not None:
-                await supply.supply(None)
+            await self._set_supply(None)
         raise refusals[0]
 
     def _likely_builds(self) -> list[Build]:
@@ -288,30 +288,27 @@ class StationBench:
 
         The DUT's boot prologue ends that command.
         """
-        io, power = self._parts.io, self._supply
+        io = self._parts.io
         if io is None or not io.waiting_for_dut:
             return
         log.info("io-manager-released", station=self._station.name)
-        if power is not None:
-            await power.supply(None)
+        if self._supplies:
+            await self._set_supply(None)
             await asyncio.sleep(self._station.off_s)
-            await power.supply(self._voltage_mv)
+            await self._set_supply(self._voltage_mv)
         self._identities[Part.IO] = await io.free(BOOT_DEADLINE_S)
 
     async def _flash(self, build: Build) -> FirmwareImage | None:
-        flasher, power, setup = self._parts.flasher, self._supply, self._setup
+        flasher, setup = self._parts.flasher, self._setup
         if flasher is None:
-            if power is not None:
-                await power.supply(None)
+            await self._set_supply(None)
             return None
         image = await asyncio.to_thread(
             find_image, setup.folders, self._station.board, setup.firmware, build
         )
-        if power is not None:
-            await power.supply(self._voltage_mv)
+        await self._set_supply(self._voltage_mv)
         await self._timed(flasher.flash(image.path), FLASH_DEADLINE_S, f"flashing {image.path}")
-        if power is not None:
-            await power.supply(None)
+        await self._set_supply(None)
         return image
 
     async def _open_route(self, build: Build) -> tuple[str, CommandChannel]:
@@ -329,12 +326,11 @@ class StationBench:
         raise InfraError("no-route", "the station has neither dut nor io")
 
     async def _power_up(self, channel: CommandChannel) -> int | None:
-        power = self._supply
-        if power is None:
+        if not self._supplies:
             return None
         await asyncio.sleep(self._station.off_s)
         await channel.expect_boot()
-        await power.supply(self._voltage_mv)
+        await self._set_supply(self._voltage_mv)
         return self._voltage_mv
 
     def _wrong_build(self, seen: Build, wanted: Build, image: FirmwareImage | None) -> LabdError:
