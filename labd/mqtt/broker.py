@@ -199,7 +199,7 @@ class EmbeddedBroker:
         errors = [line for line in lines if "[FTL]" in line or "[ERR]" in line]
         if not errors:
             return f"see {self._log_file}"
-        return f"its log says: {' / '.join(errors[-_QUOTED_LINES:])}"
+        return f"its log reports: {' / '.join(errors[-_QUOTED_LINES:])}"
 
     async def _stop(self) -> None:
         if self._process is not None:

@@ -222,7 +222,7 @@ class StationBench:
 
         Raises:
             JobError: there is no such image, or a board without flasher runs another build.
-            DutError: the flashed firmware is another build than its name says.
+            DutError: the flashed firmware is another build than its name states.
             InfraError: the bench failed.
         """
         image = await self._flash(build)

@@ -175,7 +175,7 @@ async def test_a_port_taken_by_something_else(tmp_path: Path) -> None:
 async def test_a_port_that_may_not_be_bound_quotes_the_log(tmp_path: Path) -> None:
     nowhere = "192.0.2.1"  # an address of no machine
     broker = EmbeddedBroker(tmp_path, free_port(), host=nowhere, start_deadline_s=5.0)
-    with pytest.raises(TransportError, match=r"its log says: .*Unable to listen"):
+    with pytest.raises(TransportError, match=r"its log reports: .*Unable to listen"):
         async with broker:
             pass
 

@@ -87,11 +87,11 @@ async def test_the_link_comes_back_with_its_subscriptions(broker: Broker) -> Non
     received: list[str] = []
     async with MqttLink(broker.url, "a") as link:
 
-        async def say() -> None:
+        async def publish() -> None:
             received.append("here")
             await link.publish("labd/lab/daemon/h", b"online", retain=True)
 
-        link.on_connect.append(say)
+        link.on_connect.append(publish)
         async with link.subscribe("labd/lab/daemon/h") as inbox:
             await broker.stop()
             async with asyncio.timeout(5):
@@ -110,16 +110,16 @@ async def test_on_connect_runs_the_first_time_too_and_may_wait_for_messages(
     broker: Broker,
 ) -> None:
     link = MqttLink(broker.url, "a")
-    heard: list[bytes] = []
+    arrived: list[bytes] = []
 
     async def ask() -> None:
         async with link.subscribe("labd/lab/echo") as inbox:
             await link.publish("labd/lab/echo", b"hello")
-            heard.append((await receive(inbox)).payload)
+            arrived.append((await receive(inbox)).payload)
 
     link.on_connect.append(ask)
     async with link:
-        assert heard == [b"hello"]
+        assert arrived == [b"hello"]
 
 
 async def test_a_callback_that_breaks_is_not_hidden(broker: Broker) -> None:
@@ -228,7 +228,7 @@ async def test_an_inbox_from_before_connecting_misses_nothing(broker: Broker) ->
 
 @pytest.fixture
 async def guarded(tmp_path: Path) -> Any:
-    """A mosquitto with a password and a rule who may say what."""
+    """A mosquitto with a password and an access list."""
     if MOSQUITTO is None:
         pytest.skip("mosquitto is not installed")
     port = free_port()
