@@ -100,6 +100,18 @@ def test_the_files_are_sigmf(tmp_path: Path) -> None:
     }
 
 
+def test_another_program_reads_the_trace_and_accepts_its_metadata(tmp_path: Path) -> None:
+    sigmf = pytest.importorskip("sigmf", reason="the dev extra has it")
+    path = tmp_path / "power"
+    with TraceFile(path, FORMAT, WHO) as file:
+        file.write([samples(0, 0.5, 0.25), Gap(2, 18, "lost"), Edge(2.5, "d7", rising=True)])
+        file.mark_windows([WINDOW])
+    read = sigmf.fromfile(str(tmp_path / "power.sigmf-meta"))
+    read.validate()
+    np.testing.assert_array_equal(read.read_samples(), [0.5, 0.25, *[np.nan] * 18])
+    assert len(read.get_annotations()) == 4
+
+
 def test_samples_out_of_place_are_refused(tmp_path: Path) -> None:
     with TraceFile(tmp_path / "power", FORMAT, WHO) as file:
         file.write([samples(0, 1.0)])

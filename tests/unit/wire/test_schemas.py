@@ -50,6 +50,18 @@ def test_every_reference_is_to_something(document: dict[str, Any]) -> None:
         assert resolve(document, ref) is not None
 
 
+def test_what_was_recorded_matches_its_schema() -> None:
+    validate = pytest.importorskip("jsonschema", reason="the dev extra has it").validate
+    recorded = json.loads((Path(__file__).parent / "recorded_job.json").read_text())
+    made = schemas()
+    for event in recorded["events"]:
+        validate(event, made["Event"])
+    for result in recorded["results"]:
+        validate(result, made["ModeResult"])
+    validate(recorded["file"], made["ResultFile"])
+    validate(recorded["annotation"]["labd:window"], made["Window"])
+
+
 def test_every_message_has_a_schema() -> None:
     found = schemas()
     assert set(found) == {
