@@ -1,7 +1,7 @@
-"""A running acquisition, whatever the instrument: pumped in the background, confirmed, stopped.
+"""A running acquisition of any instrument: read in the background, confirmed, stopped.
 
-A task takes the instrument's stream from its port however slow the consumer is, so that no
-buffer of the instrument overflows; confirmed items wait here until they are iterated.
+A task reads the instrument's stream however slow the consumer is, so that no buffer of the
+instrument overflows; confirmed items wait here until they are iterated.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ from labd.core.model import Samples, StreamItem, TimeBase
 log = logging.getLogger(__name__)
 
 MAX_WAITING_SAMPLES = 8_000_000
-"""2.2 hours at 1 kHz, 80 s at 100 kHz, 64 MB: a consumer further behind has lost the race."""
+"""Limit of unread samples: 2.2 hours at 1 kHz, 80 s at 100 kHz, 64 MB."""
 
 
 class Counts(Protocol):
-    """What a decoder has seen on the wire so far, confirmed or not."""
+    """What a decoder has received so far, confirmed or not."""
 
     @property
     def received(self) -> int:
-        """Sample periods; never falls."""
+        """Sample periods; never decreases."""
         ...
 
     @property
     def edges_seen(self) -> int:
-        """Timestamps of the DUT, counting those dropped later."""
+        """Timestamps of the DUT, including those dropped later."""
         ...
 
 
 class PumpedAcquisition(ABC):
     """One acquisition: a context manager, and the stream it yields.
 
-    A driver's subclass says how its instrument starts (:meth:`_begin`), streams
+    A driver's subclass implements how its instrument starts (:meth:`_begin`), streams
     (:meth:`_pump`), stops (:meth:`_end`), and what becomes of an unconfirmed tail
     (:meth:`_settle`); it implements :class:`drivers.base.interfaces.Acquisition` with that.
 
     Args:
         where: the instrument, for error texts.
-        answer_s: how long the instrument may take to start or to send something.
-        counts: what its decoder has seen.
+        answer_s: deadline for the instrument's start and for each wait for its stream.
+        counts: those of its decoder.
     """
 
     def __init__(self, where: Where, answer_s: float, counts: Counts) -> None:
@@ -72,12 +72,12 @@ class PumpedAcquisition(ABC):
         self._left_running = False
         self._pumping: asyncio.Task[None] | None = None
 
-    # ---- what an instrument's driver says -------------------------------------------------
+    # ---- for the driver to implement ------------------------------------------------------
 
     @property
     @abstractmethod
     def _at_rest(self) -> bool:
-        """Whether the instrument is known to stream no more, or never to have begun."""
+        """Whether the instrument is known not to stream."""
 
     @abstractmethod
     async def _begin(self) -> None:
@@ -85,48 +85,48 @@ class PumpedAcquisition(ABC):
 
     @abstractmethod
     async def _pump(self) -> None:
-        """Take the stream with :meth:`_take` until the instrument has ended it."""
+        """Read the stream and pass it to :meth:`_take` until the instrument has ended it."""
 
     @abstractmethod
     async def _end(self) -> None:
-        """Stop the instrument and wait until :meth:`_pump` has taken what it still had."""
+        """Stop the instrument and wait until :meth:`_pump` has read the rest."""
 
     @abstractmethod
     def _settle(self, reason: str) -> Sequence[StreamItem]:
-        """Confirm or give up the tail, once nothing more comes; called exactly once.
+        """Return the unconfirmed tail, confirmed or as a gap; called once, at the end.
 
         Args:
-            reason: why there is nothing more, should the tail have to become a gap.
+            reason: why the stream ended, for a gap.
         """
 
     def _stop_reason(self) -> str:
-        """Why the instrument stopped by itself, in its own words."""
+        """Return the instrument's own reason for stopping."""
         return "no reason given"
 
     # ---- the acquisition ------------------------------------------------------------------
 
     @property
     def received(self) -> int:
-        """Sample periods seen on the wire so far, confirmed or not; never falls."""
+        """Sample periods received so far, confirmed or not; never decreases."""
         return self._counts.received
 
     @property
     def edges_seen(self) -> int:
-        """Timestamps seen on the wire so far, confirmed or not."""
+        """Timestamps received so far, confirmed or not."""
         return self._counts.edges_seen
 
     @property
     def running(self) -> bool:
-        """Whether it holds the port."""
+        """Whether it uses the port."""
         return not self._ended
 
     @property
     def left_running(self) -> bool:
-        """Whether it was started and let go of before the instrument's end was heard."""
+        """Whether it was abandoned before the instrument had confirmed its end."""
         return self._left_running
 
     async def __aenter__(self) -> Self:
-        """Start, and go on draining the port whatever the consumer does."""
+        """Start the instrument and the task that reads its port."""
         self._pumping = asyncio.create_task(self._pump_port(), name=f"pump {self._where.device}")
         async with closed_on_failure(self.abandon):
             await self._begin()
@@ -139,7 +139,7 @@ class PumpedAcquisition(ABC):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop, take what is still in the instrument, and let go of the port."""
+        """Stop, read the rest, and release the port."""
         try:
             await self._stop()
         except LabdError as fault:
@@ -161,7 +161,7 @@ class PumpedAcquisition(ABC):
         await self._until(lambda: (self.received, self.edges_seen) != before, "sample", deadline_s)
 
     async def abandon(self) -> None:
-        """Let go of the port without stopping the instrument; safe to call twice."""
+        """Release the port without stopping the instrument; safe to call twice."""
         if self._pumping is None or self._letting_go:
             return
         self._letting_go = True
@@ -170,13 +170,13 @@ class PumpedAcquisition(ABC):
         self._pumping.cancel()
         await asyncio.wait([self._pumping])
         self._items.extend(self._settle("the acquisition was broken off"))
-        self._ended = True  # not before its last items: who iterates stops there
+        self._ended = True  # after its last items: iteration stops here
         self._progress.set()
 
     # ---- for the driver's subclass --------------------------------------------------------
 
     def _take(self, items: Sequence[StreamItem]) -> None:
-        """Keep confirmed items for the consumer and wake whoever waits for progress."""
+        """Queue confirmed items for the consumer and signal progress."""
         self._items.extend(items)
         self._waiting_samples += sum(len(item) for item in items if isinstance(item, Samples))
         self._progress.set()
@@ -191,7 +191,7 @@ class PumpedAcquisition(ABC):
     async def _until(
         self, done: Callable[[], bool], what: str, deadline_s: float | None = None
     ) -> None:
-        """Wait until the pump has made ``done`` true; its fault is raised here too."""
+        """Wait until ``done``; raise a fault of the reading task."""
         limit_s = deadline_s or self._answer_s
         try:
             async with asyncio.timeout(limit_s):
@@ -250,17 +250,17 @@ class PumpedAcquisition(ABC):
             self._progress.set()
 
     def _pulse(self) -> asyncio.Event:
-        """An event that the next progress sets."""
+        """Return an event that the next progress sets."""
         if self._progress.is_set():
             self._progress = asyncio.Event()
         return self._progress
 
 
 def refuse_while_acquiring(acquisition: PumpedAcquisition | None, what: str, where: Where) -> None:
-    """Only one thing at a time may speak to an instrument.
+    """Refuse a command while an acquisition uses the port.
 
     Raises:
-        LabdBug: ``what`` was asked for while this acquisition runs.
+        LabdBug: this acquisition runs.
     """
     if acquisition is not None and acquisition.running:
         raise LabdBug("acquiring", f"'{what}' during an acquisition", where=where)
@@ -278,10 +278,10 @@ def refuse_virtual_time(time_base: TimeBase, where: Where) -> None:
 
 
 def refuse_left_running(acquisition: PumpedAcquisition | None, where: Where) -> None:
-    """A stream that was let go of may still come, and would be taken for the next one's.
+    """Refuse to start after an abandoned acquisition: its samples may still arrive.
 
     Raises:
-        InstrumentError: this acquisition was broken off and not stopped since.
+        InstrumentError: this acquisition was abandoned and has not been stopped since.
     """
     if acquisition is not None and acquisition.left_running:
         raise InstrumentError(
