@@ -87,7 +87,7 @@ class AcmeDecoder:
     def feed(self, data: bytes) -> Sequence[StreamItem]:
         """Return what the bytes confirm."""
         for line in self._splitter.feed(data):
-            text, star, check = line.rpartition("*")
+            text, star, check = line.partition("*")
             if star and check == checksum(text):
                 self._take(*text.split())
         self._flush()
