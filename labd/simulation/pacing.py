@@ -62,14 +62,6 @@ class Outside(Protocol):
         ...
 
 
-class TimeMode(Protocol):
-    """One way to let time pass."""
-
-    def step(self) -> None:
-        """Take the next step; sleep if there is none."""
-        ...
-
-
 class Pace:
     """Idle time follows the wall clock."""
 
@@ -169,15 +161,3 @@ class Freeze:
             while size := self._wiring.command_size(part, text):
                 self._commands.append((part, bytes(text[:size])))
                 del text[:size]
-
-
-__all__ = [
-    "LOST_PS",
-    "OVERRUN_S",
-    "SETTLE_PS",
-    "TURNAROUND_PS",
-    "Freeze",
-    "Outside",
-    "Pace",
-    "TimeMode",
-]

@@ -15,7 +15,7 @@ from pathlib import Path
 from labd.simulation.flash_drive import FlashDrive
 from labd.simulation.instruments.lpm01a.device import TRANSMIT_BUFFER
 from labd.simulation.mcu.image import FirmwareImage, ImageError, parse_image
-from labd.simulation.pacing import OVERRUN_S, Freeze, Pace, TimeMode
+from labd.simulation.pacing import OVERRUN_S, Freeze, Pace
 from labd.simulation.wiring import StationWiring
 from labd.wire.emulation import EmulatedStation
 
@@ -37,7 +37,7 @@ class StationThread:
         self.wiring = StationWiring(config, image, directory / config.name, self.log)
         self.drive = FlashDrive(directory / config.name / "drive")
         self._directory = directory / config.name
-        self._mode: TimeMode = (
+        self._mode = (
             Freeze(self.wiring, self)
             if config.mode == "freeze"
             else Pace(self.wiring, self, time.monotonic_ns)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,50 +9,6 @@ _SECONDS_SHOWN = 1000
 _TIME_BITS = 31
 _LARGEST = 4095
 _TOP_POWER = 14
-
-
-class SampleFormat(Protocol):
-    """Samples and marks as bytes."""
-
-    def begin(self) -> bytes:
-        """Return what comes before the first sample."""
-        ...
-
-    def samples(self, values: NDArray[np.float64]) -> bytes:
-        """Consecutive samples, in A or J."""
-        ...
-
-    def stamp(self, time_ms: int, load_percent: int) -> bytes:
-        """The time mark after every thousandth sample."""
-        ...
-
-    def event(self, number: int) -> bytes:
-        """The mark of an edge on D7."""
-        ...
-
-    def power(self, *, on: bool) -> bytes:
-        """The target's supply was switched."""
-        ...
-
-    def power_down(self) -> bytes:
-        """The target is being reset by its supply."""
-        ...
-
-    def record(self, kind: int, payload: bytes) -> bytes:
-        """Another metadata record."""
-        ...
-
-    def overcurrent(self, text: str) -> bytes:
-        """The target drew too much and has no supply any more."""
-        ...
-
-    def error(self, text: str) -> bytes:
-        """The acquisition fails."""
-        ...
-
-    def end(self) -> bytes:
-        """No more samples follow."""
-        ...
 
 
 class AsciiDecimal:
@@ -164,6 +118,9 @@ class BinaryHexa:
     def end(self) -> bytes:
         """F4."""
         return self.record(0xF4)
+
+
+SampleFormat = AsciiDecimal | BinaryHexa
 
 
 def decimal(value: float) -> bytes:
