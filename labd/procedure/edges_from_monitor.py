@@ -52,8 +52,9 @@ class MonitorEdges:
             stop = await self.wait_for_end(capture, start)
             await capture.stop()
             edges = capture.edges(start.received, stop)
-        if gaps := capture.recording(start.received, stop).gaps:
-            raise InstrumentError("samples-lost", f"the probe lost samples: {gaps[0].reason}")
+        for gap in capture.recording(start.received, stop).gaps:
+            if gap.index < stop:  # the recording also holds what begins at its end
+                raise InstrumentError("samples-lost", f"the probe lost samples: {gap.reason}")
         if len(edges) != 2:  # noqa: PLR2004 - start and stop
             raise _no_edges(len(edges), 2)
         return (edges[1].index - edges[0].index) / monitor.format.sample_rate_hz
