@@ -1,10 +1,10 @@
-"""A stretch of binary samples read one byte off: what a lost and a doubled byte leave behind.
+"""Byte slips: stretches of binary samples read one byte off, by a lost and a doubled byte.
 
-Both in the space of one block cancel: the count of samples is right, and all between the two
-are made of one sample's low byte and the next one's high byte. Where the current varies, such
-pairs soon claim more than the instrument can measure. Where it hardly does, they show by what
-this module looks for: the low bytes of a stretch stand still at the value of the high byte on
-either side of it, and its high bytes are what the low bytes beside it are.
+Both in one block cancel: the count of samples is right, and all samples between the two are
+made of one sample's low byte and the next one's high byte. Where the current varies, such pairs
+soon exceed what the instrument can measure. Where it hardly varies, this module finds them: the
+low bytes of the stretch are constant at the value of the high bytes beside it, and its high
+bytes are like the low bytes beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONTEXT = 16
-"""Samples on either side that a stretch is compared with."""
+"""Samples on either side with which a stretch is compared."""
 
 MIN_STRETCH = 16
 """A shorter one of nearly constant current is not found."""
@@ -26,14 +26,14 @@ _SPREAD = 4  # by how much a stretch's noise may be less than its neighbours'
 
 
 def has_byte_slip(data: bytes, before: bytes) -> bool:
-    """Whether a stretch of a block of samples is one byte off.
+    """Return whether a stretch of a block of samples was read one byte off.
 
-    A load whose current jumps and comes back within a block is taken for one only if, by
-    chance, the two levels are each other's bytes swapped: one pair of levels in some thousand.
+    False alarm: a current that jumps and comes back within a block, if the two levels happen to
+    be each other's bytes swapped, as one pair of levels in some thousand is.
 
     Args:
-        data: the block, two bytes a sample.
-        before: the last samples before it, in which nothing was in doubt; may be empty.
+        data: the block, two bytes per sample.
+        before: the last confirmed samples before it; may be empty.
     """
     pairs = before + data
     high = np.frombuffer(pairs[::2], np.uint8)

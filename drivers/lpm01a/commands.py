@@ -1,4 +1,4 @@
-"""How the LPM01A answers commands, and the way it writes and reads numbers (UM2269 chapter 4)."""
+"""The LPM01A's replies to commands, and the numbers in both (UM2269 chapter 4)."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ _NUMBER = re.compile(r"\d{4}[+-]\d\d")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the instrument made of a command."""
+class CommandReply:
+    """The reply to a command: its ack and data, or its refusal."""
 
     accepted: bool
     data: str
 
 
-def answer_in(line: str, command: str) -> Answer | None:
-    """The answer to ``command`` if this line holds it."""
+def answer_in(line: str, command: str) -> CommandReply | None:
+    """Return the reply to ``command`` if this line holds it."""
     found = re.search(rf"\b(ack|error|err) {re.escape(command)}(?!\w)[:\s]*(.*)", line)
-    return Answer(found[1] == "ack", found[2].strip()) if found else None
+    return CommandReply(found[1] == "ack", found[2].strip()) if found else None
 
 
 def parse_number(text: str) -> float:
-    """A reply's number, such as ``3292-03``.
+    """Return a reply's number, such as ``3292-03``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a number.
     """
     if not _NUMBER.fullmatch(text):
         raise ValueError(text)
@@ -34,11 +34,11 @@ def parse_number(text: str) -> float:
 
 
 def frequency_word(rate_hz: int) -> str:
-    """The way the instrument writes a sample rate: ``1k``."""
+    """Return a sample rate as the instrument writes it: ``1k``."""
     return f"{rate_hz // 1000}k"
 
 
 def number_word(value: float) -> str:
-    """The way the instrument reads a number: 1 mA is ``1000-6``; four digits count."""
+    """Return a number as the instrument reads it: 1 mA is ``1000-6``; it has four digits."""
     mantissa, power = f"{value:.3e}".split("e")
     return f"{mantissa.replace('.', '')}{int(power) - 3:+d}"

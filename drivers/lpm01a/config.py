@@ -1,4 +1,4 @@
-"""The LPM01A's table in stations.toml: what it can do together, and what to use instead."""
+"""The LPM01A's table in stations.toml: which settings work together, and the alternatives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Lpm01aConfig(MonitorConfig):
         description="ascii marks the DUT's edges and ends at 5 kHz, binary reaches 100 kHz and "
         "leaves the edges to the I/O manager",
     )
-    rate_hz: int = Field(1000, description="samples a second, 1000 as in the official settings")
+    rate_hz: int = Field(1000, description="samples per second, 1000 as in the official settings")
     output: Literal["energy", "current"] = Field(
         "energy",
         description="energy integrated over each sample period, or current",
@@ -60,7 +60,7 @@ class Lpm01aConfig(MonitorConfig):
     def _sustainable(cls, rate_hz: int, info: ValidationInfo) -> int:
         if rate_hz < SLOWEST_HZ:
             raise ValueError(
-                f"at {rate_hz} Hz a window's edges, known to one sample, are too vague; "
+                f"at {rate_hz} Hz a window's edges, known to one sample, are too imprecise; "
                 f"use at least {SLOWEST_HZ} Hz"
             )
         if rate_hz not in BINARY_RATES_HZ:

@@ -69,15 +69,15 @@ class Lpm01a:
         self._findings: list[Finding] = []
         self._voltage_mv: int | None = None
         self._can_switch_off = True
-        self._silenced = False  # a predecessor's acquisition streams no more
+        self._silenced = False  # no predecessor's acquisition streams
         self._obstacle: Finding | None = None  # why this firmware cannot measure as configured
         self._acquisition: Lpm01aAcquisition | None = None
 
     async def open(self) -> Identity:
-        """Take the port, end what a predecessor left running, set up, switch the DUT off.
+        """Take the port, stop what a predecessor left running, set up, switch the DUT off.
 
-        An instrument that does not answer sensibly is restarted once. When all that fails it
-        is closed as after use: a predecessor may have left the DUT powered.
+        An instrument that gives no or wrong answers is restarted once. When that fails too it is
+        closed as after use: a predecessor may have left the DUT powered.
         """
         await self._link.open()
         self._reader = LineReader(self._link)
@@ -103,7 +103,7 @@ class Lpm01a:
 
     @property
     def supplies(self) -> bool:
-        """The instrument feeds the DUT."""
+        """The instrument supplies the DUT."""
         return True
 
     async def supply(self, voltage_mv: int | None) -> None:
@@ -128,8 +128,8 @@ class Lpm01a:
         """See :class:`drivers.base.interfaces.PowerMonitor`."""
         refuse_while_acquiring(self._acquisition, "acquire", self._link.where)
         if self._obstacle:
-            what, todo = self._obstacle.text, self._obstacle.remedy
-            raise InstrumentError("firmware-too-old", what, todo, self._link.where)
+            what, remedy = self._obstacle.text, self._obstacle.remedy
+            raise InstrumentError("firmware-too-old", what, remedy, self._link.where)
         refuse_left_running(self._acquisition, self._link.where)
         self._keep_findings()
         config, ascii_format = self.config, self.config.format == "ascii"
@@ -144,19 +144,19 @@ class Lpm01a:
         return self._acquisition
 
     async def self_check(self) -> list[Finding]:
-        """What setting up and acquiring found, and the instrument's own status."""
+        """Return the findings of the setup and the acquisitions, and the instrument's status."""
         status = await self._command("status")
         self._keep_findings()
         if not status or status == "ok":
             return list(self._findings)
-        return [*self._findings, Finding("lpm01a-status", f"the instrument says: {status}")]
+        return [*self._findings, Finding("lpm01a-status", f"the instrument reports: {status}")]
 
     async def close(self) -> None:
         """Switch the DUT off, stop, give the instrument back, free the port.
 
         The DUT's power first: it may be switched while the instrument acquires, and must be
-        off even if a caller has no patience for the rest. Every step is tried with its own
-        deadline, 14 s in all; the first fault is raised when all is done.
+        off even if a caller cuts the rest short. Every step is tried with its own deadline, 14 s
+        in all; the first fault is raised at the end.
         """
         if not self._link.is_open:
             return
@@ -170,7 +170,7 @@ class Lpm01a:
     # ---- steps ---------------------------------------------------------------------------
 
     async def _take_control(self) -> tuple[str, str]:
-        """Serial number and firmware of the instrument, restarted if it has to be."""
+        """Return serial number and firmware; restart the instrument if it gives none."""
         try:
             return await self._identify()
         except (DeadlineExceeded, InstrumentError) as exc:
@@ -224,9 +224,9 @@ class Lpm01a:
                 return
 
     async def _silence(self, patience_s: float) -> None:
-        """End an acquisition; a predecessor's half command may spoil the first try.
+        """Stop an acquisition; half a command of a predecessor may corrupt the first try.
 
-        The predecessor may have streamed in binary: what is drained is not looked at.
+        The predecessor may have streamed in binary: drained bytes are not interpreted.
         """
         for last_try in (False, True):
             await self._link.write(b"stop\r\n")
@@ -244,21 +244,21 @@ class Lpm01a:
             await self._command(command)
         update = f"update its firmware from {firmware} to 1.0.6 or later"
         if self.config.output == "energy" and not await self._accepts("output energy"):
-            todo = f'{update}, or set output = "current"'
+            remedy = f'{update}, or set output = "current"'
             self._obstacle = self._note(
-                "no-energy-output", f"firmware {firmware} integrates no energy at this rate", todo
+                "no-energy-output", f"firmware {firmware} integrates no energy at this rate", remedy
             )
         if self.config.format == "ascii" and not await self._accepts("eventsrc d7 fal"):
-            todo = f'{update}, or set format = "binary" and let the I/O manager time the edges'
+            remedy = f'{update}, or set format = "binary" and let the I/O manager time the edges'
             self._obstacle = self._note(
-                "no-edge-marks", "the instrument cannot mark edges on D7", todo
+                "no-edge-marks", "the instrument cannot mark edges on D7", remedy
             )
         self._can_switch_off = await self._accepts("pwr off")
         if not self._can_switch_off:
             self._note("no-power-off", "the instrument cannot switch the DUT off", update)
 
     def _settings(self) -> list[str]:
-        """Commands up to the output, in an order that is legal whatever was set before."""
+        """Return the commands up to the output, in an order that works whatever was set before."""
         config = self.config
         return [
             *("funcmode optim", "output current", "freq 1k", "acqtime inf"),
@@ -272,12 +272,12 @@ class Lpm01a:
     def _threshold(self) -> str:
         return number_word(self.config.threshold_a) if self.config.threshold_a else "0"
 
-    def _note(self, code: str, text: str, todo: str) -> Finding:
-        self._findings.append(Finding(code, text, todo))
+    def _note(self, code: str, text: str, remedy: str) -> Finding:
+        self._findings.append(Finding(code, text, remedy))
         return self._findings[-1]
 
     def _keep_findings(self) -> None:
-        """Remember what the last acquisition found."""
+        """Keep the findings of the last acquisition."""
         found = self._acquisition.findings if self._acquisition else []
         self._findings += [finding for finding in found if finding not in self._findings]
 
@@ -289,7 +289,7 @@ class Lpm01a:
         return True
 
     async def _break_off(self) -> None:
-        """End an acquisition whose end was not heard, its own or a predecessor's."""
+        """Stop an acquisition that may still run, this driver's or a predecessor's."""
         if self._left_running or not self._silenced:
             await self._silence(min(self.config.answer_s, self._close_step_s / 2))
 
@@ -298,28 +298,28 @@ class Lpm01a:
         return self._acquisition is not None and self._acquisition.left_running
 
     async def _switch_off(self) -> None:
-        """Switch the DUT off; old firmware can at least begin a reset that never ends."""
+        """Switch the DUT off; with old firmware hold it in reset."""
         if self._can_switch_off:
             await self._command("pwr off")
         else:
             await self._accepts("targrst 0")
 
     async def _command(self, text: str, deadline_s: float | None = None) -> str:
-        """Send one command, wait for its ack, return the data behind it."""
+        """Send a command, wait for its ack and return its data."""
         refuse_while_acquiring(self._acquisition, text, self._link.where)
         self._reader.arrived()
-        heard: list[Line] = []
-        todo = "check that this port is an LPM01A, and its display"
+        lines: list[Line] = []
+        remedy = "check that this port is an LPM01A, and its display"
         limit_s = deadline_s or self.config.answer_s
-        async with self._reader.within(limit_s, f"'{text}'", heard, todo):
+        async with self._reader.within(limit_s, f"'{text}'", lines, remedy):
             await self._link.write(text.encode("ascii") + b"\r\n")
-            while not heard or (answer := answer_in(heard[-1].text, text)) is None:
-                heard.append(await self._reader.line())
+            while not lines or (answer := answer_in(lines[-1].text, text)) is None:
+                lines.append(await self._reader.line())
         if not answer.accepted:
-            heard += await self._reader.until_quiet(QUIET_S, self.config.answer_s)
+            lines += await self._reader.until_quiet(QUIET_S, self.config.answer_s)
             raise InstrumentError(
                 "command-refused",
-                f"'{text}' refused: {quoted(' / '.join(line.text for line in heard))}",
+                f"'{text}' refused: {quoted(' / '.join(line.text for line in lines))}",
                 "check the instrument's firmware version and stations.toml",
                 self._link.where,
             )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.lpm01a.byte_slip import CONTEXT, has_byte_slip
-from drivers.lpm01a.status_messages import Notes
+from drivers.lpm01a.status_messages import StatusNotes
 from labd.core.model import Edge, Gap, Samples, StreamItem
 
 SAMPLES_PER_STAMP = 1000
@@ -93,7 +93,7 @@ class StampCheck:
         self.received = 0
         self.edges_seen = 0
         self.stamps = 0
-        self.notes = Notes(set_mv)
+        self.notes = StatusNotes(set_mv)
         self._period_ms = SAMPLES_PER_STAMP * 1000 // rate_hz
         self._quantity = quantity
         self._wrap_ms = wrap_ms

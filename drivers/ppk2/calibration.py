@@ -1,6 +1,6 @@
-"""What the words of a Nordic PPK2 mean: its calibration, the conversion, the spike filter.
+"""Calibration of a Nordic PPK2, conversion of its words into currents, and spike filter. Pure.
 
-Pure. Sources of the facts: Nordic's pc-nrfconnect-ppk (``serialDevice.ts``) and the IRNAS
+Sources: Nordic's pc-nrfconnect-ppk (``serialDevice.ts``) and the IRNAS
 client, which agree on every formula here.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 RANGES = 5
 ADC_BITS = 14
 CODE_MASK = 0x1FFFF
-"""ADC value and measuring range of a word: all that decides its current."""
+"""ADC value and measuring range of a word, which determine its current."""
 
 RANGE_SHIFT = ADC_BITS
 RANGE_FIELD = 0x7 << RANGE_SHIFT
@@ -33,19 +33,19 @@ TYPICAL: Mapping[str, tuple[float, ...]] = {
     "I": (0.0,) * RANGES,
     "UG": (1.0,) * RANGES,
 }
-"""Nordic's values for an instrument that does not tell its own."""
+"""Nordic's values for an instrument without its own."""
 
 _NEVER_ZERO = ("R", "GI", "UG")  # a zero there would divide by it, or measure nothing
 
 PLAUSIBLE_FACTOR = 3.0
-"""A shunt or a gain is not further than this from Nordic's typical value, either way.
+"""A shunt or a gain is within this factor of Nordic's typical value.
 
-Calibrations that were published stay within a factor of 1.4; a digit or a point lost from
-the text makes one of ten."""
+Published calibrations are within a factor of 1.4; a digit or a point lost from the text makes a
+factor of ten."""
 
 _NEAR_TYPICAL = ("R", "GI", "UG")
 _TOP_A = (50e-6, 500e-6, 5e-3, 60e-3, 1.0)
-"""Where the ranges end, by the user guide."""
+"""Top currents of the ranges, by the user guide."""
 
 _OF_THE_MOMENT = ("VDD", "mode")  # facts that change with a command
 _ENTRY = re.compile(r"([A-Za-z]+)([0-4]?):[ \t]*([^\s:]+)")
@@ -55,13 +55,13 @@ _ENTRY = re.compile(r"([A-Za-z]+)([0-4]?):[ \t]*([^\s:]+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Metadata:
-    """What the instrument tells about itself.
+class Ppk2Metadata:
+    """The instrument's answer to the metadata command.
 
     Args:
         coefficients: by name (R, GS, GI, O, S, I, UG) the value for each of the five ranges.
-        typical: the coefficients for which Nordic's typical values stand in.
-        missing: those of them whose lines are not there at all.
+        typical: the coefficients that have Nordic's typical values instead of their own.
+        missing: those of them without a line in the answer.
         facts: the other lines (``Calibrated``, ``VDD``, ``HW``, ``mode``, ``IA``) as text.
     """
 
@@ -70,8 +70,8 @@ class Metadata:
     missing: tuple[str, ...]
     facts: Mapping[str, str]
 
-    def differences(self, other: Metadata) -> list[str]:
-        """The entries that should be the same in every answer and are not, in words."""
+    def differences(self, other: Ppk2Metadata) -> list[str]:
+        """Return, in words, the entries that should be the same in every answer and are not."""
         mine, others = self._lasting(), other._lasting()
         return [
             f"{key} {mine.get(key, 'missing')} and {others.get(key, 'missing')}"
@@ -80,7 +80,7 @@ class Metadata:
         ]
 
     def implausible(self) -> list[str]:
-        """The coefficients that no instrument can have, in words.
+        """Return, in words, the coefficients that no instrument can have.
 
         R, GI and UG are near the typical values. GS is not (0 to 113 in published
         calibrations): it corrects the linear term, so up to a range's top current it
@@ -95,11 +95,11 @@ class Metadata:
         for index, value in enumerate(self.coefficients["GS"]):
             most = 1 / _TOP_A[index]
             if abs(value) > most:
-                found.append(f"GS{index} is {value:g}, at most {most:g} makes sense")
+                found.append(f"GS{index} is {value:g}, at most {most:g} is plausible")
         return found
 
     def _lasting(self) -> dict[str, str]:
-        """Every entry but those that commands change; what is not told is not in it."""
+        """Return every entry in the answer except those that commands change."""
         entries = {key: text for key, text in self.facts.items() if key not in _OF_THE_MOMENT}
         for name, row in self.coefficients.items():
             entries |= {f"{name}{index}": f"{value!r}" for index, value in enumerate(row)}
@@ -107,39 +107,39 @@ class Metadata:
         return {key: text for key, text in entries.items() if key not in self.missing}
 
 
-def parse_metadata(text: str) -> Metadata | None:
-    """Read the answer to the metadata command; ``None`` if nothing in there is one.
+def parse_metadata(text: str) -> Ppk2Metadata | None:
+    """Parse the answer to the metadata command; ``None`` if it has no coefficient.
 
-    A coefficient that is missing, no number or not finite (``-nan``) keeps Nordic's typical
-    value, and so does a zero where zero makes no sense. Whatever stands in front of the
-    first entry is skipped; an entry given twice counts as given last.
+    A coefficient that is missing, not a number or not finite (``-nan``) has Nordic's typical
+    value, and so has a zero where zero is impossible. Text before the first entry is skipped;
+    of an entry given twice the last one counts.
     """
-    told: dict[str, float] = {}
+    given: dict[str, float] = {}
     facts: dict[str, str] = {}
     for name, number, value in _ENTRY.findall(text):
         if number and name in TYPICAL:
-            told[name + number] = _finite(value)
+            given[name + number] = _finite(value)
         elif not number:
             facts[name] = value
-    if not told:
+    if not given:
         return None
     typical: list[str] = []
-    missing = [f"{name}{i}" for name in TYPICAL for i in range(RANGES) if f"{name}{i}" not in told]
+    missing = [f"{name}{i}" for name in TYPICAL for i in range(RANGES) if f"{name}{i}" not in given]
     coefficients: dict[str, tuple[float, ...]] = {}
     for name, values in TYPICAL.items():
         row = list(values)
         for index in range(RANGES):
-            value = told.get(f"{name}{index}", math.nan)
+            value = given.get(f"{name}{index}", math.nan)
             if math.isnan(value) or (value == 0 and name in _NEVER_ZERO):
                 typical.append(f"{name}{index}")
             else:
                 row[index] = value
         coefficients[name] = tuple(row)
-    return Metadata(coefficients, tuple(typical), tuple(missing), facts)
+    return Ppk2Metadata(coefficients, tuple(typical), tuple(missing), facts)
 
 
 def _finite(text: str) -> float:
-    """The number, NaN if it is none that can be used."""
+    """Return the number, NaN if it is not finite or not a number."""
     try:
         value = float(text)
     except ValueError:
@@ -153,7 +153,7 @@ def _finite(text: str) -> float:
 def current_table(
     coefficients: Mapping[str, tuple[float, ...]], voltage_v: float
 ) -> NDArray[np.float64]:
-    """The current of every possible word, ampere, shape (131072,), by ``word & CODE_MASK``.
+    """Return the current of every possible word, ampere, shape (131072,), by ``word & CODE_MASK``.
 
     With a = 4·ADC and r = min(range, 4): w = (a - O[r])·(1.8/163840)/R[r] and
     I = UG[r]·(w·(GS[r]·w + GI[r]) + S[r]·Vdd + I[r]) (``getAdcResult`` in serialDevice.ts).
@@ -182,7 +182,7 @@ class _RunningMean:
 
     Within a row the mean is a cumulative sum under weights that grow as the mean forgets;
     from row to row one number is carried. Rows are counted from the first input on, so the
-    result does not depend, to the bit, on how the inputs were handed over.
+    result is the same to the bit, however the inputs are split into calls.
     """
 
     def __init__(self, alpha: float) -> None:
@@ -193,18 +193,18 @@ class _RunningMean:
         self._carry: float | None = None
 
     def reset(self) -> None:
-        """Begin anew: the first input will be the first mean."""
+        """Start again: the next input is the first mean."""
         self._carry = None
 
     def at(
         self, rows: NDArray[np.float64], whole: int, ranks: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        """The means at some inputs; then the whole rows are done with.
+        """Return the means at some inputs, and forget the whole rows.
 
         Args:
             rows: the inputs since the last whole row, shape (n, 128), zeros after the last.
-            whole: how many rows are whole.
-            ranks: which inputs are asked for; -1 for the mean before the first.
+            whole: number of whole rows.
+            ranks: the inputs wanted; -1 for the mean before the first.
         """
         before = float(rows[0, 0]) if self._carry is None else self._carry
         parts = rows * self._weights
@@ -227,14 +227,14 @@ class _RunningMean:
 
 
 class SpikeFilter:
-    """What Nordic's software does about the spike at a change of the measuring range.
+    """Nordic's filter of the spike at a change of the measuring range.
 
     Two running means follow the current. A sample at which the range has changed, and the
     two after it, are replaced by the mean: in range 4 the slower one. The first two samples
     after a change into range 4 do not enter the means at all.
 
-    (``getAdcResult`` in serialDevice.ts. Its state is that of the samples before, so it must
-    be reset at the start and at a gap.)
+    Source: ``getAdcResult`` in serialDevice.ts. Its state depends on the samples before, so it
+    must be reset at the start and at a gap.
     """
 
     def __init__(self) -> None:
@@ -244,7 +244,7 @@ class SpikeFilter:
         self._since = SPIKE_SAMPLES
 
     def reset(self) -> None:
-        """Forget everything, as at a start."""
+        """Forget all samples, as at a start."""
         self._fast.reset()
         self._slow.reset()
         self._row = np.empty(0)
@@ -255,8 +255,8 @@ class SpikeFilter:
         """Filter consecutive samples in place.
 
         Args:
-            words: as they came, shape (n,), n > 0.
-            currents: what the words mean, ampere, shape (n,); changed in place.
+            words: as received, shape (n,), n > 0.
+            currents: of the words, ampere, shape (n,); changed in place.
         """
         ranges = np.minimum((words & RANGE_FIELD) >> RANGE_SHIFT, TOP_RANGE).astype(np.int8)
         changes = np.flatnonzero(ranges[1:] != ranges[:-1]) + 1
@@ -292,8 +292,8 @@ class SpikeFilter:
 
 
 def _within(changes: NDArray[np.intp], samples: int, count: int) -> NDArray[np.intp]:
-    """The places in [0, count) that are one of the first ``samples`` from a change on."""
-    margin = SPIKE_SAMPLES + 1  # the last change may be so long ago
+    """Return the places in [0, count) among the first ``samples`` after a change."""
+    margin = SPIKE_SAMPLES + 1  # the last change may be this long ago
     marks = np.zeros(margin + count + samples, np.bool_)
     for later in range(samples):
         marks[changes + (margin + later)] = True

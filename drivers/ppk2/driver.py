@@ -19,7 +19,7 @@ from drivers.base.closing import closed_on_failure, closing
 from drivers.base.registry import power_monitor
 from drivers.base.serial_link import Link
 from drivers.ppk2.acquisition import QUIET_S, STOP, STOP_S, Ppk2Acquisition
-from drivers.ppk2.calibration import Metadata, current_table, parse_metadata
+from drivers.ppk2.calibration import Ppk2Metadata, current_table, parse_metadata
 from drivers.ppk2.config import LINES, SUPPLY_MV, Ppk2Config
 from drivers.ppk2.converter import WordMeaning
 from drivers.ppk2.stream import RATE_HZ, RULES, StreamDecoder
@@ -77,7 +77,7 @@ class Ppk2:
         self.config = config
         self._stop_s, self._close_step_s = stop_s, close_step_s
         self._link = Link(config.port, BAUD, "ppk2")
-        self._metadata: Metadata | None = None
+        self._metadata: Ppk2Metadata | None = None
         self._voltage_mv: int | None = None
         self._acquisition: Ppk2Acquisition | None = None
 
@@ -162,7 +162,7 @@ class Ppk2:
             )
         return findings
 
-    def _calibration(self, now: Metadata) -> list[Finding]:
+    def _calibration(self, now: Ppk2Metadata) -> list[Finding]:
         """Return what is wrong with the coefficients in use; ``now`` are the present ones."""
         used = self._metadata or now
         findings: list[Finding] = []
@@ -216,7 +216,7 @@ class Ppk2:
         await self._link.write(command)
         await self._ask()
 
-    async def _agreed(self) -> Metadata:
+    async def _agreed(self) -> Ppk2Metadata:
         """Return the metadata on which two answers agree; three where a line is missing.
 
         Raises:
@@ -224,7 +224,7 @@ class Ppk2:
             InstrumentError: no two answers agree, or they are not a PPK2's.
             DeadlineExceeded: there is no answer.
         """
-        answers: list[Metadata] = []
+        answers: list[Ppk2Metadata] = []
         for _ in range(READINGS):
             answer = await self._ask()
             if not answer.missing and any(not answer.differences(a) for a in answers):
@@ -241,7 +241,7 @@ class Ppk2:
             self._link.where,
         )
 
-    def _refuse_implausible(self, metadata: Metadata) -> None:
+    def _refuse_implausible(self, metadata: Ppk2Metadata) -> None:
         if wrong := metadata.implausible():
             raise InstrumentError(
                 "calibration-implausible",
@@ -250,7 +250,7 @@ class Ppk2:
                 self._link.where,
             )
 
-    async def _ask(self) -> Metadata:
+    async def _ask(self) -> Ppk2Metadata:
         """Ask for the metadata, again if the answer is unreadable.
 
         Raises:
@@ -291,7 +291,7 @@ class Ppk2:
             self._link.where,
         )
 
-    def _identity(self, metadata: Metadata) -> Identity:
+    def _identity(self, metadata: Ppk2Metadata) -> Identity:
         facts = metadata.facts
         mode = "source meter" if self.config.mode == "source" else "ampere meter, voltage as stated"
         spikes = "spike filter" if self.config.spike_filter else "no spike filter"

@@ -1,7 +1,7 @@
 """A power monitor's acquisition, kept while it runs.
 
-Samples reach the recording only once the driver vouches for them, so *where the wire has
-got* (``received``, ``edges_seen``) and *what is confirmed* are two things here.
+Samples reach the recording once the driver has confirmed them, so what is *received*
+(``received``, ``edges_seen``) and what is *confirmed* differ here.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from labd.core.recording import Recording, assemble
 from labd.procedure.mode_run import ModeRun, TraceWriter
 
 QUIET_S = 0.02
-"""This much further signal must follow before an edge can be said not to have come."""
+"""An edge is missing if it has not come after this much further signal."""
 
 DRAIN_DEADLINE_S = 5.0
 
 STILL_S = 0.3
-"""A wire on which nothing comes for this long is drained (a frozen bench stands still)."""
+"""When nothing comes for this long, every sample taken so far has been received."""
 
 QUIET_DEADLINE_S = 30.0
-"""An input on which edges never cease is not the DUT's timestamp."""
+"""An input whose edges do not cease within this is not the DUT's timestamp."""
 
 EDGE_STILL_S = 2.0
-"""Edges of a finished command are under way while anything still comes …"""
+"""Edges of a finished command may still arrive while anything does …"""
 
 EDGE_DEADLINE_S = 10.0
 """… but no longer than this."""
@@ -49,7 +49,7 @@ EDGE_DEADLINE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far the wire had got."""
+    """What had been received at one moment."""
 
     received: int
     edges_seen: int
@@ -78,21 +78,21 @@ class Capture:
 
     @property
     def received(self) -> int:
-        """Samples seen on the wire."""
+        """Samples received so far."""
         return self._acquisition.received
 
     @property
     def edges_seen(self) -> int:
-        """Edges seen on the wire."""
+        """Timestamps received so far."""
         return self._acquisition.edges_seen
 
     @property
     def quiet_samples(self) -> int:
-        """Length of the stretch without edges that :meth:`quiet` waits for."""
+        """Samples without an edge that :meth:`quiet` waits for."""
         return self._quiet
 
     async def quiet(self) -> Position:
-        """Wait for a stretch without edges, or until nothing comes any more.
+        """Wait for a stretch without edges, or until nothing more comes.
 
         Raises:
             InstrumentError: edges never cease.
@@ -113,9 +113,9 @@ class Capture:
         return self._here()
 
     async def edges_since(self, start: Position, wanted: int) -> int:
-        """Wait for edges and a quiet stretch after them; the sample index after that.
+        """Wait for edges and a quiet stretch after them; return the samples received by then.
 
-        Missing edges are no error here: the window that lacks them is.
+        Missing edges raise nothing here: they make their window invalid.
         """
         deadline = time.monotonic() + EDGE_DEADLINE_S
         while self.edges_seen < start.edges_seen + wanted:
@@ -124,19 +124,19 @@ class Capture:
         return (await self.quiet()).received
 
     async def stop(self) -> None:
-        """End the acquisition; everything received is confirmed or a gap afterwards."""
+        """End the acquisition; then everything received is confirmed or a gap."""
         await self._stack.aclose()
         if self.collector is not None:
             await self.collector
 
     def recording(self, start: int, stop: int) -> Recording:
-        """What is confirmed of the samples [start, stop), in whole runs of the stream."""
+        """Return the confirmed part of the samples [start, stop), in whole runs of the stream."""
         return assemble(self.format, [item for item in self._items if _overlaps(item, start, stop)])
 
     def forget(self, before: int, keep: Sequence[tuple[int, int]] = ()) -> None:
-        """Let go of the stream before a sample, but for these stretches of it.
+        """Drop the stream before a sample, except these stretches.
 
-        The trace has it all; only what a window still needs may fill the memory.
+        The trace has all of it; memory holds what a window still needs.
         """
         kept: list[StreamItem] = []
         while self._items and _end(self._items[0]) < before:
@@ -145,11 +145,11 @@ class Capture:
         self._items.extendleft(reversed(kept))
 
     def times(self) -> list[TimeMark]:
-        """Sample indices with the host's time, by the driver."""
+        """Return the driver's time marks of the host's clock."""
         return self._marks
 
     def edges(self, start: int, stop: int) -> list[Edge]:
-        """Confirmed timestamps of the DUT in the sample range [start, stop]."""
+        """Return the confirmed timestamps of the DUT in the sample range [start, stop]."""
         return [
             item
             for item in self._items
@@ -167,7 +167,7 @@ class Capture:
     async def collect(self, writer: TraceWriter | None) -> None:
         """Read the stream to its end.
 
-        A run of samples counts as confirmed when the next one comes: its edges stand between.
+        A run of samples counts as confirmed when the next one comes: its edges are between them.
         """
         self._writer = writer
         end = 0
@@ -183,7 +183,7 @@ class Capture:
         self.confirmed = end
 
     async def _progress(self, still_s: float) -> bool:
-        """Whether anything came within so much stillness; a dead stream raises its fault."""
+        """Return whether anything comes within this time; a failed stream raises its fault."""
         if self.collector is not None and self.collector.done():
             self.collector.result()
         try:
@@ -198,7 +198,7 @@ class Capture:
 
 @asynccontextmanager
 async def start_capture(run: ModeRun, monitor: PowerMonitor, name: str) -> AsyncGenerator[Capture]:
-    """Acquire, collecting in the background; a trace is kept when it has a name."""
+    """Acquire, collecting in the background; with a name a trace is kept."""
     async with AsyncExitStack() as outer:
         writer: TraceWriter | None = None
         if name:
@@ -216,9 +216,9 @@ async def start_capture(run: ModeRun, monitor: PowerMonitor, name: str) -> Async
 
 
 async def _reap(collector: asyncio.Task[None]) -> None:
-    """Let the collector take what is left, but not for ever.
+    """Let the collector take the rest within :data:`DRAIN_DEADLINE_S`.
 
-    Its faults are reported by :meth:`Capture.stop`; a body that failed has its own.
+    Its faults are raised by :meth:`Capture.stop`, unless the body raised its own.
     """
     await asyncio.wait({collector}, timeout=DRAIN_DEADLINE_S)
     collector.cancel()

@@ -378,7 +378,7 @@ async def test_a_failed_open_leaves_a_predecessors_dut_dark(fake: SimulatedLpm01
         await monitor.close()
 
 
-async def test_a_refused_start_and_no_progress_are_told_apart(fake: SimulatedLpm01a) -> None:
+async def test_a_refused_start_and_no_progress_are_different_errors(fake: SimulatedLpm01a) -> None:
     async with connected(fake) as (monitor, _):
         fake.refuses = {"start"}
         with pytest.raises(InstrumentError, match="did not start"):
@@ -623,10 +623,10 @@ async def test_what_the_instrument_says_of_itself_is_kept(fake: SimulatedLpm01a)
         ]
         found = {finding.text: finding.serious for finding in await monitor.self_check()}
         assert found == {
-            "it says: Calibration done": False,
+            "it reports: Calibration done": False,
             "its temperature was 27 to 27 °C": False,
             "its temperature was 31 to 31 °C": False,
-            "it supplies 2900 mV, 3000 mV are set: powers are off as much": True,
+            "it supplies 2900 mV, 3000 mV are set: power is wrong by this ratio": True,
         }
 
 
@@ -810,8 +810,8 @@ async def test_the_live_fake_streams_at_full_rate(config: dict[str, object]) -> 
     assert len(marks) >= (3 if config.get("format") == "binary" else 0)
     for one, other in itertools.pairwise(marks):
         seconds = (other.index - one.index) / rate_hz
-        doubt_s = (one.uncertainty_ns + other.uncertainty_ns) * 1e-9
-        assert (other.t_ns - one.t_ns) * 1e-9 == pytest.approx(seconds, abs=doubt_s)
+        uncertainty_s = (one.uncertainty_ns + other.uncertainty_ns) * 1e-9
+        assert (other.t_ns - one.t_ns) * 1e-9 == pytest.approx(seconds, abs=uncertainty_s)
     edges = [item.index / rate_hz for item in items if isinstance(item, Edge)]
     assert edges[:2] == ([0.5, 1.5] if config.get("format") != "binary" else [])
 

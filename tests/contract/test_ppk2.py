@@ -36,7 +36,7 @@ from labd.simulation.virtual_time import LoopAgenda
 from tests.contract.acquisition import all_of, open_monitor, progress_to
 from tests.contract.case import plugged
 
-VIRTUAL = TimeBase.VIRTUAL  # samples come when told here, not by the host's clock
+VIRTUAL = TimeBase.VIRTUAL  # the tests produce the samples, not by the host's clock
 METADATA, STOP, START, ON, OFF = b"\x19", b"\x07", b"\x06", b"\x0c\x01", b"\x0c\x00"
 
 
@@ -61,7 +61,7 @@ async def connected(
 
 
 def at_start(fake: SimulatedPpk2, *steps: Callable[[], Any]) -> list[Any]:
-    """Make it stream as soon as it is told to measure; what the steps gave, once they ran."""
+    """Make it stream when it starts to measure; return what the steps gave, once they ran."""
     given: list[Any] = []
     fake.at_start = lambda: given.extend(step() for step in steps)
     return given
@@ -142,7 +142,7 @@ async def test_only_the_wired_lines_count(fake: SimulatedPpk2) -> None:
     assert edges == [(1000.0 * n, "d2", n % 2 == 0) for n in (1, 2, 3, 4)]
 
 
-async def test_the_load_in_real_time_loses_nothing_and_is_tied_to_the_hosts_clock(
+async def test_the_load_in_real_time_loses_nothing_and_has_marks_of_the_hosts_clock(
     fake: SimulatedPpk2,
 ) -> None:
     async with connected(fake) as (monitor, _):
@@ -326,10 +326,10 @@ async def test_the_second_port_of_newer_firmware_is_explained(fake: SimulatedPpk
 async def test_a_damaged_answer_is_asked_for_again(fake: SimulatedPpk2) -> None:
     async with plugged(fake) as pty:
         damaged = [b"\xff\x00R0: END"]
-        told = fake.send
+        send = fake.send
 
         def tell(data: bytes) -> None:
-            told(damaged.pop() if damaged else data)
+            send(damaged.pop() if damaged else data)
 
         fake.send = tell
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
@@ -355,10 +355,10 @@ async def test_words_in_front_of_the_answer_do_no_harm(fake: SimulatedPpk2) -> N
 
 def damage(fake: SimulatedPpk2, *lines: tuple[bytes, bytes]) -> None:
     """In the next answers this text becomes that, one pair an answer."""
-    waiting, told = list(lines), fake.send
+    waiting, send = list(lines), fake.send
 
     def tell(data: bytes) -> None:
-        told(data.replace(*waiting.pop(0)) if waiting else data)
+        send(data.replace(*waiting.pop(0)) if waiting else data)
 
     fake.send = tell
 
@@ -375,7 +375,9 @@ async def test_a_coefficient_of_no_use_is_a_finding(fake: SimulatedPpk2) -> None
         await monitor.close()
 
 
-async def test_a_coefficient_that_is_never_told_makes_results_invalid(fake: SimulatedPpk2) -> None:
+async def test_a_missing_coefficient_makes_results_invalid(
+    fake: SimulatedPpk2,
+) -> None:
     del fake.metadata["O2"]
     async with plugged(fake) as pty:
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))

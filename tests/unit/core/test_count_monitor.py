@@ -1,4 +1,4 @@
-"""The host's clock as a witness: what it must see, and what it must not take for a loss."""
+"""The check of a count by the host's clock: losses it must find, delays it must not report."""
 
 from __future__ import annotations
 
@@ -106,25 +106,25 @@ def test_a_late_host_is_no_loss(late_us: Callable[[float], float], ppm: float) -
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(-60, 60), st.integers(1, 60), st.floats(12, 25), st.integers(0, 1000))
-def test_any_number_of_turns_is_missed_once_the_rate_is_known(
-    ppm: float, turns: int, at_s: float, seed: int
+def test_any_number_of_wraps_is_missed_once_the_rate_is_known(
+    ppm: float, wraps: int, at_s: float, seed: int
 ) -> None:
     at = int(at_s * RATE)
-    found, _ = judge(arrivals(at_s + 5, ppm=ppm, seed=seed, lost=after(at, 64 * turns)))
+    found, _ = judge(arrivals(at_s + 5, ppm=ppm, seed=seed, lost=after(at, 64 * wraps)))
     (missing,) = found
-    assert missing.count == 64 * turns
+    assert missing.count == 64 * wraps
     assert missing.since is not None
-    assert at - 64 * turns <= missing.since <= at + 2 * CELL_SAMPLES
+    assert at - 64 * wraps <= missing.since <= at + 2 * CELL_SAMPLES
 
 
 @pytest.mark.parametrize("ppm", [-50.0, 0.0, 50.0])
-def test_two_turns_are_missed_from_the_third_second_on(ppm: float) -> None:
+def test_two_wraps_are_missed_from_the_third_second_on(ppm: float) -> None:
     found, _ = judge(arrivals(9, ppm=ppm, lost=after(300_000, 128)))
     assert [missing.count for missing in found] == [128]
 
 
 def test_what_a_busy_host_may_hide_is_remembered() -> None:
-    """A loss of one turn just when the host becomes so busy that nobody could see it."""
+    """A loss of one wrap just when the host becomes so busy that nobody could see it."""
     random = np.random.default_rng(3)
     late = {cell: float(random.uniform(1000, 5000)) for cell in range(200)}
     found, clock = judge(
@@ -158,13 +158,13 @@ def test_each_loss_is_found() -> None:
     assert [missing.count for missing in found] == list(at.values())
 
 
-def test_a_host_that_is_late_by_more_and_more_is_told_to_be_hopeless() -> None:
+def test_a_host_that_is_late_by_more_and_more_is_too_late() -> None:
     found, _ = judge(arrivals(20, late_us=lambda t: max(0.0, 50_000 * (t - 5))))
     assert found
     assert "far too late" in found[0].why
 
 
-def test_a_break_is_resolved_to_the_turn_in_a_second() -> None:
+def test_a_break_is_resolved_to_the_wrap_in_a_second() -> None:
     clock = CountMonitor(RULES)
     found: list[tuple[int, Lost]] = []
     for sample, t_ns in arrivals(10):
@@ -185,25 +185,25 @@ def test_a_break_is_resolved_to_the_turn_in_a_second() -> None:
     ppm=st.floats(-100, 100),
     seed=st.integers(0, 1000),
     lost_s=st.floats(0.1, 3),
-    turns=st.integers(1, 5),
+    wraps=st.integers(1, 5),
     broke_s=st.floats(0.2, 6),
     missing=st.integers(0, 5),
     jitter_us=st.sampled_from([20.0, 80.0, 1500.0]),
 )
-def test_what_a_break_hides_is_right_or_said_to_be_doubtful(
+def test_what_a_break_hides_is_right_or_possibly_missing(
     ppm: float,
     seed: int,
     lost_s: float,
-    turns: int,
+    wraps: int,
     broke_s: float,
     missing: int,
     jitter_us: float,
 ) -> None:
-    """Turns lost before the rate is known, unseen; then a break, with turns lost in it."""
+    """Turns lost before the rate is known, unseen; then a break, with wraps lost in it."""
     at, broke = int(lost_s * RATE), int((lost_s + broke_s) * RATE)
     clock, shift, broken = CountMonitor(RULES), 0, False
     for sample, t_ns in arrivals(lost_s + broke_s + 8, ppm=ppm, seed=seed, jitter_us=jitter_us):
-        lost = 64 * (turns * (sample > at) + missing * (sample > broke))
+        lost = 64 * (wraps * (sample > at) + missing * (sample > broke))
         index = sample - lost + shift
         if sample > broke and not broken:
             broken = True
@@ -213,13 +213,13 @@ def test_what_a_break_hides_is_right_or_said_to_be_doubtful(
             shift += found.count
             clock.restart(index + found.count)
     assert clock.confirmed > broke
-    restless = jitter_us > 100  # beyond what the module promises, a turn may go unseen
-    assert abs(64 * (turns + missing) - shift) <= clock.possibly_missing + 64 * restless
+    irregular = jitter_us > 100  # beyond what the module promises, a wrap may go undetected
+    assert abs(64 * (wraps + missing) - shift) <= clock.possibly_missing + 64 * irregular
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(-100, 100), st.integers(0, 1000), st.floats(4, 12), st.integers(0, 60))
-def test_a_break_is_resolved_without_a_doubt_once_the_host_was_watched(
+def test_a_break_is_resolved_exactly_once_the_host_was_observed(
     ppm: float, seed: int, broke_s: float, missing: int
 ) -> None:
     broke = int(broke_s * RATE)
@@ -235,6 +235,6 @@ def test_a_break_is_resolved_without_a_doubt_once_the_host_was_watched(
     assert (found, clock.possibly_missing) == (64 * missing, 0)
 
 
-def test_a_host_too_late_to_be_believed_leaves_the_indices_unsure() -> None:
+def test_a_host_that_is_too_late_makes_samples_possibly_missing() -> None:
     found, clock = judge(arrivals(20, late_us=lambda t: max(0.0, 50_000 * (t - 5))))
     assert clock.possibly_missing >= sum(missing.count for missing in found)

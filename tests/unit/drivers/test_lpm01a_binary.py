@@ -1,4 +1,4 @@
-"""The LPM01A's binary stream: what comes out is true, what cannot be vouched for is a gap."""
+"""The LPM01A's binary stream: samples are true, unconfirmed ones are a gap."""
 
 from __future__ import annotations
 
@@ -453,7 +453,7 @@ def test_a_record_cut_after_its_first_byte_is_found_behind_an_odd_byte() -> None
     assert gaps(decode(odd)[1]) == [(1000, 2000)]
 
 
-def test_a_note_in_a_block_that_is_dropped_is_not_believed() -> None:
+def test_a_note_in_a_block_that_is_dropped_is_not_kept() -> None:
     """What is left of a stamp may look like a voltage."""
     stump = b"\xf0\xf7" + struct.pack(">H", 12) + b"\xff\xff"
     data = b"".join(pieces(3000, {500: stump}))

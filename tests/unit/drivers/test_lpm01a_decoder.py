@@ -1,4 +1,4 @@
-"""The LPM01A's stream decoder: what it gives out is true, and what it cannot vouch for is a gap."""
+"""The LPM01A's stream decoder: samples are true, unconfirmed ones are a gap."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def test_a_wrong_digit_in_a_stamp_costs_its_neighbours_only() -> None:
     assert decoder.check.received == 6000
 
 
-def test_a_reported_error_spoils_its_block() -> None:
+def test_a_reported_error_drops_its_block() -> None:
     lines = pieces(2300, events=())
     data = b"".join(lines) + b"\r\nerror Transmit buffer overrun\r\n" + END
     decoder, items = decode(data)
@@ -289,7 +289,7 @@ def test_after_the_power_was_cut_nothing_counts() -> None:
     assert "power was switched off" in decoder.check.fault
 
 
-def test_a_refused_stop_spoils_nothing_and_hides_nothing() -> None:
+def test_a_refused_stop_drops_nothing_and_hides_nothing() -> None:
     lines = pieces(3000, events=())
     refused = b"\r\nPowerShield > error stop\r\nError detail: not now\r\n\r\n"
     lines.insert(1500, refused)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from drivers.ppk2.calibration import (
     CODE_MASK,
     TYPICAL,
-    Metadata,
+    Ppk2Metadata,
     SpikeFilter,
     current_table,
     parse_metadata,
@@ -152,15 +152,15 @@ def test_a_reset_forgets_the_samples_before() -> None:
 # ---- metadata ----------------------------------------------------------------------------
 
 
-def told(**changes: str) -> str:
+def answer(**changes: str) -> str:
     rows = {f"{name}{i}": str(v) for name, values in OWN.items() for i, v in enumerate(values)}
     rows = {"Calibrated": "0"} | rows | {"VDD": "3000", "HW": "9173", "mode": "2", "IA": "56"}
     rows |= changes
     return "".join(f"{key}: {value}\n" for key, value in rows.items() if value) + "END"
 
 
-def test_metadata_as_it_is_told() -> None:
-    metadata = parse_metadata(told())
+def test_metadata_as_it_is_reported() -> None:
+    metadata = parse_metadata(answer())
     assert metadata is not None
     assert metadata.coefficients == OWN
     assert metadata.typical == ()
@@ -176,7 +176,7 @@ def test_metadata_as_it_is_told() -> None:
 @pytest.mark.parametrize("value", ["-nan", "nan", "inf", "", "12..5"])
 @pytest.mark.parametrize("name", ["R4", "GS0", "S2", "UG1"])
 def test_a_coefficient_that_is_no_number_keeps_the_typical_one(name: str, value: str) -> None:
-    metadata = parse_metadata(told(**{name: value}))
+    metadata = parse_metadata(answer(**{name: value}))
     assert metadata is not None
     assert metadata.typical == (name,)
     assert metadata.missing == ((name,) if not value else ())
@@ -187,7 +187,7 @@ def test_a_coefficient_that_is_no_number_keeps_the_typical_one(name: str, value:
 
 
 def test_a_zero_is_a_number_except_where_it_would_measure_nothing() -> None:
-    metadata = parse_metadata(told(R2="0.0000", UG3="0", GI1="0.0", O1="0", S0="0.000", GS1="0"))
+    metadata = parse_metadata(answer(R2="0.0000", UG3="0", GI1="0.0", O1="0", S0="0.000", GS1="0"))
     assert metadata is not None
     assert metadata.typical == ("R2", "GI1", "UG3")
     assert metadata.coefficients["R"][2] == 10.15
@@ -196,13 +196,13 @@ def test_a_zero_is_a_number_except_where_it_would_measure_nothing() -> None:
 
 def test_what_stands_in_front_is_skipped_and_the_last_answer_counts() -> None:
     noise = bytes(range(256)).decode("latin-1")
-    metadata = parse_metadata(noise + told(R0="77.5") + "\n" + told())
+    metadata = parse_metadata(noise + answer(R0="77.5") + "\n" + answer())
     assert metadata is not None
     assert metadata.coefficients == OWN
 
 
-def read(**changes: str) -> Metadata:
-    metadata = parse_metadata(told(**changes))
+def read(**changes: str) -> Ppk2Metadata:
+    metadata = parse_metadata(answer(**changes))
     assert metadata is not None
     return metadata
 
@@ -218,7 +218,7 @@ def test_two_answers_differ_where_a_character_was_lost() -> None:
 
 def test_calibrations_that_were_published_are_plausible() -> None:
     assert read().implausible() == []
-    assert Metadata(TYPICAL, (), (), {}).implausible() == []
+    assert Ppk2Metadata(TYPICAL, (), (), {}).implausible() == []
     bare = read(GI1="0.9481", GI2="0.9340", GI3="0.9161", GI4="0.9300", O0="197.3432")
     assert bare.implausible() == []
 
@@ -231,10 +231,10 @@ def test_calibrations_that_were_published_are_plausible() -> None:
         ("R2", "-10.3", "R2 is -10.3, typical is 10.15"),
         ("GI3", "10012", "GI3 is 10012, typical is 1"),
         ("UG0", "0.1", "UG0 is 0.1, typical is 1"),
-        ("GS1", "1127890", "GS1 is 1.12789e+06, at most 2000 makes sense"),
+        ("GS1", "1127890", "GS1 is 1.12789e+06, at most 2000 is plausible"),
     ],
 )
-def test_what_no_instrument_can_have_is_told_by_key_and_value(
+def test_what_no_instrument_can_have_is_reported_by_key_and_value(
     key: str, value: str, said: str
 ) -> None:
     assert read(**{key: value}).implausible() == [said]
@@ -247,7 +247,7 @@ def test_text_without_a_coefficient_is_no_metadata() -> None:
 
 @given(st.text(max_size=300))
 def test_no_text_makes_a_coefficient_that_cannot_be_used(text: str) -> None:
-    metadata = parse_metadata(told() + text)
+    metadata = parse_metadata(answer() + text)
     assert metadata is not None
     values = [v for row in metadata.coefficients.values() for v in row]
     assert all(math.isfinite(value) for value in values)

@@ -1,4 +1,4 @@
-"""The PPK2's stream: what it gives out is true, and what it cannot vouch for is a gap."""
+"""The PPK2's stream: samples are true, unconfirmed ones are a gap."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_a_run_that_comes_twice_is_dropped(at: int, words: int, cuts: list[int])
 
 
 @pytest.mark.parametrize("words", [1, 2, 3])
-def test_a_run_too_short_to_be_told_from_a_loss_leaves_a_doubt(words: int) -> None:
+def test_a_run_as_short_as_a_loss_is_possibly_missing(words: int) -> None:
     at = 4 * 3000
     made, items = decode(STREAM[: at + 4 * words] + STREAM[at:])
     assert made.possibly_missing == 64
@@ -309,7 +309,7 @@ def test_a_fall_that_lies_in_a_gap_is_not_seen() -> None:
     assert decode(data)[0].edges_seen == 1
 
 
-def test_a_stream_that_ends_within_a_word_does_not_vouch_for_its_last_samples() -> None:
+def test_a_stream_that_ends_within_a_word_does_not_confirm_its_last_samples() -> None:
     _, items = decode(STREAM[:-1])
     (gap,) = gaps(items)
     assert (gap.index, gap.end) == (COUNT - 1 - 64, COUNT)
@@ -337,7 +337,7 @@ def test_what_is_no_stream_is_no_sample(noise: bytes) -> None:
 def timed(
     stream: bytes, lost: Sequence[tuple[int, int]] = (), late_ms: Sequence[tuple[int, int]] = ()
 ) -> list[StreamItem]:
-    """Decode by 10 ms chunks as a prompt host reads them.
+    """Decode by 10 ms chunks as a host that reads on time reads them.
 
     Args:
         stream: intact.
@@ -374,7 +374,7 @@ def true_at(items: list[StreamItem]) -> None:
         assert np.allclose(currents, expected, rtol=1e-12, atol=0)
 
 
-def test_a_prompt_host_confirms_everything_and_ties_the_stream_to_its_clock() -> None:
+def test_a_host_on_time_confirms_everything_and_makes_time_marks() -> None:
     items = timed(LONG_STREAM)
     assert gaps(items) == []
     true_at(items)
@@ -399,7 +399,7 @@ def test_a_loss_that_the_counter_cannot_see_is_a_gap_by_the_hosts_clock(lost: in
 
 
 @pytest.mark.parametrize("lost", [65, 1000, 5003])
-def test_how_many_turns_a_break_of_the_counter_hides_is_told_by_the_hosts_clock(lost: int) -> None:
+def test_the_hosts_clock_gives_the_counter_wraps_that_a_break_hides(lost: int) -> None:
     items = timed(LONG_STREAM, lost=[(250_500, lost)])
     (gap,) = gaps(items)
     assert gap.end == 250_508 + lost
@@ -448,7 +448,7 @@ STEADY[450_000:] &= np.uint32(0x00FFFFFF)
 
 
 @pytest.mark.parametrize("change", [-16, -3, -1, 48, 61, 63], ids=lambda n: f"{n} words more")
-def test_a_steady_signal_lost_or_doubled_is_told_by_the_hosts_clock(change: int) -> None:
+def test_the_hosts_clock_decides_whether_a_steady_signal_was_lost_or_doubled(change: int) -> None:
     """The counter says the same of 16 words doubled and of 48 lost."""
     at, made, items = 303_000, decoder(clock=CountMonitor(RULES)), list[StreamItem]()
     parts = (STEADY[:at], STEADY[at + change :])
@@ -469,7 +469,7 @@ def test_a_steady_signal_lost_or_doubled_is_told_by_the_hosts_clock(change: int)
     assert made.possibly_missing == 0
 
 
-def test_a_steady_signal_without_the_hosts_clock_leaves_a_doubt() -> None:
+def test_a_steady_signal_without_the_hosts_clock_is_possibly_missing() -> None:
     data = STEADY[:5000].astype("<u4").tobytes()
     made, items = decode(data[: 4 * 3016] + data[4 * 3000 :])
     assert made.possibly_missing == 64
