@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from labd.cli.options import json_option
 from labd.cli.render_score import show_scores
-from labd.rescore import RescoreTask, SessionScore, find_tasks, is_sound, rescore
+from labd.rescore import SessionFiles, SessionScore, find_tasks, is_sound, rescore
 
 PARALLEL_FROM = 24
 """Fewer folders take less time than the start of another process."""
@@ -54,7 +54,7 @@ def score(folders: tuple[Path, ...], as_json: bool) -> None:
     sys.exit(0 if sound else 1)
 
 
-def _with_progress(tasks: Sequence[RescoreTask]) -> Iterator[SessionScore]:
+def _with_progress(tasks: Sequence[SessionFiles]) -> Iterator[SessionScore]:
     """Yield scores in the order of the tasks; show a progress bar on a terminal."""
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
@@ -64,7 +64,7 @@ def _with_progress(tasks: Sequence[RescoreTask]) -> Iterator[SessionScore]:
             yield from scores
 
 
-def _rescored(tasks: Sequence[RescoreTask]) -> Iterator[list[SessionScore]]:
+def _rescored(tasks: Sequence[SessionFiles]) -> Iterator[list[SessionScore]]:
     workers = min(len(os.sched_getaffinity(0)), len(tasks))
     if workers < 2 or len(tasks) < PARALLEL_FROM:  # noqa: PLR2004 - one worker is this process
         yield from map(rescore, tasks)

@@ -8,7 +8,6 @@ is a finding too, never an error.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from labd.core.model import Finding
@@ -19,26 +18,10 @@ from labd.rescore.rescore_session import score_session
 from labd.rescore.session_files import SessionFiles, find_sessions
 from labd.rescore.session_score import SessionScore
 
-__all__ = [
-    "FINDINGS",
-    "RescoreTask",
-    "SessionFiles",
-    "SessionScore",
-    "find_tasks",
-    "is_sound",
-    "rescore",
-]
+__all__ = ["FINDINGS", "SessionFiles", "SessionScore", "find_tasks", "is_sound", "rescore"]
 
 
-@dataclass(frozen=True, slots=True)
-class RescoreTask:
-    """A folder to re-score, and its path as the user gave it."""
-
-    files: SessionFiles
-    name: Path
-
-
-def find_tasks(folders: Sequence[Path]) -> Iterator[RescoreTask]:
+def find_tasks(folders: Sequence[Path]) -> Iterator[SessionFiles]:
     """Find every session at and below the folders, each once, by the path the user gave."""
     seen: set[Path] = set()
     for folder in folders:
@@ -46,19 +29,19 @@ def find_tasks(folders: Sequence[Path]) -> Iterator[RescoreTask]:
             place = files.folder.resolve()
             if place not in seen:
                 seen.add(place)
-                yield RescoreTask(files, files.folder)
+                yield files
 
 
-def rescore(task: RescoreTask) -> list[SessionScore]:
+def rescore(files: SessionFiles) -> list[SessionScore]:
     """Re-score one folder: one score, or one per mode for a run of labd."""
     try:
-        if is_own(task.files) and (scores := score_own(task.files, task.name)):
+        if is_own(files) and (scores := score_own(files)):
             return scores
-        return [score_session(task.files, task.name)]
+        return [score_session(files)]
     except Exception as error:  # noqa: BLE001 - top of a task: the other folders continue
         text = f"a defect of labd stopped the re-scoring: {error!r}"
         finding = Finding("labd-bug", text)
-        return [SessionScore(task.name, None, None, None, (), {}, Published(), None, (finding,))]
+        return [SessionScore(files.folder, None, None, None, (), {}, Published(), None, (finding,))]
 
 
 def is_sound(score: SessionScore) -> bool:

@@ -36,8 +36,14 @@ class LoggedAnswer:
     label: int | None = None
 
 
-def _check_count(files: int, benchmark: str | None, result: Recomputed) -> None:
-    """Report if the number of files is not that of the official set."""
+def _check_count(
+    answers: Sequence[LoggedAnswer], benchmark: str | None, result: Recomputed
+) -> None:
+    """Report if the number of files is not that of the official set.
+
+    The windows of one file of ad01 count once.
+    """
+    files = len({a.file for a in answers} if benchmark == "ad01" else answers)
     sizes = SET_SIZES.get(benchmark or "", (files,))
     if files in sizes:
         return
@@ -49,16 +55,11 @@ def _check_count(files: int, benchmark: str | None, result: Recomputed) -> None:
 
 def score_eembc(answers: Sequence[LoggedAnswer], benchmark: str | None, result: Recomputed) -> None:
     """Score as the EEMBC runner does: each answer counts separately."""
-    if answers:
-        _check_count(_files(answers, benchmark), benchmark, result)
     known = _labelled(answers, benchmark, result)
-    if not known:
+    if not known or _scored_anomalies(known, auc_eembc_anomaly, result):
         return
-    if len(known[0].outputs) == 1:
-        scores, labels = _mean_by_file(known)
-        _score_anomalies(scores[:, 0], labels, auc_eembc_anomaly, result)
-        return
-    outputs, labels = _table(known)
+    outputs = np.array([answer.outputs for answer in known], np.float64)
+    labels = np.array([answer.label for answer in known], np.int64)
     result.score["top1_pct"] = top1_pct(outputs, labels)
     _put_auc(lambda: auc_eembc(outputs, labels), result)
 
@@ -67,14 +68,8 @@ def score_mlcommons(
     answers: Sequence[LoggedAnswer], benchmark: str | None, result: Recomputed
 ) -> None:
     """Score as the MLCommons runner does: normalised answers, averaged per file."""
-    if answers:
-        _check_count(_files(answers, benchmark), benchmark, result)
     known = _labelled(answers, benchmark, result)
-    if not known:
-        return
-    if len(known[0].outputs) == 1:
-        scores, labels = _mean_by_file(known)
-        _score_anomalies(scores[:, 0], labels, _exact_anomaly_area, result)
+    if not known or _scored_anomalies(known, _exact_anomaly_area, result):
         return
     sums = [_sum(answer.outputs) for answer in known]
     if not all(sums):
@@ -94,26 +89,23 @@ def score_mlcommons(
     _put_auc(lambda: auc_one_against_rest(outputs, labels), result)
 
 
-def _files(answers: Sequence[LoggedAnswer], benchmark: str | None) -> int:
-    """Count the files; the windows of one file of ad01 count once."""
-    if benchmark == "ad01":
-        return len({answer.file for answer in answers})
-    return len(answers)
-
-
 def _exact_anomaly_area(scores: Outputs, anomalous: NDArray[np.bool_]) -> float:
     return exact_area(anomalous, scores)
 
 
-def _score_anomalies(
-    scores: Outputs,
-    labels: Labels,
+def _scored_anomalies(
+    known: Sequence[LoggedAnswer],
     area: Callable[[Outputs, NDArray[np.bool_]], float],
     result: Recomputed,
-) -> None:
-    anomalous = labels == 1
+) -> bool:
+    """Score anomaly detection, which has one output; return whether these answers are of it."""
+    if len(known[0].outputs) != 1:
+        return False
+    outputs, labels = _mean_by_file(known)
+    scores, anomalous = outputs[:, 0], labels == 1
     result.score["top1_pct"] = top1_anomaly_pct(scores, anomalous)
     _put_auc(lambda: area(scores, anomalous), result)
+    return True
 
 
 def _put_auc(area: Callable[[], float], result: Recomputed) -> None:
@@ -129,6 +121,7 @@ def _labelled(
     """Return the answers of the usual length with their classes; none if a class is unknown."""
     if not answers:
         return []
+    _check_count(answers, benchmark, result)
     negative = sum(any(value < 0 for value in answer.outputs) for answer in answers)
     if negative:
         result.note("negative-score", f"{negative} of {len(answers)} results hold a negative value")
@@ -149,11 +142,6 @@ def _labelled(
         text = f"{len(lengths) - lengths.count(usual)} results do not hold {usual} values"
         result.note("results-damaged", text)
     return [answer for answer in found if len(answer.outputs) == usual]
-
-
-def _table(answers: Sequence[LoggedAnswer]) -> tuple[Outputs, Labels]:
-    outputs = np.array([answer.outputs for answer in answers], np.float64)
-    return outputs, np.array([answer.label for answer in answers], np.int64)
 
 
 def _mean_by_file(answers: Sequence[LoggedAnswer]) -> tuple[Outputs, Labels]:

@@ -196,19 +196,17 @@ def _paired_laps(
     session: EembcSession, result: Recomputed
 ) -> list[tuple[int, Inference, tuple[int, int]]]:
     """Pair each batch with its two laps: those in between, else by position."""
-    inferences = session.inferences
-    if all(len(each.laps_us) == 2 for each in inferences):  # noqa: PLR2004 - start, stop
-        return [(i, e, (e.laps_us[0], e.laps_us[1])) for i, e in enumerate(inferences)]
-    if len(session.laps_us) == SYNC_STAMPS + 2 * len(inferences):
-        pairs = zip(session.laps_us[1::2], session.laps_us[2::2], strict=True)
-        return [(i, e, p) for i, (e, p) in enumerate(zip(inferences, pairs, strict=True))]
+    every, inferences = session.laps_us, session.inferences
+    laps = [each.laps_us for each in inferences]
+    if {*map(len, laps)} != {2} and len(every) == SYNC_STAMPS + 2 * len(laps):
+        laps = [every[place : place + 2] for place in range(SYNC_STAMPS, len(every), 2)]
     usable: list[tuple[int, Inference, tuple[int, int]]] = []
-    for index, each in enumerate(inferences):
-        if len(each.laps_us) == 2:  # noqa: PLR2004
-            usable.append((index, each, (each.laps_us[0], each.laps_us[1])))
+    for index, (each, found) in enumerate(zip(inferences, laps, strict=True)):
+        if len(found) == 2:  # noqa: PLR2004 - start, stop
+            usable.append((index, each, (found[0], found[1])))
         else:
             number = 2 * (index + 1)
-            text = f"window {number}: {len(each.laps_us)} laps instead of 2"
+            text = f"window {number}: {len(found)} laps instead of 2"
             result.drop_window(number, "lost-stamp", text)
     return usable
 

@@ -58,7 +58,7 @@ def is_own(files: SessionFiles) -> bool:
     return any(files.every(kind) for kind in ("sigmf", "samples", "outputs", "own"))
 
 
-def score_own(files: SessionFiles, name: Path) -> list[SessionScore]:
+def score_own(files: SessionFiles) -> list[SessionScore]:
     """Score every mode that one run's folder holds."""
     results = {mode: _result(files, mode) for mode in Mode}
     benchmark = next((r.benchmark for r, _ in results.values() if r and r.benchmark), None)
@@ -67,12 +67,13 @@ def score_own(files: SessionFiles, name: Path) -> list[SessionScore]:
         raw, published = _recompute(files, mode, benchmark, result)
         if raw is None and result is None and not findings:
             continue
-        scores.append(_compared(name, benchmark, mode, raw or Recomputed(), published, findings))
+        raw = raw or Recomputed()
+        scores.append(_compared(files.folder, benchmark, mode, raw, published, findings))
     return scores
 
 
 def _compared(
-    name: Path,
+    folder: Path,
     benchmark: str | None,
     mode: Mode,
     raw: Recomputed,
@@ -88,7 +89,7 @@ def _compared(
     found += unrecomputed_scores(raw.score, published, official, found)
     found += limit_findings(benchmark, mode, raw.score)
     return SessionScore(
-        name,
+        folder,
         "labd",
         benchmark,
         mode,

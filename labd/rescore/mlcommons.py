@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, cast
 
@@ -49,24 +49,13 @@ class Trial:
     error: str = ""
 
 
-@dataclass(slots=True)
-class Trials:
-    """All of results.json; ``odd`` counts malformed elements."""
-
-    items: list[Trial] = field(default_factory=list[Trial])
-    odd: int = 0
-
-
-def read_trials(value: Any) -> Trials:
-    """Read the elements of a parsed results.json."""
-    trials = Trials()
-    elements = cast("list[Any]", value) if isinstance(value, list) else [value]
-    for element in elements:
-        if isinstance(element, dict) and isinstance(element.get("infer"), dict):  # pyright: ignore[reportUnknownMemberType]
-            trials.items.append(_trial(cast("dict[str, Any]", element)))
-        else:
-            trials.odd += 1
-    return trials
+def read_trials(value: Any) -> tuple[list[Trial], int]:
+    """Read the elements of a parsed results.json; return them and the number of malformed ones."""
+    elements = _list(value) if isinstance(value, list) else [value]
+    trials = [
+        _trial(fields) for fields in map(_object, elements) if isinstance(fields.get("infer"), dict)
+    ]
+    return trials, len(elements) - len(trials)
 
 
 def logged_windows(windows: Sequence[PublishedWindow]) -> list[ScoredWindow]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -198,11 +198,3 @@ class ResultReader:
                 name, scale = _SCALE.get(key, (key, 1.0))
                 window.values[name] = Printed(found[1], scale)
                 return
-
-
-def read_published(lines: Iterable[str]) -> Published:
-    """Read a complete result text."""
-    reader = ResultReader()
-    for line in lines:
-        reader.feed(line)
-    return reader.finish()

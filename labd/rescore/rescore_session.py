@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from labd.core.model import Finding, Mode
 from labd.rescore import eembc, mlcommons
@@ -32,13 +31,8 @@ NEEDED: dict[Runner, dict[str, str]] = {
 """Files that the submission checker requires."""
 
 
-def score_session(files: SessionFiles, name: Path | None = None) -> SessionScore:
-    """Re-score one folder.
-
-    Args:
-        files: as :func:`labd.rescore.session_files.find_sessions` gives them.
-        name: path of the folder in the report; its own if not given.
-    """
+def score_session(files: SessionFiles) -> SessionScore:
+    """Re-score one folder."""
     content = gather(files)
     runner = runner_of(content)
     benchmark = benchmark_of(content)
@@ -67,7 +61,7 @@ def score_session(files: SessionFiles, name: Path | None = None) -> SessionScore
         findings += unstated_scores(best, content.published, official)
     findings += unrecomputed_scores(best.score, content.published, official, findings)
     return SessionScore(
-        folder=name or files.folder,
+        folder=files.folder,
         runner=runner,
         benchmark=benchmark,
         mode=mode,

@@ -71,12 +71,11 @@ def gather(files: SessionFiles) -> SessionContent:
             content.note("several-files", f"{names}: the first one is used")
     if data := files.first("data"):
         value, damage = read_json(data)
-        trials = mlcommons.read_trials(value)
-        content.trials = trials.items
+        content.trials, odd = mlcommons.read_trials(value)
         if damage:
             content.note("file-damaged", f"{data.name} {damage}")
-        elif trials.odd:
-            content.note("file-damaged", f"{data.name} holds {trials.odd} items without results")
+        elif odd:
+            content.note("file-damaged", f"{data.name} holds {odd} items without results")
     if log := files.first("log"):
         _read_log(log, content)
     _read_published(files, content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,14 +14,6 @@ from labd.rescore.published import Published
 
 Runner = Literal["eembc", "mlcommons", "labd"]
 
-WINDOW_KEYS = (
-    "inferences",
-    "runtime_s",
-    "throughput_ips",
-    "energy_uj",
-    "power_uw",
-    "energy_per_inference_uj",
-)
 SCORE_KEYS = (
     "median_throughput_ips",
     "median_energy_uj",
@@ -64,6 +56,9 @@ class ScoredWindow:
         """Return the known numbers by key."""
         found = ((key, getattr(self, key)) for key in WINDOW_KEYS)
         return {key: value for key, value in found if value is not None and math.isfinite(value)}
+
+
+WINDOW_KEYS = tuple(each.name for each in fields(ScoredWindow) if each.name != "number")
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from labd.rescore import FINDINGS, SessionScore, find_tasks, is_sound, rescore
 from labd.rescore.finding_codes import DAMAGE
-from labd.rescore.published import Printed, read_published
+from labd.rescore.published import Printed, ResultReader
 from tests.unit.rescore import made_folders as made
 
 
@@ -189,7 +189,7 @@ def test_a_tree_gives_its_sessions_in_order(tmp_path: Path) -> None:
     (tmp_path / "closed" / "X" / "code" / "results.txt").write_text("loss 0.3")
     (tmp_path / "closed" / "X" / "code" / "train_log.txt").write_text("epoch 1")
     made.write_performance(tmp_path / ".git" / "performance")
-    found = [str(task.name.relative_to(results)) for task in find_tasks([tmp_path])]
+    found = [str(task.folder.relative_to(results)) for task in find_tasks([tmp_path])]
     assert found == ["ic/accuracy", "kws/accuracy", "kws/performance"]
 
 
@@ -239,7 +239,10 @@ def test_a_number_agrees_with_itself_printed(value: float, digits: int) -> None:
 
 def test_units_are_ours() -> None:
     text = ["Energy data for trial 0", "  Power         : 33.0616 mW."]
-    [window] = read_published(text).windows
+    reader = ResultReader()
+    for line in text:
+        reader.feed(line)
+    [window] = reader.finish().windows
     assert window.values["power_uw"].value == pytest.approx(33061.6)
     assert window.values["power_uw"].same_digits(33061.649)
     assert not window.values["power_uw"].same_digits(33061.66)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from labd.core.model import Mode
-from labd.rescore import RescoreTask, SessionScore, find_tasks, is_sound, rescore
+from labd.rescore import SessionFiles, SessionScore, find_tasks, is_sound, rescore
 from labd.rescore.labels import label_of
 from tests.unit.rescore import made_folders as made
 
@@ -512,5 +512,5 @@ def test_a_folder_is_found_by_its_mode_however_it_is_spelled(tmp_path: Path) -> 
 
 def test_one_folder_is_one_task(tmp_path: Path) -> None:
     folder = made.write_accuracy(tmp_path)
-    assert [task.name for task in find_tasks([folder, folder])] == [folder]
-    assert isinstance(next(iter(find_tasks([folder]))), RescoreTask)
+    assert [task.folder for task in find_tasks([folder, folder])] == [folder]
+    assert isinstance(next(iter(find_tasks([folder]))), SessionFiles)
