@@ -37,8 +37,8 @@ RATE_SPAN_CELLS = 4
 """… and at least over this many."""
 
 BROKEN_CELLS = 2
-"""After a break in the instrument's counter the host's clock only has to tell how many steps are
-lost: it waits until this many cells in a row allow one number and no other."""
+"""After a break in the instrument's counter, the number of lost steps is known once this many
+cells in a row allow one number and no other."""
 
 
 @dataclass(frozen=True, slots=True)

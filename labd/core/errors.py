@@ -23,16 +23,8 @@ class Where:
 
     def __str__(self) -> str:
         """Join the known parts, outermost first."""
-        parts = [
-            f"{name} {value}"
-            for name, value in (
-                ("job", self.job),
-                ("station", self.station),
-                ("device", self.device),
-            )
-            if value
-        ]
-        return ", ".join(parts)
+        named = (("job", self.job), ("station", self.station), ("device", self.device))
+        return ", ".join(f"{name} {value}" for name, value in named if value)
 
 
 class LabdError(Exception):

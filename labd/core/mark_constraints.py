@@ -23,8 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from labd.core.clock_map import Floats
-
+Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 ROUNDING_S = 1e-12

@@ -70,22 +70,16 @@ def eembc_energy(
     return WindowEnergy(energy_uj, power_uw, t1_s - t0_s, count)
 
 
-def mlcommons_energy(
-    samples_j: NDArray[np.floating[Any]],
-    first: int,
-    last: int,
-    rate_hz: float = MLCOMMONS_RATE_HZ,
-) -> WindowEnergy:
+def mlcommons_energy(samples_j: NDArray[np.floating[Any]], first: int, last: int) -> WindowEnergy:
     """Add up the samples [first, last), as the MLCommons runner does.
 
     Args:
         samples_j: energy per sample period, joule, shape (n,).
         first: samples received before the start event.
         last: samples received before the stop event.
-        rate_hz: samples per second.
     """
     inside = samples_j[first:last]
     total_j = float(np.sum(inside, dtype=np.float64))
-    runtime_s = last / rate_hz - first / rate_hz
+    runtime_s = last / MLCOMMONS_RATE_HZ - first / MLCOMMONS_RATE_HZ
     power_mw = 1e3 * total_j / runtime_s if runtime_s > 0 else 0.0
     return WindowEnergy(total_j * 1e6, power_mw * 1e3, runtime_s, len(inside))

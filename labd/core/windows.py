@@ -41,24 +41,6 @@ The spread of the windows within a published trace is 0.19 % in the median and 0
 90th percentile (github.com/mlcommons/tiny_results_v0.5 to v1.3)."""
 
 
-def performance_window(
-    number: int, input_file: str, inferences: int, runtime_us: int, check: ClockCheck
-) -> Window:
-    """Make a window from the DUT's counter, with its problems.
-
-    Args:
-        number: 1-based, in the order of measuring.
-        input_file: the input the batch ran on.
-        inferences: N of ``infer N W``.
-        runtime_us: difference of the two laps, modulo 2^32 µs.
-        check: its length by an independent clock.
-    """
-    runtime_s = runtime_us / 1e6
-    throughput = inferences / runtime_s if runtime_s > 0 else 0.0
-    window = Window(number, input_file, inferences, runtime_s, throughput, check)
-    return replace(window, problems=length_problems(window))
-
-
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The batch of one window.
@@ -72,6 +54,23 @@ class Batch:
     number: int
     input_file: str
     inferences: int
+
+
+def performance_window(batch: Batch, runtime_us: int, check: ClockCheck) -> Window:
+    """Make a window from the DUT's counter, with its problems.
+
+    Args:
+        batch: that ran in it.
+        runtime_us: difference of the two laps, modulo 2^32 µs.
+        check: its length by an independent clock.
+    """
+    window = _window(batch, runtime_us / 1e6, check)
+    return replace(window, problems=length_problems(window))
+
+
+def _window(batch: Batch, runtime_s: float, check: ClockCheck) -> Window:
+    throughput = batch.inferences / runtime_s if runtime_s > 0 else 0.0
+    return Window(batch.number, batch.input_file, batch.inferences, runtime_s, throughput, check)
 
 
 def energy_window(
@@ -101,14 +100,8 @@ def energy_window(
         return _no_window(batch, recording, len(edges), span, check)
     rate = recording.format.sample_rate_hz
     first, second = edges[0].index, edges[1].index
-    runtime_s = (second - first) / rate
-    window = Window(
-        batch.number,
-        batch.input_file,
-        batch.inferences,
-        runtime_s,
-        batch.inferences / runtime_s if runtime_s > 0 else 0.0,
-        check,
+    window = replace(
+        _window(batch, (second - first) / rate, check),
         start_index=first,
         stop_index=second,
         samples=math.floor(second) - math.floor(first),
@@ -121,7 +114,7 @@ def energy_window(
     if _touches_gap(recording.gaps, reach, first, second):
         return replace(window, problems=(*problems, "an edge lies in or beside a gap"))
     try:
-        window = _with_energy(window, recording, method, edge_uncertainty_s)
+        window = _with_energy(window, recording, (first, second), method, edge_uncertainty_s)
     except MeasurementInvalid as error:
         return replace(window, problems=(*problems, error.what))
     return replace(window, problems=(*problems, *_energy_problems(window)))
@@ -136,20 +129,22 @@ def _no_window(
         for gap in recording.gaps
         if gap.index <= span[1] and span[0] <= gap.end
     )
-    problems = (problem, *lost)
-    return Window(batch.number, batch.input_file, batch.inferences, 0.0, 0.0, check, problems)
+    return replace(_window(batch, 0.0, check), problems=(problem, *lost))
 
 
 def _with_energy(
-    window: Window, recording: Recording, method: EnergyMethod, edge_uncertainty_s: float
+    window: Window,
+    recording: Recording,
+    edges: tuple[float, float],
+    method: EnergyMethod,
+    edge_uncertainty_s: float,
 ) -> Window:
     """Fill in the energy by every method, its uncertainty, and the charge.
 
     Raises:
         MeasurementInvalid: samples in the window were lost, or the method does not apply.
     """
-    first, second = _edges_of(window)
-    found = energies(recording, first, second)
+    found = energies(recording, *edges)
     chosen = found.get(method)
     if chosen is None:
         raise MeasurementInvalid("method", _why_not(method, recording))
@@ -160,8 +155,8 @@ def _with_energy(
         energy_uj=chosen.energy_uj,
         power_uw=chosen.power_uw,
         energy_per_inference_uj=per_inference,
-        charge_uc=recording.charge_uc(first, second),
-        energy_uncertainty_uj=recording.energy_uncertainty_uj(first, second, edge_uncertainty_s),
+        charge_uc=recording.charge_uc(*edges),
+        energy_uncertainty_uj=recording.energy_uncertainty_uj(*edges, edge_uncertainty_s),
         baseline_per_inference_uj=(
             None if idle is None else idle * window.runtime_s / window.inferences
         ),
@@ -223,12 +218,6 @@ def _published_energies(
         ),
         EnergyMethod.MLCOMMONS: mlcommons_energy(joules, first_ms - origin, last_ms - origin),
     }
-
-
-def _edges_of(window: Window) -> tuple[float, float]:
-    if window.start_index is None or window.stop_index is None:
-        raise MeasurementInvalid("window-edges", "the window has no edges")
-    return window.start_index, window.stop_index
 
 
 def _energy_problems(window: Window) -> tuple[str, ...]:

@@ -16,16 +16,7 @@ from dataclasses import dataclass
 
 from drivers.base.interfaces import Acquisition, PowerMonitor
 from labd.core.errors import DeadlineExceeded, InstrumentError
-from labd.core.model import (
-    Edge,
-    Gap,
-    Part,
-    Samples,
-    StreamFormat,
-    StreamItem,
-    TimeMark,
-    Window,
-)
+from labd.core.model import Edge, Gap, Part, Samples, StreamFormat, StreamItem, TimeMark, Window
 from labd.core.recording import Recording, assemble
 from labd.procedure.mode_run import ModeRun, TraceWriter
 
@@ -56,7 +47,13 @@ class Position:
 
 
 class Capture:
-    """One running acquisition; made by :func:`start_capture`."""
+    """One running acquisition; made by :func:`start_capture`.
+
+    Attributes:
+        confirmed: index up to which samples are confirmed.
+        marks: time marks of the stream by the host's clock.
+        quiet_samples: length of the stretch without edges that :meth:`quiet` waits for.
+    """
 
     def __init__(
         self,
@@ -70,9 +67,9 @@ class Capture:
         self._acquisition = acquisition
         self._stack = stack
         self._items: deque[StreamItem] = deque()
-        self._marks: list[TimeMark] = []
+        self.marks: list[TimeMark] = []
         self._writer: TraceWriter | None = None
-        self._quiet = math.ceil(QUIET_S * stream_format.sample_rate_hz)
+        self.quiet_samples = math.ceil(QUIET_S * stream_format.sample_rate_hz)
         self.confirmed = 0
         self.collector: asyncio.Task[None] | None = None
 
@@ -86,11 +83,6 @@ class Capture:
         """Timestamps received so far."""
         return self._acquisition.edges_seen
 
-    @property
-    def quiet_samples(self) -> int:
-        """Samples without an edge that :meth:`quiet` waits for."""
-        return self._quiet
-
     async def quiet(self) -> Position:
         """Wait for a stretch without edges, or until nothing more comes.
 
@@ -99,7 +91,7 @@ class Capture:
         """
         start = self._here()
         deadline = time.monotonic() + QUIET_DEADLINE_S
-        while self.received < start.received + self._quiet:
+        while self.received < start.received + self.quiet_samples:
             if time.monotonic() > deadline:
                 raise InstrumentError(
                     "timestamp-wire",
@@ -144,10 +136,6 @@ class Capture:
             kept += [item] if any(_overlaps(item, *stretch) for stretch in keep) else []
         self._items.extendleft(reversed(kept))
 
-    def times(self) -> list[TimeMark]:
-        """Return the driver's time marks of the host's clock."""
-        return self._marks
-
     def edges(self, start: int, stop: int) -> list[Edge]:
         """Return the confirmed timestamps of the DUT in the sample range [start, stop]."""
         return [
@@ -173,7 +161,7 @@ class Capture:
         end = 0
         async for item in self._acquisition:
             if isinstance(item, TimeMark):
-                self._marks += [item] if item.clock == "host" else []
+                self.marks += [item] if item.clock == "host" else []
             else:
                 self._items.append(item)
             if isinstance(item, (Samples, Gap)):

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from labd.core.clock_map import Clock, ClockMap, Mark, unwrap
-from labd.core.clock_sync import fit_clock_map
+from labd.core.clock_map import Clock, ClockMap, Mark, fit_clock_map, unwrap
 from labd.core.errors import LabdBug, MeasurementInvalid
 from labd.core.host_clock import HOST_PPM
 from labd.core.model import Edge, StreamFormat, TimeMark
@@ -37,12 +36,7 @@ START_CHARACTERS = 24
 
 @dataclass(frozen=True, slots=True)
 class TracePosition:
-    """A timestamp's position in the power trace.
-
-    Args:
-        index: in sample periods since the acquisition began.
-        uncertainty_s: of the position.
-    """
+    """A timestamp's position in the power trace, sample periods since the acquisition began."""
 
     index: float
     uncertainty_s: float
@@ -50,13 +44,7 @@ class TracePosition:
 
 @dataclass(frozen=True, slots=True)
 class RunClocks:
-    """What the clocks of one run are.
-
-    Args:
-        kind: of the power monitor.
-        stream_format: of its stream.
-        baud: of the DUT's UART.
-    """
+    """Power monitor of a run, format of its stream, and baud rate of the DUT's UART."""
 
     kind: str
     stream_format: StreamFormat

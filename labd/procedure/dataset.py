@@ -97,28 +97,22 @@ def _load(labels: Path, benchmark: Benchmark) -> Dataset:
 
 def _row(fields: list[str], where: str, benchmark: Benchmark) -> Row:
     if len(fields) not in {3, 5}:
-        raise JobError(
-            "labels-malformed",
-            f"{where}: {len(fields)} fields; a row is file,classes,class[,window,stride]",
-        )
+        what = f"{where}: {len(fields)} fields; a row is file,classes,class[,window,stride]"
+        raise JobError("labels-malformed", what)
     file = fields[0].strip()
     if not file or Path(file).name != file:
         raise JobError("labels-malformed", f"{where}: {file!r} is not a plain file name")
     try:
         classes, label, *cut = (int(field) for field in fields[1:])
     except ValueError:
-        raise JobError(
-            "labels-malformed", f"{where}: {','.join(fields[1:])} are not whole numbers"
-        ) from None
+        what = f"{where}: {','.join(fields[1:])} are not whole numbers"
+        raise JobError("labels-malformed", what) from None
     window, stride = cut or (benchmark.input_bytes, benchmark.input_bytes)
     if not 0 <= label < classes or stride < 1:
         raise JobError("labels-malformed", f"{where}: class {label} of {classes}, stride {stride}")
     if window != benchmark.input_bytes:
-        raise JobError(
-            "labels-malformed",
-            f"{where}: windows of {window} bytes, but {benchmark.name} takes "
-            f"{benchmark.input_bytes}",
-        )
+        takes = f"{benchmark.name} takes {benchmark.input_bytes}"
+        raise JobError("labels-malformed", f"{where}: windows of {window} bytes, but {takes}")
     return Row(file, classes, label, window, stride)
 
 
@@ -126,15 +120,12 @@ def _check_size(path: Path, row: Row) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise JobError(
-            "data-missing", f"{path}: {error.strerror}", "complete the data set"
-        ) from error
+        what = f"{path}: {error.strerror}"
+        raise JobError("data-missing", what, "complete the data set") from error
     whole = size >= row.window_bytes and (size - row.window_bytes) % row.stride_bytes == 0
     single = row.stride_bytes == row.window_bytes
     if not whole or (single and size != row.window_bytes):
-        expected = (
-            f"{row.window_bytes}"
-            if single
-            else f"{row.window_bytes} plus a multiple of {row.stride_bytes}"
-        )
+        expected = f"{row.window_bytes}"
+        if not single:
+            expected += f" plus a multiple of {row.stride_bytes}"
         raise JobError("data-size", f"{path} has {size} bytes, expected {expected}")

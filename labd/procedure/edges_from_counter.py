@@ -6,9 +6,8 @@ import asyncio
 import statistics
 
 from drivers.base.interfaces import PowerMonitor
-from labd.core.clock_map import ClockMap
 from labd.core.errors import InstrumentError, JobError, MeasurementInvalid
-from labd.core.model import Edge, TimeBase, Window
+from labd.core.model import Edge, TimeBase
 from labd.core.suite import MIN_WINDOW_S
 from labd.procedure.batch import (
     PROBE_DEADLINE_S,
@@ -19,19 +18,21 @@ from labd.procedure.batch import (
 )
 from labd.procedure.capture import Capture, Position
 from labd.procedure.clock_correlation import positions_from_counter
-from labd.procedure.edge_source import MeasuredBatch, evaluate_batch, run_clocks
+from labd.procedure.edge_source import EdgeSource, MeasuredBatch, run_clocks
 from labd.procedure.mode_run import ModeRun
 
 PLANNED_WINDOW_S = 3 * MIN_WINDOW_S
 """Windows are longer here, since their edges are uncertain by milliseconds."""
 
 
-class CounterEdges:
+class CounterEdges(EdgeSource):
     """Edges converted from the counter to the power trace at the end of the run.
 
     Raises:
         JobError: there is no such counter, or the station does not follow the host clock.
     """
+
+    planned_window_s = PLANNED_WINDOW_S
 
     def __init__(self, run: ModeRun) -> None:
         if run.bench.timer(run.ready.build) is None:
@@ -49,18 +50,9 @@ class CounterEdges:
                 "bench does not follow the host clock",
                 "use an emulated monitor that sees them",
             )
-        self.run = run
-        self.windows: list[Window] = []
-        self.clocks: list[ClockMap] = []
-        self.problems: list[str] = []
-        self.idle_uw: list[float] = []
+        super().__init__(run)
         self._marks: list[BatchTiming] = []
         self._measured: list[MeasuredBatch] = []
-
-    @property
-    def planned_window_s(self) -> float:
-        """Length that windows are planned for, s."""
-        return PLANNED_WINDOW_S
 
     @property
     def needed(self) -> list[tuple[int, int]]:
@@ -91,10 +83,7 @@ class CounterEdges:
 
     async def add(self, capture: Capture, measured: MeasuredBatch) -> None:
         """Add a batch; keep only the samples around it."""
-        quiet = capture.quiet_samples
-        before = capture.recording(measured.start - quiet, measured.start)
-        idle_uw = before.mean_power_uw(measured.start - quiet, measured.start)
-        self.idle_uw += [] if idle_uw is None else [idle_uw]
+        self.read_idle(capture, measured.start - capture.quiet_samples, measured.start)
         self._measured.append(measured)
         capture.forget(measured.stop, self.needed)
 
@@ -108,7 +97,7 @@ class CounterEdges:
                 positions_from_counter,
                 run_clocks(self.run, capture),
                 batches,
-                capture.times(),
+                capture.marks,
             )
         except MeasurementInvalid as error:
             self.problems.append(f"clocks: {error.what}")
@@ -120,11 +109,7 @@ class CounterEdges:
             edges = [Edge(at.index, "io-manager", rising=False) for at in positions]
             uncertainty_s = max((at.uncertainty_s for at in positions), default=0.0)
             idle_uw = statistics.fmean(self.idle_uw) if self.idle_uw else None
-            self.windows.append(
-                await evaluate_batch(
-                    self.run, capture, measured, edges, check, uncertainty_s, idle_uw
-                )
-            )
+            await self.evaluate(capture, measured, edges, check, uncertainty_s, idle_uw)
 
 
 def _not_one(timing: BatchTiming) -> InstrumentError:

@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 
 from drivers.base.interfaces import PowerMonitor
-from labd.core.clock_map import ClockMap
 from labd.core.errors import DutError, InstrumentError, MeasurementInvalid
-from labd.core.model import Edge, Window
-from labd.procedure.batch import PLANNED_WINDOW_S, PROBE_DEADLINE_S, BatchTiming, best_check
+from labd.core.model import Edge
+from labd.procedure.batch import PROBE_DEADLINE_S, BatchTiming, best_check
 from labd.procedure.capture import Capture, Position, start_capture
 from labd.procedure.clock_correlation import compare_clocks
-from labd.procedure.edge_source import MeasuredBatch, evaluate_batch, run_clocks
+from labd.procedure.edge_source import EdgeSource, MeasuredBatch, run_clocks
 from labd.procedure.mode_run import ModeRun
 
 IDLE_AFTER_S = 0.015
@@ -21,23 +20,14 @@ IDLE_S = 0.012
 sent by then, and the next command is sent later."""
 
 
-class MonitorEdges:
+class MonitorEdges(EdgeSource):
     """Edges in the power monitor's stream; a batch is evaluated once it is confirmed."""
 
     def __init__(self, run: ModeRun) -> None:
-        self.run = run
-        self.windows: list[Window] = []
-        self.clocks: list[ClockMap] = []
-        self.problems: list[str] = []
+        super().__init__(run)
         self._pending: list[MeasuredBatch] = []
-        self.idle_uw: list[float] = []
         self._syncs: list[tuple[int, int]] = []
         self._counted: list[tuple[BatchTiming, Sequence[Edge]]] = []
-
-    @property
-    def planned_window_s(self) -> float:
-        """Length that windows are planned for, s."""
-        return PLANNED_WINDOW_S
 
     @property
     def needed(self) -> list[tuple[int, int]]:
@@ -106,9 +96,7 @@ class MonitorEdges:
         edges = capture.edges(measured.start, measured.stop)
         check = best_check(self.run, measured.timing)
         uncertainty_s = capture.format.edge_uncertainty_s
-        self.windows.append(
-            await evaluate_batch(self.run, capture, measured, edges, check, uncertainty_s, idle_uw)
-        )
+        await self.evaluate(capture, measured, edges, check, uncertainty_s, idle_uw)
         if len(edges) == 2 and measured.timing.ticks:  # noqa: PLR2004 - start and stop
             self._counted.append((measured.timing, edges))
         capture.forget(measured.stop)
@@ -120,8 +108,7 @@ class MonitorEdges:
             for edge in capture.edges(*sync):
                 start = math.ceil(edge.index + IDLE_AFTER_S * rate)
                 stop = start + max(1, math.floor(IDLE_S * rate))
-                idle_uw = capture.recording(start, stop).mean_power_uw(start, stop)
-                self.idle_uw += [] if idle_uw is None else [idle_uw]
+                self.read_idle(capture, start, stop)
         self._syncs.clear()
 
 

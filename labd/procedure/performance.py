@@ -6,7 +6,7 @@ from labd.core.errors import DutError
 from labd.core.model import Mode, Window
 from labd.core.scoring import median_throughput_ips
 from labd.core.suite import WARMUPS, WINDOWS
-from labd.core.windows import performance_window
+from labd.core.windows import Batch, performance_window
 from labd.procedure.batch import (
     PROBE_DEADLINE_S,
     best_check,
@@ -44,7 +44,8 @@ async def measure_performance(run: ModeRun) -> ModeResult:
         check_outputs(timing.reply, run.benchmark, row.file)
         runtime = runtime_us(timing.reply)
         check = best_check(run, timing)
-        windows.append(performance_window(number, row.file, inferences, runtime, check))
+        batch = Batch(number, row.file, inferences)
+        windows.append(performance_window(batch, runtime, check))
         await report.window(Mode.PERFORMANCE, windows[-1])
         await report.progress(number, WINDOWS, "windows")
     score = {"median_throughput_ips": median_throughput_ips(windows)}

@@ -31,8 +31,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from labd.core.clock_map import Clock, ClockMap, Mark, unwrap
-from labd.core.clock_sync import fit_clock_map
+from labd.core.clock_map import Clock, ClockMap, Mark, fit_clock_map, unwrap
 from labd.core.errors import MeasurementInvalid
 
 KINDS = ("none", "late", "mislabelled", "false", "host", "drift", "beyond")

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labd.core.clock_map import Clock, Mark, unwrap
-from labd.core.clock_sync import fit_clock_map
+from labd.core.clock_map import Clock, Mark, fit_clock_map, unwrap
 from labd.core.errors import LabdBug, MeasurementInvalid
 from tests.campaigns.clock_maps import KINDS, WRAPS_AT, run
 

@@ -94,24 +94,24 @@ def test_a_gap_elsewhere_does_not_matter() -> None:
 
 
 def test_short_and_small_windows_are_invalid() -> None:
-    window = performance_window(1, "a", 9, 9_999_999, NONE)
+    window = performance_window(Batch(1, "a", 9), 9_999_999, NONE)
     assert window.problems == (
         "lasts 9.999999 s, less than 10 s",
         "holds 9 inferences, less than 10",
     )
-    assert performance_window(1, "a", 10, 10_000_000, NONE).valid
+    assert performance_window(Batch(1, "a", 10), 10_000_000, NONE).valid
 
 
 def test_a_second_clock_that_disagrees_makes_the_window_invalid() -> None:
     check = ClockCheck("host", 10.8, 0.2)
-    window = performance_window(1, "a", 50, 10_500_000, check)
+    window = performance_window(Batch(1, "a", 50), 10_500_000, check)
     assert "the host clock measured 10.800000 s, +0.300000 s off" in window.problems[0]
-    assert performance_window(1, "a", 50, 10_700_000, check).valid
+    assert performance_window(Batch(1, "a", 50), 10_700_000, check).valid
 
 
 def test_a_second_clock_that_saw_nothing_makes_the_window_invalid() -> None:
     check = ClockCheck("io-manager", None, 0.0, "0 pulses")
-    assert performance_window(1, "a", 50, 10_500_000, check).problems == (
+    assert performance_window(Batch(1, "a", 50), 10_500_000, check).problems == (
         "the io-manager saw no window: 0 pulses",
     )
 

@@ -10,8 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from labd.core.clock_map import Clock, Mark
-from labd.core.clock_sync import fit_clock_map
+from labd.core.clock_map import Clock, Mark, fit_clock_map
 from labd.core.errors import MeasurementInvalid
 from labd.core.model import Edge, StreamFormat, TimeMark
 from labd.procedure.batch import COUNTER_MODULUS, BatchTiming
