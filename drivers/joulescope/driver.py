@@ -43,15 +43,7 @@ LOST_SHARE_LIMIT = 0.001
 
 
 class JoulescopeAcquisition(PumpedAcquisition):
-    """One acquisition: streams on, messages aligned, streams off.
-
-    Args:
-        usb: the open instrument.
-        config: its table in stations.toml.
-        model: of the instrument.
-        inbox: receives the messages.
-        silence_s: see :data:`SILENCE_S`.
-    """
+    """One acquisition: streams on, messages aligned, streams off."""
 
     def __init__(
         self,
@@ -129,14 +121,7 @@ class JoulescopeAcquisition(PumpedAcquisition):
 
 @power_monitor(config=JoulescopeConfig)
 class Joulescope:
-    """The instrument, through ``pyjoulescope_driver``.
-
-    Args:
-        config: its table in stations.toml.
-        silence_s: see :data:`SILENCE_S`.
-        inbox_messages: see :data:`drivers.joulescope.usb.INBOX_MESSAGES`.
-        grace_s: see :data:`drivers.joulescope.usb.GRACE_S`.
-    """
+    """The instrument, through ``pyjoulescope_driver``."""
 
     def __init__(
         self,

@@ -16,12 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from drivers.joulescope.library import (
-    JoulescopeLibrary,
-    SharedLibrary,
-    join_library,
-    leave_library,
-)
+from drivers.joulescope.library import JoulescopeLibrary, SharedLibrary, join_library, leave_library
 from labd.aio.wire_log import PortLog, port_log
 from labd.core.errors import (
     DeadlineExceeded,

@@ -13,15 +13,7 @@ from drivers.base.acquisition import refuse_virtual_time, refuse_while_acquiring
 from drivers.base.closing import closed_on_failure, closing
 from drivers.base.registry import power_monitor
 from drivers.n6705.config import LINE, SLOTS, N6705Config
-from drivers.n6705.elog import (
-    ARM_S,
-    BUFFER_S,
-    POLL_S,
-    SMU,
-    ElogAcquisition,
-    ElogPlan,
-    ElogSettings,
-)
+from drivers.n6705.elog import ARM_S, BUFFER_S, POLL_S, SMU, ElogAcquisition, ElogPlan, ElogSettings
 from drivers.scpi.polling import Clock
 from drivers.scpi.record_clock import RecordClock
 from drivers.scpi.record_stream import Records, RecordStream
@@ -39,14 +31,7 @@ _LOAD = re.compile(r"N679\d")
 
 @power_monitor(config=N6705Config)
 class N6705:
-    """The instrument.
-
-    Args:
-        config: its table in stations.toml.
-        clock: the host's clock.
-        poll_s: pause between polls of the log.
-        arm_s: pause between arming and triggering the log.
-    """
+    """The instrument."""
 
     def __init__(
         self,
@@ -89,7 +74,8 @@ class N6705:
             await self._session.ask("*OPC?")
             plan = await self._plan()
             self._elog = ElogSettings(self._session, plan)
-            await self._check_all_off(plan)
+            if any(await self._session.ask_switches(f"OUTP? {plan.slots}", len(plan.models))):
+                raise self._session.mismatch("all outputs off after *RST", "one that is on")
             await self._set_up_outputs(plan)
             self._period_s = await self._elog.set_up(self.config.period_s)
         return identity
@@ -238,10 +224,6 @@ class N6705:
         model, _, error = answer.rpartition(";")
         refused = await self._session.errors()
         return "" if refused or not error.lstrip("+").startswith("0") else model.strip(' "')
-
-    async def _check_all_off(self, plan: ElogPlan) -> None:
-        if any(await self._session.ask_switches(f"OUTP? {plan.slots}", len(plan.models))):
-            raise self._session.mismatch("all outputs off after *RST", "one that is on")
 
     async def _set_up_outputs(self, plan: ElogPlan) -> None:
         limits = (self.config.current_limit_a, self.config.io_current_limit_a)

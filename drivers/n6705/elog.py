@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from drivers.n6705.channel_counts import ChannelCounts
 from drivers.n6705.config import N6705Config
 from drivers.scpi.codec import values_in
 from drivers.scpi.polling import Clock, PolledAcquisition
@@ -31,6 +31,12 @@ ARM_S = 0.1  # between INIT:ELOG and TRIG:ELOG
 PERIOD_TOLERANCE = 0.05
 CLIPPED = 0.995  # of the current limit: above it the output is in constant current
 FUNCTIONS = ("CURR", "CURR:MINM", "VOLT", "VOLT:MINM")
+
+LASTING_NS = 900_000_000
+"""A difference of this duration is a loss; shorter than the delay before records are released."""
+
+LASTING_POLLS = 5
+SPARE_RECORDS = 2  # a record in progress in either channel
 
 SMU = re.compile(r"N678[12456]")  # measures voltage beside current, changes ranges seamlessly
 
@@ -97,12 +103,7 @@ def listed(states: dict[str, set[int]]) -> str:
 
 
 class ElogSettings:
-    """Settings of the logger.
-
-    Args:
-        session: the instrument.
-        plan: what to log.
-    """
+    """Settings of the logger for a plan."""
 
     def __init__(self, session: ScpiSession, plan: ElogPlan) -> None:
         self.session = session
@@ -184,18 +185,43 @@ class ElogSettings:
         return float(periods_s[0])
 
 
-class ElogAcquisition(PolledAcquisition):
-    """One run of the logger.
+class ChannelCounts:
+    """Check that two channels have logged the same number of records, poll after poll. Pure.
+
+    The channels are polled one after the other, so the second may be ahead by the records made
+    in between, and an update in between shows on one alone; but no such difference lasts.
 
     Args:
-        settings: checked before the run.
-        stream: receives the records.
-        clock: the host's clock.
-        config: its table in stations.toml.
         period_s: of the records.
-        poll_s: pause between polls.
-        arm_s: pause between arming and triggering the logger.
     """
+
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self._leads: deque[tuple[int, int, float]] = deque()  # time, lead, largest possible lead
+
+    def fault(self, lead: int, first: Moment, last: Moment) -> str:
+        """Return what is wrong with the counts; empty if nothing is.
+
+        Args:
+            lead: records by which the channel polled last is ahead; both had no more.
+            first: when the other channel was polled.
+            last: when this channel was.
+        """
+        most = (last.after_ns - first.before_ns) * 1e-9 / self._period_s + SPARE_RECORDS
+        self._leads.append((last.after_ns, lead, most))
+        if self._leads[0][0] > last.after_ns - LASTING_NS:
+            return ""
+        while self._leads[1][0] <= last.after_ns - LASTING_NS:
+            self._leads.popleft()
+        leads = [lead for _, lead, _ in self._leads]
+        ahead = min(lead - most for _, lead, most in self._leads) > 0
+        if len(leads) < LASTING_POLLS or not (ahead or max(leads) < -SPARE_RECORDS):
+            return ""
+        return f"its channels differ by {min(leads, key=abs)} records for good: some were lost"
+
+
+class ElogAcquisition(PolledAcquisition):
+    """One run of the logger; its settings are checked before."""
 
     def __init__(
         self,

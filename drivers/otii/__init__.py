@@ -5,8 +5,7 @@ that a growing recording can be read is taken from published clients. Not tried 
 the timing resolution of the digital inputs (assumed: the 1 kHz of the slow channels, so a pulse
 must be longer), the delay until data are in the recording, and the exact texts of errors.
 
-Modules: ``config``, ``messages`` (JSON messages and the data in them; pure), ``session``
-(requests), ``licence``, ``channels`` (one analog channel; pure), ``length_check`` (recording
-against the host's clock; pure), ``stream`` (channels to samples, gaps and edges; pure),
-``acquisition``, ``driver``.
+Modules: ``config``, ``messages`` (JSON messages and the data in them; pure), ``session`` (requests,
+licence), ``channels`` (one analog channel, length of the recording; pure), ``stream`` (channels to
+samples, gaps and edges; pure), ``acquisition``, ``driver``.
 """

@@ -21,11 +21,11 @@ from drivers.base.registry import power_monitor
 from drivers.base.serial_link import Link
 from drivers.otii.acquisition import POLL_S, Clock, OtiiAcquisition
 from drivers.otii.config import LEAST_MV, OtiiConfig
-from drivers.otii.licence import OtiiLicence
 from drivers.otii.messages import Message
 from drivers.otii.session import (
     DeviceInfo,
     OtiiDevice,
+    OtiiLicence,
     OtiiRefusedError,
     OtiiSession,
     objects_in,
@@ -47,13 +47,7 @@ FIND_S = 5.0
 
 @power_monitor(config=OtiiConfig)
 class Otii:
-    """One Arc or Ace.
-
-    Args:
-        config: its table in stations.toml.
-        clock: the host's clock.
-        poll_s: pause between polls of a recording.
-    """
+    """One Arc or Ace."""
 
     def __init__(
         self, config: OtiiConfig, clock: Clock = host_time_ns, poll_s: float = POLL_S
@@ -80,7 +74,7 @@ class Otii:
         """
         await self._link.open()
         self._session = OtiiSession(self._link)
-        self._licence = OtiiLicence(self._session, self.config, self._where)
+        self._licence = OtiiLicence(self._session, self.config)
         self._device = self._acquisition = None
         self._powered = False
         async with closed_on_failure(self.close):

@@ -1,14 +1,17 @@
-"""Requests to an Otii server, one at a time."""
+"""Requests to an Otii server, one at a time, and the licence that it demands for them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+import os
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
 
+from drivers.base.closing import CloseStep
 from drivers.base.serial_link import Link
+from drivers.otii.config import OtiiConfig
 from drivers.otii.messages import InvalidLine, Message, MessageSplitter, encode_request
 from labd.core.errors import DeadlineExceeded, InstrumentError
 from labd.protocol.lines import quoted
@@ -42,6 +45,7 @@ class OtiiSession:
     """
 
     def __init__(self, link: Link) -> None:
+        self.where = link.where
         self._link = link
         self._splitter = MessageSplitter()
         self._messages: list[Message | InvalidLine] = []
@@ -90,7 +94,7 @@ class OtiiSession:
         text = f"{message.get('errorcode', 'no error code')} {detail}".strip()
         hint = next((hint for word, hint in HINTS if word in text.lower()), "")
         remedy = hint or "read the log of the Otii application"
-        return OtiiRefusedError("otii-refused", f"{what} refused: {text}", remedy, self._link.where)
+        return OtiiRefusedError("otii-refused", f"{what} refused: {text}", remedy, self.where)
 
     @asynccontextmanager
     async def _within(self, deadline_s: float, what: str) -> AsyncGenerator[None]:
@@ -102,7 +106,7 @@ class OtiiSession:
                 "no-answer",
                 f"{what}: no answer within {deadline_s:g} s",
                 "check that the Otii server is not stuck; restart it",
-                self._link.where,
+                self.where,
             ) from exc
 
     async def _next(self) -> Message:
@@ -115,7 +119,7 @@ class OtiiSession:
                 "otii-garbage",
                 f"the server sent something that is no JSON object: {quoted(message.text)}",
                 "check that host and port in stations.toml are those of an Otii server",
-                self._link.where,
+                self.where,
             )
         return message
 
@@ -130,14 +134,7 @@ class DeviceInfo:
 
 
 class OtiiDevice:
-    """Requests about one device and its project.
-
-    Args:
-        session: its server.
-        info: the device to which requests refer.
-        project: to which recordings belong.
-        answer_s: longest wait for an answer.
-    """
+    """Requests about one device and its project, to which recordings belong."""
 
     def __init__(
         self, session: OtiiSession, info: DeviceInfo, project: int, answer_s: float
@@ -176,3 +173,79 @@ def objects_in(value: object) -> list[Message]:
     if not isinstance(value, list):
         return []
     return [object_in(item) for item in cast("list[object]", value)]
+
+
+AUTOMATION = {"Automation", "All", "Admin", "Enterprise"}
+
+
+class OtiiLicence:
+    """Licence of the Automation Toolbox: logs in and reserves one, unless done by hand.
+
+    Args:
+        session: the server.
+        config: names the environment variables with the account.
+    """
+
+    def __init__(self, session: OtiiSession, config: OtiiConfig) -> None:
+        self._session = session
+        self._config = config
+        self._reserved: object = None
+        self._logged_in = False
+
+    async def acquire(self) -> None:
+        """Get a licence; a server before version 3 has none.
+
+        Raises:
+            InstrumentError: no licence is free, or the server refused the account.
+        """
+        try:
+            logged_in = await self._request("otii_is_logged_in")
+        except OtiiRefusedError as refusal:
+            if refusal.unknown_command:
+                return
+            raise
+        names = (self._config.user_env, self._config.password_env)
+        user, password = (os.environ.get(name) for name in names)
+        if not logged_in.get("logged_in") and user and password:
+            await self._request("otii_login", {"username": user, "password": password})
+            self._logged_in = True
+        has = await self._request("otii_has_license", {"license_type": "Automation"})
+        if has.get("has_license"):
+            return
+        licences = objects_in((await self._request("otii_get_licenses")).get("licenses"))
+        free = next(filter(_is_free, licences), None)
+        if free is None:
+            raise self._none_free(licences)
+        await self._request("otii_reserve_license", {"license_id": free.get("id")})
+        self._reserved = free.get("id")
+
+    async def give_back(self, step: CloseStep) -> None:
+        """Return what :meth:`acquire` got, in steps of a close."""
+        if self._reserved is not None:
+            back = self._request("otii_return_license", {"license_id": self._reserved})
+            await step("returning the licence", back)
+        if self._logged_in:
+            await step("logging out", self._request("otii_logout"))
+
+    def _request(self, cmd: str, data: Mapping[str, object] | None = None) -> Awaitable[Message]:
+        return self._session.request(cmd, self._config.answer_s, data)
+
+    def _none_free(self, licences: Sequence[Message]) -> InstrumentError:
+        listed = ", ".join(
+            f"{licence.get('type')} ({licence.get('reserved_to') or 'not usable here'})"
+            for licence in licences
+        )
+        return InstrumentError(
+            "no-licence",
+            f"no licence for the Automation Toolbox is free; the account has {listed or 'none'}",
+            f"release one, or set {self._config.user_env} and {self._config.password_env} to an "
+            "account that has one",
+            self._session.where,
+        )
+
+
+def _is_free(licence: Message) -> bool:
+    automates = licence.get("type") in AUTOMATION or any(
+        addon.get("id") == "Automation" for addon in objects_in(licence.get("addons"))
+    )
+    return automates and bool(licence.get("available")) and not licence.get("reserved_to")

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from drivers.otii.channels import AnalogChannel, ChannelRun, HeldVoltage
-from drivers.otii.length_check import RecordingLengthCheck
+from drivers.otii.channels import AnalogChannel, ChannelRun, HeldVoltage, RecordingLengthCheck
 from drivers.otii.messages import AnalogData, LevelChange
 from labd.core.host_clock import mark_between
 from labd.core.model import Edge, Gap, Samples, StreamItem
@@ -159,7 +158,7 @@ class OtiiStream:
         return self._release(min(self._length.confirmed, by_times))
 
     def settle(self, reason: str) -> list[StreamItem]:
-        """Turn what has not been released into a gap."""
+        """Make a gap of what has not been released."""
         first, end = self._released, self._current.end
         self._released = end
         self._runs.clear()

@@ -3,8 +3,8 @@
 Implements SCPI-99 and IEEE 488.2-1992 as far as a power monitor needs them: program messages,
 response messages, the error queue, and the check of a log's record count by the host's clock.
 
-Modules: ``codec`` (responses; pure), ``resource`` (addresses), ``socket_port`` and ``visa``
-(connections), ``session`` (queries, commands, errors), ``record_clock`` (check of the record
-count; pure), ``record_stream`` (records to samples, gaps and edges; pure), ``polling`` (an
-acquisition whose records are polled).
+Modules: ``codec`` (responses; pure), ``resource`` (addresses, TCP socket), ``visa`` (connection
+through VISA), ``session`` (queries, commands, errors), ``record_clock`` (check of the record count;
+pure), ``record_stream`` (records to samples, gaps and edges; pure), ``polling`` (an acquisition
+whose records are polled).
 """

@@ -128,7 +128,7 @@ class RecordStream:
         return [*self._release(self._clock.confirmed), *marks]
 
     def settle(self, reason: str) -> list[StreamItem]:
-        """Turn what has not been confirmed into a gap."""
+        """Make a gap of what has not been confirmed."""
         index, self._released = self._released, self.received
         lost = self._edges
         self._records, self._edges = [], deque()

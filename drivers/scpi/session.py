@@ -13,14 +13,7 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.scpi.codec import (
-    ScpiBlock,
-    ScpiDamage,
-    ScpiText,
-    error_in,
-    switches_in,
-    values_in,
-)
+from drivers.scpi.codec import ScpiBlock, ScpiDamage, ScpiText, error_in, switches_in, values_in
 from drivers.scpi.resource import port_to
 from labd.core.errors import DeadlineExceeded, InstrumentError, TransportError, Where
 from labd.core.model import Identity
@@ -103,9 +96,9 @@ class ScpiSession:
             await self._send(command)
             self._in_step = True
 
-    async def ask(self, query: str, deadline_s: float | None = None) -> str:
+    async def ask(self, query: str) -> str:
         """Send a query and return the line that answers it."""
-        reply = await self._exchange(query, deadline_s or self._answer_s, 0)
+        reply = await self._exchange(query)
         if isinstance(reply, ScpiText):
             return reply.text
         raise self._out_of_step(query, "a block of bytes instead of a line")
@@ -117,7 +110,7 @@ class ScpiSession:
             query: to send.
             indefinite_bytes: length of the data of an indefinite length block.
         """
-        reply = await self._exchange(query, self._answer_s, indefinite_bytes)
+        reply = await self._exchange(query, indefinite_bytes)
         return reply.data if isinstance(reply, ScpiBlock) else reply.text.encode("ascii")
 
     async def ask_numbers(self, query: str, count: int) -> NDArray[np.float64]:
@@ -221,12 +214,12 @@ class ScpiSession:
             raise self._out_of_step(self._identify_query, quoted(answer))
         self._identity = answer
 
-    async def _exchange(self, query: str, deadline_s: float, size: int) -> ScpiText | ScpiBlock:
+    async def _exchange(self, query: str, size: int = 0) -> ScpiText | ScpiBlock:
         async with self._one_at_a_time:
             await self._get_in_step()
             await self._send(query)
             try:
-                reply = await self._port.reply(deadline_s, size)
+                reply = await self._port.reply(self._answer_s, size)
             except DeadlineExceeded as exc:
                 what = f"'{query}': {exc.what}"
                 raise DeadlineExceeded(exc.code, what, exc.remedy, self.where) from exc

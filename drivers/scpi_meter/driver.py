@@ -27,15 +27,7 @@ NUMBER_BYTES = {"real32": 4, "real64": 8}
 
 
 class ScpiMeterAcquisition(PolledAcquisition):
-    """One measurement without gaps.
-
-    Args:
-        config: the meter's table.
-        session: the instrument.
-        clock: the host's clock.
-        voltage_mv: of the DUT.
-        unfinished: whether the acquisition before was not stopped.
-    """
+    """One measurement without gaps; ``unfinished`` if the one before was not stopped."""
 
     def __init__(
         self,
@@ -100,12 +92,7 @@ class ScpiMeterAcquisition(PolledAcquisition):
 
 @power_monitor(config=ScpiMeterConfig)
 class ScpiMeter:
-    """The instrument that its table describes.
-
-    Args:
-        config: its table in stations.toml.
-        clock: the host's clock.
-    """
+    """The instrument that its table describes."""
 
     def __init__(self, config: ScpiMeterConfig, clock: Clock = host_time_ns) -> None:
         self.config = config

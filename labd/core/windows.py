@@ -15,13 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from labd.core.errors import MeasurementInvalid
-from labd.core.model import (
-    ClockCheck,
-    Edge,
-    EnergyMethod,
-    Gap,
-    Window,
-)
+from labd.core.model import ClockCheck, Edge, EnergyMethod, Gap, Window
 from labd.core.recording import Recording, publishable
 from labd.core.runner_arithmetic import (
     WindowEnergy,

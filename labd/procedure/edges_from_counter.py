@@ -9,13 +9,7 @@ from drivers.base.interfaces import PowerMonitor
 from labd.core.errors import InstrumentError, JobError, MeasurementInvalid
 from labd.core.model import Edge, TimeBase
 from labd.core.suite import MIN_WINDOW_S
-from labd.procedure.batch import (
-    PROBE_DEADLINE_S,
-    BatchTiming,
-    best_check,
-    host_check,
-    timed_infer,
-)
+from labd.procedure.batch import PROBE_DEADLINE_S, BatchTiming, best_check, host_check, timed_infer
 from labd.procedure.capture import Capture, Position
 from labd.procedure.clock_correlation import positions_from_counter
 from labd.procedure.edge_source import EdgeSource, MeasuredBatch, run_clocks

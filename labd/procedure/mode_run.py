@@ -7,15 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from labd.core.model import (
-    EnergyMethod,
-    Identity,
-    Mode,
-    StreamFormat,
-    StreamItem,
-    Verdict,
-    Window,
-)
+from labd.core.model import EnergyMethod, Identity, Mode, StreamFormat, StreamItem, Verdict, Window
 from labd.core.suite import Benchmark
 from labd.procedure.dataset import Dataset
 from labd.station.open_station import Ready, StationBench

@@ -11,12 +11,7 @@ from labd.rescore.eembc_log import EembcLogReader, EembcSession, Inference, plan
 from labd.rescore.mlcommons import Trial
 from labd.rescore.mlcommons_log import MlcommonsLogFacts, MlcommonsLogReader
 from labd.rescore.published import Published, ResultReader
-from labd.rescore.result_text import (
-    ends_within,
-    script_damage,
-    strange_lines,
-    text_findings,
-)
+from labd.rescore.result_text import ends_within, script_damage, strange_lines, text_findings
 from labd.rescore.session_files import (
     BENCHMARK_WORDS,
     SessionFiles,

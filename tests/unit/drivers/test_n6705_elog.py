@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.n6705.channel_counts import ChannelCounts
-from drivers.n6705.elog import ElogPlan, channel_list, listed, records_of
+from drivers.n6705.elog import ChannelCounts, ElogPlan, channel_list, listed, records_of
 from drivers.scpi.codec import ScpiBlock, ScpiDecoder, ScpiText
 from drivers.scpi.record_clock import Moment, RecordClock
 from drivers.scpi.record_stream import CurrentStepLine, RecordStream

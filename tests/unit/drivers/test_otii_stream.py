@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.otii.channels import HeldVoltage
-from drivers.otii.length_check import RecordingLengthCheck
+from drivers.otii.channels import HeldVoltage, RecordingLengthCheck
 from drivers.otii.messages import (
     AnalogData,
     InvalidLine,
