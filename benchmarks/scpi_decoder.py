@@ -43,7 +43,7 @@ def ours(data: bytes) -> int:
     stream = RecordStream(
         RecordClock(RATE_HZ, 15.0), lambda index, rows: Samples(index, rows[:, 0] * 3.0, rows[:, 0])
     )
-    stream.start(Moment(0, 0))
+    stream.clock.start(Moment(0, 0))
     items = []
     for chunk in chunks(data):
         for reply in decoder.feed(chunk):

@@ -106,10 +106,8 @@ class JoulescopeAcquisition(PumpedAcquisition):
         self._all_off = True
         self._usb.inbox = None
         self.inbox.close()
-        await self._until(self._is_drained, "last message")
-
-    def _is_drained(self) -> bool:
-        return self._pumping is not None and self._pumping.done()
+        pumping = self._pumping
+        await self._until(lambda: pumping is None or pumping.done(), "last message")
 
     def _settle(self, reason: str) -> list[StreamItem]:  # noqa: ARG002 - its gaps have reasons
         self._usb.inbox = None

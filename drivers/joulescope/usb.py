@@ -53,9 +53,6 @@ T = TypeVar("T")
 class MessageInbox:
     """Messages from the library's thread to the event loop; while it is full, new ones are lost.
 
-    Args:
-        capacity: messages it holds.
-
     Attributes:
         dropped: messages lost.
     """

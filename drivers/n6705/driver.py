@@ -136,9 +136,8 @@ class N6705:
         if not 0 < voltage_mv <= self._highest_mv:
             what = f"{voltage_mv} mV asked; this station supplies up to {self._highest_mv} mV"
             raise JobError("voltage-range", what, "ask for less", self._session.where)
-        if self._is_acquiring and voltage_mv != self._voltage_mv:
-            what = "another voltage while the power is computed with this one"
-            raise LabdBug("acquiring", what, where=self._session.where)
+        if voltage_mv != self._voltage_mv:  # the power is computed with this one
+            refuse_while_acquiring(self._acquisition, "another voltage", self._session.where)
         volts = voltage_mv / 1000
         await self._session.run(f"VOLT {volts:.3f},{plan.outputs}")
         read_v = await self._session.ask_numbers(f"VOLT? {plan.outputs}", len(plan.supplying))
@@ -249,10 +248,6 @@ class N6705:
         await self._session.run(f"OUTP OFF,{plan.outputs}")
         if any(await self._session.ask_switches(f"OUTP? {plan.outputs}", len(plan.supplying))):
             raise self._session.mismatch("the outputs off", "one that is on")
-
-    @property
-    def _is_acquiring(self) -> bool:
-        return self._acquisition is not None and self._acquisition.running
 
     def _opened(self) -> ElogSettings:
         if self._elog is None:

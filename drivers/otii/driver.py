@@ -8,7 +8,6 @@ timestamp line on GPI1 or GPI2.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 
 from drivers.base.acquisition import (
@@ -21,7 +20,6 @@ from drivers.base.registry import power_monitor
 from drivers.base.serial_link import Link
 from drivers.otii.acquisition import POLL_S, Clock, OtiiAcquisition
 from drivers.otii.config import LEAST_MV, OtiiConfig
-from drivers.otii.messages import Message
 from drivers.otii.session import (
     DeviceInfo,
     OtiiDevice,
@@ -57,7 +55,7 @@ class Otii:
         self._poll_s = poll_s
         self._link = Link(f"socket://{config.host}:{config.port}", 0, "otii")
         self._where = self._link.where
-        self._session = OtiiSession(self._link)
+        self._session = OtiiSession(self._link, config.answer_s)
         self._licence: OtiiLicence | None = None
         self._device: OtiiDevice | None = None
         self._rates = (0.0, 0.0)
@@ -73,17 +71,15 @@ class Otii:
             InstrumentError: no licence, no device, or the server refused a request.
         """
         await self._link.open()
-        self._session = OtiiSession(self._link)
+        self._session = OtiiSession(self._link, self.config.answer_s)
         self._licence = OtiiLicence(self._session, self.config)
         self._device = self._acquisition = None
         self._powered = False
         async with closed_on_failure(self.close):
-            greeting = await self._session.greeting(self.config.answer_s)
+            greeting = await self._session.greeting()
             await self._licence.acquire()
             device = await self._find_device()
-            self._device = OtiiDevice(
-                self._session, device, await self._project(), self.config.answer_s
-            )
+            self._device = OtiiDevice(self._session, device, await self._project())
             version = await self._set_up(self._device)
         server = str(greeting.get("otii_version", ""))
         firmware = f"{version} (Otii {server})"
@@ -178,13 +174,8 @@ class Otii:
             raise LabdBug("otii-closed", "the instrument is not open", where=self._where)
         return self._device
 
-    def _request(self, cmd: str, data: Mapping[str, object] | None = None) -> Awaitable[Message]:
-        return self._session.request(cmd, self.config.answer_s, data)
-
     async def _find_device(self) -> DeviceInfo:
-        reply = await self._session.request(
-            "otii_get_devices", FIND_S + self.config.answer_s, {"timeout": FIND_S}
-        )
+        reply = await self._session.request("otii_get_devices", {"timeout": FIND_S}, FIND_S)
         devices = [
             DeviceInfo(str(item.get("device_id")), str(item.get("name")), str(item.get("type")))
             for item in objects_in(reply.get("devices"))
@@ -206,9 +197,9 @@ class Otii:
         )
 
     async def _project(self) -> int:
-        active = (await self._request("otii_get_active_project")).get("project_id", -1)
+        active = (await self._session.request("otii_get_active_project")).get("project_id", -1)
         if not isinstance(active, int) or active < 0:
-            active = (await self._request("otii_create_project")).get("project_id")
+            active = (await self._session.request("otii_create_project")).get("project_id")
         if not isinstance(active, int):
             what = f"the server opened no project: {active!r}"
             raise InstrumentError("otii-project", what, "restart the Otii server", self._where)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -42,23 +42,28 @@ class OtiiSession:
 
     An answer carries the ``trans_id`` of its request; a late answer to an abandoned request is
     dropped.
+
+    Args:
+        link: to the server.
+        answer_s: longest wait for an answer, seconds.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, answer_s: float) -> None:
         self.where = link.where
         self._link = link
+        self._answer_s = answer_s
         self._splitter = MessageSplitter()
         self._messages: list[Message | InvalidLine] = []
         self._number = 0
 
-    async def greeting(self, deadline_s: float) -> Message:
+    async def greeting(self) -> Message:
         """Return the data of the message that the server sends on connection.
 
         Raises:
             InstrumentError: it refuses the connection, or is no Otii server.
             DeadlineExceeded: no message.
         """
-        async with self._within(deadline_s, "greeting"):
+        async with self._within(self._answer_s, "greeting"):
             while True:
                 message = await self._next()
                 if message.get("type") == "error":
@@ -67,9 +72,9 @@ class OtiiSession:
                     return object_in(message.get("data"))
 
     async def request(
-        self, cmd: str, deadline_s: float, data: Mapping[str, object] | None = None
+        self, cmd: str, data: Mapping[str, object] | None = None, more_s: float = 0.0
     ) -> Message:
-        """Send one request and return the data of its answer.
+        """Send one request, wait ``more_s`` longer than usual, and return the data of its answer.
 
         Raises:
             OtiiRefusedError: the server answered with an error.
@@ -78,7 +83,7 @@ class OtiiSession:
         """
         self._number += 1
         trans_id = f"labd-{self._number}"
-        async with self._within(deadline_s, f"'{cmd}'"):
+        async with self._within(self._answer_s + more_s, f"'{cmd}'"):
             await self._link.write(encode_request(cmd, trans_id, data))
             while True:
                 message = await self._next()
@@ -136,22 +141,18 @@ class DeviceInfo:
 class OtiiDevice:
     """Requests about one device and its project, to which recordings belong."""
 
-    def __init__(
-        self, session: OtiiSession, info: DeviceInfo, project: int, answer_s: float
-    ) -> None:
+    def __init__(self, session: OtiiSession, info: DeviceInfo, project: int) -> None:
         self.info = info
         self._session = session
         self._project = project
-        self._answer_s = answer_s
 
     async def ask(self, cmd: str, **data: object) -> Message:
         """Send a request about the device; return the data of its answer."""
-        named = {"device_id": self.info.id, **data}
-        return await self._session.request(cmd, self._answer_s, named)
+        return await self._session.request(cmd, {"device_id": self.info.id, **data})
 
     async def ask_project(self, cmd: str) -> Message:
         """Send a request about the project; return the data of its answer."""
-        return await self._session.request(cmd, self._answer_s, {"project_id": self._project})
+        return await self._session.request(cmd, {"project_id": self._project})
 
     async def try_ask(self, cmd: str, **data: object) -> Message | None:
         """Send a request that this server or device may not have; return ``None`` then."""
@@ -199,7 +200,7 @@ class OtiiLicence:
             InstrumentError: no licence is free, or the server refused the account.
         """
         try:
-            logged_in = await self._request("otii_is_logged_in")
+            logged_in = await self._session.request("otii_is_logged_in")
         except OtiiRefusedError as refusal:
             if refusal.unknown_command:
                 return
@@ -207,28 +208,25 @@ class OtiiLicence:
         names = (self._config.user_env, self._config.password_env)
         user, password = (os.environ.get(name) for name in names)
         if not logged_in.get("logged_in") and user and password:
-            await self._request("otii_login", {"username": user, "password": password})
+            await self._session.request("otii_login", {"username": user, "password": password})
             self._logged_in = True
-        has = await self._request("otii_has_license", {"license_type": "Automation"})
+        has = await self._session.request("otii_has_license", {"license_type": "Automation"})
         if has.get("has_license"):
             return
-        licences = objects_in((await self._request("otii_get_licenses")).get("licenses"))
+        licences = objects_in((await self._session.request("otii_get_licenses")).get("licenses"))
         free = next(filter(_is_free, licences), None)
         if free is None:
             raise self._none_free(licences)
-        await self._request("otii_reserve_license", {"license_id": free.get("id")})
+        await self._session.request("otii_reserve_license", {"license_id": free.get("id")})
         self._reserved = free.get("id")
 
     async def give_back(self, step: CloseStep) -> None:
         """Return what :meth:`acquire` got, in steps of a close."""
         if self._reserved is not None:
-            back = self._request("otii_return_license", {"license_id": self._reserved})
+            back = self._session.request("otii_return_license", {"license_id": self._reserved})
             await step("returning the licence", back)
         if self._logged_in:
-            await step("logging out", self._request("otii_logout"))
-
-    def _request(self, cmd: str, data: Mapping[str, object] | None = None) -> Awaitable[Message]:
-        return self._session.request(cmd, self._config.answer_s, data)
+            await step("logging out", self._session.request("otii_logout"))
 
     def _none_free(self, licences: Sequence[Message]) -> InstrumentError:
         listed = ", ".join(

@@ -91,7 +91,7 @@ class PolledAcquisition(PumpedAcquisition):
         await self._prepare()
         before_ns = self._clock()
         await self._start()
-        self._records.start(Moment(before_ns, self._clock()))
+        self._records.clock.start(Moment(before_ns, self._clock()))
         self._started.set()
 
     async def _pump(self) -> None:
@@ -109,11 +109,11 @@ class PolledAcquisition(PumpedAcquisition):
         records, drained = await self._fetch()
         moment = Moment(before_ns, self._clock())
         self._take(self._records.add(records, moment, drained=drained))
-        if self._records.fault:
-            raise await self._explain(self._records.fault)
+        if self._records.clock.fault:
+            raise await self._explain(self._records.clock.fault)
         if drained and not last:
             await self._pause()
-        return last and (drained or (self._fills_answers and self._records.on_time))
+        return last and (drained or (self._fills_answers and self._records.clock.on_time))
 
     async def _pause(self) -> None:
         try:

@@ -83,26 +83,12 @@ class RecordStream:
     ) -> None:
         self.received = 0
         self.edges_seen = 0
-        self._clock = clock
+        self.clock = clock
         self._samples = samples
         self._line = line
         self._records: list[Records] = []  # from _released on
         self._released = 0
         self._edges: deque[Edge] = deque()
-
-    @property
-    def fault(self) -> str:
-        """What is wrong with the count of records; empty if nothing is."""
-        return self._clock.fault
-
-    @property
-    def on_time(self) -> bool:
-        """Whether the last count agreed with the host's clock."""
-        return self._clock.on_time
-
-    def start(self, when: Moment) -> None:
-        """Note when the log was started."""
-        self._clock.start(when)
 
     def add(self, records: Records, when: Moment, *, drained: bool) -> list[StreamItem]:
         """Take the records of one poll; return what they confirmed.
@@ -119,13 +105,13 @@ class RecordStream:
             self.edges_seen += sum(not edge.rising for edge in edges)
         self._records.append(records)
         self.received += len(records)
-        marks = self._clock.count(self.received, when, drained=drained)
-        return [*self._release(self._clock.confirmed), *marks]
+        marks = self.clock.count(self.received, when, drained=drained)
+        return [*self._release(self.clock.confirmed), *marks]
 
     def complete(self) -> list[StreamItem]:
         """Return the tail of a log that has ended and was drained."""
-        marks = self._clock.finish()
-        return [*self._release(self._clock.confirmed), *marks]
+        marks = self.clock.finish()
+        return [*self._release(self.clock.confirmed), *marks]
 
     def settle(self, reason: str) -> list[StreamItem]:
         """Make a gap of what has not been confirmed."""
@@ -135,7 +121,7 @@ class RecordStream:
         note = f"; {len(lost)} edges in it dropped" if lost else ""
         if self.received == index:
             return []
-        return [Gap(index, self.received - index, (self.fault or reason) + note)]
+        return [Gap(index, self.received - index, (self.clock.fault or reason) + note)]
 
     def _release(self, end: int) -> list[StreamItem]:
         """Return the records before ``end``, cut at edges and gaps."""

@@ -162,9 +162,8 @@ class ScpiMeter:
         if not lowest <= voltage_mv <= highest:
             what = f"{voltage_mv} mV asked; this station supplies {lowest} to {highest} mV"
             raise JobError("voltage-range", what, "ask for one of these", self._session.where)
-        if self._is_acquiring and voltage_mv != self._voltage_mv:
-            what = "another voltage while the power is computed with this one"
-            raise LabdBug("acquiring", what, where=self._session.where)
+        if voltage_mv != self._voltage_mv:  # the power is computed with this one
+            refuse_while_acquiring(self._acquisition, "another voltage", self._session.where)
         await self._session.run(*self._filled(self.config.supply_on, voltage_mv))
         self._voltage_mv = voltage_mv
 
@@ -225,10 +224,6 @@ class ScpiMeter:
     def _filled(self, commands: tuple[str, ...], voltage_mv: int | None = None) -> list[str]:
         values = self.config.values(voltage_mv)
         return [filled(command, values) for command in commands]
-
-    @property
-    def _is_acquiring(self) -> bool:
-        return self._acquisition is not None and self._acquisition.running
 
     def _require_open(self) -> None:
         if not self._known:

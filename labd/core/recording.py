@@ -84,12 +84,13 @@ class Recording:
     def joules_per_ms(self, start_ms: int, stop_ms: int) -> NDArray[np.float64]:
         """Return the energy per millisecond [start, stop) since the acquisition began, joule.
 
-        Shape (stop_ms - start_ms,). The published runners process samples of 1 ms only.
+        Shape (stop_ms - start_ms,), of a :func:`publishable` stream. The published runners
+        process samples of 1 ms only.
 
         Raises:
             MeasurementInvalid: a sample in between was lost, or the recording is too short.
         """
-        each = samples_per_ms(self.format)
+        each = round(self.format.sample_rate_hz) // 1000
         first, second = start_ms * each, stop_ms * each
         self._require(first, second)
         part = self.power_w[first - self.start : second - self.start]
@@ -167,8 +168,3 @@ def _joined(parts: Sequence[NDArray[np.float64] | Gap]) -> NDArray[np.float64]:
 def publishable(stream_format: StreamFormat) -> bool:
     """Whether the samples divide into whole milliseconds, as the published methods need."""
     return stream_format.sample_rate_hz > 0 and stream_format.sample_rate_hz % 1000 == 0
-
-
-def samples_per_ms(stream_format: StreamFormat) -> int:
-    """Samples per millisecond of a :func:`publishable` stream."""
-    return round(stream_format.sample_rate_hz) // 1000

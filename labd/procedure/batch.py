@@ -12,7 +12,7 @@ from labd.core.host_clock import CRYSTAL_PPM, HOST_PPM
 from labd.core.model import ClockCheck, TimeBase
 from labd.core.suite import MIN_WINDOW_S, Benchmark
 from labd.core.windows import HOST_TOLERANCE_S, inferences_for_window
-from labd.procedure.dataset import Dataset, Row
+from labd.procedure.dataset import Row
 from labd.procedure.mode_run import ModeRun
 from labd.protocol.replies import InferReply
 from labd.protocol.words import COUNTER_MODULUS
@@ -31,16 +31,16 @@ PIN_TOLERANCE_S = 0.005
 """Of the processing pin, which also covers the text of the second lap (2 ms at 115200 baud)."""
 
 
-def first_input(dataset: Dataset, row: Row) -> bytes:
-    """Return the input of a window's batch: the file, or the first window of it."""
-    return next(dataset.inputs(row))
-
-
 async def load_input(run: ModeRun, data: bytes, file: str) -> None:
     """Load an input; report a load that had to be restarted."""
     loaded = await run.ready.dut.load(data)
     if loaded.restarts:
         await run.report.note(f"{file}: loaded again", loaded.restarts)
+
+
+async def load_row(run: ModeRun, row: Row) -> None:
+    """Load the input of a window's batch: the file, or the first window of it."""
+    await load_input(run, next(run.dataset.inputs(row)), row.file)
 
 
 def check_outputs(reply: InferReply, benchmark: Benchmark, file: str) -> None:

@@ -20,9 +20,8 @@ from labd.core.windows import Batch, inferences_for_window
 from labd.procedure.batch import (
     check_outputs,
     find_inferences,
-    first_input,
     infer_deadline_s,
-    load_input,
+    load_row,
     start_timing,
     timed_infer,
 )
@@ -41,11 +40,7 @@ async def measure_energy(
 ) -> ModeResult:
     """Measure :data:`WINDOWS` energy windows, each on another input file.
 
-    Args:
-        run: station, DUT and data.
-        monitor: the power monitor.
-        throughput_ips: result of performance mode on the same code, if it ran; replaces the
-            probe.
+    ``throughput_ips``, the result of performance mode on the same code, replaces the probe.
 
     Raises:
         JobError: no part of this station sees the DUT's timestamps.
@@ -55,7 +50,7 @@ async def measure_energy(
     dataset = run.dataset
     rows = [dataset.rows[i % len(dataset.rows)] for i in range(WINDOWS)]
     await run.report.phase(Mode.ENERGY, "probe")
-    await load_input(run, first_input(dataset, rows[0]), rows[0].file)
+    await load_row(run, rows[0])
     await start_timing(run)
     inferences, inference_s = await _plan_batch(source, monitor, throughput_ips)
     await run.report.phase(Mode.ENERGY, "windows")
@@ -121,7 +116,7 @@ async def _measure(
     inference_s: float,
 ) -> None:
     """Load one input, wait until the line is quiet, run the batch, wait for its end."""
-    await load_input(run, first_input(run.dataset, row), row.file)
+    await load_row(run, row)
     before = await capture.quiet()
     capture.forget(before.received - capture.quiet_samples, source.needed)
     deadline = infer_deadline_s(batch.inferences + WARMUPS, inference_s)

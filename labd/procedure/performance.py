@@ -12,9 +12,8 @@ from labd.procedure.batch import (
     best_check,
     check_outputs,
     find_inferences,
-    first_input,
     infer_deadline_s,
-    load_input,
+    load_row,
     start_timing,
     timed_infer,
 )
@@ -28,7 +27,7 @@ async def measure_performance(run: ModeRun) -> ModeResult:
     dut, dataset, report = run.ready.dut, run.dataset, run.report
     await report.phase(Mode.PERFORMANCE, "probe")
     rows = [dataset.rows[i % len(dataset.rows)] for i in range(WINDOWS)]
-    await load_input(run, first_input(dataset, rows[0]), rows[0].file)
+    await load_row(run, rows[0])
 
     async def probe(inferences: int) -> float:
         return runtime_us(await dut.infer(inferences, 1, PROBE_DEADLINE_S)) / 1e6
@@ -38,7 +37,7 @@ async def measure_performance(run: ModeRun) -> ModeResult:
     await report.phase(Mode.PERFORMANCE, "windows")
     windows: list[Window] = []
     for number, row in enumerate(rows, 1):
-        await load_input(run, first_input(dataset, row), row.file)
+        await load_row(run, row)
         deadline = infer_deadline_s(inferences + WARMUPS, inference_s)
         timing = await timed_infer(run, inferences, WARMUPS, deadline)
         check_outputs(timing.reply, run.benchmark, row.file)

@@ -10,8 +10,14 @@ from labd.rescore import mlcommons
 from labd.rescore.eembc_log import EembcLogReader, EembcSession, Inference, planned_counts
 from labd.rescore.mlcommons import Trial
 from labd.rescore.mlcommons_log import MlcommonsLogFacts, MlcommonsLogReader
-from labd.rescore.published import Published, ResultReader
-from labd.rescore.result_text import ends_within, script_damage, strange_lines, text_findings
+from labd.rescore.published import (
+    Published,
+    ResultReader,
+    ends_within,
+    script_damage,
+    strange_lines,
+    text_findings,
+)
 from labd.rescore.session_files import (
     BENCHMARK_WORDS,
     SessionFiles,

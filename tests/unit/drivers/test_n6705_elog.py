@@ -66,7 +66,7 @@ def decoded(data: bytes, cuts: list[int]) -> list[StreamItem]:
         lambda index, rows: Samples(index, rows[:, 0] * 3.0, rows[:, 0]),
         CurrentStepLine("io", 1e-3, 1e-4),
     )
-    stream.start(Moment(0, 0))
+    stream.clock.start(Moment(0, 0))
     items: list[StreamItem] = []
     block = b""
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
@@ -79,7 +79,7 @@ def decoded(data: bytes, cuts: list[int]) -> list[StreamItem]:
             rows = records_of(block, 2)
             now = round((stream.received + len(rows)) * PERIOD_S * 1e9) + 100_000
             items += stream.add(rows, Moment(now - 100_000, now), drained=True)
-    assert stream.fault == ""
+    assert stream.clock.fault == ""
     return items + stream.complete()
 
 

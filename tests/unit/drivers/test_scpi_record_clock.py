@@ -33,7 +33,7 @@ def samples_of(index: int, rows: NDArray[np.float64]) -> Samples:
 def a_stream(*, line: bool = True, buffer_s: float = 15.0) -> RecordStream:
     step = CurrentStepLine("io", THRESHOLD_A, BAND_A) if line else None
     stream = RecordStream(RecordClock(RATE_HZ, buffer_s), samples_of, step)
-    stream.start(Moment(0, 1000))
+    stream.clock.start(Moment(0, 1000))
     return stream
 
 
@@ -56,7 +56,7 @@ def played(
     for start, end in itertools.pairwise(places):
         now = end * 1_000_000 + 1500
         items += stream.add(rows[start:end], Moment(now - 500, now), drained=True)
-        assert stream.fault == ""
+        assert stream.clock.fault == ""
     return items + stream.complete()
 
 
@@ -174,11 +174,11 @@ def test_a_wrong_rate_is_found_before_anything_is_released(pace: float, by_s: fl
         sent += new
         moment = Moment(now_ms * 1_000_000 - 500, now_ms * 1_000_000)
         items += stream.add(np.ones((new, 1)), moment, drained=True)
-    assert stream.fault
+    assert stream.clock.fault
     assert not any(isinstance(item, Samples) for item in items)
     gap = stream.settle("never mind")[-1]
     assert isinstance(gap, Gap)
-    assert (gap.index, gap.end, gap.reason) == (0, sent, stream.fault)
+    assert (gap.index, gap.end, gap.reason) == (0, sent, stream.clock.fault)
 
 
 def test_a_loss_late_in_a_long_log_is_found() -> None:
@@ -326,7 +326,7 @@ def polled(
 
     items: list[StreamItem] = []
     now_s = 0.005
-    while now_s < seconds and not stream.fault:
+    while now_s < seconds and not stream.clock.fault:
         answered_s = now_s + float(random.uniform(0.001, 0.008))
         new = max(0, count(now_s + (answered_s - now_s) / 2) - stream.received)
         moment = Moment(round(now_s * 1e9), round(answered_s * 1e9))
@@ -352,7 +352,7 @@ def test_a_constant_latency_and_slow_updates_are_no_loss(
 ) -> None:
     for seed in range(3):
         stream, items, true_s = polled(latency_ms, update_ms, seed=seed, ppm=ppm)
-        assert stream.fault == ""
+        assert stream.clock.fault == ""
         items += stream.complete()
         samples = [item for item in items if isinstance(item, Samples)]
         assert sum(map(len, samples)) == stream.received
@@ -373,7 +373,7 @@ def test_a_constant_latency_and_slow_updates_are_no_loss(
 def test_lost_records_are_a_fault(latency_ms: int, update_ms: int, least: int, more: int) -> None:
     for seed in range(3):
         stream, items, _ = polled(latency_ms, update_ms, seed=seed, lost=least + more)
-        assert "some were lost" in stream.fault
+        assert "some were lost" in stream.clock.fault
         assert isinstance(stream.settle("never mind")[-1], Gap)
         assert sum(len(item) for item in items if isinstance(item, Samples)) > 10_000
 
@@ -383,7 +383,7 @@ def test_lost_records_are_a_fault(latency_ms: int, update_ms: int, least: int, m
 @pytest.mark.parametrize("pace", [0.5, 0.75, 4 / 3, 2.0])
 def test_a_wrong_rate_is_found_at_any_latency(latency_ms: int, update_ms: int, pace: float) -> None:
     stream, items, _ = polled(latency_ms, update_ms, ppm=(pace - 1) * 1e6, seconds=5)
-    assert stream.fault
+    assert stream.clock.fault
     assert not any(isinstance(item, Samples) for item in items)
 
 
@@ -401,7 +401,7 @@ def test_one_late_update_is_no_loss() -> None:
 def test_a_log_too_short_to_learn_from_must_be_on_time() -> None:
     for latency_ms, right in ((100, True), (300, False)):
         stream, _, _ = polled(latency_ms, 0, seconds=2)
-        assert stream.fault == ""
+        assert stream.clock.fault == ""
         got = sum(len(item) for item in stream.complete() if isinstance(item, Samples))
         assert got == (stream.received if right else 0)
 

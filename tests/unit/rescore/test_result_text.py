@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from labd.rescore import SessionScore, find_tasks, is_sound, rescore
-from labd.rescore.result_text import ends_within, script_damage, strange_lines
+from labd.rescore.published import ends_within, script_damage, strange_lines
 from tests.unit.rescore import made_folders as made
 from tests.unit.rescore.test_mlcommons import MEDIAN, PERFORMANCE_TEXT, performance_trial
 
