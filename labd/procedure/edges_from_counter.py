@@ -15,9 +15,6 @@ from labd.procedure.clock_correlation import positions_from_counter
 from labd.procedure.edge_source import EdgeSource, MeasuredBatch, run_clocks
 from labd.procedure.mode_run import ModeRun
 
-PLANNED_WINDOW_S = 3 * MIN_WINDOW_S
-"""Windows are longer here, since their edges are uncertain by milliseconds."""
-
 
 class CounterEdges(EdgeSource):
     """Edges converted from the counter to the power trace at the end of the run.
@@ -26,7 +23,7 @@ class CounterEdges(EdgeSource):
         JobError: there is no such counter, or the station does not follow the host clock.
     """
 
-    planned_window_s = PLANNED_WINDOW_S
+    planned_window_s = 3 * MIN_WINDOW_S  # longer, since edges are uncertain by milliseconds
 
     def __init__(self, run: ModeRun) -> None:
         if run.bench.timer(run.ready.build) is None:

@@ -139,7 +139,7 @@ async def session(
 def short_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two windows of two seconds: their length is then the one thing wrong with them."""
     monkeypatch.setattr(energy, "WINDOWS", 2)
-    monkeypatch.setattr(by_counter, "PLANNED_WINDOW_S", WINDOW_S)
+    monkeypatch.setattr(by_counter.CounterEdges, "planned_window_s", WINDOW_S)
     monkeypatch.setattr(StationBench, "simulated", property(lambda _: False))
 
 
