@@ -60,7 +60,7 @@ def running(name: str, *options: str) -> Generator[tuple[str, str]]:
 
 def made(name: str, key: str, path: str) -> Any:
     registry, part = Registry.installed(), part_of(name)
-    config = registry.configure(part, name, {key: _as_told(name, path)})
+    config = registry.configure(part, name, {key: _as_configured(name, path)})
     return registry.make(KINDS[part], config)
 
 
@@ -70,7 +70,7 @@ def part_of(name: str) -> Part:
     return driver.part
 
 
-def _as_told(name: str, path: str) -> str | int:
+def _as_configured(name: str, path: str) -> str | int:
     """The way this driver's table names what the fake announced."""
     return int(path.rpartition(":")[2]) if name == "otii" else path
 
@@ -91,7 +91,9 @@ async def test_a_monitor_measures_the_made_up_board(name: str) -> None:
         finally:
             await monitor.close()
     gaps = [item for item in items if isinstance(item, Gap)]
-    assert not [gap for gap in gaps if gap.index < SECONDS * rate], gaps  # a tail may be in doubt
+    assert not [gap for gap in gaps if gap.index < SECONDS * rate], (
+        gaps
+    )  # a tail may be unconfirmed
     powers = [float(value) for item in items if isinstance(item, Samples) for value in item.power_w]
     assert len(powers) >= SECONDS * rate
     assert min(powers) == pytest.approx(SLEEP_A * VOLTS, rel=0.1)
@@ -202,7 +204,7 @@ async def test_a_kws01_job_runs_on_a_fake_board(
     assert performance.score["median_throughput_ips"] == pytest.approx(1e6 / 155_587, rel=0.01)
 
 
-def test_what_there_is_is_listed_and_a_wrong_name_is_told() -> None:
+def test_the_instruments_are_listed_and_a_wrong_name_is_refused() -> None:
     command = COMMAND
     listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     for name in (*MONITORS, *ROUTES, "scpi-meter"):

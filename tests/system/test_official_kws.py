@@ -62,5 +62,5 @@ async def test_the_complete_official_set_is_read_as_tflite_micro_reads_it(
         data = np.fromfile(SETS / "kws01" / file, np.int8).reshape(1, 49, 10, 1)
         golden.set_input(data, 0)
         golden.invoke()
-        told = np.array([round(float(share) * 256) - 128 for share in printed], np.int8)
-        np.testing.assert_array_equal(told, golden.get_output(0).ravel(), file)
+        printed_int8 = np.array([round(float(share) * 256) - 128 for share in printed], np.int8)
+        np.testing.assert_array_equal(printed_int8, golden.get_output(0).ravel(), file)

@@ -46,15 +46,15 @@ def frames_say_what_the_trace_says(frames: list[Frame], trace: Trace) -> None:
     assert numbers == sorted(set(numbers))
     for frame in frames:
         assert frame.sample_rate_hz == trace.sample_rate_hz
-        for point, told in enumerate(frame.points):
+        for point, seen in enumerate(frame.points):
             first = frame.first + point * frame.samples_per_point
             some = trace.power_w[first : min(first + frame.samples_per_point, frame.stop)]
             known = some[~np.isnan(some)]  # the tail behind the last stamp may be lost
             if not len(known):
-                assert np.isnan(told).all()
+                assert np.isnan(seen).all()
                 continue
             mean = np.float32(known.mean(dtype=np.float64))
-            assert tuple(told) == (known.min(), mean, known.max())
+            assert tuple(seen) == (known.min(), mean, known.max())
 
 
 async def until_window(client: LabClient, job: str) -> None:
@@ -75,7 +75,7 @@ async def answers(lab: Lab) -> None:
             await asyncio.sleep(0.2)
 
 
-async def test_a_trace_is_told_live_kept_through_a_kill_and_removed_when_it_may(
+async def test_a_trace_is_published_live_survives_a_kill_and_is_removed_by_the_limits(
     make_lab: Callable[..., Lab],
 ) -> None:
     lab = make_lab()

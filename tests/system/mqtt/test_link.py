@@ -201,7 +201,7 @@ async def test_an_orderly_disconnect_has_no_last_will(broker: Broker) -> None:
         assert (await receive(inbox)).payload == b"after"
 
 
-async def test_a_persistent_bus_hears_what_was_received_while_it_was_away(broker: Broker) -> None:
+async def test_a_persistent_link_receives_what_came_while_it_was_away(broker: Broker) -> None:
     async with MqttLink(broker.url, "daemon", persistent=True) as link:
         keeping = link.subscribe("labd/lab/u/+/do/+")
         await keeping.__aenter__()

@@ -130,7 +130,7 @@ def test_cycles_are_instructions_times_cpi_at_four_megahertz() -> None:
     assert board.ledger.current_na == 110_000 * 4 * 1200 // 1280
 
 
-def test_off_draws_nothing_and_hears_nothing() -> None:
+def test_off_draws_nothing_and_receives_nothing() -> None:
     board = make_board()
     board.flash(REMEMBERS)
     board.receive(5, 0x41)

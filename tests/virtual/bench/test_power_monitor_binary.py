@@ -27,7 +27,7 @@ LENGTHS = {0xF3: 9, 0xF4: 4, 0xF5: 4, 0xF6: 4, 0xF9: 5}
 
 @dataclass
 class Stream:
-    """What a stream holds, told apart a byte at a time."""
+    """The records of a stream, parsed one byte at a time."""
 
     values: list[float] = field(default_factory=list)
     stamps: list[tuple[int, int, int]] = field(default_factory=list)  # sample, ms, load
