@@ -4,6 +4,6 @@ Source: Jetperch's joulescope_driver and its Python binding ``pyjoulescope_drive
 messages, error codes). Not tried on an instrument.
 
 Modules: ``config`` (settings and models), ``library`` (the library, shared by the process),
-``usb`` (one instrument: calls, messages, removal), ``sample_blocks``, ``period_stream`` and
-``aligner`` (messages to samples, gaps and edges; pure), ``driver``.
+``usb`` (one instrument: calls, messages, removal), ``sample_blocks`` and ``aligner`` (messages to
+samples, gaps and edges; pure), ``driver``.
 """

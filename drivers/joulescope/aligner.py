@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.joulescope.period_stream import LinePart, LostTicks, PeriodStream
 from drivers.joulescope.sample_blocks import (
     AnalogBlock,
     B,
     FallCounter,
     LineBlock,
+    LinePart,
+    LostTicks,
+    PeriodStream,
     SignalTrack,
     holes,
     line_block,

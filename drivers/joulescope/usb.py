@@ -195,11 +195,8 @@ class UsbInstrument:
     async def close(self, last_values: Sequence[tuple[str, str | int]]) -> None:
         """Close the instrument and leave the library; safe to call twice.
 
-        An instrument that was unplugged is not waited for: a call that still blocks ends later
-        on its own.
-
-        Args:
-            last_values: published first, by topic below its path.
+        ``last_values`` are published first. An instrument that was unplugged is not waited for: a
+        call that still blocks ends later.
 
         Raises:
             InfraError: the first step that failed; every other step was tried.

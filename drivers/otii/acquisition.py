@@ -23,17 +23,7 @@ Clock = Callable[[], int]
 
 
 class OtiiAcquisition(PumpedAcquisition):
-    """One recording.
-
-    Args:
-        device: the open device.
-        config: its table in stations.toml.
-        stream: receives the channels.
-        check_supply: raises if the supply has cut off; called at the end.
-        clock: the host's clock.
-        where: the instrument, for error texts.
-        poll_s: pause between polls.
-    """
+    """One recording; at its end ``check_supply`` raises if the supply has cut off."""
 
     def __init__(
         self,

@@ -201,13 +201,7 @@ class RecordingLengthCheck:
         self._late_cells = 0
 
     def observe(self, total: int, before_ns: int, after_ns: int) -> str:
-        """Take a poll; return what is wrong with the number of samples, if anything.
-
-        Args:
-            total: samples in the recording.
-            before_ns: host time before the poll.
-            after_ns: host time after it.
-        """
+        """Take the samples counted between two host times; return what is wrong, if anything."""
         elapsed_ns = after_ns - self._start_ns
         _, most = samples_in(self._rate_hz, 0, elapsed_ns)
         if total > most + EARLY_S * self._rate_hz:

@@ -70,12 +70,9 @@ class OtiiStream:
         self._changes: deque[LevelChange] = deque()
 
     def start(self, before_ns: int, after_ns: int, *, high: bool | None) -> list[StreamItem]:
-        """Note the start of the recording.
+        """Note the start of the recording, by host times before and after the request.
 
-        Args:
-            before_ns: host time before the request.
-            after_ns: host time of its answer.
-            high: level of the line before; ``None`` if unknown.
+        ``high`` is the level of the line before it; ``None`` if unknown.
         """
         self._length = RecordingLengthCheck(self._rate_hz, before_ns)
         self._marked_ns = after_ns
@@ -92,11 +89,9 @@ class OtiiStream:
         self.received = max(self.received, self._current.end)
 
     def check(self, before_ns: int, after_ns: int) -> list[StreamItem]:
-        """Check the length of the recording, after all its current has been added.
+        """Check the length of a recording that was read between two host times.
 
-        Args:
-            before_ns: host time before it was read.
-            after_ns: host time after.
+        All its current must have been added.
 
         Raises:
             ValueError: it has too few or too many samples.

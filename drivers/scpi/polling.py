@@ -27,9 +27,9 @@ class PolledAcquisition(PumpedAcquisition):
         stream: receives the records.
         clock: the host's clock.
         answer_s: longest wait for an answer.
-        poll_s: pause before the next poll when the instrument has no more records.
-        fills_answers: whether the instrument answers only once it has as many records as were
-            asked for, so that it never reports that there are no more.
+        poll_s: pause when the instrument has no more records.
+        fills_answers: whether it answers only once it has as many records as were asked for, so
+            that it never reports that there are no more.
     """
 
     def __init__(

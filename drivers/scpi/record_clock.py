@@ -89,12 +89,9 @@ class RecordClock:
         self._mark_due_ns = when.after_ns + MARK_NS
 
     def count(self, total: int, when: Moment, *, drained: bool) -> list[TimeMark]:
-        """Take a count; return a time mark about once per second.
+        """Take a count since the start; return a time mark about once per second.
 
-        Args:
-            total: records since the start.
-            when: between the query and its answer.
-            drained: whether the instrument had no more records.
+        ``when`` lies between query and answer; ``drained`` if the instrument had no more records.
         """
         if self._origin is None:
             raise ValueError("records before the start")
@@ -139,14 +136,9 @@ class RecordClock:
         *,
         drained: bool,
     ) -> None:
-        """Check that the records since an anchor are neither too few nor too many.
+        """Check that the records since an earlier count are neither too few nor too many.
 
-        Args:
-            anchor: an earlier count.
-            total: this count.
-            when: its time.
-            inherent_s: delay and lead that the instrument's updates can cause.
-            drained: whether the instrument had no more.
+        ``inherent_s`` is the delay and the lead that the instrument's updates can cause.
         """
         count, then = anchor
         new = total - count

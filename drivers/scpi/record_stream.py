@@ -93,10 +93,7 @@ class RecordStream:
     def add(self, records: Records, when: Moment, *, drained: bool) -> list[StreamItem]:
         """Take the records of one poll; return what they confirmed.
 
-        Args:
-            records: all that the instrument returned.
-            when: the time of the poll.
-            drained: whether the instrument had no more.
+        ``drained`` if the instrument had no more.
         """
         if self._line is not None:
             seen = np.where(_missing(records), np.nan, records[:, -1])

@@ -60,13 +60,7 @@ VisaBackend = Annotated[
 
 
 def port_to(resource: str, visa: str, device: str) -> SocketPort | VisaPort:
-    """Return the closed port to an instrument.
-
-    Args:
-        resource: see :data:`Resource`.
-        visa: see :data:`VisaBackend`.
-        device: the driver's name, for error texts.
-    """
+    """Return the closed port to an instrument; ``device`` names its driver in error texts."""
     address = _socket_address(resource)
     if address:
         return SocketPort(address, device)
@@ -74,12 +68,7 @@ def port_to(resource: str, visa: str, device: str) -> SocketPort | VisaPort:
 
 
 class SocketPort:
-    """The raw TCP socket of an instrument.
-
-    Args:
-        address: ``socket://host:port``.
-        device: the driver's name, for error texts.
-    """
+    """The raw TCP socket of an instrument at an address ``socket://host:port``."""
 
     simulated = False  # a socket does not show what answers
 

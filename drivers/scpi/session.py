@@ -106,9 +106,7 @@ class ScpiSession:
     async def ask_bytes(self, query: str, indefinite_bytes: int = 0) -> bytes:
         """Send a query and return the data of the block, or the bytes of the line, in the answer.
 
-        Args:
-            query: to send.
-            indefinite_bytes: length of the data of an indefinite length block.
+        An indefinite length block has ``indefinite_bytes`` of data.
         """
         reply = await self._exchange(query, indefinite_bytes)
         return reply.data if isinstance(reply, ScpiBlock) else reply.text.encode("ascii")
@@ -145,14 +143,10 @@ class ScpiSession:
         )
 
     async def identify(self, kind: str, expected: str) -> Identity:
-        """Read who the instrument is: maker, model, serial number, firmware.
-
-        Args:
-            kind: the driver's name.
-            expected: text that has to be in the answer.
+        """Read who the instrument of this driver is: maker, model, serial number, firmware.
 
         Raises:
-            InstrumentError: ``other-instrument``; another one is at this address.
+            InstrumentError: ``other-instrument``; the answer does not contain ``expected``.
         """
         answer = await self.ask(self._identify_query)
         if expected.upper() not in answer.upper():

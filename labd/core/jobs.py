@@ -118,13 +118,8 @@ def advance(
 ) -> Job:
     """Return the job after one step.
 
-    Args:
-        job: before the step.
-        step: what happened.
-        now_ns: wall clock, ns since the epoch.
-        station: where it was leased (``lease`` only).
-        verdict: how it ended (``finish`` only).
-        reason: of the verdict, as text.
+    ``now_ns`` is the wall clock, ns since the epoch; ``station`` belongs to the step ``lease``,
+    ``verdict`` to ``finish``.
 
     Raises:
         LabdBug: the table has no such step from this state, or a step's data are missing.

@@ -44,9 +44,7 @@ class Recording:
         Raises:
             MeasurementInvalid: a sample in between was lost, or the recording is too short.
         """
-        self._require(first, second)
-        joules = _integral(self.power_w, first - self.start, second - self.start)
-        return self._known(joules) / self.format.sample_rate_hz * 1e6
+        return self._micro_integral(self.power_w, first, second)
 
     def charge_uc(self, first: float, second: float) -> float | None:
         """Return the charge between two positions, µC; ``None`` if it cannot be known.
@@ -56,10 +54,8 @@ class Recording:
         Raises:
             MeasurementInvalid: as :meth:`energy_uj`.
         """
-        self._require(first, second)
         if self.current_a is not None:
-            coulombs = _integral(self.current_a, first - self.start, second - self.start)
-            return self._known(coulombs) / self.format.sample_rate_hz * 1e6
+            return self._micro_integral(self.current_a, first, second)
         if self.format.voltage_v:
             return self.energy_uj(first, second) / self.format.voltage_v
         return None
@@ -108,13 +104,14 @@ class Recording:
         if any(gap.index < second and first < gap.end for gap in self.gaps):
             raise MeasurementInvalid("window-gap", "samples were lost inside the window")
 
-    @staticmethod
-    def _known(total: float) -> float:
+    def _micro_integral(self, values: NDArray[np.float64], first: float, second: float) -> float:
+        """Integrate over time, times 1e6: µJ of watts, µC of amperes."""
+        self._require(first, second)
+        total = _integral(values, first - self.start, second - self.start)
         if not math.isfinite(total):
-            raise MeasurementInvalid(
-                "window-nan", "the power monitor gave samples that are no numbers"
-            )
-        return total
+            what = "the power monitor gave samples that are no numbers"
+            raise MeasurementInvalid("window-nan", what)
+        return total / self.format.sample_rate_hz * 1e6
 
 
 def _integral(values: NDArray[np.float64], first: float, second: float) -> float:

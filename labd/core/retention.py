@@ -30,9 +30,6 @@ class RunFiles:
     """The files of one attempt at a job.
 
     Args:
-        job: the job.
-        attempt: the attempt.
-        size_bytes: of its files.
         ended_ns: when the attempt ended, ns since the epoch.
         protected: why they must be kept; empty if they may be removed.
         removed: their removal was recorded, but not completed.
@@ -51,10 +48,8 @@ def plan_removals(
 ) -> list[tuple[RunFiles, str]]:
     """Select the runs to remove, oldest first, each with the limit that it exceeds.
 
-    Args:
-        runs: every run that has files; one whose removal was recorded does not count.
-        limits: of what is kept.
-        now_ns: wall clock, ns since the epoch.
+    ``runs`` are all that have files; one whose removal was recorded does not count. ``now_ns`` is
+    the wall clock, ns since the epoch.
     """
     every = sorted(
         (run for run in runs if not run.removed),

@@ -20,10 +20,6 @@ class StationView:
     """A station as the scheduler sees it.
 
     Args:
-        name: of the station.
-        parts: the parts it has.
-        health: whether it may run jobs.
-        activity: what it is doing.
         why: findings of its last health check.
         sees_timestamps: its power monitor, or a wire to its I/O manager, shows the start and
             the end of a batch; otherwise every energy window would be invalid.

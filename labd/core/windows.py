@@ -37,13 +37,7 @@ The spread of the windows within a published trace is 0.19 % in the median and 0
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The batch of one window.
-
-    Args:
-        number: 1-based, in the order of measuring.
-        input_file: the input the batch ran on.
-        inferences: N of ``infer N W``.
-    """
+    """The batch of one window: N of ``infer N W``, numbered from 1 in the order of measuring."""
 
     number: int
     input_file: str
@@ -51,13 +45,7 @@ class Batch:
 
 
 def performance_window(batch: Batch, runtime_us: int, check: ClockCheck) -> Window:
-    """Make a window from the DUT's counter, with its problems.
-
-    Args:
-        batch: that ran in it.
-        runtime_us: difference of the two laps, modulo 2^32 µs.
-        check: its length by an independent clock.
-    """
+    """Make a window from the DUT's counter: ``runtime_us`` between the two laps, modulo 2^32."""
     window = _window(batch, runtime_us / 1e6, check)
     return replace(window, problems=length_problems(window))
 

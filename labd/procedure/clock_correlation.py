@@ -99,10 +99,7 @@ def compare_clocks(
 ) -> ClockMap:
     """Map the monitor's stream to the I/O manager's counter by the timestamps both saw.
 
-    Args:
-        clocks: of the run.
-        batches: each seen by the counter as one interval and by the monitor as two edges.
-        edges: each batch's two edges.
+    Each batch is one interval of the counter and two edges of the monitor.
 
     Raises:
         MeasurementInvalid: the two contradict each other beyond their uncertainties.

@@ -17,10 +17,7 @@ COLUMNS = 1600
 def plot_trace(trace: Path, picture: Path, title: str) -> None:
     """Plot a stored trace as PNG: power over time, windows shaded, gaps marked.
 
-    Args:
-        trace: the trace without its suffix, as :mod:`labd.store.traces.reader` keeps it.
-        picture: the file to write.
-        title: of the plot.
+    ``trace`` is its path without a suffix.
 
     Raises:
         ConfigError: matplotlib is not installed.

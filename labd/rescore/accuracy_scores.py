@@ -69,7 +69,7 @@ def score_mlcommons(
 ) -> None:
     """Score as the MLCommons runner does: normalised answers, averaged per file."""
     known = _labelled(answers, benchmark, result)
-    if not known or _scored_anomalies(known, _exact_anomaly_area, result):
+    if not known or _scored_anomalies(known, lambda s, anomalous: exact_area(anomalous, s), result):
         return
     sums = [_sum(answer.outputs) for answer in known]
     if not all(sums):
@@ -87,10 +87,6 @@ def score_mlcommons(
     outputs, labels = _mean_by_file(shares)
     result.score["top1_pct"] = top1_pct(outputs, labels)
     _put_auc(lambda: auc_one_against_rest(outputs, labels), result)
-
-
-def _exact_anomaly_area(scores: Outputs, anomalous: NDArray[np.bool_]) -> float:
-    return exact_area(anomalous, scores)
 
 
 def _scored_anomalies(

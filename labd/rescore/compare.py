@@ -37,11 +37,7 @@ SINGLE = {
 class Comparison:
     """Result of a comparison.
 
-    Args:
-        compared: how many numbers were compared.
-        scores: keys of the scores among them.
-        findings: differences.
-        differs: whether any number differs.
+    ``compared`` counts the numbers compared, ``scores`` has the keys of the scores among them.
     """
 
     compared: int = 0

@@ -88,13 +88,8 @@ class Printed:
         if self.value is None or not math.isfinite(ours):
             return False
         printed = Decimal(self.text)
-        half = Decimal(5).scaleb(_exponent(printed) - 1)
+        half = Decimal(5).scaleb(int(printed.as_tuple().exponent) - 1)
         return abs(Decimal(ours / self.scale) - printed) <= half + Decimal(self.slack)
-
-
-def _exponent(number: Decimal) -> int:
-    exponent = number.as_tuple().exponent
-    return exponent if isinstance(exponent, int) else 0
 
 
 @dataclass(slots=True)
