@@ -26,9 +26,6 @@ class JoulescopeModel:
     """Differences between the models.
 
     Args:
-        name: as printed on it.
-        lines: digital inputs.
-        voltage_ranges: ranges of the voltage measurement.
         current_ranges: ranges of the current measurement, besides ``auto``.
         gpio_voltages: reference voltages of the inputs, with the value that selects each.
         full_rate_hz: value of ``h/fs``.

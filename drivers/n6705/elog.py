@@ -190,9 +190,6 @@ class ChannelCounts:
 
     The channels are polled one after the other, so the second may be ahead by the records made
     in between, and an update in between shows on one alone; but no such difference lasts.
-
-    Args:
-        period_s: of the records.
     """
 
     def __init__(self, period_s: float) -> None:

@@ -182,9 +182,7 @@ class RecordingLengthCheck:
     confirms the samples it saw; if three cells of 2 s have no such poll, samples are lost. A loss
     shorter than :data:`LOST_S` is not detected here.
 
-    Args:
-        rate_hz: samples per second.
-        before_ns: host time before the recording was started.
+    ``before_ns`` is the host time before the recording was started.
 
     Attributes:
         confirmed: samples confirmed.

@@ -182,9 +182,7 @@ AUTOMATION = {"Automation", "All", "Admin", "Enterprise"}
 class OtiiLicence:
     """Licence of the Automation Toolbox: logs in and reserves one, unless done by hand.
 
-    Args:
-        session: the server.
-        config: names the environment variables with the account.
+    The account is in the environment variables that ``config`` names.
     """
 
     def __init__(self, session: OtiiSession, config: OtiiConfig) -> None:

@@ -69,10 +69,7 @@ class CurrentStepLine:
 class RecordStream:
     """Convert polled records to a stream; a sample is released when its count is confirmed.
 
-    Args:
-        clock: checks the count.
-        samples: makes samples of the records from an index on.
-        line: reads the timestamp line from the last value of each record, if there is one.
+    ``line`` reads the timestamp line from the last value of each record, if there is one.
     """
 
     def __init__(

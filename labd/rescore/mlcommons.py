@@ -222,8 +222,7 @@ def _note_inconsistent(number: int, trial: Trial, result: Recomputed) -> None:
 
 
 def _note_errors(trials: Sequence[Trial], result: Recomputed) -> None:
-    errors = [trial.error for trial in trials if trial.error]
-    if errors:
+    if errors := [trial.error for trial in trials if trial.error]:
         result.note("runner-error", f"{len(errors)} trials failed, the first: {errors[0]}")
 
 

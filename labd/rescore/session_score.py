@@ -68,7 +68,6 @@ class Recomputed:
     Args:
         windows: those that could be computed.
         score: the same; may hold keys that are only compared.
-        findings: of the recomputation.
         damaged: numbers of the windows whose raw data are damaged.
         cut_off: whether the raw data end before the end of the session.
         partial: whether an intact log may cover only some of the published windows.
@@ -103,20 +102,14 @@ class Recomputed:
 
 @dataclass(frozen=True, slots=True)
 class SessionScore:
-    """A session folder re-scored.
+    """A session folder re-scored: windows and score recomputed from raw data, beside the published.
 
     Args:
         folder: by the path the user gave.
-        runner: that recorded the session; ``None`` if unknown.
-        benchmark: for example ``kws01``; ``None`` if unknown.
-        mode: what was measured; ``None`` if unknown.
-        windows: recomputed from raw data.
-        score: recomputed from raw data.
-        published: the numbers in the session's result file.
+        runner: ``None`` if unknown, as are benchmark and mode.
         agrees: whether every published number that could be recomputed was reproduced to the
             printed digit, an official one of this mode among them; ``None`` if there was none
             to compare.
-        findings: all of them.
     """
 
     folder: Path

@@ -124,7 +124,7 @@ def test_two_wraps_are_missed_from_the_third_second_on(ppm: float) -> None:
 
 
 def test_what_a_busy_host_may_hide_is_remembered() -> None:
-    """A loss of one wrap just when the host becomes so busy that nobody could see it."""
+    """A loss of one wrap just when the host becomes so busy that it cannot be seen."""
     random = np.random.default_rng(3)
     late = {cell: float(random.uniform(1000, 5000)) for cell in range(200)}
     found, clock = judge(
@@ -199,7 +199,7 @@ def test_what_a_break_hides_is_right_or_possibly_missing(
     missing: int,
     jitter_us: float,
 ) -> None:
-    """Turns lost before the rate is known, unseen; then a break, with wraps lost in it."""
+    """Wraps lost before the rate is known, unseen; then a break, with wraps lost in it."""
     at, broke = int(lost_s * RATE), int((lost_s + broke_s) * RATE)
     clock, shift, broken = CountMonitor(RULES), 0, False
     for sample, t_ns in arrivals(lost_s + broke_s + 8, ppm=ppm, seed=seed, jitter_us=jitter_us):
