@@ -35,7 +35,7 @@ class LabTable(_Table):
     name: Name = "lab"
     state: Text = "var"
     firmware: list[Text] = ["build/firmware"]
-    datasets: list[Text] = ["datasets"]
+    datasets: list[Text] = []
 
 
 class BrokerTable(_Table):
