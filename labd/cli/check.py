@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,9 @@ import click
 from drivers.base.registry import Registry
 from labd.cli.options import config_option, json_option
 from labd.cli.render import check_table, show_table
-from labd.core.errors import LabdError
 from labd.core.model import Mode
 from labd.core.schedule import incapable
 from labd.station.config import SEE_TIMESTAMPS, LabConfig, StationConfig, load_config
-
-MISTAKES_STATUS = 2
 
 
 @click.command()
@@ -30,11 +26,7 @@ def check(config: Path, as_json: bool) -> None:
     Opens no port and starts nothing. Exit status: 0 the file can be served (there may be
     warnings), 2 it has mistakes, each of which is listed with its line.
     """
-    try:
-        lab = load_config(config, Registry.installed())
-    except LabdError as error:
-        click.echo(f"labd: {error}", err=True)
-        sys.exit(MISTAKES_STATUS)
+    lab = load_config(config, Registry.installed())
     stations = [_described(station) for station in lab.stations]
     warnings = list(_lab_warnings(lab))
     if as_json:
@@ -89,5 +81,5 @@ def _show(
     for text in (*listed, *warnings):
         click.echo(f"warning: {text}")
     count = len(listed) + len(warnings)
-    noted = f"{count} warning{'s' if count > 1 else ''}" if count else "nothing odd"
-    click.echo(f"{config}: no mistakes, {noted}; lab {lab.name} keeps its state in {lab.state}")
+    noted = f"{count} warning{'s' if count > 1 else ''}" if count else "no warnings"
+    click.echo(f"{config}: valid, {noted}; lab {lab.name!r}: state in {lab.state}")

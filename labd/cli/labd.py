@@ -21,8 +21,16 @@ COMMANDS = {
 }
 
 
+EXIT_STATUS_HELP = """\b
+Exit status: 0 done, 1 failed (of score: something differs or is damaged),
+2 stations.toml is wrong, refused, or wrong usage."""
+
+
 @click.group(
-    cls=LazyGroup, summaries=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=LazyGroup,
+    summaries=COMMANDS,
+    epilog=EXIT_STATUS_HELP,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__)
 def main() -> None:

@@ -8,9 +8,24 @@ from typing import Any
 
 import click
 
-from labd.core.errors import LabdError
+from labd.core.errors import ConfigError, LabdError
 
 OWN_PACKAGES = {"labd", "drivers"}
+EXTRAS = {
+    "matplotlib": "report",
+    "pyarrow": "export",
+    "pyjls": "export",
+    "tflite": "firmware",
+    "unicorn": "emulator",
+    "ziglang": "firmware",
+}
+"""The extra that installs a package, by import name; the others are in ``daemon``."""
+
+
+class _MistakeError(click.ClickException):
+    """stations.toml or the command line is wrong."""
+
+    exit_code = 2
 
 
 class LazyGroup(click.Group):
@@ -44,14 +59,16 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, self.summaries[name]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an error that names its remedy ends it with one line and status 1."""
+        """Run a command; a :class:`LabdError` ends it with one line and its exit status."""
         try:
             return super().invoke(ctx)
         except LabdError as error:
-            raise click.ClickException(str(error)) from error
+            kind = _MistakeError if isinstance(error, ConfigError) else click.ClickException
+            raise kind(str(error)) from error
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
             if package in OWN_PACKAGES:
                 raise
             what = f"this command needs the package {package}, which is not installed"
-            raise click.ClickException(f"{what} (pip install 'labd[daemon]')") from error
+            extra = EXTRAS.get(package, "daemon")
+            raise click.ClickException(f"{what} (pip install 'labd[{extra}]')") from error

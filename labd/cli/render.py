@@ -117,7 +117,7 @@ def stations_table(stations: Sequence[StationStatus]) -> Table:
 
 def check_table(stations: Sequence[Mapping[str, Any]]) -> Table:
     """Tabulate stations as stations.toml describes them, with the modes they can run."""
-    table = _table("station", "board", "bench", "mV", "parts", "modes", "not")
+    table = _table("station", "board", "bench", "mV", "parts", "modes", "cannot run")
     for station in stations:
         lacking = [f"{mode}: {why}" for mode, why in station["modes"].items() if why]
         table.add_row(
@@ -161,8 +161,8 @@ def runs_table(runs: Sequence[dict[str, Any]], now_ns: int) -> Table:
     table = _table("job", "attempt")
     for column in ("MB", "days old"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("stays")
-    table.add_column("would go")
+    table.add_column("kept because")
+    table.add_column("will be removed because")
     for run in runs:
         table.add_row(
             run["job"],

@@ -13,7 +13,7 @@ from drivers.base.registry import Registry
 from labd.aio.logs import set_up_logging
 from labd.aio.wire_log import recorded_wires
 from labd.cli.options import config_option, wire_log_option
-from labd.core.errors import first_fault
+from labd.core.errors import LabdError, first_fault
 from labd.daemon.daemon import serve as serve_lab
 from labd.station.config import load_config
 
@@ -59,7 +59,9 @@ def serve(
         with recorded_wires(wire_log):
             asyncio.run(serve_lab(lab, registry, lambda url: _announce(lab.name, url)))
     except ExceptionGroup as group:
-        raise click.ClickException(str(first_fault(group))) from group
+        fault = first_fault(group)
+        known = isinstance(fault, LabdError)
+        raise (fault if known else click.ClickException(str(fault))) from group
 
 
 def _announce(lab: str, url: str) -> None:

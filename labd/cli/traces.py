@@ -79,6 +79,6 @@ def _show(listed: list[dict[str, Any]], lab: LabConfig) -> None:
     days = "for ever" if keep.days is None else f"{keep.days:g} days"
     size = "any size" if keep.size_bytes is None else f"{keep.size_bytes / 1e9:g} GB"
     click.echo(
-        f"{total / 1e9:.3f} GB in {len(listed)} runs, {going / 1e9:.3f} GB would go; "
+        f"{total / 1e9:.3f} GB in {len(listed)} runs, {going / 1e9:.3f} GB will be removed; "
         f"{free / 1e9:.1f} GB free; kept: {days}, {size}"
     )

@@ -188,7 +188,7 @@ def test_a_broken_stations_toml_is_refused_with_its_lines(
     lab = make_lab(stations or "\n")
     lab.start()
     assert lab.process is not None
-    assert lab.process.wait(timeout=20) == 1
+    assert lab.process.wait(timeout=20) == 2
     log = lab.log.read_text()
     for word in expected:
         assert word in log
@@ -259,5 +259,5 @@ def test_a_second_daemon_on_the_same_state_is_refused(make_lab: Callable[..., La
     rival.log = lab.folder / "rival.log"
     rival.start()
     assert rival.process is not None
-    assert rival.process.wait(timeout=20) == 1
+    assert rival.process.wait(timeout=20) == 2
     assert "is using" in rival.log.read_text()

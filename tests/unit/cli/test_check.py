@@ -48,15 +48,15 @@ def run(home: Path, text: str, *arguments: str) -> Result:
     return CliRunner().invoke(main, ["check", *arguments])
 
 
-def test_a_lab_with_nothing_odd(home: Path) -> None:
+def test_a_valid_lab_has_no_warnings(home: Path) -> None:
     done = run(home, GOOD)
     assert done.exit_code == 0
-    assert "warning" not in done.output
-    assert "no mistakes, nothing odd; lab attic" in done.output
+    assert "warning: " not in done.output
+    assert "valid, no warnings; lab 'attic': state in " in done.output
     assert not (home / "var").exists()
 
 
-def test_what_is_odd_is_a_warning(home: Path) -> None:
+def test_questionable_settings_are_warnings(home: Path) -> None:
     (home / "sets").rmdir()
     done = run(home, GOOD + BLIND + DUT_ALONE)
     assert done.exit_code == 0
@@ -66,7 +66,7 @@ def test_what_is_odd_is_a_warning(home: Path) -> None:
     assert "processing_wire" in warnings[0]
     assert warnings[1] == "warning: b2: dut: there is no /dev/ttyNONE7 on this host now"
     assert warnings[2].startswith("warning: datasets: there is no folder ")
-    assert "no mistakes, 3 warnings" in done.output
+    assert "valid, 3 warnings" in done.output
 
 
 def test_what_each_station_can_run(home: Path) -> None:
@@ -98,3 +98,16 @@ def test_no_file_and_no_toml(home: Path) -> None:
     assert missing.exit_code == 2
     assert "there is no nix.toml" in missing.stderr
     assert run(home, "[[station]\n").exit_code == 2
+
+
+def test_check_and_serve_refuse_a_wrong_file_alike(home: Path) -> None:
+    checked = run(home, BLIND.replace("1800", "5000"))
+    served = CliRunner().invoke(main, ["serve"])
+    assert (served.exit_code, served.stderr) == (checked.exit_code, checked.stderr)
+    assert checked.exit_code == 2
+    assert checked.stderr.startswith("Error: stations.toml has a mistake:")
+
+
+def test_a_lab_without_the_key_datasets_has_no_warning(home: Path) -> None:
+    text = run(home, GOOD.replace('datasets = ["sets"]', "")).output
+    assert "valid, no warnings" in text

@@ -91,6 +91,33 @@ def test_a_missing_package_is_named_with_its_extra(arguments: tuple[str, ...]) -
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("package", "extra"),
+    [
+        ("scipy", "daemon"),
+        ("unicorn", "emulator"),
+        ("matplotlib", "report"),
+        ("pyarrow", "export"),
+        ("ziglang", "firmware"),
+    ],
+)
+def test_the_extra_of_a_missing_package(
+    monkeypatch: pytest.MonkeyPatch, package: str, extra: str
+) -> None:
+    def missing(*_: object) -> None:
+        raise ModuleNotFoundError(name=f"{package}.part")
+
+    monkeypatch.setattr(LazyGroup, "get_command", missing)
+    done = CliRunner().invoke(labd.main, ["check"])
+    assert done.exit_code == 1
+    assert f"needs the package {package}, which is not installed" in done.output
+    assert f"pip install 'labd[{extra}]'" in done.output
+
+
+def test_the_help_of_labd_lists_the_exit_statuses() -> None:
+    assert "2 stations.toml is wrong" in CliRunner().invoke(labd.main, ["--help"]).output
+
+
 def test_an_unknown_command_is_refused() -> None:
     done = CliRunner().invoke(labd.main, ["serv"])
     assert done.exit_code == 2

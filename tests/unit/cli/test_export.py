@@ -65,7 +65,7 @@ def test_a_trace_by_its_job(home: Path) -> None:
     assert run("export", "j1/2", "-o", "x.parquet").output.startswith("x.parquet: 100 rows")
     assert (home / "x.parquet").read_bytes()[:4] == b"PAR1"
     missing = run("export", "j1/3")
-    assert missing.exit_code == 1
+    assert missing.exit_code == 2
     assert "attempt 3 of j1 left no trace" in missing.output
     assert "attempts with files: 1, 2, 10" in missing.output
     make(home / "state" / "traces" / "j1" / "2" / "again")
@@ -76,7 +76,7 @@ def test_a_trace_by_its_job(home: Path) -> None:
 def test_no_such_trace(home: Path, name: str) -> None:
     (home / "state" / "traces").mkdir(parents=True)
     done = run("export", name)
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "no trace" in done.output
     assert "Traceback" not in done.output
 
@@ -85,7 +85,7 @@ def test_a_file_that_is_there_is_not_replaced_unasked(home: Path) -> None:
     make(home / "energy")
     (home / "energy.csv").write_text("mine")
     refused = run("export", "energy")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "energy.csv is there already (--force replaces it)" in refused.output
     assert (home / "energy.csv").read_text() == "mine"
     assert run("export", "energy", "--force").exit_code == 0
@@ -110,7 +110,7 @@ def test_a_file_that_is_there_is_not_replaced_unasked(home: Path) -> None:
 def test_what_cannot_be_exported_is_explained(home: Path, arguments: list[str], said: str) -> None:
     make(home / "energy")
     refused = run("export", "energy", *arguments)
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert refused.output.startswith("Error: ")
     assert said in refused.output
     assert {path.suffix for path in home.iterdir()} == {
@@ -147,7 +147,7 @@ def test_files_that_were_swept_are_said_to_be(home: Path) -> None:
     journal.close()
     remove_run(home / "state" / "traces", "j1", 2)
     swept = run("export", "j1")
-    assert swept.exit_code == 1
+    assert swept.exit_code == 2
     assert "the files of j1, attempts 1, 2, were removed to make room" in swept.output
     assert "`labctl show j1` has its scores" in swept.output
     assert "none of a job of that name" in run("export", "j2").output
@@ -155,7 +155,7 @@ def test_files_that_were_swept_are_said_to_be(home: Path) -> None:
 
 def test_traces_lists_what_would_go(home: Path) -> None:
     refused = run("traces")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "no labd has served this lab here" in refused.output
     (home / "state").mkdir()
     journal = Journal(f"sqlite:///{home / 'state' / 'labd.sqlite3'}")
