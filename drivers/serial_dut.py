@@ -8,7 +8,7 @@ from pydantic import Field
 
 from drivers.base.closing import closed_on_failure
 from drivers.base.interfaces import CommandChannel, DriverConfig
-from drivers.base.lines import LineReader
+from drivers.base.line_reader import LineReader
 from drivers.base.registry import dut_port
 from drivers.base.serial_link import Link
 from labd.core.errors import DeadlineExceeded, InfraError, LabdBug

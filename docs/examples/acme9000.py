@@ -25,7 +25,7 @@ from pydantic import Field
 from drivers.base.acquisition import PumpedAcquisition, refuse_left_running, refuse_while_acquiring
 from drivers.base.closing import closed_on_failure, closing
 from drivers.base.interfaces import MonitorConfig
-from drivers.base.lines import LineReader
+from drivers.base.line_reader import LineReader
 from drivers.base.registry import power_monitor
 from drivers.base.serial_link import Link
 from labd.core.errors import InstrumentError, JobError, LabdBug

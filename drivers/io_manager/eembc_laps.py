@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from drivers.base.interfaces import TimerEdge
-from drivers.base.lines import LineReader
+from drivers.base.line_reader import LineReader
 from drivers.base.serial_link import Link
 from labd.protocol.lines import Line
 from labd.protocol.words import COUNTER_MODULUS, LAP, RELAYED

@@ -26,11 +26,11 @@ from pydantic import Field
 
 from drivers.base.closing import closed_on_failure
 from drivers.base.interfaces import CommandChannel, IoConfig, TimerEdge
-from drivers.base.lines import LineReader
+from drivers.base.line_reader import LineReader
 from drivers.base.registry import io_manager
 from drivers.base.serial_link import Link
 from drivers.io_manager.eembc_laps import LapLog, LapReader
-from drivers.io_manager.relay import RelayChannel
+from drivers.io_manager.relay_channel import RelayChannel
 from labd.core.errors import (
     ConfigError,
     DeadlineExceeded,

@@ -25,10 +25,10 @@ from pydantic import Field
 
 from drivers.base.closing import closed_on_failure
 from drivers.base.interfaces import CommandChannel, IoConfig, TimerEdge
-from drivers.base.lines import LineReader
+from drivers.base.line_reader import LineReader
 from drivers.base.registry import io_manager
 from drivers.base.serial_link import Link
-from drivers.io_manager.relay import RelayChannel
+from drivers.io_manager.relay_channel import RelayChannel
 from labd.core.errors import ConfigError, DeadlineExceeded, InstrumentError, LabdBug
 from labd.core.model import Finding, Identity
 from labd.protocol.duty_cycle import TICK_S, pair_intervals, parse_duty_cycle

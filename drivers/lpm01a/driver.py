@@ -14,7 +14,7 @@ from pathlib import Path
 
 from drivers.base.acquisition import refuse_left_running, refuse_while_acquiring
 from drivers.base.closing import closed_on_failure, closing
-from drivers.base.lines import LineReader
+from drivers.base.line_reader import LineReader
 from drivers.base.registry import power_monitor
 from drivers.base.serial_link import Link
 from drivers.lpm01a.acquisition import STAMP_S, STOP_S, Lpm01aAcquisition

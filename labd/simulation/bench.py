@@ -23,7 +23,7 @@ from labd.aio.wire_log import recorded_wires
 from labd.core.errors import ConfigError
 from labd.simulation.control import BenchAnswer, obey
 from labd.simulation.flash_drive import POLL_S
-from labd.simulation.mcu.image import FirmwareImage, ImageError, parse_image
+from labd.simulation.mcu.image import FlashContents, ImageError, parse_image
 from labd.simulation.station_thread import StationThread
 from labd.wire.emulation import EmulatedStation
 from labd.wire.validation import explain
@@ -75,7 +75,7 @@ class BenchProcess:
     """The stations of one process, and its main thread."""
 
     def __init__(
-        self, configs: Sequence[EmulatedStation], images: Sequence[FirmwareImage], directory: Path
+        self, configs: Sequence[EmulatedStation], images: Sequence[FlashContents], directory: Path
     ) -> None:
         self._stations = {
             config.name: StationThread(config, image, directory)

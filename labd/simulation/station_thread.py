@@ -14,7 +14,7 @@ from pathlib import Path
 
 from labd.simulation.flash_drive import FlashDrive
 from labd.simulation.instruments.lpm01a.device import TRANSMIT_BUFFER
-from labd.simulation.mcu.image import FirmwareImage, ImageError, parse_image
+from labd.simulation.mcu.image import FlashContents, ImageError, parse_image
 from labd.simulation.pacing import OVERRUN_S, Freeze, Pace
 from labd.simulation.wiring import StationWiring
 from labd.wire.emulation import EmulatedStation
@@ -26,7 +26,7 @@ Order = Callable[[], bool]
 class StationThread:
     """The ports, the drive and the thread of one station."""
 
-    def __init__(self, config: EmulatedStation, image: FirmwareImage, directory: Path) -> None:
+    def __init__(self, config: EmulatedStation, image: FlashContents, directory: Path) -> None:
         self.name = config.name
         self.log = logging.LoggerAdapter(
             logging.getLogger("labd.simulation"), {"station": self.name}

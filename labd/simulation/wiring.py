@@ -20,7 +20,7 @@ from labd.simulation.instruments.ppk2.device import SimulatedPpk2
 from labd.simulation.mcu.board import Board, CpuState
 from labd.simulation.mcu.chip import Pins
 from labd.simulation.mcu.currents import Total
-from labd.simulation.mcu.image import FirmwareImage
+from labd.simulation.mcu.image import FlashContents
 from labd.simulation.virtual_time import PS_PER_MS, Agenda, Timeline
 from labd.simulation.wires import Wire, frame_ps, received
 from labd.wire.emulation import EmulatedStation
@@ -71,7 +71,7 @@ class StationWiring:
     def __init__(
         self,
         config: EmulatedStation,
-        image: FirmwareImage,
+        image: FlashContents,
         directory: Path,
         log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
@@ -111,7 +111,7 @@ class StationWiring:
         monitor.send = self.ports["power"].send
         return monitor
 
-    def _make_interface_board(self, image: FirmwareImage) -> SimulatedInterfaceBoard:
+    def _make_interface_board(self, image: FlashContents) -> SimulatedInterfaceBoard:
         io = SimulatedInterfaceBoard(
             self.agenda, baud=_baud_of(image, self.log), crystal_ppm=self.config.io_ppm
         )
@@ -189,7 +189,7 @@ class StationWiring:
             return self.monitor.command_size(data)
         return data.find(b"%") + 1
 
-    def flash(self, image: FirmwareImage) -> str:
+    def flash(self, image: FlashContents) -> str:
         """Program the board through its ST-LINK; return why it failed, or an empty string."""
         if not self.board.powered:
             return "The target has no supply voltage. Switch it on, then copy the file again."
@@ -270,7 +270,7 @@ def _make_port(directory: Path, part: str) -> BenchPort:
     return BenchPort(directory / part, buffer_bytes=size)
 
 
-def _baud_of(firmware: FirmwareImage, log: logging.LoggerAdapter[logging.Logger]) -> int:
+def _baud_of(firmware: FlashContents, log: logging.LoggerAdapter[logging.Logger]) -> int:
     """Return the baud rate that a firmware sets when it boots; 9600 if it sets none."""
     pins = Pins(Wire("timestamp"), Wire("processing"), Wire("detected"))
     board = Board(Timeline(), pins, lambda _byte, _end, _baud: None, log)

@@ -17,7 +17,7 @@ from enum import Enum, auto
 from labd.simulation.mcu.chip import REGISTER_REGIONS, Chip, Cpu, Pins
 from labd.simulation.mcu.currents import Ledger, core_current_na
 from labd.simulation.mcu.engine import Engine, SliceOutcome
-from labd.simulation.mcu.image import FLASH_BASE, FLASH_SIZE, SRAM_BASE, SRAM_SIZE, FirmwareImage
+from labd.simulation.mcu.image import FLASH_BASE, FLASH_SIZE, SRAM_BASE, SRAM_SIZE, FlashContents
 from labd.simulation.mcu.rcc import RESET_BROWN_OUT, RESET_PIN, RESET_SOFTWARE, ClockError, Clocks
 from labd.simulation.virtual_time import PS_PER_S, Timeline
 
@@ -108,7 +108,7 @@ class Board:
         """The speed the firmware has set its UART to; 0 before it has."""
         return self._chip.uart.baud
 
-    def flash(self, image: FirmwareImage) -> None:
+    def flash(self, image: FlashContents) -> None:
         """Erase, program, and restart if powered, as an ST-LINK does."""
         ctypes.memset(self._flash, 0xFF, FLASH_SIZE)
         for offset, data in image.segments:

@@ -18,19 +18,19 @@ class ImageError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class FirmwareImage:
+class FlashContents:
     """Contents of flash: (offset from its start, bytes), without overlap."""
 
     segments: tuple[tuple[int, bytes], ...]
 
 
-def parse_image(data: bytes) -> FirmwareImage:
+def parse_image(data: bytes) -> FlashContents:
     """Read an ELF file or a raw binary that starts at the start of flash.
 
     Raises:
         ImageError: not loadable, or its vector table cannot start a Cortex-M4.
     """
-    image = _parse_elf(data) if data.startswith(b"\x7fELF") else FirmwareImage(((0, data),))
+    image = _parse_elf(data) if data.startswith(b"\x7fELF") else FlashContents(((0, data),))
     for offset, segment in image.segments:
         if not 0 <= offset <= FLASH_SIZE - len(segment):
             raise ImageError(f"{len(segment)} bytes at {FLASH_BASE + offset:#x} are outside flash")
@@ -38,15 +38,15 @@ def parse_image(data: bytes) -> FirmwareImage:
     return image
 
 
-def _parse_elf(data: bytes) -> FirmwareImage:
+def _parse_elf(data: bytes) -> FlashContents:
     try:
         segments = load_segments(data)
     except ValueError as error:
         raise ImageError(f"the file cannot be flashed: {error}") from error
-    return FirmwareImage(tuple((address - FLASH_BASE, content) for address, content in segments))
+    return FlashContents(tuple((address - FLASH_BASE, content) for address, content in segments))
 
 
-def _check_vectors(image: FirmwareImage) -> None:
+def _check_vectors(image: FlashContents) -> None:
     first = next((data for offset, data in image.segments if offset == 0), b"")
     if len(first) < 8:  # noqa: PLR2004 - initial stack pointer and reset vector
         raise ImageError("no vector table at the start of flash")

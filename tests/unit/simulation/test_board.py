@@ -11,7 +11,7 @@ pytest.importorskip("unicorn", reason="the extra 'emulator' is not installed")
 
 from labd.simulation.mcu.board import Board, CpuState
 from labd.simulation.mcu.chip import Pins
-from labd.simulation.mcu.image import FirmwareImage, ImageError, parse_image
+from labd.simulation.mcu.image import FlashContents, ImageError, parse_image
 from labd.simulation.mcu.rcc import RESET_PIN
 from labd.simulation.virtual_time import Timeline
 from labd.simulation.wires import Wire
@@ -20,7 +20,7 @@ MASK_INTERRUPTS, WAIT, FOREVER, UNDEFINED = 0xB672, 0xBF30, 0xE7FE, 0xDE00
 Instruction = int | tuple[int, int]
 
 
-def assemble(*code: Instruction) -> FirmwareImage:
+def assemble(*code: Instruction) -> FlashContents:
     """Thumb half-words; (register, literal) loads a constant from behind the code."""
     literals = [item[1] for item in code if isinstance(item, tuple)]
     pool = 8 + (2 * len(code) + 3 & ~3)

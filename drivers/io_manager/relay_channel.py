@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from drivers.base.interfaces import RELAY_DAMAGED
-from drivers.base.lines import LineReader
+from drivers.base.line_reader import LineReader
 from drivers.base.serial_link import Link
 from labd.core.errors import InfraError
 from labd.protocol.lines import Line, quoted
