@@ -10,9 +10,17 @@ import click
 
 from labd.cli.options import wire_log_option
 
+INSTRUMENTS = (
+    *("serial-dut", "mlcommons-interface", "eembc-io-manager"),
+    *("lpm01a", "ppk2", "n6705", "otii", "scpi-meter", "joulescope"),
+)
+"""By driver name; the last one is only explained."""
+
 
 @click.command()
-@click.argument("instrument", required=False)
+@click.argument(
+    "instrument", required=False, type=click.Choice(INSTRUMENTS), metavar="[INSTRUMENT]"
+)
 @click.option(
     "--link",
     type=click.Path(path_type=Path),
@@ -35,7 +43,8 @@ def fake(
     line when ready: {"<instrument>": PATH}, and on standard error its table for stations.toml.
     Without INSTRUMENT it lists all instruments. Ends with SIGTERM or Ctrl-C.
     """
-    command = [sys.executable, "-m", "labd.simulation.standalone", instrument or "--help"]
+    command = [sys.executable, "-m", "labd.simulation.standalone"]
+    command += [instrument] if instrument else []
     command += ["--link", str(link)] if link else []
     command += ["--build", build] if build else []
     command += ["--wire-log", str(wire_log)] if wire_log else []

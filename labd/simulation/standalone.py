@@ -189,25 +189,19 @@ async def _live(device: Device, ended: asyncio.Event) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Serve one simulated instrument."""
-    listed = "\n".join(f"  {name:20} {one.what}" for name, one in INSTRUMENTS.items())
-    parser = argparse.ArgumentParser(
-        prog="labd fake",
-        description="Serve one simulated instrument until SIGTERM or Ctrl-C.",
-        epilog=f"instruments:\n{listed}\n\n{JOULESCOPE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("instrument", choices=list(INSTRUMENTS), metavar="instrument")
-    parser.add_argument(
-        "--link", type=Path, metavar="PATH", help="make a symbolic link to its pseudo-terminal"
-    )
-    parser.add_argument(
-        "--build",
-        choices=("performance", "energy"),
-        help="what its DUT runs (performance); energy pulses instead of printing laps",
-    )
-    parser.add_argument("--wire-log", type=Path, metavar="PATH", help="log every byte there")
+    """Serve one simulated instrument, or list all; :mod:`labd.cli.fake` describes the options."""
+    parser = argparse.ArgumentParser(prog="labd fake", add_help=False)
+    parser.add_argument("instrument", nargs="?", choices=[*INSTRUMENTS, "joulescope"])
+    parser.add_argument("--link", type=Path)
+    parser.add_argument("--build")
+    parser.add_argument("--wire-log", type=Path)
     given = parser.parse_args(argv)
+    if given.instrument is None:
+        listed = "\n".join(f"  {name:20} {one.what}" for name, one in INSTRUMENTS.items())
+        sys.stdout.write(f"instruments:\n{listed}\n\n{JOULESCOPE}\n")
+        return
+    if given.instrument == "joulescope":
+        parser.error(JOULESCOPE)
     if given.build and not INSTRUMENTS[given.instrument].dut:
         parser.error(f"--build: {given.instrument} has no DUT in it")
     try:

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from drivers.base.registry import DUT_PORTS, IO_MANAGERS, POWER_MONITORS, Registry
+from labd.cli import fake
 from labd.core.model import Edge, Gap, Part, Samples
+from labd.simulation import standalone
 from labd.simulation.instruments.load import RUN_A, SLEEP_A
 from labd.station.config import load_config
 from labd.station.dut import Dut
@@ -143,6 +145,14 @@ async def test_what_it_sends_and_receives_can_be_logged(tmp_path: Path) -> None:
 def test_a_joulescope_is_faked_inside_labd() -> None:
     listed = subprocess.run(COMMAND, capture_output=True, text=True, check=True, timeout=30)
     assert 'library = "labd.simulation.joulescope_library:LiveDriver"' in listed.stdout
+    command = [*COMMAND, "joulescope"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert refused.returncode == 2
+    assert "has no public byte protocol" in refused.stderr
+
+
+def test_the_command_names_the_instruments_that_the_simulation_has() -> None:
+    assert set(fake.INSTRUMENTS) == {*standalone.INSTRUMENTS, "joulescope"}
 
 
 def test_a_link_is_a_path_that_stays(tmp_path: Path) -> None:
@@ -213,4 +223,4 @@ def test_the_instruments_are_listed_and_a_wrong_name_is_refused() -> None:
         [*command, "lpm02"], check=False, capture_output=True, text=True, timeout=30
     )
     assert wrong.returncode == 2
-    assert "choose from" in wrong.stderr
+    assert "'lpm02' is not one of 'serial-dut'" in wrong.stderr
