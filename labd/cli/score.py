@@ -39,7 +39,8 @@ def score(folders: tuple[Path, ...], as_json: bool) -> None:
     for file in filter(Path.is_file, folders):
         command = f"labd score {shlex.quote(str(file.parent))}"
         raise click.UsageError(f"{file} is a file; give the folder it is in: {command}")
-
+    for missing in (folder for folder in folders if not folder.exists()):
+        raise click.UsageError(f"no such folder: {missing}")
     tasks = list(find_tasks(folders))
     sound = True
     done: list[SessionScore] = []

@@ -118,6 +118,27 @@ def test_the_help_of_labd_lists_the_exit_statuses() -> None:
     assert "2 stations.toml is wrong" in CliRunner().invoke(labd.main, ["--help"]).output
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--modes", "accuracy,speed", "'speed' is not one of accuracy, performance, energy"),
+        ("--priority", "urgent", "'urgent' is not one of 'interactive', 'normal', 'overnight'"),
+        ("--energy-method", "exact", "'exact' is not one of 'labd', 'mlcommons', 'eembc'"),
+    ],
+)
+def test_submit_checks_its_options_before_connecting(option: str, value: str, said: str) -> None:
+    nobody = ["--broker", "mqtt://127.0.0.1:1"]
+    done = CliRunner().invoke(labctl.main, [*nobody, "submit", "digits01", option, value])
+    assert done.exit_code == 2
+    assert said in done.output
+
+
+def test_a_path_that_score_does_not_find_is_wrong_usage() -> None:
+    done = CliRunner().invoke(labd.main, ["score", "no/such/session"])
+    assert done.exit_code == 2
+    assert "no such folder: no/such/session" in done.output
+
+
 def test_an_unknown_command_is_refused() -> None:
     done = CliRunner().invoke(labd.main, ["serv"])
     assert done.exit_code == 2
