@@ -5,11 +5,11 @@ has a minimum, and lost samples raise that minimum for good.
 
 * A delivery at most ``on_time_ns`` above the minimum, as far as the clocks' rates are known,
   confirms all samples before it.
-* When there is none for ``loss_cells`` cells, and the quickest delivery of each cell is late by
+* When there is none for :data:`LOSS_CELLS` cells, and the quickest delivery of each cell is late by
   the same whole number of steps, that many samples are lost.
-* Irregular delay is attributed to host load after ``busy_cells`` cells; the samples that it could
-  hide are added to :attr:`CountMonitor.possibly_missing`. Beyond ``too_late_ns`` it is not: the
-  samples since the last confirmation are given up.
+* Irregular delay is attributed to host load after :data:`BUSY_CELLS` cells; the samples that it
+  could hide are added to :attr:`CountMonitor.possibly_missing`. Beyond ``too_late_ns`` it is not:
+  the samples since the last confirmation are given up.
 * The minimum is known as well as the clocks' relative rate. Where both leave room for a step more
   than is assumed, that step is added to ``possibly_missing`` too.
 
@@ -29,6 +29,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from labd.core.host_clock import RATE_PPM, RATE_WANDER_PPM, slope_below
+
+CELL_S = 0.5
+"""Length of a cell, of which the quickest delivery counts."""
+
+LOSS_CELLS = 5
+"""Cells in a row that show a loss."""
+
+BUSY_CELLS = 12
+"""Cells in a row after which irregular delay is attributed to host load."""
+
+TOO_LATE_CELLS = 20
+"""Cells in a row after which the samples of a host that is too late are given up."""
 
 RATE_CELLS = 120
 """The relative rate is that of the last cells, at most this many …"""
@@ -54,11 +66,6 @@ class CountRules:
         margin_ns: the minimum delay rises by a whole number of steps ± this when samples are
             lost.
         too_late_ns: a host whose quickest delivery is later than this confirms nothing.
-        cell_s: length of a cell, of which the quickest delivery counts.
-        learn_s: nothing is confirmed before it has been observed for this long.
-        loss_cells: cells in a row that show a loss.
-        busy_cells: cells in a row after which irregular delay is attributed to host load.
-        too_late_cells: cells in a row after which a host that is too late loses its samples.
     """
 
     rate_hz: float
@@ -67,11 +74,6 @@ class CountRules:
     steady_ns: float
     margin_ns: float
     too_late_ns: float
-    cell_s: float = 0.5
-    learn_s: float = 0.0
-    loss_cells: int = 5
-    busy_cells: int = 12
-    too_late_cells: int = 20
 
     @property
     def period_ns(self) -> float:
@@ -122,8 +124,7 @@ class CountMonitor:
         self.possibly_missing = 0
         self._rules = rules
         self._period_ns = rules.period_ns
-        self._cell_samples = round(rules.cell_s * rules.rate_hz)
-        self._learn_samples = rules.learn_s * rules.rate_hz
+        self._cell_samples = round(CELL_S * rules.rate_hz)
         self._widest_ns = RATE_PPM * 1e-6 * rules.period_ns  # per sample
         self._slope = 0.0  # ns per sample by which the period differs from the nominal one
         self._slack = self._widest_ns  # how well that is known
@@ -151,7 +152,7 @@ class CountMonitor:
         decided = not self._broken or most <= rules.step_ns - rules.margin_ns
         if self._minimum is None or (least <= 0 and decided):
             self._minimum = (index, delay)
-        if least <= rules.on_time_ns and decided and index - first >= self._learn_samples:
+        if least <= rules.on_time_ns and decided:
             if self._late and rules.most_steps(most):
                 self._accept_delay(index, delay, index, most)
             self._confirm(index)
@@ -237,21 +238,21 @@ class CountMonitor:
         steps = self._agreed_steps(self._late[-BROKEN_CELLS:])
         if steps is not None:
             return self._lost(index, steps)
-        enough = len(self._late) >= self._rules.busy_cells
+        enough = len(self._late) >= BUSY_CELLS
         return self._likeliest(index, self._late) if enough else None
 
     def _judge_delay(self) -> Lost | None:
         """Find lost steps, attribute the delay to host load, or give the samples up."""
         rules, late = self._rules, self._late
-        recent = late[-rules.loss_cells :]
-        steps = self._raised_by(recent) if len(recent) == rules.loss_cells else 0
+        recent = late[-LOSS_CELLS:]
+        steps = self._raised_by(recent) if len(recent) == LOSS_CELLS else 0
         if steps:
             how = f"every chunk since comes {steps * rules.step_ns / 1e6:.2f} ms late"
             return self._lost_since(recent[0], steps, how)
         quickest = min(recent, key=_least)
-        if len(late) >= rules.busy_cells and quickest.least < rules.too_late_ns:
+        if len(late) >= BUSY_CELLS and quickest.least < rules.too_late_ns:
             self._accept_delay(quickest.index, quickest.delay, late[-1].index, quickest.most)
-        elif len(late) >= rules.too_late_cells:
+        elif len(late) >= TOO_LATE_CELLS:
             steps = max(1, round(quickest.least / rules.step_ns))
             self.possibly_missing += rules.step * steps  # it may be nothing but late
             return self._lost_since(late[-1], steps, "it reads far too late")
