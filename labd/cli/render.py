@@ -16,7 +16,7 @@ from rich.text import Text
 
 from labd.cli.render_energy import OWN_METHOD, energy_lines, method_of
 from labd.core.model import ClockCheck, Identity, Mode, Verdict, Window
-from labd.core.retention import DAY_NS
+from labd.core.retention import DAY_NS, RunFiles
 from labd.wire.job_events import (
     Event,
     Finished,
@@ -156,21 +156,21 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
         _show_evidence(console, result, removed=status.attempt in status.removed)
 
 
-def runs_table(runs: Sequence[dict[str, Any]], now_ns: int) -> Table:
-    """Tabulate runs with files: size, age, and why they are kept or removed."""
+def runs_table(runs: Sequence[tuple[RunFiles, str]], now_ns: int) -> Table:
+    """Tabulate runs with files, each with the reason for its removal, or ``""``."""
     table = _table("job", "attempt")
     for column in ("MB", "days old"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("kept because")
     table.add_column("will be removed because")
-    for run in runs:
+    for run, goes in runs:
         table.add_row(
-            run["job"],
-            str(run["attempt"]),
-            f"{run['size_bytes'] / 1e6:.3f}",
-            f"{(now_ns - run['ended_ns']) / DAY_NS:.2f}",
-            run["stays"],
-            Text(run["goes"], "yellow"),
+            run.job,
+            str(run.attempt),
+            f"{run.size_bytes / 1e6:.3f}",
+            f"{(now_ns - run.ended_ns) / DAY_NS:.2f}",
+            run.protected,
+            Text(goes, "yellow"),
         )
     return table
 

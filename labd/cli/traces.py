@@ -35,7 +35,7 @@ def traces(config: Path, as_json: bool) -> None:
     lab = load_config(config, Registry.installed())
     listed = _listed(_runs(lab), lab.keep)
     if as_json:
-        click.echo(json.dumps(listed, indent=2))
+        click.echo(json.dumps([_as_dict(*each) for each in listed], indent=2))
     else:
         _show(listed, lab)
 
@@ -53,27 +53,22 @@ def _runs(lab: LabConfig) -> list[RunFiles]:
     return [run for run in find_runs(state.all_traces, attempts) if not run.removed]
 
 
-def _listed(runs: list[RunFiles], limits: RetentionLimits) -> list[dict[str, Any]]:
-    """Describe every run, oldest first.
-
-    ``goes`` is the reason for its removal, ``stays`` what protects it; empty without one.
-    """
-    planned = plan_removals(runs, limits, time.time_ns())
-    reasons = {(run.job, run.attempt): reason for run, reason in planned}
-    found: list[dict[str, Any]] = []
-    for run in sorted(runs, key=lambda run: run.ended_ns):
-        row = asdict(run)
-        del row["removed"]
-        row["stays"] = row.pop("protected")
-        row["goes"] = reasons.get((run.job, run.attempt), "")
-        found.append(row)
-    return found
+def _listed(runs: list[RunFiles], limits: RetentionLimits) -> list[tuple[RunFiles, str]]:
+    """Return every run, oldest first, with the reason for its removal, or ``""``."""
+    reasons = dict(plan_removals(runs, limits, time.time_ns()))
+    return [(run, reasons.get(run, "")) for run in sorted(runs, key=lambda run: run.ended_ns)]
 
 
-def _show(listed: list[dict[str, Any]], lab: LabConfig) -> None:
+def _as_dict(run: RunFiles, goes: str) -> dict[str, Any]:
+    row = asdict(run) | {"stays": run.protected, "goes": goes}
+    del row["removed"], row["protected"]
+    return row
+
+
+def _show(listed: list[tuple[RunFiles, str]], lab: LabConfig) -> None:
     show_table(runs_table(listed, time.time_ns()), empty="no runs with files")
-    total = sum(run["size_bytes"] for run in listed)
-    going = sum(run["size_bytes"] for run in listed if run["goes"])
+    total = sum(run.size_bytes for run, _ in listed)
+    going = sum(run.size_bytes for run, goes in listed if goes)
     free = shutil.disk_usage(lab.state).free
     keep = lab.keep
     days = "for ever" if keep.days is None else f"{keep.days:g} days"
