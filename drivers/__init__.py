@@ -1,1 +1,1 @@
-"""One file an instrument or board; interfaces.py says what each kind must do."""
+"""One module or folder per instrument; drivers.base.interfaces defines each kind's interface."""

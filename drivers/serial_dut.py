@@ -81,7 +81,7 @@ class DirectChannel:
             while not await self._receives_name(received):
                 await self._link.write(b"name%")
                 repeats += 1
-            log.debug("%s: in step after %d repeats", self._link.where.device, repeats)
+            log.debug("%s: synchronised after %d repeats", self._link.where.device, repeats)
             if repeats:
                 await self._reader.until_quiet(LATE_S, deadline_s)
         self._out_of_step = False

@@ -83,7 +83,7 @@ class CommandChannel(Protocol):
     """Carries DUT commands, one at a time, directly or through an I/O manager.
 
     ``db_bytes`` is the largest payload of one ``db`` line, in bytes. After a missed deadline the
-    channel is out of step, since the late answer may still come: it refuses commands until it has
+    channel is out of sync, since the late answer may still come: it refuses commands until it has
     been resynchronised or the DUT has booted again.
     """
 
@@ -120,7 +120,7 @@ class CommandChannel(Protocol):
 
         Raises:
             TransportError: the port went away.
-            InstrumentError: the channel cannot get in step.
+            InstrumentError: the channel cannot resynchronise.
             DeadlineExceeded: the DUT stays silent. A board that waits for its DUT then stays
                 blocked; the channel refuses commands until the next boot.
         """

@@ -4,7 +4,7 @@
 everything the DUT sends up to its own ``m-ready``. The board reads the DUT only while such a
 command is open. Text that the DUT sent earlier waits in a queue and is delivered as the answer to
 the next command, ``m-ready`` included; every later answer then comes one command late. Two
-measures keep this driver in step: it opens a command before the DUT is powered, so that the
+measures keep this driver synchronised: it opens a command before the DUT is powered, so that the
 prologue is read as it arrives, and it proves that answers belong to their commands.
 
 While a command is open the board reads nothing but the DUT, without a time limit: a driver that
@@ -30,6 +30,7 @@ from drivers.base.registry import io_manager
 from drivers.base.serial_link import Link
 from drivers.io_manager.relay_channel import RelayChannel
 from labd.core.errors import ConfigError, DeadlineExceeded, InstrumentError, LabdBug
+from labd.core.host_clock import CRYSTAL_PPM
 from labd.core.model import Finding, Identity
 from labd.protocol.duty_cycle import TICK_S, pair_intervals, parse_duty_cycle
 from labd.protocol.lines import Line, before_ready, has_word, quoted
@@ -81,7 +82,7 @@ class MlcommonsChannel(RelayChannel):
         """Read the prologue that ends the command opened by :meth:`expect_boot`."""
         reply = self._open_reply or RelayedReply()
         if self.waiting:
-            with suppress(DeadlineExceeded):  # it may still arrive while getting in step
+            with suppress(DeadlineExceeded):  # it may still arrive while resynchronising
                 await self._finish("boot", reply, deadline_s)
                 await self._reader.until_quiet(QUIET_S, deadline_s)  # answers to probes
                 self._in_step = has_booted(reply.lines)
@@ -93,7 +94,7 @@ class MlcommonsChannel(RelayChannel):
         if self._in_step:
             return
         total_s = deadline_s + RESET_S + self._board.reset_command_s
-        async with self._reader.within(total_s, "getting in step", [], DUT_SILENT):
+        async with self._reader.within(total_s, "resynchronising", [], DUT_SILENT):
             await self._end_open_command(deadline_s)
             self.catch_up(await self._reader.until_quiet(QUIET_S, deadline_s))
             await self._get_in_step(deadline_s)
@@ -170,7 +171,7 @@ class MlcommonsInterface:
     """The board and the DUT behind it."""
 
     tick_s: ClassVar[float] = TICK_S
-    clock_tolerance_ppm: ClassVar[float] = 100.0  # its crystal, and a divider 11 ppm off
+    clock_tolerance_ppm: ClassVar[float] = CRYSTAL_PPM  # includes a divider 11 ppm off
 
     def __init__(self, config: MlcommonsInterfaceConfig) -> None:
         self.config = config
@@ -319,7 +320,7 @@ class MlcommonsInterface:
         await self._own("checkbaud")
         if not self._resets:
             return []
-        text = f"the board had to be reset {self._resets} times to get in step with the DUT"
+        text = f"the board had to be reset {self._resets} times to resynchronise with the DUT"
         remedy = "power the DUT only after expect_boot; each reset wears the board's flash"
         return [Finding("io-resets", text, remedy, serious=False)]
 

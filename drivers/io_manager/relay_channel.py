@@ -1,7 +1,7 @@
 """The command channel through a board that relays the DUT's UART.
 
 It has what the relaying boards share. How a board treats unsolicited text, and how its channel gets
-back in step, is in the board's driver.
+resynchronised, is in the board's driver.
 """
 
 from __future__ import annotations

@@ -101,5 +101,6 @@ class Lpm01aAcquisition(PumpedAcquisition):
 
     def _stop_reason(self) -> str:
         load = self._check.notes.worst_load
-        before = f"; before, {load} % of its buffer were full" if load >= LOAD_NOTED_PERCENT else ""
-        return (self._check.fault or "no reason given") + before
+        noted = load >= LOAD_NOTED_PERCENT
+        buffer = f"; its transmit buffer was up to {load} % full" if noted else ""
+        return (self._check.fault or "no reason given") + buffer

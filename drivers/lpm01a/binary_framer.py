@@ -169,7 +169,7 @@ class BinaryFramer(Framer):
         return position + length if plausible and record.endswith(_TERMINATOR) else -1
 
     def _text_end(self, body: int, terminator: bytes) -> int | None:
-        """Return the same for text of up to :data:`MAX_TEXT` and its terminator."""
+        """Return the end of a text record, -1 if invalid, ``None`` if incomplete."""
         buffer, limit = self._buffer, body + MAX_TEXT
         end = buffer.find(terminator, body, limit)
         strange = _NOT_TEXT.search(buffer, body, limit)
@@ -181,7 +181,7 @@ class BinaryFramer(Framer):
         return end + len(terminator)
 
     def _unknown_end(self, body: int) -> int | None:
-        """Return the same for a kind that the manual reserves: it ends as all records do."""
+        """Return the end of a record of a reserved kind, -1 if invalid, ``None`` if incomplete."""
         end = self._buffer.find(_TERMINATOR, body, body + MAX_UNKNOWN)
         if end < 0:
             return None if len(self._buffer) < body + MAX_UNKNOWN else -1

@@ -38,7 +38,7 @@ def has_byte_slip(data: bytes, before: bytes) -> bool:
     pairs = before + data
     high = np.frombuffer(pairs[::2], np.uint8)
     if not len(high) or int(high.max()) - int(high.min()) <= _STEP:
-        return False  # in step throughout: a stretch that is not would stand out
+        return False  # aligned throughout: a misaligned stretch would stand out
     high, low = high.astype(np.int16), np.frombuffer(pairs[1::2], np.uint8).astype(np.int16)
     breaks = np.flatnonzero(np.abs(np.diff(low)) > _STEP) + 1
     starts, ends = np.concatenate(([0], breaks)), np.concatenate((breaks, [len(low)]))

@@ -2,7 +2,7 @@
 
 Host mode of UM2269. In ASCII (up to 5 kHz) edges of the D7 input are marked in the stream; in
 binary (up to 100 kHz) nothing documents such marks, so windows have to be timed by the I/O
-manager. In both formats a sample is given out when the next time stamp has confirmed that
+manager. In both formats a sample is delivered when the next time stamp has confirmed that
 exactly 1000 came since the last one; samples that no stamp confirms become a gap.
 """
 

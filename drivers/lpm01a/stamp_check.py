@@ -152,7 +152,7 @@ class StampCheck:
         if self._count > SAMPLES_PER_STAMP:
             self.reject("a time stamp is missing")
         if raw and math.isnan(values.sum()):
-            self.reject("bytes between two records are no sample, or beyond the instrument")
+            self.reject("sample bytes are invalid or exceed the instrument's range")
         if not self._rejected:
             self._block.values.append(values)
             if raw:
@@ -194,7 +194,7 @@ class StampCheck:
             return
         self._gap_reason = self._gap_reason or rejected
         if self._is_past(now_ms):
-            self._rejected = f"a time stamp of {now_ms} ms, long past"
+            self._rejected = f"a time stamp of {now_ms} ms is older than the last confirmed one"
         else:
             self._base = (self._index_at(now_ms), now_ms)
 
@@ -266,7 +266,7 @@ class StampCheck:
         return has_byte_slip(raw, context)
 
     def _release(self, load_percent: int) -> None:
-        """Give out this block, after the gap before it if there is one."""
+        """Deliver this block, after the gap before it if there is one."""
         block, start = self._block, self._base[0]
         if self._gap_reason:
             self._emit_gap(start)

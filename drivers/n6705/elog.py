@@ -274,7 +274,7 @@ class ElogAcquisition(PolledAcquisition):
     async def _fetch_from(self, channel: int, fields: int) -> Records:
         query = f"FETC:ELOG? {FETCH_RECORDS},(@{channel})"
         block = await self._session.ask_bytes(query)
-        errors = await self._session.errors()  # an answer in step confirms the block before it
+        errors = await self._session.errors()  # a synchronised answer confirms the block before it
         if errors:
             raise self._wrong(f"the log failed: {'; '.join(errors)}")
         try:

@@ -42,7 +42,7 @@ class Ppk2Acquisition(PumpedAcquisition):
 
     @property
     def possibly_missing(self) -> int:
-        """Samples that may be missing unseen, a multiple of the counter wrap."""
+        """Upper limit of undetected lost samples, a multiple of the counter wrap."""
         return self._decoder.possibly_missing
 
     @property

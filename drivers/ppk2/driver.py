@@ -45,7 +45,7 @@ READINGS = 3
 as readable as the true one."""
 
 TOLERATED_MISSING = 500
-"""Samples that may be missing unseen: 5 ms, 0.05 % of a window of 10 s."""
+"""Tolerated undetected lost samples: 5 ms, 0.05 % of a window of 10 s."""
 
 CLOSE_STEP_S = 3.0
 
@@ -154,7 +154,7 @@ class Ppk2:
         if self._acquisition and (missing := self._acquisition.possibly_missing):
             text = (
                 f"this host read the last acquisition so late that {missing} samples may be "
-                "missing unseen, if they were lost in multiples of 64"
+                "missing undetected, if they were lost in multiples of 64"
             )
             serious = missing > TOLERATED_MISSING
             findings.append(

@@ -105,7 +105,7 @@ class _Stretch:
 class StreamDecoder:
     """Turns the bytes after the start into confirmed samples, edges, gaps and time marks.
 
-    A word is given out after 64 more with consecutive counters, and, in host time, once the host's
+    A word is delivered after 64 more with consecutive counters, and, in host time, once the host's
     clock confirms that no samples are missing before it. Where the counter breaks, the 64 words
     before the break become a gap, together with the missing ones; where the host's clock finds a
     loss, all words since its last confirmation do. The counter, the bytes in between and the
@@ -151,7 +151,7 @@ class StreamDecoder:
 
     @property
     def possibly_missing(self) -> int:
-        """Samples by which indices may be wrong unseen, a multiple of the counter wrap."""
+        """Upper limit of undetected lost samples, a multiple of the counter wrap."""
         return self._possibly_missing + (0 if self._clock is None else self._clock.possibly_missing)
 
     def feed(self, data: bytes, t_ns: int) -> list[StreamItem]:
@@ -287,7 +287,7 @@ class StreamDecoder:
     # ---- what is confirmed ---------------------------------------------------------------
 
     def _confirm(self, end: int) -> list[StreamItem]:
-        """Give out the words before ``end`` that the host's clock confirms."""
+        """Deliver the words before ``end`` that the host's clock confirms."""
         end = min(end, self.confirmed)
         items: list[StreamItem] = []
         while self._waiting:

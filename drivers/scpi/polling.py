@@ -98,7 +98,7 @@ class PolledAcquisition(PumpedAcquisition):
         await self._started.wait()
         while not await self._poll():
             pass
-        await self._halt()  # fails if the session is out of step, before the tail is confirmed
+        await self._halt()  # fails if the session is out of sync, before the tail is confirmed
         self._take(self._records.complete())
         self._halted = True
 

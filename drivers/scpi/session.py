@@ -73,7 +73,7 @@ class ScpiSession:
         await self._port.open(self._answer_s)
 
     async def with_reconnect(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do ``work``, over a new connection if the old one is lost or out of step.
+        """Do ``work``, over a new connection if the old one is lost or out of sync.
 
         Raises:
             InfraError: what connecting, or the second try, raised.
@@ -161,7 +161,7 @@ class ScpiSession:
         return Identity(kind, f"{maker} {model}".strip(), serial, firmware, simulated)
 
     async def errors(self) -> list[str]:
-        """Read the error queue until it is empty, which confirms that answers are in step."""
+        """Read the error queue until it is empty, which confirms that answers are synchronised."""
         if not self._error_query:
             await self._check_identity()
             return []

@@ -66,7 +66,7 @@ class ScpiMeterAcquisition(PolledAcquisition):
     async def _fetch(self) -> tuple[Records, bool]:
         query = filled(self._config.read, self._values)
         payload = await self._session.ask_bytes(query, self._block_bytes)
-        errors = await self._session.errors()  # an answer in step confirms the one before
+        errors = await self._session.errors()  # a synchronised answer confirms the one before
         if errors:
             raise await self._explain(f"'{query}' failed: {'; '.join(errors)}")
         try:

@@ -110,7 +110,7 @@ async def _use_lab(daemon: Process, broker: str, lab: str, log: Path) -> list[Jo
 
 
 async def _wait_ready(daemon: Process, broker: str, lab: str, log: Path) -> None:
-    """Wait until the lab answers; the log of a daemon that ended says why."""
+    """Wait until the lab answers; a daemon that ended is reported with its log."""
     try:
         async with asyncio.timeout(START_DEADLINE_S):
             while not await _answers(broker, lab):

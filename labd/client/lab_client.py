@@ -144,7 +144,7 @@ class LabClient:
                     events = [live] if live.seq == expected else []
 
     async def frames(self, job: str) -> AsyncIterator[Frame]:
-        """Yield the frames of a job's traces while they are written, for ever.
+        """Yield the frames of a job's traces while they are written, until cancelled.
 
         Frames are dropped if the broker or the reader is slow; their numbers show it.
         """

@@ -17,7 +17,7 @@ With a PPK2's rules (a step is one counter wrap, 64 samples or 640 µs) a loss o
 from about the third second on, if the host reads one delivery per half second within 0.1 ms of
 the minimum, as an idle host does. If the delay is irregular from the start, the loss of one step
 in the first 3 s may go undetected: 64 samples are 0.0064 % of a window of 10 s. A delay of 50 ms
-could hide 0.5 % of it, which the second clock that times a window sees too.
+could hide 0.5 % of it, which the second clock that times a window detects.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class CountMonitor:
 
     Attributes:
         confirmed: index up to which no samples are missing.
-        possibly_missing: samples by which indices may be wrong unseen, a multiple of the step.
+        possibly_missing: upper limit of undetected lost samples, a multiple of the step.
     """
 
     def __init__(self, rules: CountRules) -> None:
@@ -175,9 +175,9 @@ class CountMonitor:
         return None
 
     def counter_broke(self, index: int) -> None:
-        """The instrument's counter broke and continues at ``index``, give or take steps.
+        """Record a break of the instrument's counter, which continues at ``index`` ± whole steps.
 
-        Where the host was not calm until then, a step lost before may have gone unseen.
+        If the latency was irregular until then, a step lost before may be undetected.
         """
         if not self._was_calm():
             self.possibly_missing += self._rules.step
@@ -185,7 +185,7 @@ class CountMonitor:
         self._begin_cells(index)
 
     def restart(self, index: int) -> None:
-        """A loss has been accounted for: the next delivery is at ``index`` or later."""
+        """Restart after a loss was reported: the next delivery is at ``index`` or later."""
         self.confirmed = index
         self._origin = self._minimum = None
         self._minima.clear()
@@ -195,7 +195,7 @@ class CountMonitor:
     # ---- delays --------------------------------------------------------------------------
 
     def _lateness(self, index: int, delay: float) -> tuple[float, float]:
-        """The least and the most by which a delivery is slower than the quickest can be."""
+        """Return the least and greatest lateness of a delivery, ns."""
         if self._minimum is None:
             return 0.0, 0.0
         at, minimum = self._minimum
@@ -255,11 +255,11 @@ class CountMonitor:
         elif len(late) >= TOO_LATE_CELLS:
             steps = max(1, round(quickest.least / rules.step_ns))
             self.possibly_missing += rules.step * steps  # it may be nothing but late
-            return self._lost_since(late[-1], steps, "it reads far too late")
+            return self._lost_since(late[-1], steps, "the host reads too late to tell")
         return None
 
     def _raised_by(self, cells: Sequence[_Cell]) -> int:
-        """By how many steps the minimum delay has risen; 0 if not by a whole number."""
+        """Return by how many steps the minimum delay has risen; 0 if not by a whole number."""
         rules = self._rules
         before = [self._level(*point) for point in list(self._minima)[1 - len(cells) :]]
         after = [self._level(cell.index, cell.delay) for cell in cells]
@@ -271,11 +271,11 @@ class CountMonitor:
         return steps if abs(rise - steps * rules.step_ns) <= rules.margin_ns else 0
 
     def _level(self, index: int, delay: float) -> float:
-        """A delay without the part that the clocks' different rates have in it."""
+        """Return a delay without the part caused by the clocks' relative rate."""
         return delay - self._slope * index
 
     def _agreed_steps(self, cells: Sequence[_Cell]) -> int | None:
-        """The one number of steps by which the quickest deliveries of a calm host are late.
+        """Return the one possible number of steps by which a calm host's deliveries are late.
 
         ``None`` if several numbers are possible or none, if there are too few cells to know
         that the host is calm, or if it is not.

@@ -16,7 +16,7 @@ def load_segments(elf: bytes) -> list[tuple[int, bytes]]:
     """Return load address and bytes of each loadable segment of an ARM executable.
 
     Raises:
-        ValueError: it is another file, or damaged; the text says why.
+        ValueError: it is another file, or damaged; the text states why.
     """
     if not elf.startswith(_MAGIC):
         raise ValueError("it is not a 32-bit little-endian ELF file")

@@ -230,7 +230,7 @@ class Window:
         input_file: the input the batch ran on.
         inferences: in the batch.
         runtime_s: between the edges.
-        throughput_ips: inferences a second.
+        throughput_ips: inferences per second.
         check: the length by an independent clock.
         problems: why its number may not be used.
         energy_uj: of the whole window, by the method chosen.
@@ -242,7 +242,7 @@ class Window:
         charge_uc: of the whole window.
         energy_uncertainty_uj: how far the edges' uncertainty may move ``energy_uj``.
         idle_power_uw: what the board drew just before the batch.
-        baseline_per_inference_uj: what it would have drawn idle for as long, an inference.
+        baseline_per_inference_uj: what it would have drawn idle for as long, per inference.
         methods: energy per inference by every method that applies, µJ.
     """
 

@@ -80,8 +80,8 @@ class Recording:
     def joules_per_ms(self, start_ms: int, stop_ms: int) -> NDArray[np.float64]:
         """Return the energy per millisecond [start, stop) since the acquisition began, joule.
 
-        Shape (stop_ms - start_ms,), of a :func:`publishable` stream. The published runners
-        process samples of 1 ms only.
+        Shape (stop_ms - start_ms,), of a stream that :func:`has_whole_milliseconds`. The
+        published runners process samples of 1 ms only.
 
         Raises:
             MeasurementInvalid: a sample in between was lost, or the recording is too short.
@@ -109,8 +109,7 @@ class Recording:
         self._require(first, second)
         total = _integral(values, first - self.start, second - self.start)
         if not math.isfinite(total):
-            what = "the power monitor gave samples that are no numbers"
-            raise MeasurementInvalid("window-nan", what)
+            raise MeasurementInvalid("window-nan", "the power monitor delivered NaN samples")
         return total / self.format.sample_rate_hz * 1e6
 
 
@@ -162,6 +161,6 @@ def _joined(parts: Sequence[NDArray[np.float64] | Gap]) -> NDArray[np.float64]:
     return np.concatenate(whole) if whole else np.empty(0)
 
 
-def publishable(stream_format: StreamFormat) -> bool:
+def has_whole_milliseconds(stream_format: StreamFormat) -> bool:
     """Whether the samples divide into whole milliseconds, as the published methods need."""
     return stream_format.sample_rate_hz > 0 and stream_format.sample_rate_hz % 1000 == 0

@@ -16,7 +16,7 @@ import numpy as np
 
 from labd.core.errors import MeasurementInvalid
 from labd.core.model import ClockCheck, Edge, EnergyMethod, Gap, Window
-from labd.core.recording import Recording, publishable
+from labd.core.recording import Recording, has_whole_milliseconds
 from labd.core.runner_arithmetic import (
     WindowEnergy,
     mlcommons_energy,
@@ -129,7 +129,7 @@ def _with_energy(
     found = energies(recording, *edges)
     chosen = found.get(method)
     if chosen is None:
-        raise MeasurementInvalid("method", _why_not(method, recording))
+        raise MeasurementInvalid("method", _method_unavailable_reason(method, recording))
     per_inference = chosen.energy_uj / window.inferences
     idle = window.idle_power_uw
     return replace(
@@ -153,15 +153,15 @@ def energies(recording: Recording, first: float, second: float) -> dict[EnergyMe
         MeasurementInvalid: samples between the edges were lost, or the recording is too short.
     """
     found = {EnergyMethod.LABD: _labd_energy(recording, first, second)}
-    if publishable(recording.format):
+    if has_whole_milliseconds(recording.format):
         with suppress(MeasurementInvalid):  # they use samples beyond the edges
             found |= _published_energies(recording, first, second)
     return found
 
 
-def _why_not(method: EnergyMethod, recording: Recording) -> str:
-    if not publishable(recording.format):
-        return f"method {method} needs a multiple of 1000 samples a second"
+def _method_unavailable_reason(method: EnergyMethod, recording: Recording) -> str:
+    if not has_whole_milliseconds(recording.format):
+        return f"method {method} needs a multiple of 1000 samples per second"
     return f"samples beside the window are missing that method {method} needs"
 
 
@@ -209,7 +209,8 @@ def _energy_problems(window: Window) -> tuple[str, ...]:
         return (f"energy is {energy:.3f} µJ: the power monitor did not measure the board",)
     if uncertainty > MAX_ENERGY_UNCERTAINTY * energy:
         share = 100 * uncertainty / energy
-        return (f"its edges' uncertainty is worth {share:.2f} % of its energy",)
+        limit = f"limit {100 * MAX_ENERGY_UNCERTAINTY:g} %"
+        return (f"edge uncertainty contributes {share:.2f} % of the energy ({limit})",)
     return ()
 
 

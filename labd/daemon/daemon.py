@@ -154,7 +154,7 @@ class Daemon:
                 log.warning("outbox-not-flushed", deadline_s=FLUSH_DEADLINE_S)
 
     async def _work(self, inbox: Inbox) -> None:
-        """Answer requests, dispatch jobs and run stations, for ever."""
+        """Answer requests, dispatch jobs and run stations until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._requests.serve(inbox), name="request handler")
             group.create_task(self._dispatcher.dispatch(), name="dispatcher")

@@ -47,7 +47,7 @@ class Dispatcher:
         return any(supervisor.cancel(job) for supervisor in self._supervisors.values())
 
     async def dispatch(self) -> None:
-        """Plan after every change, for ever."""
+        """Plan after every change until cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()

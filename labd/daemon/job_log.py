@@ -177,7 +177,7 @@ class JobLog:
         self.publish_states(s.job for s in await self.statuses(None, None, RETAINED_JOBS))
 
     async def deliver(self, link: MqttLink) -> None:
-        """Publish the outbox, for ever."""
+        """Publish the outbox until cancelled."""
         while True:
             item = await self._outbox.get()
             match item:

@@ -61,7 +61,7 @@ class RequestHandler:
     status: StatusPublisher
 
     async def serve(self, inbox: Inbox) -> None:
-        """Answer requests one after the other, for ever."""
+        """Answer requests one after the other until cancelled."""
         async for message in inbox:
             await self.handle(message)
 

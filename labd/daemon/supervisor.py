@@ -117,7 +117,7 @@ class Supervisor:
         self._check_requested.set()
 
     async def supervise(self) -> None:
-        """Check the station and run its jobs, for ever; cancelling it closes the station first."""
+        """Check the station and run its jobs until cancelled, then close the station."""
         pause_s = self.recheck_s
         while True:
             if self.health is not Health.GOOD:

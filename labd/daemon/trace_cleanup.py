@@ -51,7 +51,7 @@ class TraceCleanup:
         self._interval_s = interval_s
 
     async def run(self) -> None:
-        """Clean up at the start and once per interval, for ever; log what fails."""
+        """Clean up at the start and once per interval, until cancelled; log what fails."""
         await self._try(self.seal())
         while True:
             await self._try(self.remove_old_runs())

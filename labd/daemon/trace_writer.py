@@ -49,7 +49,7 @@ class LiveFrames:
         self._more.set()
 
     async def deliver(self, link: MqttLink) -> None:
-        """Publish the queued frames, for ever."""
+        """Publish the queued frames until cancelled."""
         while True:
             await self._more.wait()
             self._more.clear()

@@ -1,1 +1,1 @@
-"""How a benchmark is run on a station: data in, windows out, one file a mode."""
+"""How a benchmark is run on a station: data in, windows out, one file per mode."""

@@ -50,7 +50,7 @@ class Capture:
     """One running acquisition; made by :func:`start_capture`.
 
     Attributes:
-        confirmed: index up to which samples are confirmed.
+        closed_through: index up to which samples and edges are complete.
         marks: time marks of the stream by the host's clock.
         quiet_samples: length of the stretch without edges that :meth:`quiet` waits for.
     """
@@ -70,7 +70,7 @@ class Capture:
         self.marks: list[TimeMark] = []
         self._writer: TraceWriter | None = None
         self.quiet_samples = math.ceil(QUIET_S * stream_format.sample_rate_hz)
-        self.confirmed = 0
+        self.closed_through = 0
         self.collector: asyncio.Task[None] | None = None
 
     @property
@@ -165,10 +165,10 @@ class Capture:
             else:
                 self._items.append(item)
             if isinstance(item, (Samples, Gap)):
-                self.confirmed, end = item.index, item.end
+                self.closed_through, end = item.index, item.end
             if writer is not None:
                 await writer.write([item])
-        self.confirmed = end
+        self.closed_through = end
 
     async def _progress(self, still_s: float) -> bool:
         """Return whether anything comes within this time; a failed stream raises its fault."""
@@ -196,11 +196,11 @@ async def start_capture(run: ModeRun, monitor: PowerMonitor, name: str) -> Async
             )
         async with AsyncExitStack() as running:
             acquisition = await running.enter_async_context(monitor.acquire(run.bench.time_base))
-            recorder = Capture(name, monitor.format, acquisition, running)
-            collector = asyncio.create_task(recorder.collect(writer), name=f"collect {name}")
-            recorder.collector = collector
+            capture = Capture(name, monitor.format, acquisition, running)
+            collector = asyncio.create_task(capture.collect(writer), name=f"collect {name}")
+            capture.collector = collector
             outer.push_async_callback(_reap, collector)
-            yield recorder
+            yield capture
 
 
 async def _reap(collector: asyncio.Task[None]) -> None:

@@ -73,7 +73,7 @@ class MonitorEdges(EdgeSource):
     async def add(self, capture: Capture, measured: MeasuredBatch) -> None:
         """Add a batch; evaluate those that are confirmed."""
         self._pending.append(measured)
-        while self._pending and capture.confirmed >= self._pending[0].stop:
+        while self._pending and capture.closed_through >= self._pending[0].stop:
             await self._evaluate_next(capture)
 
     async def finish(self, capture: Capture) -> None:

@@ -32,7 +32,7 @@ Action = Callable[[StationWiring, Request], BenchAnswer]
 
 
 class BadRequestError(ValueError):
-    """The order is malformed; the text says why."""
+    """The order is malformed; the text states why."""
 
 
 def obey(stations: dict[str, StationThread], request: Request) -> Future[BenchAnswer]:

@@ -83,7 +83,7 @@ class HislipCable:
     def on_message(
         self, connection: _HislipConnection, kind: int, number: int, payload: bytes
     ) -> None:
-        """What the host says on either connection."""
+        """Take a message of the host on either connection."""
         if kind == INITIALIZE:
             self._host = connection
             connection.write(INITIALIZED, 0, VERSION_1_0 << 16 | SESSION, b"")

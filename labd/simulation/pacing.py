@@ -115,7 +115,7 @@ class Freeze:
         self._busy_since_ps = 0
 
     def step(self) -> None:
-        """Execute, or jump to what is under way, or settle, or stand still."""
+        """Execute firmware, else advance to the next event, else settle, else wait for input."""
         wiring = self._wiring
         if wiring.executing:
             wiring.execute()

@@ -48,7 +48,7 @@ class Dut:
         return lines
 
     async def identify(self, deadline_s: float) -> DutProfile:
-        """Get in step and return the DUT's identity.
+        """Synchronise and return the DUT's identity.
 
         Raises:
             DutError: it answers without a name or a model.

@@ -1,1 +1,1 @@
-"""What outlives the daemon: the journal of jobs, and the files beside it."""
+"""Persistent data: the journal of jobs, and the files beside it."""

@@ -311,7 +311,7 @@ class StationStatus(LabMessage):
         why: explains a health other than good.
         parts: the driver's name of each part, by dut, io, power, flasher.
         simulated: whether any part is simulated.
-        identities: what the parts report of themselves, by part.
+        identities: identity that each part reports, by part.
         updated_ns: time of its last change, ns since the epoch.
     """
 

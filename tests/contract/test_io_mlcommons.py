@@ -261,7 +261,7 @@ async def test_a_cancelled_command_leaves_the_channel_out_of_step(
 async def test_a_late_prologue_is_still_the_boot(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
-    """When none came in time the channel goes on to get in step, and may receive it then."""
+    """When none came in time the channel resynchronises, and may receive it then."""
     async with connected(board) as (io, _):
         dut = Dut(io.channel)
         await io.channel.expect_boot()

@@ -601,7 +601,9 @@ async def test_a_binary_overrun_says_how_full_the_buffer_was(fake: SimulatedLpm0
                 fake.overrun()
                 await progress_to(acquisition, 9999)
 
-        with pytest.raises(InstrumentError, match="overrun; before, 97 % of its buffer"):
+        with pytest.raises(
+            InstrumentError, match="overrun; its transmit buffer was up to 97 % full"
+        ):
             await overrun()
         fake.error = ""
         found = [finding.code for finding in await monitor.self_check()]

@@ -27,7 +27,7 @@ VALUES = {"CURR": 1, "CURR:MINM": 2, "VOLT": 1, "VOLT:MINM": 2}
 _CHANNELS = re.compile(r",?\s*\(@([\d,:]+)\)$")
 
 
-class Refused(Exception):  # noqa: N818 - what the instrument says to a command
+class Refused(Exception):  # noqa: N818 - the instrument's reply to a command
     """An entry for the error queue."""
 
 

@@ -109,7 +109,7 @@ class Board:
         return self._chip.uart.baud
 
     def flash(self, image: FlashContents) -> None:
-        """Erase, program, and restart if powered, as an ST-LINK does."""
+        """Erase and program the flash, then restart if powered, as an ST-LINK does."""
         ctypes.memset(self._flash, 0xFF, FLASH_SIZE)
         for offset, data in image.segments:
             ctypes.memmove(ctypes.addressof(self._flash) + offset, data, len(data))
@@ -123,7 +123,7 @@ class Board:
         self.restart(RESET_BROWN_OUT | RESET_PIN)
 
     def set_voltage(self, voltage_mv: int) -> None:
-        """The supply changes under a running board."""
+        """Change the supply voltage of a running board."""
         self.voltage_mv = voltage_mv
         self._account()
 
@@ -145,14 +145,14 @@ class Board:
         self._account()
 
     def hang(self, why: str) -> None:
-        """Stop the CPU where it is; it draws what it drew."""
+        """Stop the CPU; its current stays."""
         if self.powered:
             self.state, self.why_stuck = CpuState.STUCK, why
             self._log.error("the board is stuck at pc %#010x: %s", self._engine.pc, why)
             self._account()
 
     def receive(self, at_ps: int, byte: int) -> None:
-        """A byte on the receive wire, complete at ``at_ps``; lost when the board is off."""
+        """Receive a byte, complete at ``at_ps``; it is lost while the board is off."""
         if self.powered:
             self._chip.uart.arrive(at_ps, byte)
 
@@ -170,13 +170,13 @@ class Board:
         return min(due, default=None)
 
     def now_ps(self) -> int:
-        """The present, exact also inside a register access."""
+        """Return the present time, exact also inside a register access."""
         if not self._executing:
             return self._timeline.now_ps
         return self._epoch_ps + (self._cycles() - self._epoch_cycles) * PS_PER_S // self._hz
 
     def resume(self) -> None:
-        """Time has moved: leave sleep or polling if something came."""
+        """Leave sleep or polling if an interrupt or a UART byte has arrived."""
         if self.powered:
             self._chip.uart.settle()
         awake = (self.state is CpuState.SLEEPING and self._chip.control.wakes) or (
@@ -188,7 +188,7 @@ class Board:
             self._account()
 
     def run_slice(self) -> None:
-        """Execute one slice; the station's time follows."""
+        """Execute one slice of instructions and advance the station's time with it."""
         self._executing = True
         end = self._engine.run_slice()
         self._timeline.now_ps = self.now_ps()

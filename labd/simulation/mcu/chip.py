@@ -72,12 +72,12 @@ class Chip:
         self.rcc.on_peripheral_reset = self._reset_peripherals
 
     def read(self, address: int, size: int) -> int:
-        """A load by the CPU."""
+        """Load a register for the CPU."""
         self._note(address)
         return self._bus.read(address, size)
 
     def write(self, address: int, size: int, value: int) -> None:
-        """A store by the CPU.
+        """Store a register for the CPU.
 
         Raises:
             ClockError: the store asks for a clock the chip cannot run with.
@@ -86,13 +86,13 @@ class Chip:
         self._bus.write(address, size, value)
 
     def reset(self, cause: int) -> None:
-        """System reset: everything to its reset value, pins let go."""
+        """Reset every register and release the pins, as a system reset does."""
         self.rcc.reset_with_cause(cause)
         for part in (self.uart, self._timer, self._dwt, self.control, *self._ports.values()):
             part.reset()
 
     def power_off(self) -> None:
-        """No supply: pins let go, bytes on the way are lost."""
+        """Remove the supply: release the pins, lose the bytes on the way."""
         self.reset(0)
         self.uart.power_off()
 

@@ -28,13 +28,13 @@ class SystemControl:
         self.reset()
 
     def reset(self) -> None:
-        """Nothing enabled, nothing pending."""
+        """Disable all interrupts and clear what is pending."""
         self._enabled = 0
         self._pending = 0
         self._registers = Registers({_CPUID: _CORTEX_M4_R0P1})
 
     def raise_interrupt(self, number: int) -> None:
-        """An interrupt line is active: latch it pending."""
+        """Latch an active interrupt line as pending."""
         self._pending |= 1 << number
 
     @property
@@ -43,7 +43,7 @@ class SystemControl:
         return bool(self._pending & self._enabled)
 
     def read(self, offset: int) -> int:
-        """Enable and pending words, or storage."""
+        """Return an enable or pending word, or storage."""
         for base in (_ISER, _ICER):
             if base <= offset < base + _BLOCK:
                 return self._enabled >> 8 * (offset - base) & WORD

@@ -55,7 +55,7 @@ class Total(NamedTuple):
         return self.energy_na_mv_ps / JOULE
 
     def since(self, earlier: Total) -> Total:
-        """Return what was delivered in between."""
+        """Return the difference of two totals."""
         return Total(
             self.charge_na_ps - earlier.charge_na_ps,
             self.energy_na_mv_ps - earlier.energy_na_mv_ps,
@@ -85,7 +85,7 @@ class Ledger:
 
     @property
     def oldest_ps(self) -> int:
-        """The earliest time that can still be asked about."""
+        """The earliest time still recorded."""
         return self._starts[0]
 
     @property
@@ -159,7 +159,7 @@ class Ledger:
         return np.diff(charge_at), np.diff(energies[which] + powers[which] * since)
 
     def begin(self, at_ps: int) -> None:
-        """Drop what no acquisition from now on asks about."""
+        """Drop segments before the start of an acquisition."""
         self.forget_before(at_ps)
 
     def forget_before(self, at_ps: int) -> None:

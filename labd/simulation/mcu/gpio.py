@@ -44,7 +44,7 @@ class GpioPort:
         return self._registers.read(_AFRH if pin > 7 else _AFRL) >> 4 * (pin & 7) & 0xF  # noqa: PLR2004
 
     def read(self, offset: int) -> int:
-        """IDR shows the wires; write-only registers read 0."""
+        """Return a register: IDR shows the wires; write-only registers read 0."""
         if offset == _IDR:
             return self._inputs()
         return 0 if offset in (_BSRR, _BRR) else self._registers.read(offset)

@@ -57,7 +57,7 @@ class Lpuart:
         self.reset()
 
     def reset(self) -> None:
-        """Reset values; what is still on the line from the other side stays there."""
+        """Take reset values; bytes on the line from the other side stay there."""
         self._registers = Registers({})
         self._received: deque[int] = deque()
         self._overrun = False
@@ -80,7 +80,7 @@ class Lpuart:
     # -- the wire's side
 
     def arrive(self, at_ps: int, byte: int) -> None:
-        """A byte's stop bit reaches the receive pin at ``at_ps`` (in order of time)."""
+        """Add a byte whose stop bit reaches the receive pin at ``at_ps`` (in order of time)."""
         self._line.append((at_ps, byte))
 
     @property
@@ -98,7 +98,7 @@ class Lpuart:
         self._idle_polls = 0
 
     def settle(self) -> None:
-        """Take in what has arrived by now; raise the interrupt line if it calls for it."""
+        """Receive the bytes that have arrived; raise the interrupt line if enabled."""
         now = self._chip.now_ps()
         while self._line and self._line[0][0] <= now:
             _, byte = self._line.popleft()
@@ -125,7 +125,7 @@ class Lpuart:
     # -- the CPU's side
 
     def read(self, offset: int) -> int:
-        """ISR and RDR are live, the rest is storage."""
+        """Return a register: ISR and RDR are live, the rest is storage."""
         self.settle()
         if offset == _ISR:
             return self._status()
@@ -135,7 +135,7 @@ class Lpuart:
         return 0 if offset in (_TDR, _ICR) else self._registers.read(offset)
 
     def write(self, offset: int, value: int, mask: int) -> None:
-        """TDR sends, ICR clears, the rest is storage."""
+        """Write a register: TDR sends, ICR clears, the rest is storage."""
         self.settle()
         self._idle_polls = 0
         if offset == _TDR:

@@ -19,7 +19,7 @@ class Peripheral(Protocol):
     """A block of 32-bit registers at offsets that are multiples of four."""
 
     def read(self, offset: int) -> int:
-        """Value of the register; may have side effects, as reading RDR has."""
+        """Return the register; may have side effects, as reading RDR has."""
         ...
 
     def write(self, offset: int, value: int, mask: int) -> None:
@@ -39,7 +39,7 @@ class Registers:
         self.values = dict(reset_values)
 
     def read(self, offset: int) -> int:
-        """Value last written, or the reset value."""
+        """Return the value last written, or the reset value."""
         return self.values.get(offset, 0)
 
     def write(self, offset: int, value: int, mask: int) -> None:
@@ -47,7 +47,7 @@ class Registers:
         self.values[offset] = (self.values.get(offset, 0) & ~mask) | (value & mask)
 
     def reset(self) -> None:
-        """Back to reset values."""
+        """Take reset values."""
         self.values = dict(self._reset_values)
 
 
@@ -79,7 +79,7 @@ class PeripheralBus:
             self._pages[page] = slot
 
     def read(self, address: int, size: int) -> int:
-        """The ``size`` bytes the CPU reads at ``address``."""
+        """Return the ``size`` bytes the CPU reads at ``address``."""
         slot = self._answering(address)
         if slot is None:
             return 0

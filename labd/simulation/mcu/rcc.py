@@ -113,7 +113,7 @@ class Flash(Registers):
 
     @property
     def wait_states(self) -> int:
-        """LATENCY."""
+        """The wait states set (LATENCY)."""
         return self.read(_FLASH_ACR) & 0xF
 
 
@@ -154,7 +154,7 @@ class Rcc:
         return (self.clocks.pclk1, self.clocks.sysclk, hsi, LSE_HZ)[source]
 
     def read(self, offset: int) -> int:
-        """CR and CFGR show what really runs; the rest is storage."""
+        """Return a register: CR and CFGR show what runs; the rest is storage."""
         value = self._registers.read(offset)
         if offset == CR:
             value &= ~(_MSIRDY | _HSIRDY | _PLLRDY)
@@ -169,7 +169,7 @@ class Rcc:
         return value
 
     def write(self, offset: int, value: int, mask: int) -> None:
-        """Store, then follow: oscillators start, the system clock switches, blocks reset."""
+        """Write a register, then start oscillators, switch the clock and reset blocks."""
         before = self._registers.read(offset)
         self._registers.write(offset, value, mask)
         after = self._registers.read(offset)
@@ -210,7 +210,7 @@ class Rcc:
         return vco // (2 * ((settings >> 25 & 3) + 1))
 
     def _source_hz(self, source: int) -> int:
-        """Frequency of a system clock source; 0 when it does not run (HSE is not fitted)."""
+        """Return a clock source's frequency; 0 when it does not run (HSE is not fitted)."""
         if source == 0:
             return self._msi_hz() if self._registers.read(CR) & _MSION else 0
         if source == 1:

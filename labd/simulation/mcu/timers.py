@@ -21,7 +21,7 @@ class Tim2:
         self.reset()
 
     def reset(self) -> None:
-        """Stopped at 0, counting to the top."""
+        """Stop at 0, with the largest reload value."""
         self._registers = Registers({_ARR: WORD})
         self._divider = 1
         self._hz = 0
@@ -29,14 +29,14 @@ class Tim2:
         self._since_ps = 0
 
     def rebase(self) -> None:
-        """Keep the count and go on from it: the kernel clock or a setting changes now."""
+        """Keep the count before the kernel clock or a setting changes."""
         self._count = self._elapsed()
         self._since_ps = self._now_ps()
         running = self._registers.read(_CR1) & _CEN
         self._hz = self._kernel_hz() if running else 0
 
     def read(self, offset: int) -> int:
-        """CNT is live, SR shows overflows."""
+        """Return a register: CNT is live, SR shows overflows."""
         if offset == _CNT:
             return self._elapsed() % (self._registers.read(_ARR) + 1)
         if offset == _SR and self._elapsed() > self._registers.read(_ARR):
@@ -46,7 +46,7 @@ class Tim2:
         return 0 if offset == _EGR else self._registers.read(offset)
 
     def write(self, offset: int, value: int, mask: int) -> None:
-        """Store; counting goes on from the count of this moment."""
+        """Write a register; counting continues from the present count."""
         self.rebase()
         if offset == _EGR:
             self._update(value)
@@ -81,19 +81,19 @@ class Dwt:
         self.reset()
 
     def reset(self) -> None:
-        """Disabled at 0."""
+        """Disable it and set it to 0."""
         self._enabled = False
         self._value = 0
         self._from = 0
 
     def read(self, offset: int) -> int:
-        """CYCCNT is live; CTRL shows one comparator set and the enable bit."""
+        """Return a register: CYCCNT is live; CTRL shows one comparator set and the enable bit."""
         if offset == self._CYCCNT:
             return self._now() & WORD
         return 0x4000_0000 | self._enabled if offset == self._CTRL else 0
 
     def write(self, offset: int, value: int, mask: int) -> None:
-        """Enable, or set the count."""
+        """Write a register: enable, or set the count."""
         self._value, self._from = self._now(), self._cycles()
         if offset == self._CYCCNT:
             self._value = value & mask

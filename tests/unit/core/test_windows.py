@@ -217,7 +217,7 @@ def test_samples_that_are_no_numbers_are_refused() -> None:
     power = np.full(12_000, 0.01)
     power[5_000] = np.nan
     window = energy_window(Batch(1, "a", 10), recording(power), edges(0, 10_500), SPAN, NONE)
-    assert window.problems == ("the power monitor gave samples that are no numbers",)
+    assert window.problems == ("the power monitor delivered NaN samples",)
     assert window.energy_uj is None
 
 
@@ -266,7 +266,7 @@ def test_a_method_that_does_not_apply_is_named() -> None:
     window = energy_window(
         Batch(1, "a", 50), whole, edges(10, 3_500), SPAN, NONE, method=EnergyMethod.MLCOMMONS
     )
-    assert window.problems == ("method mlcommons needs a multiple of 1000 samples a second",)
+    assert window.problems == ("method mlcommons needs a multiple of 1000 samples per second",)
     window = energy_window(Batch(1, "a", 50), whole, edges(10, 3_500), SPAN, NONE)
     assert window.valid
     assert set(window.methods) == {"labd"}
@@ -278,7 +278,7 @@ def test_edges_with_a_large_uncertainty_make_the_window_invalid() -> None:
         Batch(1, "a", 10), whole, edges(500, 10_900), SPAN, NONE, edge_uncertainty_s=0.03
     )
     assert window.energy_uncertainty_uj == pytest.approx(2 * 0.03 * 0.012 * 1e6)
-    assert window.problems == ("its edges' uncertainty is worth 0.58 % of its energy",)
+    assert window.problems == ("edge uncertainty contributes 0.58 % of the energy (limit 0.5 %)",)
 
 
 def test_a_gap_just_after_a_window_affects_only_the_methods_that_read_beyond_it() -> None:

@@ -229,7 +229,7 @@ def test_more_than_the_instrument_can_measure_is_a_gap(word: bytes) -> None:
     _, items = decode(b"".join(lines) + END)
     check_true(items)
     assert gaps(items) == [(2000, 3000)]
-    assert "beyond the instrument" in next(i for i in items if isinstance(i, Gap)).reason
+    assert "exceed the instrument's range" in next(i for i in items if isinstance(i, Gap)).reason
 
 
 def steady(value_a: float, noise: float = 0.0, samples: int = 3000, seed: int = 1) -> bytes:

@@ -18,16 +18,16 @@ class AsciiDecimal:
         self._after_stamp = False
 
     def begin(self) -> bytes:
-        """Nothing."""
+        """Return nothing: ASCII has no start record."""
         return b""
 
     def sample(self, value: float) -> bytes:
-        """``DDDD±EE``."""
+        """Return a sample as ``DDDD±EE``."""
         nul, self._after_stamp = (b"\0" if self._after_stamp else b""), False
         return nul + decimal(value) + b"\r\n"
 
     def samples(self, values: NDArray[np.float64]) -> bytes:
-        """A line each."""
+        """Return one line per sample."""
         return b"".join(map(self.sample, values.tolist()))
 
     def stamp(self, time_ms: int, load_percent: int) -> bytes:
@@ -52,12 +52,12 @@ class AsciiDecimal:
         return self.power(on=False)
 
     def record(self, kind: int, payload: bytes) -> bytes:
-        """Nothing."""
+        """Return nothing: ASCII has no such records."""
         del kind, payload
         return b""
 
     def overcurrent(self, text: str) -> bytes:
-        """An error like any other."""
+        """Return an overcurrent report: the line of an error."""
         return self.error(text)
 
     def error(self, text: str) -> bytes:
@@ -70,7 +70,7 @@ class AsciiDecimal:
 
 
 class BinaryHexa:
-    """``bin_hexa``: a big-endian word a sample, records ``F0 Fx … FF FF`` between them.
+    """``bin_hexa``: one big-endian word per sample, records ``F0 Fx … FF FF`` between them.
 
     No record for an edge on D7 is documented, so there is none here.
     """
