@@ -13,8 +13,8 @@ help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' $(MAKEFILE_LIST) | \
 	    while IFS='|' read -r target text; do printf '  %-16s%s\n' "$$target" "$$text"; done
 
-# Most tests wait for a board or a deadline rather than for the processor: three per processor.
-JOBS ?= $(shell echo $$((3 * $$(nproc))))
+# Most tests wait for a board or a deadline rather than for the processor: two per processor.
+JOBS ?= $(shell echo $$((2 * $$(nproc))))
 
 test: $(STAMP)  ## Run the tests; TESTS=tests/unit for a part of them
 	@$(RUN)python -m pytest -n $(JOBS) --maxschedchunk 1 $(TESTS)

@@ -86,7 +86,7 @@ class Lab:
     def client(self, user: str = "alice") -> LabClient:
         return LabClient(self.url, LAB, user)
 
-    async def ready(self, deadline_s: float = 40.0) -> None:
+    async def ready(self, deadline_s: float = 150.0) -> None:
         """Wait until the daemon answers and every station was checked."""
         last = "nothing yet"
         end = time.monotonic() + deadline_s
@@ -113,12 +113,12 @@ class Lab:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=300,
             check=False,
         )
 
 
-async def finished(client: LabClient, job: str, deadline_s: float = 100.0) -> list[Any]:
+async def finished(client: LabClient, job: str, deadline_s: float = 300.0) -> list[Any]:
     """Every event of a job, once it has ended."""
     async with asyncio.timeout(deadline_s):
         return [event async for event in client.follow(job)]

@@ -15,7 +15,7 @@ from labd.wire.messages import REQUESTS
 from labd.wire.topics import Topics
 from tests.system.lab import LAB, HandBench, Lab
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 TOPICS = Topics(LAB)
 HOSTILE = [

@@ -22,7 +22,7 @@ from labd.station.config import load_config
 from labd.station.dut import Dut
 from tests.system.lab import Lab, finished
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 DUT = "dut = { driver = 'serial-dut', port = '/dev/x' }\n"
 

@@ -13,7 +13,7 @@ from labd.store.traces.reader import read_trace
 from labd.wire.job_events import WindowEvent
 from tests.system.lab import ONE_EMULATED, PREBUILT, HandBench, Lab, finished
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 
 async def test_a_whole_job_is_scored(make_lab: Callable[..., Lab]) -> None:

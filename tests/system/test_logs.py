@@ -15,7 +15,7 @@ import pytest
 
 from tests.system.lab import Lab
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 # what a program writes into its own flash drive makes the bench log a warning
 NO_FIRMWARE = b"this is no firmware"
@@ -27,7 +27,7 @@ def logged(log: Path) -> list[dict[str, Any]]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30.0
+    end = time.monotonic() + 120.0
     while not condition():
         assert time.monotonic() < end
         await asyncio.sleep(0.1)

@@ -37,7 +37,7 @@ def build(folder: Path) -> None:
 
 
 @needs_official
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_the_complete_official_set_is_read_as_tflite_micro_reads_it(
     make_lab: Callable[..., Lab],
 ) -> None:

@@ -12,11 +12,11 @@ from labd.client.lab_client import LabClient
 from labd.wire.job_events import EventType, WindowEvent
 from tests.system.lab import HandBench, Lab, finished
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 
 async def until_event(client: LabClient, job: str, kind: EventType, mode: str = "") -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         async for event in client.follow(job):
             if event.type is kind and mode in {"", getattr(event.data, "mode", "")}:
                 return

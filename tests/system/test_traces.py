@@ -17,7 +17,7 @@ from labd.wire.frames import Frame
 from labd.wire.job_events import WindowEvent
 from tests.system.lab import Lab, finished
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 async def measure(client: LabClient, job: str) -> list[Frame]:
@@ -58,7 +58,7 @@ def frames_say_what_the_trace_says(frames: list[Frame], trace: Trace) -> None:
 
 
 async def until_window(client: LabClient, job: str) -> None:
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         async for event in client.follow(job):
             if isinstance(event, WindowEvent):
                 return
@@ -66,7 +66,7 @@ async def until_window(client: LabClient, job: str) -> None:
 
 async def answers(lab: Lab) -> None:
     """Wait for the daemon, which may have a job at once."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         while True:
             with suppress(LabdError):
                 async with lab.client("probe") as client:
@@ -112,7 +112,7 @@ async def test_a_trace_is_published_live_survives_a_kill_and_is_removed_by_the_l
     assert lab.stop() == 0
     lab.start()
     await lab.ready()
-    async with lab.client() as client, asyncio.timeout(20):
+    async with lab.client() as client, asyncio.timeout(100):
         while traces.exists() and list(traces.iterdir()):
             await asyncio.sleep(0.2)
         assert [(await client.job(job)).removed for job in ("t1", "t2")] == [(1,), (1, 2)]
