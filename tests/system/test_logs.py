@@ -40,13 +40,13 @@ async def test_every_package_logs_json_on_request(make_lab: Callable[..., Lab]) 
     (lab.folder / "state" / "bench" / "v1" / "drive" / "x.bin").write_bytes(NO_FIRMWARE)
     os.kill(int((lab.folder / "state" / "broker" / "nats.pid").read_text()), signal.SIGKILL)
     await until(lambda: "firmware refused" in lab.log.read_text())
-    await until(lambda: "went away" in lab.log.read_text())
+    await until(lambda: "connection to the broker" in lab.log.read_text())
     await lab.ready()
     assert lab.stop() == 0
     lines = logged(lab.log)
     assert {"event", "level", "logger", "timestamp"} <= set.intersection(*map(set, lines))
     by_logger = {line["logger"]: line for line in lines}
-    assert "went away" in by_logger["labd.mqtt.link"]["event"]
+    assert "connection to the broker" in by_logger["labd.mqtt.link"]["event"]
     assert "station-checked" in {line["event"] for line in lines}
     assert by_logger["drivers.base.serial_link"]["level"] == "debug"
     refused = next(line for line in lines if "firmware refused" in line["event"])

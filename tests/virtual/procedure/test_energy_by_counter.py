@@ -155,7 +155,7 @@ async def test_windows_are_placed_by_the_counter_within_the_stated_uncertainty(
         result: ModeResult = await measure_energy(running, monitor, 1 / INFERENCE_S)
     assert result.verdict is Verdict.INVALID
     for window, batch in zip(result.windows, dut.batches[1:3], strict=True):
-        assert [problem.split()[0] for problem in window.problems] == ["lasts", "its"]
+        assert [problem.split()[0] for problem in window.problems] == ["lasts", "edge"]
         assert window.runtime_s == pytest.approx(batch[1] - batch[0], abs=0.02)
         assert window.check.clock == "host"
         assert window.energy_uj is not None
