@@ -46,7 +46,7 @@ class SimulatedAcme9000:
             self.send(f"error unknown command {command}\n".encode("ascii", "replace"))
 
     def produce(self, current_a: float, samples: int) -> None:
-        """Measure this current for so many sample periods."""
+        """Measure this current for ``samples`` sample periods."""
         for _ in range(samples if self.measuring else 0):
             counter = self.produced % COUNTER
             self.produced += 1

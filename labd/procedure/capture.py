@@ -122,7 +122,10 @@ class Capture:
             await self.collector
 
     def recording(self, start: int, stop: int) -> Recording:
-        """Return the confirmed part of the samples [start, stop), in whole runs of the stream."""
+        """Return the confirmed stream of the samples [start, stop].
+
+        It holds whole runs, and so also what ends at ``start`` or begins at ``stop``.
+        """
         return assemble(self.format, [item for item in self._items if _overlaps(item, start, stop)])
 
     def forget(self, before: int, keep: Sequence[tuple[int, int]] = ()) -> None:
