@@ -134,6 +134,8 @@ class VisaPort:
                 deadline_s, "opening", lambda: _opened(self._resource, self._backend, deadline_s)
             )
         except BaseException:
+            if self._running:
+                self._running.add_done_callback(_close_abandoned)
             self._drop()
             raise
 
@@ -149,9 +151,11 @@ class VisaPort:
     async def reset(self, deadline_s: float) -> None:
         """Open it again once the abandoned call has returned."""
         if self._running and not self._running.done():
-            await asyncio.wait({asyncio.wrap_future(self._running)}, timeout=deadline_s)
-            if not self._running.done():
+            abandoned = asyncio.wrap_future(self._running)
+            await asyncio.wait({abandoned}, timeout=deadline_s)
+            if not abandoned.done():
                 raise self._late("the abandoned call", deadline_s)
+            abandoned.exception()  # its caller is gone: asyncio need not report it
         with suppress(InfraError):  # a lost connection cannot be closed, only replaced
             await self.close()
         await self.open(deadline_s)
@@ -244,6 +248,13 @@ class VisaPort:
         remedy = "check that the instrument is on, and its display; power-cycle it if it hangs"
         text = f"{what} took longer than {deadline_s:g} s"
         return DeadlineExceeded("no-answer", text, remedy, self._where)
+
+
+def _close_abandoned(opening: Future[MessageBasedResource]) -> None:
+    """Close the instrument that an abandoned call opens in the end; runs in the port's thread."""
+    if not opening.cancelled() and opening.exception() is None:
+        with suppress(Exception):  # nobody waits for it any more
+            opening.result().close()
 
 
 def _opened(resource: str, backend: str, deadline_s: float) -> MessageBasedResource:

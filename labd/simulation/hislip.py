@@ -22,7 +22,7 @@ PIECE = 500
 
 
 class HislipCable:
-    """Serves one host over its two connections.
+    """Serves hosts, each over its two connections; answers go to the one that asked last.
 
     What the device sends in one iteration of the loop is one answer; a long answer goes out in
     several messages.
@@ -32,6 +32,7 @@ class HislipCable:
         self.device = device
         self.mute = False
         self.received = b""
+        self.initialized = False
         self.plugged = True
         self.connections: list[_HislipConnection] = []
         self._message = 0
@@ -85,7 +86,7 @@ class HislipCable:
     ) -> None:
         """Take a message of the host on either connection."""
         if kind == INITIALIZE:
-            self._host = connection
+            self.initialized = True
             connection.write(INITIALIZED, 0, VERSION_1_0 << 16 | SESSION, b"")
         elif kind == ASYNC_INITIALIZE:
             connection.write(ASYNC_INITIALIZED, 0, 0, b"")
@@ -96,7 +97,7 @@ class HislipCable:
         elif kind == CLEAR_COMPLETE:
             connection.write(CLEARED, 0, 0, b"")
         elif kind in (DATA, DATA_END):
-            self._message = number
+            self._host, self._message = connection, number
             self.received += payload
             self.device.receive(payload)
 
@@ -111,6 +112,9 @@ class _HislipConnection(asyncio.Protocol):
         if isinstance(transport, asyncio.Transport):
             self._transport = transport
             self._cable.connections.append(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
+        self._cable.connections.remove(self)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

@@ -180,6 +180,22 @@ async def test_the_next_call_waits_for_an_abandoned_one() -> None:
         await session.close()
 
 
+async def test_what_an_abandoned_open_opens_is_closed() -> None:
+    """A cancelled open runs on in its thread; its connections must not stay open."""
+    async with plugged(SimulatedN6705(), HislipCable) as cable:
+        session = ScpiSession(cable.path, "@py", "n6705", 5.0)
+        opening = asyncio.create_task(session.open())
+        while not cable.connections:
+            await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        async with asyncio.timeout(10):
+            while not cable.initialized or cable.connections:
+                await asyncio.sleep(0.01)
+        await session.close()
+
+
 async def test_a_call_that_never_returns_ends_in_a_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
