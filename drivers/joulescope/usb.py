@@ -208,8 +208,12 @@ class UsbInstrument:
         future = asyncio.wrap_future(self._thread.submit(self._leave, last_values))
         future.add_done_callback(_retrieve)
         self._thread.shutdown(wait=False)
-        done, _ = await asyncio.wait({future}, timeout=REMOVED_CLOSE_S if self.removed else limit_s)
-        if done:
+        await asyncio.wait(
+            {future, self._removed}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        if self.removed and not future.done():
+            await asyncio.wait({future}, timeout=REMOVED_CLOSE_S)
+        if future.done():
             self._raise_translated("closing it", future)
         elif not self.removed:
             raise self._silent("closing it", limit_s)

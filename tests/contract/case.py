@@ -10,7 +10,11 @@ from typing import Any, TypeVar
 from drivers.base.interfaces import Driver
 from labd.simulation.cable import Cable, Device, PtyCable
 
-ANSWER_S = 0.6
+PATIENT_S = 5.0
+"""Answer deadline where an answer is expected: none of a loaded machine is later."""
+
+SHORT_S = 0.6
+"""Answer deadline where no answer comes."""
 
 C = TypeVar("C", bound=Cable)
 
@@ -22,7 +26,7 @@ class Case:
     Args:
         name: the driver's name in stations.toml.
         fake: makes the device.
-        driver: makes the driver for a port.
+        build: makes the driver for a port, with its answer deadline in seconds.
         talk: one exchange with the device, on the open driver.
         half_command: what a predecessor had typed when it died.
         cable: behind which the device answers.
@@ -32,12 +36,16 @@ class Case:
 
     name: str
     fake: Callable[[], Device]
-    driver: Callable[[str], Driver]
+    build: Callable[[str, float], Driver]
     talk: Callable[[Any], Awaitable[object]]
     half_command: bytes
     cable: Callable[[Device], Cable] = PtyCable
     babble: bytes | None = b"Hard fault at 0x0800beef\r\n"
     serial: bool = True
+
+    def driver(self, port: str, answer_s: float = PATIENT_S) -> Driver:
+        """Make the driver for a port."""
+        return self.build(port, answer_s)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from drivers.base.interfaces import Driver
 from drivers.base.serial_link import Link
 from labd.core.errors import DeadlineExceeded, TransportError
 from labd.simulation.cable import Cable
-from tests.contract.case import Case
+from tests.contract.case import SHORT_S, Case
 
 
 async def open_and_talk(case: Case, driver: Driver) -> None:
@@ -165,7 +165,7 @@ async def test_a_predecessor_that_died_in_a_command_is_survived(case: Case, cabl
 
 async def test_a_device_that_never_answers_ends_in_a_deadline(case: Case, cable: Cable) -> None:
     cable.mute = True
-    driver = case.driver(cable.path)
+    driver = case.driver(cable.path, SHORT_S)
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded) as caught:
         await open_and_talk(case, driver)
@@ -184,7 +184,7 @@ async def test_a_device_that_never_stops_sending_ends_in_a_deadline(
             await asyncio.sleep(0.01)
 
     babbling = asyncio.create_task(babble())
-    driver = case.driver(cable.path)
+    driver = case.driver(cable.path, SHORT_S)
     with pytest.raises(DeadlineExceeded, match="beef"):
         await driver.open()
     babbling.cancel()
@@ -193,7 +193,7 @@ async def test_a_device_that_never_stops_sending_ends_in_a_deadline(
 
 async def test_a_failed_open_leaves_the_port_free(case: Case, cable: Cable) -> None:
     cable.mute = True
-    driver = case.driver(cable.path)
+    driver = case.driver(cable.path, 2 * SHORT_S)
     with suppress(DeadlineExceeded):
         await driver.open()
         await driver.close()  # a DUT's port opens whether or not the DUT has power
@@ -205,7 +205,7 @@ async def test_a_failed_open_leaves_the_port_free(case: Case, cable: Cable) -> N
 
 async def test_a_cancelled_open_leaves_the_port_free(case: Case, cable: Cable) -> None:
     cable.mute = True
-    opening = asyncio.create_task(case.driver(cable.path).open())
+    opening = asyncio.create_task(case.driver(cable.path, SHORT_S).open())
     await asyncio.sleep(0.03)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):

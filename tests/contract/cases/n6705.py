@@ -4,13 +4,13 @@ from drivers.n6705.config import N6705Config
 from drivers.n6705.driver import N6705
 from labd.simulation.hislip import HislipCable
 from labd.simulation.instruments.n6705 import SimulatedN6705, lan
-from tests.contract.case import ANSWER_S, Case
+from tests.contract.case import Case
 
 CASES = [
     Case(
         "n6705",
         SimulatedN6705,
-        lambda port: N6705(N6705Config(resource=port, answer_s=ANSWER_S)),
+        lambda port, answer_s: N6705(N6705Config(resource=port, answer_s=answer_s)),
         lambda driver: driver.supply(3000),
         b"VOLT 30",
         cable=cable,

@@ -3,12 +3,12 @@ from __future__ import annotations
 from drivers.otii.config import OtiiConfig
 from drivers.otii.driver import Otii
 from labd.simulation.instruments.otii import SimulatedOtii, server
-from tests.contract.case import ANSWER_S, Case
+from tests.contract.case import Case
 
 
-def otii(port: str) -> Otii:
+def otii(port: str, answer_s: float) -> Otii:
     host, _, number = port.removeprefix("socket://").partition(":")
-    return Otii(OtiiConfig(host=host, port=int(number), answer_s=ANSWER_S))
+    return Otii(OtiiConfig(host=host, port=int(number), answer_s=answer_s))
 
 
 CASES = [

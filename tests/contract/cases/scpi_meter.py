@@ -3,14 +3,14 @@ from __future__ import annotations
 from drivers.scpi_meter.config import ScpiMeterConfig
 from drivers.scpi_meter.driver import ScpiMeter
 from labd.simulation.instruments.scpi_meter import SimulatedScpiMeter, lan
-from tests.contract.case import ANSWER_S, Case
+from tests.contract.case import Case
 
 
-def driver(port: str) -> ScpiMeter:
+def driver(port: str, answer_s: float) -> ScpiMeter:
     return ScpiMeter(
         ScpiMeterConfig(
             resource=port,
-            answer_s=ANSWER_S,
+            answer_s=answer_s,
             expect="SMU-1",
             rate_hz=1000,
             setup=("*RST", "SENS:FUNC 'CURR'"),
