@@ -26,7 +26,7 @@ async def connected(fake: SimulatedDut) -> AsyncGenerator[tuple[Dut, PtyCable]]:
         port = SerialDut(SerialDutConfig(port=pty.path))
         await port.open()
         try:
-            yield Dut(port.channel, answer_s=0.5), pty
+            yield Dut(port.channel, answer_s=3.0), pty
         finally:
             await port.close()
 

@@ -38,7 +38,7 @@ async def connected(
 ) -> AsyncGenerator[tuple[EembcIoManager, PtyCable]]:
     async with plugged(board) as pty:
         config = EembcIoManagerConfig(
-            port=pty.path, answer_s=0.5, boot_s=2.0, timestamp_wire=timestamp_wire
+            port=pty.path, answer_s=3.0, boot_s=2.0, timestamp_wire=timestamp_wire
         )
         io = EembcIoManager(config)
         await io.open()

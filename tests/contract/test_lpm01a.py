@@ -72,7 +72,7 @@ async def connected(
     fake: SimulatedLpm01a, limits: Mapping[str, float] | None = None, **config: object
 ) -> AsyncGenerator[tuple[Lpm01a, PtyCable]]:
     """The driver with its table in stations.toml and the limits of its waits."""
-    table = {"answer_s": 0.5, **config}
+    table = {"answer_s": 3.0, **config}
 
     def driver(pty: PtyCable) -> Lpm01a:
         waits = {"stamp_s": 0.2, **(limits or {})}

@@ -55,7 +55,7 @@ def fake(clock: HandClock) -> SimulatedN6705:
 
 
 def driver_for(cable: TcpCable, clock: HandClock | None = None, **config: object) -> N6705:
-    values = {"resource": cable.path, "answer_s": 0.5, **config}
+    values = {"resource": cable.path, "answer_s": 3.0, **config}
     table = N6705Config.model_validate(values)
     return N6705(table, clock.ns, poll_s=0.001, arm_s=0.0) if clock else N6705(table)
 
@@ -762,7 +762,7 @@ async def test_an_instrument_can_be_used_again_after_a_deadline(
 
 
 async def test_a_late_answer_is_not_taken_for_the_next_one(fake: SimulatedN6705) -> None:
-    async with connected(fake) as (monitor, _, _):
+    async with connected(fake, answer_s=0.5) as (monitor, _, _):
         fake.delay_s = 0.7
         with pytest.raises(DeadlineExceeded):
             await monitor.supply(3000)

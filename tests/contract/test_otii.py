@@ -38,7 +38,7 @@ def fake() -> SimulatedOtii:
 
 
 def made(fake: SimulatedOtii, cable: TcpCable, **config: object) -> Otii:
-    values = {"port": cable.port, "answer_s": 0.6, **config}
+    values = {"port": cable.port, "answer_s": 3.0, **config}
     return Otii(OtiiConfig.model_validate(values), fake.clock_ns, poll_s=0.005)
 
 

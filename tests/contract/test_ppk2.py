@@ -50,7 +50,7 @@ async def connected(
     fake: SimulatedPpk2, limits: Mapping[str, float] | None = None, **config: object
 ) -> AsyncGenerator[tuple[Ppk2, PtyCable]]:
     """Powered at 3 V, with its table in stations.toml and the limits of its waits."""
-    table = {"answer_s": 0.5} | config
+    table = {"answer_s": 3.0} | config
 
     def driver(pty: PtyCable) -> Ppk2:
         return Ppk2(Ppk2Config.model_validate({"port": pty.path, **table}), **(limits or {}))
