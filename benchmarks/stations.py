@@ -66,7 +66,7 @@ async def measure(path: str, folder: Path, begun: asyncio.Barrier, seconds: floa
         async with AsyncExitStack() as stack:
             evidence = RunEvidence(folder)
             trace = await stack.enter_async_context(
-                evidence.trace("energy", monitor.format, identity)
+                evidence.open_trace("energy", monitor.format, identity)
             )
             async with monitor.acquire() as acquisition:
                 counting = asyncio.create_task(_count(acquisition, trace, tally))

@@ -87,7 +87,7 @@ async def serve_stations(folder: Path) -> None:
             for at in range(0, int(STATION_S * FORMAT.sample_rate_hz), STATION_CHUNK):
                 due = start + (at + STATION_CHUNK) / FORMAT.sample_rate_hz
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-                await trace.write([Samples(at, power)])
+                await trace.write_items([Samples(at, power)])
 
     async with asyncio.TaskGroup() as tasks:
         for number in range(STATIONS):

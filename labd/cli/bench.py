@@ -10,7 +10,7 @@ import click
 
 from drivers.base.registry import Registry
 from labd.cli.options import config_option, wire_log_option
-from labd.daemon.emulated_benches import bench_command, emulated_station
+from labd.daemon.emulated_benches import describe_emulated_station, format_bench_command
 from labd.station.config import load_config
 
 
@@ -48,11 +48,11 @@ def bench(
     """
     lab = load_config(config, Registry.installed())
     stations = [lab.station(name) for name in names] or [s for s in lab.stations if s.emulated]
-    emulated = [emulated_station(lab, station, firmware) for station in stations]
+    emulated = [describe_emulated_station(lab, station, firmware) for station in stations]
     if not emulated:
         raise click.ClickException(f"{config} has no emulated station")
     mode = {"mode": "freeze" if freeze else "pace"}
-    command = bench_command(
+    command = format_bench_command(
         directory or lab.state / "bench-by-hand",
         [station.model_copy(update=mode) for station in emulated],
     )

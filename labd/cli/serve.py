@@ -14,7 +14,7 @@ from labd.aio.logs import set_up_logging
 from labd.aio.wire_log import recorded_wires
 from labd.cli.options import config_option, wire_log_option
 from labd.core.errors import LabdError, first_fault
-from labd.daemon.daemon import serve as serve_lab
+from labd.daemon.daemon import serve_lab
 from labd.station.config import load_config
 
 log = structlog.get_logger(__name__)

@@ -33,11 +33,11 @@ class BackgroundTasks:
         self._stop = stop
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, work: Coroutine[Any, Any, None]) -> None:
+    async def start_task(self, work: Coroutine[Any, Any, None]) -> None:
         """Run work until the stack closes."""
-        self._tasks.append(await self._stack.enter_async_context(_running(work)))
+        self._tasks.append(await self._stack.enter_async_context(_run_beside_body(work)))
 
-    async def start_process(
+    async def start_restarted_process(
         self, run: Callable[[asyncio.Event], Awaitable[None]], restart_s: float
     ) -> asyncio.Event:
         """Run a process until the stack closes; restart it whenever it ends.
@@ -50,10 +50,10 @@ class BackgroundTasks:
             the event; a failure before it is set ends the daemon.
         """
         started = asyncio.Event()
-        await self.start(_keep_running(run, started, restart_s))
+        await self.start_task(_run_and_restart(run, started, restart_s))
         return started
 
-    async def wait_for(self, wanted: Coroutine[Any, Any, Any]) -> None:
+    async def wait_unless_stopped(self, wanted: Coroutine[Any, Any, Any]) -> None:
         """Wait for something.
 
         Raises:
@@ -84,7 +84,7 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
-async def _keep_running(
+async def _run_and_restart(
     run: Callable[[asyncio.Event], Awaitable[None]], started: asyncio.Event, restart_s: float
 ) -> None:
     while True:
@@ -98,7 +98,7 @@ async def _keep_running(
 
 
 @asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None]) -> AsyncGenerator[asyncio.Task[None]]:
+async def _run_beside_body(work: Coroutine[Any, Any, None]) -> AsyncGenerator[asyncio.Task[None]]:
     """Run work beside the body; cancel it and wait for its end after the body."""
     task = asyncio.create_task(work)
     try:

@@ -14,7 +14,7 @@ import structlog
 from drivers.base.registry import Registry
 from labd.daemon.background_tasks import BackgroundTasks, StopRequestedError, stop_on_signals
 from labd.daemon.dispatcher import Dispatcher
-from labd.daemon.emulated_benches import EmulatedBench, emulated_station
+from labd.daemon.emulated_benches import EmulatedBench, describe_emulated_station
 from labd.daemon.job_log import JobLog
 from labd.daemon.recovery import requeue_interrupted_jobs
 from labd.daemon.request_handler import RequestHandler
@@ -39,7 +39,7 @@ BROKER_RESTART_S = 1.0
 BENCH_RESTART_S = 2.0
 
 
-async def serve(config: LabConfig, registry: Registry, ready: Callable[[str], None]) -> None:
+async def serve_lab(config: LabConfig, registry: Registry, ready: Callable[[str], None]) -> None:
     """Serve a lab until SIGTERM or SIGINT.
 
     Args:
@@ -58,7 +58,7 @@ async def serve(config: LabConfig, registry: Registry, ready: Callable[[str], No
         journal = await stack.enter_async_context(AsyncJournal(state.journal_url))
         tasks = BackgroundTasks(stack, stop)
         try:
-            await Daemon(config, registry, state, journal).run(stack, tasks, ready)
+            await Daemon(config, registry, state, journal).start_and_serve(stack, tasks, ready)
         except StopRequestedError:
             log.info("stopping")
 
@@ -83,7 +83,7 @@ class Daemon:
         self._topics = Topics(config.name)
         self._job_log = JobLog(self._topics, journal, time.time_ns)
         self._frames = LiveFrames()
-        self._supervisors = {each.name: self._supervisor(each) for each in config.stations}
+        self._supervisors = {each.name: self._make_supervisor(each) for each in config.stations}
         self._dispatcher = Dispatcher(self._job_log, self._supervisors)
         self._status = StatusPublisher(
             self._host, self._topics, self._job_log, self._supervisors, time.time_ns
@@ -93,29 +93,29 @@ class Daemon:
         )
         self._cleanup = TraceCleanup(self._job_log, state.all_traces, config.keep, time.time_ns)
 
-    async def run(
+    async def start_and_serve(
         self, stack: AsyncExitStack, tasks: BackgroundTasks, ready: Callable[[str], None]
     ) -> None:
         """Start the parts in order; the stack ends them in the reverse order."""
         url = await self._start_broker(tasks)
         await self._start_benches(tasks)
-        link, inbox = await stack.enter_async_context(self._connected(url))
+        link, inbox = await stack.enter_async_context(self._connect_to_broker(url))
         await requeue_interrupted_jobs(self._job_log)
-        await stack.enter_async_context(self._publishing(link, tasks))
-        await tasks.start(self._cleanup.run())
-        await tasks.start(self._work(inbox))
+        await stack.enter_async_context(self._publish_outbox_and_frames(link, tasks))
+        await tasks.start_task(self._cleanup.clean_up_periodically())
+        await tasks.start_task(self._serve_requests_and_stations(inbox))
         self._status.publish_daemon("online")
-        self._dispatcher.wake()
+        self._dispatcher.request_planning()
         ready(url)
-        await tasks.wait_for(asyncio.Event().wait())
+        await tasks.wait_unless_stopped(asyncio.Event().wait())
 
     async def _start_broker(self, tasks: BackgroundTasks) -> str:
         """Return the URL of the configured broker, or of an embedded one that is kept running."""
         if self._config.broker.url:
             return self._config.broker.url
         broker = EmbeddedBroker(self._state.broker, self._config.broker.port)
-        started = await tasks.start_process(broker.run, BROKER_RESTART_S)
-        await tasks.wait_for(started.wait())
+        started = await tasks.start_restarted_process(broker.run_until_ended, BROKER_RESTART_S)
+        await tasks.wait_unless_stopped(started.wait())
         return broker.url
 
     async def _start_benches(self, tasks: BackgroundTasks) -> None:
@@ -123,52 +123,60 @@ class Daemon:
         started: list[asyncio.Event] = []
         for station in self._config.stations:
             if station.emulated is not None:
-                emulated = emulated_station(self._config, station)
+                emulated = describe_emulated_station(self._config, station)
                 recheck = self._supervisors[station.name].request_check
                 bench = EmulatedBench(self._config.bench, emulated, recheck)
-                started.append(await tasks.start_process(bench.run, BENCH_RESTART_S))
+                started.append(
+                    await tasks.start_restarted_process(bench.run_process, BENCH_RESTART_S)
+                )
         for each in started:
-            await tasks.wait_for(each.wait())
+            await tasks.wait_unless_stopped(each.wait())
 
     @asynccontextmanager
-    async def _connected(self, url: str) -> AsyncGenerator[tuple[MqttLink, Inbox]]:
+    async def _connect_to_broker(self, url: str) -> AsyncGenerator[tuple[MqttLink, Inbox]]:
         """Connect to the broker, which keeps requests while the daemon is away."""
-        will = Will(self._topics.daemon(self._host), self._status.daemon("offline").payload())
+        will = Will(
+            self._topics.daemon(self._host), self._status.daemon_status("offline").payload()
+        )
         name = f"labd-{self._config.name}-{self._host}"
         link = MqttLink(url, name, will=will, persistent=True)
         inbox = link.listen(self._topics.every(Kind.COMMAND))
         async with link:
-            link.on_connect.append(self._status.republish)
+            link.on_connect.append(self._status.republish_retained)
             yield link, inbox
 
     @asynccontextmanager
-    async def _publishing(self, link: MqttLink, tasks: BackgroundTasks) -> AsyncGenerator[None]:
+    async def _publish_outbox_and_frames(
+        self, link: MqttLink, tasks: BackgroundTasks
+    ) -> AsyncGenerator[None]:
         """Publish the outbox; on exit publish "offline" and flush the outbox."""
-        await tasks.start(self._job_log.deliver(link))
-        await tasks.start(self._frames.deliver(link))
+        await tasks.start_task(self._job_log.publish_outbox(link))
+        await tasks.start_task(self._frames.publish_frames(link))
         try:
             yield
         finally:
             self._status.publish_daemon("offline")
-            if not await self._job_log.flush(FLUSH_DEADLINE_S):
+            if not await self._job_log.wait_until_published(FLUSH_DEADLINE_S):
                 log.warning("outbox-not-flushed", deadline_s=FLUSH_DEADLINE_S)
 
-    async def _work(self, inbox: Inbox) -> None:
+    async def _serve_requests_and_stations(self, inbox: Inbox) -> None:
         """Answer requests, dispatch jobs and run stations until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._requests.serve(inbox), name="request handler")
-            group.create_task(self._dispatcher.dispatch(), name="dispatcher")
+            group.create_task(self._requests.serve_requests(inbox), name="request handler")
+            group.create_task(self._dispatcher.plan_after_changes(), name="dispatcher")
             for supervisor in self._supervisors.values():
-                group.create_task(supervisor.supervise(), name=supervisor.name)
+                group.create_task(supervisor.check_and_run_jobs(), name=supervisor.name)
 
-    def _supervisor(self, station: StationConfig) -> Supervisor:
+    def _make_supervisor(self, station: StationConfig) -> Supervisor:
         runner = StationRunner(self._config, station, self._registry)
-        return Supervisor(station, runner, self._job_log, self._evidence, self._station_changed)
+        return Supervisor(
+            station, runner, self._job_log, self._make_evidence_writer, self._on_station_change
+        )
 
-    def _evidence(self, job: str, attempt: int) -> RunEvidence:
-        send = partial(self._frames.send, self._topics.trace(job))
+    def _make_evidence_writer(self, job: str, attempt: int) -> RunEvidence:
+        send = partial(self._frames.queue_frame, self._topics.trace(job))
         return RunEvidence(self._state.traces(job, attempt), attempt, send)
 
-    def _station_changed(self, supervisor: Supervisor) -> None:
+    def _on_station_change(self, supervisor: Supervisor) -> None:
         self._status.publish_station(supervisor)
-        self._dispatcher.wake()
+        self._dispatcher.request_planning()

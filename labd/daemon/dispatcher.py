@@ -34,37 +34,37 @@ class Dispatcher:
         self._retry_s = retry_s
         self._changed = asyncio.Event()
 
-    def wake(self) -> None:
+    def request_planning(self) -> None:
         """Plan again: a job or a station changed."""
         self._changed.set()
 
-    def views(self) -> list[StationView]:
+    def station_views(self) -> list[StationView]:
         """Return every station as scheduling needs it."""
-        return [supervisor.view() for supervisor in self._supervisors.values()]
+        return [supervisor.scheduling_view() for supervisor in self._supervisors.values()]
 
-    def cancel(self, job: str) -> bool:
+    def cancel_running_attempt(self, job: str) -> bool:
         """Cancel the attempt at a job; return whether a station was running it."""
-        return any(supervisor.cancel(job) for supervisor in self._supervisors.values())
+        return any(supervisor.cancel_attempt(job) for supervisor in self._supervisors.values())
 
-    async def dispatch(self) -> None:
+    async def plan_after_changes(self) -> None:
         """Plan after every change until cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()
             try:
-                await self._plan()
+                await self._assign_jobs()
             except InfraError as error:
                 log.warning("journal-failed", error=str(error))
                 await asyncio.sleep(self._retry_s)
-                self.wake()
+                self.request_planning()
 
-    async def _plan(self) -> None:
+    async def _assign_jobs(self) -> None:
         """Assign the jobs that can start now; store and publish why the others wait."""
-        queued = await self._job_log.read(Journal.jobs, [JobState.QUEUED])
-        planned = plan(queued, self.views())
+        queued = await self._job_log.query_journal(Journal.jobs, [JobState.QUEUED])
+        planned = plan(queued, self.station_views())
         specs = {job.spec.job: job.spec for job in queued}
         for assignment in planned.assignments:
-            if await self._job_log.lease(assignment.job, assignment.station):
-                self._supervisors[assignment.station].assign(specs[assignment.job])
-        changed = self._job_log.set_waiting(planned.waiting)
-        self._job_log.publish_states(sorted(changed))
+            if await self._job_log.lease_job(assignment.job, assignment.station):
+                self._supervisors[assignment.station].assign_job(specs[assignment.job])
+        changed = self._job_log.set_waiting_reasons(planned.waiting)
+        self._job_log.queue_job_states(sorted(changed))

@@ -42,12 +42,12 @@ class EmulatedBench:
         ready_deadline_s: float = 60.0,
         stop_deadline_s: float = 5.0,
     ) -> None:
-        self._command = bench_command(directory, [station])
+        self._command = format_bench_command(directory, [station])
         self._restarted = restarted
         self._ready_deadline_s = ready_deadline_s
         self._stop_deadline_s = stop_deadline_s
 
-    async def run(self, ready: asyncio.Event) -> None:
+    async def run_process(self, ready: asyncio.Event) -> None:
         """Run the process to its end; ``ready`` is set once its ports exist.
 
         Raises:
@@ -89,7 +89,7 @@ class EmulatedBench:
         log.info("bench-ready", ports=ports.decode().strip())
 
 
-def bench_command(directory: Path, stations: Sequence[EmulatedStation]) -> list[str]:
+def format_bench_command(directory: Path, stations: Sequence[EmulatedStation]) -> list[str]:
     """Return the command line of a process that emulates these stations.
 
     Args:
@@ -102,7 +102,7 @@ def bench_command(directory: Path, stations: Sequence[EmulatedStation]) -> list[
     return command
 
 
-def emulated_station(
+def describe_emulated_station(
     lab: LabConfig, station: StationConfig, image: Path | None = None
 ) -> EmulatedStation:
     """Return an emulated station as its bench process takes it.
@@ -120,12 +120,12 @@ def emulated_station(
         raise ConfigError("not-emulated", f"station {station.name} is not emulated")
     return EmulatedStation(
         name=station.name,
-        image=image or _first_image(lab, station, emulation.firmware),
+        image=image or _find_first_image(lab, station, emulation.firmware),
         **emulation.model_dump(),
     )
 
 
-def _first_image(lab: LabConfig, station: StationConfig, name: str) -> Path:
+def _find_first_image(lab: LabConfig, station: StationConfig, name: str) -> Path:
     for folder in lab.firmware:
         path = folder / station.board / f"{name}.elf"
         if path.is_file():

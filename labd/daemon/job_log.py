@@ -65,66 +65,66 @@ class JobLog:
         self._unpublished: Counter[str] = Counter()
         self._waiting: dict[str, str] = {}
         self._queue_changes = asyncio.Lock()
-        journal.on_change = self._queue
+        journal.on_change = self._queue_change
 
     # ---- changes -------------------------------------------------------------------------
 
-    async def submit(self, spec: JobSpec) -> Accepted | Duplicate:
-        """Queue a job; see :meth:`Journal.submit`."""
+    async def submit_job(self, spec: JobSpec) -> Accepted | Duplicate:
+        """Queue a job; see :meth:`Journal.submit_job`."""
         return await self._journal(Journal.submit, spec, self._now_ns())
 
-    async def cancel(self, job: str, user: str, reason: str) -> Change:
-        """Cancel a job; see :meth:`Journal.cancel`."""
+    async def cancel_job(self, job: str, user: str, reason: str) -> Change:
+        """Cancel a job; see :meth:`Journal.cancel_job`."""
         async with self._queue_changes:
             return await self._journal(Journal.cancel, job, user, self._now_ns(), reason)
 
-    async def lease(self, job: str, station: str) -> bool:
+    async def lease_job(self, job: str, station: str) -> bool:
         """Lease a job to a station; return False if it is no longer queued."""
         async with self._queue_changes:
-            if (await self.job(job)).state is not JobState.QUEUED:
+            if (await self.require_job(job)).state is not JobState.QUEUED:
                 return False
             await self._journal(Journal.lease, job, station, self._now_ns())
             return True
 
-    async def start(self, job: str) -> Job:
+    async def start_attempt(self, job: str) -> Job:
         """Start an attempt."""
         return (await self._journal(Journal.start, job, self._now_ns())).job
 
-    async def requeue(self, job: str, reason: str, outcome: AttemptOutcome) -> None:
-        """Put a job back into the queue; see :meth:`Journal.requeue`."""
+    async def requeue_job(self, job: str, reason: str, outcome: AttemptOutcome) -> None:
+        """Put a job back into the queue; see :meth:`Journal.requeue_job`."""
         await self._journal(Journal.requeue, job, reason, self._now_ns(), outcome)
 
-    async def finish(self, job: str, verdict: Verdict, reason: str) -> None:
+    async def finish_job(self, job: str, verdict: Verdict, reason: str) -> None:
         """End a job with a verdict."""
         await self._journal(Journal.finish, job, verdict, reason, self._now_ns())
 
-    async def event(self, job: str, data: EventData) -> None:
+    async def append_event(self, job: str, data: EventData) -> None:
         """Append an event that changes no state."""
         await self._journal(Journal.append_event, job, data, self._now_ns())
 
-    async def result(self, job: str, attempt: int, result: ModeResult) -> None:
+    async def store_result(self, job: str, attempt: int, result: ModeResult) -> None:
         """Store the result of one mode."""
         await self._journal(Journal.record_result, job, attempt, result, self._now_ns())
 
-    async def pin(self, job: str, user: str) -> bool:
+    async def pin_files(self, job: str, user: str) -> bool:
         """Keep a job's files; see :func:`pin_job`."""
         changed = await self._journal(pin_job, job, user, self._now_ns())
-        self.publish_states([job])
+        self.queue_job_states([job])
         return changed
 
-    async def unpin(self, job: str, user: str) -> bool:
+    async def unpin_files(self, job: str, user: str) -> bool:
         """Release a job's files; see :func:`unpin_job`."""
         changed = await self._journal(unpin_job, job, user)
-        self.publish_states([job])
+        self.queue_job_states([job])
         return changed
 
-    async def note_removal(self, job: str, attempt: int) -> bool:
-        """Record that an attempt's files will be removed; see :func:`note_removal`."""
+    async def record_removal(self, job: str, attempt: int) -> bool:
+        """Record that an attempt's files will be removed; see :func:`record_removal`."""
         removable = await self._journal(note_removal, job, attempt, self._now_ns())
-        self.publish_states([job])
+        self.queue_job_states([job])
         return removable
 
-    def set_waiting(self, waiting: dict[str, str]) -> set[str]:
+    def set_waiting_reasons(self, waiting: dict[str, str]) -> set[str]:
         """Store why each job waits; return the jobs for which that changed."""
         changed = {job for job in waiting if self._waiting.get(job) != waiting[job]}
         self._waiting = dict(waiting)
@@ -132,13 +132,13 @@ class JobLog:
 
     # ---- queries -------------------------------------------------------------------------
 
-    async def read(
+    async def query_journal(
         self, query: Callable[Concatenate[Journal, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a query of the journal, e.g. ``read(Journal.jobs, states)``."""
         return await self._journal(query, *args, **kwargs)
 
-    async def job(self, job: str) -> Job:
+    async def require_job(self, job: str) -> Job:
         """Return a job that must exist.
 
         Raises:
@@ -149,47 +149,49 @@ class JobLog:
             raise LabdBug("no-such-job", f"job {job} is missing in the journal")
         return found
 
-    async def statuses(
+    async def newest_job_statuses(
         self, states: Iterable[JobState] | None, user: str | None, limit: int
     ) -> list[JobStatus]:
         """Return the newest ``limit`` jobs as their retained messages, oldest first."""
         found = await self._journal(Journal.snapshots, states, user, limit)
-        return [self._status(snapshot) for snapshot in found]
+        return [self._format_job_status(snapshot) for snapshot in found]
 
-    async def status(self, job: str) -> JobStatus | None:
+    async def job_status(self, job: str) -> JobStatus | None:
         """Return one job as its retained message."""
         found = await self._journal(Journal.snapshot, job)
-        return None if found is None else self._status(found)
+        return None if found is None else self._format_job_status(found)
 
     # ---- outbox --------------------------------------------------------------------------
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
+    def queue_message(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Put another message into the outbox."""
         self._outbox.put_nowait(OutgoingMessage(topic, payload, retain))
 
-    def publish_states(self, jobs: Iterable[str]) -> None:
+    def queue_job_states(self, jobs: Iterable[str]) -> None:
         """Put retained job states into the outbox; they are read when they are sent."""
         for job in jobs:
             self._outbox.put_nowait(job)
 
-    async def publish_recent_states(self) -> None:
+    async def queue_recent_job_states(self) -> None:
         """Publish the retained states of the :data:`RETAINED_JOBS` newest jobs again."""
-        self.publish_states(s.job for s in await self.statuses(None, None, RETAINED_JOBS))
+        self.queue_job_states(
+            s.job for s in await self.newest_job_statuses(None, None, RETAINED_JOBS)
+        )
 
-    async def deliver(self, link: MqttLink) -> None:
+    async def publish_outbox(self, link: MqttLink) -> None:
         """Publish the outbox until cancelled."""
         while True:
             item = await self._outbox.get()
             match item:
                 case OutgoingMessage(topic, payload, retain):
-                    await _send(link, topic, payload, retain=retain)
+                    await _publish_until_accepted(link, topic, payload, retain=retain)
                 case Change():
-                    await self._deliver_change(link, item)
+                    await self._publish_change(link, item)
                 case str():
-                    await self._deliver_state(link, item)
+                    await self._publish_job_state(link, item)
             self._outbox.task_done()
 
-    async def flush(self, deadline_s: float) -> bool:
+    async def wait_until_published(self, deadline_s: float) -> bool:
         """Wait until the outbox is empty; return False after the deadline."""
         try:
             async with asyncio.timeout(deadline_s):
@@ -198,34 +200,38 @@ class JobLog:
             return False
         return True
 
-    def _queue(self, change: Change) -> None:
+    def _queue_change(self, change: Change) -> None:
         only_progress = all(event.type is EventType.PROGRESS for event in change.events)
         if only_progress and self._outbox.qsize() > MAX_QUEUED:
             return  # clients ask for missing events by number
         self._unpublished[change.job.spec.job] += 1
         self._outbox.put_nowait(change)
 
-    async def _deliver_change(self, link: MqttLink, change: Change) -> None:
+    async def _publish_change(self, link: MqttLink, change: Change) -> None:
         """Publish a change's events, then the job's state unless a later change follows."""
         job = change.job.spec.job
         for event in change.events:
-            await _send(link, self._topics.event(job), event.payload(), retain=False)
+            await _publish_until_accepted(
+                link, self._topics.event(job), event.payload(), retain=False
+            )
         self._unpublished[job] -= 1
         if self._unpublished[job]:
             return
         del self._unpublished[job]
-        await self._deliver_state(link, job)
+        await self._publish_job_state(link, job)
 
-    async def _deliver_state(self, link: MqttLink, job: str) -> None:
+    async def _publish_job_state(self, link: MqttLink, job: str) -> None:
         try:
-            status = await self.status(job)
+            status = await self.job_status(job)
         except InfraError as error:
             log.warning("state-not-published", job=job, error=str(error))
             return
         if status is not None:
-            await _send(link, self._topics.job(job), status.payload(), retain=True)
+            await _publish_until_accepted(
+                link, self._topics.job(job), status.payload(), retain=True
+            )
 
-    def _status(self, snapshot: Snapshot) -> JobStatus:
+    def _format_job_status(self, snapshot: Snapshot) -> JobStatus:
         job = snapshot.job
         return JobStatus(
             job=job.spec.job,
@@ -259,7 +265,9 @@ class JobLog:
         )
 
 
-async def _send(link: MqttLink, topic: str, payload: bytes, *, retain: bool) -> None:
+async def _publish_until_accepted(
+    link: MqttLink, topic: str, payload: bytes, *, retain: bool
+) -> None:
     """Publish a message; repeat until the broker has it."""
     while True:
         try:

@@ -15,10 +15,10 @@ log = structlog.get_logger(__name__)
 
 async def requeue_interrupted_jobs(job_log: JobLog) -> None:
     """Put leased and running jobs back into the queue; end those with too many attempts."""
-    for job in await job_log.read(Journal.busy_jobs):
+    for job in await job_log.query_journal(Journal.busy_jobs):
         reason = f"labd was restarted while it was {job.state} on {job.station}"
         log.info("job-recovered", job=job.spec.job, reason=reason)
         if job.attempt < MAX_ATTEMPTS or job.cancel_requested:
-            await job_log.requeue(job.spec.job, reason, AttemptOutcome.INTERRUPTED)
+            await job_log.requeue_job(job.spec.job, reason, AttemptOutcome.INTERRUPTED)
         else:
-            await job_log.finish(job.spec.job, Verdict.INFRA, reason)
+            await job_log.finish_job(job.spec.job, Verdict.INFRA, reason)

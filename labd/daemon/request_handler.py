@@ -60,12 +60,12 @@ class RequestHandler:
     dispatcher: Dispatcher
     status: StatusPublisher
 
-    async def serve(self, inbox: Inbox) -> None:
+    async def serve_requests(self, inbox: Inbox) -> None:
         """Answer requests one after the other until cancelled."""
         async for message in inbox:
-            await self.handle(message)
+            await self.answer_message(message)
 
-    async def handle(self, message: ReceivedMessage) -> None:
+    async def answer_message(self, message: ReceivedMessage) -> None:
         """Answer one request. Never raises; a malformed request gets an error reply."""
         if message.retained:
             log.warning("retained-request-ignored", topic=message.topic)
@@ -75,107 +75,111 @@ class RequestHandler:
         except JobError as error:
             log.warning("bad-topic", error=str(error))
             return
-        client, reply = await self._answer(topic.user, topic.name, message.payload)
-        self.job_log.publish(self.topics.reply(topic.user, client), reply.payload(), retain=False)
+        client, reply = await self._reply_to_payload(topic.user, topic.name, message.payload)
+        self.job_log.queue_message(
+            self.topics.reply(topic.user, client), reply.payload(), retain=False
+        )
 
-    async def _answer(self, user: str, verb: str, payload: bytes) -> tuple[str, Reply]:
+    async def _reply_to_payload(self, user: str, verb: str, payload: bytes) -> tuple[str, Reply]:
         """Return the client to answer, and its reply."""
         try:
             request = parse_request(verb, payload)
         except BadRequest as error:
-            reply = _refusal(error).model_copy(update={"errors": error.errors})
+            reply = _error_reply(error).model_copy(update={"errors": error.errors})
             client, number = error.client or DEFAULT_CLIENT, error.request
         else:
-            reply = await self._execute(user, request)
+            reply = await self._execute_with_error_reply(user, request)
             client, number = request.client, request.request
         return client, reply.model_copy(update={"verb": verb, "request": number})
 
-    async def _execute(self, user: str, request: Request) -> Reply:
+    async def _execute_with_error_reply(self, user: str, request: Request) -> Reply:
         job = getattr(request, "job", None) or ""
         try:
-            return await self._do(user, request)
+            return await self._execute_request(user, request)
         except LabdError as error:
-            return _refusal(error, job)
+            return _error_reply(error, job)
         except Exception as error:  # the top of a request: one must not end the daemon
             log.exception("labd-bug", request=request, job=job)
-            return _refusal(LabdBug("bug", f"a defect of labd: {error!r}"), job)
+            return _error_reply(LabdBug("bug", f"a defect of labd: {error!r}"), job)
 
-    async def _do(self, user: str, request: Request) -> Reply:
+    async def _execute_request(self, user: str, request: Request) -> Reply:
         match request:
             case Submit():
-                return await self._submit(request.spec(user))
+                return await self._submit_job(request.spec(user))
             case Cancel():
-                return await self._cancel(user, request)
+                return await self._cancel_job(user, request)
             case Pin():
-                return await self._pin(user, request)
+                return await self._pin_job(user, request)
             case Unpin():
-                return await self._unpin(user, request)
+                return await self._unpin_job(user, request)
             case ListJobs():
-                return await self._jobs(request)
+                return await self._list_jobs(request)
             case ListStations():
-                stations = self.status.stations()
-                return _reply("", result=[s.model_dump(mode="json") for s in stations])
+                stations = self.status.station_statuses()
+                return _success_reply("", result=[s.model_dump(mode="json") for s in stations])
             case ReplayEvents():
-                return await self._events(request)
+                return await self._replay_events(request)
 
-    async def _submit(self, spec: JobSpec) -> Reply:
-        if await self.job_log.read(Journal.job, spec.job) is None:
-            views = self.dispatcher.views()
+    async def _submit_job(self, spec: JobSpec) -> Reply:
+        if await self.job_log.query_journal(Journal.job, spec.job) is None:
+            views = self.dispatcher.station_views()
             await asyncio.to_thread(check_feasible, spec, views, self.config)
-        change = await self.job_log.submit(spec)
-        self.dispatcher.wake()
+        change = await self.job_log.submit_job(spec)
+        self.dispatcher.request_planning()
         if isinstance(change, Duplicate):
             state = change.job.verdict or change.job.state
             text = f"this job was submitted before; it is {state}"
-            return _reply(text, spec.job, code="duplicate")
-        return _reply("queued", spec.job)
+            return _success_reply(text, spec.job, code="duplicate")
+        return _success_reply("queued", spec.job)
 
-    async def _cancel(self, user: str, request: Cancel) -> Reply:
-        await self.job_log.cancel(request.job, user, request.reason)
-        running = self.dispatcher.cancel(request.job)
-        self.dispatcher.wake()
-        return _reply("stopping" if running else "cancelled", request.job)
+    async def _cancel_job(self, user: str, request: Cancel) -> Reply:
+        await self.job_log.cancel_job(request.job, user, request.reason)
+        running = self.dispatcher.cancel_running_attempt(request.job)
+        self.dispatcher.request_planning()
+        return _success_reply("stopping" if running else "cancelled", request.job)
 
-    async def _pin(self, user: str, request: Pin) -> Reply:
-        await self.job_log.pin(request.job, user)
-        status = await self._status(request.job)
-        gone = f"; those of {_attempts(status.removed)} are gone" if status.removed else ""
-        return _reply(f"its traces stay{gone}", request.job)
+    async def _pin_job(self, user: str, request: Pin) -> Reply:
+        await self.job_log.pin_files(request.job, user)
+        status = await self._require_job_status(request.job)
+        gone = f"; those of {_format_attempts(status.removed)} are gone" if status.removed else ""
+        return _success_reply(f"its traces stay{gone}", request.job)
 
-    async def _unpin(self, user: str, request: Unpin) -> Reply:
-        await self.job_log.unpin(request.job, user)
-        return _reply("its traces may go by the lab's limits", request.job)
+    async def _unpin_job(self, user: str, request: Unpin) -> Reply:
+        await self.job_log.unpin_files(request.job, user)
+        return _success_reply("its traces may go by the lab's limits", request.job)
 
-    async def _jobs(self, request: ListJobs) -> Reply:
+    async def _list_jobs(self, request: ListJobs) -> Reply:
         if request.job is not None:
-            found = [await self._status(request.job)]
+            found = [await self._require_job_status(request.job)]
         else:
-            found = await self.job_log.statuses(request.states, request.user, request.limit)
-        return _reply("", result=[status.model_dump(mode="json") for status in found])
+            found = await self.job_log.newest_job_statuses(
+                request.states, request.user, request.limit
+            )
+        return _success_reply("", result=[status.model_dump(mode="json") for status in found])
 
-    async def _status(self, job: str) -> JobStatus:
-        status = await self.job_log.status(job)
+    async def _require_job_status(self, job: str) -> JobStatus:
+        status = await self.job_log.job_status(job)
         if status is None:
             raise JobError("no-such-job", f"there is no job {job}", "labctl jobs lists them")
         return status
 
-    async def _events(self, request: ReplayEvents) -> Reply:
-        await self._status(request.job)
-        events = await self.job_log.read(
+    async def _replay_events(self, request: ReplayEvents) -> Reply:
+        await self._require_job_status(request.job)
+        events = await self.job_log.query_journal(
             Journal.events, request.job, request.from_seq, request.limit
         )
-        return _reply("", request.job, [event.model_dump(mode="json") for event in events])
+        return _success_reply("", request.job, [event.model_dump(mode="json") for event in events])
 
 
-def _attempts(numbers: Sequence[int]) -> str:
+def _format_attempts(numbers: Sequence[int]) -> str:
     return f"attempt{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
-def _reply(text: str, job: str = "", result: JsonValue = None, code: str = "ok") -> Reply:
+def _success_reply(text: str, job: str = "", result: JsonValue = None, code: str = "ok") -> Reply:
     return Reply(ok=True, request=None, verb="", job=job, code=code, text=text, result=result)
 
 
-def _refusal(error: LabdError, job: str = "") -> Reply:
+def _error_reply(error: LabdError, job: str = "") -> Reply:
     return Reply(ok=False, request=None, verb="", job=job, code=error.code, text=str(error))
 
 

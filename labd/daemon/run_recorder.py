@@ -43,34 +43,34 @@ class RunReporter:
         self._last_progress = float("-inf")
         self._mode = Mode.ACCURACY
 
-    async def phase(self, mode: Mode, name: str) -> None:
+    async def report_phase(self, mode: Mode, name: str) -> None:
         """Report that a phase begins."""
         self._mode = mode
         self._last_progress = float("-inf")
-        await self._append(Phase(mode=mode, phase=name))
+        await self._append_event(Phase(mode=mode, phase=name))
 
-    async def progress(self, done: int, total: int, unit: str) -> None:
+    async def report_progress(self, done: int, total: int, unit: str) -> None:
         """Report ``done`` of ``total``, at most every :data:`PROGRESS_INTERVAL_S`."""
         now = self._monotonic()
         if done < total and now - self._last_progress < PROGRESS_INTERVAL_S:
             return
         self._last_progress = now
-        await self._append(Progress(mode=self._mode, done=done, total=total, unit=unit))
+        await self._append_event(Progress(mode=self._mode, done=done, total=total, unit=unit))
 
-    async def window(self, mode: Mode, window: Window) -> None:
+    async def report_window(self, mode: Mode, window: Window) -> None:
         """Report a measured window."""
-        await self._append(MeasuredWindow.of(mode, window))
+        await self._append_event(MeasuredWindow.of(mode, window))
 
-    async def note(self, text: str, reasons: Sequence[str] = ()) -> None:
+    async def report_note(self, text: str, reasons: Sequence[str] = ()) -> None:
         """Report what a reader of the result should know."""
-        await self._append(Note(text=text, reasons=tuple(reasons)))
+        await self._append_event(Note(text=text, reasons=tuple(reasons)))
 
-    async def result(self, result: ModeResult) -> None:
+    async def store_result(self, result: ModeResult) -> None:
         """Keep what a mode found."""
-        await self._job_log.result(self._job, self._attempt, result)
+        await self._job_log.store_result(self._job, self._attempt, result)
 
-    async def _append(self, data: EventData) -> None:
-        await self._job_log.event(self._job, data)
+    async def _append_event(self, data: EventData) -> None:
+        await self._job_log.append_event(self._job, data)
 
 
 class RunEvidence:
@@ -87,11 +87,11 @@ class RunEvidence:
     ) -> None:
         self._folder = folder
         self._attempt = attempt
-        self._send = send or _drop
+        self._send = send or _discard_frame
         self._traces = 0
 
     @asynccontextmanager
-    async def trace(
+    async def open_trace(
         self, name: str, stream_format: StreamFormat, instrument: Identity
     ) -> AsyncGenerator[FileTrace]:
         """Open a trace file; it is closed whatever happens."""
@@ -101,18 +101,18 @@ class RunEvidence:
         async with open_trace(path, stream_format, instrument, frames, self._send) as trace:
             yield trace
 
-    async def outputs(self, rows: Sequence[OutputRow]) -> str:
+    async def write_outputs(self, rows: Sequence[OutputRow]) -> str:
         """Write the DUT's outputs as CSV (file, label, outputs) and return the file's name."""
         await run_disk_io(_write_outputs, self._folder / OUTPUTS, rows)
         return OUTPUTS
 
-    async def result(self, job: str, benchmark: str, result: ModeResult) -> None:
+    async def write_result_copy(self, job: str, benchmark: str, result: ModeResult) -> None:
         """Write a copy of a mode's result beside its evidence, for ``labd score``."""
         copy = ResultFile(job=job, benchmark=benchmark, **dict(result))
         await run_disk_io(_write_result, self._folder / f"result-{result.mode}.json", copy)
 
 
-def _drop(_frame: bytes) -> None:
+def _discard_frame(_frame: bytes) -> None:
     """Discard a frame."""
 
 

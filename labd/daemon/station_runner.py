@@ -33,7 +33,7 @@ class StationRunner:
         self._station = station
         self._registry = registry
 
-    def open(self, spec: JobSpec | None) -> AbstractAsyncContextManager[StationBench]:
+    def create_bench(self, spec: JobSpec | None) -> AbstractAsyncContextManager[StationBench]:
         """Return the station with new drivers, not open yet, for a job or (``None``) a check."""
         setup = JobSetup(
             firmware=(spec.firmware or spec.benchmark) if spec else KNOWN,
@@ -44,9 +44,9 @@ class StationRunner:
             },
             voltage_mv=spec.voltage_mv if spec else None,
         )
-        return StationBench(self._station, setup, self._parts())
+        return StationBench(self._station, setup, self._create_drivers())
 
-    async def run(
+    async def run_job(
         self, bench: StationBench, spec: JobSpec, reporter: RunReporter, evidence: RunEvidence
     ) -> AsyncIterator[ModeResult]:
         """Run a job's modes on the open station."""
@@ -56,7 +56,7 @@ class StationRunner:
         async for result in run_benchmark(bench, spec, dataset, reporter, evidence):
             yield result
 
-    async def check(self, bench: StationBench) -> list[Finding]:
+    async def check_health(self, bench: StationBench) -> list[Finding]:
         """Check whether the open station may serve."""
         findings = await check_station(bench, self._lab.datasets)
         if blind := self._station.blind:
@@ -64,7 +64,7 @@ class StationRunner:
             findings.append(Finding("no-timestamps", text, SEE_TIMESTAMPS, serious=False))
         return findings
 
-    def _parts(self) -> Parts:
+    def _create_drivers(self) -> Parts:
         parts, make = self._station.parts, self._registry.make
         return Parts(
             dut=make(DUT_PORTS, parts.get(Part.DUT)),

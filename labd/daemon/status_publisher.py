@@ -39,34 +39,34 @@ class StatusPublisher:
         self._now_ns = now_ns
         self._since_ns = now_ns()
 
-    def daemon(self, state: Literal["online", "offline"]) -> DaemonStatus:
+    def daemon_status(self, state: Literal["online", "offline"]) -> DaemonStatus:
         """Return the daemon's status."""
         return DaemonStatus(
             host=self._host, state=state, version=__version__, since_ns=self._since_ns
         )
 
-    def stations(self) -> list[StationStatus]:
+    def station_statuses(self) -> list[StationStatus]:
         """Return the status of every station."""
-        return [self._station(supervisor) for supervisor in self._supervisors.values()]
+        return [self._station_status(supervisor) for supervisor in self._supervisors.values()]
 
     def publish_daemon(self, state: Literal["online", "offline"]) -> None:
         """Publish the daemon's status."""
-        payload = self.daemon(state).payload()
-        self._job_log.publish(self._topics.daemon(self._host), payload, retain=True)
+        payload = self.daemon_status(state).payload()
+        self._job_log.queue_message(self._topics.daemon(self._host), payload, retain=True)
 
     def publish_station(self, supervisor: Supervisor) -> None:
         """Publish one station's status."""
-        payload = self._station(supervisor).payload()
-        self._job_log.publish(self._topics.station(supervisor.name), payload, retain=True)
+        payload = self._station_status(supervisor).payload()
+        self._job_log.queue_message(self._topics.station(supervisor.name), payload, retain=True)
 
-    async def republish(self) -> None:
+    async def republish_retained(self) -> None:
         """Publish every retained message again: a broker that restarted may have lost them."""
         self.publish_daemon("online")
         for supervisor in self._supervisors.values():
             self.publish_station(supervisor)
-        await self._job_log.publish_recent_states()
+        await self._job_log.queue_recent_job_states()
 
-    def _station(self, supervisor: Supervisor) -> StationStatus:
+    def _station_status(self, supervisor: Supervisor) -> StationStatus:
         station = supervisor.station
         return StationStatus(
             station=supervisor.name,

@@ -64,8 +64,8 @@ class Supervisor:
     station: StationConfig
     runner: StationRunner
     job_log: JobLog
-    evidence: Callable[[str, int], RunEvidence]
-    changed: Callable[[Supervisor], None]
+    make_evidence_writer: Callable[[str, int], RunEvidence]
+    on_change: Callable[[Supervisor], None]
     recheck_s: float = 30.0
     recheck_max_s: float = 600.0
     attempt_deadline_s: float = 48 * 3600.0
@@ -86,7 +86,7 @@ class Supervisor:
         """The station's name."""
         return self.station.name
 
-    def view(self) -> StationView:
+    def scheduling_view(self) -> StationView:
         """Return the station as scheduling needs it."""
         return StationView(
             self.name,
@@ -97,13 +97,13 @@ class Supervisor:
             self.station.sees_timestamps,
         )
 
-    def assign(self, spec: JobSpec) -> None:
+    def assign_job(self, spec: JobSpec) -> None:
         """Give the idle station a job that the journal has leased to it."""
         self.job = spec.job
         self._assigned.put_nowait(spec)
-        self._set(activity=Activity.LEASED)
+        self._update_state(activity=Activity.LEASED)
 
-    def cancel(self, job: str) -> bool:
+    def cancel_attempt(self, job: str) -> bool:
         """Cancel the attempt at this job; return whether it is on this station."""
         if job != self.job:
             return False
@@ -116,25 +116,25 @@ class Supervisor:
         """Check the station as soon as it is free, whatever its health."""
         self._check_requested.set()
 
-    async def supervise(self) -> None:
+    async def check_and_run_jobs(self) -> None:
         """Check the station and run its jobs until cancelled, then close the station."""
         pause_s = self.recheck_s
         while True:
             if self.health is not Health.GOOD:
-                await self._check()
+                await self._check_health()
             if self.health is not Health.GOOD:
-                await self._pause(pause_s)
+                await self._wait_before_check(pause_s)
                 pause_s = min(2 * pause_s, self.recheck_max_s)
                 continue
             pause_s = self.recheck_s
-            spec = await self._next_job()
+            spec = await self._wait_for_job()
             if spec is not None:
                 await self._run_job(spec)
             if self._check_requested.is_set():
                 self._check_requested.clear()
-                self._fault("its bench was restarted")
+                self._set_faulty("its bench was restarted")
 
-    async def _next_job(self) -> JobSpec | None:
+    async def _wait_for_job(self) -> JobSpec | None:
         """Wait for a job, or for the request of a check."""
         assigned = asyncio.create_task(self._assigned.get())
         requested = asyncio.create_task(self._check_requested.wait())
@@ -146,7 +146,7 @@ class Supervisor:
                 assigned.cancel()
         return assigned.result() if assigned.done() and not assigned.cancelled() else None
 
-    async def _pause(self, pause_s: float) -> None:
+    async def _wait_before_check(self, pause_s: float) -> None:
         """Wait before the next check, or for the request of one."""
         self._check_requested.clear()
         with contextlib.suppress(TimeoutError):
@@ -155,12 +155,12 @@ class Supervisor:
 
     # ---- health check --------------------------------------------------------------------
 
-    async def _check(self) -> None:
+    async def _check_health(self) -> None:
         """Open the station and let the health check decide."""
-        self._set(activity=Activity.CHECKING)
+        self._update_state(activity=Activity.CHECKING)
         passed, why = False, "the check was interrupted"
         try:
-            passed, why = await self._examine()
+            passed, why = await self._run_health_check()
         except LabdError as error:
             why = str(error)
         except Exception as error:  # the top of the check: one station must not end the lab
@@ -169,13 +169,15 @@ class Supervisor:
         finally:
             step = HealthStep.CHECK_PASSED if passed else HealthStep.CHECK_FAILED
             log.info("station-checked", station=self.name, step=step, why=why)
-            self._set(health=next_health(self.health, step), why=why, activity=Activity.IDLE)
+            self._update_state(
+                health=next_health(self.health, step), why=why, activity=Activity.IDLE
+            )
 
-    async def _examine(self) -> tuple[bool, str]:
+    async def _run_health_check(self) -> tuple[bool, str]:
         """Return whether the station may serve, and its findings as text."""
-        async with self.runner.open(None) as bench:
+        async with self.runner.create_bench(None) as bench:
             self.identities, self.simulated = bench.identities, bench.simulated
-            findings = await self.runner.check(bench)
+            findings = await self.runner.check_health(bench)
         texts = [f"{f.text} ({f.remedy})" if f.remedy else f.text for f in findings]
         return not any(finding.serious for finding in findings), "; ".join(texts)
 
@@ -189,19 +191,19 @@ class Supervisor:
         if self._cancelling:
             self._attempt.cancel()
         stopped = await wait_shielded(self._attempt, cancel_task=True)
-        ending = self._ending(self._attempt, stopped=stopped)
-        writing = asyncio.create_task(self._write_ending(spec, ending))
+        ending = self._ending_of_attempt(self._attempt, stopped=stopped)
+        writing = asyncio.create_task(self._write_ending_with_retries(spec, ending))
         stopped |= await wait_shielded(writing)
         self.job, self._cancelling, self._attempt = "", False, None
-        self._set(activity=Activity.IDLE)
+        self._update_state(activity=Activity.IDLE)
         writing.result()
         if stopped:
             raise asyncio.CancelledError
 
     async def _run_attempt(self, spec: JobSpec) -> Ending:
         """Start the attempt, run its modes, and map every error to an ending, by blame."""
-        job = await self.job_log.start(spec.job)
-        self._set(activity=Activity.RUNNING)
+        job = await self.job_log.start_attempt(spec.job)
+        self._update_state(activity=Activity.RUNNING)
         try:
             async with asyncio.timeout(self.attempt_deadline_s):
                 return await self._run_modes(job)
@@ -210,34 +212,34 @@ class Supervisor:
         except DutError as error:
             return Ending(Verdict.FAIL, str(error))
         except (InfraError, ConfigError, TimeoutError) as error:
-            self._fault(str(error) or "the attempt exceeded its deadline")
+            self._set_faulty(str(error) or "the attempt exceeded its deadline")
             return Ending(Verdict.INFRA, self.why, retry=True)
         except Exception as error:  # the top of a job's task: a defect must end the job too
             log.exception("labd-bug", job=spec.job, station=self.name)
-            self._fault(f"a defect of labd: {error!r}")
+            self._set_faulty(f"a defect of labd: {error!r}")
             return Ending(Verdict.INFRA, self.why)
 
     async def _run_modes(self, job: Job) -> Ending:
         """Open the station, run every mode and store its result."""
         spec = job.spec
         reporter = RunReporter(self.job_log, spec.job, job.attempt, time.monotonic)
-        evidence = self.evidence(spec.job, job.attempt)
+        evidence = self.make_evidence_writer(spec.job, job.attempt)
         results: list[ModeResult] = []
         try:
-            async with self.runner.open(spec) as bench:
+            async with self.runner.create_bench(spec) as bench:
                 self.identities, self.simulated = bench.identities, bench.simulated
-                async for result in self.runner.run(bench, spec, reporter, evidence):
+                async for result in self.runner.run_job(bench, spec, reporter, evidence):
                     results.append(result)
-                    await reporter.result(result)
-                    await evidence.result(spec.job, spec.benchmark, result)
+                    await reporter.store_result(result)
+                    await evidence.write_result_copy(spec.job, spec.benchmark, result)
         except InfraError as error:
             if len(results) < len(spec.modes):
                 raise
-            self._fault(str(error))  # every mode is measured; only closing failed
+            self._set_faulty(str(error))  # every mode is measured; only closing failed
         reasons = "; ".join(f"{r.mode}: {reason}" for r in results for reason in r.reasons)
         return Ending(verdict_of(results), reasons)
 
-    def _ending(self, attempt: asyncio.Task[Ending], *, stopped: bool) -> Ending | None:
+    def _ending_of_attempt(self, attempt: asyncio.Task[Ending], *, stopped: bool) -> Ending | None:
         """Return how an attempt ended; ``None`` when labd is being stopped."""
         ending: Ending | None = None
         if not attempt.cancelled():
@@ -250,31 +252,34 @@ class Supervisor:
                 return None
         return ending or Ending(Verdict.INFRA, "the attempt was interrupted", retry=True)
 
-    async def _write_ending(self, spec: JobSpec, ending: Ending | None) -> None:
+    async def _write_ending_with_retries(self, spec: JobSpec, ending: Ending | None) -> None:
         """Write the ending; repeat until the journal accepts it."""
         while True:
             try:
-                await self._try_to_write(spec, ending)
+                await self._write_ending_once(spec, ending)
             except InfraError as error:
                 log.warning("journal-failed", job=spec.job, error=str(error))
                 await asyncio.sleep(self.journal_retry_s)
             else:
                 return
 
-    async def _try_to_write(self, spec: JobSpec, ending: Ending | None) -> None:
+    async def _write_ending_once(self, spec: JobSpec, ending: Ending | None) -> None:
         if ending is None:
-            await self.job_log.requeue(spec.job, "labd was stopped", AttemptOutcome.INTERRUPTED)
-        elif ending.retry and await self.job_log.read(Journal.faults, spec.job) + 1 < MAX_FAULTS:
-            await self.job_log.requeue(spec.job, ending.reason, AttemptOutcome.FAULT)
+            await self.job_log.requeue_job(spec.job, "labd was stopped", AttemptOutcome.INTERRUPTED)
+        elif (
+            ending.retry
+            and await self.job_log.query_journal(Journal.faults, spec.job) + 1 < MAX_FAULTS
+        ):
+            await self.job_log.requeue_job(spec.job, ending.reason, AttemptOutcome.FAULT)
         else:
-            await self.job_log.finish(spec.job, ending.verdict, ending.reason)
+            await self.job_log.finish_job(spec.job, ending.verdict, ending.reason)
 
     # ---- state ---------------------------------------------------------------------------
 
-    def _fault(self, why: str) -> None:
-        self._set(health=next_health(self.health, HealthStep.FAULT), why=why)
+    def _set_faulty(self, why: str) -> None:
+        self._update_state(health=next_health(self.health, HealthStep.FAULT), why=why)
 
-    def _set(
+    def _update_state(
         self,
         *,
         health: Health | None = None,
@@ -284,4 +289,4 @@ class Supervisor:
         self.health = health or self.health
         self.activity = activity or self.activity
         self.why = self.why if why is None else why
-        self.changed(self)
+        self.on_change(self)

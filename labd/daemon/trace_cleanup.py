@@ -50,14 +50,14 @@ class TraceCleanup:
         self._now_ns = now_ns
         self._interval_s = interval_s
 
-    async def run(self) -> None:
+    async def clean_up_periodically(self) -> None:
         """Clean up at the start and once per interval, until cancelled; log what fails."""
-        await self._try(self.seal())
+        await self._log_failure(self.seal_open_traces())
         while True:
-            await self._try(self.remove_old_runs())
+            await self._log_failure(self.remove_old_runs())
             await asyncio.sleep(self._interval_s)
 
-    async def seal(self) -> None:
+    async def seal_open_traces(self) -> None:
         """Close every trace that a killed daemon left open, where that is possible.
 
         Raises:
@@ -78,16 +78,16 @@ class TraceCleanup:
             InfraError: the disk or the journal failed; the rest is removed next time.
         """
         await run_disk_io(delete_remains, self._traces)
-        attempts = await self._job_log.read(read_attempts)
+        attempts = await self._job_log.query_journal(read_attempts)
         runs = await run_disk_io(find_runs, self._traces, attempts)
         for run in runs:
             if run.removed and not run.protected:
                 await run_disk_io(remove_run, self._traces, run.job, run.attempt)
         planned = plan_removals(runs, self._limits, self._now_ns())
-        return [run for run, reason in planned if await self._remove(run, reason)]
+        return [run for run, reason in planned if await self._remove_run(run, reason)]
 
-    async def _remove(self, run: RunFiles, reason: str) -> bool:
-        if not await self._job_log.note_removal(run.job, run.attempt):
+    async def _remove_run(self, run: RunFiles, reason: str) -> bool:
+        if not await self._job_log.record_removal(run.job, run.attempt):
             return False
         await run_disk_io(remove_run, self._traces, run.job, run.attempt)
         log.info(
@@ -99,7 +99,7 @@ class TraceCleanup:
         )
         return True
 
-    async def _try(self, work: Coroutine[Any, Any, Any]) -> None:
+    async def _log_failure(self, work: Coroutine[Any, Any, Any]) -> None:
         try:
             await work
         except LabdError as error:

@@ -43,12 +43,12 @@ class LiveFrames:
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=MAX_FRAMES)
         self._more = asyncio.Event()
 
-    def send(self, topic: str, frame: bytes) -> None:
+    def queue_frame(self, topic: str, frame: bytes) -> None:
         """Queue a frame; return at once."""
         self._waiting.append((topic, frame))
         self._more.set()
 
-    async def deliver(self, link: MqttLink) -> None:
+    async def publish_frames(self, link: MqttLink) -> None:
         """Publish the queued frames until cancelled."""
         while True:
             await self._more.wait()
@@ -73,9 +73,9 @@ class FileTrace:
         self._written = asyncio.Event()
         self._ending = asyncio.Event()
         self._disk = asyncio.Lock()
-        self._writer = asyncio.create_task(self._write_on(), name="trace writer")
+        self._writer = asyncio.create_task(self._write_until_finished(), name="trace writer")
 
-    async def write(self, items: Sequence[StreamItem]) -> None:
+    async def write_items(self, items: Sequence[StreamItem]) -> None:
         """Append stream items, in order; they are written a moment later.
 
         Raises:
@@ -91,7 +91,7 @@ class FileTrace:
         if self._writer.done():
             self._writer.result()
 
-    async def windows(self, windows: Sequence[Window]) -> None:
+    async def annotate_windows(self, windows: Sequence[Window]) -> None:
         """Annotate the windows measured in this trace; replaces earlier ones.
 
         Raises:
@@ -100,7 +100,7 @@ class FileTrace:
         async with self._disk:
             await run_disk_io(self._file.mark_windows, windows)
 
-    async def end(self) -> None:
+    async def finish_writing(self) -> None:
         """Write the remaining items, even while being cancelled.
 
         Raises:
@@ -114,32 +114,32 @@ class FileTrace:
         if cancelled:
             raise asyncio.CancelledError
 
-    async def _write_on(self) -> None:
+    async def _write_until_finished(self) -> None:
         try:
             while self._gathered or not self._ending.is_set():
                 await self._more.wait()
-                await self._gather()
-                await self._write_some()
-            self._send_frame(last=True)
+                await self._wait_for_more_items()
+                await self._write_gathered_items()
+            self._send_live_frame(last=True)
         finally:
             self._written.set()
 
-    async def _gather(self) -> None:
+    async def _wait_for_more_items(self) -> None:
         """Wait for more items, at most :data:`GATHER_S`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(GATHER_S):
                 await self._ending.wait()
 
-    async def _write_some(self) -> None:
+    async def _write_gathered_items(self) -> None:
         items, self._gathered, self._samples = self._gathered, [], 0
         if not self._ending.is_set():
             self._more.clear()
         async with self._disk:
             await run_disk_io(self._file.write, items)
         self._written.set()
-        self._send_frame(last=False)
+        self._send_live_frame(last=False)
 
-    def _send_frame(self, *, last: bool) -> None:
+    def _send_live_frame(self, *, last: bool) -> None:
         frame = self._frames.take(last=last)
         if frame is not None:
             self._send(frame.encode())
@@ -168,7 +168,7 @@ async def open_trace(
     file = await run_disk_io(TraceFile, path, stream_format, instrument, frames.feed)
     complete = False
     try:
-        async with _ended(FileTrace(file, frames, send)) as trace:
+        async with _finish_after_body(FileTrace(file, frames, send)) as trace:
             yield trace
         complete = True
     finally:
@@ -176,14 +176,14 @@ async def open_trace(
 
 
 @asynccontextmanager
-async def _ended(trace: FileTrace) -> AsyncGenerator[FileTrace]:
+async def _finish_after_body(trace: FileTrace) -> AsyncGenerator[FileTrace]:
     """End the writer after the body; an error of the body takes precedence."""
     try:
         yield trace
     except BaseException:
         try:
-            await trace.end()
+            await trace.finish_writing()
         except LabdError as error:
             log.warning("trace-cut-short", error=str(error))
         raise
-    await trace.end()
+    await trace.finish_writing()

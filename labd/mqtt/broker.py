@@ -82,7 +82,7 @@ class EmbeddedBroker:
         """The URL for an :class:`labd.mqtt.link.MqttLink`."""
         return f"mqtt://{self.host}:{self.port}"
 
-    async def run(self, started: asyncio.Event) -> None:
+    async def run_until_ended(self, started: asyncio.Event) -> None:
         """Start it, set the event, and wait until it ends.
 
         Raises:
@@ -91,9 +91,9 @@ class EmbeddedBroker:
         """
         async with self:
             started.set()
-            await self.wait()
+            await self.wait_until_ended()
 
-    async def wait(self) -> None:
+    async def wait_until_ended(self) -> None:
         """Wait until it ends.
 
         Raises:
@@ -101,7 +101,7 @@ class EmbeddedBroker:
         """
         if self._process is not None:
             await self._process.wait()
-        raise self._died("has ended")
+        raise self._broker_died_error("has ended")
 
     async def __aenter__(self) -> Self:
         """Start it and wait until it answers MQTT.
@@ -129,7 +129,7 @@ class EmbeddedBroker:
         try:
             await self._wait_until_it_answers(self._process)
         except BaseException:
-            await self._stop()
+            await self._terminate()
             raise
         return self
 
@@ -140,7 +140,7 @@ class EmbeddedBroker:
         traceback: TracebackType | None,
     ) -> None:
         """Terminate it and wait for its end."""
-        await self._stop()
+        await self._terminate()
 
     # ---- starting ------------------------------------------------------------------------
 
@@ -160,14 +160,14 @@ class EmbeddedBroker:
         text = _CONFIG.format(
             host=self.host,
             port=self.port,
-            pid_file=_quote(self._pid_file),
-            log_file=_quote(self._log_file),
-            store=_quote(self._directory / "jetstream"),
+            pid_file=_quote_nats_path(self._pid_file),
+            log_file=_quote_nats_path(self._log_file),
+            store=_quote_nats_path(self._directory / "jetstream"),
         )
         self._config_file.write_text(text, encoding="utf-8")
 
     async def _refuse_taken_port(self) -> None:
-        if not _is_taken(self.host, self.port):
+        if not _is_port_taken(self.host, self.port):
             return
         if await _answers_mqtt(self.host, self.port):
             what = f"another MQTT broker has port {self.port} already"
@@ -181,16 +181,18 @@ class EmbeddedBroker:
         deadline = time.monotonic() + self._start_deadline_s
         while time.monotonic() < deadline:
             if process.returncode is not None:
-                raise self._died("ended while starting")
+                raise self._broker_died_error("ended while starting")
             if await _answers_mqtt(self.host, self.port):
                 return
             await asyncio.sleep(_POLL_S)
-        raise self._died(f"does not answer after {self._start_deadline_s:g} s")
+        raise self._broker_died_error(f"does not answer after {self._start_deadline_s:g} s")
 
-    def _died(self, what: str) -> TransportError:
-        return TransportError("broker-died", f"the embedded broker {what}", self._quoted_log())
+    def _broker_died_error(self, what: str) -> TransportError:
+        return TransportError(
+            "broker-died", f"the embedded broker {what}", self._quote_log_errors()
+        )
 
-    def _quoted_log(self) -> str:
+    def _quote_log_errors(self) -> str:
         """Return the last errors of its log, or where the log is."""
         try:
             lines = self._log_file.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -201,7 +203,7 @@ class EmbeddedBroker:
             return f"see {self._log_file}"
         return f"its log reports: {' / '.join(errors[-_QUOTED_LINES:])}"
 
-    async def _stop(self) -> None:
+    async def _terminate(self) -> None:
         if self._process is not None:
             await terminate_process(self._process, self._stop_deadline_s)
 
@@ -216,12 +218,12 @@ def _find_server() -> str:
     return server
 
 
-def _quote(path: Path) -> str:
+def _quote_nats_path(path: Path) -> str:
     """Return a path as a string of NATS's configuration language."""
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _is_taken(host: str, port: int) -> bool:
+def _is_port_taken(host: str, port: int) -> bool:
     """Return whether a program listens on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -259,14 +261,14 @@ def _terminate_orphan(pid_file: Path, config_file: Path, deadline_s: float) -> N
         return
     for order in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + deadline_s
-        if _is_ours(pid, config_file):
+        if _is_own_broker_process(pid, config_file):
             os.kill(pid, order)
-        while _is_ours(pid, config_file) and time.monotonic() < deadline:
+        while _is_own_broker_process(pid, config_file) and time.monotonic() < deadline:
             time.sleep(_POLL_S)
     pid_file.unlink(missing_ok=True)
 
 
-def _is_ours(pid: int, config_file: Path) -> bool:
+def _is_own_broker_process(pid: int, config_file: Path) -> bool:
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError):

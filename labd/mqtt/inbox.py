@@ -47,7 +47,7 @@ class Inbox:
         self._changed = asyncio.Event()
         self._end: BaseException | None = None
 
-    def offer(self, message: ReceivedMessage) -> bool:
+    def put_or_drop(self, message: ReceivedMessage) -> bool:
         """Queue a message, or count it as dropped; return whether it was queued."""
         size = len(message.payload)
         if len(self._waiting) >= self._max_messages or self._bytes + size > self._max_bytes:
@@ -58,7 +58,7 @@ class Inbox:
         self._changed.set()
         return True
 
-    def end(self, why: BaseException) -> None:
+    def close_with_error(self, why: BaseException) -> None:
         """Raise ``why`` in the reader after the queued messages."""
         self._end = why
         self._changed.set()

@@ -211,7 +211,7 @@ class MqttLink:
             await self._reconnect_for_ever(first)
         except BaseException as error:
             for inbox in self._inboxes:
-                inbox.end(error)
+                inbox.close_with_error(error)
             raise
 
     async def _reconnect_for_ever(self, first: asyncio.Future[None]) -> None:
@@ -276,7 +276,7 @@ class MqttLink:
         async for arrived in client.messages:
             message = ReceivedMessage(arrived.topic.value, arrived.payload, arrived.retain)
             for inbox in self._inboxes:
-                if arrived.topic.matches(inbox.filter) and not inbox.offer(message):
+                if arrived.topic.matches(inbox.filter) and not inbox.put_or_drop(message):
                     log.warning("%s: reader too slow, %d dropped", inbox.filter, inbox.dropped)
 
     def _no_broker(self, failure: Exception) -> TransportError:

@@ -19,13 +19,13 @@ from labd.wire.results import ModeResult, ResultDetails
 
 async def measure_accuracy(run: ModeRun) -> ModeResult:
     """Run the whole set through the DUT and compare its outputs with the labels."""
-    await run.report.phase(Mode.ACCURACY, "infer")
+    await run.report.report_phase(Mode.ACCURACY, "infer")
     rows = run.dataset.rows
     found: list[OutputRow] = []
     for done, row in enumerate(rows, 1):
         found.append(OutputRow(row.file, row.label, await _mean_output(run, row)))
-        await run.report.progress(done, len(rows), "inputs")
-    kept = await run.evidence.outputs(found)
+        await run.report.report_progress(done, len(rows), "inputs")
+    kept = await run.evidence.write_outputs(found)
     labels = np.array([row.label for row in found], dtype=np.int64)
     outputs = np.array([row.outputs for row in found])
     score, notes = await asyncio.to_thread(_score, outputs, labels, run.benchmark)

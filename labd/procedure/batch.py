@@ -35,7 +35,7 @@ async def load_input(run: ModeRun, data: bytes, file: str) -> None:
     """Load an input; report a load that had to be restarted."""
     loaded = await run.ready.dut.load(data)
     if loaded.restarts:
-        await run.report.note(f"{file}: loaded again", loaded.restarts)
+        await run.report.report_note(f"{file}: loaded again", loaded.restarts)
 
 
 async def load_row(run: ModeRun, row: Row) -> None:

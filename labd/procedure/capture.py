@@ -153,7 +153,7 @@ class Capture:
     async def mark(self, windows: Sequence[Window]) -> None:
         """Write the windows into the trace."""
         if self._writer is not None:
-            await self._writer.windows(windows)
+            await self._writer.annotate_windows(windows)
 
     async def collect(self, writer: TraceWriter | None) -> None:
         """Read the stream to its end.
@@ -170,7 +170,7 @@ class Capture:
             if isinstance(item, (Samples, Gap)):
                 self.closed_through, end = item.index, item.end
             if writer is not None:
-                await writer.write([item])
+                await writer.write_items([item])
         self.closed_through = end
 
     async def _progress(self, still_s: float) -> bool:
@@ -195,7 +195,7 @@ async def start_capture(run: ModeRun, monitor: PowerMonitor, name: str) -> Async
         if name:
             instrument = run.bench.identities[Part.POWER]
             writer = await outer.enter_async_context(
-                run.evidence.trace(name, monitor.format, instrument)
+                run.evidence.open_trace(name, monitor.format, instrument)
             )
         async with AsyncExitStack() as running:
             acquisition = await running.enter_async_context(monitor.acquire(run.bench.time_base))

@@ -99,7 +99,7 @@ class EdgeSource(ABC):
             idle_power_uw=idle_power_uw,
             edge_uncertainty_s=edge_uncertainty_s,
         )
-        await self.run.report.window(Mode.ENERGY, window)
+        await self.run.report.report_window(Mode.ENERGY, window)
         self.windows.append(window)
 
 

@@ -49,18 +49,18 @@ async def measure_energy(
     source = MonitorEdges(run) if sees else CounterEdges(run)
     dataset = run.dataset
     rows = [dataset.rows[i % len(dataset.rows)] for i in range(WINDOWS)]
-    await run.report.phase(Mode.ENERGY, "probe")
+    await run.report.report_phase(Mode.ENERGY, "probe")
     await load_row(run, rows[0])
     await start_timing(run)
     inferences, inference_s = await _plan_batch(source, monitor, throughput_ips)
-    await run.report.phase(Mode.ENERGY, "windows")
+    await run.report.report_phase(Mode.ENERGY, "windows")
     async with start_capture(run, monitor, "energy") as capture:
         await source.sync(capture)
         for number, row in enumerate(rows, 1):
             batch = Batch(number, row.file, inferences)
             await _measure(run, source, capture, batch, row, inference_s)
             await capture.mark(source.windows)
-            await run.report.progress(number, WINDOWS, "windows")
+            await run.report.report_progress(number, WINDOWS, "windows")
         late = await _try(source.sync(capture), "the sync mark at the end of the run")
         await capture.stop()
         findings = await _check_monitor(run)

@@ -17,19 +17,19 @@ from labd.wire.results import ModeResult, ResultDetails
 class Reporter(Protocol):
     """Receives the progress events of a run."""
 
-    async def phase(self, mode: Mode, name: str) -> None:
+    async def report_phase(self, mode: Mode, name: str) -> None:
         """Report the start of a phase."""
         ...
 
-    async def progress(self, done: int, total: int, unit: str) -> None:
+    async def report_progress(self, done: int, total: int, unit: str) -> None:
         """Report the progress of the phase; reports may be skipped."""
         ...
 
-    async def window(self, mode: Mode, window: Window) -> None:
+    async def report_window(self, mode: Mode, window: Window) -> None:
         """Report a measured window, valid or not."""
         ...
 
-    async def note(self, text: str, reasons: Sequence[str] = ()) -> None:
+    async def report_note(self, text: str, reasons: Sequence[str] = ()) -> None:
         """Report something that a reader of the result should know."""
         ...
 
@@ -37,11 +37,11 @@ class Reporter(Protocol):
 class TraceWriter(Protocol):
     """Writes the trace of one acquisition while it is received."""
 
-    async def write(self, items: Sequence[StreamItem]) -> None:
+    async def write_items(self, items: Sequence[StreamItem]) -> None:
         """Append stream items in order."""
         ...
 
-    async def windows(self, windows: Sequence[Window]) -> None:
+    async def annotate_windows(self, windows: Sequence[Window]) -> None:
         """Annotate the measured windows."""
         ...
 
@@ -58,13 +58,13 @@ class OutputRow:
 class EvidenceWriter(Protocol):
     """Writes the evidence of one run."""
 
-    def trace(
+    def open_trace(
         self, name: str, stream_format: StreamFormat, instrument: Identity
     ) -> AbstractAsyncContextManager[TraceWriter]:
         """Open a trace; leaving the context completes it in any case."""
         ...
 
-    async def outputs(self, rows: Sequence[OutputRow]) -> str:
+    async def write_outputs(self, rows: Sequence[OutputRow]) -> str:
         """Write the DUT's outputs for each input; return the name of the file."""
         ...
 

@@ -25,7 +25,7 @@ from labd.wire.results import ModeResult
 async def measure_performance(run: ModeRun) -> ModeResult:
     """Probe, then measure :data:`WINDOWS` windows, each on another input file."""
     dut, dataset, report = run.ready.dut, run.dataset, run.report
-    await report.phase(Mode.PERFORMANCE, "probe")
+    await report.report_phase(Mode.PERFORMANCE, "probe")
     rows = [dataset.rows[i % len(dataset.rows)] for i in range(WINDOWS)]
     await load_row(run, rows[0])
 
@@ -34,7 +34,7 @@ async def measure_performance(run: ModeRun) -> ModeResult:
 
     inferences, inference_s = await find_inferences(probe)
     await start_timing(run)
-    await report.phase(Mode.PERFORMANCE, "windows")
+    await report.report_phase(Mode.PERFORMANCE, "windows")
     windows: list[Window] = []
     for number, row in enumerate(rows, 1):
         await load_row(run, row)
@@ -45,8 +45,8 @@ async def measure_performance(run: ModeRun) -> ModeResult:
         check = best_check(run, timing)
         batch = Batch(number, row.file, inferences)
         windows.append(performance_window(batch, runtime, check))
-        await report.window(Mode.PERFORMANCE, windows[-1])
-        await report.progress(number, WINDOWS, "windows")
+        await report.report_window(Mode.PERFORMANCE, windows[-1])
+        await report.report_progress(number, WINDOWS, "windows")
     score = {"median_throughput_ips": median_throughput_ips(windows)}
     return windows_result(Mode.PERFORMANCE, windows, score)
 

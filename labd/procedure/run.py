@@ -32,7 +32,7 @@ async def run_benchmark(
     throughput: float | None = None
     for mode in spec.modes:
         if ready is None or ready.build is not BUILD_FOR[mode]:
-            await report.phase(mode, "prepare")
+            await report.report_phase(mode, "prepare")
             ready = await bench.prepare(BUILD_FOR[mode])
             _check_model(ready, entry)
         run = ModeRun(bench, ready, spec.energy_method, entry, dataset, report, evidence)

@@ -83,7 +83,7 @@ async def test_retained_state_survives_a_restart(tmp_path: Path) -> None:
 
 async def test_its_death_is_reported(tmp_path: Path) -> None:
     async with EmbeddedBroker(tmp_path, free_port()) as broker:
-        watching = asyncio.create_task(broker.wait())
+        watching = asyncio.create_task(broker.wait_until_ended())
         os.kill(pid_of(tmp_path), signal.SIGKILL)
         with pytest.raises(TransportError, match="the embedded broker has ended"):
             async with asyncio.timeout(10):
@@ -95,7 +95,7 @@ async def test_it_can_be_started_again_after_its_death(tmp_path: Path) -> None:
     async with broker:
         os.kill(pid_of(tmp_path), signal.SIGKILL)
         with pytest.raises(TransportError):
-            await broker.wait()
+            await broker.wait_until_ended()
     async with broker, MqttLink(broker.url, "a") as link:
         assert link.connected
 

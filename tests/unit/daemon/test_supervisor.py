@@ -47,7 +47,7 @@ class ScriptedRunner:
         self.closed = 0
 
     @asynccontextmanager
-    async def open(self, spec: JobSpec | None) -> AsyncIterator[Any]:
+    async def create_bench(self, spec: JobSpec | None) -> AsyncIterator[Any]:
         self.opened += 1
         try:
             yield ScriptedBench()
@@ -57,13 +57,13 @@ class ScriptedRunner:
                 await self.close_step()
             self.closed += 1
 
-    async def run(self, *_: Any) -> AsyncIterator[ModeResult]:
+    async def run_job(self, *_: Any) -> AsyncIterator[ModeResult]:
         self.running.set()
         if self.run_step is not None:
             await self.run_step()
         yield RESULT
 
-    async def check(self, _bench: Any) -> list[Finding]:
+    async def check_health(self, _bench: Any) -> list[Finding]:
         return self.findings
 
 
@@ -86,32 +86,32 @@ class Stage:
             ),
             runner=self.runner,
             job_log=job_log,
-            evidence=lambda job, attempt: RunEvidence(
+            make_evidence_writer=lambda job, attempt: RunEvidence(
                 folder / job / str(attempt), attempt, lambda _frame: None
             ),
-            changed=lambda _: None,
+            on_change=lambda _: None,
             journal_retry_s=0.01,
         )
 
     async def assign(self) -> None:
-        await self.job_log.submit(SPEC)
+        await self.job_log.submit_job(SPEC)
         await self.again()
 
     async def again(self) -> None:
         async with asyncio.timeout(5):
-            while self.supervisor.view().activity is not Activity.IDLE or (
+            while self.supervisor.scheduling_view().activity is not Activity.IDLE or (
                 self.supervisor.health is not Health.GOOD
             ):
                 await asyncio.sleep(0.01)
-        assert await self.job_log.lease(SPEC.job, "s1")
-        self.supervisor.assign(SPEC)
+        assert await self.job_log.lease_job(SPEC.job, "s1")
+        self.supervisor.assign_job(SPEC)
 
     async def ended(self) -> tuple[str, str]:
         """State and verdict once the supervisor is through with the job."""
         async with asyncio.timeout(5):
             while self.supervisor.job:
                 await asyncio.sleep(0.01)
-        job = await self.job_log.job(SPEC.job)
+        job = await self.job_log.require_job(SPEC.job)
         return job.state, job.verdict or ""
 
 
@@ -123,7 +123,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 
 @pytest.fixture
 async def task(stage: Stage) -> AsyncIterator[asyncio.Task[None]]:
-    running = asyncio.create_task(stage.supervisor.supervise())
+    running = asyncio.create_task(stage.supervisor.check_and_run_jobs())
     yield running
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -187,15 +187,15 @@ async def test_a_defect_of_labd_ends_the_job_and_is_named(
     stage.runner.run_step = failing(KeyError("oops"))
     await stage.assign()
     assert await stage.ended() == ("done", "infra")
-    assert (await stage.job_log.job("j1")).reason == "a defect of labd: KeyError('oops')"
+    assert (await stage.job_log.require_job("j1")).reason == "a defect of labd: KeyError('oops')"
 
 
 async def test_cancelling_ends_cancelled(stage: Stage, task: asyncio.Task[None]) -> None:
     stage.runner.run_step = forever
     await stage.assign()
     await stage.runner.running.wait()
-    await stage.job_log.cancel("j1", "alice", "")
-    assert stage.supervisor.cancel("j1")
+    await stage.job_log.cancel_job("j1", "alice", "")
+    assert stage.supervisor.cancel_attempt("j1")
     assert await stage.ended() == ("done", "cancelled")
     assert stage.runner.opened == stage.runner.closed
 
@@ -206,7 +206,7 @@ async def test_a_stop_while_running_requeues(stage: Stage, task: asyncio.Task[No
     await stage.runner.running.wait()
     await stopped(task)
     assert await stage.ended() == ("queued", "")
-    assert await stage.job_log.read(Journal.faults, "j1") == 0
+    assert await stage.job_log.query_journal(Journal.faults, "j1") == 0
     assert stage.runner.opened == stage.runner.closed
 
 
@@ -221,8 +221,8 @@ async def test_a_stop_during_a_cancels_teardown_still_ends(
     stage.runner.run_step, stage.runner.close_step = forever, close
     await stage.assign()
     await stage.runner.running.wait()
-    await stage.job_log.cancel("j1", "alice", "")
-    stage.supervisor.cancel("j1")
+    await stage.job_log.cancel_job("j1", "alice", "")
+    stage.supervisor.cancel_attempt("j1")
     await stage.runner.closing.wait()
     task.cancel()
     await asyncio.sleep(0.05)
@@ -237,14 +237,14 @@ async def test_a_stop_while_the_ending_is_written_loses_nothing(
     stage: Stage, task: asyncio.Task[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing, go = asyncio.Event(), asyncio.Event()
-    finish = stage.job_log.finish
+    finish = stage.job_log.finish_job
 
     async def slow_finish(job: str, verdict: Verdict, reason: str) -> None:
         writing.set()
         await go.wait()
         await finish(job, verdict, reason)
 
-    monkeypatch.setattr(stage.job_log, "finish", slow_finish)
+    monkeypatch.setattr(stage.job_log, "finish_job", slow_finish)
     await stage.assign()
     await writing.wait()
     task.cancel()
@@ -259,14 +259,14 @@ async def test_a_stop_while_the_ending_is_written_loses_nothing(
 async def test_a_journal_that_fails_for_a_while_is_waited_for(
     stage: Stage, task: asyncio.Task[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish, failures = stage.job_log.finish, [InfraError("journal", "locked")]
+    finish, failures = stage.job_log.finish_job, [InfraError("journal", "locked")]
 
     async def failing_finish(job: str, verdict: Verdict, reason: str) -> None:
         if failures:
             raise failures.pop()
         await finish(job, verdict, reason)
 
-    monkeypatch.setattr(stage.job_log, "finish", failing_finish)
+    monkeypatch.setattr(stage.job_log, "finish_job", failing_finish)
     await stage.assign()
     assert await stage.ended() == ("done", "pass")
 
@@ -284,7 +284,7 @@ async def test_a_teardown_that_fails_faults_the_station_but_keeps_the_result(
 
 async def test_a_check_that_finds_a_defect_or_breaks_is_bad(stage: Stage) -> None:
     stage.runner.findings = [Finding("known-answer", "3 of 10 right", "replace it")]
-    task = asyncio.create_task(stage.supervisor.supervise())
+    task = asyncio.create_task(stage.supervisor.check_and_run_jobs())
     async with asyncio.timeout(5):
         while stage.supervisor.health is not Health.BAD:
             await asyncio.sleep(0.01)
@@ -294,7 +294,7 @@ async def test_a_check_that_finds_a_defect_or_breaks_is_bad(stage: Stage) -> Non
     async with asyncio.timeout(5):
         while stage.supervisor.health is not Health.GOOD:
             await asyncio.sleep(0.01)
-    stage.runner.check = failing_check  # type: ignore[method-assign]
+    stage.runner.check_health = failing_check  # type: ignore[method-assign]
     stage.supervisor.request_check()
     async with asyncio.timeout(5):
         while stage.supervisor.health is not Health.BAD:

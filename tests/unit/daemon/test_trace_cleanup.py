@@ -43,10 +43,10 @@ class Place:
         return TraceFile(self.traces / job / str(attempt) / "energy", FORMAT, WHO)
 
     async def begin(self, job: str) -> None:
-        if await self.job_log.read(Journal.job, job) is None:
-            await self.job_log.submit(JobSpec(job, "ann", "digits01", (Mode.ENERGY,)))
-        await self.job_log.lease(job, "v1")
-        attempt = (await self.job_log.start(job)).attempt
+        if await self.job_log.query_journal(Journal.job, job) is None:
+            await self.job_log.submit_job(JobSpec(job, "ann", "digits01", (Mode.ENERGY,)))
+        await self.job_log.lease_job(job, "v1")
+        attempt = (await self.job_log.start_attempt(job)).attempt
         with self.trace(job, attempt) as file:
             file.write([Samples(0, np.full(1000, 0.5))])
 
@@ -54,7 +54,7 @@ class Place:
         """A job that ended on this day, with its files."""
         self.day = day
         await self.begin(job)
-        await self.job_log.finish(job, Verdict.PASS, "")
+        await self.job_log.finish_job(job, Verdict.PASS, "")
 
     def there(self) -> list[str]:
         return [f"{run.job}/{run.attempt}" for run in find_runs(self.traces)]
@@ -79,11 +79,11 @@ async def test_old_runs_are_removed_and_their_jobs_list_them(place: Place) -> No
     assert await place.clean_up(RetentionLimits(days=15)) == ["old/1"]
     assert place.there() == ["young/1"]
     assert [each.name for each in place.traces.iterdir()] == ["young"]
-    status = await place.job_log.status("old")
+    status = await place.job_log.job_status("old")
     assert status is not None
     assert status.removed == (1,)
     assert status.verdict is Verdict.PASS
-    assert (await place.job_log.status("young")).removed == ()  # type: ignore[union-attr]
+    assert (await place.job_log.job_status("young")).removed == ()  # type: ignore[union-attr]
     assert await place.clean_up(RetentionLimits(days=15)) == []
 
 
@@ -100,18 +100,18 @@ async def test_a_pinned_job_stays_until_it_is_unpinned(place: Place) -> None:
     await place.run("a", 1)
     place.day = 100
     with pytest.raises(JobError, match="you have no job a"):
-        await place.job_log.pin("a", "bob")
-    assert await place.job_log.pin("a", "ann")
-    assert not await place.job_log.pin("a", "ann")
-    status = await place.job_log.status("a")
+        await place.job_log.pin_files("a", "bob")
+    assert await place.job_log.pin_files("a", "ann")
+    assert not await place.job_log.pin_files("a", "ann")
+    status = await place.job_log.job_status("a")
     assert status is not None
     assert status.pinned
     assert await place.clean_up(RetentionLimits(days=1, size_bytes=1)) == []
-    assert not await place.job_log.note_removal("a", 1)
+    assert not await place.job_log.record_removal("a", 1)
     with pytest.raises(JobError, match="you have no job a"):
-        await place.job_log.unpin("a", "bob")
-    assert await place.job_log.unpin("a", "ann")
-    assert not await place.job_log.unpin("a", "ann")
+        await place.job_log.unpin_files("a", "bob")
+    assert await place.job_log.unpin_files("a", "ann")
+    assert not await place.job_log.unpin_files("a", "ann")
     assert await place.clean_up(RetentionLimits(days=1)) == ["a/1"]
 
 
@@ -120,12 +120,12 @@ async def test_a_job_in_progress_keeps_every_attempt(place: Place) -> None:
     await place.begin("a")
     place.day = 100
     assert await place.clean_up(RetentionLimits(days=1, size_bytes=1)) == []
-    await place.job_log.requeue("a", "it broke", AttemptOutcome.FAULT)
+    await place.job_log.requeue_job("a", "it broke", AttemptOutcome.FAULT)
     assert await place.clean_up(RetentionLimits(days=1, size_bytes=1)) == []
     await place.begin("a")
     assert await place.clean_up(RetentionLimits(days=1, size_bytes=1)) == []
     place.day = 200
-    await place.job_log.finish("a", Verdict.PASS, "")
+    await place.job_log.finish_job("a", Verdict.PASS, "")
     assert await place.clean_up(RetentionLimits(days=90)) == ["a/1"]
     assert place.there() == ["a/2"]
 
@@ -186,7 +186,7 @@ async def test_a_failing_disk_is_tried_again(place: Place, monkeypatch: pytest.M
     cleanup = TraceCleanup(
         place.job_log, place.traces, RetentionLimits(), place.now_ns, interval_s=0.0
     )
-    running = asyncio.create_task(cleanup.run())
+    running = asyncio.create_task(cleanup.clean_up_periodically())
     await asyncio.wait_for(failed_often.wait(), 5)
     assert not running.done()
     running.cancel()
@@ -206,7 +206,7 @@ async def test_killed_traces_are_sealed(place: Place) -> None:
     (damaged / "energy.sigmf-meta").write_text("{")
     (damaged / "energy.sigmf-data").write_text("")
     cleanup = TraceCleanup(place.job_log, place.traces, RetentionLimits(), place.now_ns)
-    await cleanup.seal()
+    await cleanup.seal_open_traces()
     assert not (folder / "energy.sigmf-events").exists()
     assert read_trace(folder / "energy").meta["global"]["labd:samples"] == 1000
     assert (place.traces / "b" / "1" / "energy.sigmf-events").exists()

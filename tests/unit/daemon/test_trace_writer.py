@@ -50,7 +50,9 @@ def writing(tmp_path: Path) -> Writing:
 async def test_everything_given_is_there_in_order(writing: Writing) -> None:
     async with writing.open() as trace:
         for at in range(0, 3000, 10):
-            await trace.write([samples(at, 9), Gap(at + 9, 1), Edge(at + 0.5, "d7", rising=False)])
+            await trace.write_items(
+                [samples(at, 9), Gap(at + 9, 1), Edge(at + 0.5, "d7", rising=False)]
+            )
             if at % 1000 == 0:
                 await asyncio.sleep(0.15)
         assert is_live(writing.path)
@@ -66,9 +68,9 @@ async def test_everything_given_is_there_in_order(writing: Writing) -> None:
 async def test_frames_are_few_and_agree_with_the_trace(writing: Writing) -> None:
     async with writing.open() as trace:
         for at in range(0, 5000, 10):
-            await trace.write([samples(at, 10)])
+            await trace.write_items([samples(at, 10)])
             await asyncio.sleep(0.001)
-        await trace.write([samples(5000, 3)])
+        await trace.write_items([samples(5000, 3)])
     frames = [decode_frame(each) for each in writing.frames]
     assert 2 <= len(frames) <= 5000 // 100
     at = 0
@@ -91,12 +93,12 @@ async def test_a_disk_error_is_reported_at_the_next_write(
 
     async def run() -> None:
         async with writing.open() as trace:
-            await trace.write([samples(0, 10)])
+            await trace.write_items([samples(0, 10)])
             await asyncio.sleep(0.2)
             monkeypatch.setattr(TraceFile, "write", refuse)
-            await trace.write([samples(10, 10)])
+            await trace.write_items([samples(10, 10)])
             await asyncio.sleep(0.3)
-            await trace.write([samples(20, 10)])
+            await trace.write_items([samples(20, 10)])
             pytest.fail("the error was not reported")
 
     with pytest.raises(InfraError, match="No space") as caught:
@@ -110,8 +112,8 @@ async def test_a_disk_error_is_reported_at_the_next_write(
 async def test_a_disk_error_at_the_very_end_is_reported_too(writing: Writing) -> None:
     async def run() -> None:
         async with writing.open() as trace:
-            await trace.write([samples(0, 4)])
-            await trace.write([samples(5, 4)])
+            await trace.write_items([samples(0, 4)])
+            await trace.write_items([samples(5, 4)])
 
     with pytest.raises(LabdBug, match="given sample 5"):
         await run()
@@ -123,7 +125,7 @@ async def test_a_disk_error_at_the_very_end_is_reported_too(writing: Writing) ->
 async def test_the_bodys_fault_goes_before_the_writers(writing: Writing) -> None:
     async def run() -> None:
         async with writing.open() as trace:
-            await trace.write([samples(5, 4)])
+            await trace.write_items([samples(5, 4)])
             raise ValueError("of the body")
 
     with pytest.raises(ValueError, match="of the body"):
@@ -135,7 +137,7 @@ async def test_a_cancelled_run_keeps_what_it_had(writing: Writing) -> None:
 
     async def run() -> None:
         async with writing.open() as trace:
-            await trace.write([samples(0, 500)])
+            await trace.write_items([samples(0, 500)])
             begun.set()
             await asyncio.Event().wait()
 
@@ -164,7 +166,7 @@ async def test_a_slow_disk_slows_whoever_writes(
 
     async def fill(trace: Any) -> None:
         for at in range(0, 50_000, 100):
-            await trace.write([samples(at, 100)])
+            await trace.write_items([samples(at, 100)])
 
     async with writing.open() as trace:
         filling = asyncio.create_task(fill(trace))
@@ -196,9 +198,9 @@ async def test_a_slow_broker_costs_frames_and_no_time() -> None:
     frames = LiveFrames()
     link = SlowLink()
     link.free.clear()
-    delivering = asyncio.create_task(frames.deliver(link))  # type: ignore[arg-type]
+    delivering = asyncio.create_task(frames.publish_frames(link))  # type: ignore[arg-type]
     for number in range(1000):
-        frames.send("t", b"%d" % number)
+        frames.queue_frame("t", b"%d" % number)
         if number == 0:
             await asyncio.sleep(0)
             await asyncio.sleep(0)
@@ -207,10 +209,10 @@ async def test_a_slow_broker_costs_frames_and_no_time() -> None:
     assert link.sent == [b"0"] + [b"%d" % n for n in range(1000 - tracing.MAX_FRAMES, 1000)]
     link.sent.clear()
     link.connected = False
-    frames.send("t", b"x")
+    frames.queue_frame("t", b"x")
     await asyncio.sleep(0.01)
     link.connected = True
-    frames.send("t", b"y")
+    frames.queue_frame("t", b"y")
     await asyncio.sleep(0.01)
     assert link.sent == [b"y"]
     delivering.cancel()

@@ -10,7 +10,7 @@ from drivers.base.registry import Registry
 from drivers.ppk2.driver import Ppk2Config
 from labd.core.errors import ConfigError
 from labd.core.model import Part
-from labd.daemon.emulated_benches import emulated_station
+from labd.daemon.emulated_benches import describe_emulated_station
 from labd.station.config import LabConfig, load_config
 
 STATION = "[[station]]\nname = 'v'\nboard = 'nucleo-l4r5zi'\n"
@@ -40,7 +40,7 @@ def test_an_emulated_one(tmp_path: Path) -> None:
     station = lab.station("v")
     port = str(tmp_path / "var" / "bench" / "v" / "power")
     assert station.parts[Part.POWER].config == Ppk2Config(port=port)
-    assert emulated_station(lab, station, Path("image.elf")).monitor == "ppk2"
+    assert describe_emulated_station(lab, station, Path("image.elf")).monitor == "ppk2"
 
 
 def test_a_wrong_one_is_explained_at_its_place(tmp_path: Path) -> None:

@@ -53,24 +53,27 @@ async def test_a_run_writes_what_was_recorded(tmp_path: Path) -> None:
     results = [ModeResult.model_validate(each) for each in RESULTS]
     async with AsyncJournal(url) as journal:
         jobs = JobLog(Topics("lab"), journal, lambda: 7)
-        await jobs.submit(spec)
-        await jobs.lease(spec.job, "virtual-1")
-        await jobs.start(spec.job)
+        await jobs.submit_job(spec)
+        await jobs.lease_job(spec.job, "virtual-1")
+        await jobs.start_attempt(spec.job)
         reporter = RunReporter(jobs, spec.job, 1, lambda: 0.0)
-        await reporter.phase(Mode.ENERGY, "prepare")
-        await reporter.progress(1, 5, "windows")
+        await reporter.report_phase(Mode.ENERGY, "prepare")
+        await reporter.report_progress(1, 5, "windows")
         for result in results:
             for window in result.windows:
-                await reporter.window(result.mode, window)
-            await reporter.result(result)
-        await jobs.finish(spec.job, Verdict.PASS, "")
-        found = [json.loads(each.payload()) for each in await jobs.read(Journal.events, spec.job)]
-        snapshot = await jobs.read(Journal.snapshot, spec.job)
+                await reporter.report_window(result.mode, window)
+            await reporter.store_result(result)
+        await jobs.finish_job(spec.job, Verdict.PASS, "")
+        found = [
+            json.loads(each.payload())
+            for each in await jobs.query_journal(Journal.events, spec.job)
+        ]
+        snapshot = await jobs.query_journal(Journal.snapshot, spec.job)
     recorded = [each for each in EVENTS if each["job"] == spec.job]
     assert _sorted(found) == _sorted(recorded)
     assert snapshot is not None
     assert [each.result for each in snapshot.results] == results
-    await RunEvidence(tmp_path).result(spec.job, spec.benchmark, results[2])
+    await RunEvidence(tmp_path).write_result_copy(spec.job, spec.benchmark, results[2])
     assert json.loads((tmp_path / "result-energy.json").read_text()) == RECORDED["file"]
 
 
