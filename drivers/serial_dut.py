@@ -13,7 +13,7 @@ from drivers.base.registry import dut_port
 from drivers.base.serial_link import Link
 from labd.core.errors import DeadlineExceeded, InfraError, LabdBug
 from labd.core.model import Finding, Identity
-from labd.protocol.lines import Line, before_ready
+from labd.protocol.lines import Line, text_before_ready
 from labd.protocol.replies import errors_in, has_booted, has_name, refuse_restart
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class DirectChannel:
         """Append lines up to ``m-ready``, and the text before it on its line."""
         while True:
             line = await self._reader.line()
-            head = before_ready(line.text)
+            head = text_before_ready(line.text)
             if head is None:
                 received.append(line)
                 continue

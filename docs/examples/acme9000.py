@@ -39,7 +39,7 @@ from labd.core.model import (
     StreamItem,
     TimeBase,
 )
-from labd.protocol.lines import Line, LineSplitter, quoted
+from labd.protocol.lines import Line, LineSplitter, format_quote
 
 RATE_HZ = 1000
 COUNTER = 10_000
@@ -247,7 +247,7 @@ class Acme9000:
             return fields[0], fields[1], fields[2], fields[3]
         raise InstrumentError(
             "not-an-acme-9000",
-            f"it answered *IDN? with {quoted(','.join(fields))}",
+            f"it answered *IDN? with {format_quote(','.join(fields))}",
             "check `port` in stations.toml",
             self._link.where,
         )

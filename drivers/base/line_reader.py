@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from drivers.base.serial_link import Chunk, Link
 from labd.aio.host_time import host_time_ns
 from labd.core.errors import DeadlineExceeded
-from labd.protocol.lines import Line, LineSplitter, quoted
+from labd.protocol.lines import Line, LineSplitter, format_quote
 
 
 class LineReader:
@@ -62,10 +62,12 @@ class LineReader:
             async with asyncio.timeout(deadline_s):
                 yield
         except TimeoutError as exc:
-            text = " / ".join([*(line.text for line in received), self._splitter.rest]).strip(" /")
+            text = " / ".join(
+                [*(line.text for line in received), self._splitter.partial_line]
+            ).strip(" /")
             raise DeadlineExceeded(
                 "no-answer",
-                f"{what}: no answer within {deadline_s:g} s, received {quoted(text)}",
+                f"{what}: no answer within {deadline_s:g} s, received {format_quote(text)}",
                 remedy or "check power, wiring and baud rate",
                 self._link.where,
             ) from exc

@@ -20,7 +20,7 @@ import serialx
 from labd.aio.host_time import host_time_ns
 from labd.aio.wire_log import PortLog, port_log
 from labd.core.errors import DeadlineExceeded, LabdBug, TransportError, Where
-from labd.protocol.lines import QUOTE, quoted
+from labd.protocol.lines import QUOTE, format_quote
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +240,7 @@ class Link:
         except TimeoutError as exc:
             text = bytes(received[-QUOTE:]).decode("ascii", "replace")
             raise self._late(
-                f"the device does not stop sending, last {quoted(text)}", deadline_s
+                f"the device does not stop sending, last {format_quote(text)}", deadline_s
             ) from exc
 
     def take_arrived(self) -> list[Chunk]:

@@ -39,9 +39,9 @@ from labd.core.errors import (
     LabdError,
 )
 from labd.core.model import Finding, Identity
-from labd.protocol.lines import Line, before_ready, has_word, quoted
+from labd.protocol.lines import Line, format_quote, has_word, text_before_ready
 from labd.protocol.relay import RelayedReply, split_relayed
-from labd.protocol.replies import has_booted, reply_text
+from labd.protocol.replies import format_reply, has_booted
 from labd.protocol.words import NAME
 
 log = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ class EembcIoManager:
         if self._laps.damaged:
             raise InstrumentError(
                 "timestamp-damaged",
-                f"a timestamp of the board cannot be read: {quoted(self._laps.damaged[0])}",
+                f"a timestamp of the board cannot be read: {format_quote(self._laps.damaged[0])}",
                 "measure again; check its USB cable if it happens often",
                 self._link.where,
             )
@@ -368,7 +368,7 @@ class EembcIoManager:
     def _not_this_board(self, asked: str, answer: Sequence[Line]) -> InstrumentError:
         return InstrumentError(
             "not-this-board",
-            f"'{asked}' was answered by {reply_text(answer)}",
+            f"'{asked}' was answered by {format_reply(answer)}",
             "this is not an EEMBC io-manager: check the port in stations.toml",
             self._link.where,
         )
@@ -386,7 +386,7 @@ class EembcIoManager:
                 board, dut = split_relayed(line.text)
                 if dut is not None:
                     self._relayed([line])
-                head = before_ready(board)
+                head = text_before_ready(board)
                 own = board if head is None else head
                 if own:
                     answer.append(Line(own, line.t_ns))

@@ -33,9 +33,9 @@ from labd.core.errors import ConfigError, DeadlineExceeded, InstrumentError, Lab
 from labd.core.host_clock import CRYSTAL_PPM
 from labd.core.model import Finding, Identity
 from labd.protocol.duty_cycle import TICK_S, pair_intervals, parse_duty_cycle
-from labd.protocol.lines import Line, before_ready, has_word, quoted
+from labd.protocol.lines import Line, format_quote, has_word, text_before_ready
 from labd.protocol.relay import RelayedReply
-from labd.protocol.replies import has_booted, reply_text
+from labd.protocol.replies import format_reply, has_booted
 from labd.protocol.words import MODEL, NAME, RELAYED
 
 log = logging.getLogger(__name__)
@@ -310,7 +310,8 @@ class MlcommonsInterface:
         except ValueError as exc:
             raise InstrumentError(
                 "intervals",
-                f"the processing pin's log is damaged: {exc}; reply {quoted(' / '.join(lines))}",
+                f"the processing pin's log is damaged: {exc}; "
+                f"reply {format_quote(' / '.join(lines))}",
                 "clear the record and measure again",
                 self._link.where,
             ) from exc
@@ -349,7 +350,7 @@ class MlcommonsInterface:
             return False
         raise InstrumentError(
             "not-this-board",
-            f"'name' was answered by {reply_text(received)}",
+            f"'name' was answered by {format_reply(received)}",
             "the ST-LINK ports of many boards look alike: check the port in stations.toml",
             self._link.where,
         )
@@ -358,7 +359,7 @@ class MlcommonsInterface:
         lines = await self._own("checkbaud")
         found = next((m for line in lines if (m := _BAUD.search(line.text))), None)
         if found is None:
-            what = f"'checkbaud' was answered by {reply_text(lines)}"
+            what = f"'checkbaud' was answered by {format_reply(lines)}"
             remedy = "update the board's firmware"
             raise InstrumentError("checkbaud", what, remedy, self._link.where)
         self._dut_baud = int(found[1])
@@ -400,7 +401,7 @@ class MlcommonsInterface:
                 child.kill()
                 await child.wait()
         if child.returncode:
-            text = quoted(output.decode("utf-8", "replace").strip())
+            text = format_quote(output.decode("utf-8", "replace").strip())
             what = f"reset_command {command[0]!r} failed with {child.returncode}: {text}"
             raise InstrumentError("io-reset", what, "try it by hand", where)
 
@@ -434,7 +435,7 @@ class MlcommonsInterface:
             await self._link.write(f"{text}%".encode("ascii"))
             while True:
                 line = await self._reader.line()
-                head = before_ready(line.text)
+                head = text_before_ready(line.text)
                 if RELAYED.rstrip() in line.text:
                     self._relayed([line])
                     continue

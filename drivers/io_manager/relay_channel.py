@@ -12,7 +12,7 @@ from drivers.base.interfaces import RELAY_DAMAGED
 from drivers.base.line_reader import LineReader
 from drivers.base.serial_link import Link
 from labd.core.errors import InfraError
-from labd.protocol.lines import Line, quoted
+from labd.protocol.lines import Line, format_quote
 from labd.protocol.relay import RelayedReply
 from labd.protocol.replies import refuse_restart
 
@@ -63,10 +63,10 @@ class RelayChannel:
         reply = await self._transact(text, deadline_s)
         refuse_restart(text, [*reply.stray, *reply.lines], self._link.where)
         self._in_step = True
-        if reply.contradicts(text):
+        if reply.echoes_other_than(text):
             raise InfraError(
                 RELAY_DAMAGED,
-                f"'{text[:40]}' reached the board as {quoted(reply.echo or '')}",
+                f"'{text[:40]}' reached the board as {format_quote(reply.echo or '')}",
                 "check the board's USB cable and hub",
                 self._link.where,
             )

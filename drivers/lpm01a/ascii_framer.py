@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from drivers.lpm01a.framing import Framer
 from drivers.lpm01a.stamp_check import SAMPLES_PER_STAMP, Quantity
 from labd.core.model import StreamItem
-from labd.protocol.lines import quoted
+from labd.protocol.lines import format_quote
 
 MAX_LINE = 4096
 
@@ -108,7 +108,7 @@ class AsciiFramer(Framer):
         elif line == b"pwr off":
             self.check.power_lost("the DUT's power was switched off")
         elif line not in (b"", b"end", b"pwr on"):
-            quote = quoted(line.decode("ascii", "replace"))
+            quote = format_quote(line.decode("ascii", "replace"))
             self.check.damage(f"a damaged line: {quote}")
 
     def _take_event(self, number: int) -> None:

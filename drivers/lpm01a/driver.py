@@ -32,7 +32,7 @@ from labd.core.errors import (
 )
 from labd.core.host_clock import CRYSTAL_PPM, MinimumDelayFilter
 from labd.core.model import Finding, Identity, StreamFormat, TimeBase
-from labd.protocol.lines import Line, quoted
+from labd.protocol.lines import Line, format_quote
 
 log = logging.getLogger(__name__)
 
@@ -319,7 +319,7 @@ class Lpm01a:
             lines += await self._reader.until_quiet(QUIET_S, self.config.answer_s)
             raise InstrumentError(
                 "command-refused",
-                f"'{text}' refused: {quoted(' / '.join(line.text for line in lines))}",
+                f"'{text}' refused: {format_quote(' / '.join(line.text for line in lines))}",
                 "check the instrument's firmware version and stations.toml",
                 self._link.where,
             )

@@ -14,7 +14,7 @@ from drivers.base.serial_link import Link
 from drivers.otii.config import OtiiConfig
 from drivers.otii.messages import InvalidLine, Message, MessageSplitter, encode_request
 from labd.core.errors import DeadlineExceeded, InstrumentError
-from labd.protocol.lines import quoted
+from labd.protocol.lines import format_quote
 
 UNKNOWN_COMMAND = "invalid command"
 HINTS = (
@@ -122,7 +122,7 @@ class OtiiSession:
         if isinstance(message, InvalidLine):
             raise InstrumentError(
                 "otii-garbage",
-                f"the server sent something that is no JSON object: {quoted(message.text)}",
+                f"the server sent something that is no JSON object: {format_quote(message.text)}",
                 "check that host and port in stations.toml are those of an Otii server",
                 self.where,
             )

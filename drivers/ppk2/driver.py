@@ -27,7 +27,7 @@ from labd.core.count_monitor import CountMonitor
 from labd.core.errors import DeadlineExceeded, InstrumentError, JobError, LabdBug
 from labd.core.host_clock import CRYSTAL_PPM
 from labd.core.model import Finding, Identity, StreamFormat, TimeBase
-from labd.protocol.lines import quoted
+from labd.protocol.lines import format_quote
 
 BAUD = 115_200  # means nothing on USB
 MODES = {"ampere": 1, "source": 2}
@@ -273,7 +273,7 @@ class Ppk2:
             if metadata is not None:
                 return metadata
         if _END.search(received):
-            words = quoted(received.decode("ascii", "replace"))
+            words = format_quote(received.decode("ascii", "replace"))
             raise InstrumentError(
                 "not-a-ppk2",
                 f"the answer has no calibration in it: {words}",
@@ -283,7 +283,7 @@ class Ppk2:
         raise self._no_answer("its metadata", self.config.answer_s, bytes(received))
 
     def _no_answer(self, what: str, deadline_s: float, received: bytes) -> DeadlineExceeded:
-        words = quoted(received.decode("ascii", "replace"))
+        words = format_quote(received.decode("ascii", "replace"))
         return DeadlineExceeded(
             "no-answer",
             f"{what}: no answer within {deadline_s:g} s, received {words}",

@@ -18,7 +18,7 @@ from drivers.base.serial_link import Link
 from drivers.scpi.codec import ScpiDecoder, ScpiReply
 from drivers.scpi.visa import VisaPort
 from labd.core.errors import DeadlineExceeded, InfraError, TransportError, Where
-from labd.protocol.lines import quoted
+from labd.protocol.lines import format_quote
 
 RECONNECT_PAUSE_S = 0.05
 
@@ -89,7 +89,7 @@ class SocketPort:
             self._replies.extend(self._decoder.feed(chunk.data))
         if self._replies:
             return repr(self._replies[0])
-        return quoted(self._decoder.rest.decode("latin-1")) if self._decoder.rest else ""
+        return format_quote(self._decoder.rest.decode("latin-1")) if self._decoder.rest else ""
 
     async def open(self, deadline_s: float) -> None:
         """Connect; faults as for :meth:`drivers.base.serial_link.Link.open`."""
@@ -146,7 +146,7 @@ class SocketPort:
                     chunk = await self._link.read(None)
                     self._replies.extend(self._decoder.feed(chunk.data))
         except TimeoutError as exc:
-            received = quoted(self._decoder.rest.decode("latin-1"))
+            received = format_quote(self._decoder.rest.decode("latin-1"))
             raise DeadlineExceeded(
                 "no-answer",
                 f"no answer within {deadline_s:g} s, received {received}",

@@ -17,7 +17,7 @@ from drivers.scpi.codec import ScpiBlock, ScpiDamage, ScpiText, error_in, switch
 from drivers.scpi.resource import port_to
 from labd.core.errors import DeadlineExceeded, InstrumentError, TransportError, Where
 from labd.core.model import Identity
-from labd.protocol.lines import quoted
+from labd.protocol.lines import format_quote
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class ScpiSession:
         except ValueError:
             numbers = np.empty(0)
         if len(numbers) != count or np.isnan(numbers).any():
-            raise self.mismatch(f"{count} numbers to '{query}'", quoted(answer))
+            raise self.mismatch(f"{count} numbers to '{query}'", format_quote(answer))
         return numbers
 
     async def ask_switches(self, query: str, count: int) -> list[bool]:
@@ -130,7 +130,7 @@ class ScpiSession:
         except ValueError:
             states = []
         if len(states) != count:
-            raise self.mismatch(f"{count} states to '{query}'", quoted(answer))
+            raise self.mismatch(f"{count} states to '{query}'", format_quote(answer))
         return states
 
     def mismatch(self, wanted: str, got: str) -> InstrumentError:
@@ -152,7 +152,7 @@ class ScpiSession:
         if expected.upper() not in answer.upper():
             raise InstrumentError(
                 "other-instrument",
-                f"the instrument at this address is {quoted(answer)}, not {expected!r}",
+                f"the instrument at this address is {format_quote(answer)}, not {expected!r}",
                 "check the address and the instrument's name in stations.toml",
                 self.where,
             )
@@ -171,7 +171,7 @@ class ScpiSession:
             try:
                 error = error_in(answer)
             except ValueError as exc:
-                raise self._out_of_step(self._error_query, quoted(answer)) from exc
+                raise self._out_of_step(self._error_query, format_quote(answer)) from exc
             if not error:
                 break
             found.append(error)
@@ -205,7 +205,7 @@ class ScpiSession:
     async def _check_identity(self) -> None:
         answer = await self.ask(self._identify_query)
         if not answer or answer != (self._identity or answer):
-            raise self._out_of_step(self._identify_query, quoted(answer))
+            raise self._out_of_step(self._identify_query, format_quote(answer))
         self._identity = answer
 
     async def _exchange(self, query: str, size: int = 0) -> ScpiText | ScpiBlock:

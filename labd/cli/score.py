@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from labd.cli.options import json_option
 from labd.cli.render_score import show_scores
-from labd.rescore import SessionFiles, SessionScore, find_tasks, is_sound, rescore
+from labd.rescore import SessionFiles, SessionScore, find_tasks, is_sound, rescore_folder
 
 PARALLEL_FROM = 24
 """Fewer folders take less time than the start of another process."""
@@ -68,8 +68,8 @@ def _with_progress(tasks: Sequence[SessionFiles]) -> Iterator[SessionScore]:
 def _rescored(tasks: Sequence[SessionFiles]) -> Iterator[list[SessionScore]]:
     workers = min(len(os.sched_getaffinity(0)), len(tasks))
     if workers < 2 or len(tasks) < PARALLEL_FROM:  # noqa: PLR2004 - one worker is this process
-        yield from map(rescore, tasks)
+        yield from map(rescore_folder, tasks)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(rescore, tasks, chunksize=4)
+        yield from pool.map(rescore_folder, tasks, chunksize=4)

@@ -25,10 +25,10 @@ def parse_duty_cycle(lines: Sequence[str]) -> tuple[list[int], list[int]]:
     starts, stops_mark, stops = rest.partition(DUTY_STOPS)
     if not (starts_mark and stops_mark):
         raise ValueError("start or stop times are missing")
-    return _ticks(starts), _ticks(stops)
+    return _parse_ticks(starts), _parse_ticks(stops)
 
 
-def _ticks(text: str) -> list[int]:
+def _parse_ticks(text: str) -> list[int]:
     _, _, numbers = text.partition("(s)")
     ticks = [int(item) for item in numbers.replace(",", " ").split()]
     beyond = [tick for tick in ticks if not 0 <= tick < COUNTER_MODULUS]

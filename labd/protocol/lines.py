@@ -46,12 +46,12 @@ class LineSplitter:
         return [text for text in texts if text]
 
     @property
-    def rest(self) -> str:
+    def partial_line(self) -> str:
         """The beginning of a line that has not ended yet."""
         return self._rest.decode("ascii")
 
 
-def before_ready(text: str) -> str | None:
+def text_before_ready(text: str) -> str | None:
     """Return what precedes ``m-ready`` in a line, ``None`` if the line does not contain it."""
     head, mark, _ = text.partition(READY)
     return head.strip() if mark else None
@@ -62,7 +62,7 @@ def has_word(word: str, lines: Iterable[Line]) -> bool:
     return any(word in line.text for line in lines)
 
 
-def quoted(text: str) -> str:
+def format_quote(text: str) -> str:
     """Return the end of ``text`` as an error message quotes it."""
     if not text:
         return "nothing"

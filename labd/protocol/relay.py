@@ -7,7 +7,7 @@ everything the DUT sends. Of the two ``m-ready`` only the DUT's ends the command
 
 from __future__ import annotations
 
-from labd.protocol.lines import Line, before_ready
+from labd.protocol.lines import Line, text_before_ready
 from labd.protocol.words import RELAY_ECHO, RELAYED
 
 
@@ -40,7 +40,7 @@ class RelayedReply:
         if dut is not None:
             self._feed_dut(dut, line.t_ns)
 
-    def contradicts(self, command: str) -> bool:
+    def echoes_other_than(self, command: str) -> bool:
         """Return whether the board's echo shows another command than ``command``.
 
         An echo that is cut short proves nothing: a DUT that got a short command reports that
@@ -53,10 +53,10 @@ class RelayedReply:
         if mark:
             whole, bracket, text = rest.rpartition(")")
             self.echo = whole if bracket else rest
-        self.accepted |= before_ready(text) is not None
+        self.accepted |= text_before_ready(text) is not None
 
     def _feed_dut(self, text: str, t_ns: int) -> None:
-        head = before_ready(text)
+        head = text_before_ready(text)
         reply = text if head is None else head
         if reply:
             (self.lines if self.accepted else self.stray).append(Line(reply, t_ns))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from labd.core.errors import DutError, InfraError, Where
 from labd.core.model import Build
-from labd.protocol.lines import Line, has_word, quoted
+from labd.protocol.lines import Line, format_quote, has_word
 from labd.protocol.words import (
     BOOTED,
     COUNTER_MODULUS,
@@ -40,20 +40,20 @@ _COUNT = r"([0-9]{1,20})"
 _IN_BRACKETS = r"([^\]]*)\]"
 
 
-def _after(word: str, pattern: str) -> re.Pattern[str]:
+def _pattern_after(word: str, pattern: str) -> re.Pattern[str]:
     return re.compile(re.escape(word) + pattern)
 
 
-_NAME = _after(NAME, r"(?:dut-)?\[(.*)\]")
-_PROFILE = _after(PROFILE, _IN_BRACKETS)
-_MODEL = _after(MODEL, _IN_BRACKETS)
-_RESULTS = _after(RESULTS, _IN_BRACKETS)
-_TIMESTAMP_MODE = _after(TIMESTAMP_MODE, "(performance|energy)")
-_LAP = _after(LAP, _COUNT + r"(?=m-|[^\w.]|$)")
-_EXPECTING = _after("m-[Expecting ", _COUNT + r" bytes\]")
-_WARMUP_START = _after(WARMUP_START, _COUNT)
-_INFER_START = _after(INFER_START, _COUNT)
-_INFER_DONE = _after(INFER_DONE, "")
+_NAME = _pattern_after(NAME, r"(?:dut-)?\[(.*)\]")
+_PROFILE = _pattern_after(PROFILE, _IN_BRACKETS)
+_MODEL = _pattern_after(MODEL, _IN_BRACKETS)
+_RESULTS = _pattern_after(RESULTS, _IN_BRACKETS)
+_TIMESTAMP_MODE = _pattern_after(TIMESTAMP_MODE, "(performance|energy)")
+_LAP = _pattern_after(LAP, _COUNT + r"(?=m-|[^\w.]|$)")
+_EXPECTING = _pattern_after("m-[Expecting ", _COUNT + r" bytes\]")
+_WARMUP_START = _pattern_after(WARMUP_START, _COUNT)
+_INFER_START = _pattern_after(INFER_START, _COUNT)
+_INFER_DONE = _pattern_after(INFER_DONE, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def errors_in(lines: Sequence[Line]) -> list[str]:
     return found
 
 
-def _first(pattern: re.Pattern[str], lines: Sequence[Line]) -> str | None:
+def _first_match(pattern: re.Pattern[str], lines: Sequence[Line]) -> str | None:
     return next((m[1] for line in lines if (m := pattern.search(line.text))), None)
 
 
@@ -131,7 +131,7 @@ def laps_in(lines: Sequence[Line]) -> list[int]:
 
 def build_in(lines: Sequence[Line]) -> Build | None:
     """Return the build that a prologue announces."""
-    mode = _first(_TIMESTAMP_MODE, lines)
+    mode = _first_match(_TIMESTAMP_MODE, lines)
     return Build(mode) if mode else None
 
 
@@ -150,7 +150,7 @@ def refuse_restart(command: str, lines: Sequence[Line], where: Where) -> None:
         raise InfraError(
             "dut-restarted",
             f"the DUT restarted by itself around '{command[:40]}' and lost its input; "
-            f"received {reply_text(lines)}",
+            f"received {format_reply(lines)}",
             "check its supply; if every station reports it, the firmware crashes",
             where,
         )
@@ -158,7 +158,7 @@ def refuse_restart(command: str, lines: Sequence[Line], where: Where) -> None:
 
 def has_name(lines: Sequence[Line]) -> bool:
     """Return whether these lines contain an answer to ``name``."""
-    return _first(_NAME, lines) is not None
+    return _first_match(_NAME, lines) is not None
 
 
 def parse_identity(
@@ -169,15 +169,15 @@ def parse_identity(
     Raises:
         DutError: the name or the model is missing.
     """
-    name, model = _first(_NAME, named), _first(_MODEL, profiled)
+    name, model = _first_match(_NAME, named), _first_match(_MODEL, profiled)
     if name is None or model is None:
         raise dut_error("identify", "the DUT does not report name and model", [*named, *profiled])
-    return DutProfile(name, model, _first(_PROFILE, profiled) or "", build)
+    return DutProfile(name, model, _first_match(_PROFILE, profiled) or "", build)
 
 
 def expected_bytes(lines: Sequence[Line]) -> int | None:
     """Return the size in the answer to ``db load``, ``None`` if it has none."""
-    text = _first(_EXPECTING, lines)
+    text = _first_match(_EXPECTING, lines)
     return None if text is None else int(text)
 
 
@@ -192,10 +192,10 @@ def parse_results(text: str) -> tuple[float, ...]:
     Raises:
         ValueError: an item is not a finite number.
     """
-    return tuple(_number(item.strip()) for item in text.split(",") if item.strip())
+    return tuple(_parse_number(item.strip()) for item in text.split(",") if item.strip())
 
 
-def _number(text: str) -> float:
+def _parse_number(text: str) -> float:
     number = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(number):
         raise ValueError(f"{text[:40]!r} is no number")
@@ -210,11 +210,11 @@ def parse_infer(lines: Sequence[Line], iterations: int, warmups: int) -> InferRe
     """
     if errors := errors_in(lines):
         raise dut_error("infer-refused", f"infer failed: {'; '.join(errors)}", lines)
-    start, done = _index(_INFER_START, lines), _index(_INFER_DONE, lines)
+    start, done = _first_index(_INFER_START, lines), _first_index(_INFER_DONE, lines)
     if start is None or done is None or done < start:
         raise dut_error("infer-incomplete", "m-infer-start or m-infer-done is missing", lines)
-    _check_echo(INFER_START, _first(_INFER_START, lines), iterations, lines)
-    _check_echo(WARMUP_START, _first(_WARMUP_START, lines), warmups, lines)
+    _check_echo(INFER_START, _first_match(_INFER_START, lines), iterations, lines)
+    _check_echo(WARMUP_START, _first_match(_WARMUP_START, lines), warmups, lines)
     laps = laps_in(lines[start : done + 1])
     if len(laps) not in {0, 2}:
         raise dut_error("infer-laps", f"infer printed {len(laps)} timestamps instead of 2", lines)
@@ -222,14 +222,14 @@ def parse_infer(lines: Sequence[Line], iterations: int, warmups: int) -> InferRe
         iterations=iterations,
         warmups=warmups,
         laps_us=(laps[0], laps[1]) if laps else None,
-        results=_results(lines),
+        results=_parse_output(lines),
         start_ns=lines[start].t_ns,
         done_ns=lines[done].t_ns,
         lines=tuple(lines),
     )
 
 
-def _index(pattern: re.Pattern[str], lines: Sequence[Line]) -> int | None:
+def _first_index(pattern: re.Pattern[str], lines: Sequence[Line]) -> int | None:
     return next((i for i, line in enumerate(lines) if pattern.search(line.text)), None)
 
 
@@ -240,8 +240,8 @@ def _check_echo(word: str, seen: str | None, asked: int, lines: Sequence[Line]) 
         raise dut_error("infer-echo", f"{word}{asked} expected, the DUT sent {seen}", lines)
 
 
-def _results(lines: Sequence[Line]) -> tuple[float, ...]:
-    text = _first(_RESULTS, lines)
+def _parse_output(lines: Sequence[Line]) -> tuple[float, ...]:
+    text = _first_match(_RESULTS, lines)
     try:
         results = parse_results(text or "")
     except ValueError:
@@ -253,14 +253,14 @@ def _results(lines: Sequence[Line]) -> tuple[float, ...]:
 
 def dut_error(code: str, what: str, lines: Sequence[Line]) -> DutError:
     """Return a firmware error that quotes the reply."""
-    return DutError(code, f"{what}; reply: {reply_text(lines)}", "check the firmware")
+    return DutError(code, f"{what}; reply: {format_reply(lines)}", "check the firmware")
 
 
-def reply_text(lines: Sequence[Line]) -> str:
+def format_reply(lines: Sequence[Line]) -> str:
     """Return a reply as an error message quotes it."""
-    return quoted(" / ".join(line.text for line in lines))
+    return format_quote(" / ".join(line.text for line in lines))
 
 
-def db_lines(data: bytes, db_bytes: int) -> list[str]:
+def format_db_commands(data: bytes, db_bytes: int) -> list[str]:
     """Return the ``db`` commands that carry ``data``, ``db_bytes`` in each."""
     return [f"db {data[i : i + db_bytes].hex()}" for i in range(0, len(data), db_bytes)]

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from labd.core.model import Finding
 from labd.rescore.finding_codes import DAMAGE, FINDINGS
-from labd.rescore.labd_runs import is_own, score_own
+from labd.rescore.labd_runs import is_labd_run, score_labd_run
 from labd.rescore.published import Published
 from labd.rescore.rescore_session import score_session
 from labd.rescore.session_files import SessionFiles, find_sessions
 from labd.rescore.session_score import SessionScore
 
-__all__ = ["FINDINGS", "SessionFiles", "SessionScore", "find_tasks", "is_sound", "rescore"]
+__all__ = ["FINDINGS", "SessionFiles", "SessionScore", "find_tasks", "is_sound", "rescore_folder"]
 
 
 def find_tasks(folders: Sequence[Path]) -> Iterator[SessionFiles]:
@@ -32,10 +32,10 @@ def find_tasks(folders: Sequence[Path]) -> Iterator[SessionFiles]:
                 yield files
 
 
-def rescore(files: SessionFiles) -> list[SessionScore]:
+def rescore_folder(files: SessionFiles) -> list[SessionScore]:
     """Re-score one folder: one score, or one per mode for a run of labd."""
     try:
-        if is_own(files) and (scores := score_own(files)):
+        if is_labd_run(files) and (scores := score_labd_run(files)):
             return scores
         return [score_session(files)]
     except Exception as error:  # noqa: BLE001 - top of a task: the other folders continue

@@ -50,31 +50,33 @@ def _check_count(
     expected = " or ".join(str(size) for size in sizes)
     what = "a part of" if files < min(sizes) else "not"
     text = f"{files} files have results, the set holds {expected}: this is {what} the official set"
-    result.note("result-count", text)
+    result.add_finding("result-count", text)
 
 
 def score_eembc(answers: Sequence[LoggedAnswer], benchmark: str | None, result: Recomputed) -> None:
     """Score as the EEMBC runner does: each answer counts separately."""
-    known = _labelled(answers, benchmark, result)
-    if not known or _scored_anomalies(known, auc_eembc_anomaly, result):
+    known = _answers_with_labels(answers, benchmark, result)
+    if not known or _score_if_anomaly_detection(known, auc_eembc_anomaly, result):
         return
     outputs = np.array([answer.outputs for answer in known], np.float64)
     labels = np.array([answer.label for answer in known], np.int64)
     result.score["top1_pct"] = top1_pct(outputs, labels)
-    _put_auc(lambda: auc_eembc(outputs, labels), result)
+    _set_auc(lambda: auc_eembc(outputs, labels), result)
 
 
 def score_mlcommons(
     answers: Sequence[LoggedAnswer], benchmark: str | None, result: Recomputed
 ) -> None:
     """Score as the MLCommons runner does: normalised answers, averaged per file."""
-    known = _labelled(answers, benchmark, result)
-    if not known or _scored_anomalies(known, lambda s, anomalous: exact_area(anomalous, s), result):
+    known = _answers_with_labels(answers, benchmark, result)
+    if not known or _score_if_anomaly_detection(
+        known, lambda s, anomalous: exact_area(anomalous, s), result
+    ):
         return
-    sums = [_sum(answer.outputs) for answer in known]
+    sums = [_sum_in_order(answer.outputs) for answer in known]
     if not all(sums):
         text = f"{sums.count(0.0)} results sum to zero, by which the runner divides"
-        result.note("auc-impossible", text)
+        result.add_finding("auc-impossible", text)
         return
     reverse = sum(total < 0 for total in sums)
     if reverse:
@@ -82,14 +84,14 @@ def score_mlcommons(
             f"{reverse} of {len(known)} results have a negative sum: the runner's division by it "
             "reverses their order, so that the smallest output counts as the answer"
         )
-        result.note("negative-score", text)
-    shares = [LoggedAnswer(a.file, _shares(a.outputs), a.label) for a in known]
+        result.add_finding("negative-score", text)
+    shares = [LoggedAnswer(a.file, _normalised_outputs(a.outputs), a.label) for a in known]
     outputs, labels = _mean_by_file(shares)
     result.score["top1_pct"] = top1_pct(outputs, labels)
-    _put_auc(lambda: auc_one_against_rest(outputs, labels), result)
+    _set_auc(lambda: auc_one_against_rest(outputs, labels), result)
 
 
-def _scored_anomalies(
+def _score_if_anomaly_detection(
     known: Sequence[LoggedAnswer],
     area: Callable[[Outputs, NDArray[np.bool_]], float],
     result: Recomputed,
@@ -100,18 +102,18 @@ def _scored_anomalies(
     outputs, labels = _mean_by_file(known)
     scores, anomalous = outputs[:, 0], labels == 1
     result.score["top1_pct"] = top1_anomaly_pct(scores, anomalous)
-    _put_auc(lambda: area(scores, anomalous), result)
+    _set_auc(lambda: area(scores, anomalous), result)
     return True
 
 
-def _put_auc(area: Callable[[], float], result: Recomputed) -> None:
+def _set_auc(area: Callable[[], float], result: Recomputed) -> None:
     try:
         result.score["auc"] = area()
     except MeasurementInvalid as error:
-        result.note("auc-impossible", error.what)
+        result.add_finding("auc-impossible", error.what)
 
 
-def _labelled(
+def _answers_with_labels(
     answers: Sequence[LoggedAnswer], benchmark: str | None, result: Recomputed
 ) -> list[LoggedAnswer]:
     """Return the answers of the usual length with their classes; none if a class is unknown."""
@@ -120,7 +122,9 @@ def _labelled(
     _check_count(answers, benchmark, result)
     negative = sum(any(value < 0 for value in answer.outputs) for answer in answers)
     if negative:
-        result.note("negative-score", f"{negative} of {len(answers)} results hold a negative value")
+        result.add_finding(
+            "negative-score", f"{negative} of {len(answers)} results hold a negative value"
+        )
     found = [
         LoggedAnswer(
             a.file, a.outputs, label_of(benchmark or "", a.file) if a.label is None else a.label
@@ -130,13 +134,13 @@ def _labelled(
     unknown = [answer.file for answer in found if answer.label is None]
     if unknown:
         text = f"the class of {len(unknown)} inputs is unknown, the first: {unknown[0] or '?'}"
-        result.note("labels-unknown", text)
+        result.add_finding("labels-unknown", text)
         return []
     lengths = [len(answer.outputs) for answer in found]
     usual = max(set(lengths), key=lengths.count)
     if set(lengths) != {usual}:
         text = f"{len(lengths) - lengths.count(usual)} results do not hold {usual} values"
-        result.note("results-damaged", text)
+        result.add_finding("results-damaged", text)
     return [answer for answer in found if len(answer.outputs) == usual]
 
 
@@ -150,7 +154,7 @@ def _mean_by_file(answers: Sequence[LoggedAnswer]) -> tuple[Outputs, Labels]:
     return np.array(rows, np.float64), np.array(labels, np.int64)
 
 
-def _sum(values: Sequence[float]) -> float:
+def _sum_in_order(values: Sequence[float]) -> float:
     """Add from first to last; ``sum`` compensates rounding from Python 3.12 on."""
     total = 0.0
     for value in values:
@@ -158,6 +162,6 @@ def _sum(values: Sequence[float]) -> float:
     return total
 
 
-def _shares(values: tuple[float, ...]) -> tuple[float, ...]:
-    total = _sum(values)
+def _normalised_outputs(values: tuple[float, ...]) -> tuple[float, ...]:
+    total = _sum_in_order(values)
     return tuple(value / total for value in values)

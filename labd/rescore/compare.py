@@ -56,7 +56,7 @@ class Comparison:
             return None
         return self.agrees
 
-    def check(self, code: str, what: str, ours: float, printed: Printed) -> None:
+    def compare_number(self, code: str, what: str, ours: float, printed: Printed) -> None:
         """Compare one number."""
         self.compared += 1
         if not printed.same_digits(ours):
@@ -65,21 +65,21 @@ class Comparison:
             self.findings.append(Finding(code, text))
 
 
-def compare(raw: Recomputed, published: Published) -> Comparison:
+def compare_with_published(raw: Recomputed, published: Published) -> Comparison:
     """Compare every number that is both recomputed and published."""
     result = Comparison()
-    pairs, missing = align(raw, published)
+    pairs, missing = pair_windows(raw, published)
     singles = SINGLE if is_single(raw, published) else {}
     for ours, theirs in pairs:
-        for key, value in ours.values().items():
+        for key, value in ours.known_values().items():
             if key in theirs.values:
                 what = f"window {theirs.number} {key}"
-                result.check("window-differs", what, value, theirs.values[key])
+                result.compare_number("window-differs", what, value, theirs.values[key])
                 result.scores.update([singles[key]] if key in singles else [])
     result.findings += _count_findings(raw, pairs, missing, published)
     for key, value in raw.score.items():
         if key in published.score:
-            result.check("score-differs", key, value, published.score[key])
+            result.compare_number("score-differs", key, value, published.score[key])
             result.scores.add(key)
     return result
 
@@ -115,7 +115,7 @@ def _count_findings(
             f"the raw data hold {count} of {len(pairs) + len(missing)} published windows; "
             f"missing: {numbers}"
         )
-        if raw.fills:
+        if raw.fills_missing_windows:
             text += f"; the median uses these {len(missing)} as they were printed"
         yield Finding("windows-missing-in-log", text)
     if count > len(pairs) and published.blocks:
@@ -126,7 +126,7 @@ def _count_findings(
 Pair = tuple[ScoredWindow, PublishedWindow]
 
 
-def align(raw: Recomputed, published: Published) -> tuple[list[Pair], list[PublishedWindow]]:
+def pair_windows(raw: Recomputed, published: Published) -> tuple[list[Pair], list[PublishedWindow]]:
     """Pair recomputed with published windows; return the pairs and the published ones left.
 
     They are paired by number if the raw data hold as many windows, damaged ones included, as
@@ -161,19 +161,21 @@ def _best_subset(windows: Sequence[ScoredWindow], theirs: Sequence[PublishedWind
         row_best: list[tuple[Points, list[int]]] = []
         for shift in range(spare + 1):
             (agreed, named), chosen = best[shift]
-            more = _agreement(ours, theirs[row + shift])
+            more = _agreement_points(ours, theirs[row + shift])
             candidate = ((agreed + more[0], named + more[1]), [*chosen, row + shift])
-            row_best.append(max(row_best[-1], candidate, key=_points) if row_best else candidate)
+            row_best.append(
+                max(row_best[-1], candidate, key=_candidate_points) if row_best else candidate
+            )
         best = row_best
     return best[-1][1]
 
 
-def _points(candidate: tuple[Points, list[int]]) -> Points:
+def _candidate_points(candidate: tuple[Points, list[int]]) -> Points:
     return candidate[0]
 
 
-def _agreement(ours: ScoredWindow, theirs: PublishedWindow) -> Points:
-    both = [(v, theirs.values[k]) for k, v in ours.values().items() if k in theirs.values]
+def _agreement_points(ours: ScoredWindow, theirs: PublishedWindow) -> Points:
+    both = [(v, theirs.values[k]) for k, v in ours.known_values().items() if k in theirs.values]
     agree = bool(both) and all(printed.same_digits(value) for value, printed in both)
     return int(agree), int(ours.number == theirs.number)
 
@@ -184,15 +186,15 @@ def score_windows(raw: Recomputed, published: Published) -> None:
     There is no median if the raw data of a window are damaged. Windows that an intact log does
     not cover are taken as printed.
     """
-    pairs, missing = align(raw, published)
-    if not raw.whole or (missing and not raw.fills):
+    pairs, missing = pair_windows(raw, published)
+    if not raw.has_all_windows or (missing and not raw.fills_missing_windows):
         return
     ours = {id(theirs): window for window, theirs in pairs}
     every = [ours.get(id(theirs)) or _as_printed(theirs) for theirs in published.windows]
-    raw.score |= medians(every if missing and raw.windows else raw.windows)
+    raw.score |= median_scores(every if missing and raw.windows else raw.windows)
 
 
-def medians(windows: Sequence[ScoredWindow]) -> dict[str, float]:
+def median_scores(windows: Sequence[ScoredWindow]) -> dict[str, float]:
     """Compute medians over windows, of the quantities that every window has."""
     score: dict[str, float] = {}
     throughputs = [w.throughput_ips for w in windows if w.throughput_ips is not None]

@@ -16,7 +16,7 @@ from labd.core.model import Finding
 from labd.core.runner_arithmetic import WindowEnergy, eembc_energy
 from labd.protocol.words import COUNTER_MODULUS
 from labd.rescore.accuracy_scores import LoggedAnswer, score_eembc
-from labd.rescore.compare import medians
+from labd.rescore.compare import median_scores
 from labd.rescore.eembc_log import EembcSession, Inference
 from labd.rescore.lost_stamps import LostStamps, find_lost, pair_stamps
 from labd.rescore.session_score import Recomputed, ScoredWindow
@@ -52,7 +52,7 @@ def score_performance(session: EembcSession) -> Recomputed:
     for index, inference, laps in _paired_laps(session, result):
         number = 2 * (index + 1)
         runtime_s = ((laps[1] - laps[0]) % COUNTER_MODULUS) / 1e6
-        result.windows.append(ScoredWindow.of(number, inference.inferences, runtime_s))
+        result.windows.append(ScoredWindow.from_runtime(number, inference.inferences, runtime_s))
         _check_clock(number, runtime_s, inference, result)
     _note_odd(session, result)
     return result
@@ -95,7 +95,7 @@ def _score_pairs(
             result.damaged.append(number)
             continue
         count = counts[index] if index < len(counts) else None
-        window = ScoredWindow.of(number, count, pair[1] - pair[0])
+        window = ScoredWindow.from_runtime(number, count, pair[1] - pair[0])
         every.append(window)
         if trace is None:
             result.windows.append(window)
@@ -104,7 +104,7 @@ def _score_pairs(
         if index < len(counts):
             _check_clock(number, pair[1] - pair[0], session.inferences[index], result)
     if result.damaged and len(every) == len(pairs):  # all timestamps exist, so all lengths do
-        result.score |= medians(every)
+        result.score |= median_scores(every)
     return result
 
 
@@ -122,7 +122,7 @@ def _add_energy(
         text = f"window {number}: the trace holds lost samples"
         result.drop_window(number, "trace-lost", text)
         return
-    result.windows.append(ScoredWindow.of(number, count, pair[1] - pair[0], found))
+    result.windows.append(ScoredWindow.from_runtime(number, count, pair[1] - pair[0], found))
     note_negative(f"window {number}", found, result)
 
 
@@ -130,7 +130,7 @@ def note_negative(name: str, found: WindowEnergy, result: Recomputed) -> None:
     """Report a negative energy."""
     if found.energy_uj < 0:
         text = f"{name}: its energy is negative: {found.energy_uj:.6g} µJ"
-        result.note("energy-negative", text)
+        result.add_finding("energy-negative", text)
 
 
 def score_accuracy(session: EembcSession, benchmark: str | None) -> Recomputed:
@@ -140,11 +140,11 @@ def score_accuracy(session: EembcSession, benchmark: str | None) -> Recomputed:
     damaged = [each for each in session.inferences if each.damaged]
     if damaged:
         text = f"{len(damaged)} results are no numbers, the first: {damaged[0].damaged}"
-        result.note("results-damaged", text)
+        result.add_finding("results-damaged", text)
     silent = sum(each.results is None and not each.damaged for each in session.inferences)
     if silent or (session.loads and session.loads != len(session.inferences)):
         text = f"{session.loads} inputs were loaded, {len(answers)} results are logged"
-        result.note("result-count", text)
+        result.add_finding("result-count", text)
     score_eembc(answers, benchmark, result)
     _note_odd(session, result)
     return result
@@ -251,7 +251,7 @@ def _windows_text(repaired: Recomputed) -> str:
         + (f" {w.energy_per_inference_uj:.3f} uJ/inf" if w.energy_per_inference_uj else "")
         for w in repaired.windows
     ]
-    score = medians(repaired.windows)
+    score = median_scores(repaired.windows)
     units = (("median_energy_uj", "uJ/inf"), ("median_throughput_ips", "inf/s"))
     middle = " and ".join(f"{score[key]:.3f} {unit}" for key, unit in units if key in score)
     return f"paired correctly: {', '.join(windows) or 'no window'}; median {middle or 'none'}"
@@ -270,7 +270,7 @@ def _check_clock(number: int, runtime_s: float, inference: Inference, result: Re
             f"window {number} lasts {runtime_s:.3f} s by its timestamps, but {shortest:.3f} s from "
             "m-infer-start to m-infer-done by the runner's clock"
         )
-        result.note("clock-disagrees", text)
+        result.add_finding("clock-disagrees", text)
 
 
 def _note_laps(session: EembcSession, result: Recomputed) -> None:
@@ -285,14 +285,14 @@ def _note_laps(session: EembcSession, result: Recomputed) -> None:
         if found:
             times = "once" if len(found) == 1 else f"{len(found)} times, first"
             text = f"the DUT's lap counter {what} {times} from {found[0][0]} to {found[0][1]}"
-            result.note(code, text)
+            result.add_finding(code, text)
 
 
 def _note_odd(session: EembcSession, result: Recomputed) -> None:
     _note_laps(session, result)
     if session.errors:
         text = f"the device reported {len(session.errors)} errors, the first: {session.errors[0]}"
-        result.note("device-error", text)
+        result.add_finding("device-error", text)
     if session.dropped[0]:
         text = f"the monitor dropped {session.dropped[0]} of {session.dropped[1]} packets"
-        result.note("dropped-packets", text)
+        result.add_finding("dropped-packets", text)

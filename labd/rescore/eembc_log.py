@@ -98,7 +98,7 @@ class EembcLogReader:
             self._feed_tokens(line, len(line) if cut else None)
 
     @property
-    def _session(self) -> EembcSession:
+    def _current_session(self) -> EembcSession:
         return self.sessions[-1]
 
     def _feed_runner(self, line: str) -> None:
@@ -106,16 +106,16 @@ class EembcLogReader:
             parts = re.split(r"[\\/]+", load[1])
             self._file = parts[-1]
             if len(parts) > 1:
-                self._session.folder_model = parts[-2]
-            self._session.loads += self._source != "sequencer"
+                self._current_session.folder_model = parts[-2]
+            self._current_session.loads += self._source != "sequencer"
         elif "infer" in line and (command := _COMMAND.search(line)):
             self._commanded, self._count = self._now, int(command[1])
         elif "timestamp" in line and _SYNC.search(line):
-            self._session.sync_s = self._now
+            self._current_session.sync_s = self._now
         elif found := _CONFIG.search(line):
-            self._session.config[found[2]] = found[3]
+            self._current_session.config[found[2]] = found[3]
         elif found := _RUN.search(line):
-            self._session.code = found[1]
+            self._current_session.code = found[1]
 
     def _feed_tokens(self, line: str, cut_at: int | None) -> None:
         runner = self._source in _RUNNER_SOURCES
@@ -125,13 +125,13 @@ class EembcLogReader:
             if found.end() == cut_at and kind in {"lap", "start"}:
                 continue
             if kind == "stop":
-                self._session.ended = True
+                self._current_session.ended = True
             elif kind == "session":
                 self._start_session(found["session"])
             elif kind == "file":
-                self._session.files.append(found["file"])
+                self._current_session.files.append(found["file"])
             elif kind == "packets":
-                self._session.dropped = int(found["dropped"]), int(found["packets"])
+                self._current_session.dropped = int(found["dropped"]), int(found["packets"])
             elif not runner:
                 self._feed_device(kind or "", found, owner)
 
@@ -140,7 +140,7 @@ class EembcLogReader:
         self._file, self._commanded, self._count, self._open = "", None, None, False
 
     def _feed_device(self, kind: str, found: re.Match[str], owner: str) -> None:
-        session = self._session
+        session = self._current_session
         if kind == "lap" and owner == "emon":
             session.monitor_laps_us.append(int(found["lap"]))
         elif kind == "lap" and owner == "io":  # its own clock, not the monitor's
@@ -167,7 +167,7 @@ class EembcLogReader:
             session.errors.append(found["error"])
 
     def _take_results(self, found: re.Match[str]) -> None:
-        inferences = self._session.inferences
+        inferences = self._current_session.inferences
         self._open = False
         if not inferences or inferences[-1].results is not None or inferences[-1].damaged:
             inferences.append(Inference(self._count, self._file, self._commanded))
@@ -181,7 +181,7 @@ class EembcLogReader:
             inferences[-1].damaged = f"[{found['results'][:40]}"
             inferences[-1].results = None
 
-    def finish(self) -> list[EembcSession]:
+    def used_sessions(self) -> list[EembcSession]:
         """Return the sessions that ran anything, in order."""
         return [
             s

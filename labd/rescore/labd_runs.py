@@ -23,7 +23,7 @@ from labd.core.runner_arithmetic import WindowEnergy
 from labd.core.windows import energies
 from labd.rescore.accuracy_scores import LoggedAnswer, score_mlcommons
 from labd.rescore.compare import (
-    compare,
+    compare_with_published,
     limit_findings,
     official_keys,
     score_windows,
@@ -53,26 +53,26 @@ MARGIN_S = 0.003
 """The published methods read whole milliseconds, slightly beyond the edges."""
 
 
-def is_own(files: SessionFiles) -> bool:
+def is_labd_run(files: SessionFiles) -> bool:
     """Whether a folder holds a run of labd."""
-    return any(files.every(kind) for kind in ("sigmf", "samples", "outputs", "own"))
+    return any(files.all_of_kind(kind) for kind in ("sigmf", "samples", "outputs", "own"))
 
 
-def score_own(files: SessionFiles) -> list[SessionScore]:
+def score_labd_run(files: SessionFiles) -> list[SessionScore]:
     """Score every mode that one run's folder holds."""
-    results = {mode: _result(files, mode) for mode in Mode}
+    results = {mode: _read_result(files, mode) for mode in Mode}
     benchmark = next((r.benchmark for r, _ in results.values() if r and r.benchmark), None)
     scores: list[SessionScore] = []
     for mode, (result, findings) in results.items():
-        raw, published = _recompute(files, mode, benchmark, result)
+        raw, published = _recompute_mode(files, mode, benchmark, result)
         if raw is None and result is None and not findings:
             continue
         raw = raw or Recomputed()
-        scores.append(_compared(files.folder, benchmark, mode, raw, published, findings))
+        scores.append(_compare_mode(files.folder, benchmark, mode, raw, published, findings))
     return scores
 
 
-def _compared(
+def _compare_mode(
     folder: Path,
     benchmark: str | None,
     mode: Mode,
@@ -80,7 +80,7 @@ def _compared(
     published: Published,
     findings: Sequence[Finding],
 ) -> SessionScore:
-    comparison = compare(raw, published)
+    comparison = compare_with_published(raw, published)
     found = [*findings, *raw.findings]
     if mode is not Mode.ACCURACY:
         found += window_findings(raw.windows, published, streaming=False)
@@ -101,10 +101,10 @@ def _compared(
     )
 
 
-def _result(files: SessionFiles, mode: Mode) -> tuple[ResultFile | None, list[Finding]]:
+def _read_result(files: SessionFiles, mode: Mode) -> tuple[ResultFile | None, list[Finding]]:
     """Read the result file of a mode."""
     findings: list[Finding] = []
-    for path in files.every("own"):
+    for path in files.all_of_kind("own"):
         if path.name.removesuffix(".gz") != f"result-{mode}.json":
             continue
         value, damage = read_json(path)
@@ -116,23 +116,25 @@ def _result(files: SessionFiles, mode: Mode) -> tuple[ResultFile | None, list[Fi
     return None, findings
 
 
-def _recompute(
+def _recompute_mode(
     files: SessionFiles, mode: Mode, benchmark: str | None, result: ResultFile | None
 ) -> tuple[Recomputed | None, Published]:
     """Score a mode from its raw data; return that and the published numbers."""
-    published = _published(result.score, result.windows) if result else Published()
-    if mode is Mode.ACCURACY and (outputs := files.first("outputs")):
+    published = _to_published(result.score, result.windows) if result else Published()
+    if mode is Mode.ACCURACY and (outputs := files.first_of_kind("outputs")):
         return _score_outputs(outputs, benchmark), published
-    if mode is Mode.ENERGY and (meta := files.first("sigmf")):
+    if mode is Mode.ENERGY and (meta := files.first_of_kind("sigmf")):
         return _score_trace(meta, result)
     if mode is Mode.PERFORMANCE and result:
         return _score_laps(result.windows, published), published
-    return _nothing_of(files, mode, result), published
+    return _note_missing_data(files, mode, result), published
 
 
-def _nothing_of(files: SessionFiles, mode: Mode, result: ResultFile | None) -> Recomputed | None:
+def _note_missing_data(
+    files: SessionFiles, mode: Mode, result: ResultFile | None
+) -> Recomputed | None:
     """Report the missing raw data of a mode that was measured."""
-    samples = files.first("samples") if mode is Mode.ENERGY else None
+    samples = files.first_of_kind("samples") if mode is Mode.ENERGY else None
     if samples is None and not (result and (result.score or result.windows)):
         return None
     raw = Recomputed()
@@ -140,7 +142,7 @@ def _nothing_of(files: SessionFiles, mode: Mode, result: ResultFile | None) -> R
         name = (samples or files.folder / "energy.sigmf-data").with_suffix(".sigmf-meta").name
     else:
         name = "accuracy-outputs.csv"
-    raw.note("file-missing", f"{name} is missing")
+    raw.add_finding("file-missing", f"{name} is missing")
     return raw
 
 
@@ -156,7 +158,7 @@ def _score_outputs(path: Path, benchmark: str | None) -> Recomputed:
             odd += 1
     if lines.damage or odd or not answers:
         text = lines.damage or f"{odd} of {odd + len(answers)} rows hold no outputs"
-        raw.note("file-damaged", f"{path.name}: {text}")
+        raw.add_finding("file-damaged", f"{path.name}: {text}")
     score_mlcommons(answers, benchmark, raw)
     return raw
 
@@ -168,15 +170,15 @@ def _score_trace(meta: Path, result: ResultFile | None) -> tuple[Recomputed, Pub
     try:
         trace = read_trace(meta.with_name(meta.name.removesuffix(".sigmf-meta")))
     except ConfigError as error:
-        raw.note("file-damaged", error.what)
-        return raw, _published(score, windows)
+        raw.add_finding("file-damaged", error.what)
+        return raw, _to_published(score, windows)
     if not trace.complete:
-        raw.note("trace-short", _cut_text(trace))
+        raw.add_finding("trace-short", _cut_text(trace))
     _check_hash(trace, raw)
-    published = _published(score, windows if result else trace.windows)
+    published = _to_published(score, windows if result else trace.windows)
     chosen = result.details.method if result else None
     for window in trace.windows:
-        _add_window(trace, window, chosen or _method(window), raw)
+        _add_window(trace, window, chosen or _infer_method(window), raw)
     score_windows(raw, published)
     return raw, published
 
@@ -201,10 +203,10 @@ def _check_hash(trace: Trace, raw: Recomputed) -> None:
         found = hashlib.file_digest(file, "sha512").hexdigest()
     if found != kept:
         text = f"{data.name} was changed: its SHA-512 is {found[:16]}…, recorded was {kept!s:.16}…"
-        raw.note("trace-altered", text)
+        raw.add_finding("trace-altered", text)
 
 
-def _method(window: Window) -> EnergyMethod:
+def _infer_method(window: Window) -> EnergyMethod:
     """Infer from a window's numbers which method its energy follows."""
     chosen = window.energy_per_inference_uj
     return next((m for m in EnergyMethod if window.methods.get(m) == chosen), EnergyMethod.LABD)
@@ -213,7 +215,7 @@ def _method(window: Window) -> EnergyMethod:
 def _add_window(trace: Trace, window: Window, method: EnergyMethod, raw: Recomputed) -> None:
     number, inferences = window.number, window.inferences
     if inferences <= 0:
-        raw.note("file-damaged", f"window {number} of the trace has no inferences")
+        raw.add_finding("file-damaged", f"window {number} of the trace has no inferences")
         return
     if window.span is None:
         raw.drop_window(number, "lost-stamp", f"window {number} has no edges")
@@ -223,16 +225,16 @@ def _add_window(trace: Trace, window: Window, method: EnergyMethod, raw: Recompu
         raw.drop_window(number, "trace-short", f"window {number} is not within the trace")
         return
     try:
-        found = _energy(trace, first, second, method)
+        found = _window_energy(trace, first, second, method)
     except MeasurementInvalid as error:
         raw.drop_window(number, "trace-lost", f"window {number}: {error.what}")
         return
     note_negative(f"window {number}", found, raw)
     runtime_s = (second - first) / trace.sample_rate_hz
-    raw.windows.append(ScoredWindow.of(number, inferences, runtime_s, found))
+    raw.windows.append(ScoredWindow.from_runtime(number, inferences, runtime_s, found))
 
 
-def _energy(trace: Trace, first: float, second: float, method: EnergyMethod) -> WindowEnergy:
+def _window_energy(trace: Trace, first: float, second: float, method: EnergyMethod) -> WindowEnergy:
     """Compute a window's energy from the stored samples around it.
 
     Raises:
@@ -251,7 +253,7 @@ def _score_laps(windows: Sequence[Window], published: Published) -> Recomputed:
     """Recompute throughputs from the runtimes; the laps themselves are not kept."""
     raw = Recomputed()
     raw.windows += [
-        ScoredWindow.of(each.number, each.inferences, each.runtime_s)
+        ScoredWindow.from_runtime(each.number, each.inferences, each.runtime_s)
         for each in windows
         if each.runtime_s > 0
     ]
@@ -259,17 +261,17 @@ def _score_laps(windows: Sequence[Window], published: Published) -> Recomputed:
     return raw
 
 
-def _published(score: Mapping[str, float], windows: Sequence[Window]) -> Published:
+def _to_published(score: Mapping[str, float], windows: Sequence[Window]) -> Published:
     """Return labd's result as published numbers."""
     stated = tuple(
-        PublishedWindow(each.number, _printed({key: getattr(each, key) for key in WINDOW_KEYS}))
+        PublishedWindow(each.number, _to_printed({key: getattr(each, key) for key in WINDOW_KEYS}))
         for each in windows
     )
-    known = _printed({key: score.get(key) for key in SCORE_KEYS})
+    known = _to_printed({key: score.get(key) for key in SCORE_KEYS})
     return Published(known, (stated,) if stated else ())
 
 
-def _printed(values: Mapping[str, float | None]) -> dict[str, Printed]:
+def _to_printed(values: Mapping[str, float | None]) -> dict[str, Printed]:
     return {
         key: Printed(repr(value), slack=STORED_PRECISION * abs(value))
         for key, value in values.items()

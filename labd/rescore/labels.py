@@ -26,7 +26,7 @@ def label_of(benchmark: str, file: str) -> int | None:
         stem = stem.removeprefix("COCO_val2014_").lstrip("0")
     elif benchmark == "ic01":
         stem = _CIFAR_NUMBER.sub("", stem)
-    return _tables().get(benchmark, {}).get(stem)
+    return _label_tables().get(benchmark, {}).get(stem)
 
 
 def wakewords_s() -> tuple[tuple[float, float], ...]:
@@ -40,7 +40,7 @@ def _labels_toml() -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _tables() -> dict[str, dict[str, int]]:
+def _label_tables() -> dict[str, dict[str, int]]:
     return {
         benchmark: {
             name: int(label)

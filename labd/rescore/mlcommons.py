@@ -51,9 +51,11 @@ class Trial:
 
 def read_trials(value: Any) -> tuple[list[Trial], int]:
     """Read the elements of a parsed results.json; return them and the number of malformed ones."""
-    elements = _list(value) if isinstance(value, list) else [value]
+    elements = _as_list(value) if isinstance(value, list) else [value]
     trials = [
-        _trial(fields) for fields in map(_object, elements) if isinstance(fields.get("infer"), dict)
+        _parse_trial(fields)
+        for fields in map(_as_object, elements)
+        if isinstance(fields.get("infer"), dict)
     ]
     return trials, len(elements) - len(trials)
 
@@ -81,7 +83,7 @@ def note_logged(facts: MlcommonsLogFacts, result: Recomputed) -> None:
     """Report the errors in the log."""
     for code, errors in (("device-error", facts.device_errors), ("runner-error", facts.errors)):
         if errors:
-            result.note(code, f"the log holds {len(errors)} errors, the first: {errors[0]}")
+            result.add_finding(code, f"the log holds {len(errors)} errors, the first: {errors[0]}")
 
 
 def score_performance(trials: Sequence[Trial]) -> Recomputed:
@@ -89,13 +91,13 @@ def score_performance(trials: Sequence[Trial]) -> Recomputed:
     result = Recomputed()
     for number, trial in enumerate(trials, start=1):
         if trial.wrapped:
-            result.note("lap-wrapped", f"window {number}: the DUT's counter wrapped")
+            result.add_finding("lap-wrapped", f"window {number}: the DUT's counter wrapped")
         if trial.elapsed_us is None or trial.iterations is None:
             result.drop_window(number, "lost-stamp", f"window {number} has no laps")
             continue
         _note_inconsistent(number, trial, result)
         runtime_s = trial.elapsed_us / 1_000_000
-        result.windows.append(ScoredWindow.of(number, trial.iterations, runtime_s))
+        result.windows.append(ScoredWindow.from_runtime(number, trial.iterations, runtime_s))
     _note_errors(trials, result)
     return result
 
@@ -109,7 +111,7 @@ def score_energy(trials: Sequence[Trial]) -> Recomputed:
         if found is None:
             continue
         result.windows.append(
-            ScoredWindow.of(number, trial.iterations or 1, found.runtime_s, found)
+            ScoredWindow.from_runtime(number, trial.iterations or 1, found.runtime_s, found)
         )
     _note_errors(trials, result)
     return result
@@ -130,7 +132,9 @@ def score_accuracy(
         result.score.clear()  # a log that is cut off holds only a part of the set
     if any(trial.inconsistent for trial in trials):
         count = sum(trial.inconsistent for trial in trials)
-        result.note("elapsed-differs", f"{count} trials: elapsed_time is not end - start time")
+        result.add_finding(
+            "elapsed-differs", f"{count} trials: elapsed_time is not end - start time"
+        )
     _note_errors(trials, result)
     return result
 
@@ -142,7 +146,9 @@ def score_wakeword(
     result = score_energy(trials) if energy and trials else Recomputed()
     trial = trials[-1] if trials else Trial()
     if len(trials) > 1:
-        result.note("result-count", f"{len(trials)} recordings, the set holds one: the last counts")
+        result.add_finding(
+            "result-count", f"{len(trials)} recordings, the set holds one: the last counts"
+        )
     detections = trial.detections_ms or tuple(facts.detections_ms)
     words = trial.words_s or wakewords_s()
     if detections:
@@ -170,16 +176,16 @@ def _score_words(
         f"positives by the documented rule (1 s after a word), {keeps} the closed limits; "
         f"official, by the code (2 s): {official.tp}, {official.fn}, {official.fp}"
     )
-    result.note("sww-documented-rule", text)
+    result.add_finding("sww-documented-rule", text)
     if len(words) != WORDS:
-        result.note("word-count", f"{len(words)} wake words instead of {WORDS}")
+        result.add_finding("word-count", f"{len(words)} wake words instead of {WORDS}")
 
 
 def _score_duty(starts: Sequence[float], stops: Sequence[float], result: Recomputed) -> None:
     try:
         found = duty_cycle(starts, stops)
     except ValueError as error:
-        result.note("edges-unpaired", str(error))
+        result.add_finding("edges-unpaired", str(error))
         return
     result.score["duty_cycle"] = found.duty_cycle
     result.score["period_s"] = found.period_s
@@ -187,7 +193,7 @@ def _score_duty(starts: Sequence[float], stops: Sequence[float], result: Recompu
     shifted = sum(not 0 <= b - a <= found.period_s for a, b in zip(starts, stops, strict=True))
     if shifted:
         text = f"{shifted} of {len(starts)} frames end before they start or after the next one"
-        result.note("edges-shifted", text)
+        result.add_finding("edges-shifted", text)
 
 
 def _trial_energy(number: int, trial: Trial, result: Recomputed) -> WindowEnergy | None:
@@ -201,7 +207,7 @@ def _trial_energy(number: int, trial: Trial, result: Recomputed) -> WindowEnergy
         return None
     counters = [counter for counter, _ in trial.events]
     if any(b - a != 1 for a, b in pairwise(counters)):
-        result.note("lost-stamp", f"{name}: event counters {counters} are not consecutive")
+        result.add_finding("lost-stamp", f"{name}: event counters {counters} are not consecutive")
     (_, first), (_, last) = trial.events[-2:]
     if not 0 <= first <= last <= len(trial.samples_j):
         text = f"{name}: its window {first} to {last} is not within {len(trial.samples_j)} samples"
@@ -218,58 +224,58 @@ def _trial_energy(number: int, trial: Trial, result: Recomputed) -> WindowEnergy
 def _note_inconsistent(number: int, trial: Trial, result: Recomputed) -> None:
     if trial.inconsistent:
         text = f"trial {number}: elapsed_time is not end_time - start_time"
-        result.note("elapsed-differs", text)
+        result.add_finding("elapsed-differs", text)
 
 
 def _note_errors(trials: Sequence[Trial], result: Recomputed) -> None:
     if errors := [trial.error for trial in trials if trial.error]:
-        result.note("runner-error", f"{len(errors)} trials failed, the first: {errors[0]}")
+        result.add_finding("runner-error", f"{len(errors)} trials failed, the first: {errors[0]}")
 
 
 # ---- elements of results.json, any part of which may be malformed -----------------------
 
 
-def _trial(element: dict[str, Any]) -> Trial:
-    infer = _object(element.get("infer"))
-    power = _object(element.get("power"))
-    duty = _object(element.get("dutycycle") or infer.get("dutycycle"))
-    elapsed = _whole(infer.get("elapsed_time"))
-    samples = _numbers(power.get("samples"))
+def _parse_trial(element: dict[str, Any]) -> Trial:
+    infer = _as_object(element.get("infer"))
+    power = _as_object(element.get("power"))
+    duty = _as_object(element.get("dutycycle") or infer.get("dutycycle"))
+    elapsed = _parse_whole(infer.get("elapsed_time"))
+    samples = _parse_numbers(power.get("samples"))
     return Trial(
         file=str(element.get("file") or infer.get("wav_file") or ""),
-        label=_whole(element.get("class")),
-        iterations=_whole(infer.get("iterations")),
+        label=_parse_whole(element.get("class")),
+        iterations=_parse_whole(infer.get("iterations")),
         elapsed_us=None if elapsed is None else elapsed % COUNTER_MODULUS,
         wrapped=elapsed is not None and elapsed < 0,
         inconsistent=_is_inconsistent(elapsed, infer),
-        results=tuple(x for x in _numbers(infer.get("results")) if math.isfinite(x)),
+        results=tuple(x for x in _parse_numbers(infer.get("results")) if math.isfinite(x)),
         samples_j=np.array(samples, np.float64) if samples else None,
-        events=_events(power.get("timestamps")),
-        words_s=tuple((a, b) for a, b in _pairs(infer.get("detection_windows"))),
-        detections_ms=_whole_list(infer.get("detections")),
-        starts_s=tuple(_numbers(duty.get("start_times_s"))),
-        stops_s=tuple(_numbers(duty.get("stop_times_s"))),
+        events=_parse_events(power.get("timestamps")),
+        words_s=tuple((a, b) for a, b in _parse_pairs(infer.get("detection_windows"))),
+        detections_ms=_parse_whole_list(infer.get("detections")),
+        starts_s=tuple(_parse_numbers(duty.get("start_times_s"))),
+        stops_s=tuple(_parse_numbers(duty.get("stop_times_s"))),
         mode=MODES.get(str(element.get("mode"))),
         error=str(element.get("error") or ""),
     )
 
 
 def _is_inconsistent(elapsed: int | None, infer: dict[str, Any]) -> bool:
-    start, end = _whole(infer.get("start_time")), _whole(infer.get("end_time"))
+    start, end = _parse_whole(infer.get("start_time")), _parse_whole(infer.get("end_time"))
     if elapsed is None or start is None or end is None:
         return False
     return (end - start - elapsed) % COUNTER_MODULUS != 0
 
 
-def _object(value: Any) -> dict[str, Any]:
+def _as_object(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def _list(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
-def _whole(value: Any) -> int | None:
+def _parse_whole(value: Any) -> int | None:
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
@@ -277,27 +283,27 @@ def _whole(value: Any) -> int | None:
     return int(value) if abs(value) < MAX_WHOLE and value == int(value) else None
 
 
-def _numbers(value: Any) -> list[float]:
+def _parse_numbers(value: Any) -> list[float]:
     """Return a list of numbers; empty if any element is none."""
-    items = _list(value)
+    items = _as_list(value)
     return items if all(type(item) in {int, float} for item in items) else []
 
 
-def _whole_list(value: Any) -> tuple[int, ...]:
+def _parse_whole_list(value: Any) -> tuple[int, ...]:
     """Return a list of whole numbers; empty if any element is none."""
-    found = [_whole(item) for item in _list(value)]
+    found = [_parse_whole(item) for item in _as_list(value)]
     return tuple(item for item in found if item is not None) if None not in found else ()
 
 
-def _pairs(value: Any) -> list[list[float]]:
-    pairs = [_numbers(item) for item in _list(value)]
+def _parse_pairs(value: Any) -> list[list[float]]:
+    pairs = [_parse_numbers(item) for item in _as_list(value)]
     return pairs if all(len(pair) == 2 for pair in pairs) else []  # noqa: PLR2004
 
 
-def _events(value: Any) -> tuple[tuple[int, int], ...]:
+def _parse_events(value: Any) -> tuple[tuple[int, int], ...]:
     found: list[tuple[int, int]] = []
-    for item in _list(value):
-        parts = [_whole(part) for part in _list(item)[:2]]
+    for item in _as_list(value):
+        parts = [_parse_whole(part) for part in _as_list(item)[:2]]
         if len(parts) == 2 and parts[0] is not None and parts[1] is not None:  # noqa: PLR2004
             found.append((parts[0], parts[1]))
     return tuple(found)

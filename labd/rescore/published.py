@@ -125,17 +125,19 @@ class Published:
     def as_json(self) -> dict[str, Any]:
         """Return score keys and ``windows``, in labd's units."""
         score: dict[str, Any] = {
-            key: _plain(printed) for key, printed in self.score.items() if key != "period_s"
+            key: _to_plain_number(printed)
+            for key, printed in self.score.items()
+            if key != "period_s"
         }
         if self.blocks:
             score["windows"] = [
-                {key: _plain(printed) for key, printed in window.values.items()}
+                {key: _to_plain_number(printed) for key, printed in window.values.items()}
                 for window in self.windows
             ]
         return score
 
 
-def _plain(printed: Printed) -> float | int | None:
+def _to_plain_number(printed: Printed) -> float | int | None:
     """Return a whole number as an integer."""
     return int(printed.text) if printed.text.isdecimal() else printed.value
 
@@ -157,20 +159,20 @@ class ResultReader:
         if self._window is None and not _SIGNS.search(line):
             return
         if found := _HEADER.search(line):
-            self._open(found[1], int(found[2]))
+            self._open_window(found[1], int(found[2]))
         elif words := _WAKEWORDS.search(line):
             self._score |= dict(zip(("tp", "fn", "fp"), map(Printed, words.groups()), strict=True))
         elif not self._feed_score(line) and self._window is not None:
             self._feed_window(self._window, line)
 
-    def finish(self) -> Published:
+    def to_published(self) -> Published:
         """Return all numbers; the wake word power is the last power line, as in the checker."""
         score = dict(self._score)
         if "tp" in score and self._power_mw is not None:
             score["mean_power_mw"] = self._power_mw
         return Published(score, tuple(tuple(block.values()) for block in self._blocks))
 
-    def _open(self, kind: str, number: int) -> None:
+    def _open_window(self, kind: str, number: int) -> None:
         """Begin a window; a header printed several times in a row counts once."""
         block = self._blocks[-1] if self._blocks else None
         doubled = self._fresh and self._window is not None and self._window.number == number
@@ -218,7 +220,7 @@ MEDIANS = {
 """The median that follows several windows of a kind."""
 
 
-def strange_lines(lines: Iterable[str]) -> tuple[int, str]:
+def count_strange_lines(lines: Iterable[str]) -> tuple[int, str]:
     """Count the lines that no runner prints (binary, or below the end) and return the first."""
     binary: list[str] = []
     below: list[str] = []
@@ -233,7 +235,7 @@ def strange_lines(lines: Iterable[str]) -> tuple[int, str]:
     return len(strange), strange[0] if strange else ""
 
 
-def ends_within(line: str) -> bool:
+def ends_within_line(line: str) -> bool:
     """Whether the last line, which has no line end, is cut off."""
     return bool(line.strip()) and not _WHOLE_LINE.search(line)
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from labd.core.model import Finding, Mode
 from labd.rescore import eembc, mlcommons
 from labd.rescore.compare import (
-    compare,
+    compare_with_published,
     limit_findings,
-    medians,
+    median_scores,
     official_keys,
     score_windows,
     unrecomputed_scores,
@@ -19,7 +19,13 @@ from labd.rescore.compare import (
 )
 from labd.rescore.eembc_log import EembcSession
 from labd.rescore.published import Published
-from labd.rescore.session_content import SessionContent, benchmark_of, gather, mode_of, runner_of
+from labd.rescore.session_content import (
+    SessionContent,
+    benchmark_of,
+    mode_of,
+    read_content,
+    runner_of,
+)
 from labd.rescore.session_files import SessionFiles
 from labd.rescore.session_score import Recomputed, Runner, SessionScore
 
@@ -33,14 +39,14 @@ NEEDED: dict[Runner, dict[str, str]] = {
 
 def score_session(files: SessionFiles) -> SessionScore:
     """Re-score one folder."""
-    content = gather(files)
+    content = read_content(files)
     runner = runner_of(content)
     benchmark = benchmark_of(content)
     mode = mode_of(content, runner)
     _note_missing(content, runner, mode)
-    best = _best(_attempts(content, runner, benchmark, mode), content.published)
+    best = _best_attempt(_score_attempts(content, runner, benchmark, mode), content.published)
     streaming = benchmark == "sww01"
-    comparison = compare(best, content.published)
+    comparison = compare_with_published(best, content.published)
     official = official_keys(benchmark, mode)
     windows_judged = (
         []
@@ -77,20 +83,20 @@ def _note_missing(content: SessionContent, runner: Runner | None, mode: Mode | N
     if content.files.damage:
         return
     if runner is None:
-        content.note("no-session", "nothing in this folder is a session of a known runner")
+        content.add_finding("no-session", "nothing in this folder is a session of a known runner")
         return
     needed = dict(NEEDED[runner])
     if runner == "eembc" and mode is Mode.ENERGY:
         needed |= {"trace": "trace1-energy.bin", "stamps": "trace1-timestamps.json"}
     for kind, name in needed.items():
-        if content.files.first(kind) is None:
-            content.note("file-missing", f"{name} is missing")
+        if content.files.first_of_kind(kind) is None:
+            content.add_finding("file-missing", f"{name} is missing")
 
 
 # ---- scoring ---------------------------------------------------------------------
 
 
-def _attempts(
+def _score_attempts(
     content: SessionContent, runner: Runner | None, benchmark: str | None, mode: Mode | None
 ) -> list[Recomputed]:
     """Re-score each session in the folder, the most likely one first."""
@@ -99,16 +105,16 @@ def _attempts(
     sessions = list(reversed(content.sessions))
     if len(sessions) > 1:
         text = f"the log holds {len(sessions)} sessions; the one that was published counts"
-        content.note("several-sessions", text)
-        sessions.append(joined(content.sessions))
+        content.add_finding("several-sessions", text)
+        sessions.append(join_sessions(content.sessions))
     if not sessions and mode is Mode.ENERGY:
-        return _score_eembc(content, content.planned, benchmark, mode)
+        return _score_eembc(content, content.planned_session, benchmark, mode)
     return [
         result for session in sessions for result in _score_eembc(content, session, benchmark, mode)
     ]
 
 
-def joined(sessions: Sequence[EembcSession]) -> EembcSession:
+def join_sessions(sessions: Sequence[EembcSession]) -> EembcSession:
     """Join several sessions of one log."""
     last = sessions[-1]
     return replace(
@@ -123,32 +129,32 @@ def joined(sessions: Sequence[EembcSession]) -> EembcSession:
 def _score_eembc(
     content: SessionContent, session: EembcSession, benchmark: str | None, mode: Mode | None
 ) -> list[Recomputed]:
-    damage = _cut_off(content, session, mode)
+    damage = _describe_cut_off(content, session, mode)
     if mode is Mode.ACCURACY:
         results = [eembc.score_accuracy(session, benchmark)]
         if damage:  # a part of the set has a different score
             results[0].score.clear()
     elif mode is Mode.ENERGY:  # the trace may be whole where the log is not
-        results = _score_trace(content, content.completed(session) if damage else session)
+        results = _score_trace(content, content.complete_session(session) if damage else session)
     else:
         results = [eembc.score_performance(session)]
         results[0].cut_off, results[0].partial = bool(damage), True
     for result in results:
         score_windows(result, content.published)
         if damage:
-            result.note("file-damaged", damage)
+            result.add_finding("file-damaged", damage)
     return results
 
 
-def _cut_off(content: SessionContent, session: EembcSession, mode: Mode | None) -> str:
+def _describe_cut_off(content: SessionContent, session: EembcSession, mode: Mode | None) -> str:
     """Return where the log ends, if it ends before its session; else empty."""
-    log = content.files.first("log")
+    log = content.files.first_of_kind("log")
     if log is None:
         return ""
     answers = mode is Mode.ACCURACY
     ends = (e.results or e.damaged if answers else e.finished for e in session.inferences)
     done = sum(map(bool, ends))
-    planned = max(len(content.planned.inferences), len(content.published.windows))
+    planned = max(len(content.planned_session.inferences), len(content.published.windows))
     if not done:
         return f"{log.name} holds no finished inference of {planned or 'those'} that were to run"
     begun = len(session.inferences)
@@ -159,7 +165,7 @@ def _cut_off(content: SessionContent, session: EembcSession, mode: Mode | None) 
 
 def _score_trace(content: SessionContent, session: EembcSession) -> list[Recomputed]:
     """Re-score windows: energy and length, or length only if the trace cannot be read."""
-    trace, stamps = content.files.first("trace"), content.files.first("stamps")
+    trace, stamps = content.files.first_of_kind("trace"), content.files.first_of_kind("stamps")
     damages: list[str] = []
     read: eembc.EnergyTrace | None = None
     times: tuple[float, ...] | None = None
@@ -186,8 +192,8 @@ def _score_mlcommons(
     trials, facts = content.trials, content.facts
     if benchmark == "sww01":
         result = mlcommons.score_wakeword(trials, facts, energy=mode is Mode.ENERGY)
-        if result.whole:
-            result.score = medians(result.windows) | result.score
+        if result.has_all_windows:
+            result.score = median_scores(result.windows) | result.score
     elif mode is Mode.ACCURACY:
         result = mlcommons.score_accuracy(trials, facts, benchmark)
     elif mode is Mode.ENERGY:
@@ -202,11 +208,11 @@ def _score_mlcommons(
     return result
 
 
-def _best(attempts: Sequence[Recomputed], published: Published) -> Recomputed:
+def _best_attempt(attempts: Sequence[Recomputed], published: Published) -> Recomputed:
     """Return the attempt that fits the published numbers best: no finding, then most numbers."""
     ranked: list[tuple[tuple[bool, bool, int], Recomputed]] = []
     for attempt in attempts:
-        found = compare(attempt, published)
+        found = compare_with_published(attempt, published)
         agrees = found.agrees is True
         ranked.append(((agrees and not found.findings, agrees, found.compared), attempt))
     return max(ranked, key=lambda pair: pair[0])[1] if ranked else Recomputed()

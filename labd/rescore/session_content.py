@@ -13,9 +13,9 @@ from labd.rescore.mlcommons_log import MlcommonsLogFacts, MlcommonsLogReader
 from labd.rescore.published import (
     Published,
     ResultReader,
-    ends_within,
+    count_strange_lines,
+    ends_within_line,
     script_damage,
-    strange_lines,
     text_findings,
 )
 from labd.rescore.session_files import (
@@ -41,43 +41,43 @@ class SessionContent:
     findings: list[Finding] = field(default_factory=list[Finding])
 
     @property
-    def planned(self) -> EembcSession:
+    def planned_session(self) -> EembcSession:
         """A session with the batches of the script, or else of the result text."""
-        script = self.files.first("script")
+        script = self.files.first_of_kind("script")
         counts = planned_counts(TextLines(script)) if script else []
         if not counts:
             stated = (window.values.get("inferences") for window in self.published.windows)
             counts = [int(printed.value) for printed in stated if printed and printed.value]
         return EembcSession(inferences=[Inference(count, "") for count in counts])
 
-    def completed(self, session: EembcSession) -> EembcSession:
+    def complete_session(self, session: EembcSession) -> EembcSession:
         """Complete a session of a log that is cut off with its planned batches."""
         seen = [each for each in session.inferences if each.finished]
-        return replace(session, inferences=[*seen, *self.planned.inferences[len(seen) :]])
+        return replace(session, inferences=[*seen, *self.planned_session.inferences[len(seen) :]])
 
-    def note(self, code: str, text: str) -> None:
+    def add_finding(self, code: str, text: str) -> None:
         """Add a finding."""
         self.findings.append(Finding(code, text))
 
 
-def gather(files: SessionFiles) -> SessionContent:
+def read_content(files: SessionFiles) -> SessionContent:
     """Read a folder's texts; traces are read once the mode is known."""
     content = SessionContent(files)
     if files.damage:
-        content.note("folder-unreadable", f"the folder cannot be listed: {files.damage}")
+        content.add_finding("folder-unreadable", f"the folder cannot be listed: {files.damage}")
         return content
     for kind in ("results", "log", "script", "data"):
-        if len(files.every(kind)) > 1:
-            names = ", ".join(path.name for path in files.every(kind))
-            content.note("several-files", f"{names}: the first one is used")
-    if data := files.first("data"):
+        if len(files.all_of_kind(kind)) > 1:
+            names = ", ".join(path.name for path in files.all_of_kind(kind))
+            content.add_finding("several-files", f"{names}: the first one is used")
+    if data := files.first_of_kind("data"):
         value, damage = read_json(data)
         content.trials, odd = mlcommons.read_trials(value)
         if damage:
-            content.note("file-damaged", f"{data.name} {damage}")
+            content.add_finding("file-damaged", f"{data.name} {damage}")
         elif odd:
-            content.note("file-damaged", f"{data.name} holds {odd} items without results")
-    if log := files.first("log"):
+            content.add_finding("file-damaged", f"{data.name} holds {odd} items without results")
+    if log := files.first_of_kind("log"):
         _read_log(log, content)
     _read_published(files, content)
     _check_rest(files, content)
@@ -89,7 +89,7 @@ def _read_log(path: Path, content: SessionContent) -> None:
     lines = TextLines(path)
     empty = True
     mlcommons_log = False
-    stated = content.files.first("results") is not None
+    stated = content.files.first_of_kind("results") is not None
     for line in lines:
         mlcommons_log = mlcommons_log or line.startswith("Logging initialized")
         if mlcommons_log:
@@ -101,18 +101,18 @@ def _read_log(path: Path, content: SessionContent) -> None:
             results.feed(line, cut=lines.open_ended)
         empty = False
     if lines.damage:
-        content.note("file-damaged", f"{path.name} is damaged: {lines.damage}")
+        content.add_finding("file-damaged", f"{path.name} is damaged: {lines.damage}")
     elif empty:
-        content.note("file-damaged", f"{path.name} is empty")
-    content.sessions, content.facts = eembc_log.finish(), facts.facts
+        content.add_finding("file-damaged", f"{path.name} is empty")
+    content.sessions, content.facts = eembc_log.used_sessions(), facts.facts
     content.facts.begun = mlcommons_log
-    content.logged = results.finish()
+    content.logged = results.to_published()
     if not (empty or lines.damage or content.sessions or mlcommons_log or content.logged):
-        content.note("file-damaged", f"{path.name} holds no session with an inference")
+        content.add_finding("file-damaged", f"{path.name} holds no session with an inference")
 
 
 def _read_published(files: SessionFiles, content: SessionContent) -> None:
-    path = files.first("results") or files.first("postproc")
+    path = files.first_of_kind("results") or files.first_of_kind("postproc")
     if path is None:
         content.published = content.logged
         return
@@ -121,40 +121,42 @@ def _read_published(files: SessionFiles, content: SessionContent) -> None:
     last = ""
     for last in lines:
         reader.feed(last, cut=lines.open_ended)
-    content.published = reader.finish()
+    content.published = reader.to_published()
     if lines.damage:
-        content.note("file-damaged", f"{path.name} is damaged: {lines.damage}")
+        content.add_finding("file-damaged", f"{path.name} is damaged: {lines.damage}")
     elif not content.published:
-        content.note("file-damaged", f"{path.name} states no result")
+        content.add_finding("file-damaged", f"{path.name} states no result")
         return
     content.findings += text_findings(path.name, content.published)
-    count, first = strange_lines(TextLines(path))
-    if count and path == files.first("results"):
+    count, first = count_strange_lines(TextLines(path))
+    if count and path == files.first_of_kind("results"):
         text = f"{path.name} holds {count} lines that no runner prints, the first: {first[:40]!r}"
-        content.note("file-damaged", text)
-    elif lines.open_ended and ends_within(last):
-        content.note("file-damaged", f"{path.name} ends within a line: {last[-40:]!r}")
+        content.add_finding("file-damaged", text)
+    elif lines.open_ended and ends_within_line(last):
+        content.add_finding("file-damaged", f"{path.name} ends within a line: {last[-40:]!r}")
 
 
 def _check_rest(files: SessionFiles, content: SessionContent) -> None:
     """Check the ends of files whose content is also in another file."""
-    if script := files.first("script"):
+    if script := files.first_of_kind("script"):
         data, damage = read_bytes(script)
         damage = damage or script_damage(data.decode("utf-8", "replace"))
         if damage:
-            content.note("file-damaged", f"{script.name} {damage}")
-    log = files.first("log")
-    if log is None or not (content.facts.begun and content.trials and files.first("results")):
+            content.add_finding("file-damaged", f"{script.name} {damage}")
+    log = files.first_of_kind("log")
+    if log is None or not (
+        content.facts.begun and content.trials and files.first_of_kind("results")
+    ):
         return
     if lost := content.published.score.keys() - content.logged.score.keys():
         text = f"{log.name} is cut off: the runner's output in it lacks {', '.join(sorted(lost))}"
-        content.note("file-damaged", text)
+        content.add_finding("file-damaged", text)
     accuracy = {"top1_pct", "auc"}
     if accuracy & content.published.score.keys():
         more = accuracy & content.logged.score.keys() - content.published.score.keys()
         if more:
             text = f"the result text lacks {more.pop()}, which is in {log.name}"
-            content.note("score-missing", text)
+            content.add_finding("score-missing", text)
 
 
 # ---- runner, benchmark, mode ------------------------------------------------------------
@@ -165,11 +167,11 @@ def runner_of(content: SessionContent) -> Runner | None:
     files = content.files
     if content.facts.begun or content.trials:
         return "mlcommons"
-    if content.sessions or files.first("script") or files.first("trace"):
+    if content.sessions or files.first_of_kind("script") or files.first_of_kind("trace"):
         return "eembc"
-    if files.first("data"):
+    if files.first_of_kind("data"):
         return "mlcommons"
-    if files.first("log") is None and not content.published:
+    if files.first_of_kind("log") is None and not content.published:
         return None
     windows = content.published.windows
     energies = any("power_uw" in w.values and w.values["power_uw"].scale != 1 for w in windows)
@@ -195,7 +197,9 @@ def benchmark_of(content: SessionContent) -> str | None:
     found = next((BENCHMARK_WORDS[w.lower()] for w in stated if w.lower() in BENCHMARK_WORDS), None)
     of_path = benchmark_of_path(content.files.folder)
     if found and of_path and found != of_path:
-        content.note("benchmark-differs", f"the path names {of_path}, the session ran {found}")
+        content.add_finding(
+            "benchmark-differs", f"the path names {of_path}, the session ran {found}"
+        )
     return found or of_path
 
 
@@ -205,7 +209,9 @@ def mode_of(content: SessionContent, runner: Runner | None) -> Mode | None:
     found = found or _published_mode(content.published)
     of_path = mode_of_path(content.files.folder)
     if found and of_path and found is not of_path:
-        content.note("mode-differs", f"the path names {of_path}, the session measured {found}")
+        content.add_finding(
+            "mode-differs", f"the path names {of_path}, the session measured {found}"
+        )
     return found or of_path
 
 
@@ -218,7 +224,7 @@ def _mlcommons_mode(content: SessionContent) -> Mode | None:
 
 def _eembc_mode(content: SessionContent) -> Mode | None:
     session = content.sessions[-1] if content.sessions else EembcSession()
-    if session.code == "ulp-ml" or content.files.first("trace"):
+    if session.code == "ulp-ml" or content.files.first_of_kind("trace"):
         return Mode.ENERGY
     run_mode = session.config.get("runMode")
     if run_mode == "multi":

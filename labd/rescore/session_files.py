@@ -68,12 +68,12 @@ class SessionFiles:
     kinds: dict[str, tuple[Path, ...]] = field(default_factory=dict[str, tuple[Path, ...]])
     damage: str = ""
 
-    def first(self, kind: str) -> Path | None:
+    def first_of_kind(self, kind: str) -> Path | None:
         """Return the first file of a kind."""
         found = self.kinds.get(kind)
         return found[0] if found else None
 
-    def every(self, kind: str) -> Sequence[Path]:
+    def all_of_kind(self, kind: str) -> Sequence[Path]:
         """Return all files of a kind."""
         return self.kinds.get(kind, ())
 
@@ -122,7 +122,7 @@ def looks_like_session(files: SessionFiles) -> bool:
     """Whether a folder is a session, even a damaged one."""
     if files.damage or files.folder.name.lower() in MODE_WORDS:
         return True
-    if any(files.every(kind) for kind in _DECISIVE):
+    if any(files.all_of_kind(kind) for kind in _DECISIVE):
         return True
     return any(_has_signature(path) for paths in files.kinds.values() for path in paths)
 
@@ -144,16 +144,16 @@ def _has_signature(path: Path) -> bool:
 
 def mode_of_path(folder: Path) -> Mode | None:
     """Return the mode in the name of a folder or its nearest parent that has one."""
-    return next((MODE_WORDS[word] for word in _words(folder) if word in MODE_WORDS), None)
+    return next((MODE_WORDS[word] for word in _path_words(folder) if word in MODE_WORDS), None)
 
 
 def benchmark_of_path(folder: Path) -> str | None:
     """Return the benchmark in the name of a folder or its nearest parent that has one."""
-    words = (word for word in _words(folder) if word in BENCHMARK_WORDS)
+    words = (word for word in _path_words(folder) if word in BENCHMARK_WORDS)
     return next((BENCHMARK_WORDS[word] for word in words), None)
 
 
-def _words(folder: Path) -> Iterator[str]:
+def _path_words(folder: Path) -> Iterator[str]:
     """Path parts from the last one on, each whole and then split."""
     for part in list(reversed(folder.absolute().parts))[:6]:
         name = part.lower()

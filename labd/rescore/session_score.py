@@ -40,7 +40,7 @@ class ScoredWindow:
     energy_per_inference_uj: float | None = None
 
     @staticmethod
-    def of(
+    def from_runtime(
         number: int, inferences: int | None, runtime_s: float, found: WindowEnergy | None = None
     ) -> ScoredWindow:
         """Compute throughput and energy per inference from the length and the energy."""
@@ -52,7 +52,7 @@ class ScoredWindow:
             number, inferences, runtime_s, rate, found.energy_uj, found.power_uw, each_uj
         )
 
-    def values(self) -> dict[str, float]:
+    def known_values(self) -> dict[str, float]:
         """Return the known numbers by key."""
         found = ((key, getattr(self, key)) for key in WINDOW_KEYS)
         return {key: value for key, value in found if value is not None and math.isfinite(value)}
@@ -81,21 +81,21 @@ class Recomputed:
     partial: bool = False
 
     @property
-    def fills(self) -> bool:
+    def fills_missing_windows(self) -> bool:
         """Whether windows missing in the raw data enter the median as printed."""
-        return self.partial and self.whole and bool(self.windows)
+        return self.partial and self.has_all_windows and bool(self.windows)
 
     @property
-    def whole(self) -> bool:
+    def has_all_windows(self) -> bool:
         """Whether no measured window is lost; only then is there a median."""
         return not (self.damaged or self.cut_off)
 
     def drop_window(self, number: int, code: str, text: str) -> None:
         """Mark a window as damaged, with a finding."""
         self.damaged.append(number)
-        self.note(code, text)
+        self.add_finding(code, text)
 
-    def note(self, code: str, text: str) -> None:
+    def add_finding(self, code: str, text: str) -> None:
         """Add a finding."""
         self.findings.append(Finding(code, text))
 
@@ -129,7 +129,7 @@ class SessionScore:
             "runner": self.runner,
             "benchmark": self.benchmark,
             "mode": self.mode,
-            "windows": [window.values() for window in self.windows],
+            "windows": [window.known_values() for window in self.windows],
             "score": {
                 key: self.score[key]
                 for key in SCORE_KEYS

@@ -38,8 +38,8 @@ class TextLines:
     def __iter__(self) -> Iterator[str]:
         """Read until the end or the first damage."""
         try:
-            with _open(self.path) as raw:
-                text = io.TextIOWrapper(raw, _encoding(raw), errors="replace", newline=None)
+            with _open_unpacked(self.path) as raw:
+                text = io.TextIOWrapper(raw, _detect_encoding(raw), errors="replace", newline=None)
                 while line := text.readline(MAX_LINE):
                     self.open_ended = not line.endswith("\n")
                     yield line.rstrip("\n")
@@ -51,7 +51,7 @@ def read_bytes(path: Path) -> tuple[bytes, str]:
     """Return a file's unpacked content and a description of its damage."""
     content = io.BytesIO()
     try:
-        with _open(path) as raw:
+        with _open_unpacked(path) as raw:
             while some := raw.read(MAX_LINE):
                 content.write(some)
     except _BROKEN as error:
@@ -78,7 +78,7 @@ def error_text(error: BaseException) -> str:
     return " ".join((text or type(error).__name__).split())[:200]
 
 
-def _open(path: Path) -> io.BufferedReader:
+def _open_unpacked(path: Path) -> io.BufferedReader:
     if path.exists() and not path.is_file():
         raise OSError(0, "is no regular file")
     with path.open("rb") as plain:
@@ -86,6 +86,6 @@ def _open(path: Path) -> io.BufferedReader:
     return io.BufferedReader(gzip.open(path)) if packed else path.open("rb")
 
 
-def _encoding(raw: io.BufferedReader) -> str:
+def _detect_encoding(raw: io.BufferedReader) -> str:
     mark = raw.peek(2)[:2]
     return "utf-16" if mark in UTF16_MARKS else "utf-8-sig"

@@ -13,15 +13,15 @@ from labd.protocol.replies import (
     InferReply,
     LoadReply,
     build_in,
-    db_lines,
     dut_error,
     errors_in,
     expected_bytes,
+    format_db_commands,
+    format_reply,
     is_load_done,
     laps_in,
     parse_identity,
     parse_infer,
-    reply_text,
 )
 from labd.protocol.words import LOAD_DONE
 
@@ -112,7 +112,7 @@ class Dut:
             raise dut_error("load-too-big", f"the DUT refuses {len(data)} bytes", opened)
         if errors or size not in {None, len(data)}:
             return _load_fault("db load", errors, opened)
-        commands = db_lines(data, self._channel.db_bytes)
+        commands = format_db_commands(data, self._channel.db_bytes)
         for number, command in enumerate(commands, start=1):
             lines = await self._channel.command(command, self._answer_s)
             errors, done = errors_in(lines), is_load_done(lines)
@@ -128,6 +128,6 @@ def _load_fault(where: str, errors: list[str], lines: Sequence[Line]) -> LabdErr
         return dut_error("load-unknown", what, lines)
     return InfraError(
         "load-damaged",
-        f"{what}; reply: {reply_text(lines)}",
+        f"{what}; reply: {format_reply(lines)}",
         "check wiring and baud rate; if every station fails alike, the firmware",
     )

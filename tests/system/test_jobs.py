@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labd.rescore import find_tasks, rescore
+from labd.rescore import find_tasks, rescore_folder
 from labd.store.traces.reader import read_trace
 from labd.wire.job_events import WindowEvent
 from tests.system.lab import ONE_EMULATED, PREBUILT, HandBench, Lab, finished
@@ -174,5 +174,5 @@ async def test_energy_at_a_hundred_kilohertz_agrees_with_a_kilohertz(tmp_path: P
         folder = tmp_path / monitor / "state" / "traces" / "e" / "1"
         assert read_trace(folder / "energy").sample_rate_hz == (1e5 if monitor == "ppk2" else 1e3)
         [task] = find_tasks([folder])
-        assert [(found.mode, found.agrees) for found in rescore(task)] == [("energy", True)]
+        assert [(found.mode, found.agrees) for found in rescore_folder(task)] == [("energy", True)]
     assert medians["ppk2"] == pytest.approx(medians["lpm01a"], rel=2e-4)

@@ -12,7 +12,7 @@ from rich.console import Console
 from labd.cli.render_score import fold_path, place_of, show_overview
 from labd.cli.score import score
 from labd.core.model import Finding
-from labd.rescore import find_tasks, rescore
+from labd.rescore import find_tasks, rescore_folder
 from tests.unit.rescore import made_folders as made
 
 
@@ -60,7 +60,7 @@ def test_a_narrow_terminal_breaks_no_word_either(
         each
         for mode, make in (("performance", made.write_performance), ("energy", made.write_energy))
         for task in find_tasks([make(tmp_path / "results" / "a_board_with_a_name" / "ic" / mode)])
-        for each in rescore(task)
+        for each in rescore_folder(task)
     ]
     findings = (Finding("windows-missing-in-log", ""), Finding("sww-documented-rule", ""))
     found = [replace(each, findings=findings) for each in found]

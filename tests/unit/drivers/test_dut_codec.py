@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from labd.core.errors import DutError
 from labd.core.model import Build
-from labd.protocol.lines import MAX_LINE, Line, LineSplitter, before_ready
+from labd.protocol.lines import MAX_LINE, Line, LineSplitter, text_before_ready
 from labd.protocol.replies import (
     COUNTER_MODULUS,
     build_in,
-    db_lines,
     errors_in,
+    format_db_commands,
     laps_in,
     parse_infer,
     parse_results,
@@ -49,7 +49,7 @@ def test_any_chunking_gives_the_same_lines(data: bytes, cuts: list[int]) -> None
 def test_noise_is_dropped_and_endless_lines_are_cut() -> None:
     splitter = LineSplitter()
     assert splitter.feed(b"\x00m-re\xffady\r\n\r\n \n half") == ["m-ready"]
-    assert splitter.rest == " half"
+    assert splitter.partial_line == " half"
     flood = LineSplitter().feed(b"x" * (3 * MAX_LINE))
     assert [len(line) for line in flood] == [MAX_LINE] * 3
 
@@ -59,7 +59,7 @@ def test_noise_is_dropped_and_endless_lines_are_cut() -> None:
     [("m-ready", ""), ("  dut: m-ready", "dut:"), ("1, 2, m-ready", "1, 2,"), ("m-read", None)],
 )
 def test_ready_is_found_anywhere_and_the_text_before_it_kept(text: str, head: str | None) -> None:
-    assert before_ready(text) == head
+    assert text_before_ready(text) == head
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_the_prologue_names_the_build(build: Build) -> None:
 
 @given(st.binary(min_size=1, max_size=300), st.integers(1, 38))
 def test_db_lines_carry_every_byte_and_fit_the_command_buffer(data: bytes, db_bytes: int) -> None:
-    commands = db_lines(data, db_bytes)
+    commands = format_db_commands(data, db_bytes)
     assert bytes.fromhex("".join(command.removeprefix("db ") for command in commands)) == data
     assert max(map(len, commands)) <= 80
 

@@ -45,7 +45,7 @@ def test_text_of_the_dut_before_the_board_accepted_ends_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "command", "contradicts"),
+    ("line", "command", "differs"),
     [
         ("m-dut-passthrough(db 0011)", "db 0011", False),
         ("m-dut-passthrough(db 00", "db 0011", False),
@@ -55,11 +55,9 @@ def test_text_of_the_dut_before_the_board_accepted_ends_nothing() -> None:
         ("m-ready", "db 0011", True),
     ],
 )
-def test_an_echo_of_another_command_contradicts(
-    line: str, command: str, *, contradicts: bool
-) -> None:
+def test_an_echo_of_another_command_contradicts(line: str, command: str, *, differs: bool) -> None:
     reply = reply_to(line)
-    assert reply.contradicts(command) is contradicts
+    assert reply.echoes_other_than(command) is differs
     assert reply.accepted is line.endswith("m-ready")
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from labd.rescore import SessionScore, find_tasks, is_sound, rescore
+from labd.rescore import SessionScore, find_tasks, is_sound, rescore_folder
 from tests.unit.rescore import made_folders as made
 
 
 def score(folder: Path) -> SessionScore:
     [task] = find_tasks([folder])
-    [found] = rescore(task)
+    [found] = rescore_folder(task)
     return found
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labd.rescore import FINDINGS, SessionScore, find_tasks, is_sound, rescore
+from labd.rescore import FINDINGS, SessionScore, find_tasks, is_sound, rescore_folder
 from labd.rescore.finding_codes import DAMAGE
 from labd.rescore.published import Printed, ResultReader
 from tests.unit.rescore import made_folders as made
@@ -21,7 +21,7 @@ from tests.unit.rescore import made_folders as made
 
 def score(folder: Path) -> SessionScore:
     [task] = find_tasks([folder])
-    [found] = rescore(task)
+    [found] = rescore_folder(task)
     json.dumps(found.as_json(), allow_nan=False)
     assert "labd-bug" not in codes(found), found.findings
     assert set(codes(found)) <= set(FINDINGS)
@@ -242,7 +242,7 @@ def test_units_are_ours() -> None:
     reader = ResultReader()
     for line in text:
         reader.feed(line)
-    [window] = reader.finish().windows
+    [window] = reader.to_published().windows
     assert window.values["power_uw"].value == pytest.approx(33061.6)
     assert window.values["power_uw"].same_digits(33061.649)
     assert not window.values["power_uw"].same_digits(33061.66)

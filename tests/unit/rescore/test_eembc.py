@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from labd.core.model import Mode
-from labd.rescore import SessionFiles, SessionScore, find_tasks, is_sound, rescore
+from labd.rescore import SessionFiles, SessionScore, find_tasks, is_sound, rescore_folder
 from labd.rescore.labels import label_of
 from tests.unit.rescore import made_folders as made
 
 
 def score(folder: Path) -> SessionScore:
     [task] = find_tasks([folder])
-    [found] = rescore(task)
+    [found] = rescore_folder(task)
     return found
 
 
@@ -282,7 +282,7 @@ def test_an_energy_session_comes_out_again(tmp_path: Path) -> None:
     assert found.agrees is True
     assert found.findings == []
     assert found.score["median_energy_uj"] == pytest.approx(48_000)
-    assert found.windows[0].values() == pytest.approx(
+    assert found.windows[0].known_values() == pytest.approx(
         {
             "inferences": 10,
             "runtime_s": 12.0,
@@ -346,7 +346,7 @@ def test_energy_without_a_trace_is_reported_and_not_invented(tmp_path: Path) -> 
     folder = made.write_energy(tmp_path)
     (folder / "trace1-energy.bin").unlink()
     found = score(folder)
-    assert [window.values() for window in found.windows] == [STAMPED] * 5
+    assert [window.known_values() for window in found.windows] == [STAMPED] * 5
     assert found.score == {"median_throughput_ips": 10 / 12}
     assert found.agrees is None
     assert codes(found) == ["file-missing", "trace-missing", "not-recomputed"]
@@ -362,7 +362,7 @@ def test_a_trace_that_is_only_a_pointer_leaves_the_length_of_the_windows(tmp_pat
     folder = made.write_energy(tmp_path)
     (folder / "trace1-energy.bin").write_text("version https://git-lfs.github.com/spec/v1\n")
     found = score(folder)
-    assert [window.values() for window in found.windows] == [STAMPED] * 5
+    assert [window.known_values() for window in found.windows] == [STAMPED] * 5
     assert codes(found) == ["trace-missing", "file-damaged", "not-recomputed"]
 
 
@@ -378,7 +378,7 @@ def test_timestamps_in_the_log_replace_their_lost_file(tmp_path: Path) -> None:
     lengths = [window.runtime_s for window in found.windows]
     assert lengths == [pytest.approx(11.9996), *[12.0] * 4]
     assert "trace-missing" in codes(found)
-    assert "energy_uj" not in found.windows[0].values()
+    assert "energy_uj" not in found.windows[0].known_values()
 
 
 def test_energy_without_trace_and_stamps_has_only_what_was_published(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from labd.core.model import (
 from labd.core.recording import Recording
 from labd.core.windows import energies
 from labd.daemon.run_recorder import RunEvidence
-from labd.rescore import SessionScore, find_tasks, is_sound, rescore
+from labd.rescore import SessionScore, find_tasks, is_sound, rescore_folder
 from labd.store.traces.writer import TraceFile
 from labd.wire.results import ModeResult
 
@@ -34,7 +34,7 @@ CHECK = ClockCheck("none", None, 0.0)
 
 def scores(folder: Path) -> dict[Mode | None, SessionScore]:
     [task] = find_tasks([folder])
-    return {found.mode: found for found in rescore(task)}
+    return {found.mode: found for found in rescore_folder(task)}
 
 
 def codes(found: SessionScore) -> list[str]:

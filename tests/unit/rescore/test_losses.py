@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labd.core.model import Mode
-from labd.rescore import SessionScore, find_tasks, is_sound, rescore
+from labd.rescore import SessionScore, find_tasks, is_sound, rescore_folder
 from tests.unit.rescore import made_folders as made
 from tests.unit.rescore.test_mlcommons import (
     ENERGY_TEXT,
@@ -20,7 +20,7 @@ from tests.unit.rescore.test_mlcommons import (
 
 def score(folder: Path) -> SessionScore:
     [task] = find_tasks([folder])
-    [found] = rescore(task)
+    [found] = rescore_folder(task)
     return found
 
 

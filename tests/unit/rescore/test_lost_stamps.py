@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labd.rescore import find_tasks, rescore
+from labd.rescore import find_tasks, rescore_folder
 from labd.rescore.lost_stamps import find_lost, pair_stamps
 from tests.unit.rescore import made_folders as made
 
@@ -75,7 +75,7 @@ def test_stamps_that_belong_together_are_paired() -> None:
 def test_a_stamp_lost_after_publishing_costs_its_window_only(tmp_path: Path, lost: int) -> None:
     folder = made.write_energy(tmp_path)
     remove_stamp(folder, lost)
-    [found] = rescore(next(iter(find_tasks([folder]))))
+    [found] = rescore_folder(next(iter(find_tasks([folder]))))
     number = 2 * ((lost + 1) // 2)
     assert [w.number for w in found.windows] == [n for n in (2, 4, 6, 8, 10) if n != number]
     texts = {finding.code: finding.text for finding in found.findings}
@@ -92,7 +92,7 @@ def test_a_stamp_lost_after_publishing_costs_its_window_only(tmp_path: Path, los
 def test_a_lost_sync_mark_costs_nothing(tmp_path: Path) -> None:
     folder = made.write_energy(tmp_path)
     remove_stamp(folder, 0)
-    [found] = rescore(next(iter(find_tasks([folder]))))
+    [found] = rescore_folder(next(iter(find_tasks([folder]))))
     assert found.agrees is True
     assert [finding.code for finding in found.findings] == ["lost-stamp"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from labd.core.model import Mode
-from labd.rescore import SessionScore, find_tasks, rescore
+from labd.rescore import SessionScore, find_tasks, rescore_folder
 from labd.rescore.labels import wakewords_s
 from tests.unit.rescore import made_folders as made
 
@@ -27,7 +27,7 @@ ENERGY_TEXT = [
 
 def score(folder: Path) -> SessionScore:
     [task] = find_tasks([folder])
-    [found] = rescore(task)
+    [found] = rescore_folder(task)
     return found
 
 

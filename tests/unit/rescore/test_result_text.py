@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from labd.rescore import SessionScore, find_tasks, is_sound, rescore
-from labd.rescore.published import ends_within, script_damage, strange_lines
+from labd.rescore import SessionScore, find_tasks, is_sound, rescore_folder
+from labd.rescore.published import count_strange_lines, ends_within_line, script_damage
 from tests.unit.rescore import made_folders as made
 from tests.unit.rescore.test_mlcommons import MEDIAN, PERFORMANCE_TEXT, performance_trial
 
 
 def score(folder: Path) -> SessionScore:
     [task] = find_tasks([folder])
-    [found] = rescore(task)
+    [found] = rescore_folder(task)
     return found
 
 
@@ -107,8 +107,8 @@ def test_lines_of_both_runners_are_known() -> None:
         "0726.005207 ulp-mlperf: Median throughput is      6.036 inf./sec.",
         "",
     ]
-    assert strange_lines(["a first line of any kind", *known]) == (0, "")
-    assert strange_lines([*known, "x", "y"]) == (2, "x")
+    assert count_strange_lines(["a first line of any kind", *known]) == (0, "")
+    assert count_strange_lines([*known, "x", "y"]) == (2, "x")
 
 
 def test_a_text_cut_to_its_first_window_is_no_single_run(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_text_cut_to_its_first_window_is_no_single_run(tmp_path: Path) -> None
     ],
 )
 def test_a_line_that_stops_in_the_middle_is_known(line: str, *, within: bool) -> None:
-    assert ends_within(line) is within
+    assert ends_within_line(line) is within
 
 
 @pytest.mark.parametrize(
