@@ -131,6 +131,8 @@ def export_csv(trace: Trace, part: TraceRange, output: Path, progress: Progress)
 def export_parquet(trace: Trace, part: TraceRange, output: Path, progress: Progress) -> None:
     """Write Parquet: the columns of the CSV, null if lost, all metadata under ``labd``.
 
+    The metadata of each column with a physical quantity holds its ``unit``.
+
     Raises:
         ConfigError: ``no-pyarrow``: it is not installed.
         OSError: a disk operation failed.
@@ -138,8 +140,11 @@ def export_parquet(trace: Trace, part: TraceRange, output: Path, progress: Progr
     arrow: Any = import_extra("pyarrow", "Parquet")
     parquet: Any = import_extra("pyarrow.parquet", "Parquet")
     types = {"index": arrow.int64(), "t_s": arrow.float64(), "samples": arrow.int64()}
-    fields = [(name, types.get(name, arrow.float32())) for name in _columns(trace, part)]
-    fields += [("window", arrow.int32()), ("edges", arrow.string())]
+    fields = [
+        arrow.field(name, types.get(name, arrow.float32()), metadata=_unit_of(name))
+        for name in _columns(trace, part)
+    ]
+    fields += [arrow.field("window", arrow.int32()), arrow.field("edges", arrow.string())]
     schema = arrow.schema(fields, metadata={"labd": json.dumps(trace.meta)})
     with replacing(output) as path, parquet.ParquetWriter(path, schema) as writer:
         for piece in _pieces(trace, part):
@@ -207,6 +212,9 @@ class _Piece:
 
 
 _LOST = re.compile(r"(?<=,)nan(?=,)")
+_SYMBOLS = {"s": "s"} | {name.rpartition("_")[2]: unit for name, unit in UNITS.items()}
+"""Unit symbols by the last part of a column's name."""
+
 _FORMATS = {"index": "%d", "t_s": "%.9f", "samples": "%d"}
 
 
@@ -219,6 +227,12 @@ def _columns(trace: Trace, part: TraceRange) -> list[str]:
         f"{stem}_{what}_{unit}" for stem, _, unit in split for what in ("min", "mean", "max")
     ]
     return ["index", "t_s", "samples", *figures]
+
+
+def _unit_of(column: str) -> dict[str, str] | None:
+    """Return the unit of a column as its metadata holds it; ``None`` for a plain number."""
+    unit = _SYMBOLS.get(column.rpartition("_")[2])
+    return {"unit": unit} if unit else None
 
 
 def _pieces(trace: Trace, part: TraceRange) -> Iterator[_Piece]:

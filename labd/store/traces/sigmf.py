@@ -90,12 +90,16 @@ def capture(started: datetime) -> dict[str, Any]:
 
 
 def annotate_item(item: Edge | Gap | TimeMark) -> Annotation:
-    """Annotate an edge, a gap or a time mark."""
+    """Annotate an edge, a gap or a time mark.
+
+    An edge and a time mark take the one sample period that they fall in: SigMF readers take an
+    annotation without ``core:sample_count`` as lasting to the end of the recording.
+    """
     if isinstance(item, Gap):
         place = {"core:sample_start": item.index, "core:sample_count": item.count}
         comment = {"core:comment": item.reason} if item.reason else {}
         return place | {"core:label": "gap", **comment, "labd:gap": asdict(item)}
-    start = {"core:sample_start": max(0, math.floor(item.index))}
+    start = {"core:sample_start": max(0, math.floor(item.index)), "core:sample_count": 1}
     if isinstance(item, TimeMark):
         return start | {"core:label": f"{item.clock} time", "labd:time": asdict(item)}
     label = f"{item.line} {'rises' if item.rising else 'falls'}"
@@ -103,8 +107,8 @@ def annotate_item(item: Edge | Gap | TimeMark) -> Annotation:
 
 
 def annotate_window(window: Window) -> Annotation:
-    """Annotate a window; without edges it is placed at sample 0."""
-    place: dict[str, Any] = {"core:sample_start": 0}
+    """Annotate a window; one without edges covers no sample and is placed at sample 0."""
+    place: dict[str, Any] = {"core:sample_start": 0, "core:sample_count": 0}
     if window.span is not None:
         first = math.floor(window.span[0])
         count = math.ceil(window.span[1]) - first

@@ -208,6 +208,14 @@ def test_parquet_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         *("index", "t_s", "power_w", "current_a", "voltage_v", "window", "edges")
     ]
     assert str(table.schema.field("power_w").type) == "float"
+    units = {each.name: (each.metadata or {}).get(b"unit") for each in table.schema}
+    assert units == {
+        **dict.fromkeys(("index", "window", "edges")),
+        "t_s": b"s",
+        "power_w": b"W",
+        "current_a": b"A",
+        "voltage_v": b"V",
+    }
     power = table["power_w"].to_numpy()
     np.testing.assert_array_equal(power, trace.power_w)
     assert table["power_w"].null_count == 50
@@ -221,6 +229,8 @@ def test_parquet_decimated(trace: Trace, tmp_path: Path) -> None:
     export_parquet(trace, choose_part(trace, decimate=10), tmp_path / "out.parquet", Counted())
     table = parquet.read_table(tmp_path / "out.parquet")
     assert table.num_rows == 106
+    assert table.schema.field("power_mean_w").metadata == {b"unit": b"W"}
+    assert table.schema.field("samples").metadata is None
     assert table["samples"].to_pylist()[100] == 0
     assert table["power_mean_w"].to_pylist()[100] is None
     assert table["power_max_w"].to_pylist()[105] == 0.5

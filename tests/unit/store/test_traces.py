@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from labd.core.model import (
     Samples,
     StreamFormat,
     StreamItem,
+    TimeMark,
     Window,
 )
 from labd.store.traces.reader import is_live, read_trace, seal_trace
@@ -89,7 +91,7 @@ def test_the_files_are_sigmf(tmp_path: Path) -> None:
     starts = [each["core:sample_start"] for each in meta["annotations"]]
     assert starts == sorted(starts) == [0, 2, 2, 2]
     counts = {each["core:label"]: each.get("core:sample_count") for each in meta["annotations"]}
-    assert counts == {"LPM01A": 22, "gap": 20, "d7 rises": None, "window 1": 13}
+    assert counts == {"LPM01A": 22, "gap": 20, "d7 rises": 1, "window 1": 13}
     whole = meta["annotations"][0]
     assert whole["core:comment"] == "power, serial 42, firmware 1.0.6, simulated"
     assert meta["captures"][0]["core:datetime"].endswith("Z")
@@ -110,6 +112,33 @@ def test_another_program_reads_the_trace_and_accepts_its_metadata(tmp_path: Path
     read.validate()
     np.testing.assert_array_equal(read.read_samples(), [0.5, 0.25, *[np.nan] * 18])
     assert len(read.get_annotations()) == 4
+
+
+def test_another_program_finds_every_annotation_where_it_is(tmp_path: Path) -> None:
+    sigmf = pytest.importorskip("sigmf", reason="the dev extra has it")
+    unmeasured = replace(WINDOW, number=2, start_index=None, stop_index=None)
+    columns = np.linspace(1, 2, 20), np.linspace(3, 4, 20), np.full(20, 3.0)
+    with TraceFile(tmp_path / "power", FORMAT, WHO) as file:
+        file.write([Samples(0, *columns), Edge(2.5, "d7", rising=False)])
+        file.write([TimeMark(9.0, 1, 1, "host"), Edge(14.25, "d7", rising=False), Gap(20, 3)])
+        file.mark_windows([WINDOW, unmeasured])
+    read = sigmf.fromfile(str(tmp_path / "power.sigmf-meta"))
+    read.validate()
+    np.testing.assert_array_equal(
+        read.read_samples()[:20], np.array(columns, np.float32).transpose()
+    )
+
+    def labels(index: int) -> set[str]:
+        found = {each["core:label"] for each in read.get_annotations(index)}
+        assert "LPM01A" in found  # covers the whole recording
+        return found - {"LPM01A"}
+
+    assert [labels(index) for index in (0, 1, 19)] == [set()] * 3
+    assert labels(2) == {"d7 falls", "window 1"}
+    assert [labels(index) for index in (3, 8, 10, 13)] == [{"window 1"}] * 4
+    assert labels(9) == {"host time", "window 1"}
+    assert labels(14) == {"d7 falls", "window 1"}
+    assert [labels(index) for index in (15, 20, 22)] == [set(), {"gap"}, {"gap"}]
 
 
 def test_samples_out_of_place_are_refused(tmp_path: Path) -> None:
