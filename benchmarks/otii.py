@@ -44,7 +44,7 @@ def ours(data: bytes) -> int:
                 items += stream.release()
             else:
                 stream.add_current(block)
-                now_ns = round(stream.received / RATE_HZ * 1e9)
+                now_ns = round(stream.received_samples / RATE_HZ * 1e9)
                 items += stream.check(now_ns, now_ns)
     last_s = SECONDS - 1 / RATE_HZ
     items += stream.finish(last_s, last_s, SECONDS * 1_000_000_000)

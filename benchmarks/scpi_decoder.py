@@ -49,7 +49,7 @@ def ours(data: bytes) -> int:
         for reply in decoder.feed(chunk):
             if isinstance(reply, ScpiBlock):
                 rows = records_of(reply.data, 1)
-                now = (stream.received + len(rows)) * PERIOD_NS
+                now = (stream.received_samples + len(rows)) * PERIOD_NS
                 items += stream.add(rows, Moment(now, now), drained=True)
     items += stream.complete()
     return sum(len(item) for item in items if isinstance(item, Samples))

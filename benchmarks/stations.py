@@ -61,12 +61,12 @@ async def measure(path: str, folder: Path, begun: asyncio.Barrier, seconds: floa
     monitor, tally = Ppk2(Ppk2Config(port=path)), Tally()
     identity = await monitor.open()
     try:
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         await begun.wait()
         async with AsyncExitStack() as stack:
             evidence = RunEvidence(folder)
             trace = await stack.enter_async_context(
-                evidence.open_trace("energy", monitor.format, identity)
+                evidence.open_trace("energy", monitor.stream_format, identity)
             )
             async with monitor.acquire() as acquisition:
                 counting = asyncio.create_task(_count(acquisition, trace, tally))

@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import Field
 
 from drivers.base.interfaces import DriverConfig
-from drivers.base.registry import flasher
+from drivers.base.registry import register_flasher
 from labd.core.elf_image import load_segments
 from labd.core.errors import DeadlineExceeded, InstrumentError, JobError, TransportError, Where
 from labd.core.model import Finding, Identity
@@ -83,7 +83,7 @@ class NucleoDriveConfig(DriverConfig):
     deadline_s: float = Field(60.0, gt=0, le=600, description="longest programming time, seconds")
 
 
-@flasher(config=NucleoDriveConfig)
+@register_flasher(config=NucleoDriveConfig)
 class NucleoDrive:
     """A programmer with a USB drive."""
 

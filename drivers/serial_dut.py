@@ -6,10 +6,10 @@ import logging
 
 from pydantic import Field
 
-from drivers.base.closing import closed_on_failure
+from drivers.base.close_in_steps import close_on_failure
 from drivers.base.interfaces import CommandChannel, DriverConfig
 from drivers.base.line_reader import LineReader
-from drivers.base.registry import dut_port
+from drivers.base.registry import register_dut_port
 from drivers.base.serial_link import Link
 from labd.core.errors import DeadlineExceeded, InfraError, LabdBug
 from labd.core.model import Finding, Identity
@@ -36,7 +36,7 @@ class DirectChannel:
         self._reader = LineReader(link)
         self._out_of_step = False
 
-    async def command(self, text: str, deadline_s: float) -> list[Line]:
+    async def run_command(self, text: str, deadline_s: float) -> list[Line]:
         """See :class:`CommandChannel`."""
         if self._out_of_step:
             raise InfraError(
@@ -45,20 +45,20 @@ class DirectChannel:
                 "resynchronise, or power-cycle the DUT",
                 self._link.where,
             )
-        refuse_restart(text, self._reader.arrived(), self._link.where)
+        refuse_restart(text, self._reader.take_arrived_lines(), self._link.where)
         reply = await self._transact(text, deadline_s)
         refuse_restart(text, reply, self._link.where)
         return reply
 
     async def expect_boot(self) -> None:
         """Discard what the DUT has sent so far."""
-        self._reader.arrived()
+        self._reader.take_arrived_lines()
 
     async def wait_boot(self, deadline_s: float) -> list[Line]:
         """See :class:`CommandChannel`."""
         received: list[Line] = []
         try:
-            async with self._reader.within(deadline_s, "boot", received):
+            async with self._reader.answer_deadline(deadline_s, "boot", received):
                 while not has_booted(received):
                     await self._until_ready(received)
         except DeadlineExceeded:
@@ -74,8 +74,8 @@ class DirectChannel:
         self._out_of_step = True
         received: list[Line] = []
         remedy = "check the DUT's power, its wiring (TX to RX) and the baud rate"
-        async with self._reader.within(deadline_s, "name", received, remedy):
-            await self._reader.until_quiet(QUIET_S, deadline_s)
+        async with self._reader.answer_deadline(deadline_s, "name", received, remedy):
+            await self._reader.read_until_quiet(QUIET_S, deadline_s)
             await self._link.write(b"name%")
             repeats = 0
             while not await self._receives_name(received):
@@ -83,14 +83,14 @@ class DirectChannel:
                 repeats += 1
             log.debug("%s: synchronised after %d repeats", self._link.where.device, repeats)
             if repeats:
-                await self._reader.until_quiet(LATE_S, deadline_s)
+                await self._reader.read_until_quiet(LATE_S, deadline_s)
         self._out_of_step = False
 
     async def _receives_name(self, received: list[Line]) -> bool:
         """Wait for the answer; an error, a prologue or silence is none."""
         answer: list[Line] = []
         try:
-            async with self._reader.within(RESEND_AFTER_S, "name", answer):
+            async with self._reader.answer_deadline(RESEND_AFTER_S, "name", answer):
                 while not (has_name(answer) or errors_in(answer)):
                     await self._until_ready(answer)
         except DeadlineExceeded:
@@ -103,7 +103,7 @@ class DirectChannel:
         received: list[Line] = []
         self._out_of_step = True
         remedy = "check the DUT's power, its wiring and the baud rate, or power-cycle it"
-        async with self._reader.within(deadline_s, f"'{text[:40]}'", received, remedy):
+        async with self._reader.answer_deadline(deadline_s, f"'{text[:40]}'", received, remedy):
             await self._link.write(text.encode("ascii") + b"%")
             await self._until_ready(received)
         self._out_of_step = False
@@ -112,7 +112,7 @@ class DirectChannel:
     async def _until_ready(self, received: list[Line]) -> None:
         """Append lines up to ``m-ready``, and the text before it on its line."""
         while True:
-            line = await self._reader.line()
+            line = await self._reader.read_line()
             head = text_before_ready(line.text)
             if head is None:
                 received.append(line)
@@ -132,7 +132,7 @@ class SerialDutConfig(DriverConfig):
     port: str = Field(description="its device, best from /dev/serial/by-id", min_length=1)
 
 
-@dut_port(config=SerialDutConfig)
+@register_dut_port(config=SerialDutConfig)
 class SerialDut:
     """A DUT on a serial port of this host; an unpowered one is silent."""
 
@@ -143,14 +143,14 @@ class SerialDut:
 
     async def open(self) -> Identity:
         """Take the port and discard what arrives. The DUT may be off, so it is not identified."""
-        async with closed_on_failure(self.close):
+        async with close_on_failure(self.close):
             await self._link.open()
             await self._link.read_until_quiet(QUIET_S, deadline_s=2.0)
             self._channel = DirectChannel(self._link)
-        return Identity(kind="serial-dut", name="", simulated=self._link.simulated)
+        return Identity(kind="serial-dut", name="", simulated=self._link.is_simulated)
 
     @property
-    def channel(self) -> CommandChannel:
+    def command_channel(self) -> CommandChannel:
         """The way to the DUT while the port is open."""
         if self._channel is None:
             raise LabdBug("dut-closed", "the DUT's port is not open", where=self._link.where)

@@ -22,11 +22,15 @@ from functools import reduce
 import numpy as np
 from pydantic import Field
 
-from drivers.base.acquisition import PumpedAcquisition, refuse_left_running, refuse_while_acquiring
-from drivers.base.closing import closed_on_failure, closing
+from drivers.base.acquisition import (
+    BackgroundAcquisition,
+    refuse_left_running,
+    refuse_while_acquiring,
+)
+from drivers.base.close_in_steps import close_in_steps, close_on_failure
 from drivers.base.interfaces import MonitorConfig
 from drivers.base.line_reader import LineReader
-from drivers.base.registry import power_monitor
+from drivers.base.registry import register_power_monitor
 from drivers.base.serial_link import Link
 from labd.core.errors import InstrumentError, JobError, LabdBug
 from labd.core.model import (
@@ -75,7 +79,7 @@ class AcmeDecoder:
     """
 
     def __init__(self, voltage_v: float) -> None:
-        self.received = 0
+        self.received_samples = 0
         self.edges_seen = 0
         self.ended = False
         self._voltage_v = voltage_v
@@ -89,40 +93,40 @@ class AcmeDecoder:
         for line in self._splitter.feed(data):
             text, star, check = line.partition("*")
             if star and check == checksum(text):
-                self._take(*text.split())
+                self._take_line(*text.split())
         self._flush()
         items, self._items = self._items, []
         return items
 
-    def _take(self, kind: str, *values: str) -> None:
+    def _take_line(self, kind: str, *values: str) -> None:
         if kind == "s":
             counter, ampere = values
-            self._advance((int(counter) - self.received) % COUNTER)
+            self._add_gap_or_edges((int(counter) - self.received_samples) % COUNTER)
             self._run.append(float(ampere))
-            self.received += 1
+            self.received_samples += 1
         elif kind == "t":
             self.edges_seen += 1
-            self._edges.append(Edge(float(self.received), "trig", rising=False))
+            self._edges.append(Edge(float(self.received_samples), "trig", rising=False))
         elif kind == "end":
-            self._advance(int(values[0]) - self.received)
+            self._add_gap_or_edges(int(values[0]) - self.received_samples)
             self.ended = True
 
-    def _advance(self, lost: int) -> None:
+    def _add_gap_or_edges(self, lost: int) -> None:
         """Confirm the pending edges, or drop them and report a gap of ``lost`` samples."""
         edges, self._edges = self._edges, []
         if not lost and not edges:
             return
         self._flush()
         if lost:
-            self._items.append(Gap(self.received, lost, "samples missing in the counter"))
-            self.received += lost
+            self._items.append(Gap(self.received_samples, lost, "samples missing in the counter"))
+            self.received_samples += lost
         else:
             self._items.extend(edges)
 
     def _flush(self) -> None:
         if self._run:
             current = np.array(self._run)
-            start = self.received - len(self._run)
+            start = self.received_samples - len(self._run)
             self._items.append(Samples(start, current * self._voltage_v, current))
             self._run = []
 
@@ -130,8 +134,8 @@ class AcmeDecoder:
 # ---- one acquisition -----------------------------------------------------------------------
 
 
-class AcmeAcquisition(PumpedAcquisition):
-    """One acquisition; :class:`PumpedAcquisition` reads it in the background."""
+class AcmeAcquisition(BackgroundAcquisition):
+    """One acquisition; :class:`BackgroundAcquisition` reads it in the background."""
 
     def __init__(self, link: Link, decoder: AcmeDecoder, answer_s: float) -> None:
         super().__init__(link.where, answer_s, decoder)
@@ -140,24 +144,24 @@ class AcmeAcquisition(PumpedAcquisition):
         self._started = False
 
     @property
-    def _at_rest(self) -> bool:
+    def _is_idle(self) -> bool:
         return self._decoder.ended or not self._started
 
-    async def _begin(self) -> None:
+    async def _start_instrument(self) -> None:
         self._started = True
         await self._link.write(b"run\n")
-        await self._until(lambda: self.received > 0, "sample")
+        await self._wait_until(lambda: self.received_samples > 0, "sample")
 
-    async def _pump(self) -> None:
+    async def _read_stream(self) -> None:
         while not self._decoder.ended:
             chunk = await self._link.read(None)
-            self._take(self._decoder.feed(chunk.data))
+            self._queue_items(self._decoder.feed(chunk.data))
 
-    async def _end(self) -> None:
+    async def _stop_instrument(self) -> None:
         await self._link.write(b"stop\n")
-        await self._until(lambda: self._decoder.ended, "end of the acquisition")
+        await self._wait_until(lambda: self._decoder.ended, "end of the acquisition")
 
-    def _settle(self, reason: str) -> Sequence[StreamItem]:
+    def _settle_unconfirmed_tail(self, reason: str) -> Sequence[StreamItem]:
         del reason  # every sample given out was confirmed by its own line
         return []
 
@@ -165,7 +169,7 @@ class AcmeAcquisition(PumpedAcquisition):
 # ---- the instrument ------------------------------------------------------------------------
 
 
-@power_monitor(config=Acme9000Config)
+@register_power_monitor(config=Acme9000Config)
 class Acme9000:
     """An Acme 9000."""
 
@@ -180,14 +184,16 @@ class Acme9000:
         """Take the port, stop what a predecessor left running, switch the DUT off, identify."""
         await self._link.open()
         self._reader, self._voltage_mv, self._acquisition = LineReader(self._link), 0, None
-        async with closed_on_failure(self.close):
+        async with close_on_failure(self.close):
             await self._link.write(b"\nstop\nv 0\n")
             await self._link.read_until_quiet(QUIET_S, self.config.answer_s)
             maker, model, serial, firmware = await self._identify()
-            return Identity("acme-9000", f"{maker} {model}", serial, firmware, self._link.simulated)
+            return Identity(
+                "acme-9000", f"{maker} {model}", serial, firmware, self._link.is_simulated
+            )
 
     @property
-    def format(self) -> StreamFormat:
+    def stream_format(self) -> StreamFormat:
         """What the stream's numbers mean."""
         return StreamFormat(
             sample_rate_hz=float(RATE_HZ),
@@ -199,11 +205,11 @@ class Acme9000:
         )
 
     @property
-    def supplies(self) -> bool:
+    def can_supply_dut(self) -> bool:
         """The DUT is supplied by this instrument."""
         return True
 
-    async def supply(self, voltage_mv: int | None) -> None:
+    async def set_dut_supply(self, voltage_mv: int | None) -> None:
         """Supply the DUT, or switch it off with ``None``.
 
         Raises:
@@ -235,7 +241,7 @@ class Acme9000:
         """Switch the DUT off, stop, free the port."""
         if not self._link.is_open:
             return
-        async with closing(self._link.where, CLOSE_STEP_S, self._link.close) as step:
+        async with close_in_steps(self._link.where, CLOSE_STEP_S, self._link.close) as step:
             if self._acquisition is not None:
                 await step("ending the acquisition", self._acquisition.abandon())
             await step("switching the DUT off", self._link.write(b"\nstop\nv 0\n"))
@@ -256,9 +262,9 @@ class Acme9000:
         """Send a command and return its answer."""
         refuse_while_acquiring(self._acquisition, text, self._link.where)
         received: list[Line] = []
-        async with self._reader.within(self.config.answer_s, f"'{text}'", received):
+        async with self._reader.answer_deadline(self.config.answer_s, f"'{text}'", received):
             await self._link.write(f"{text}\n".encode("ascii"))
-            answer = await self._reader.line()
+            answer = await self._reader.read_line()
         if answer.text.startswith("error"):
             raise InstrumentError("refused", f"'{text}': {answer.text}", where=self._link.where)
         return answer.text

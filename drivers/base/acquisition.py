@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from drivers.base.closing import closed_on_failure
+from drivers.base.close_in_steps import close_on_failure
 from labd.core.errors import (
     DeadlineExceeded,
     InfraError,
@@ -35,7 +35,7 @@ class Counts(Protocol):
     """What a decoder has received so far, confirmed or not."""
 
     @property
-    def received(self) -> int:
+    def received_samples(self) -> int:
         """Sample periods; never decreases."""
         ...
 
@@ -45,12 +45,13 @@ class Counts(Protocol):
         ...
 
 
-class PumpedAcquisition(ABC):
+class BackgroundAcquisition(ABC):
     """One acquisition: a context manager, and the stream it yields.
 
-    A driver's subclass implements how its instrument starts (:meth:`_begin`), streams
-    (:meth:`_pump`), stops (:meth:`_end`), and what becomes of an unconfirmed tail
-    (:meth:`_settle`); it implements :class:`drivers.base.interfaces.Acquisition` with that.
+    It implements :class:`drivers.base.interfaces.Acquisition`. A driver's subclass implements how
+    its instrument starts (:meth:`_start_instrument`), streams (:meth:`_read_stream`) and stops
+    (:meth:`_stop_instrument`), and what becomes of samples that remain unconfirmed
+    (:meth:`_settle_unconfirmed_tail`).
 
     Args:
         where: the instrument, for error texts.
@@ -67,32 +68,32 @@ class PumpedAcquisition(ABC):
         self._progress = asyncio.Event()
         self._fault: LabdError | None = None
         self._stopping = False
-        self._letting_go = False
+        self._abandoning = False
         self._ended = False
         self._left_running = False
-        self._pumping: asyncio.Task[None] | None = None
+        self._reader_task: asyncio.Task[None] | None = None
 
     # ---- for the driver to implement ------------------------------------------------------
 
     @property
     @abstractmethod
-    def _at_rest(self) -> bool:
+    def _is_idle(self) -> bool:
         """Whether the instrument is known not to stream."""
 
     @abstractmethod
-    async def _begin(self) -> None:
-        """Start the instrument and return when it streams; :meth:`_pump` runs already."""
+    async def _start_instrument(self) -> None:
+        """Start the instrument and return when it streams; :meth:`_read_stream` runs already."""
 
     @abstractmethod
-    async def _pump(self) -> None:
-        """Read the stream and pass it to :meth:`_take` until the instrument has ended it."""
+    async def _read_stream(self) -> None:
+        """Read the stream and pass it to :meth:`_queue_items` until the instrument has ended it."""
 
     @abstractmethod
-    async def _end(self) -> None:
-        """Stop the instrument and wait until :meth:`_pump` has read the rest."""
+    async def _stop_instrument(self) -> None:
+        """Stop the instrument and wait until :meth:`_read_stream` has read the rest."""
 
     @abstractmethod
-    def _settle(self, reason: str) -> Sequence[StreamItem]:
+    def _settle_unconfirmed_tail(self, reason: str) -> Sequence[StreamItem]:
         """Return the unconfirmed tail, confirmed or as a gap; called once, at the end.
 
         Args:
@@ -106,9 +107,9 @@ class PumpedAcquisition(ABC):
     # ---- the acquisition ------------------------------------------------------------------
 
     @property
-    def received(self) -> int:
+    def received_samples(self) -> int:
         """Sample periods received so far, confirmed or not; never decreases."""
-        return self._counts.received
+        return self._counts.received_samples
 
     @property
     def edges_seen(self) -> int:
@@ -116,20 +117,22 @@ class PumpedAcquisition(ABC):
         return self._counts.edges_seen
 
     @property
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether it uses the port."""
         return not self._ended
 
     @property
-    def left_running(self) -> bool:
+    def was_left_running(self) -> bool:
         """Whether it was abandoned before the instrument had confirmed its end."""
         return self._left_running
 
     async def __aenter__(self) -> Self:
         """Start the instrument and the task that reads its port."""
-        self._pumping = asyncio.create_task(self._pump_port(), name=f"pump {self._where.device}")
-        async with closed_on_failure(self.abandon):
-            await self._begin()
+        self._reader_task = asyncio.create_task(
+            self._run_reader(), name=f"read {self._where.device}"
+        )
+        async with close_on_failure(self.abandon):
+            await self._start_instrument()
         log.debug("%s acquires", self._where.device)
         return self
 
@@ -141,7 +144,7 @@ class PumpedAcquisition(ABC):
     ) -> None:
         """Stop, read the rest, and release the port."""
         try:
-            await self._stop()
+            await self._stop_reading()
         except LabdError as fault:
             if exc is None:
                 raise
@@ -151,31 +154,33 @@ class PumpedAcquisition(ABC):
 
     def __aiter__(self) -> AsyncIterator[StreamItem]:
         """Yield the confirmed stream; ends once the context has ended."""
-        return self._stream()
+        return self._yield_items()
 
     async def wait_progress(self, deadline_s: float) -> None:
         """See :class:`drivers.base.interfaces.Acquisition`."""
-        before = (self.received, self.edges_seen)
+        before = (self.received_samples, self.edges_seen)
         if self._ended:
             raise LabdBug("acquisition-ended", "nothing more will come", where=self._where)
-        await self._until(lambda: (self.received, self.edges_seen) != before, "sample", deadline_s)
+        await self._wait_until(
+            lambda: (self.received_samples, self.edges_seen) != before, "sample", deadline_s
+        )
 
     async def abandon(self) -> None:
         """Release the port without stopping the instrument; safe to call twice."""
-        if self._pumping is None or self._letting_go:
+        if self._reader_task is None or self._abandoning:
             return
-        self._letting_go = True
-        log.debug("%s acquired %d samples", self._where.device, self.received)
-        self._left_running = not self._at_rest
-        self._pumping.cancel()
-        await asyncio.wait([self._pumping])
-        self._items.extend(self._settle("the acquisition was broken off"))
+        self._abandoning = True
+        log.debug("%s acquired %d samples", self._where.device, self.received_samples)
+        self._left_running = not self._is_idle
+        self._reader_task.cancel()
+        await asyncio.wait([self._reader_task])
+        self._items.extend(self._settle_unconfirmed_tail("the acquisition was broken off"))
         self._ended = True  # after its last items: iteration stops here
         self._progress.set()
 
     # ---- for the driver's subclass --------------------------------------------------------
 
-    def _take(self, items: Sequence[StreamItem]) -> None:
+    def _queue_items(self, items: Sequence[StreamItem]) -> None:
         """Queue confirmed items for the consumer and signal progress."""
         self._items.extend(items)
         self._waiting_samples += sum(len(item) for item in items if isinstance(item, Samples))
@@ -188,7 +193,7 @@ class PumpedAcquisition(ABC):
                 self._where,
             )
 
-    async def _until(
+    async def _wait_until(
         self, done: Callable[[], bool], what: str, deadline_s: float | None = None
     ) -> None:
         """Wait until ``done``; raise a fault of the reading task."""
@@ -198,16 +203,16 @@ class PumpedAcquisition(ABC):
                 while not done():
                     if self._fault:
                         raise self._fault
-                    await self._pulse().wait()
+                    await self._next_progress_event().wait()
         except TimeoutError as exc:
             raise DeadlineExceeded(
                 "no-answer",
-                f"no {what} within {limit_s:g} s after {self.received} samples",
+                f"no {what} within {limit_s:g} s after {self.received_samples} samples",
                 "check the instrument's display and its cable",
                 self._where,
             ) from exc
 
-    def _stopped(self, how: str) -> InstrumentError:
+    def _stopped_error(self, how: str) -> InstrumentError:
         return InstrumentError(
             "acquisition-stopped",
             f"the acquisition {how}: {self._stop_reason()}",
@@ -217,13 +222,13 @@ class PumpedAcquisition(ABC):
 
     # ---- inside ---------------------------------------------------------------------------
 
-    async def _stop(self) -> None:
+    async def _stop_reading(self) -> None:
         self._stopping = True
         if self._fault:
             raise self._fault
-        await self._end()
+        await self._stop_instrument()
 
-    async def _stream(self) -> AsyncIterator[StreamItem]:
+    async def _yield_items(self) -> AsyncIterator[StreamItem]:
         while True:
             while self._items:
                 item = self._items.popleft()
@@ -233,13 +238,13 @@ class PumpedAcquisition(ABC):
                 raise self._fault
             if self._ended:
                 return
-            await self._pulse().wait()
+            await self._next_progress_event().wait()
 
-    async def _pump_port(self) -> None:
+    async def _run_reader(self) -> None:
         try:
-            await self._pump()
+            await self._read_stream()
             if not self._stopping:
-                self._fault = self._stopped("stopped by itself")
+                self._fault = self._stopped_error("stopped by itself")
         except LabdError as fault:
             self._fault = fault
         except Exception as exc:  # noqa: BLE001 - the top of a task: no defect may look like silence
@@ -249,20 +254,22 @@ class PumpedAcquisition(ABC):
         finally:
             self._progress.set()
 
-    def _pulse(self) -> asyncio.Event:
+    def _next_progress_event(self) -> asyncio.Event:
         """Return an event that the next progress sets."""
         if self._progress.is_set():
             self._progress = asyncio.Event()
         return self._progress
 
 
-def refuse_while_acquiring(acquisition: PumpedAcquisition | None, what: str, where: Where) -> None:
+def refuse_while_acquiring(
+    acquisition: BackgroundAcquisition | None, what: str, where: Where
+) -> None:
     """Refuse a command while an acquisition uses the port.
 
     Raises:
         LabdBug: this acquisition runs.
     """
-    if acquisition is not None and acquisition.running:
+    if acquisition is not None and acquisition.is_running:
         raise LabdBug("acquiring", f"'{what}' during an acquisition", where=where)
 
 
@@ -277,13 +284,13 @@ def refuse_virtual_time(time_base: TimeBase, where: Where) -> None:
         raise LabdBug("time-base", what, where=where)
 
 
-def refuse_left_running(acquisition: PumpedAcquisition | None, where: Where) -> None:
+def refuse_left_running(acquisition: BackgroundAcquisition | None, where: Where) -> None:
     """Refuse to start after an abandoned acquisition: its samples may still arrive.
 
     Raises:
         InstrumentError: this acquisition was abandoned and has not been stopped since.
     """
-    if acquisition is not None and acquisition.left_running:
+    if acquisition is not None and acquisition.was_left_running:
         raise InstrumentError(
             "acquisition-left-running",
             "the acquisition before was broken off and may still stream",

@@ -22,7 +22,7 @@ class CloseStep(Protocol):
 
 
 @asynccontextmanager
-async def closing(
+async def close_in_steps(
     where: Where, step_s: float, free: Callable[[], Awaitable[None]]
 ) -> AsyncGenerator[CloseStep]:
     """Close an instrument: try every step, free its port, then raise the first fault.
@@ -64,7 +64,7 @@ async def closing(
 
 
 @asynccontextmanager
-async def closed_on_failure(close: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
+async def close_on_failure(close: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
     """Close an instrument as after use when opening it fails: the DUT may still be powered.
 
     A fault of the closing is noted beside the one that made it necessary.

@@ -89,7 +89,7 @@ class CommandChannel(Protocol):
 
     db_bytes: int
 
-    async def command(self, text: str, deadline_s: float) -> list[Line]:
+    async def run_command(self, text: str, deadline_s: float) -> list[Line]:
         """Send one command (without its ``%``) and return the lines before ``m-ready``.
 
         Raises:
@@ -143,7 +143,7 @@ class DutPort(Driver, Protocol):
     """The DUT's own serial port."""
 
     @property
-    def channel(self) -> CommandChannel:
+    def command_channel(self) -> CommandChannel:
         """The way to the DUT while the port is open."""
         ...
 
@@ -176,12 +176,12 @@ class IoManager(Driver, Protocol):
         """Its table in stations.toml."""
         ...
 
-    def timestamps(self) -> list[TimerEdge]:
+    def logged_timestamps(self) -> list[TimerEdge]:
         """Return the timestamps since :meth:`clear_intervals`, in order."""
         ...
 
     @property
-    def channel(self) -> CommandChannel:
+    def command_channel(self) -> CommandChannel:
         """The way to the DUT through this board."""
         ...
 
@@ -190,12 +190,12 @@ class IoManager(Driver, Protocol):
         """Whether a command is open, so that the board reads its DUT alone.
 
         True after an ``open`` without any answer: a predecessor may have died with a command
-        open. Then the DUT has to be powered, and :meth:`free` called, before anything else; the
-        board's name has not been checked until then.
+        open. Then the DUT has to be powered, and :meth:`wait_until_free` called, before anything
+        else; the board's name has not been checked until then.
         """
         ...
 
-    async def free(self, deadline_s: float) -> Identity:
+    async def wait_until_free(self, deadline_s: float) -> Identity:
         """Wait until a powered DUT has ended the open command; return the board's identity.
 
         Raises:
@@ -213,7 +213,7 @@ class IoManager(Driver, Protocol):
         """Forget the intervals and timestamps logged so far."""
         ...
 
-    async def intervals(self) -> list[tuple[int, int]]:
+    async def read_intervals(self) -> list[tuple[int, int]]:
         """Return the start and stop ticks of the DUT's batches since the last clear.
 
         They are edges of the processing pin, or pairs of timestamps if the board times those.
@@ -227,13 +227,13 @@ class Acquisition(Protocol):
     Iteration yields the confirmed stream: samples in order from index 0, each index once, in a
     :class:`Samples` or a :class:`Gap`; an edge after the samples that precede it; time marks
     anywhere. A driver holds samples back until they are confirmed, so a consumer that waits for
-    the DUT watches ``received`` and ``edges_seen`` and reads the stream afterwards. After the
-    context of :meth:`PowerMonitor.acquire` has ended, iteration yields the rest and stops. A
+    the DUT watches ``received_samples`` and ``edges_seen`` and reads the stream afterwards. After
+    the context of :meth:`PowerMonitor.acquire` has ended, iteration yields the rest and stops. A
     fault of the instrument or its port is raised by whichever method is awaited.
     """
 
     @property
-    def received(self) -> int:
+    def received_samples(self) -> int:
         """Sample periods received so far, confirmed or not; never decreases."""
         ...
 
@@ -250,7 +250,7 @@ class Acquisition(Protocol):
         ...
 
     async def wait_progress(self, deadline_s: float) -> None:
-        """Wait until ``received`` or ``edges_seen`` has increased since the call.
+        """Wait until ``received_samples`` or ``edges_seen`` has increased since the call.
 
         Raises:
             TransportError: the port went away.
@@ -264,19 +264,19 @@ class PowerMonitor(Driver, Protocol):
     """Measures, and often supplies, the DUT."""
 
     @property
-    def format(self) -> StreamFormat:
+    def stream_format(self) -> StreamFormat:
         """Units, rate and tolerances of the stream; valid after ``open``."""
         ...
 
     @property
-    def supplies(self) -> bool:
-        """Whether :meth:`supply` powers the DUT; otherwise another supply does."""
+    def can_supply_dut(self) -> bool:
+        """Whether :meth:`set_dut_supply` powers the DUT; otherwise another supply does."""
         ...
 
-    async def supply(self, voltage_mv: int | None) -> None:
+    async def set_dut_supply(self, voltage_mv: int | None) -> None:
         """Power the DUT at this voltage, or switch it off with ``None``.
 
-        Called only if :attr:`supplies` is true.
+        Called only if :attr:`can_supply_dut` is true.
 
         Raises:
             JobError: the instrument cannot supply this voltage.

@@ -21,13 +21,13 @@ class LineReader:
         self._splitter = LineSplitter()
         self._waiting: deque[Line] = deque()
 
-    async def line(self) -> Line:
-        """Return the next line; waits without a deadline of its own, see :meth:`within`."""
+    async def read_line(self) -> Line:
+        """Return the next line; :meth:`answer_deadline` limits the wait."""
         while not self._waiting:
-            self._take(await self._link.read(None))
+            self._split_chunk(await self._link.read(None))
         return self._waiting.popleft()
 
-    async def until_quiet(self, quiet_s: float, deadline_s: float) -> list[Line]:
+    async def read_until_quiet(self, quiet_s: float, deadline_s: float) -> list[Line]:
         """Return all lines until silence; an incomplete line is discarded.
 
         Raises:
@@ -35,22 +35,22 @@ class LineReader:
             DeadlineExceeded: the device did not stop sending.
         """
         received = await self._link.read_until_quiet(quiet_s, deadline_s)
-        self._take(Chunk(received, host_time_ns()))
+        self._split_chunk(Chunk(received, host_time_ns()))
         self._splitter = LineSplitter()
         lines = list(self._waiting)
         self._waiting.clear()
         return lines
 
-    def arrived(self) -> list[Line]:
+    def take_arrived_lines(self) -> list[Line]:
         """Return the complete lines that have arrived, without waiting."""
-        for chunk in self._link.take_arrived():
-            self._take(chunk)
+        for chunk in self._link.take_arrived_chunks():
+            self._split_chunk(chunk)
         lines = list(self._waiting)
         self._waiting.clear()
         return lines
 
     @asynccontextmanager
-    async def within(
+    async def answer_deadline(
         self, deadline_s: float, what: str, received: list[Line], remedy: str = ""
     ) -> AsyncGenerator[None]:
         """Give the body a deadline; the error quotes the lines ``received`` until then.
@@ -72,6 +72,6 @@ class LineReader:
                 self._link.where,
             ) from exc
 
-    def _take(self, chunk: Chunk) -> None:
+    def _split_chunk(self, chunk: Chunk) -> None:
         texts = self._splitter.feed(chunk.data)
         self._waiting.extend(Line(text, chunk.t_ns) for text in texts)

@@ -3,7 +3,7 @@
 A driver class is registered for one part by a decorator that pyright checks: the class must fit
 the part's Protocol, and its constructor must take the configuration model it is registered with::
 
-    @power_monitor(config=Acme9000Config)
+    @register_power_monitor(config=Acme9000Config)
     class Acme9000: ...
 
 Drivers are found by the entry point group ``labd.drivers``; only those in use are imported.
@@ -52,13 +52,13 @@ class Registration(Generic[D_co]):
         part: what it drives.
         driver: the class.
         config_model: checks its table in stations.toml.
-        make: return a new driver with this configuration, which must be a ``config_model``.
+        make_driver: return a new driver with this configuration, which must be a ``config_model``.
     """
 
     part: Part
     driver: object
     config_model: type[DriverConfig]
-    make: Callable[[DriverConfig], D_co]
+    make_driver: Callable[[DriverConfig], D_co]
 
 
 class DriverKind(Generic[D]):
@@ -68,15 +68,15 @@ class DriverKind(Generic[D]):
         self.part = part
         self.registered: dict[object, Registration[D]] = {}
 
-    def add(self, driver: Callable[[C], T], model: type[C]) -> type[T]:
+    def register(self, driver: Callable[[C], T], model: type[C]) -> type[T]:
         """Register a class that is constructed from its configuration; return the class."""
 
-        def make(config: DriverConfig) -> D:
+        def make_driver(config: DriverConfig) -> D:
             if not isinstance(config, model):
                 raise LabdBug("driver-config", f"{config!r} is not a {model.__name__}")
             return cast("D", driver(config))
 
-        self.registered[driver] = Registration(self.part, driver, model, make)
+        self.registered[driver] = Registration(self.part, driver, model, make_driver)
         return cast("type[T]", driver)
 
 
@@ -86,26 +86,28 @@ POWER_MONITORS: DriverKind[PowerMonitor] = DriverKind(Part.POWER)
 FLASHERS: DriverKind[Flasher] = DriverKind(Part.FLASHER)
 
 
-def dut_port(*, config: type[C]) -> Callable[[Callable[[C], DutPortT]], type[DutPortT]]:
+def register_dut_port(*, config: type[C]) -> Callable[[Callable[[C], DutPortT]], type[DutPortT]]:
     """Register a class that drives a DUT's own serial port."""
-    return lambda driver: DUT_PORTS.add(driver, config)
+    return lambda driver: DUT_PORTS.register(driver, config)
 
 
-def io_manager(*, config: type[C]) -> Callable[[Callable[[C], IoManagerT]], type[IoManagerT]]:
+def register_io_manager(
+    *, config: type[C]
+) -> Callable[[Callable[[C], IoManagerT]], type[IoManagerT]]:
     """Register a class that drives an I/O manager."""
-    return lambda driver: IO_MANAGERS.add(driver, config)
+    return lambda driver: IO_MANAGERS.register(driver, config)
 
 
-def power_monitor(
+def register_power_monitor(
     *, config: type[M]
 ) -> Callable[[Callable[[M], PowerMonitorT]], type[PowerMonitorT]]:
     """Register a class that drives a power monitor."""
-    return lambda driver: POWER_MONITORS.add(driver, config)
+    return lambda driver: POWER_MONITORS.register(driver, config)
 
 
-def flasher(*, config: type[C]) -> Callable[[Callable[[C], FlasherT]], type[FlasherT]]:
+def register_flasher(*, config: type[C]) -> Callable[[Callable[[C], FlasherT]], type[FlasherT]]:
     """Register a class that flashes the DUT."""
-    return lambda driver: FLASHERS.add(driver, config)
+    return lambda driver: FLASHERS.register(driver, config)
 
 
 # ---- installed drivers -------------------------------------------------------------------
@@ -132,28 +134,28 @@ class Registry:
         self._found: dict[str, Registration[Driver]] = {}
 
     @classmethod
-    def installed(cls) -> Self:
+    def from_entry_points(cls) -> Self:
         """Every driver installed in this Python; none of them is imported yet."""
         return cls({entry.name: entry.load for entry in entry_points(group=GROUP)})
 
-    def find(self, name: str) -> Registration[Driver] | None:
+    def find_driver(self, name: str) -> Registration[Driver] | None:
         """Return a driver's registration, or ``None`` when no driver of that name is installed.
 
         Raises:
             ConfigError: it is installed, but cannot be imported or is no driver.
         """
         if name not in self._found and name in self._loaders:
-            self._found[name] = self._load(name)
+            self._found[name] = self._load_driver(name)
         return self._found.get(name)
 
-    def names(self, part: Part) -> list[str]:
+    def driver_names(self, part: Part) -> list[str]:
         """Return the names of the drivers for one part; imports all drivers, for error texts only.
 
         One that cannot be imported is left out.
         """
-        return [name for name in sorted(self._loaders) if self._part(name) is part]
+        return [name for name in sorted(self._loaders) if self._part_of_driver(name) is part]
 
-    def make(self, kind: DriverKind[D], part: PartConfig | None) -> D | None:
+    def make_driver(self, kind: DriverKind[D], part: PartConfig | None) -> D | None:
         """Return a new driver for one part of a station, ``None`` where it has no such part.
 
         Raises:
@@ -161,31 +163,33 @@ class Registry:
         """
         if part is None:
             return None
-        driver = self._installed(part.driver).driver
-        return kind.registered[driver].make(part.config)
+        driver = self._require_driver(part.driver).driver
+        return kind.registered[driver].make_driver(part.config)
 
-    def configure(self, part: Part, name: str, values: Mapping[str, Any]) -> PartConfig:
+    def configure_part(self, part: Part, name: str, values: Mapping[str, Any]) -> PartConfig:
         """Return the configuration of a part that labd itself chose.
 
         Raises:
             ConfigError: no such driver is installed.
         """
-        return PartConfig(part, name, self._installed(name).config_model.model_validate(values))
+        return PartConfig(
+            part, name, self._require_driver(name).config_model.model_validate(values)
+        )
 
-    def _installed(self, name: str) -> Registration[Driver]:
-        registration = self.find(name)
+    def _require_driver(self, name: str) -> Registration[Driver]:
+        registration = self.find_driver(name)
         if registration is None:
             raise ConfigError("no-driver", f"there is no driver {name!r}", "reinstall labd")
         return registration
 
-    def _part(self, name: str) -> Part | None:
+    def _part_of_driver(self, name: str) -> Part | None:
         try:
-            registration = self.find(name)
+            registration = self.find_driver(name)
         except ConfigError:
             return None
         return registration.part if registration else None
 
-    def _load(self, name: str) -> Registration[Driver]:
+    def _load_driver(self, name: str) -> Registration[Driver]:
         try:
             driver = self._loaders[name]()
         except (ImportError, AttributeError) as error:
@@ -197,5 +201,5 @@ class Registry:
             if driver in kind.registered:
                 return kind.registered[driver]
         what = f"{driver}, installed as driver {name}, is not registered as a driver"
-        remedy = "decorate the class with @dut_port, @io_manager, @power_monitor or @flasher"
+        remedy = "decorate the class with @register_power_monitor, or that of its part"
         raise ConfigError("driver-import", what, remedy)

@@ -83,7 +83,7 @@ class _ReceiveBuffer(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable.set()
 
-    def take(self) -> Chunk:
+    def take_chunk(self) -> Chunk:
         """Remove the oldest chunk; resume the port below the low-water mark."""
         chunk = self.chunks.popleft()
         self._size -= len(chunk.data)
@@ -94,11 +94,11 @@ class _ReceiveBuffer(asyncio.Protocol):
             self._transport.resume_reading()
         return chunk
 
-    async def arrival(self) -> None:
+    async def wait_for_data(self) -> None:
         """Wait until there is a chunk or the port is lost."""
         await self._arrival.wait()
 
-    async def writable(self) -> None:
+    async def wait_writable(self) -> None:
         """Wait until the port accepts more bytes or is lost."""
         await self._writable.wait()
 
@@ -125,7 +125,7 @@ class Link:
         return self._transport is not None
 
     @property
-    def simulated(self) -> bool:
+    def is_simulated(self) -> bool:
         """Whether the port is a pseudo-terminal, without hardware."""
         return os.path.realpath(self.port).startswith("/dev/pts/")
 
@@ -146,9 +146,9 @@ class Link:
                     loop, lambda: inbox, self.port, self.baud, exclusive=True
                 )
         except TimeoutError as exc:
-            raise self._late("the system did not open the port", OPEN_DEADLINE_S) from exc
+            raise self._deadline_error("the system did not open the port", OPEN_DEADLINE_S) from exc
         except (OSError, ValueError, serialx.SerialException) as exc:
-            raise await asyncio.to_thread(self._refused, exc) from exc
+            raise await asyncio.to_thread(self._open_error, exc) from exc
         self._inbox = inbox
         log.debug("%s opened at %d baud", self.where.device, self.baud)
         if inbox.wire:
@@ -177,7 +177,9 @@ class Link:
                     raise
                 await transport.wait_closed()
         except TimeoutError as exc:
-            raise self._late("the system did not free the port", CLOSE_DEADLINE_S) from exc
+            raise self._deadline_error(
+                "the system did not free the port", CLOSE_DEADLINE_S
+            ) from exc
         except (OSError, serialx.SerialException) as exc:
             what = f"closing {self.port} failed: {exc}"
             raise TransportError("port-close", what, "unplug the cable", self.where) from exc
@@ -189,18 +191,18 @@ class Link:
             TransportError: the port went away.
             DeadlineExceeded: the port accepts no more bytes.
         """
-        inbox, transport = self._live()
+        inbox, transport = self._require_connected()
         try:
             transport.write(data)
             if inbox.wire:
                 inbox.wire.sent(data)
             async with asyncio.timeout(deadline_s):
-                await inbox.writable()
+                await inbox.wait_writable()
         except TimeoutError as exc:
-            raise self._late("the port accepts no more bytes", deadline_s) from exc
+            raise self._deadline_error("the port accepts no more bytes", deadline_s) from exc
         except OSError as exc:
-            raise self._gone(str(exc)) from exc
-        self._live()
+            raise self._port_lost_error(str(exc)) from exc
+        self._require_connected()
 
     async def read(self, deadline_s: float | None) -> Chunk:
         """Return the next received bytes, at least one.
@@ -211,17 +213,17 @@ class Link:
             TransportError: the port went away; all that it delivered has been read.
             DeadlineExceeded: nothing arrived.
         """
-        inbox = self._opened()
+        inbox = self._require_open()
         if not inbox.chunks:
             try:
                 async with asyncio.timeout(deadline_s):
-                    await inbox.arrival()
+                    await inbox.wait_for_data()
             except TimeoutError as exc:
                 if not inbox.chunks and not inbox.lost:  # after a stall both are true
-                    raise self._late("nothing arrived", deadline_s or 0.0) from exc
+                    raise self._deadline_error("nothing arrived", deadline_s or 0.0) from exc
         if not inbox.chunks:
-            raise self._gone(inbox.reason)
-        return inbox.take()
+            raise self._port_lost_error(inbox.reason)
+        return inbox.take_chunk()
 
     async def read_until_quiet(self, quiet_s: float, deadline_s: float) -> bytes:
         """Return all bytes that arrive until the line has been silent for ``quiet_s``.
@@ -239,29 +241,29 @@ class Link:
             return bytes(received)
         except TimeoutError as exc:
             text = bytes(received[-QUOTE:]).decode("ascii", "replace")
-            raise self._late(
+            raise self._deadline_error(
                 f"the device does not stop sending, last {format_quote(text)}", deadline_s
             ) from exc
 
-    def take_arrived(self) -> list[Chunk]:
+    def take_arrived_chunks(self) -> list[Chunk]:
         """Return all chunks that have arrived and were not read, without waiting."""
-        inbox = self._opened()
-        return [inbox.take() for _ in range(len(inbox.chunks))]
+        inbox = self._require_open()
+        return [inbox.take_chunk() for _ in range(len(inbox.chunks))]
 
     # ---- faults --------------------------------------------------------------------------
 
-    def _opened(self) -> _ReceiveBuffer:
+    def _require_open(self) -> _ReceiveBuffer:
         if self._inbox is None:
             raise LabdBug("link-closed", "this link is not open", where=self.where)
         return self._inbox
 
-    def _live(self) -> tuple[_ReceiveBuffer, asyncio.Transport]:
-        inbox = self._opened()
+    def _require_connected(self) -> tuple[_ReceiveBuffer, asyncio.Transport]:
+        inbox = self._require_open()
         if inbox.lost or self._transport is None:
-            raise self._gone(inbox.reason)
+            raise self._port_lost_error(inbox.reason)
         return inbox, self._transport
 
-    def _gone(self, reason: str) -> TransportError:
+    def _port_lost_error(self, reason: str) -> TransportError:
         return TransportError(
             "port-lost",
             f"the port went away: {reason}",
@@ -269,7 +271,7 @@ class Link:
             self.where,
         )
 
-    def _late(self, what: str, deadline_s: float) -> DeadlineExceeded:
+    def _deadline_error(self, what: str, deadline_s: float) -> DeadlineExceeded:
         return DeadlineExceeded(
             "no-answer",
             f"{what} within {deadline_s:g} s",
@@ -277,14 +279,16 @@ class Link:
             self.where,
         )
 
-    def _refused(self, exc: Exception) -> TransportError:
+    def _open_error(self, exc: Exception) -> TransportError:
         """Return why the port did not open; lists the host's ports, so it may block."""
         if self.port.startswith("socket://") and isinstance(exc, OSError):
             remedy = "check the address, the device's network interface and the firewall"
             return TransportError("port-missing", f"nothing answers: {exc}", remedy, self.where)
         number = exc.errno if isinstance(exc, OSError) else None
         if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
-            return TransportError("port-missing", "there is no such port", _choices(), self.where)
+            return TransportError(
+                "port-missing", "there is no such port", _serial_ports_hint(), self.where
+            )
         if number in (errno.EACCES, errno.EPERM):
             remedy = "add labd's user to the group that owns it (often dialout) and log in again"
             return TransportError("port-denied", "no permission to open it", remedy, self.where)
@@ -299,7 +303,7 @@ class Link:
         )
 
 
-def _choices() -> str:
+def _serial_ports_hint() -> str:
     by_id = sorted(str(path) for path in Path("/dev/serial/by-id").glob("*"))
     ports = by_id or sorted(str(info.device) for info in serialx.list_serial_ports())
     if not ports:

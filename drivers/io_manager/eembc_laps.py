@@ -53,27 +53,27 @@ class LapReader(LineReader):
         self._kept: deque[Line] = deque()
         self._reading = False
 
-    async def line(self) -> Line:
+    async def read_line(self) -> Line:
         """Return the next line that is not a lap."""
         while not self._kept:
             self._reading = True
             try:
-                self._keep([await super().line()])
+                self._keep([await super().read_line()])
             finally:
                 self._reading = False
         return self._kept.popleft()
 
-    async def until_quiet(self, quiet_s: float, deadline_s: float) -> list[Line]:
-        """See :meth:`LineReader.until_quiet`."""
+    async def read_until_quiet(self, quiet_s: float, deadline_s: float) -> list[Line]:
+        """See :meth:`LineReader.read_until_quiet`."""
         self._reading = True
         try:
-            self._keep(await super().until_quiet(quiet_s, deadline_s))
+            self._keep(await super().read_until_quiet(quiet_s, deadline_s))
         finally:
             self._reading = False
         return self._take_kept()
 
-    def arrived(self) -> list[Line]:
-        """See :meth:`LineReader.arrived`."""
+    def take_arrived_lines(self) -> list[Line]:
+        """See :meth:`LineReader.take_arrived_lines`."""
         self.log_arrived()
         return self._take_kept()
 
@@ -83,7 +83,7 @@ class LapReader(LineReader):
         A read in progress logs them itself.
         """
         if not self._reading:
-            self._keep(super().arrived())
+            self._keep(super().take_arrived_lines())
 
     def _keep(self, lines: Sequence[Line]) -> None:
         rest = (self._laps.extract(line) for line in lines)

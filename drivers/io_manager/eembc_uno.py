@@ -24,10 +24,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from drivers.base.closing import closed_on_failure
+from drivers.base.close_in_steps import close_on_failure
 from drivers.base.interfaces import CommandChannel, IoConfig, TimerEdge
 from drivers.base.line_reader import LineReader
-from drivers.base.registry import io_manager
+from drivers.base.registry import register_io_manager
 from drivers.base.serial_link import Link
 from drivers.io_manager.eembc_laps import LapLog, LapReader
 from drivers.io_manager.relay_channel import RelayChannel
@@ -76,10 +76,10 @@ class EembcChannel(RelayChannel):
         self._in_step = False
         prologue = RelayedReply(accepted=True)
         try:
-            async with self._reader.within(deadline_s, "boot", prologue.lines):
+            async with self._reader.answer_deadline(deadline_s, "boot", prologue.lines):
                 while not (prologue.finished and has_booted(prologue.lines)):
                     prologue.finished = False
-                    prologue.feed(await self._reader.line())
+                    prologue.feed(await self._reader.read_line())
         except DeadlineExceeded:
             await self.resynchronise(deadline_s)
         self._open_reply, self._in_step = None, True
@@ -95,10 +95,10 @@ class EembcChannel(RelayChannel):
             return
         received: list[Line] = []
         total_s = deadline_s + self._board.config.boot_s + PROBE_S
-        async with self._reader.within(total_s, "'dut name'", received, DUT_SILENT):
+        async with self._reader.answer_deadline(total_s, "'dut name'", received, DUT_SILENT):
             if not await self._board.answers():
                 await self._board.reset()
-            async with self._reader.within(deadline_s, "'dut name'", received, DUT_SILENT):
+            async with self._reader.answer_deadline(deadline_s, "'dut name'", received, DUT_SILENT):
                 await self._ask_until_named(received)
         self._in_step = True
 
@@ -108,23 +108,23 @@ class EembcChannel(RelayChannel):
         self._between += lines
 
     async def _ask_until_named(self, received: list[Line]) -> None:
-        await self._reader.until_quiet(QUIET_S, self._board.config.answer_s)
+        await self._reader.read_until_quiet(QUIET_S, self._board.config.answer_s)
         tries = 1
         while not await self._receives_name(received):
             tries += 1
         if tries > 1:  # an answer to an earlier try may still arrive
-            await self._reader.until_quiet(SETTLE_S, SETTLE_S * (tries + 1))
+            await self._reader.read_until_quiet(SETTLE_S, SETTLE_S * (tries + 1))
         self._forget()
 
     async def _receives_name(self, received: list[Line]) -> bool:
         """Ask once; a prologue, an error or an old answer is no answer."""
         reply = RelayedReply()
         try:
-            async with self._reader.within(RESEND_AFTER_S, "'dut name'", reply.lines):
+            async with self._reader.answer_deadline(RESEND_AFTER_S, "'dut name'", reply.lines):
                 await self._link.write(b"dut name%")
                 self._open_reply = reply
                 while not reply.finished:
-                    reply.feed(await self._reader.line())
+                    reply.feed(await self._reader.read_line())
         except DeadlineExceeded:
             return False
         finally:
@@ -133,7 +133,7 @@ class EembcChannel(RelayChannel):
 
     def _unsolicited(self) -> list[Line]:
         between, self._between = self._between, []
-        return between + self._reader.arrived()
+        return between + self._reader.take_arrived_lines()
 
     def _forget(self) -> None:
         self._unsolicited()
@@ -168,7 +168,7 @@ class EembcIoManagerConfig(IoConfig):
         return self.timestamp_wire
 
 
-@io_manager(config=EembcIoManagerConfig)
+@register_io_manager(config=EembcIoManagerConfig)
 class EembcIoManager:
     """The board and the DUT behind it."""
 
@@ -186,7 +186,7 @@ class EembcIoManager:
         self._resets = 0
 
     @property
-    def channel(self) -> CommandChannel:
+    def command_channel(self) -> CommandChannel:
         """The way to the DUT while the port is open."""
         if self._channel is None:
             raise LabdBug("io-closed", "the board's port is not open", where=self._link.where)
@@ -197,7 +197,7 @@ class EembcIoManager:
         """Never: opening the port resets the board, and it forwards text at any time."""
         return False
 
-    async def free(self, deadline_s: float) -> Identity:  # noqa: ARG002 - the protocol's
+    async def wait_until_free(self, deadline_s: float) -> Identity:  # noqa: ARG002 - the protocol's
         """Nothing to do: see :attr:`waiting_for_dut`."""
         if self._identity is None:
             raise LabdBug("io-closed", "the board was not opened", where=self._link.where)
@@ -213,7 +213,7 @@ class EembcIoManager:
             InstrumentError: something else answers.
             DeadlineExceeded: nothing answers.
         """
-        async with closed_on_failure(self.close):
+        async with close_on_failure(self.close):
             await self._link.open()
             self._start_over()
             name = await self._wait_sketch()
@@ -224,7 +224,7 @@ class EembcIoManager:
             "eembc-io-manager",
             name=" ".join(line.text for line in name),
             firmware=" ".join(line.text for line in version),
-            simulated=self._link.simulated,
+            simulated=self._link.is_simulated,
         )
         return self._identity
 
@@ -243,7 +243,7 @@ class EembcIoManager:
                 self._link.where,
             )
 
-    def timestamps(self) -> list[TimerEdge]:
+    def logged_timestamps(self) -> list[TimerEdge]:
         """Return the falling edges of the DUT's timestamp line since :meth:`clear_intervals`.
 
         Raises:
@@ -264,7 +264,7 @@ class EembcIoManager:
         self._reader.log_arrived()
         self._laps.clear()
 
-    async def intervals(self) -> list[tuple[int, int]]:
+    async def read_intervals(self) -> list[tuple[int, int]]:
         """Return pairs of timestamps since the last clear, in µs modulo 2^32 (71.6 minutes).
 
         Raises:
@@ -278,7 +278,7 @@ class EembcIoManager:
                 "wire it to pin D3 and set timestamp_wire, or leave processing_wire out",
                 self._link.where,
             )
-        ticks = [edge.ticks for edge in self.timestamps()]
+        ticks = [edge.ticks for edge in self.logged_timestamps()]
         if len(ticks) % 2:
             raise InstrumentError(
                 "intervals",
@@ -345,12 +345,12 @@ class EembcIoManager:
 
         The first answer may belong to a predecessor's half command, or to an earlier try.
         """
-        await self._reader.until_quiet(QUIET_S, self.config.answer_s)
+        await self._reader.read_until_quiet(QUIET_S, self.config.answer_s)
         remedy = "check that it is powered and has the io-manager image"
-        async with self._reader.within(self.config.boot_s, "'name'", [], remedy):
+        async with self._reader.answer_deadline(self.config.boot_s, "'name'", [], remedy):
             while not await self.answers():
                 continue
-        self._relayed(await self._reader.until_quiet(QUIET_S, self.config.answer_s))
+        self._relayed(await self._reader.read_until_quiet(QUIET_S, self.config.answer_s))
         name = await self._own("name")
         if any(has_word(other, name) for other in OTHER_NAMES):
             raise self._not_this_board("name", name)
@@ -375,14 +375,14 @@ class EembcIoManager:
 
     async def _own(self, text: str, deadline_s: float | None = None) -> list[Line]:
         """Send a command of the board's own and return its lines before ``m-ready``."""
-        self._relayed(self._reader.arrived())
+        self._relayed(self._reader.take_arrived_lines())
         answer: list[Line] = []
         remedy = "check its USB cable; unplug it and plug it in again"
         limit_s = deadline_s or self.config.answer_s
-        async with self._reader.within(limit_s, f"'{text}'", answer, remedy):
+        async with self._reader.answer_deadline(limit_s, f"'{text}'", answer, remedy):
             await self._link.write(f"{text}%".encode("ascii"))
             while True:
-                line = await self._reader.line()
+                line = await self._reader.read_line()
                 board, dut = split_relayed(line.text)
                 if dut is not None:
                     self._relayed([line])

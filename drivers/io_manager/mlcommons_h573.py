@@ -23,10 +23,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from drivers.base.closing import closed_on_failure
+from drivers.base.close_in_steps import close_on_failure
 from drivers.base.interfaces import CommandChannel, IoConfig, TimerEdge
 from drivers.base.line_reader import LineReader
-from drivers.base.registry import io_manager
+from drivers.base.registry import register_io_manager
 from drivers.base.serial_link import Link
 from drivers.io_manager.relay_channel import RelayChannel
 from labd.core.errors import ConfigError, DeadlineExceeded, InstrumentError, LabdBug
@@ -69,14 +69,14 @@ class MlcommonsChannel(RelayChannel):
         A DUT that is off answers nothing, so a command that ends at once was answered by the
         queue; a DUT that answers every time is on and has booted already.
         """
-        self.catch_up(await self._reader.until_quiet(QUIET_S, self._board.answer_s))
+        self.catch_up(await self._reader.read_until_quiet(QUIET_S, self._board.answer_s))
         self._in_step = False
         await self._board.probe()
         for _ in range(QUEUED_ANSWERS):
             if self._open_reply is not None:
                 return
             await self._open_command("name", self._board.answer_s)
-            self.catch_up(await self._reader.until_quiet(QUIET_S, self._board.answer_s))
+            self.catch_up(await self._reader.read_until_quiet(QUIET_S, self._board.answer_s))
 
     async def wait_boot(self, deadline_s: float) -> list[Line]:
         """Read the prologue that ends the command opened by :meth:`expect_boot`."""
@@ -84,7 +84,7 @@ class MlcommonsChannel(RelayChannel):
         if self.waiting:
             with suppress(DeadlineExceeded):  # it may still arrive while resynchronising
                 await self._finish("boot", reply, deadline_s)
-                await self._reader.until_quiet(QUIET_S, deadline_s)  # answers to probes
+                await self._reader.read_until_quiet(QUIET_S, deadline_s)  # answers to probes
                 self._in_step = has_booted(reply.lines)
         await self.resynchronise(deadline_s)  # nothing to do after a prologue
         return reply.lines
@@ -94,9 +94,9 @@ class MlcommonsChannel(RelayChannel):
         if self._in_step:
             return
         total_s = deadline_s + RESET_S + self._board.reset_command_s
-        async with self._reader.within(total_s, "resynchronising", [], DUT_SILENT):
+        async with self._reader.answer_deadline(total_s, "resynchronising", [], DUT_SILENT):
             await self._end_open_command(deadline_s)
-            self.catch_up(await self._reader.until_quiet(QUIET_S, deadline_s))
+            self.catch_up(await self._reader.read_until_quiet(QUIET_S, deadline_s))
             await self._get_in_step(deadline_s)
 
     def forget(self) -> None:
@@ -166,7 +166,7 @@ class MlcommonsInterfaceConfig(IoConfig):
     )
 
 
-@io_manager(config=MlcommonsInterfaceConfig)
+@register_io_manager(config=MlcommonsInterfaceConfig)
 class MlcommonsInterface:
     """The board and the DUT behind it."""
 
@@ -187,7 +187,7 @@ class MlcommonsInterface:
         return self.config.answer_s
 
     @property
-    def channel(self) -> CommandChannel:
+    def command_channel(self) -> CommandChannel:
         """The way to the DUT while the port is open."""
         if self._channel is None:
             raise LabdBug("io-closed", "the board's port is not open", where=self._link.where)
@@ -203,24 +203,24 @@ class MlcommonsInterface:
 
         The DUT may be off, so it is not asked. A silent board may be waiting for its DUT because a
         predecessor died: then :attr:`waiting_for_dut` is true, and nothing else works before
-        :meth:`free`.
+        :meth:`wait_until_free`.
 
         Raises:
             InstrumentError: the answer is not this board's name.
         """
-        async with closed_on_failure(self.close):
+        async with close_on_failure(self.close):
             await self._link.open()
             self._reader = LineReader(self._link)
-            await self._reader.until_quiet(QUIET_S, self.answer_s)
+            await self._reader.read_until_quiet(QUIET_S, self.answer_s)
             waiting = not await self._reports_name() and not await self.reset_by_command()
             self._dut_baud = None
             self._channel = MlcommonsChannel(self, self._link, self._reader, waiting=waiting)
         return self._identity("" if waiting else BOARD_NAME)
 
     def _identity(self, name: str) -> Identity:
-        return Identity("mlcommons-interface", name, simulated=self._link.simulated)
+        return Identity("mlcommons-interface", name, simulated=self._link.is_simulated)
 
-    async def free(self, deadline_s: float) -> Identity:
+    async def wait_until_free(self, deadline_s: float) -> Identity:
         """Let a DUT that has just been powered end the command that the board waits for.
 
         Raises:
@@ -230,14 +230,16 @@ class MlcommonsInterface:
         if self._channel is None or not self._channel.waiting:
             return self._identity(BOARD_NAME)
         try:
-            async with self._reader.within(deadline_s, "end of an old command", [], SILENT):
+            async with self._reader.answer_deadline(
+                deadline_s, "end of an old command", [], SILENT
+            ):
                 while not await self._reports_name():
                     continue
         except DeadlineExceeded:
             if not await self.reset_by_command():
                 raise
         self._channel.forget()
-        await self._reader.until_quiet(QUIET_S, self.answer_s)  # answers to earlier tries
+        await self._reader.read_until_quiet(QUIET_S, self.answer_s)  # answers to earlier tries
         return self._identity(BOARD_NAME)
 
     async def probe(self) -> None:
@@ -288,7 +290,7 @@ class MlcommonsInterface:
         await self._wait_restart("reset by 'reset_command'")
         return True
 
-    def timestamps(self) -> list[TimerEdge]:
+    def logged_timestamps(self) -> list[TimerEdge]:
         """None: the DUT's timestamp line is not connected to this board."""
         return []
 
@@ -296,7 +298,7 @@ class MlcommonsInterface:
         """Forget the processing intervals logged so far."""
         await self._own("record_detections")
 
-    async def intervals(self) -> list[tuple[int, int]]:
+    async def read_intervals(self) -> list[tuple[int, int]]:
         """Return the start and stop ticks of the DUT's processing pin since the last clear.
 
         The board keeps the first 100 edges of each kind.
@@ -373,7 +375,7 @@ class MlcommonsInterface:
 
     async def _wait_restart(self, what: str) -> None:
         remedy = "check the board's SD card: without it the firmware halts at start"
-        async with self._reader.within(RESET_S, what, [], remedy):
+        async with self._reader.answer_deadline(RESET_S, what, [], remedy):
             while not await self._answers_name():
                 continue
 
@@ -412,7 +414,7 @@ class MlcommonsInterface:
             await self._exchange("name", received, PROBE_S)
         except DeadlineExceeded:
             return False
-        self._relayed(await self._reader.until_quiet(QUIET_S, self.answer_s))
+        self._relayed(await self._reader.read_until_quiet(QUIET_S, self.answer_s))
         return has_word(BOARD_NAME, received)
 
     async def _own(self, text: str) -> list[Line]:
@@ -430,11 +432,11 @@ class MlcommonsInterface:
 
     async def _exchange(self, text: str, received: list[Line], deadline_s: float) -> None:
         """Send a command of the board's own and append the lines up to its ``m-ready``."""
-        self._relayed(self._reader.arrived())
-        async with self._reader.within(deadline_s, f"'{text}'", received, DUT_SILENT):
+        self._relayed(self._reader.take_arrived_lines())
+        async with self._reader.answer_deadline(deadline_s, f"'{text}'", received, DUT_SILENT):
             await self._link.write(f"{text}%".encode("ascii"))
             while True:
-                line = await self._reader.line()
+                line = await self._reader.read_line()
                 head = text_before_ready(line.text)
                 if RELAYED.rstrip() in line.text:
                     self._relayed([line])

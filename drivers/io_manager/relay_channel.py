@@ -44,7 +44,7 @@ class RelayChannel:
         """Whether a command is open."""
         return self._open_reply is not None
 
-    async def command(self, text: str, deadline_s: float) -> list[Line]:
+    async def run_command(self, text: str, deadline_s: float) -> list[Line]:
         """See :class:`drivers.base.interfaces.CommandChannel`.
 
         Raises:
@@ -84,7 +84,7 @@ class RelayChannel:
 
     def _unsolicited(self) -> list[Line]:
         """Return what the DUT has sent since the last command."""
-        return self._reader.arrived()
+        return self._reader.take_arrived_lines()
 
     async def _transact(self, text: str, deadline_s: float) -> RelayedReply:
         reply = await self._open_command(text, deadline_s)
@@ -95,17 +95,19 @@ class RelayChannel:
         """Send a command and wait until the board has accepted it."""
         reply = RelayedReply()
         received: list[Line] = []
-        async with self._reader.within(deadline_s, f"'dut {text[:40]}'", received, self._remedy):
+        async with self._reader.answer_deadline(
+            deadline_s, f"'dut {text[:40]}'", received, self._remedy
+        ):
             await self._link.write(f"dut {text}%".encode("ascii"))
             self._open_reply = reply
             while not reply.accepted:
-                received.append(await self._reader.line())
+                received.append(await self._reader.read_line())
                 reply.feed(received[-1])
         return reply
 
     async def _finish(self, what: str, reply: RelayedReply, deadline_s: float) -> None:
         """Wait until the DUT has ended the open command."""
-        async with self._reader.within(deadline_s, what, reply.lines, self._remedy):
+        async with self._reader.answer_deadline(deadline_s, what, reply.lines, self._remedy):
             while not reply.finished:
-                reply.feed(await self._reader.line())
+                reply.feed(await self._reader.read_line())
         self._open_reply = None

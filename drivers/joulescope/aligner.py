@@ -118,7 +118,7 @@ class MessageAligner:
         self._out: list[StreamItem] = []
 
     @property
-    def received(self) -> int:
+    def received_samples(self) -> int:
         """Sample periods for which every signal has arrived or is overdue."""
         if not all(track.started for track in self._tracks.values()):
             return 0

@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from drivers.base.acquisition import PumpedAcquisition, refuse_while_acquiring
-from drivers.base.closing import closed_on_failure
-from drivers.base.registry import power_monitor
+from drivers.base.acquisition import BackgroundAcquisition, refuse_while_acquiring
+from drivers.base.close_in_steps import close_on_failure
+from drivers.base.registry import register_power_monitor
 from drivers.joulescope.aligner import TICK_HZ, MessageAligner
 from drivers.joulescope.config import (
     ANALOG,
@@ -42,7 +42,7 @@ LOST_SHARE_LIMIT = 0.001
 # ---- the acquisition -----------------------------------------------------------------------
 
 
-class JoulescopeAcquisition(PumpedAcquisition):
+class JoulescopeAcquisition(BackgroundAcquisition):
     """One acquisition: streams on, messages aligned, streams off."""
 
     def __init__(
@@ -70,10 +70,10 @@ class JoulescopeAcquisition(PumpedAcquisition):
         self._all_off = False
 
     @property
-    def _at_rest(self) -> bool:
+    def _is_idle(self) -> bool:
         return self._all_off or not self._begun
 
-    async def _begin(self) -> None:
+    async def _start_instrument(self) -> None:
         """Stop a predecessor's streams, then start: no message is older than this."""
         await self._usb.publish("stopping the streams", self._config.switch_streams(on=False))
         self._usb.inbox = self.inbox
@@ -82,7 +82,7 @@ class JoulescopeAcquisition(PumpedAcquisition):
         self._streaming = True
         self.inbox.wake()
 
-    async def _pump(self) -> None:
+    async def _read_stream(self) -> None:
         while not self.inbox.exhausted:
             try:
                 messages = await self.inbox.take(self._silence_s if self._streaming else None)
@@ -94,22 +94,22 @@ class JoulescopeAcquisition(PumpedAcquisition):
                     self._where,
                 ) from None
             for signal, message in messages:
-                self._take(self.aligner.feed(signal, message))
+                self._queue_items(self.aligner.feed(signal, message))
             if self._usb.removed:
                 raise self._usb.lost()
             await asyncio.sleep(0)  # sixteen instruments share the loop
 
-    async def _end(self) -> None:
+    async def _stop_instrument(self) -> None:
         self._streaming = False
         self.inbox.wake()  # no message is expected from now on
         await self._usb.publish("stopping the streams", self._config.switch_streams(on=False))
         self._all_off = True
         self._usb.inbox = None
         self.inbox.close()
-        pumping = self._pumping
-        await self._until(lambda: pumping is None or pumping.done(), "last message")
+        pumping = self._reader_task
+        await self._wait_until(lambda: pumping is None or pumping.done(), "last message")
 
-    def _settle(self, reason: str) -> list[StreamItem]:  # noqa: ARG002 - its gaps have reasons
+    def _settle_unconfirmed_tail(self, reason: str) -> list[StreamItem]:  # noqa: ARG002 - its gaps have reasons
         self._usb.inbox = None
         return self.aligner.finish()
 
@@ -117,7 +117,7 @@ class JoulescopeAcquisition(PumpedAcquisition):
 # ---- the instrument ------------------------------------------------------------------------
 
 
-@power_monitor(config=JoulescopeConfig)
+@register_power_monitor(config=JoulescopeConfig)
 class Joulescope:
     """The instrument, through ``pyjoulescope_driver``."""
 
@@ -151,7 +151,7 @@ class Joulescope:
             **{topic: name for name, topic in ANALOG.items()},
         }
         topics = {f"{topic}/!data": name for topic, name in signals.items()}
-        async with closed_on_failure(self.close):
+        async with close_on_failure(self.close):
             await usb.open(self._pick, topics)
             await usb.publish("setting it up", self._settings)
             firmware = await self._firmware(usb)
@@ -159,7 +159,7 @@ class Joulescope:
         return Identity("joulescope", f"Joulescope {self._model.name}", serial, firmware, simulated)
 
     @property
-    def format(self) -> StreamFormat:
+    def stream_format(self) -> StreamFormat:
         """What the stream's numbers mean."""
         return StreamFormat(
             sample_rate_hz=float(self.config.rate_hz),
@@ -170,12 +170,12 @@ class Joulescope:
         )
 
     @property
-    def supplies(self) -> bool:
+    def can_supply_dut(self) -> bool:
         """False: another instrument supplies the DUT."""
         return False
 
-    async def supply(self, voltage_mv: int | None) -> None:
-        """Refuse: see :attr:`supplies`."""
+    async def set_dut_supply(self, voltage_mv: int | None) -> None:
+        """Refuse: see :attr:`can_supply_dut`."""
         raise LabdBug("no-supply", f"asked to supply {voltage_mv} mV", where=self._where)
 
     def acquire(self, time_base: TimeBase = TimeBase.HOST) -> JoulescopeAcquisition:  # noqa: ARG002
@@ -218,7 +218,7 @@ class Joulescope:
         try:
             if self._acquisition is not None:
                 await self._acquisition.abandon()
-                if self._acquisition.left_running:
+                if self._acquisition.was_left_running:
                     streams_off = self.config.switch_streams(on=False)
         finally:
             await usb.close(streams_off)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from drivers.base.acquisition import PumpedAcquisition
+from drivers.base.acquisition import BackgroundAcquisition
 from drivers.base.serial_link import Link
 from drivers.lpm01a.framing import Framer
 from drivers.lpm01a.status_messages import LOAD_NOTED_PERCENT
@@ -18,7 +18,7 @@ STAMP_S = 5.0
 """1000 samples take 1 s at the lowest rate; a busy host may read them seconds late."""
 
 
-class Lpm01aAcquisition(PumpedAcquisition):
+class Lpm01aAcquisition(BackgroundAcquisition):
     """One acquisition of the instrument.
 
     Args:
@@ -53,23 +53,23 @@ class Lpm01aAcquisition(PumpedAcquisition):
         return self._check.notes.findings()
 
     @property
-    def _at_rest(self) -> bool:
+    def _is_idle(self) -> bool:
         refused = bool(self._check.fault) and not self._check.started
         return refused or self._check.completed
 
-    async def _begin(self) -> None:
+    async def _start_instrument(self) -> None:
         await self._link.write(b"start\r\n")
-        await self._until(lambda: self._check.started or bool(self._check.fault), "start")
+        await self._wait_until(lambda: self._check.started or bool(self._check.fault), "start")
         if not self._check.started:
-            raise self._stopped("did not start")
+            raise self._stopped_error("did not start")
 
-    async def _pump(self) -> None:
+    async def _read_stream(self) -> None:
         while not self._check.completed:
             chunk = await self._link.read(None)
             items = self._framer.feed(chunk.data)
-            self._take([*items, *self._marks(items, chunk.t_ns)])
+            self._queue_items([*items, *self._marks(items, chunk.t_ns)])
             if self._check.fault and self._check.started and not self._fault:
-                self._fault = self._stopped("is corrupted")  # nothing that follows counts
+                self._fault = self._stopped_error("is corrupted")  # nothing that follows counts
 
     def _marks(self, items: Sequence[StreamItem], t_ns: int) -> list[TimeMark]:
         """Take the arrival of a chunk; return the time marks of confirmed samples."""
@@ -83,20 +83,20 @@ class Lpm01aAcquisition(PumpedAcquisition):
                 self._arrivals.drop(item)
         return self._arrivals.marks(self._check.confirmed)
 
-    async def _end(self) -> None:
+    async def _stop_instrument(self) -> None:
         """Wait until a time stamp confirms the received samples, and stop."""
-        check, received, stamps = self._check, self.received, self._check.stamps
+        check, received, stamps = self._check, self.received_samples, self._check.stamps
         with suppress(DeadlineExceeded):  # a stalled stream: its unconfirmed tail becomes a gap
-            await self._until(
+            await self._wait_until(
                 lambda: check.completed or check.confirmed >= received or check.stamps > stamps,
                 "time stamp",
                 self._stamp_s,
             )
         if not check.completed:
             await self._link.write(b"stop\r\n")
-            await self._until(lambda: check.completed, "'Acquisition completed'", self._stop_s)
+            await self._wait_until(lambda: check.completed, "'Acquisition completed'", self._stop_s)
 
-    def _settle(self, reason: str) -> list[StreamItem]:
+    def _settle_unconfirmed_tail(self, reason: str) -> list[StreamItem]:
         return self._check.finish(reason)
 
     def _stop_reason(self) -> str:

@@ -13,9 +13,9 @@ import logging
 from pathlib import Path
 
 from drivers.base.acquisition import refuse_left_running, refuse_while_acquiring
-from drivers.base.closing import closed_on_failure, closing
+from drivers.base.close_in_steps import close_in_steps, close_on_failure
 from drivers.base.line_reader import LineReader
-from drivers.base.registry import power_monitor
+from drivers.base.registry import register_power_monitor
 from drivers.base.serial_link import Link
 from drivers.lpm01a.acquisition import STAMP_S, STOP_S, Lpm01aAcquisition
 from drivers.lpm01a.ascii_framer import AsciiFramer
@@ -44,7 +44,7 @@ MARK_S = 0.5  # one time mark per this interval
 CLOSE_STEP_S = 4.0  # three of them and the port's own 2 s, whatever ``answer_s`` says
 
 
-@power_monitor(config=Lpm01aConfig)
+@register_power_monitor(config=Lpm01aConfig)
 class Lpm01a:
     """The instrument in host mode.
 
@@ -83,13 +83,13 @@ class Lpm01a:
         self._reader = LineReader(self._link)
         self._findings, self._voltage_mv, self._acquisition = [], None, None
         self._can_switch_off, self._silenced, self._obstacle = True, False, None
-        async with closed_on_failure(self.close):
+        async with close_on_failure(self.close):
             serial, firmware = await self._take_control()
             await self._set_up(firmware)
-        return Identity("lpm01a", "X-NUCLEO-LPM01A", serial, firmware, self._link.simulated)
+        return Identity("lpm01a", "X-NUCLEO-LPM01A", serial, firmware, self._link.is_simulated)
 
     @property
-    def format(self) -> StreamFormat:
+    def stream_format(self) -> StreamFormat:
         """What the stream's numbers mean."""
         rate_hz = float(self.config.rate_hz)
         return StreamFormat(
@@ -102,11 +102,11 @@ class Lpm01a:
         )
 
     @property
-    def supplies(self) -> bool:
+    def can_supply_dut(self) -> bool:
         """The instrument supplies the DUT."""
         return True
 
-    async def supply(self, voltage_mv: int | None) -> None:
+    async def set_dut_supply(self, voltage_mv: int | None) -> None:
         """Power the DUT at this voltage, or switch it off with ``None``.
 
         Raises:
@@ -160,7 +160,7 @@ class Lpm01a:
         """
         if not self._link.is_open:
             return
-        async with closing(self._link.where, self._close_step_s, self._link.close) as step:
+        async with close_in_steps(self._link.where, self._close_step_s, self._link.close) as step:
             if self._acquisition:
                 await self._acquisition.abandon()
             await step("switching the DUT off", self._switch_off())
@@ -231,7 +231,7 @@ class Lpm01a:
         for last_try in (False, True):
             await self._link.write(b"stop\r\n")
             try:
-                await self._reader.until_quiet(QUIET_S, max(patience_s, 2 * QUIET_S))
+                await self._reader.read_until_quiet(QUIET_S, max(patience_s, 2 * QUIET_S))
             except DeadlineExceeded:
                 if last_try:
                     raise
@@ -295,7 +295,7 @@ class Lpm01a:
 
     @property
     def _left_running(self) -> bool:
-        return self._acquisition is not None and self._acquisition.left_running
+        return self._acquisition is not None and self._acquisition.was_left_running
 
     async def _switch_off(self) -> None:
         """Switch the DUT off; with old firmware hold it in reset."""
@@ -307,16 +307,16 @@ class Lpm01a:
     async def _command(self, text: str, deadline_s: float | None = None) -> str:
         """Send a command, wait for its ack and return its data."""
         refuse_while_acquiring(self._acquisition, text, self._link.where)
-        self._reader.arrived()
+        self._reader.take_arrived_lines()
         lines: list[Line] = []
         remedy = "check that this port is an LPM01A, and its display"
         limit_s = deadline_s or self.config.answer_s
-        async with self._reader.within(limit_s, f"'{text}'", lines, remedy):
+        async with self._reader.answer_deadline(limit_s, f"'{text}'", lines, remedy):
             await self._link.write(text.encode("ascii") + b"\r\n")
             while not lines or (answer := answer_in(lines[-1].text, text)) is None:
-                lines.append(await self._reader.line())
+                lines.append(await self._reader.read_line())
         if not answer.accepted:
-            lines += await self._reader.until_quiet(QUIET_S, self.config.answer_s)
+            lines += await self._reader.read_until_quiet(QUIET_S, self.config.answer_s)
             raise InstrumentError(
                 "command-refused",
                 f"'{text}' refused: {format_quote(' / '.join(line.text for line in lines))}",

@@ -90,7 +90,7 @@ class StampCheck:
         self.started = False
         self.completed = False
         self.fault = ""
-        self.received = 0
+        self.received_samples = 0
         self.edges_seen = 0
         self.stamps = 0
         self.notes = StatusNotes(set_mv)
@@ -148,7 +148,7 @@ class StampCheck:
             values, raw = values[room:], raw[2 * room :]
         self._count += len(values)
         self._count_since_anchor += len(values)
-        self.received += len(values)
+        self.received_samples += len(values)
         if self._count > SAMPLES_PER_STAMP:
             self.reject("a time stamp is missing")
         if raw and math.isnan(values.sum()):
@@ -190,7 +190,7 @@ class StampCheck:
             self._release(load_percent)
             self._anchor = self._base = (index + SAMPLES_PER_STAMP, now_ms)
             self._count_since_anchor = 0
-            self.received = max(self.received, self._base[0])
+            self.received_samples = max(self.received_samples, self._base[0])
             return
         self._gap_reason = self._gap_reason or rejected
         if self._is_past(now_ms):

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 
 from drivers.base.acquisition import refuse_virtual_time, refuse_while_acquiring
-from drivers.base.closing import closed_on_failure, closing
-from drivers.base.registry import power_monitor
+from drivers.base.close_in_steps import close_in_steps, close_on_failure
+from drivers.base.registry import register_power_monitor
 from drivers.n6705.config import LINE, SLOTS, N6705Config
 from drivers.n6705.elog import ARM_S, BUFFER_S, POLL_S, SMU, ElogAcquisition, ElogPlan, ElogSettings
 from drivers.scpi.polling import Clock
@@ -29,7 +29,7 @@ CLOSE_STEP_S = 4.0
 _LOAD = re.compile(r"N679\d")
 
 
-@power_monitor(config=N6705Config)
+@register_power_monitor(config=N6705Config)
 class N6705:
     """The instrument."""
 
@@ -65,7 +65,7 @@ class N6705:
         await self._session.open()
         self._is_n6705, self._elog = False, None
         self._voltage_mv = self._acquisition = None
-        async with closed_on_failure(self.close):
+        async with close_on_failure(self.close):
             identity = await self._session.identify("n6705", "N6705")
             self._is_n6705 = True
             for command in (f"ABOR:ELOG (@1:{SLOTS})", "ABOR:DLOG", "*CLS"):
@@ -87,7 +87,7 @@ class N6705:
         """
         if not self._session.is_open:
             return
-        async with closing(self._session.where, CLOSE_STEP_S, self._disconnect) as step:
+        async with close_in_steps(self._session.where, CLOSE_STEP_S, self._disconnect) as step:
             if self._acquisition:
                 await self._acquisition.abandon()
             if self._is_n6705:
@@ -103,7 +103,7 @@ class N6705:
     # ---- the power monitor ---------------------------------------------------------------
 
     @property
-    def format(self) -> StreamFormat:
+    def stream_format(self) -> StreamFormat:
         """What the stream's numbers mean; the rate is that of the period it rounded to."""
         set_v = self._voltage_mv / 1000 if self._voltage_mv else None
         return StreamFormat(
@@ -116,11 +116,11 @@ class N6705:
         )
 
     @property
-    def supplies(self) -> bool:
+    def can_supply_dut(self) -> bool:
         """The instrument supplies the DUT."""
         return True
 
-    async def supply(self, voltage_mv: int | None) -> None:
+    async def set_dut_supply(self, voltage_mv: int | None) -> None:
         """Power the DUT at this voltage, or switch it off with ``None``.
 
         The slot of the level shifters is switched too, so that no pin powers a DUT that is off.

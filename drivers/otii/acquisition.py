@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
-from drivers.base.acquisition import PumpedAcquisition
+from drivers.base.acquisition import BackgroundAcquisition
 from drivers.otii.config import OtiiConfig
 from drivers.otii.messages import Message, analog_data, digital_changes
 from drivers.otii.session import OtiiDevice, OtiiRefusedError
@@ -22,7 +22,7 @@ Clock = Callable[[], int]
 """The host's clock, ns."""
 
 
-class OtiiAcquisition(PumpedAcquisition):
+class OtiiAcquisition(BackgroundAcquisition):
     """One recording; at its end ``check_supply`` raises if the supply has cut off."""
 
     def __init__(
@@ -49,21 +49,21 @@ class OtiiAcquisition(PumpedAcquisition):
         self._stop_asked = asyncio.Event()
 
     @property
-    def _at_rest(self) -> bool:
+    def _is_idle(self) -> bool:
         return self._halted or not self._touched
 
-    async def _begin(self) -> None:
+    async def _start_instrument(self) -> None:
         level = await self._device.try_ask("arc_get_gpi", pin=int(self._line[1]))
         high = bool(level["value"]) if level and "value" in level else None
         self._touched = True
         before_ns = self._clock()
         await self._device.ask_project("project_start_recording")
-        self._take(self._recorded.start(before_ns, self._clock(), high=high))
+        self._queue_items(self._recorded.start(before_ns, self._clock(), high=high))
         last = await self._device.ask_project("project_get_last_recording")
         self._recording = last.get("recording_id", -1)
         self._started.set()
 
-    async def _pump(self) -> None:
+    async def _read_stream(self) -> None:
         await self._started.wait()
         try:
             while not self._stop_asked.is_set():
@@ -81,11 +81,11 @@ class OtiiAcquisition(PumpedAcquisition):
         await self._check_supply()
         self._drained = True
 
-    async def _end(self) -> None:
+    async def _stop_instrument(self) -> None:
         self._stop_asked.set()
-        await self._until(lambda: self._drained, "end of the recording", STOP_S)
+        await self._wait_until(lambda: self._drained, "end of the recording", STOP_S)
 
-    def _settle(self, reason: str) -> Sequence[StreamItem]:
+    def _settle_unconfirmed_tail(self, reason: str) -> Sequence[StreamItem]:
         return self._recorded.settle(str(self._fault) if self._fault else reason)
 
     async def _pause(self) -> None:
@@ -103,9 +103,9 @@ class OtiiAcquisition(PumpedAcquisition):
         before_ns = self._clock()
         gained = [await self._catch_up("mc")]
         if not self._halted:
-            self._take(self._recorded.check(before_ns, self._clock()))
+            self._queue_items(self._recorded.check(before_ns, self._clock()))
         gained += [await self._catch_up("mv"), await self._catch_up(self._line)]
-        self._take(self._recorded.release())
+        self._queue_items(self._recorded.release())
         return any(gained)
 
     async def _catch_up(self, channel: str) -> bool:
@@ -126,12 +126,12 @@ class OtiiAcquisition(PumpedAcquisition):
             self._recorded.add_voltage(analog_data(data, count))
         else:
             self._recorded.add_changes(digital_changes(data, count))
-        self._take([])  # progress
+        self._queue_items([])  # progress
 
     async def _confirm_tail(self) -> None:
         """Read the times of the last samples, which confirm the last data."""
         lasts = [await self._last_time("mc"), await self._last_time("mv")]
-        self._take(self._recorded.finish(lasts[0], lasts[1], self._clock()))
+        self._queue_items(self._recorded.finish(lasts[0], lasts[1], self._clock()))
 
     async def _last_time(self, channel: str) -> float | None:
         total = self._taken[channel]

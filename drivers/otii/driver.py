@@ -15,8 +15,8 @@ from drivers.base.acquisition import (
     refuse_virtual_time,
     refuse_while_acquiring,
 )
-from drivers.base.closing import closed_on_failure, closing
-from drivers.base.registry import power_monitor
+from drivers.base.close_in_steps import close_in_steps, close_on_failure
+from drivers.base.registry import register_power_monitor
 from drivers.base.serial_link import Link
 from drivers.otii.acquisition import POLL_S, Clock, OtiiAcquisition
 from drivers.otii.config import LEAST_MV, OtiiConfig
@@ -43,7 +43,7 @@ CLOSE_STEP_S = 2.0
 FIND_S = 5.0
 
 
-@power_monitor(config=OtiiConfig)
+@register_power_monitor(config=OtiiConfig)
 class Otii:
     """One Arc or Ace."""
 
@@ -75,7 +75,7 @@ class Otii:
         self._licence = OtiiLicence(self._session, self.config)
         self._device = self._acquisition = None
         self._powered = False
-        async with closed_on_failure(self.close):
+        async with close_on_failure(self.close):
             greeting = await self._session.greeting()
             await self._licence.acquire()
             device = await self._find_device()
@@ -87,7 +87,7 @@ class Otii:
         return Identity("otii", f"Otii {device.model}", device.id, firmware, simulated)
 
     @property
-    def format(self) -> StreamFormat:
+    def stream_format(self) -> StreamFormat:
         """What the stream's numbers mean; the voltage is measured."""
         return StreamFormat(
             sample_rate_hz=self._rates[0],
@@ -98,11 +98,11 @@ class Otii:
         )
 
     @property
-    def supplies(self) -> bool:
+    def can_supply_dut(self) -> bool:
         """The instrument supplies the DUT."""
         return True
 
-    async def supply(self, voltage_mv: int | None) -> None:
+    async def set_dut_supply(self, voltage_mv: int | None) -> None:
         """Power the DUT at this voltage, or switch it off with ``None``.
 
         Raises:
@@ -153,12 +153,12 @@ class Otii:
         if not self._link.is_open:
             return
         step_s = min(CLOSE_STEP_S, self.config.answer_s)
-        async with closing(self._where, step_s, self._disconnect) as step:
+        async with close_in_steps(self._where, step_s, self._disconnect) as step:
             if self._acquisition:
                 await self._acquisition.abandon()
             if self._device:
                 await step("switching the DUT off", self._device.ask("arc_set_main", enable=False))
-            if self._device and self._acquisition and self._acquisition.left_running:
+            if self._device and self._acquisition and self._acquisition.was_left_running:
                 await step("stopping the recording", self._stop_recording(self._device))
             if self._licence:
                 await self._licence.give_back(step)

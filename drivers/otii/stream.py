@@ -53,7 +53,7 @@ class OtiiStream:
         line: str,
         edge_uncertainty_s: float,
     ) -> None:
-        self.received = 0
+        self.received_samples = 0
         self.edges_seen = 0
         self._current = AnalogChannel("mc", 1.0 / rate_hz)
         self._voltage = AnalogChannel("mv", 1.0 / voltage_rate_hz)
@@ -86,7 +86,7 @@ class OtiiStream:
             ValueError: their times are impossible.
         """
         self._runs.extend(self._current.add(data))
-        self.received = max(self.received, self._current.end)
+        self.received_samples = max(self.received_samples, self._current.end)
 
     def check(self, before_ns: int, after_ns: int) -> list[StreamItem]:
         """Check the length of a recording that was read between two host times.
@@ -96,12 +96,14 @@ class OtiiStream:
         Raises:
             ValueError: it has too few or too many samples.
         """
-        if self._length and (fault := self._length.observe(self.received, before_ns, after_ns)):
+        if self._length and (
+            fault := self._length.observe(self.received_samples, before_ns, after_ns)
+        ):
             raise ValueError(fault)
-        if after_ns - self._marked_ns < MARK_NS or not self.received:
+        if after_ns - self._marked_ns < MARK_NS or not self.received_samples:
             return []
         self._marked_ns = after_ns
-        return [mark_between(self.received, before_ns - DELIVERY_NS, after_ns)]
+        return [mark_between(self.received_samples, before_ns - DELIVERY_NS, after_ns)]
 
     def add_voltage(self, data: AnalogData) -> None:
         """Take the next data of the voltage.
@@ -124,7 +126,7 @@ class OtiiStream:
         """Return what is confirmed."""
         if self._current.origin_s is None or self._length is None or not self._volts.known:
             return []
-        newest_s = self._current.origin_s + self.received / self._rate_hz
+        newest_s = self._current.origin_s + self.received_samples / self._rate_hz
         until_s = min(newest_s - HOLD_S, self._volts.until_s)
         end = math.floor((until_s - self._current.origin_s) * self._rate_hz)
         return self._release(min(end, self._length.confirmed))
@@ -144,7 +146,7 @@ class OtiiStream:
         """
         self._take_voltage(self._voltage.finish(voltage_s))
         self._runs.extend(self._current.finish(current_s))
-        self.received = max(self.received, self._current.end)
+        self.received_samples = max(self.received_samples, self._current.end)
         self._volts.finish()
         if self._length is None:
             return []

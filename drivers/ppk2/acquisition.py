@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from drivers.base.acquisition import PumpedAcquisition
+from drivers.base.acquisition import BackgroundAcquisition
 from drivers.base.serial_link import Link
 from drivers.ppk2.stream import StreamDecoder
 from labd.core.errors import InstrumentError
@@ -20,7 +20,7 @@ LINGER_S = 8.0
 the delay of a busy host."""
 
 
-class Ppk2Acquisition(PumpedAcquisition):
+class Ppk2Acquisition(BackgroundAcquisition):
     """One acquisition of the instrument.
 
     Args:
@@ -46,23 +46,23 @@ class Ppk2Acquisition(PumpedAcquisition):
         return self._decoder.possibly_missing
 
     @property
-    def _at_rest(self) -> bool:
+    def _is_idle(self) -> bool:
         return self._silent or not self._started
 
-    async def _begin(self) -> None:
+    async def _start_instrument(self) -> None:
         self._started = True
         await self._link.write(START)
-        await self._until(lambda: self._bytes > 0, "sample")
+        await self._wait_until(lambda: self._bytes > 0, "sample")
 
-    async def _pump(self) -> None:
+    async def _read_stream(self) -> None:
         while True:
             chunk = await self._link.read(None)
             self._bytes += len(chunk.data)
-            self._take(self._decoder.feed(chunk.data, chunk.t_ns))
+            self._queue_items(self._decoder.feed(chunk.data, chunk.t_ns))
 
-    async def _end(self) -> None:
+    async def _stop_instrument(self) -> None:
         """Wait until the host's clock confirms the received samples, stop, wait for silence."""
-        received = self.received
+        received = self.received_samples
         await self._silence(LINGER_S, lambda: self._decoder.confirmed >= received)
         await self._link.write(STOP)
         if not await self._silence(self._stop_s):
@@ -73,7 +73,7 @@ class Ppk2Acquisition(PumpedAcquisition):
                 self._link.where,
             )
         self._silent = True
-        self._take(self._settle("it was stopped"))
+        self._queue_items(self._settle_unconfirmed_tail("it was stopped"))
 
     async def _silence(self, limit_s: float, done: Callable[[], bool] = lambda: False) -> bool:
         """Wait until nothing comes for :data:`QUIET_S`, or ``done``; whether in time."""
@@ -88,7 +88,7 @@ class Ppk2Acquisition(PumpedAcquisition):
                 raise self._fault
         return True
 
-    def _settle(self, reason: str) -> Sequence[StreamItem]:
+    def _settle_unconfirmed_tail(self, reason: str) -> Sequence[StreamItem]:
         if self._settled:
             return []
         self._settled = True

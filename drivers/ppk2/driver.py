@@ -15,8 +15,8 @@ import asyncio
 import re
 
 from drivers.base.acquisition import refuse_left_running, refuse_while_acquiring
-from drivers.base.closing import closed_on_failure, closing
-from drivers.base.registry import power_monitor
+from drivers.base.close_in_steps import close_in_steps, close_on_failure
+from drivers.base.registry import register_power_monitor
 from drivers.base.serial_link import Link
 from drivers.ppk2.acquisition import QUIET_S, STOP, STOP_S, Ppk2Acquisition
 from drivers.ppk2.calibration import Ppk2Metadata, current_table, parse_metadata
@@ -61,7 +61,7 @@ def regulator(voltage_mv: int) -> bytes:
     return b"\x0d" + voltage_mv.to_bytes(2, "big")
 
 
-@power_monitor(config=Ppk2Config)
+@register_power_monitor(config=Ppk2Config)
 class Ppk2:
     """The instrument.
 
@@ -89,7 +89,7 @@ class Ppk2:
         """
         await self._link.open()
         self._metadata, self._voltage_mv, self._acquisition = None, None, None
-        async with closed_on_failure(self.close):
+        async with close_on_failure(self.close):
             await self._link.write(STOP * LONGEST_COMMAND + POWER_OFF)
             await self._link.read_until_quiet(QUIET_S, self.config.answer_s)
             metadata = await self._agreed()
@@ -99,7 +99,7 @@ class Ppk2:
         return self._identity(self._metadata)
 
     @property
-    def format(self) -> StreamFormat:
+    def stream_format(self) -> StreamFormat:
         """What the stream's numbers mean.
 
         A line is read once per sample period: an edge at index k came in the period that ends
@@ -115,11 +115,11 @@ class Ppk2:
         )
 
     @property
-    def supplies(self) -> bool:
+    def can_supply_dut(self) -> bool:
         """The DUT's power goes through its switch in both modes."""
         return True
 
-    async def supply(self, voltage_mv: int | None) -> None:
+    async def set_dut_supply(self, voltage_mv: int | None) -> None:
         """Power the DUT at this voltage, or switch it off with ``None``.
 
         In ampere mode another supply must give this voltage; the instrument only closes its
@@ -194,7 +194,7 @@ class Ppk2:
         """
         if not self._link.is_open:
             return
-        async with closing(self._link.where, self._close_step_s, self._link.close) as step:
+        async with close_in_steps(self._link.where, self._close_step_s, self._link.close) as step:
             if self._acquisition:
                 await self._acquisition.abandon()
             await step("switching the DUT off", self._link.write(POWER_OFF + STOP))
@@ -260,7 +260,7 @@ class Ppk2:
         """
         received = bytearray()
         for _ in range(ASKS):
-            self._link.take_arrived()
+            self._link.take_arrived_chunks()
             received.clear()
             await self._link.write(METADATA)
             try:
@@ -300,7 +300,7 @@ class Ppk2:
             "ppk2",
             f"Nordic PPK2, {mode}, {spikes}{typical}",
             firmware=f"HW {facts.get('HW', '?')}, IA {facts.get('IA', '?')}",
-            simulated=self._link.simulated,
+            simulated=self._link.is_simulated,
         )
 
     def _meaning(self) -> WordMeaning:

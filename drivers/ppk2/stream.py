@@ -140,7 +140,7 @@ class StreamDecoder:
         self._released = 0
 
     @property
-    def received(self) -> int:
+    def received_samples(self) -> int:
         """Sample periods on the wire so far; never falls."""
         return self._received
 

@@ -6,7 +6,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
-from drivers.base.acquisition import PumpedAcquisition
+from drivers.base.acquisition import BackgroundAcquisition
 from drivers.scpi.record_clock import Moment
 from drivers.scpi.record_stream import Records, RecordStream
 from drivers.scpi.session import ScpiSession
@@ -19,7 +19,7 @@ Clock = Callable[[], int]
 """The host's clock, ns."""
 
 
-class PolledAcquisition(PumpedAcquisition):
+class PolledAcquisition(BackgroundAcquisition):
     """Start a log, poll its records, stop it; a subclass knows the commands.
 
     Args:
@@ -83,10 +83,10 @@ class PolledAcquisition(PumpedAcquisition):
     # ---- the acquisition ------------------------------------------------------------------
 
     @property
-    def _at_rest(self) -> bool:
+    def _is_idle(self) -> bool:
         return self._halted or not self._touched
 
-    async def _begin(self) -> None:
+    async def _start_instrument(self) -> None:
         self._touched = True
         await self._prepare()
         before_ns = self._clock()
@@ -94,12 +94,12 @@ class PolledAcquisition(PumpedAcquisition):
         self._records.clock.start(Moment(before_ns, self._clock()))
         self._started.set()
 
-    async def _pump(self) -> None:
+    async def _read_stream(self) -> None:
         await self._started.wait()
         while not await self._poll():
             pass
         await self._halt()  # fails if the session is out of sync, before the tail is confirmed
-        self._take(self._records.complete())
+        self._queue_items(self._records.complete())
         self._halted = True
 
     async def _poll(self) -> bool:
@@ -108,7 +108,7 @@ class PolledAcquisition(PumpedAcquisition):
         before_ns = self._clock()
         records, drained = await self._fetch()
         moment = Moment(before_ns, self._clock())
-        self._take(self._records.add(records, moment, drained=drained))
+        self._queue_items(self._records.add(records, moment, drained=drained))
         if self._records.clock.fault:
             raise await self._explain(self._records.clock.fault)
         if drained and not last:
@@ -122,9 +122,9 @@ class PolledAcquisition(PumpedAcquisition):
         except TimeoutError:
             return
 
-    async def _end(self) -> None:
+    async def _stop_instrument(self) -> None:
         self._stop_asked.set()
-        await self._until(lambda: self._halted, "end of the log", STOP_S)
+        await self._wait_until(lambda: self._halted, "end of the log", STOP_S)
 
-    def _settle(self, reason: str) -> Sequence[StreamItem]:
+    def _settle_unconfirmed_tail(self, reason: str) -> Sequence[StreamItem]:
         return self._records.settle(reason)

@@ -78,7 +78,7 @@ class RecordStream:
         samples: Callable[[int, Records], Samples],
         line: CurrentStepLine | None = None,
     ) -> None:
-        self.received = 0
+        self.received_samples = 0
         self.edges_seen = 0
         self.clock = clock
         self._samples = samples
@@ -94,12 +94,12 @@ class RecordStream:
         """
         if self._line is not None:
             seen = np.where(_missing(records), np.nan, records[:, -1])
-            edges = self._line.edges(self.received, seen)
+            edges = self._line.edges(self.received_samples, seen)
             self._edges.extend(edges)
             self.edges_seen += sum(not edge.rising for edge in edges)
         self._records.append(records)
-        self.received += len(records)
-        marks = self.clock.count(self.received, when, drained=drained)
+        self.received_samples += len(records)
+        marks = self.clock.count(self.received_samples, when, drained=drained)
         return [*self._release(self.clock.confirmed), *marks]
 
     def complete(self) -> list[StreamItem]:
@@ -109,13 +109,13 @@ class RecordStream:
 
     def settle(self, reason: str) -> list[StreamItem]:
         """Make a gap of what has not been confirmed."""
-        index, self._released = self._released, self.received
+        index, self._released = self._released, self.received_samples
         lost = self._edges
         self._records, self._edges = [], deque()
         note = f"; {len(lost)} edges in it dropped" if lost else ""
-        if self.received == index:
+        if self.received_samples == index:
             return []
-        return [Gap(index, self.received - index, (self.clock.fault or reason) + note)]
+        return [Gap(index, self.received_samples - index, (self.clock.fault or reason) + note)]
 
     def _release(self, end: int) -> list[StreamItem]:
         """Return the records before ``end``, cut at edges and gaps."""

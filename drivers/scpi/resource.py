@@ -85,7 +85,7 @@ class SocketPort:
     @property
     def leftovers(self) -> str:
         """A response that no query asked for; normally empty."""
-        for chunk in self._link.take_arrived():
+        for chunk in self._link.take_arrived_chunks():
             self._replies.extend(self._decoder.feed(chunk.data))
         if self._replies:
             return repr(self._replies[0])

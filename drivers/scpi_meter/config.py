@@ -156,10 +156,10 @@ class ScpiMeterConfig(MonitorConfig):
     @property
     def supply_range_mv(self) -> tuple[int, int] | None:
         """See :class:`drivers.base.interfaces.MonitorConfig`."""
-        return self.supply_mv if self.supplies else None
+        return self.supply_mv if self.can_supply_dut else None
 
     @property
-    def supplies(self) -> bool:
+    def can_supply_dut(self) -> bool:
         """Whether the table has commands to supply the DUT."""
         return bool(self.supply_on)
 
@@ -176,9 +176,9 @@ class ScpiMeterConfig(MonitorConfig):
     def _whole(self) -> Self:
         if bool(self.supply_on) != bool(self.supply_off):
             raise ValueError("supply_on needs supply_off, and the reverse: a DUT must go off again")
-        if self.supplies and self.voltage_mv is not None:
+        if self.can_supply_dut and self.voltage_mv is not None:
             raise ValueError("voltage_mv is for a DUT that another supply feeds; leave it out")
-        if self.quantity == "current" and not self.supplies and self.voltage_mv is None:
+        if self.quantity == "current" and not self.can_supply_dut and self.voltage_mv is None:
             raise ValueError(
                 "power needs a voltage beside the current: give supply_on and supply_off, or "
                 "voltage_mv"

@@ -10,8 +10,8 @@ from __future__ import annotations
 from functools import partial
 
 from drivers.base.acquisition import refuse_virtual_time, refuse_while_acquiring
-from drivers.base.closing import closed_on_failure, closing
-from drivers.base.registry import power_monitor
+from drivers.base.close_in_steps import close_in_steps, close_on_failure
+from drivers.base.registry import register_power_monitor
 from drivers.scpi.codec import values_in
 from drivers.scpi.polling import Clock, PolledAcquisition
 from drivers.scpi.record_clock import RecordClock
@@ -90,7 +90,7 @@ class ScpiMeterAcquisition(PolledAcquisition):
         return Samples(index, values * self._volts, values)
 
 
-@power_monitor(config=ScpiMeterConfig)
+@register_power_monitor(config=ScpiMeterConfig)
 class ScpiMeter:
     """The instrument that its table describes."""
 
@@ -120,7 +120,7 @@ class ScpiMeter:
         await self._session.open()
         self._known, self._acquisition = False, None
         self._voltage_mv = self.config.voltage_mv
-        async with closed_on_failure(self.close):
+        async with close_on_failure(self.close):
             identity = await self._session.identify("scpi-meter", self.config.expect)
             self._known = True
             await self._stop_predecessor()
@@ -129,7 +129,7 @@ class ScpiMeter:
         return identity
 
     @property
-    def format(self) -> StreamFormat:
+    def stream_format(self) -> StreamFormat:
         """What the stream's numbers mean."""
         current = self.config.quantity == "current"
         return StreamFormat(
@@ -141,11 +141,11 @@ class ScpiMeter:
         )
 
     @property
-    def supplies(self) -> bool:
+    def can_supply_dut(self) -> bool:
         """Whether its table has commands to supply the DUT."""
-        return self.config.supplies
+        return self.config.can_supply_dut
 
-    async def supply(self, voltage_mv: int | None) -> None:
+    async def set_dut_supply(self, voltage_mv: int | None) -> None:
         """Power the DUT at this voltage, or switch it off with ``None``.
 
         Raises:
@@ -153,7 +153,7 @@ class ScpiMeter:
             InstrumentError: the instrument refused a command.
         """
         self._require_open()
-        if not self.supplies:
+        if not self.can_supply_dut:
             raise LabdBug("no-supply", "this meter supplies nothing", where=self._session.where)
         if voltage_mv is None:
             await self._session.run(*self._filled(self.config.supply_off))
@@ -174,7 +174,7 @@ class ScpiMeter:
         refuse_while_acquiring(self._acquisition, "acquire", self._session.where)
         if self.config.quantity == "current" and self._voltage_mv is None:
             raise LabdBug("no-voltage", "acquire before supply", where=self._session.where)
-        unfinished = self._acquisition is not None and self._acquisition.left_running
+        unfinished = self._acquisition is not None and self._acquisition.was_left_running
         self._acquisition = ScpiMeterAcquisition(
             self.config,
             self._session,
@@ -200,7 +200,7 @@ class ScpiMeter:
         """
         if not self._session.is_open:
             return
-        async with closing(self._session.where, CLOSE_STEP_S, self._disconnect) as step:
+        async with close_in_steps(self._session.where, CLOSE_STEP_S, self._disconnect) as step:
             if self._acquisition:
                 await self._acquisition.abandon()
             if self._known:

@@ -46,7 +46,7 @@ def bench(
     <directory>/<station>/drive is the board's flash drive: copy an ELF or a raw binary into
     it. Ends with SIGTERM or Ctrl-C.
     """
-    lab = load_config(config, Registry.installed())
+    lab = load_config(config, Registry.from_entry_points())
     stations = [lab.station(name) for name in names] or [s for s in lab.stations if s.emulated]
     emulated = [describe_emulated_station(lab, station, firmware) for station in stations]
     if not emulated:

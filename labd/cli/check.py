@@ -26,7 +26,7 @@ def check(config: Path, as_json: bool) -> None:
     Opens no port and starts nothing. Exit status: 0 the file can be served (there may be
     warnings), 2 it has mistakes, each of which is listed with its line.
     """
-    lab = load_config(config, Registry.installed())
+    lab = load_config(config, Registry.from_entry_points())
     stations = [_described(station) for station in lab.stations]
     warnings = list(_lab_warnings(lab))
     if as_json:

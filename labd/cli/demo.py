@@ -57,7 +57,7 @@ def demo(context: click.Context, config: Path, directory: Path) -> None:
     unnamed = context.get_parameter_source("config") is ParameterSource.DEFAULT
     if unnamed and not config.exists():
         config = bundled("stations.toml")
-    lab = load_config(config, Registry.installed())
+    lab = load_config(config, Registry.from_entry_points())
     passed = asyncio.run(_demonstrate(config, lab.name, directory))
     sys.exit(0 if passed else 1)
 

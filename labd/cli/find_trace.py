@@ -33,7 +33,7 @@ def find_trace(text: str, config: Path) -> tuple[Path, str]:
     if path.is_dir() and (found := _traces(path)):
         return _single(found, text), _single(found, text).name
     job, _, attempt = text.partition("/")
-    state = StateDirectory(load_config(config, Registry.installed()).state)
+    state = StateDirectory(load_config(config, Registry.from_entry_points()).state)
     folder = state.all_traces / job
     if not folder.is_dir() or job in {"", ".", ".."}:
         _refuse_removed(state, job, attempt)

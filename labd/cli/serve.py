@@ -52,7 +52,7 @@ def serve(
 ) -> None:
     """Serve the lab described in stations.toml until SIGTERM."""
     set_up_logging(as_json=log_json, verbose=verbose)
-    registry = Registry.installed()
+    registry = Registry.from_entry_points()
     lab = load_config(config, registry, state=state, port=port)
     lab = replace(lab, datasets=(*(each.absolute() for each in datasets), *lab.datasets))
     try:

@@ -32,7 +32,7 @@ def traces(config: Path, as_json: bool) -> None:
     The oldest run comes first. Nothing is removed: the daemon does that, hourly and at its
     start, by [traces] keep_days and keep_gb in stations.toml.
     """
-    lab = load_config(config, Registry.installed())
+    lab = load_config(config, Registry.from_entry_points())
     listed = _listed(_runs(lab), lab.keep)
     if as_json:
         click.echo(json.dumps([_as_dict(*each) for each in listed], indent=2))

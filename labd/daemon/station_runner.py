@@ -65,7 +65,7 @@ class StationRunner:
         return findings
 
     def _create_drivers(self) -> Parts:
-        parts, make = self._station.parts, self._registry.make
+        parts, make = self._station.parts, self._registry.make_driver
         return Parts(
             dut=make(DUT_PORTS, parts.get(Part.DUT)),
             io=make(IO_MANAGERS, parts.get(Part.IO)),

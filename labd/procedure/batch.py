@@ -115,7 +115,7 @@ async def _watch_timestamps(timer: IoManager) -> Seen:
     await timer.clear_intervals()
 
     async def seen() -> tuple[tuple[int, int] | None, str]:
-        edges = timer.timestamps()
+        edges = timer.logged_timestamps()
         if len(edges) != 2:  # noqa: PLR2004 - start and stop
             return None, f"{len(edges)} edges on the timestamp pin instead of 2"
         return (edges[0].ticks, edges[1].ticks), ""
@@ -141,7 +141,7 @@ async def _watch_processing(timer: IoManager) -> Seen:
 async def _intervals(timer: IoManager) -> tuple[list[tuple[int, int]], str]:
     """Read the logged intervals, or why there are none, which concerns one window only."""
     try:
-        return await timer.intervals(), ""
+        return await timer.read_intervals(), ""
     except InstrumentError as error:
         return [], f"a log without intervals: {error.what}"
 

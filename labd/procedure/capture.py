@@ -76,7 +76,7 @@ class Capture:
     @property
     def received(self) -> int:
         """Samples received so far."""
-        return self._acquisition.received
+        return self._acquisition.received_samples
 
     @property
     def edges_seen(self) -> int:
@@ -195,11 +195,11 @@ async def start_capture(run: ModeRun, monitor: PowerMonitor, name: str) -> Async
         if name:
             instrument = run.bench.identities[Part.POWER]
             writer = await outer.enter_async_context(
-                run.evidence.open_trace(name, monitor.format, instrument)
+                run.evidence.open_trace(name, monitor.stream_format, instrument)
             )
         async with AsyncExitStack() as running:
             acquisition = await running.enter_async_context(monitor.acquire(run.bench.time_base))
-            capture = Capture(name, monitor.format, acquisition, running)
+            capture = Capture(name, monitor.stream_format, acquisition, running)
             collector = asyncio.create_task(capture.collect(writer), name=f"collect {name}")
             capture.collector = collector
             outer.push_async_callback(_reap, collector)

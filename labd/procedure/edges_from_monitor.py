@@ -47,7 +47,7 @@ class MonitorEdges(EdgeSource):
                 raise InstrumentError("samples-lost", f"the probe lost samples: {gap.reason}")
         if len(edges) != 2:  # noqa: PLR2004 - start and stop
             raise _no_edges(len(edges), 2)
-        return (edges[1].index - edges[0].index) / monitor.format.sample_rate_hz
+        return (edges[1].index - edges[0].index) / monitor.stream_format.sample_rate_hz
 
     async def sync(self, capture: Capture) -> None:
         """Have the DUT pulse its timestamp pin, to check the wire and to read the idle power."""

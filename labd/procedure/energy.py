@@ -45,7 +45,7 @@ async def measure_energy(
     Raises:
         JobError: no part of this station sees the DUT's timestamps.
     """
-    sees = bool(monitor.format.timestamp_line)
+    sees = bool(monitor.stream_format.timestamp_line)
     source = MonitorEdges(run) if sees else CounterEdges(run)
     dataset = run.dataset
     rows = [dataset.rows[i % len(dataset.rows)] for i in range(WINDOWS)]

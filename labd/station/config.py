@@ -177,7 +177,7 @@ def with_bench(station: StationConfig, directory: Path, registry: Registry) -> S
     ports = directory / station.name
     monitor = (station.emulated.monitor, "port", "power")
     parts = {
-        part: registry.configure(part, driver, {key: str(ports / port)})
+        part: registry.configure_part(part, driver, {key: str(ports / port)})
         for part, (driver, key, port) in (_BENCH | {Part.POWER: monitor}).items()
         if part in station.emulated.parts or part is Part.FLASHER
     }

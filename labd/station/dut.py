@@ -87,11 +87,11 @@ class Dut:
             DutError: see :func:`parse_infer`.
             DeadlineExceeded: the DUT did not finish in time.
         """
-        lines = await self._channel.command(f"infer {iterations} {warmups}", deadline_s)
+        lines = await self._channel.run_command(f"infer {iterations} {warmups}", deadline_s)
         return parse_infer(lines, iterations, warmups)
 
     async def _ask(self, text: str, deadline_s: float) -> list[Line]:
-        lines = await self._channel.command(text, deadline_s)
+        lines = await self._channel.run_command(text, deadline_s)
         if errors := errors_in(lines):
             raise dut_error(f"{text}-refused", f"{text} failed: {'; '.join(errors)}", lines)
         return lines
@@ -106,7 +106,7 @@ class Dut:
             return fault
 
     async def _fill(self, data: bytes) -> LabdError | None:
-        opened = await self._channel.command(f"db load {len(data)}", self._answer_s)
+        opened = await self._channel.run_command(f"db load {len(data)}", self._answer_s)
         errors, size = errors_in(opened), expected_bytes(opened)
         if any("exceeds maximum" in error for error in errors):
             raise dut_error("load-too-big", f"the DUT refuses {len(data)} bytes", opened)
@@ -114,7 +114,7 @@ class Dut:
             return _load_fault("db load", errors, opened)
         commands = format_db_commands(data, self._channel.db_bytes)
         for number, command in enumerate(commands, start=1):
-            lines = await self._channel.command(command, self._answer_s)
+            lines = await self._channel.run_command(command, self._answer_s)
             errors, done = errors_in(lines), is_load_done(lines)
             if errors or done != (number == len(commands)):
                 return _load_fault(f"db line {number} of {len(commands)}", errors, lines)

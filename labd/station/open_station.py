@@ -210,12 +210,12 @@ class StationBench:
     @property
     def _supplies(self) -> bool:
         """Whether the power monitor supplies the DUT."""
-        return self._parts.power is not None and self._parts.power.supplies
+        return self._parts.power is not None and self._parts.power.can_supply_dut
 
     async def _set_supply(self, voltage_mv: int | None) -> None:
         """Supply the DUT, or switch it off with ``None``, if the power monitor supplies it."""
-        if self._parts.power is not None and self._parts.power.supplies:
-            await self._parts.power.supply(voltage_mv)
+        if self._parts.power is not None and self._parts.power.can_supply_dut:
+            await self._parts.power.set_dut_supply(voltage_mv)
 
     async def prepare(self, build: Build) -> Ready:
         """Flash, supply and identify the DUT so that it runs this build.
@@ -296,7 +296,7 @@ class StationBench:
             await self._set_supply(None)
             await asyncio.sleep(self._station.off_s)
             await self._set_supply(self._voltage_mv)
-        self._identities[Part.IO] = await io.free(BOOT_DEADLINE_S)
+        self._identities[Part.IO] = await io.wait_until_free(BOOT_DEADLINE_S)
 
     async def _flash(self, build: Build) -> FirmwareImage | None:
         flasher, setup = self._parts.flasher, self._setup
@@ -319,10 +319,10 @@ class StationBench:
         io, dut = self._parts.io, self._parts.dut
         if io is not None and (build is Build.ENERGY or dut is None):
             await io.set_dut_baud(self.baud(build))
-            return Part.IO, io.channel
+            return Part.IO, io.command_channel
         if dut is not None:
             await dut.set_baud(self.baud(build))
-            return Part.DUT, dut.channel
+            return Part.DUT, dut.command_channel
         raise InfraError("no-route", "the station has neither dut nor io")
 
     async def _power_up(self, channel: CommandChannel) -> int | None:

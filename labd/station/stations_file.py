@@ -197,13 +197,15 @@ def _check_part(
     at: Loc = (*key, "driver")
     if not isinstance(name, str):
         what = "is missing" if name is None else "is not a string"
-        return [_at(at, f"{what}: it names the driver, one of {', '.join(registry.names(part))}")]
+        return [
+            _at(at, f"{what}: it names the driver, one of {', '.join(registry.driver_names(part))}")
+        ]
     try:
-        driver = registry.find(name)
+        driver = registry.find_driver(name)
     except ConfigError as error:
         return [_at(at, str(error))]
     if driver is None or driver.part is not part:
-        return [PlacedMistake(at, not_one_of(place(at), name, registry.names(part)))]
+        return [PlacedMistake(at, not_one_of(place(at), name, registry.driver_names(part)))]
     model = driver.config_model
     try:
         rest = {each: value for each, value in table.items() if each != "driver"}
@@ -259,9 +261,9 @@ def _emulated_monitor(table: Mapping[str, Any], registry: Registry) -> PartConfi
         emulated = Emulation.model_validate(table.get("emulated"))
     except ValidationError:
         return None
-    if Part.POWER not in emulated.parts or registry.find(emulated.monitor) is None:
+    if Part.POWER not in emulated.parts or registry.find_driver(emulated.monitor) is None:
         return None
-    return registry.configure(Part.POWER, emulated.monitor, {"port": "its bench's"})
+    return registry.configure_part(Part.POWER, emulated.monitor, {"port": "its bench's"})
 
 
 def _check_voltage(number: int, table: Mapping[str, Any], monitor: PartConfig | None) -> Mistakes:

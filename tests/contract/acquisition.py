@@ -67,7 +67,7 @@ async def let_pass(clock: HandClock, seconds: float) -> None:
 
 
 async def progress_to(acquisition: Acquisition, samples: int, edges: int = 0) -> None:
-    while acquisition.received < samples or acquisition.edges_seen < edges:
+    while acquisition.received_samples < samples or acquisition.edges_seen < edges:
         await acquisition.wait_progress(5.0)
 
 

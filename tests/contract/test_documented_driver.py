@@ -79,7 +79,7 @@ async def test_an_acquisition_delivers_samples_edges_and_gaps() -> None:
     async with open_monitor(
         device, PtyCable, lambda port: Acme9000(Acme9000Config(port=port.path))
     ) as (monitor, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         async with monitor.acquire() as acquisition:
             device.produce(2e-3, 100)
             device.edge()

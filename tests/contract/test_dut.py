@@ -26,7 +26,7 @@ async def connected(fake: SimulatedDut) -> AsyncGenerator[tuple[Dut, PtyCable]]:
         port = SerialDut(SerialDutConfig(port=pty.path))
         await port.open()
         try:
-            yield Dut(port.channel, answer_s=3.0), pty
+            yield Dut(port.command_channel, answer_s=3.0), pty
         finally:
             await port.close()
 
@@ -227,7 +227,7 @@ async def test_another_baud_rate_reopens_the_port() -> None:
         await port.set_baud(921600)
         await port.open()
         await port.set_baud(9600)
-        assert (await Dut(port.channel).identify(1.0)).model == "kws01"
+        assert (await Dut(port.command_channel).identify(1.0)).model == "kws01"
         await port.close()
 
 
@@ -244,7 +244,7 @@ async def test_a_dut_behind_a_socket_works_alike_and_is_not_simulated() -> None:
     number = server.sockets[0].getsockname()[1]
     port = SerialDut(SerialDutConfig(port=f"socket://127.0.0.1:{number}"))
     assert not (await port.open()).simulated
-    assert (await Dut(port.channel).identify(2.0)).model == "kws01"
+    assert (await Dut(port.command_channel).identify(2.0)).model == "kws01"
     await port.close()
     server.close()
     await server.wait_closed()
@@ -257,7 +257,7 @@ async def test_a_flood_of_bytes_does_not_fill_the_memory() -> None:
         flood = b"0123456789abcdef" * 65536 * 3
         pty.send(flood)
         await asyncio.sleep(0.3)
-        held = link.take_arrived()
+        held = link.take_arrived_chunks()
         assert sum(len(chunk.data) for chunk in held) < len(flood)
         rest = await link.read_until_quiet(0.2, 10.0)
         assert b"".join(chunk.data for chunk in held) + rest == flood

@@ -49,8 +49,8 @@ async def connected(
 
 
 async def booted(io: EembcIoManager, fake: SimulatedDut) -> Dut:
-    dut = Dut(io.channel)
-    await io.channel.expect_boot()
+    dut = Dut(io.command_channel)
+    await io.command_channel.expect_boot()
     fake.boot()
     await dut.boot(1.0)
     return dut
@@ -126,8 +126,8 @@ async def test_late_text_of_the_dut_at_opening_is_no_answer(
     fake.powered = True
     async with connected(board) as (io, _):
         fake.receive(b"infer 10 1%")
-        assert (await Dut(io.channel).identify(2.0)).model == "kws01"
-        assert await Dut(io.channel).timestamp() is None
+        assert (await Dut(io.command_channel).identify(2.0)).model == "kws01"
+        assert await Dut(io.command_channel).timestamp() is None
 
 
 async def test_commands_are_refused_until_the_channel_is_in_step(
@@ -136,7 +136,7 @@ async def test_commands_are_refused_until_the_channel_is_in_step(
     fake.boot()
     async with connected(board) as (io, _):
         with pytest.raises(InfraError, match="earlier commands"):
-            await io.channel.command("name", 1.0)
+            await io.command_channel.run_command("name", 1.0)
 
 
 async def test_a_dut_that_was_on_all_along_is_no_fault(
@@ -144,11 +144,11 @@ async def test_a_dut_that_was_on_all_along_is_no_fault(
 ) -> None:
     fake.powered = True
     async with connected(board) as (io, _):
-        assert await io.channel.wait_boot(0.3) == []
-        assert (await Dut(io.channel).identify(1.0)).model == "kws01"
+        assert await io.command_channel.wait_boot(0.3) == []
+        assert (await Dut(io.command_channel).identify(1.0)).model == "kws01"
         fake.hung = True
         with pytest.raises(DeadlineExceeded):  # being in step before proves nothing now
-            await io.channel.wait_boot(0.3)
+            await io.command_channel.wait_boot(0.3)
 
 
 async def test_a_slow_duts_answers_to_repeated_questions_are_awaited(
@@ -158,7 +158,7 @@ async def test_a_slow_duts_answers_to_repeated_questions_are_awaited(
     receive = fake.receive
     fake.receive = lambda data: late(1.3, receive, data)  # type: ignore[method-assign]
     async with connected(board) as (io, _):
-        assert (await Dut(io.channel).identify(6.0)).model == "kws01"
+        assert (await Dut(io.command_channel).identify(6.0)).model == "kws01"
         assert fake.commands == ["name", "name", "name", "profile"]
 
 
@@ -182,7 +182,7 @@ async def test_a_prologue_with_a_name_is_no_answer_to_name(
 
     fake.receive = boot_first  # type: ignore[method-assign]
     async with connected(board) as (io, _):
-        assert (await Dut(io.channel).identify(6.0)).name == "unspecified"
+        assert (await Dut(io.command_channel).identify(6.0)).name == "unspecified"
 
 
 async def test_the_speed_to_the_dut_cannot_be_set(board: SimulatedEembcUno) -> None:
@@ -203,7 +203,7 @@ async def test_only_falling_edges_are_timed_and_only_if_wired(
     async with connected(board) as (io, _):
         assert not board.timer
         with pytest.raises(ConfigError, match="not wired"):
-            await io.intervals()
+            await io.read_intervals()
 
 
 async def test_timestamps_come_between_the_lines_of_a_reply_and_disturb_none(
@@ -216,13 +216,13 @@ async def test_timestamps_come_between_the_lines_of_a_reply_and_disturb_none(
         reply = await dut.infer(10, 1, 1.0)
         assert all("lap" not in line.text for line in reply.lines)
         assert reply.laps_us is None
-        edges = io.timestamps()
+        edges = io.logged_timestamps()
         assert [edge.ticks for edge in edges] == [before_us, before_us + 10 * fake.us_per_inference]
         assert all(edge.t_ns > 0 for edge in edges)
-        assert await io.intervals() == [(edges[0].ticks, edges[1].ticks)]
+        assert await io.read_intervals() == [(edges[0].ticks, edges[1].ticks)]
         assert EembcIoManager.tick_s == 1e-6
         await io.clear_intervals()
-        assert (io.timestamps(), await io.intervals()) == ([], [])
+        assert (io.logged_timestamps(), await io.read_intervals()) == ([], [])
 
 
 async def test_an_unexpected_timestamp_is_logged_and_no_line_is_lost(
@@ -234,7 +234,7 @@ async def test_an_unexpected_timestamp_is_logged_and_no_line_is_lost(
         board.pulse()
         fake.boot()  # pulses, and its text is not lost by looking for timestamps
         await asyncio.sleep(0.05)
-        assert len(io.timestamps()) == 2
+        assert len(io.logged_timestamps()) == 2
         with pytest.raises(InfraError) as caught:
             await dut.timestamp()
         assert caught.value.code == "dut-restarted"
@@ -251,7 +251,7 @@ async def test_reading_timestamps_takes_nothing_from_a_waiting_command(
         fake.hung = False
         fake.receive(b"infer 10 1%")
         while not infer.done():
-            io.timestamps()
+            io.logged_timestamps()
             await asyncio.sleep(0)
         assert (await infer).results == fake.results
 
@@ -261,9 +261,9 @@ async def test_a_reset_board_restarts_its_counter(
 ) -> None:
     async with connected(board, timestamp_wire=True) as (io, _):
         await (await booted(io, fake)).timestamp()
-        assert len(io.timestamps()) == 2
+        assert len(io.logged_timestamps()) == 2
         await io.reset()
-        assert io.timestamps() == []
+        assert io.logged_timestamps() == []
         assert board.timer
 
 
@@ -275,7 +275,7 @@ async def test_the_counter_wraps_between_two_timestamps(
         dut = await booted(io, fake)
         await io.clear_intervals()
         await dut.infer(10, 1, 1.0)
-        assert await io.intervals() == [(2**32 - 5, 10 * fake.us_per_inference - 5)]
+        assert await io.read_intervals() == [(2**32 - 5, 10 * fake.us_per_inference - 5)]
 
 
 async def test_a_lost_timestamp_is_an_error_not_a_shift(
@@ -290,7 +290,7 @@ async def test_a_lost_timestamp_is_an_error_not_a_shift(
         board.lap_text = lambda text: text
         await dut.timestamp()
         with pytest.raises(InstrumentError, match="do not pair"):
-            await io.intervals()
+            await io.read_intervals()
 
 
 @pytest.mark.parametrize("damaged", ["m-lap-us-12x4", "m-lap-us-", "m-lap-us-9999999999"])
@@ -302,11 +302,11 @@ async def test_a_damaged_timestamp_is_refused_until_cleared(
         board.lap_text = lambda _: damaged
         assert await dut.timestamp() is None
         with pytest.raises(InstrumentError, match=damaged):
-            io.timestamps()
+            io.logged_timestamps()
         with pytest.raises(InstrumentError, match=damaged):
-            await io.intervals()
+            await io.read_intervals()
         await io.clear_intervals()
-        assert io.timestamps() == []
+        assert io.logged_timestamps() == []
 
 
 async def test_a_restart_of_the_dut_is_detected_during_the_boards_own_commands(
@@ -438,6 +438,6 @@ async def test_other_boards_on_the_port_are_named(fake: SimulatedDut) -> None:
 
 async def test_the_channel_needs_an_open_port(board: SimulatedEembcUno) -> None:
     async with connected(board) as (io, _):
-        assert isinstance(io.channel, EembcChannel)
+        assert isinstance(io.command_channel, EembcChannel)
     with pytest.raises(Exception, match="not open"):
-        _ = io.channel
+        _ = io.command_channel

@@ -75,7 +75,7 @@ def log_interval(board: SimulatedInterfaceBoard, start: int, stop: int) -> None:
 async def block(board: SimulatedInterfaceBoard, fake: SimulatedDut) -> None:
     """A predecessor died with a command open, and its DUT is dead."""
     async with connected(board) as (io, _):
-        await io.channel.expect_boot()
+        await io.command_channel.expect_boot()
         assert io.waiting_for_dut
     fake.hung = True
 
@@ -84,8 +84,8 @@ async def test_a_session_through_the_board(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board) as (io, pty):
-        dut = Dut(io.channel)
-        await io.channel.expect_boot()
+        dut = Dut(io.command_channel)
+        await io.command_channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
         profile = await dut.identify(1.0)
@@ -104,7 +104,7 @@ async def test_it_gets_in_step_although_a_prologue_waits_in_the_queue(
 ) -> None:
     fake.boot()  # powered without expect_boot: every answer would come one command late
     async with connected(board) as (io, _):
-        dut = Dut(io.channel)
+        dut = Dut(io.command_channel)
         assert (await dut.identify(1.0)).model == "kws01"
         assert await dut.timestamp() is None
         assert board.resets == 1
@@ -117,8 +117,8 @@ async def test_a_prologue_left_from_flashing_is_not_taken_for_the_boot(
     fake.boot()  # powered for flashing, then off: its prologue stays in the board's queue
     fake.powered = False
     async with connected(board) as (io, _):
-        dut = Dut(io.channel)
-        await io.channel.expect_boot()
+        dut = Dut(io.command_channel)
+        await io.command_channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
         assert (await dut.identify(1.0)).model == "kws01"
@@ -132,7 +132,7 @@ async def test_commands_are_refused_until_the_channel_is_in_step(
     fake.boot()
     async with connected(board) as (io, _):
         with pytest.raises(InfraError, match="earlier commands"):
-            await io.channel.command("name", 1.0)
+            await io.command_channel.run_command("name", 1.0)
 
 
 async def test_a_dut_that_was_on_all_along_is_no_fault(
@@ -140,9 +140,9 @@ async def test_a_dut_that_was_on_all_along_is_no_fault(
 ) -> None:
     fake.powered = True
     async with connected(board) as (io, _):
-        await io.channel.expect_boot()
-        await Dut(io.channel).boot(1.0)
-        assert (await Dut(io.channel).identify(1.0)).model == "kws01"
+        await io.command_channel.expect_boot()
+        await Dut(io.command_channel).boot(1.0)
+        assert (await Dut(io.command_channel).identify(1.0)).model == "kws01"
         assert board.resets == 0
 
 
@@ -150,8 +150,8 @@ async def test_a_dead_dut_blocks_the_board_and_power_frees_it(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board, answer_s=0.3) as (io, _):
-        dut = Dut(io.channel)
-        await io.channel.expect_boot()
+        dut = Dut(io.command_channel)
+        await io.command_channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
         fake.hung = True
@@ -160,7 +160,7 @@ async def test_a_dead_dut_blocks_the_board_and_power_frees_it(
         with pytest.raises(DeadlineExceeded, match="reset the interface board"):
             await dut.identify(0.2)
         fake.powered = False
-        await io.channel.expect_boot()
+        await io.command_channel.expect_boot()
         fake.hung = False
         fake.boot()
         await dut.boot(1.0)
@@ -176,20 +176,20 @@ async def test_a_predecessor_cut_off_in_a_command_is_no_end(
         config = MlcommonsInterfaceConfig(port=pty.path, answer_s=0.3)
         dead = MlcommonsInterface(config)
         await dead.open()
-        await dead.channel.expect_boot()  # opens a command; then its process dies
+        await dead.command_channel.expect_boot()  # opens a command; then its process dies
         await dead.close()
         heir = MlcommonsInterface(config)
         await heir.open()
         try:
             assert heir.waiting_for_dut
             fake.boot()
-            await heir.free(2.0)
+            await heir.wait_until_free(2.0)
             assert not heir.waiting_for_dut
             fake.powered = False
             await heir.set_dut_baud(9600)
-            await heir.channel.expect_boot()
+            await heir.command_channel.expect_boot()
             fake.boot()
-            dut = Dut(heir.channel)
+            dut = Dut(heir.command_channel)
             await dut.boot(1.0)
             assert (await dut.identify(1.0)).model == "kws01"
         finally:
@@ -203,13 +203,13 @@ async def test_a_silent_board_is_reported_with_a_remedy(
         config = MlcommonsInterfaceConfig(port=pty.path, answer_s=0.3)
         io = MlcommonsInterface(config)
         await io.open()
-        await io.channel.expect_boot()
+        await io.command_channel.expect_boot()
         await io.close()
         io = MlcommonsInterface(config)
         await io.open()
         try:
             with pytest.raises(DeadlineExceeded, match="reset the interface board"):
-                await io.free(0.6)
+                await io.wait_until_free(0.6)
         finally:
             await io.close()
 
@@ -219,18 +219,18 @@ async def test_a_waiting_board_is_not_asked_what_it_would_answer_late(
 ) -> None:
     async with connected(board, answer_s=0.3) as (io, pty):
         await io.set_dut_baud(9600)
-        await io.channel.expect_boot()
+        await io.command_channel.expect_boot()
         assert io.waiting_for_dut
         await io.set_dut_baud(9600)  # the speed it is known to have
-        for refused in (io.intervals(), io.self_check(), io.set_dut_baud(115200)):
+        for refused in (io.read_intervals(), io.self_check(), io.set_dut_baud(115200)):
             with pytest.raises(DeadlineExceeded, match="reset the interface board"):
                 await refused
         for command in (b"print_dutycycle", b"setbaud"):
             assert command not in pty.received
         fake.boot()
-        dut = Dut(io.channel)
+        dut = Dut(io.command_channel)
         await dut.boot(1.0)
-        assert await io.intervals() == []
+        assert await io.read_intervals() == []
         assert (await dut.identify(1.0)).model == "kws01"
         assert board.resets == 0
 
@@ -239,8 +239,8 @@ async def test_a_cancelled_command_leaves_the_channel_out_of_step(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
-        dut = Dut(io.channel)
-        await io.channel.expect_boot()
+        dut = Dut(io.command_channel)
+        await io.command_channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
         fake.hung = True
@@ -252,7 +252,7 @@ async def test_a_cancelled_command_leaves_the_channel_out_of_step(
         with pytest.raises(InfraError, match="was not sent"):
             await dut.timestamp()
         fake.powered = fake.hung = False
-        await io.channel.expect_boot()
+        await io.command_channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
         assert (await dut.identify(1.0)).model == "kws01"
@@ -263,10 +263,10 @@ async def test_a_late_prologue_is_still_the_boot(
 ) -> None:
     """When none came in time the channel resynchronises, and may receive it then."""
     async with connected(board) as (io, _):
-        dut = Dut(io.channel)
-        await io.channel.expect_boot()
+        dut = Dut(io.command_channel)
+        await io.command_channel.expect_boot()
         asyncio.get_running_loop().call_later(0.5, fake.boot)
-        lines = await io.channel.wait_boot(0.3)
+        lines = await io.command_channel.wait_boot(0.3)
         assert any("m-init-done" in line.text for line in lines)
         assert (await dut.identify(1.0)).model == "kws01"
         assert board.resets == 0
@@ -276,20 +276,20 @@ async def test_a_dut_that_never_boots_ends_in_a_deadline_without_after_effects(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
-        dut = Dut(io.channel)
-        await io.channel.expect_boot()
+        dut = Dut(io.command_channel)
+        await io.command_channel.expect_boot()
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="reset the interface board"):
             await dut.boot(0.2)
         assert time.monotonic() - began < 2.0
         with pytest.raises(InfraError, match="was not sent"):
             await dut.timestamp()
-        await io.channel.expect_boot()
+        await io.command_channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
         profile = await dut.identify(1.0)
         assert (profile.model, profile.build) == ("kws01", Build.ENERGY)
-        assert await io.intervals() == []
+        assert await io.read_intervals() == []
         assert board.resets == 0
 
 
@@ -298,8 +298,8 @@ async def test_a_command_that_the_board_received_in_part_blocks_nothing(
 ) -> None:
     """Lost on its way to the board: the host takes for open what the board never began."""
     async with connected(board) as (io, _):
-        dut = Dut(io.channel)
-        await io.channel.expect_boot()
+        dut = Dut(io.command_channel)
+        await io.command_channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
         receive = board.receive
@@ -329,8 +329,8 @@ async def test_a_late_answer_ends_its_own_command_only(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
-        dut = Dut(io.channel)
-        await io.channel.expect_boot()
+        dut = Dut(io.command_channel)
+        await io.command_channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
         fake.hung = True
@@ -338,7 +338,7 @@ async def test_a_late_answer_ends_its_own_command_only(
             await dut.infer(10, 1, 0.2)
         fake.hung = False
         fake.receive(b"infer 10 1%")
-        assert await io.intervals() == []
+        assert await io.read_intervals() == []
         assert (await dut.identify(1.0)).model == "kws01"
         assert await dut.timestamp() is None
 
@@ -347,8 +347,8 @@ async def test_a_restart_of_the_dut_is_detected(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
-        dut = Dut(io.channel)
-        await io.channel.expect_boot()
+        dut = Dut(io.command_channel)
+        await io.command_channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
         fake.boot()
@@ -374,19 +374,19 @@ async def test_intervals_are_cleared_read_and_paired(board: SimulatedInterfaceBo
         await io.clear_intervals()
         board.starts = [4294967290, *range(100, 1000, 100)]
         board.stops = [50, *range(150, 1000, 100)]
-        pairs = await io.intervals()
+        pairs = await io.read_intervals()
         assert pairs[:2] == [(4294967290, 50), (100, 150)]
         assert len(pairs) == 10
         assert MlcommonsInterface.tick_s == 1e-5
         await io.clear_intervals()
-        assert await io.intervals() == []
+        assert await io.read_intervals() == []
 
 
 async def test_a_lost_interval_edge_is_an_error_not_a_shift(board: SimulatedInterfaceBoard) -> None:
     async with connected(board) as (io, _):
         board.starts, board.stops = [100, 200, 300], [150, 350]
         with pytest.raises(InstrumentError, match="log is damaged"):
-            await io.intervals()
+            await io.read_intervals()
 
 
 async def test_another_device_on_the_port_is_named(fake: SimulatedDut) -> None:
@@ -405,9 +405,9 @@ async def test_numbers_may_share_a_line_with_each_other_and_with_ready(
         truth = [(1000 * n, 1000 * n + 400) for n in range(count)]
         for start, stop in truth:
             log_interval(board, start, stop)
-        assert await io.intervals() == truth
+        assert await io.read_intervals() == truth
         await io.clear_intervals()
-        assert await io.intervals() == []
+        assert await io.read_intervals() == []
 
 
 async def test_only_the_first_hundred_intervals_are_kept(board: SimulatedInterfaceBoard) -> None:
@@ -415,7 +415,7 @@ async def test_only_the_first_hundred_intervals_are_kept(board: SimulatedInterfa
         board.stops = [2**32 - 50]  # its start lies before the record
         for n in range(150):
             log_interval(board, 100 * n, 100 * n + 60)
-        pairs = await io.intervals()
+        pairs = await io.read_intervals()
         assert pairs == [(100 * n, 100 * n + 60) for n in range(99)]
 
 
@@ -423,8 +423,8 @@ async def test_a_command_damaged_on_its_way_to_the_board_restarts_the_load(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     async with connected(board) as (io, _):
-        dut = Dut(io.channel)
-        await io.channel.expect_boot()
+        dut = Dut(io.command_channel)
+        await io.command_channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
         waiting = ["dut db 1a"]
@@ -454,7 +454,7 @@ async def test_a_board_without_its_sd_card_is_reported(
     async with connected(board) as (io, _):
         assert io.waiting_for_dut
         with pytest.raises(DeadlineExceeded, match="SD card"):
-            await io.free(0.6)
+            await io.wait_until_free(0.6)
 
 
 async def test_the_end_of_an_old_reply_at_opening_is_no_answer(
@@ -466,7 +466,7 @@ async def test_the_end_of_an_old_reply_at_opening_is_no_answer(
         io = MlcommonsInterface(MlcommonsInterfaceConfig(port=pty.path, answer_s=0.5))
         await io.open()
         assert not io.waiting_for_dut
-        assert await io.intervals() == []
+        assert await io.read_intervals() == []
         await io.close()
 
 
@@ -480,8 +480,8 @@ async def test_a_blocked_board_is_reset_at_opening_by_the_operators_command(
             assert board.resets == 1
             assert [finding.code for finding in await io.self_check()] == ["io-resets"]
             fake.hung = fake.powered = False
-            dut = Dut(io.channel)
-            await io.channel.expect_boot()
+            dut = Dut(io.command_channel)
+            await io.command_channel.expect_boot()
             fake.boot()
             await dut.boot(1.0)
             assert (await dut.identify(1.0)).model == "kws01"
@@ -492,8 +492,8 @@ async def test_a_board_blocked_by_a_dead_dut_is_reset_by_the_operators_command(
 ) -> None:
     with resettable(board) as command:
         async with connected(board, reset_command=command) as (io, _):
-            dut = Dut(io.channel)
-            await io.channel.expect_boot()
+            dut = Dut(io.command_channel)
+            await io.command_channel.expect_boot()
             fake.boot()
             await dut.boot(1.0)
             fake.hung = True
@@ -510,8 +510,8 @@ async def test_a_board_that_answers_is_never_reset_by_command(
 ) -> None:
     proof = tmp_path / "ran"
     async with connected(board, reset_command=["touch", str(proof)]) as (io, _):
-        dut = Dut(io.channel)
-        await io.channel.expect_boot()
+        dut = Dut(io.command_channel)
+        await io.command_channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
         assert (await dut.identify(1.0)).model == "kws01"

@@ -133,7 +133,7 @@ async def test_power_and_edges_are_those_of_the_load(
         Edge(15_000.0, "gpi0", rising=False),
         Edge(15_040.0, "gpi0", rising=True),
     ]
-    assert acquisition.received == len(power)
+    assert acquisition.received_samples == len(power)
     samples = only(Samples, items)[0]
     np.testing.assert_allclose(samples.voltage_v, 3.0)
     np.testing.assert_allclose(samples.current_a * 3.0, samples.power_w, rtol=1e-6)
@@ -173,7 +173,7 @@ async def test_a_pulse_of_one_microsecond_is_seen_at_any_rate(
             ("gpi0", True, begin + rate_hz / 1e6),
             ("gpi3", False, begin + rate_hz / 1e6),
         ]
-        assert monitor.format.edge_uncertainty_s == 0.5e-6
+        assert monitor.stream_format.edge_uncertainty_s == 0.5e-6
 
 
 async def test_time_marks_give_the_utc_of_samples(fake: SimulatedJoulescope) -> None:
@@ -219,9 +219,9 @@ async def test_a_js220_is_set_up_as_configured(fake: SimulatedJoulescope) -> Non
             "c/gpio/vref": "external",
             "h/fs": 1_000_000,
         }
-        assert not monitor.supplies
-        assert monitor.format.voltage_v is None
-        assert monitor.format.timestamp_line == "gpi0"
+        assert not monitor.can_supply_dut
+        assert monitor.stream_format.voltage_v is None
+        assert monitor.stream_format.timestamp_line == "gpi0"
 
 
 async def test_a_js110_streams_its_inputs_in_the_lowest_bits(
@@ -478,7 +478,7 @@ async def test_messages_that_arrive_during_the_stop_are_kept(
             fake.tamper = lambda messages: last.extend(messages) or []
             fake.run(0.5)
             monkeypatch.setattr(usb, "publish", publish)
-        assert acquisition.received > 14_500
+        assert acquisition.received_samples > 14_500
 
 
 async def test_close_stops_the_streams_of_an_abandoned_acquisition(
@@ -519,7 +519,7 @@ async def test_only_one_acquisition_at_a_time_and_none_when_closed(
         with pytest.raises(LabdBug):
             await monitor.open()
         with pytest.raises(LabdBug):
-            await monitor.supply(3000)
+            await monitor.set_dut_supply(3000)
     with pytest.raises(LabdBug):
         monitor.acquire()
 

@@ -84,7 +84,7 @@ async def connected(
 
 async def test_samples_and_edges_come_in_order(fake: SimulatedLpm01a) -> None:
     async with connected(fake) as (monitor, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         async with monitor.acquire() as acquisition:
             produce(fake, 1500)
             event(fake)
@@ -110,10 +110,10 @@ async def test_the_official_settings_are_sent_and_all_is_switched_off_at_the_end
     fake: SimulatedLpm01a,
 ) -> None:
     async with connected(fake) as (monitor, _):
-        await monitor.supply(1800)
+        await monitor.set_dut_supply(1800)
         assert fake.powered
-        await monitor.supply(1800)
-        assert monitor.format.voltage_v == 1.8
+        await monitor.set_dut_supply(1800)
+        assert monitor.stream_format.voltage_v == 1.8
     assert {"acqtime inf", "trigsrc sw", "trigdelay 0", "output energy"} <= set(fake.commands)
     assert {"format ascii_dec", "freq 1k", "eventsrc d7 fal"} <= set(fake.commands)
     assert fake.commands.count("volt 1800m") == 1
@@ -213,7 +213,7 @@ async def test_an_exception_in_the_body_still_stops_the_instrument(fake: Simulat
             async with monitor.acquire():
                 raise ZeroDivisionError
         assert not fake.acquiring
-        await monitor.supply(None)
+        await monitor.set_dut_supply(None)
 
 
 async def test_a_cancelled_body_still_stops_the_instrument(fake: SimulatedLpm01a) -> None:
@@ -259,7 +259,7 @@ async def test_closing_during_an_acquisition_ends_it(fake: SimulatedLpm01a) -> N
 async def test_closing_switches_the_dut_off_before_it_stops(fake: SimulatedLpm01a) -> None:
     """A caller's deadline may cut the rest of closing short; the DUT must be dark by then."""
     async with connected(fake) as (monitor, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         acquisition = monitor.acquire()
         await acquisition.__aenter__()
         streaming = asyncio.create_task(_stream(fake))
@@ -393,10 +393,10 @@ async def test_a_refused_start_and_no_progress_are_different_errors(fake: Simula
 async def test_nobody_else_speaks_while_it_streams(fake: SimulatedLpm01a) -> None:
     async with connected(fake) as (monitor, _), monitor.acquire() as acquisition:
         with pytest.raises(LabdBug):
-            await monitor.supply(None)
+            await monitor.set_dut_supply(None)
         with pytest.raises(LabdBug):
             monitor.acquire()
-        assert acquisition.received == 0
+        assert acquisition.received_samples == 0
 
 
 async def test_a_consumer_that_sleeps_costs_no_sample_until_the_stated_limit(
@@ -424,12 +424,12 @@ async def test_old_firmware_is_a_finding_not_a_failure(fake: SimulatedLpm01a) ->
         assert [finding.code for finding in findings] == ["no-edge-marks", "no-power-off"]
         assert "1.0.6" in findings[0].remedy
         with pytest.raises(InstrumentError, match="pwr off"):
-            await monitor.supply(None)
+            await monitor.set_dut_supply(None)
 
 
 async def test_current_becomes_power_at_the_set_voltage(fake: SimulatedLpm01a) -> None:
     async with connected(fake, output="current") as (monitor, _):
-        await monitor.supply(2000)
+        await monitor.set_dut_supply(2000)
         async with monitor.acquire() as acquisition:
             produce(fake, 1000)
             await progress_to(acquisition, 1000)
@@ -446,7 +446,7 @@ async def test_a_voltage_it_cannot_supply_is_refused(
 ) -> None:
     async with connected(fake) as (monitor, _):
         with pytest.raises(JobError, match="1800 to 3300"):
-            await monitor.supply(voltage_mv)
+            await monitor.set_dut_supply(voltage_mv)
         assert not fake.powered
 
 
@@ -495,9 +495,9 @@ def indices(items: list[StreamItem]) -> list[tuple[type, float, float]]:
 async def test_binary_reaches_100_khz_and_has_no_edges(fake: SimulatedLpm01a) -> None:
     config = {**BINARY, "function_mode": "high", "threshold_a": 1e-3}
     async with connected(fake, **config) as (monitor, _):
-        await monitor.supply(2000)
-        assert monitor.format.sample_rate_hz == 100_000
-        assert monitor.format.timestamp_line == ""
+        await monitor.set_dut_supply(2000)
+        assert monitor.stream_format.sample_rate_hz == 100_000
+        assert monitor.stream_format.timestamp_line == ""
         async with monitor.acquire() as acquisition:
             produce(fake, 2300)
             event(fake)
@@ -562,7 +562,7 @@ async def test_a_dut_without_power_is_a_fault_at_once_and_a_gap_to_the_end(
     fake: SimulatedLpm01a, config: dict[str, object], what: str
 ) -> None:
     async with connected(fake, **config) as (monitor, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         acquisition = monitor.acquire()
 
         async def measure() -> None:
@@ -590,7 +590,7 @@ async def test_a_dut_without_power_is_a_fault_at_once_and_a_gap_to_the_end(
 
 async def test_a_binary_overrun_says_how_full_the_buffer_was(fake: SimulatedLpm01a) -> None:
     async with connected(fake, **BINARY) as (monitor, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         acquisition = monitor.acquire()
 
         async def overrun() -> None:
@@ -612,7 +612,7 @@ async def test_a_binary_overrun_says_how_full_the_buffer_was(fake: SimulatedLpm0
 
 async def test_what_the_instrument_says_of_itself_is_kept(fake: SimulatedLpm01a) -> None:
     async with connected(fake, **BINARY) as (monitor, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         for temperature in (27, 31):
             async with monitor.acquire() as acquisition:
                 fake.record(0xF2, b"Calibration done\r\n")
@@ -634,7 +634,7 @@ async def test_what_the_instrument_says_of_itself_is_kept(fake: SimulatedLpm01a)
 
 async def test_lost_samples_of_a_binary_stream_are_a_gap(fake: SimulatedLpm01a) -> None:
     async with connected(fake, **BINARY) as (monitor, pty):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         async with monitor.acquire() as acquisition:
             produce(fake, 1200)
             skip(fake, 90)
@@ -662,7 +662,7 @@ async def test_old_firmware_does_not_measure_in_ascii_and_says_what_would(
     fake.refusal, fake.refuses = word, {"eventsrc d7 fal", "pwr off"}
     fake.version = "1.0.0"
     async with connected(fake) as (monitor, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         with pytest.raises(InstrumentError, match="cannot mark edges") as caught:
             monitor.acquire()
         assert caught.value.code == "firmware-too-old"
@@ -676,7 +676,7 @@ async def test_old_firmware_does_not_measure_in_ascii_and_says_what_would(
 async def test_old_firmware_measures_current_in_binary(fake: SimulatedLpm01a) -> None:
     fake.refuses = {"eventsrc d7 fal", "pwr off", "output energy"}
     async with connected(fake, **BINARY) as (monitor, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         async with monitor.acquire() as acquisition:
             produce(fake, 1000)
             await progress_to(acquisition, 1000)
@@ -792,7 +792,7 @@ async def test_the_live_fake_streams_at_full_rate(config: dict[str, object]) -> 
     living = asyncio.create_task(cable.device.live())  # type: ignore[attr-defined]
     monitor = Lpm01a(Lpm01aConfig.model_validate({"port": cable.path, **config}))
     await monitor.open()
-    await monitor.supply(3000)
+    await monitor.set_dut_supply(3000)
     rate_hz = monitor.config.rate_hz
     async with monitor.acquire() as acquisition:
         await progress_to(acquisition, 2 * rate_hz)

@@ -83,8 +83,8 @@ async def test_the_log_is_the_current_and_the_power_at_the_set_voltage(
     fake: SimulatedN6705,
 ) -> None:
     async with connected(fake) as (monitor, clock, _):
-        await monitor.supply(3000)
-        assert monitor.format.voltage_v == 3.0
+        await monitor.set_dut_supply(3000)
+        assert monitor.stream_format.voltage_v == 3.0
         async with monitor.acquire() as acquisition:
             await pass_time(acquisition, clock, 5.0)
         samples = joined(await all_of(acquisition))
@@ -96,22 +96,22 @@ async def test_the_log_is_the_current_and_the_power_at_the_set_voltage(
 
 async def test_the_rate_is_that_of_the_rounded_integration_period(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, _):
-        assert monitor.format.sample_rate_hz == pytest.approx(1 / PERIOD_S, rel=1e-6)
-        assert monitor.format.sample_rate_hz != pytest.approx(1000.0, rel=1e-3)
-        assert monitor.format.timestamp_line == ""
+        assert monitor.stream_format.sample_rate_hz == pytest.approx(1 / PERIOD_S, rel=1e-6)
+        assert monitor.stream_format.sample_rate_hz != pytest.approx(1000.0, rel=1e-3)
+        assert monitor.stream_format.timestamp_line == ""
 
 
 async def test_setup_follows_the_guide_and_close_switches_all_off(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, _):
-        await monitor.supply(1800)
+        await monitor.set_dut_supply(1800)
         assert fake.channels[1].output
         assert not fake.channels[2].output
         assert fake.channels[1].volts == 1.8
         assert fake.channels[1].limit_a == 0.2
         assert fake.channels[1].emulation == "PS2Q"
-        await monitor.supply(None)
+        await monitor.set_dut_supply(None)
         assert not fake.powered
-        await monitor.supply(3300)
+        await monitor.set_dut_supply(3300)
     assert not fake.powered
     order = ["*RST", "FUNC VOLT,(@1)", "VOLT 1.800,(@1)", "OUTP ON,(@1)", "OUTP OFF,(@1)"]
     assert [fake.commands.index(command) for command in order] == sorted(
@@ -124,7 +124,7 @@ async def test_setup_follows_the_guide_and_close_switches_all_off(fake: Simulate
 async def test_a_module_that_is_no_smu_gets_other_commands(clock: HandClock) -> None:
     fake = SimulatedN6705({3: "N6762A"}, clock)
     async with connected(fake, channel=3, current_limit_a=0.5) as (monitor, _, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         assert fake.channels[3].output
         assert fake.channels[3].limit_a == 0.5
     assert not any(c.startswith(("EMUL", "FUNC VOLT", "CURR:LIM")) for c in fake.commands)
@@ -140,8 +140,8 @@ async def test_only_the_planned_functions_log_on_every_slot(fake: SimulatedN6705
 
 async def test_voltage_is_logged_beside_the_current_when_asked(fake: SimulatedN6705) -> None:
     async with connected(fake, measure_voltage=True) as (monitor, clock, _):
-        await monitor.supply(2000)
-        assert monitor.format.voltage_v is None
+        await monitor.set_dut_supply(2000)
+        assert monitor.stream_format.voltage_v is None
         async with monitor.acquire() as acquisition:
             await pass_time(acquisition, clock, 2.0)
         samples = joined(await all_of(acquisition))
@@ -154,15 +154,15 @@ async def test_voltage_is_logged_beside_the_current_when_asked(fake: SimulatedN6
 
 async def test_the_second_slot_shows_the_timestamps(fake: SimulatedN6705) -> None:
     async with connected(fake, **ON_IO) as (monitor, clock, _):
-        assert monitor.format.timestamp_line == "io"
-        assert monitor.format.edge_uncertainty_s == pytest.approx(PERIOD_S, rel=1e-6)
-        await monitor.supply(3000)
+        assert monitor.stream_format.timestamp_line == "io"
+        assert monitor.stream_format.edge_uncertainty_s == pytest.approx(PERIOD_S, rel=1e-6)
+        await monitor.set_dut_supply(3000)
         assert fake.channels[2].volts == 3.0
         async with monitor.acquire() as acquisition:
             await pass_time(acquisition, clock, 7.0)
             assert acquisition.edges_seen == 7
         items = await all_of(acquisition)
-        await monitor.supply(None)
+        await monitor.set_dut_supply(None)
         assert not fake.powered
     samples = joined(items)
     assert samples.current_a is not None
@@ -183,7 +183,7 @@ async def test_time_marks_at_both_ends_and_every_second_bound_the_host_time(
     fake: SimulatedN6705,
 ) -> None:
     async with connected(fake) as (monitor, clock, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         async with monitor.acquire() as acquisition:
             await pass_time(acquisition, clock, 6.0)
         marks = only(TimeMark, await all_of(acquisition))
@@ -204,7 +204,7 @@ async def test_late_and_batched_records_give_the_same_samples(
 ) -> None:
     fake.latency_s, fake.update_s = latency_s, update_s
     async with connected(fake, **ON_IO) as (monitor, clock, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         async with monitor.acquire() as acquisition:
             await let_pass(clock, 8.0)
         items = await all_of(acquisition)
@@ -226,13 +226,13 @@ async def test_lost_records_end_the_acquisition(fake: SimulatedN6705, lost: dict
     """From both channels, or from one of them."""
     fake.latency_s = 0.05
     async with connected(fake, **ON_IO) as (monitor, clock, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         acquisition = monitor.acquire()
 
         async def measure() -> None:
             async with acquisition:
                 await let_pass(clock, 6.0)
-                assert acquisition.received > 5500
+                assert acquisition.received_samples > 5500
                 fake.lost = lost
                 await let_pass(clock, 4.0)
 
@@ -254,12 +254,12 @@ async def test_real_time(delay_s: float) -> None:
     async with plugged(fake, lan) as cable:
         monitor = driver_for(cable)
         await monitor.open()
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         fake.delay_s = delay_s
         async with monitor.acquire() as acquisition:
             start_s = fake.channels[1].triggered_s
             assert start_s is not None
-            while acquisition.received < 1500:
+            while acquisition.received_samples < 1500:
                 await acquisition.wait_progress(2.0)
         items = await all_of(acquisition)
         samples = joined(items)
@@ -273,7 +273,7 @@ async def test_real_time(delay_s: float) -> None:
 
 async def test_a_stalled_host_gets_all_records_in_the_buffer(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, clock, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         async with monitor.acquire() as acquisition:
             await pass_time(acquisition, clock, 2.0)
             clock.now_s += 12.0
@@ -293,7 +293,7 @@ async def test_a_log_at_another_rate_ends_the_acquisition(
 ) -> None:
     fake.pace = pace
     async with connected(fake) as (monitor, clock, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         acquisition = monitor.acquire()
 
         async def measure() -> None:
@@ -314,7 +314,7 @@ async def test_a_log_at_another_rate_ends_the_acquisition(
 async def test_an_unreported_function_is_detected_by_the_rate(fake: SimulatedN6705) -> None:
     fake.hidden = {"VOLT"}
     async with connected(fake) as (monitor, clock, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         with pytest.raises(InstrumentError, match=r"2\.00 times the expected number"):
             async with monitor.acquire() as acquisition:
                 await pass_time(acquisition, clock, 3.0)
@@ -333,7 +333,7 @@ async def test_a_function_switched_on_by_another_program_is_refused_before_the_l
     fake: SimulatedN6705,
 ) -> None:
     async with connected(fake) as (monitor, _, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         fake.channels[2].functions = {"VOLT"}
         with pytest.raises(InstrumentError, match=r"VOLT on \(@2\); wanted: CURR on \(@1\)"):
             async with monitor.acquire():
@@ -344,7 +344,7 @@ async def test_a_function_switched_on_by_another_program_is_refused_before_the_l
 
 async def test_records_overwritten_in_the_buffer_end_the_acquisition(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, clock, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         acquisition = monitor.acquire()
 
         async def measure() -> None:
@@ -368,7 +368,7 @@ async def test_records_overwritten_in_the_buffer_end_the_acquisition(fake: Simul
 
 async def test_an_error_of_the_log_ends_the_acquisition(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, clock, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
 
         async def measure() -> None:
             async with monitor.acquire() as acquisition:
@@ -388,7 +388,7 @@ async def test_current_at_its_limit_is_a_gap_as_the_voltage_is_not_the_set_one(
 
     fake.draws = inrush
     async with connected(fake) as (monitor, clock, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         async with monitor.acquire() as acquisition:
             await pass_time(acquisition, clock, 2.0)
         items = await all_of(acquisition)
@@ -404,7 +404,7 @@ async def test_a_byte_lost_or_doubled_in_a_block_never_gives_a_sample(
     fake: SimulatedN6705, fault: str
 ) -> None:
     async with connected(fake) as (monitor, clock, cable):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         acquisition = monitor.acquire()
 
         def damage(data: bytes) -> bytes:
@@ -481,7 +481,7 @@ async def test_a_refused_command_quotes_the_error_and_switches_nothing_on(
     async with connected(fake) as (monitor, _, _):
         fake.refuses = {"VOLT 3": '-222,"Data out of range"'}
         with pytest.raises(InstrumentError, match=r"'VOLT 3.000,\(@1\)' refused: -222"):
-            await monitor.supply(3000)
+            await monitor.set_dut_supply(3000)
         assert not fake.powered
 
 
@@ -496,10 +496,10 @@ async def test_an_ignored_command_is_a_fault(
     fake: SimulatedN6705, deaf: str, voltage_mv: int | None, why: str
 ) -> None:
     async with connected(fake) as (monitor, _, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         fake.deaf = {deaf}
         with pytest.raises(InstrumentError, match=why):
-            await monitor.supply(voltage_mv)
+            await monitor.set_dut_supply(voltage_mv)
         fake.deaf = set()
 
 
@@ -507,12 +507,12 @@ async def test_an_output_that_stays_off_is_a_fault(fake: SimulatedN6705) -> None
     async with connected(fake) as (monitor, _, _):
         fake.deaf = {"OUTP"}
         with pytest.raises(InstrumentError, match="wanted the outputs on"):
-            await monitor.supply(3000)
+            await monitor.set_dut_supply(3000)
 
 
 async def test_an_output_that_stays_on_is_reported_by_close(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         fake.deaf = {"OUTP"}
         with pytest.raises(InstrumentError, match="wanted the outputs off"):
             await monitor.close()
@@ -523,7 +523,7 @@ async def test_an_empty_slot_before_the_duts_is_skipped(clock: HandClock, *, cur
     fake = SimulatedN6705({2: "N6731B", 4: "N6781A"}, clock)
     fake.curt = curt
     async with connected(fake, channel=4, answer_s=0.2) as (monitor, _, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         assert fake.channels[4].output
         assert fake.channels[2].functions == set()
 
@@ -549,7 +549,7 @@ async def test_a_voltage_the_station_does_not_allow_is_refused(
 ) -> None:
     async with connected(fake) as (monitor, _, _):
         with pytest.raises(JobError, match="up to 3600 mV"):
-            await monitor.supply(voltage_mv)
+            await monitor.set_dut_supply(voltage_mv)
         assert not fake.powered
 
 
@@ -557,7 +557,7 @@ async def test_the_highest_voltage_of_the_module_limits_the_supply(clock: HandCl
     fake = SimulatedN6705({1: "N6731B"}, clock)
     async with connected(fake, max_mv=12_000) as (monitor, _, _):
         with pytest.raises(JobError, match="up to 5000 mV"):
-            await monitor.supply(5500)
+            await monitor.set_dut_supply(5500)
 
 
 async def test_a_protection_that_tripped_is_a_finding(fake: SimulatedN6705) -> None:
@@ -588,7 +588,7 @@ async def test_open_stops_the_log_of_a_predecessor_that_died(fake: SimulatedN670
         monitor = driver_for(cable, clock)
         assert (await monitor.open()).serial == "SIMULATED"
         assert not fake.powered
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         async with monitor.acquire() as acquisition:
             await pass_time(acquisition, clock, 2.0)
         assert len(joined(await all_of(acquisition))) == int(2.0 / PERIOD_S)
@@ -597,7 +597,7 @@ async def test_open_stops_the_log_of_a_predecessor_that_died(fake: SimulatedN670
 
 async def test_closing_during_an_acquisition_ends_it_and_switches_off(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, clock, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         acquisition = monitor.acquire()
         await acquisition.__aenter__()
         await pass_time(acquisition, clock, 3.0)
@@ -614,7 +614,7 @@ async def test_closing_during_an_acquisition_ends_it_and_switches_off(fake: Simu
 
 async def test_the_dut_is_switched_off_before_the_log_is_stopped(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, clock, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         acquisition = monitor.acquire()
         await acquisition.__aenter__()
         await pass_time(acquisition, clock, 0.5)
@@ -626,13 +626,13 @@ async def test_the_dut_is_switched_off_before_the_log_is_stopped(fake: Simulated
 
 async def test_close_reconnects_to_switch_the_dut_off(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, cable):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         cable._hang_up()
         await asyncio.sleep(0.05)
         with pytest.raises(TransportError):
-            await monitor.supply(3100)
+            await monitor.set_dut_supply(3100)
         with pytest.raises(TransportError):
-            await monitor.supply(3100)
+            await monitor.set_dut_supply(3100)
         assert fake.powered
         await monitor.close()
         assert not fake.powered
@@ -644,7 +644,7 @@ async def test_a_lost_connection_stays_lost_until_it_is_opened_again(
     """The instrument may have restarted and lost its settings."""
     async with connected(fake) as (monitor, _, cable):
         cable.mute = True
-        supplying = asyncio.create_task(monitor.supply(3000))
+        supplying = asyncio.create_task(monitor.set_dut_supply(3000))
         await asyncio.sleep(0.05)
         cable._hang_up()
         with pytest.raises(TransportError):
@@ -656,7 +656,7 @@ async def test_a_lost_connection_stays_lost_until_it_is_opened_again(
         assert len(fake.commands) == before
         await monitor.close()
         await monitor.open()
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
 
 
 async def test_an_instrument_slow_to_notice_a_disconnect_is_connected_again(
@@ -677,7 +677,7 @@ async def test_an_instrument_slow_to_notice_a_disconnect_is_connected_again(
                 cable._loop.add_reader(cable._server, cable._accept)
 
         cable._loop.add_reader(cable._server, turn_away)
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         assert len(turned_away) == 3
         assert fake.powered
 
@@ -694,7 +694,7 @@ async def test_an_instrument_that_closes_every_connection_is_a_fault(fake: Simul
 
         cable._loop.add_reader(cable._server, turn_away)
         with pytest.raises(TransportError, match="closes every new connection"):
-            await monitor.supply(3000)
+            await monitor.set_dut_supply(3000)
         cable.mute = False
         cable._loop.add_reader(cable._server, cable._accept)
 
@@ -703,7 +703,7 @@ async def test_an_unplug_while_acquiring_is_raised_by_every_call_within_a_second
     fake: SimulatedN6705,
 ) -> None:
     async with connected(fake) as (monitor, clock, cable):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         acquisition = monitor.acquire()
         began = time.monotonic()
 
@@ -727,7 +727,7 @@ async def test_a_body_that_raises_still_stops_the_log(
     fake: SimulatedN6705, how: type[BaseException]
 ) -> None:
     async with connected(fake) as (monitor, clock, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
 
         async def measure() -> None:
             async with monitor.acquire() as acquisition:
@@ -737,7 +737,7 @@ async def test_a_body_that_raises_still_stops_the_log(
         with pytest.raises(how):
             await measure()
         assert fake.channels[1].triggered_s is None
-        await monitor.supply(None)
+        await monitor.set_dut_supply(None)
         assert not fake.powered
 
 
@@ -745,7 +745,7 @@ async def test_an_instrument_can_be_used_again_after_a_deadline(
     fake: SimulatedN6705,
 ) -> None:
     async with connected(fake) as (monitor, clock, cable):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
 
         async def measure() -> None:
             async with monitor.acquire() as acquisition:
@@ -765,25 +765,25 @@ async def test_a_late_answer_is_not_taken_for_the_next_one(fake: SimulatedN6705)
     async with connected(fake, answer_s=0.5) as (monitor, _, _):
         fake.delay_s = 0.7
         with pytest.raises(DeadlineExceeded):
-            await monitor.supply(3000)
+            await monitor.set_dut_supply(3000)
         fake.delay_s = 0.0
         await asyncio.sleep(0.5)
-        await monitor.supply(2500)
+        await monitor.set_dut_supply(2500)
         assert fake.channels[1].volts == 2.5
         assert await monitor.self_check() == []
 
 
 async def test_supply_and_checks_work_during_an_acquisition(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, clock, _):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         async with monitor.acquire() as acquisition:
             await pass_time(acquisition, clock, 1.0)
-            await monitor.supply(None)
+            await monitor.set_dut_supply(None)
             assert not fake.powered
             assert await monitor.self_check() == []
             with pytest.raises(LabdBug, match="another voltage"):
-                await monitor.supply(2900)
-            await monitor.supply(3000)
+                await monitor.set_dut_supply(2900)
+            await monitor.set_dut_supply(3000)
             await pass_time(acquisition, clock, 1.0)
         assert len(joined(await all_of(acquisition))) == int(2.0 / PERIOD_S)
 
@@ -792,12 +792,12 @@ async def test_misuse_is_a_labd_bug(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, _):
         with pytest.raises(LabdBug, match="before supply"):
             monitor.acquire()
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         async with monitor.acquire():
             with pytest.raises(LabdBug, match="during an acquisition"):
                 monitor.acquire()
     with pytest.raises(LabdBug, match="not open"):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
 
 
 async def test_nothing_at_the_address_is_a_missing_port() -> None:

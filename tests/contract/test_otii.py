@@ -52,13 +52,13 @@ async def pass_time(fake: SimulatedOtii, acquisition: Acquisition, seconds: floa
     """Advance in steps, each of which the driver polls."""
     for _ in range(round(seconds * 20)):
         fake.advance(0.05)
-        before, begun = acquisition.received, time.monotonic()
-        while acquisition.received == before and time.monotonic() < begun + 0.05:
+        before, begun = acquisition.received_samples, time.monotonic()
+        while acquisition.received_samples == before and time.monotonic() < begun + 0.05:
             await asyncio.sleep(0.002)
 
 
 async def recorded(fake: SimulatedOtii, instrument: Otii, seconds: float) -> list[StreamItem]:
-    await instrument.supply(3000)
+    await instrument.set_dut_supply(3000)
     async with instrument.acquire() as acquisition:
         await pass_time(fake, acquisition, seconds)
     return await all_of(acquisition)
@@ -78,12 +78,12 @@ def amps_of(items: list[StreamItem]) -> np.ndarray:
 
 async def test_a_recording_becomes_a_stream_while_it_grows(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _):
-        await instrument.supply(3000)
+        await instrument.set_dut_supply(3000)
         async with instrument.acquire() as acquisition:
             await pass_time(fake, acquisition, 5.0)
             stream = aiter(acquisition)
             early = [await anext(stream) for _ in range(5)]
-            assert acquisition.received == 20_000
+            assert acquisition.received_samples == 20_000
             assert acquisition.edges_seen == 5
             await pass_time(fake, acquisition, 1.0)
         items = early + [item async for item in stream]
@@ -94,7 +94,11 @@ async def test_a_recording_becomes_a_stream_while_it_grows(fake: SimulatedOtii) 
     np.testing.assert_allclose(power, 3.0 * amps, rtol=1e-9)
     falls = [edge.index for edge in only(Edge, items) if not edge.rising]
     assert falls == pytest.approx([at * 4000 for at in falls_between(0.0, 6.0)])
-    assert {edge.line for edge in only(Edge, items)} == {instrument.format.timestamp_line} == {"i1"}
+    assert (
+        {edge.line for edge in only(Edge, items)}
+        == {instrument.stream_format.timestamp_line}
+        == {"i1"}
+    )
     assert "recording_delete" in fake.commands
 
 
@@ -122,11 +126,11 @@ async def test_the_power_uses_the_last_measured_voltage(fake: SimulatedOtii) -> 
 async def test_an_ace_samples_at_the_configured_rate_and_an_arc_at_its_own() -> None:
     fast = SimulatedOtii(ace())
     async with connected(fast, rate_hz=50_000) as (instrument, _):
-        assert instrument.format.sample_rate_hz == 50_000
+        assert instrument.stream_format.sample_rate_hz == 50_000
         amps = amps_of(await recorded(fast, instrument, 3.0))
         np.testing.assert_allclose(amps, current_a(np.arange(150_000) / 50_000), atol=1e-9)
     async with connected(SimulatedOtii(arc()), rate_hz=4000) as (instrument, _):
-        assert instrument.format.sample_rate_hz == 4000
+        assert instrument.stream_format.sample_rate_hz == 4000
     with pytest.raises(ConfigError, match="Arc samples at 4000 Hz"):
         async with connected(SimulatedOtii(arc()), rate_hz=50_000):
             pytest.fail("an Arc took 50 kHz")
@@ -183,7 +187,7 @@ async def test_a_loss_that_only_the_host_clock_shows_ends_the_acquisition(
             await all_of(acquisition, items)
         confirmed = only(Samples, items)
         assert not confirmed or confirmed[-1].end <= 12_000
-        await instrument.supply(None)
+        await instrument.set_dut_supply(None)
 
 
 async def test_a_stalled_recording_ends_the_acquisition(fake: SimulatedOtii) -> None:
@@ -239,7 +243,7 @@ async def test_progress_messages_and_split_lines_are_ignored(fake: SimulatedOtii
                 await asyncio.sleep(0.001)
 
         trickling = asyncio.create_task(trickle())
-        await instrument.supply(3000)
+        await instrument.set_dut_supply(3000)
         assert await instrument.self_check() == []
         fake.send = whole_send
         trickling.cancel()
@@ -254,7 +258,7 @@ async def test_a_late_answer_is_dropped(fake: SimulatedOtii) -> None:
         fake.unanswered = set()
         fake.answer_late()
         assert await instrument.self_check() == []
-        await instrument.supply(1800)
+        await instrument.set_dut_supply(1800)
         assert fake.volts[fake.devices[0]["device_id"]] == 1.8
 
 
@@ -262,7 +266,7 @@ async def test_a_damaged_message_is_an_error(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, cable):
         cable.tamper = lambda data: data.replace(b"{", b"", 1)
         with pytest.raises(InstrumentError, match="no JSON object"):
-            await instrument.supply(3000)
+            await instrument.set_dut_supply(3000)
         cable.tamper = lambda data: data
 
 
@@ -271,12 +275,12 @@ async def test_the_dut_is_off_after_open_and_after_close(fake: SimulatedOtii) ->
     fake.main[device] = True
     async with connected(fake) as (instrument, _):
         assert fake.main[device] is False
-        await instrument.supply(3000)
+        await instrument.set_dut_supply(3000)
         assert fake.main[device] is True
         assert fake.volts[device] == 3.0
-        await instrument.supply(None)
+        await instrument.set_dut_supply(None)
         assert fake.main[device] is False
-        await instrument.supply(3000)
+        await instrument.set_dut_supply(3000)
     assert fake.main[device] is False
 
 
@@ -284,13 +288,13 @@ async def test_a_voltage_out_of_the_stations_range_is_a_job_error(fake: Simulate
     async with connected(fake, max_voltage_mv=3300) as (instrument, _):
         for voltage in (400, 5000):
             with pytest.raises(JobError, match="500 to 3300 mV"):
-                await instrument.supply(voltage)
+                await instrument.set_dut_supply(voltage)
         assert not fake.volts
 
 
 async def test_a_supply_that_cut_off_fails_the_acquisition(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _):
-        await instrument.supply(3000)
+        await instrument.set_dut_supply(3000)
         acquisition = instrument.acquire()
 
         async def short_circuit() -> None:
@@ -300,7 +304,7 @@ async def test_a_supply_that_cut_off_fails_the_acquisition(fake: SimulatedOtii) 
 
         with pytest.raises(InstrumentError, match="switched itself off"):
             await short_circuit()
-        assert not acquisition.left_running
+        assert not acquisition.was_left_running
 
 
 async def test_a_licence_is_reserved_and_returned(
@@ -371,7 +375,7 @@ async def test_a_server_without_licences_needs_none(fake: SimulatedOtii) -> None
     fake.refuses = dict.fromkeys(("otii_is_logged_in", "arc_set_range"), "Invalid command")
     fake.refuses["arc_get_channel_samplerate"] = "Invalid command"
     async with connected(fake) as (instrument, _):
-        assert instrument.format.sample_rate_hz == 4000
+        assert instrument.stream_format.sample_rate_hz == 4000
 
 
 async def test_one_of_several_devices_must_be_named() -> None:
@@ -420,7 +424,7 @@ async def test_open_stops_the_recording_of_a_predecessor_that_died(fake: Simulat
     async with plugged(fake, server) as cable:
         predecessor = made(fake, cable)
         await predecessor.open()
-        await predecessor.supply(3000)
+        await predecessor.set_dut_supply(3000)
         await predecessor.acquire().__aenter__()
         await predecessor._acquisition.abandon()  # type: ignore[union-attr]
         await predecessor._link.close()  # its process died
@@ -440,14 +444,14 @@ async def test_an_exception_in_the_body_still_stops_the_recording(fake: Simulate
             async with instrument.acquire():
                 raise ZeroDivisionError
         assert fake.running is None
-        await instrument.supply(None)
+        await instrument.set_dut_supply(None)
 
 
 async def test_closing_during_a_recording_switches_off_first_and_ends_it(
     fake: SimulatedOtii,
 ) -> None:
     async with connected(fake) as (instrument, _):
-        await instrument.supply(3000)
+        await instrument.set_dut_supply(3000)
         acquisition = instrument.acquire()
         await acquisition.__aenter__()
         await pass_time(fake, acquisition, 1.0)
@@ -503,7 +507,7 @@ async def test_an_unplug_while_acquiring_is_raised_by_every_call(
 
 async def test_other_calls_are_refused_while_it_records(fake: SimulatedOtii) -> None:
     async with connected(fake) as (instrument, _), instrument.acquire():
-        for refused in (instrument.supply(None), instrument.self_check()):
+        for refused in (instrument.set_dut_supply(None), instrument.self_check()):
             with pytest.raises(LabdBug):
                 await refused
         with pytest.raises(LabdBug):

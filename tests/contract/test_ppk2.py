@@ -56,7 +56,7 @@ async def connected(
         return Ppk2(Ppk2Config.model_validate({"port": pty.path, **table}), **(limits or {}))
 
     async with open_monitor(fake, PtyCable, driver) as (monitor, pty):
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         yield monitor, pty
 
 
@@ -133,7 +133,7 @@ async def test_only_the_wired_lines_count(fake: SimulatedPpk2) -> None:
     chatter = np.random.default_rng(1).integers(0, 256, 5000).astype(np.uint8)
     wired = np.where(np.arange(5000) // 1000 % 2 == 0, 4, 0).astype(np.uint8)
     async with connected(fake, lines=["d2"], timestamp_line="d2") as (monitor, _):
-        assert monitor.format.timestamp_line == "d2"
+        assert monitor.stream_format.timestamp_line == "d2"
         at_start(fake, lambda: fake.measure(np.full(5000, 1e-3), (chatter & 0xFB) | wired))
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 5000, 2)
@@ -254,13 +254,13 @@ async def test_samples_of_an_earlier_run_are_no_samples_of_this_one(fake: Simula
 
 async def test_what_is_sent_to_the_byte(fake: SimulatedPpk2) -> None:
     async with connected(fake) as (monitor, _):
-        await monitor.supply(1800)
+        await monitor.set_dut_supply(1800)
         at_start(fake, lambda: produce(fake, 100))
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 100)
         assert fake.voltage_mv == 1800
         assert fake.powered
-        await monitor.supply(None)
+        await monitor.set_dut_supply(None)
         assert not fake.powered
     sent = [command for command in fake.opcodes if command != METADATA]
     opening = [*[STOP] * 6, OFF, b"\x11\x02"]
@@ -274,12 +274,12 @@ async def test_ampere_mode_is_set_and_named(fake: SimulatedPpk2) -> None:
         identity = await monitor.open()
         assert identity.name == "Nordic PPK2, ampere meter, voltage as stated, no spike filter"
         assert identity.firmware == "HW 9173, IA 56"
-        assert monitor.supplies
-        assert monitor.format.voltage_v is None
-        await monitor.supply(1900)
+        assert monitor.can_supply_dut
+        assert monitor.stream_format.voltage_v is None
+        await monitor.set_dut_supply(1900)
         assert fake.mode == 1
         assert fake.powered
-        assert monitor.format.voltage_v == 1.9
+        assert monitor.stream_format.voltage_v == 1.9
         await monitor.close()
 
 
@@ -299,7 +299,7 @@ async def test_a_predecessor_that_died_measuring_and_powering_is_survived(
         assert (await monitor.open()).kind == "ppk2"
         await streaming
         assert not fake.powered
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         at_start(fake, lambda: produce(fake, 3000))
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 3000)
@@ -399,7 +399,7 @@ async def test_a_byte_lost_from_the_first_answer_changes_no_current(
         identity = await monitor.open()
         assert "typical" not in identity.name
         assert await monitor.self_check() == []
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         rounded = at_start(fake, lambda: fake.measure(np.full(3000, 300e-6)))
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 3000)
@@ -523,7 +523,7 @@ async def test_an_exception_in_the_body_still_stops_the_instrument(fake: Simulat
             async with monitor.acquire(VIRTUAL):
                 raise ZeroDivisionError
         assert not fake.acquiring
-        await monitor.supply(None)
+        await monitor.set_dut_supply(None)
 
 
 async def test_a_cancelled_body_still_stops_the_instrument(fake: SimulatedPpk2) -> None:
@@ -556,7 +556,7 @@ async def test_nobody_else_speaks_while_it_streams(fake: SimulatedPpk2) -> None:
     async with connected(fake) as (monitor, _):
         at_start(fake, lambda: produce(fake, 100))
         async with monitor.acquire(VIRTUAL):
-            for action in (monitor.supply(None), monitor.self_check()):
+            for action in (monitor.set_dut_supply(None), monitor.self_check()):
                 with pytest.raises(LabdBug):
                     await action
             with pytest.raises(LabdBug):
@@ -612,7 +612,7 @@ async def test_a_voltage_it_cannot_supply_is_refused(fake: SimulatedPpk2, voltag
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
         await monitor.open()
         with pytest.raises(JobError, match="800 to 5000"):
-            await monitor.supply(voltage_mv)
+            await monitor.set_dut_supply(voltage_mv)
         assert not fake.powered
         await monitor.close()
 

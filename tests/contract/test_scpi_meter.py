@@ -106,8 +106,8 @@ async def test_every_format_gives_the_current_and_the_power(
     setup = ["*RST", f"FORM {form}", f"FORM:BORD {swap}"]
     table = {**config, "byte_order": order, "setup": setup}
     async with connected(fake, **table) as (meter, clock, _):
-        await meter.supply(2500)
-        assert meter.format.voltage_v == 2.5
+        await meter.set_dut_supply(2500)
+        assert meter.stream_format.voltage_v == 2.5
         async with meter.acquire() as acquisition:
             await pass_time(acquisition, clock, 3.0)
         samples = joined(await all_of(acquisition))
@@ -123,10 +123,10 @@ async def test_indefinite_length_blocks_end_after_the_readings_asked_for(
     fake.framing, fake.waits = "indefinite", True
     table = {"setup": ["*RST", "FORM REAL,64"], "format": "real64", "readings": 125}
     async with connected(fake, read="FETC? {readings}", **table) as (meter, clock, _):
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
         async with meter.acquire() as acquisition:
             ticking = asyncio.create_task(tick(clock))
-            while acquisition.received < 2000:
+            while acquisition.received_samples < 2000:
                 await acquisition.wait_progress(2.0)
         ticking.cancel()
         samples = joined(await all_of(acquisition))
@@ -144,7 +144,7 @@ async def tick(clock: HandClock) -> None:
 async def test_a_stalled_host_gets_all_readings_in_the_memory(fake: SimulatedScpiMeter) -> None:
     table = {"read": "FETC? {readings}", "readings": 100, "buffer_s": 10.0}
     async with connected(fake, **table) as (meter, clock, _):
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
         async with meter.acquire() as acquisition:
             await pass_time(acquisition, clock, 1.0)
             clock.now_s += 5.0
@@ -162,7 +162,7 @@ async def test_late_and_batched_readings_give_the_same_samples(
 ) -> None:
     fake.latency_s, fake.update_s = latency_s, update_s
     async with connected(fake) as (meter, clock, _):
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
         async with meter.acquire() as acquisition:
             await let_pass(clock, 8.0)
         items = await all_of(acquisition)
@@ -180,7 +180,7 @@ async def test_late_and_batched_readings_give_the_same_samples(
 async def test_lost_readings_end_the_acquisition(fake: SimulatedScpiMeter, lost: int) -> None:
     fake.latency_s = 0.05
     async with connected(fake) as (meter, clock, _):
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
         acquisition = meter.acquire()
 
         async def measure() -> None:
@@ -205,11 +205,11 @@ async def test_real_time() -> None:
     async with plugged(fake, lan) as cable:
         meter = meter_at(cable, poll_s=0.07)
         await meter.open()
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
         async with meter.acquire() as acquisition:
             start_s = fake.started_s
             assert start_s is not None
-            while acquisition.received < 1500:
+            while acquisition.received_samples < 1500:
                 await acquisition.wait_progress(2.0)
         items = await all_of(acquisition)
         samples = joined(items)
@@ -237,7 +237,7 @@ async def test_an_overload_is_a_gap(
 
     fake.draws = overloaded
     async with connected(fake, setup=["*RST", f"FORM {form}"], **config) as (meter, clock, _):
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
         async with meter.acquire() as acquisition:
             await pass_time(acquisition, clock, 2.0)
         items = await all_of(acquisition)
@@ -256,7 +256,7 @@ async def test_a_meter_at_another_rate_ends_the_acquisition(
 ) -> None:
     fake.pace = pace
     async with connected(fake) as (meter, clock, _):
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
 
         async def measure() -> None:
             async with meter.acquire() as acquisition:
@@ -272,7 +272,7 @@ async def test_readings_overwritten_in_the_memory_end_the_acquisition(
 ) -> None:
     fake.memory_s = 1.0
     async with connected(fake) as (meter, clock, _):
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
         acquisition = meter.acquire()
 
         async def measure() -> None:
@@ -298,12 +298,12 @@ async def test_a_slow_meter_that_only_answers_when_full_ends_the_acquisition(
     fake.waits, fake.pace = True, 0.8
     table = {"read": "FETC? {readings}", "readings": 50, "buffer_s": 0.5}
     async with connected(fake, **table) as (meter, clock, _):
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
         ticking = asyncio.create_task(tick(clock))
 
         async def measure() -> None:
             async with meter.acquire() as acquisition:
-                while acquisition.received < 8000:
+                while acquisition.received_samples < 8000:
                     await acquisition.wait_progress(2.0)
 
         with pytest.raises(InstrumentError, match="lost"):
@@ -323,7 +323,7 @@ async def test_an_answer_of_another_shape_ends_the_acquisition(
     fake: SimulatedScpiMeter, table: dict[str, object], why: str
 ) -> None:
     async with connected(fake, **table) as (meter, clock, _):
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
 
         async def measure() -> None:
             async with meter.acquire() as acquisition:
@@ -337,7 +337,7 @@ async def test_an_error_while_measuring_is_quoted_and_ends_the_acquisition(
     fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake) as (meter, clock, _):
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
 
         async def measure() -> None:
             async with meter.acquire() as acquisition:
@@ -360,16 +360,16 @@ async def test_an_error_while_measuring_is_quoted_and_ends_the_acquisition(
 
 async def test_it_supplies_with_the_commands_of_its_table(fake: SimulatedScpiMeter) -> None:
     async with connected(fake) as (meter, _, _):
-        assert meter.supplies
-        await meter.supply(1850)
+        assert meter.can_supply_dut
+        await meter.set_dut_supply(1850)
         assert (fake.powered, fake.volts) == (True, 1.85)
         assert "SOUR:VOLT 1.850" in fake.commands
-        await meter.supply(None)
+        await meter.set_dut_supply(None)
         assert not fake.powered
-        await meter.supply(3300)
+        await meter.set_dut_supply(3300)
         for voltage_mv in (1799, 3601):
             with pytest.raises(JobError, match="1800 to 3600 mV"):
-                await meter.supply(voltage_mv)
+                await meter.set_dut_supply(voltage_mv)
     assert not fake.powered
 
 
@@ -377,11 +377,11 @@ async def test_a_meter_without_supply_measures_at_the_configured_voltage(
     fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake, **METER) as (meter, clock, _):
-        assert not meter.supplies
-        assert meter.format.voltage_v == 3.0
-        assert meter.format.timestamp_line == ""
+        assert not meter.can_supply_dut
+        assert meter.stream_format.voltage_v == 3.0
+        assert meter.stream_format.timestamp_line == ""
         with pytest.raises(LabdBug, match="supplies nothing"):
-            await meter.supply(3000)
+            await meter.set_dut_supply(3000)
         fake.powered = True
         async with meter.acquire() as acquisition:
             await pass_time(acquisition, clock, 1.0)
@@ -394,7 +394,7 @@ async def test_power_readings_are_scaled(fake: SimulatedScpiMeter) -> None:
     table = {**METER, "quantity": "power", "scale": -0.5}
     async with connected(fake, **table) as (meter, clock, _):
         fake.powered = True
-        assert meter.format.voltage_v is None
+        assert meter.stream_format.voltage_v is None
         async with meter.acquire() as acquisition:
             await pass_time(acquisition, clock, 1.0)
         samples = joined(await all_of(acquisition))
@@ -406,7 +406,7 @@ async def test_a_refused_supply_switches_nothing_on(fake: SimulatedScpiMeter) ->
     async with connected(fake) as (meter, _, _):
         fake.refuses = {"SOUR:VOLT": '-222,"Parameter data out of range"'}
         with pytest.raises(InstrumentError, match=r"'SOUR:VOLT 3\.000' refused: -222"):
-            await meter.supply(3000)
+            await meter.set_dut_supply(3000)
         assert not fake.powered
 
 
@@ -445,7 +445,7 @@ async def test_open_stops_the_measurement_of_a_predecessor_that_died(
 
 async def test_a_missing_error_queue_is_not_read(fake: SimulatedScpiMeter) -> None:
     async with connected(fake, check="") as (meter, clock, _):
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
         async with meter.acquire() as acquisition:
             await pass_time(acquisition, clock, 1.0)
         assert len(joined(await all_of(acquisition))) == 1000
@@ -465,7 +465,7 @@ async def test_a_byte_lost_or_doubled_in_a_block_never_gives_a_sample(
 
     table = {"setup": ["*RST", "FORM REAL,64"], "format": "real64", "check": check}
     async with connected(fake, **table) as (meter, clock, cable):
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
         acquisition = meter.acquire()
 
         async def measure() -> None:
@@ -494,10 +494,10 @@ async def test_an_unexpected_response_is_never_taken_for_an_answer(
             fake.send(unexpected)
             await asyncio.sleep(0.05)
             with pytest.raises(InstrumentError, match="no query asked for"):
-                await meter.supply(3000)
+                await meter.set_dut_supply(3000)
             assert not fake.powered
             assert await meter.self_check() == []
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
         assert fake.powered
 
 
@@ -505,9 +505,9 @@ async def test_an_answer_to_another_query_is_out_of_step(fake: SimulatedScpiMete
     async with connected(fake, check="") as (meter, _, cable):
         cable.tamper = lambda data: b"\n" + data
         with pytest.raises(InstrumentError, match="was answered by nothing"):
-            await meter.supply(3000)
+            await meter.set_dut_supply(3000)
         cable.tamper = lambda data: data
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
 
 
 async def test_errors_in_the_queue_are_findings(fake: SimulatedScpiMeter) -> None:
@@ -522,7 +522,7 @@ async def test_closing_during_an_acquisition_ends_it_and_switches_off(
     fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake) as (meter, clock, _):
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
         acquisition = meter.acquire()
         await acquisition.__aenter__()
         await pass_time(acquisition, clock, 1.0)
@@ -541,11 +541,11 @@ async def test_close_reconnects_to_switch_the_dut_off(
     fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake) as (meter, _, cable):
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
         cable._hang_up()
         await asyncio.sleep(0.05)
         with pytest.raises(TransportError):
-            await meter.supply(3000)
+            await meter.set_dut_supply(3000)
         await meter.close()
         assert not fake.powered
 
@@ -554,7 +554,7 @@ async def test_a_meter_can_be_used_again_after_a_deadline(
     fake: SimulatedScpiMeter,
 ) -> None:
     async with connected(fake) as (meter, clock, cable):
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
 
         async def measure() -> None:
             async with meter.acquire() as acquisition:
@@ -576,12 +576,12 @@ async def test_one_acquisition_at_a_time_and_only_at_a_known_voltage(
     async with connected(fake) as (meter, _, _):
         with pytest.raises(LabdBug, match="before supply"):
             meter.acquire()
-        await meter.supply(3000)
+        await meter.set_dut_supply(3000)
         async with meter.acquire():
             with pytest.raises(LabdBug, match="during an acquisition"):
                 meter.acquire()
             with pytest.raises(LabdBug, match="another voltage"):
-                await meter.supply(2900)
+                await meter.set_dut_supply(2900)
 
 
 # ---- its table in stations.toml ----------------------------------------------------------

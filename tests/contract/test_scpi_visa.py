@@ -92,11 +92,11 @@ async def test_an_n6705_measures_through_visa_as_through_a_socket() -> None:
     async with plugged(fake, HislipCable) as cable:
         monitor = N6705(N6705Config(resource=cable.path, answer_s=2.0))
         await monitor.open()
-        await monitor.supply(3000)
+        await monitor.set_dut_supply(3000)
         async with monitor.acquire() as acquisition:
             start_s = fake.channels[1].triggered_s
             assert start_s is not None
-            while acquisition.received < 1500:
+            while acquisition.received_samples < 1500:
                 await acquisition.wait_progress(2.0)
         items = [item async for item in acquisition]
         await monitor.close()
@@ -136,7 +136,7 @@ async def test_an_answer_ends_with_its_message() -> None:
         async with meter.acquire() as acquisition:
             start_s = fake.started_s
             assert start_s is not None
-            while acquisition.received < 300:
+            while acquisition.received_samples < 300:
                 await acquisition.wait_progress(2.0)
         items = [item async for item in acquisition]
         await meter.close()
@@ -152,10 +152,10 @@ async def test_a_late_answer_is_not_taken_for_the_next_one() -> None:
         await monitor.open()
         fake.delay_s = 0.7
         with pytest.raises(DeadlineExceeded):
-            await monitor.supply(3000)
+            await monitor.set_dut_supply(3000)
         fake.delay_s = 0.0
         await asyncio.sleep(0.5)
-        await monitor.supply(2500)
+        await monitor.set_dut_supply(2500)
         assert fake.channels[1].volts == 2.5
         await monitor.close()
 
@@ -260,8 +260,8 @@ async def test_every_kind_of_interface_is_opened_and_marked_simulated(
     assert identity.serial == "04412345"
     assert identity.firmware == "1.7.12b"
     assert identity.simulated
-    await meter.supply(3000)
-    await meter.supply(None)
+    await meter.set_dut_supply(3000)
+    await meter.set_dut_supply(None)
     assert await meter.self_check() == []
     await meter.close()
     await meter.close()

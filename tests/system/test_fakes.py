@@ -61,13 +61,13 @@ def running(name: str, *options: str) -> Generator[tuple[str, str]]:
 
 
 def made(name: str, key: str, path: str) -> Any:
-    registry, part = Registry.installed(), part_of(name)
-    config = registry.configure(part, name, {key: _as_configured(name, path)})
-    return registry.make(KINDS[part], config)
+    registry, part = Registry.from_entry_points(), part_of(name)
+    config = registry.configure_part(part, name, {key: _as_configured(name, path)})
+    return registry.make_driver(KINDS[part], config)
 
 
 def part_of(name: str) -> Part:
-    driver = Registry.installed().find(name)
+    driver = Registry.from_entry_points().find_driver(name)
     assert driver is not None
     return driver.part
 
@@ -84,10 +84,10 @@ async def test_a_monitor_measures_the_made_up_board(name: str) -> None:
         assert part_of(name) is Part.POWER
         await monitor.open()
         try:
-            await monitor.supply(round(VOLTS * 1000))
-            rate = monitor.format.sample_rate_hz
+            await monitor.set_dut_supply(round(VOLTS * 1000))
+            rate = monitor.stream_format.sample_rate_hz
             async with monitor.acquire() as acquisition:
-                while acquisition.received < SECONDS * rate:
+                while acquisition.received_samples < SECONDS * rate:
                     await acquisition.wait_progress(10.0)
             items = [item async for item in acquisition]
         finally:
@@ -101,7 +101,7 @@ async def test_a_monitor_measures_the_made_up_board(name: str) -> None:
     assert min(powers) == pytest.approx(SLEEP_A * VOLTS, rel=0.1)
     assert max(powers) == pytest.approx(RUN_A * VOLTS, rel=0.2)
     falls = [item for item in items if isinstance(item, Edge) and not item.rising]
-    if monitor.format.timestamp_line:
+    if monitor.stream_format.timestamp_line:
         assert 2 <= len(falls) <= 3
 
 
@@ -113,7 +113,7 @@ async def test_a_board_lets_its_dut_answer(name: str) -> None:
         try:
             if part_of(name) is Part.IO:
                 await board.set_dut_baud(9600)
-            profile = await Dut(board.channel).identify(10.0)
+            profile = await Dut(board.command_channel).identify(10.0)
         finally:
             await board.close()
     assert profile.model == "kws01"
@@ -127,7 +127,7 @@ def test_what_a_fake_says_for_stations_toml_is_right(name: str, tmp_path: Path) 
     way = "" if name in ROUTES else DUT
     file = tmp_path / "stations.toml"
     file.write_text(f"[[station]]\nname = 's'\nboard = 'b'\n{way}{table}")
-    (station,) = load_config(file, Registry.installed()).stations
+    (station,) = load_config(file, Registry.from_entry_points()).stations
     assert name in {part.driver for part in station.parts.values()}
 
 
@@ -136,7 +136,7 @@ async def test_what_it_sends_and_receives_can_be_logged(tmp_path: Path) -> None:
     with started("serial-dut", "--wire-log", str(log)) as path:
         board = made("serial-dut", "port", path)
         await board.open()
-        await Dut(board.channel).identify(10.0)
+        await Dut(board.command_channel).identify(10.0)
         await board.close()
     assert f"{path} > 6e616d6525 |name%|" in log.read_text()
     assert "m-ready" in log.read_text()

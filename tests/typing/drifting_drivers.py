@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from drivers.base.interfaces import CommandChannel, DriverConfig, IoConfig, TimerEdge
-from drivers.base.registry import dut_port, flasher, io_manager
+from drivers.base.registry import register_dut_port, register_flasher, register_io_manager
 from labd.core.model import Finding, Identity
 
 
@@ -25,7 +25,7 @@ class Base:
         return None
 
 
-@flasher(config=PathConfig)
+@register_flasher(config=PathConfig)
 class Fitting(Base):
     def __init__(self, config: PathConfig) -> None:
         self.config = config
@@ -34,29 +34,29 @@ class Fitting(Base):
         del image
 
 
-@flasher(config=PathConfig)  # drift: an argument of another type
+@register_flasher(config=PathConfig)  # drift: an argument of another type
 class Argument(Fitting):
     async def flash(self, image: str) -> None:
         del image
 
 
-@flasher(config=PathConfig)  # drift: a method is missing
+@register_flasher(config=PathConfig)  # drift: a method is missing
 class Missing(Base):
     def __init__(self, config: PathConfig) -> None:
         self.config = config
 
 
-@flasher(config=DriverConfig)  # drift: constructed from another configuration
+@register_flasher(config=DriverConfig)  # drift: constructed from another configuration
 class OtherConfig(Fitting):
     pass
 
 
-@dut_port(config=PathConfig)  # drift: registered for another part
+@register_dut_port(config=PathConfig)  # drift: registered for another part
 class OtherPart(Fitting):
     pass
 
 
-@io_manager(config=IoConfig)
+@register_io_manager(config=IoConfig)
 class Board(Base):
     tick_s: ClassVar[float] = 1e-6
     clock_tolerance_ppm: ClassVar[float] = 100.0
@@ -65,17 +65,17 @@ class Board(Base):
         self.config = config
 
     @property
-    def channel(self) -> CommandChannel:
+    def command_channel(self) -> CommandChannel:
         raise NotImplementedError
 
     @property
     def waiting_for_dut(self) -> bool:
         return False
 
-    def timestamps(self) -> list[TimerEdge]:
+    def logged_timestamps(self) -> list[TimerEdge]:
         return []
 
-    async def free(self, deadline_s: float) -> Identity:
+    async def wait_until_free(self, deadline_s: float) -> Identity:
         raise NotImplementedError(deadline_s)
 
     async def set_dut_baud(self, baud: int) -> None:
@@ -84,17 +84,17 @@ class Board(Base):
     async def clear_intervals(self) -> None:
         return None
 
-    async def intervals(self) -> list[tuple[int, int]]:
+    async def read_intervals(self) -> list[tuple[int, int]]:
         return []
 
 
-@io_manager(config=IoConfig)  # drift: a method where the Protocol has a property
+@register_io_manager(config=IoConfig)  # drift: a method where the Protocol has a property
 class Method(Board):
     def waiting_for_dut(self) -> bool:
         return False
 
 
-@io_manager(config=IoConfig)  # drift: a result of another type
+@register_io_manager(config=IoConfig)  # drift: a result of another type
 class Result(Board):
-    async def intervals(self) -> list[int]:
+    async def read_intervals(self) -> list[int]:
         return []

@@ -12,7 +12,7 @@ CASES = [
         "acme-9000",
         SimulatedAcme9000,
         lambda port, answer_s: Acme9000(Acme9000Config(port=port, answer_s=answer_s)),
-        lambda driver: driver.supply(3000),
+        lambda driver: driver.set_dut_supply(3000),
         b"v 30",
     )
 ]

@@ -12,7 +12,7 @@ CASES = [
         lambda port, answer_s: MlcommonsInterface(
             MlcommonsInterfaceConfig(port=port, answer_s=answer_s)
         ),
-        lambda driver: driver.intervals(),
+        lambda driver: driver.read_intervals(),
         b"checkb",
     )
 ]

@@ -9,7 +9,7 @@ CASES = [
         "lpm01a",
         SimulatedLpm01a,
         lambda port, answer_s: Lpm01a(Lpm01aConfig(port=port, answer_s=answer_s, restart_s=0.2)),
-        lambda driver: driver.supply(3000),
+        lambda driver: driver.set_dut_supply(3000),
         b"volt 30",
     )
 ]

@@ -11,7 +11,7 @@ CASES = [
         "n6705",
         SimulatedN6705,
         lambda port, answer_s: N6705(N6705Config(resource=port, answer_s=answer_s)),
-        lambda driver: driver.supply(3000),
+        lambda driver: driver.set_dut_supply(3000),
         b"VOLT 30",
         cable=cable,
         babble=None,

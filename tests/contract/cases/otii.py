@@ -16,7 +16,7 @@ CASES = [
         "otii",
         SimulatedOtii,
         otii,
-        lambda driver: driver.supply(3000),
+        lambda driver: driver.set_dut_supply(3000),
         b'{"type": "requ',
         cable=server,
         babble=None,

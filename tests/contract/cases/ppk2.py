@@ -9,7 +9,7 @@ CASES = [
         "ppk2",
         SimulatedPpk2,
         lambda port, answer_s: Ppk2(Ppk2Config(port=port, answer_s=answer_s)),
-        lambda driver: driver.supply(3000),
+        lambda driver: driver.set_dut_supply(3000),
         b"\x0d\x0c",
     )
 ]

@@ -28,7 +28,7 @@ CASES = [
         "scpi-meter",
         SimulatedScpiMeter,
         driver,
-        lambda meter: meter.supply(3000),
+        lambda meter: meter.set_dut_supply(3000),
         b"SOUR:VOLT 30",
         cable=lan,
         babble=None,

@@ -7,7 +7,7 @@ from tests.contract.case import Case
 
 
 async def identify(driver: SerialDut) -> object:
-    return await Dut(driver.channel).identify(deadline_s=3.0)
+    return await Dut(driver.command_channel).identify(deadline_s=3.0)
 
 
 CASES = [

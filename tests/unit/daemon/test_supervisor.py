@@ -39,7 +39,7 @@ class ScriptedRunner:
 
     def __init__(self) -> None:
         self.running = asyncio.Event()
-        self.closing = asyncio.Event()
+        self.close_in_steps = asyncio.Event()
         self.run_step: Step | None = None
         self.close_step: Step | None = None
         self.findings: list[Finding] = []
@@ -53,7 +53,7 @@ class ScriptedRunner:
             yield ScriptedBench()
         finally:
             if spec is not None and self.close_step is not None:
-                self.closing.set()
+                self.close_in_steps.set()
                 await self.close_step()
             self.closed += 1
 
@@ -223,7 +223,7 @@ async def test_a_stop_during_a_cancels_teardown_still_ends(
     await stage.runner.running.wait()
     await stage.job_log.cancel_job("j1", "alice", "")
     stage.supervisor.cancel_attempt("j1")
-    await stage.runner.closing.wait()
+    await stage.runner.close_in_steps.wait()
     task.cancel()
     await asyncio.sleep(0.05)
     slow.set()

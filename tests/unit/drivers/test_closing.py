@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from drivers.base.closing import closed_on_failure, closing
+from drivers.base.close_in_steps import close_in_steps, close_on_failure
 from labd.core.errors import DeadlineExceeded, InstrumentError, Where
 
 WHERE = Where(device="acme at /dev/x")
@@ -32,7 +32,7 @@ async def test_every_step_is_tried_and_the_first_fault_is_raised() -> None:
     acme = Instrument()
 
     async def close() -> None:
-        async with closing(WHERE, 0.01, acme.free) as step:
+        async with close_in_steps(WHERE, 0.01, acme.free) as step:
             await step("switching off", acme.off())
             await step("stopping", acme.stop())
 
@@ -46,7 +46,7 @@ async def test_a_step_that_does_not_end_is_named() -> None:
     with pytest.raises(
         DeadlineExceeded, match=r"acme at /dev/x: stopping took longer than 0\.01 s"
     ):
-        async with closing(WHERE, 0.01, acme.free) as step:
+        async with close_in_steps(WHERE, 0.01, acme.free) as step:
             await step("stopping", acme.stop())
     assert acme.done == ["stop", "free"]
 
@@ -55,7 +55,7 @@ async def test_a_cancelled_close_frees_the_port() -> None:
     acme = Instrument()
 
     async def close() -> None:
-        async with closing(WHERE, 5, acme.free) as step:
+        async with close_in_steps(WHERE, 5, acme.free) as step:
             await step("stopping", acme.stop())
             await step("switching off", acme.off())
 
@@ -70,7 +70,7 @@ async def test_a_cancelled_close_frees_the_port() -> None:
 async def test_a_failed_open_is_closed_and_a_fault_of_that_noted() -> None:
     acme = Instrument()
     with pytest.raises(ValueError, match="no answer") as caught:
-        async with closed_on_failure(acme.off):
+        async with close_on_failure(acme.off):
             raise ValueError("no answer")
     assert acme.done == ["off"]
     assert caught.value.__notes__ == ["closing it again failed too: it refuses"]
@@ -78,6 +78,6 @@ async def test_a_failed_open_is_closed_and_a_fault_of_that_noted() -> None:
 
 async def test_an_open_that_succeeds_is_not_closed() -> None:
     acme = Instrument()
-    async with closed_on_failure(acme.off):
+    async with close_on_failure(acme.off):
         pass
     assert acme.done == []

@@ -190,7 +190,7 @@ def test_every_tick_is_at_the_index_of_its_sample_id(source: Signals) -> None:
     power, edges = model(source)
     np.testing.assert_allclose(recording.power_w, power, rtol=1e-12)
     assert list(recording.edges) == edges
-    assert one.received == len(power)
+    assert one.received_samples == len(power)
 
 
 @settings(deadline=None, max_examples=60)
@@ -345,23 +345,23 @@ def test_nothing_is_released_before_every_signal_has_arrived() -> None:
     one = made()
     messages = constant(0, 1600)
     assert feed(one, messages[:2]) == []
-    assert one.received == 0
+    assert one.received_samples == 0
     (samples,) = one.feed(*messages[2])
-    assert (samples.index, one.received) == (0, 800)
+    assert (samples.index, one.received_samples) == (0, 800)
     assert feed(one, constant(1600, 160)[:1]) == []
-    assert one.received == 800
+    assert one.received_samples == 800
 
 
 def test_received_grows_before_the_first_release() -> None:
     """Waiting for progress must not take as long as the longest delay of a message."""
     one = made(max_delay=TICK_HZ)
-    seen = [one.received]
+    seen = [one.received_samples]
     for start in range(0, 6400, 800):
         assert feed(one, constant(start, 800)) == []
-        seen.append(one.received)
+        seen.append(one.received_samples)
     assert seen == [400 * number for number in range(9)]
     one.finish()
-    assert one.received == 3200
+    assert one.received_samples == 3200
 
 
 def test_a_missing_signal_is_lost_after_the_longest_delay() -> None:
@@ -369,7 +369,7 @@ def test_a_missing_signal_is_lost_after_the_longest_delay() -> None:
     items = feed(one, constant(0, 1600))
     for start in range(1600, 6400, 800):
         items += feed(one, [m for m in constant(start, 800) if m[0] != "v"])
-    assert one.received == (6400 - MAX_DELAY) // 2
+    assert one.received_samples == (6400 - MAX_DELAY) // 2
     items += feed(one, constant(6400, 800))
     items += one.finish()
     assert [(x.index, x.count) for x in items if isinstance(x, Gap)] == [(800, 2400)]
@@ -409,7 +409,7 @@ def test_index_0_is_on_the_grid_of_current_and_voltage() -> None:
     assert [item for item in items if isinstance(item, Edge)] == [
         Edge((1103 - 1004) / 2, "gpi0", rising=False)
     ]
-    assert one.received == (1003 + 1584 - 1004) // 2
+    assert one.received_samples == (1003 + 1584 - 1004) // 2
 
 
 def test_an_edge_at_the_end_of_a_gap_released_before_is_dropped() -> None:
@@ -417,7 +417,7 @@ def test_an_edge_at_the_end_of_a_gap_released_before_is_dropped() -> None:
     first, second = constant(0, 1600), constant(1600, 800, level=0)
     first[0][1]["data"][790:] = np.nan
     items = feed(one, first)
-    assert one.received == 800
+    assert one.received_samples == 800
     items += [*feed(one, second), *one.finish()]
     assert [item for item in items if not isinstance(item, Samples)] == [
         Gap(790, 10, "not a number; 1 edges in it dropped")

@@ -142,7 +142,7 @@ def test_an_intact_stream_comes_out_whole() -> None:
     check_true(items)
     assert not gaps(items)
     assert sum(len(item) for item in items if isinstance(item, Samples)) == TAIL
-    assert (decoder.check.received, decoder.check.edges_seen) == (TAIL, 0)
+    assert (decoder.check.received_samples, decoder.check.edges_seen) == (TAIL, 0)
     assert decoder.check.started
     assert decoder.check.completed
     assert not decoder.check.fault
@@ -348,7 +348,7 @@ def test_a_wrong_bit_in_a_stamps_time_costs_its_neighbours_only() -> None:
     decoder, items = decode(data)
     check_true(items)
     assert gaps(items) == [(2000, 4000)]
-    assert decoder.check.received == 9000
+    assert decoder.check.received_samples == 9000
 
 
 def test_a_wrong_bit_in_the_last_stamps_time_does_not_make_days() -> None:
@@ -474,7 +474,7 @@ def test_nothing_is_given_out_before_its_stamp() -> None:
     decoder = BinaryFramer(100_000, CURRENT)
     lines = pieces(1000, {})
     assert decoder.feed(b"".join(lines[:-1])) == []
-    assert decoder.check.received == 1000
+    assert decoder.check.received_samples == 1000
     assert [type(item) for item in decoder.feed(lines[-1])] == [Samples]
 
 

@@ -89,7 +89,7 @@ def test_an_intact_stream_comes_out_whole() -> None:
     assert not any(isinstance(item, Gap) for item in items)
     assert [item.index for item in items if isinstance(item, Edge)] == list(EVENTS)
     assert sum(len(item) for item in items if isinstance(item, Samples)) == TAIL
-    assert (decoder.check.received, decoder.check.edges_seen) == (TAIL, len(EVENTS))
+    assert (decoder.check.received_samples, decoder.check.edges_seen) == (TAIL, len(EVENTS))
     assert decoder.check.started
     assert decoder.check.completed
     assert not decoder.check.fault
@@ -136,7 +136,7 @@ def test_no_end_confirms_what_no_stamp_does() -> None:
     decoder, items = decode(b"".join(lines[:lost] + lines[lost + 10 :]) + END)
     check_true(items)
     assert items[-1] == Gap(1000, 490, f"{UNCONFIRMED}; 1 edges in it dropped")
-    assert (decoder.check.received, decoder.check.edges_seen) == (1490, 1)
+    assert (decoder.check.received_samples, decoder.check.edges_seen) == (1490, 1)
 
 
 @pytest.mark.parametrize("line", [b"1500-00\r\n", b"9001-07\r\n", b"1500+08\r\n"])
@@ -256,7 +256,7 @@ def test_a_wrong_digit_in_a_stamp_costs_its_neighbours_only() -> None:
     check_true(items)
     gaps = [(item.index, item.end) for item in items if isinstance(item, Gap)]
     assert gaps == [(1000, 3000)]
-    assert decoder.check.received == 6000
+    assert decoder.check.received_samples == 6000
 
 
 def test_a_reported_error_drops_its_block() -> None:
@@ -327,7 +327,7 @@ def test_nothing_is_given_out_before_its_stamp() -> None:
     decoder = AsciiFramer(1000, ENERGY_1K)
     lines = pieces(1000, events=(10,))
     assert decoder.feed(b"".join(lines[:-1])) == []
-    assert (decoder.check.received, decoder.check.edges_seen) == (1000, 1)
+    assert (decoder.check.received_samples, decoder.check.edges_seen) == (1000, 1)
     assert [type(item) for item in decoder.feed(lines[-1])] == [Samples, Edge, Samples]
 
 

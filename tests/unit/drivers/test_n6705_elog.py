@@ -77,7 +77,7 @@ def decoded(data: bytes, cuts: list[int]) -> list[StreamItem]:
                 continue
             assert reply == ScpiText('+0,"No error"')
             rows = records_of(block, 2)
-            now = round((stream.received + len(rows)) * PERIOD_S * 1e9) + 100_000
+            now = round((stream.received_samples + len(rows)) * PERIOD_S * 1e9) + 100_000
             items += stream.add(rows, Moment(now - 100_000, now), drained=True)
     assert stream.clock.fault == ""
     return items + stream.complete()

@@ -141,7 +141,7 @@ class GrowingRecording:
         last_ns = round(self.positions[-1] / RATE * SECOND_NS)
         items += stream.finish(self.positions[-1] / RATE, (volts - 1) / SLOW, last_ns)
         items += stream.settle("the end")
-        assert stream.received >= self.positions[-1] + 1
+        assert stream.received_samples >= self.positions[-1] + 1
         return items
 
 

@@ -140,7 +140,7 @@ def test_an_intact_stream_comes_out_whole() -> None:
     check_true(items)
     assert gaps(items) == []
     assert sum(len(item) for item in items if isinstance(item, Samples)) == COUNT
-    assert made.received == COUNT
+    assert made.received_samples == COUNT
     falls = [edge for edge in EDGES if edge.line == "d0" and not edge.rising]
     assert made.edges_seen == len(falls) > 5
     powers = [item.power_w / item.current_a for item in items if isinstance(item, Samples)]
@@ -219,7 +219,7 @@ def test_a_run_that_comes_twice_is_dropped(at: int, words: int, cuts: list[int])
     (gap,) = gaps(items)
     assert gap.count == 64 + 8
     assert gap.index <= end // 4 <= gap.end
-    assert (made.received, made.possibly_missing) == (COUNT, 0)
+    assert (made.received_samples, made.possibly_missing) == (COUNT, 0)
     falls = [edge.index for edge in EDGES if edge.line == "d0" and not edge.rising]
     assert abs(made.edges_seen - len(falls)) <= 1  # one may lie in the word that is made of two
 

@@ -19,7 +19,7 @@ STATION = "[[station]]\nname = 'v'\nboard = 'nucleo-l4r5zi'\n"
 def load(folder: Path, text: str) -> LabConfig:
     path = folder / "stations.toml"
     path.write_text(STATION + text)
-    return load_config(path, Registry.installed())
+    return load_config(path, Registry.from_entry_points())
 
 
 def test_a_real_one(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_edges_are_counted_on_arrival() -> None:
     stream = a_stream()
     rows = log([100, 200], [])[:300]
     items = stream.add(rows, Moment(299_500_000, 300_000_000), drained=True)
-    assert (stream.received, stream.edges_seen) == (300, 2)
+    assert (stream.received_samples, stream.edges_seen) == (300, 2)
     assert items == []
 
 
@@ -328,7 +328,7 @@ def polled(
     now_s = 0.005
     while now_s < seconds and not stream.clock.fault:
         answered_s = now_s + float(random.uniform(0.001, 0.008))
-        new = max(0, count(now_s + (answered_s - now_s) / 2) - stream.received)
+        new = max(0, count(now_s + (answered_s - now_s) / 2) - stream.received_samples)
         moment = Moment(round(now_s * 1e9), round(answered_s * 1e9))
         items += stream.add(np.full((new, 1), 0.005), moment, drained=True)
         now_s = answered_s + 0.07
@@ -355,8 +355,8 @@ def test_a_constant_latency_and_slow_updates_are_no_loss(
         assert stream.clock.fault == ""
         items += stream.complete()
         samples = [item for item in items if isinstance(item, Samples)]
-        assert sum(map(len, samples)) == stream.received
-        assert stream.received >= (30 - 0.08 - (latency_ms + update_ms) / 1000) * 999
+        assert sum(map(len, samples)) == stream.received_samples
+        assert stream.received_samples >= (30 - 0.08 - (latency_ms + update_ms) / 1000) * 999
         marks = [item for item in items if isinstance(item, TimeMark)]
         assert len(marks) > 20
         for mark in marks:
@@ -403,7 +403,7 @@ def test_a_log_too_short_to_learn_from_must_be_on_time() -> None:
         stream, _, _ = polled(latency_ms, 0, seconds=2)
         assert stream.clock.fault == ""
         got = sum(len(item) for item in stream.complete() if isinstance(item, Samples))
-        assert got == (stream.received if right else 0)
+        assert got == (stream.received_samples if right else 0)
 
 
 def test_records_before_the_start_are_an_error() -> None:

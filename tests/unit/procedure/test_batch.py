@@ -37,12 +37,12 @@ class Timer:
     async def clear_intervals(self) -> None:
         self.log, self.edges, self.clears = [], [], self.clears + 1
 
-    async def intervals(self) -> list[tuple[int, int]]:
+    async def read_intervals(self) -> list[tuple[int, int]]:
         if self.broken:
             raise InstrumentError("intervals", "starts and stops do not alternate")
         return list(self.log)
 
-    def timestamps(self) -> list[TimerEdge]:
+    def logged_timestamps(self) -> list[TimerEdge]:
         return list(self.edges)
 
 

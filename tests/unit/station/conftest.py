@@ -8,7 +8,13 @@ import pytest
 from pydantic import Field
 
 from drivers.base.interfaces import DriverConfig
-from drivers.base.registry import Registry, dut_port, flasher, io_manager, power_monitor
+from drivers.base.registry import (
+    Registry,
+    register_dut_port,
+    register_flasher,
+    register_io_manager,
+    register_power_monitor,
+)
 from labd.station.config import LabConfig, load_config
 
 
@@ -31,22 +37,22 @@ class _Made:
         self.config = config
 
 
-@dut_port(config=PortConfig)
+@register_dut_port(config=PortConfig)
 class FakeDut(_Made):
     pass
 
 
-@io_manager(config=PortConfig)
+@register_io_manager(config=PortConfig)
 class FakeIo(_Made):
     pass
 
 
-@power_monitor(config=PowerConfig)
+@register_power_monitor(config=PowerConfig)
 class FakePower(_Made):
     pass
 
 
-@flasher(config=DriveConfig)
+@register_flasher(config=DriveConfig)
 class FakeFlasher(_Made):
     pass
 

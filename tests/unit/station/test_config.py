@@ -385,7 +385,7 @@ def real(tmp_path: Path, *lines: str, head: str = "") -> LabConfig:
     path = tmp_path / "stations.toml"
     table = ["[[station]]", "name = 's'", "board = 'b'", DUT, *lines]
     path.write_text(head + "\n".join(table) + "\n")
-    return load_config(path, Registry.installed())
+    return load_config(path, Registry.from_entry_points())
 
 
 def refused(tmp_path: Path, *lines: str) -> list[str]:
@@ -479,9 +479,9 @@ def test_an_emulated_monitor_has_its_range_too(tmp_path: Path) -> None:
     path = tmp_path / "stations.toml"
     path.write_text(EMULATED + "voltage_mv = 4000\n")
     with pytest.raises(ConfigError, match=r":6:1: .*4000 mV is not within 1800 to 3300"):
-        load_config(path, Registry.installed())
+        load_config(path, Registry.from_entry_points())
     path.write_text(EMULATED.replace("{}", "{ monitor = 'ppk2' }") + "voltage_mv = 4000\n")
-    assert load_config(path, Registry.installed()).stations[0].voltage_mv == 4000
+    assert load_config(path, Registry.from_entry_points()).stations[0].voltage_mv == 4000
 
 
 @pytest.mark.parametrize(

@@ -225,12 +225,12 @@ async def test_the_driver_takes_it_at_100_khz(station: Any) -> None:
     path = station.process.paths["virtual-1"]["power"]
     monitor = Lpm01a(Lpm01aConfig(port=path, format="binary", rate_hz=100_000, output="current"))
     await monitor.open()
-    await monitor.supply(3000)
+    await monitor.set_dut_supply(3000)
     await asyncio.sleep(0.5)
     began = time.monotonic()
     items: list[StreamItem] = []
     async with monitor.acquire() as acquisition:
-        while acquisition.received < 300_000:
+        while acquisition.received_samples < 300_000:
             await acquisition.wait_progress(5.0)
         took = time.monotonic() - began
     items = [item async for item in acquisition]

@@ -36,7 +36,7 @@ async def measuring(process: Any) -> AsyncGenerator[tuple[Any, Ppk2]]:
     path = process.paths["virtual-1"]["power"]
     monitor = Ppk2(Ppk2Config(port=path))
     await monitor.open()
-    await monitor.supply(VOLT_MV)
+    await monitor.set_dut_supply(VOLT_MV)
     await asyncio.to_thread(host.dut.until, rb"m-ready\r\n")
     await asyncio.to_thread(host.resynchronise)
     await asyncio.to_thread(host.load, bytes(range(64)), host.through)
@@ -50,8 +50,8 @@ async def falls(acquisition: Acquisition, count: int) -> None:
     """Wait for so many timestamps, and a little more."""
     while acquisition.edges_seen < count:
         await acquisition.wait_progress(20.0)
-    start = acquisition.received
-    while acquisition.received < start + 1000:
+    start = acquisition.received_samples
+    while acquisition.received_samples < start + 1000:
         await acquisition.wait_progress(20.0)
 
 
@@ -106,7 +106,7 @@ async def test_it_keeps_pace_with_the_board_and_the_wall_clock(
     async with measuring(process) as (_, monitor):
         began = time.monotonic()
         async with monitor.acquire(TimeBase.VIRTUAL) as acquisition:
-            while acquisition.received < 2 * RATE_HZ:
+            while acquisition.received_samples < 2 * RATE_HZ:
                 await acquisition.wait_progress(5.0)
         assert 1.5 < time.monotonic() - began < 6.0
         items = [item async for item in acquisition]
@@ -121,13 +121,13 @@ async def test_lost_samples_and_lost_bytes_are_gaps(bench: Any, station: dict[st
     async with measuring(process) as (_, monitor):
         async with monitor.acquire(TimeBase.VIRTUAL) as acquisition:
             for order in ({"fault": "lose_samples", "count": 50}, {"fault": "lose_bytes"}):
-                came = acquisition.received
-                while acquisition.received < came + 10_000:
+                came = acquisition.received_samples
+                while acquisition.received_samples < came + 10_000:
                     await acquisition.wait_progress(5.0)
                 reply = await asyncio.to_thread(lambda o=order: process.order(part="power", **o))
                 assert reply == {"ok": True}
-            came = acquisition.received
-            while acquisition.received < came + 10_000:
+            came = acquisition.received_samples
+            while acquisition.received_samples < came + 10_000:
                 await acquisition.wait_progress(5.0)
         items = [item async for item in acquisition]
     gaps = [item for item in items if isinstance(item, Gap)]
@@ -141,10 +141,10 @@ async def test_supply_follows_the_opcodes(bench: Any, station: dict[str, Any]) -
     async with measuring(process) as (host, monitor):
         state = await asyncio.to_thread(process.order, query="state")
         assert (state["powered"], state["voltage_mv"]) == (True, VOLT_MV)
-        await monitor.supply(1800)
+        await monitor.set_dut_supply(1800)
         state = await asyncio.to_thread(process.order, query="state")
         assert state["voltage_mv"] == 1800
-        await monitor.supply(None)
+        await monitor.set_dut_supply(None)
         await asyncio.to_thread(host.dut.quiet)
         host.dut.send(b"name%")
         assert await asyncio.to_thread(host.dut.quiet) == b""
