@@ -6,7 +6,7 @@ import logging
 
 from pydantic import Field
 
-from drivers.base.close_in_steps import close_on_failure
+from drivers.base.closing import close_on_failure
 from drivers.base.interfaces import CommandChannel, DriverConfig
 from drivers.base.line_reader import LineReader
 from drivers.base.registry import register_dut_port

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from drivers.base.close_in_steps import close_on_failure
+from drivers.base.closing import close_on_failure
 from labd.core.errors import (
     DeadlineExceeded,
     InfraError,

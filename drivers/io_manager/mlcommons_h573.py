@@ -23,7 +23,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from drivers.base.close_in_steps import close_on_failure
+from drivers.base.closing import close_on_failure
 from drivers.base.interfaces import CommandChannel, IoConfig, TimerEdge
 from drivers.base.line_reader import LineReader
 from drivers.base.registry import register_io_manager

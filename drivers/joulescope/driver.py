@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Sequence
 
 from drivers.base.acquisition import BackgroundAcquisition, refuse_while_acquiring
-from drivers.base.close_in_steps import close_on_failure
+from drivers.base.closing import close_on_failure
 from drivers.base.registry import register_power_monitor
 from drivers.joulescope.aligner import TICK_HZ, MessageAligner
 from drivers.joulescope.config import (

@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 
 from drivers.base.acquisition import refuse_left_running, refuse_while_acquiring
-from drivers.base.close_in_steps import close_in_steps, close_on_failure
+from drivers.base.closing import close_in_steps, close_on_failure
 from drivers.base.line_reader import LineReader
 from drivers.base.registry import register_power_monitor
 from drivers.base.serial_link import Link

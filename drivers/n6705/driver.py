@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from drivers.base.acquisition import refuse_virtual_time, refuse_while_acquiring
-from drivers.base.close_in_steps import close_in_steps, close_on_failure
+from drivers.base.closing import close_in_steps, close_on_failure
 from drivers.base.registry import register_power_monitor
 from drivers.n6705.config import LINE, SLOTS, N6705Config
 from drivers.n6705.elog import ARM_S, BUFFER_S, POLL_S, SMU, ElogAcquisition, ElogPlan, ElogSettings

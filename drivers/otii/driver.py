@@ -15,7 +15,7 @@ from drivers.base.acquisition import (
     refuse_virtual_time,
     refuse_while_acquiring,
 )
-from drivers.base.close_in_steps import close_in_steps, close_on_failure
+from drivers.base.closing import close_in_steps, close_on_failure
 from drivers.base.registry import register_power_monitor
 from drivers.base.serial_link import Link
 from drivers.otii.acquisition import POLL_S, Clock, OtiiAcquisition

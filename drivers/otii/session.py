@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
 
-from drivers.base.close_in_steps import CloseStep
+from drivers.base.closing import CloseStep
 from drivers.base.serial_link import Link
 from drivers.otii.config import OtiiConfig
 from drivers.otii.messages import InvalidLine, Message, MessageSplitter, encode_request

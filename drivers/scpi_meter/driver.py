@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from drivers.base.acquisition import refuse_virtual_time, refuse_while_acquiring
-from drivers.base.close_in_steps import close_in_steps, close_on_failure
+from drivers.base.closing import close_in_steps, close_on_failure
 from drivers.base.registry import register_power_monitor
 from drivers.scpi.codec import values_in
 from drivers.scpi.polling import Clock, PolledAcquisition

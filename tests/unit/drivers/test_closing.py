@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from drivers.base.close_in_steps import close_in_steps, close_on_failure
+from drivers.base.closing import close_in_steps, close_on_failure
 from labd.core.errors import DeadlineExceeded, InstrumentError, Where
 
 WHERE = Where(device="acme at /dev/x")
