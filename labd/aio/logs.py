@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from labd.core.visible_text import make_visible
+
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, Processor
 
 PACKAGES = ("labd", "drivers")
 
@@ -33,6 +35,7 @@ def set_up_logging(*, as_json: bool, verbose: bool) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso"),
+        _make_values_visible,
     ]
     renderers: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
@@ -59,6 +62,14 @@ def set_up_logging(*, as_json: bool, verbose: bool) -> None:
     logging.captureWarnings(capture=True)
     for package in PACKAGES:
         logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def _make_values_visible(_: object, __: str, event: EventDict) -> EventDict:
+    """Keep a record on one line: text of devices and users must not look like another record."""
+    return {
+        key: make_visible(value) if isinstance(value, str) else value
+        for key, value in event.items()
+    }
 
 
 def log_options() -> list[str]:

@@ -12,6 +12,7 @@ import click
 from drivers.base.registry import Registry
 from labd.cli.options import config_option, json_option
 from labd.cli.render import check_table, show_table
+from labd.cli.terminal import print_line
 from labd.core.model import Mode
 from labd.core.schedule import incapable
 from labd.station.config import SEE_TIMESTAMPS, LabConfig, StationConfig, load_config
@@ -31,7 +32,7 @@ def check(config: Path, as_json: bool) -> None:
     warnings = list(_lab_warnings(lab))
     if as_json:
         whole = {"lab": lab.name, "stations": stations, "warnings": warnings}
-        click.echo(json.dumps(whole, indent=2))
+        print_line(json.dumps(whole, indent=2))
     else:
         _show(config, lab, stations, warnings)
 
@@ -79,7 +80,7 @@ def _show(
     show_table(check_table(stations))
     listed = [f"{each['station']}: {text}" for each in stations for text in each["warnings"]]
     for text in (*listed, *warnings):
-        click.echo(f"warning: {text}")
+        print_line(f"warning: {text}")
     count = len(listed) + len(warnings)
     noted = f"{count} warning{'s' if count > 1 else ''}" if count else "no warnings"
-    click.echo(f"{config}: valid, {noted}; lab {lab.name!r}: state in {lab.state}")
+    print_line(f"{config}: valid, {noted}; lab {lab.name!r}: state in {lab.state}")

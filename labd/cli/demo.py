@@ -12,11 +12,11 @@ from pathlib import Path
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 
 from drivers.base.registry import Registry
 from labd.cli.options import config_option
 from labd.cli.render import latest, results_table, show_reasons, show_table
+from labd.cli.terminal import print_line
 from labd.cli.watch import follow_jobs
 from labd.client.lab_client import LabClient
 from labd.core.errors import ConfigError, InfraError, TransportError
@@ -69,7 +69,7 @@ async def _demonstrate(config: Path, lab: str, directory: Path) -> bool:
         LabdError: the daemon did not start, or did not answer.
     """
     port = _free_port()
-    click.echo(
+    print_line(
         f"starting a lab of emulated stations on mqtt://127.0.0.1:{port}; its files: {directory}"
     )
     with _empty(directory).open("wb") as stream:
@@ -157,7 +157,7 @@ async def _stop(daemon: Process) -> None:
     except TimeoutError:
         daemon.kill()
         await daemon.wait()
-        click.echo("the daemon did not stop by itself and was killed", err=True)
+        print_line("the daemon did not stop by itself and was killed", err=True)
 
 
 def _picture(ended: list[JobStatus], directory: Path) -> None:
@@ -174,7 +174,7 @@ def _picture(ended: list[JobStatus], directory: Path) -> None:
             f"({summary.verdict}, {'simulated' if status.simulated else 'real'})"
         )
         plot_trace(traces / "energy", picture, title)
-        Console().print(f"power trace with its windows: {picture}", highlight=False)
+        print_line(f"power trace with its windows: {picture}")
         return
 
 

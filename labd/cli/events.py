@@ -7,6 +7,7 @@ import click
 from labd.cli.lab_command import with_client
 from labd.cli.options import json_option
 from labd.cli.render import event_line
+from labd.cli.terminal import print_line
 from labd.client.lab_client import LabClient
 from labd.wire.job_events import Event
 
@@ -21,7 +22,7 @@ async def events(client: LabClient, job: str, from_seq: int, follow: bool, as_js
     """Print the numbered events of a JOB."""
 
     def print_event(event: Event) -> None:
-        click.echo(event.model_dump_json() if as_json else event_line(event))
+        print_line(event.model_dump_json() if as_json else event_line(event))
 
     if follow:
         async for event in client.follow(job):

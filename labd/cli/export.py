@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.progress import Progress
 
 from labd.cli.find_trace import find_trace
 from labd.cli.options import config_option
+from labd.cli.terminal import make_console, print_line
 from labd.core.errors import ConfigError
 from labd.store.traces.export_formats import TraceRange, choose_part, export_csv, export_parquet
 from labd.store.traces.jls import export_jls
@@ -76,7 +76,7 @@ def export(
     except OSError as error:
         raise click.ClickException(f"cannot write {output or 'the file'}: {error}") from error
     rows = -(-len(part) // decimate)
-    click.echo(f"{target}: {rows} rows of {path}" + ("" if read.complete else " (incomplete)"))
+    print_line(f"{target}: {rows} rows of {path}" + ("" if read.complete else " (incomplete)"))
 
 
 def _format_of(output: Path | None) -> str:
@@ -108,6 +108,6 @@ def _progress(samples: int) -> Generator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=make_console(stderr=True), transient=True) as progress:
         bar = progress.add_task("samples", total=samples)
         yield lambda done: progress.update(bar, advance=done)

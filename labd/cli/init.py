@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from labd.cli.terminal import print_line
 from labd.core.errors import ConfigError
 from labd.data import bundled
 
@@ -28,4 +29,4 @@ def init(directory: Path) -> None:
         raise ConfigError("file-exists", f"{target} is there already", remedy) from error
     except OSError as error:
         raise ConfigError("not-written", f"cannot write {target}: {error.strerror}") from error
-    click.echo(f"{target}: two emulated stations; `labd check` checks it, `labd serve` serves it")
+    print_line(f"{target}: two emulated stations; `labd check` checks it, `labd serve` serves it")

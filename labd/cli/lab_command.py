@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec
 import click
 
 from labd.cli.options import Target
+from labd.cli.terminal import print_line
 from labd.client.lab_client import LabClient
 from labd.core.errors import LabdError, TransportError
 
@@ -43,7 +44,7 @@ def with_client(
 async def request(client: LabClient, verb: str, *, as_json: bool, **fields: Any) -> int:
     """Send a request and print its reply."""
     reply = await client.ask(verb, **fields)
-    click.echo(reply.model_dump_json() if as_json else f"{reply.job}: {reply.text}")
+    print_line(reply.model_dump_json() if as_json else f"{reply.job}: {reply.text}")
     return 0
 
 
@@ -52,14 +53,14 @@ def _exit_status(work: Coroutine[Any, Any, int]) -> int:
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
-        click.echo("labctl: interrupted; the job goes on (labctl cancel ends it)", err=True)
+        print_line("labctl: interrupted; the job goes on (labctl cancel ends it)", err=True)
         return INTERRUPTED_STATUS
     except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE_STATUS
     except TransportError as error:
-        click.echo(f"labctl: {error}", err=True)
+        print_line(f"labctl: {error}", err=True)
         return UNREACHABLE_STATUS
     except LabdError as error:
-        click.echo(f"labctl: {error}", err=True)
+        print_line(f"labctl: {error}", err=True)
         return REFUSED_STATUS

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from labd.core.errors import ConfigError, LabdError
+from labd.core.visible_text import make_visible
 
 OWN_PACKAGES = {"labd", "drivers"}
 EXTRAS = {
@@ -64,7 +65,7 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except LabdError as error:
             kind = _MistakeError if isinstance(error, ConfigError) else click.ClickException
-            raise kind(str(error)) from error
+            raise kind(make_visible(str(error), keep="\n")) from error
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
             if package in OWN_PACKAGES:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
 from pydantic import BaseModel
 from rich import box
 from rich.console import Console
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from labd.cli.render_energy import OWN_METHOD, energy_lines, method_of
+from labd.cli.terminal import make_console, print_line, styled
 from labd.core.model import ClockCheck, Identity, Mode, Verdict, Window
 from labd.core.retention import DAY_NS, RunFiles
 from labd.wire.job_events import (
@@ -41,9 +41,6 @@ VERDICT_STYLE = {
     Verdict.CANCELLED: "dim",
     Verdict.EXPIRED: "dim",
 }
-PIPE_WIDTH = 200
-"""Width if stdout is not a terminal."""
-
 HEALTH_STYLE = {"good": "green", "unknown": "yellow", "bad": "red", "maintenance": "blue"}
 
 
@@ -58,7 +55,7 @@ def show_table(table: Table, empty: str = "") -> None:
 
 def print_models(models: Sequence[BaseModel]) -> None:
     """Print models as a JSON list."""
-    click.echo(json.dumps([model.model_dump(mode="json") for model in models], indent=2))
+    print_line(json.dumps([model.model_dump(mode="json") for model in models], indent=2))
 
 
 def jobs_table(jobs: Sequence[JobStatus]) -> Table:
@@ -105,7 +102,7 @@ def stations_table(stations: Sequence[StationStatus]) -> Table:
         table.add_row(
             station.station,
             station.board,
-            Text(station.health, HEALTH_STYLE[station.health]),
+            styled(station.health, HEALTH_STYLE[station.health]),
             station.activity,
             station.job,
             " ".join(station.parts),
@@ -127,7 +124,7 @@ def check_table(stations: Sequence[Mapping[str, Any]]) -> Table:
             str(station["voltage_mv"]),
             "\n".join(f"{part}: {driver}" for part, driver in station["parts"].items()),
             "\n".join(mode for mode, why in station["modes"].items() if not why),
-            Text("\n".join(lacking), "yellow"),
+            styled("\n".join(lacking), "yellow"),
         )
     return table
 
@@ -145,7 +142,7 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
     if windows:
         console.print(windows_table(windows))
         for line in problem_lines(windows):
-            console.print(Text(line, "magenta"))
+            console.print(styled(line, "magenta"))
     _show_energy(console, windows, results)
     if status.pinned:
         console.print("traces: pinned")
@@ -170,7 +167,7 @@ def runs_table(runs: Sequence[tuple[RunFiles, str]], now_ns: int) -> Table:
             f"{run.size_bytes / 1e6:.3f}",
             f"{(now_ns - run.ended_ns) / DAY_NS:.2f}",
             run.protected,
-            Text(goes, "yellow"),
+            styled(goes, "yellow"),
         )
     return table
 
@@ -194,7 +191,7 @@ def windows_table(windows: Sequence[MeasuredWindow]) -> Table:
             _uncertainty_text(window),
             "" if idle_uw is None else f"{idle_uw / 1000:.3f}",
             _check_text(window.check),
-            "yes" if window.valid else Text("no", "magenta"),
+            "yes" if window.valid else styled("no", "magenta"),
         )
     return table
 
@@ -213,7 +210,7 @@ def show_reasons(jobs: Sequence[JobStatus]) -> None:
     console = make_console()
     for job in jobs:
         if job.reason and job.verdict is not Verdict.PASS:
-            console.print(Text(f"{job.job}: {job.reason}"))
+            console.print(styled(f"{job.job}: {job.reason}"))
 
 
 def latest(job: JobStatus, mode: Mode) -> ModeSummary | None:
@@ -290,11 +287,11 @@ def _show_energy(
         if result.mode is Mode.ENERGY:
             lines = energy_lines(result.score, measured, result.details.method or "")
             for number, line in enumerate(lines):
-                console.print(Text(f"{'        ' if number else 'energy: '}{line}"))
+                console.print(styled(f"{'        ' if number else 'energy: '}{line}"))
 
 
 def _show_evidence(console: Console, result: ModeVerdict, *, removed: bool) -> None:
-    console.print(Text(result.mode, "bold"))
+    console.print(styled(result.mode, "bold"))
     for key, value in result.details:
         match key, value:
             case "instruments", dict():
@@ -306,7 +303,7 @@ def _show_evidence(console: Console, result: ModeVerdict, *, removed: bool) -> N
             case _:
                 lines = [f"{key}: {value}"] if value not in (None, "", (), []) else []
         for line in lines:
-            console.print(Text(f"  {line}"))
+            console.print(styled(f"  {line}"))
 
 
 def _who(identity: Identity) -> str:
@@ -314,12 +311,6 @@ def _who(identity: Identity) -> str:
     firmware = identity.firmware and f"firmware {identity.firmware}"
     words = [identity.kind, identity.name, identity.serial, firmware]
     return " ".join(filter(None, words)) + (", simulated" if identity.simulated else "")
-
-
-def make_console() -> Console:
-    """Return a console that is wide enough for a pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
 def _check_text(check: ClockCheck) -> str:
@@ -346,8 +337,8 @@ def _clock_text(clock: ClockMapRecord) -> str:
 
 def _state(job: JobStatus) -> Text:
     if job.verdict is None:
-        return Text(job.state)
-    return Text(job.verdict, VERDICT_STYLE[job.verdict])
+        return styled(job.state)
+    return styled(job.verdict, VERDICT_STYLE[job.verdict])
 
 
 def _clock(t_ns: int) -> str:

@@ -10,9 +10,8 @@ from pathlib import Path
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from labd.cli.render import make_console
+from labd.cli.terminal import make_console, styled
 from labd.core.model import Finding
 from labd.rescore import SessionScore
 
@@ -22,9 +21,9 @@ FOLDER_WIDTH = 60
 WIDEST = 10_000
 
 AGREES = {
-    True: Text("yes", "green"),
-    False: Text("NO", "red"),
-    None: Text("–", "dim"),
+    True: styled("yes", "green"),
+    False: styled("NO", "red"),
+    None: styled("–", "dim"),
 }
 
 
@@ -58,10 +57,10 @@ def show_overview(console: Console, scores: Sequence[SessionScore], given: Seque
     for score in scores:
         kind = " ".join((score.runner or "?", score.benchmark or "?", score.mode or "?"))
         facts = f"  {kind}: {score_text(score.score)}; agrees: "
-        console.print(Text(place_of(score.folder, given), "bold"), soft_wrap=True)
-        console.print(Text.assemble(facts, AGREES[score.agrees]))
+        console.print(styled(place_of(score.folder, given), "bold"), soft_wrap=True)
+        console.print(styled(facts).append_text(AGREES[score.agrees]))
         if score.findings:
-            console.print(Text(f"  {_codes(score.findings)}"))
+            console.print(styled(f"  {_codes(score.findings)}"))
 
 
 def _overview(scores: Sequence[SessionScore], given: Sequence[Path]) -> Table:
@@ -76,13 +75,13 @@ def _overview(scores: Sequence[SessionScore], given: Sequence[Path]) -> Table:
     table.add_column("findings", min_width=max(map(len, ["findings", *codes])) + 1)
     for score in scores:
         table.add_row(
-            Text(fold_path(place_of(score.folder, given))),
+            styled(fold_path(place_of(score.folder, given))),
             score.runner or "?",
             score.benchmark or "?",
             score.mode or "?",
-            Text(score_text(score.score).replace(", ", ",\n")),
+            styled(score_text(score.score).replace(", ", ",\n")),
             AGREES[score.agrees],
-            Text(_codes(score.findings)),
+            styled(_codes(score.findings)),
         )
     return table
 
@@ -149,4 +148,4 @@ def _show_details(console: Console, score: SessionScore, given: Sequence[Path]) 
             table.add_row(str(window.number), str(window.inferences), *texts)
         console.print(table)
     for finding in score.findings:
-        console.print(Text.assemble((finding.code, "bold"), f"  {finding.text}"))
+        console.print(styled(finding.code, "bold").append_text(styled(f"  {finding.text}")))

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from labd.cli.terminal import print_line
 from labd.core.errors import ConfigError
 from labd.wire.asyncapi import asyncapi
 from labd.wire.schemas import schemas
@@ -32,9 +33,9 @@ def schema(name: str | None, as_asyncapi: bool, folder: Path | None) -> None:
         for file, text in documents().items():
             (folder / file).write_text(text, encoding="utf-8")
     elif as_asyncapi:
-        click.echo(_json(asyncapi()), nl=False)
+        print_line(_json(asyncapi()), end="")
     else:
-        click.echo(_json(schemas() if name is None else _named(name)), nl=False)
+        print_line(_json(schemas() if name is None else _named(name)), end="")
 
 
 def documents() -> dict[str, str]:

@@ -12,11 +12,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.progress import Progress
 
 from labd.cli.options import json_option
 from labd.cli.render_score import show_scores
+from labd.cli.terminal import make_console, print_line
 from labd.rescore import SessionFiles, SessionScore, find_tasks, is_sound, rescore_folder
 
 PARALLEL_FROM = 24
@@ -47,7 +47,7 @@ def score(folders: tuple[Path, ...], as_json: bool) -> None:
     for found in _with_progress(tasks):
         sound = sound and is_sound(found)
         if as_json:
-            click.echo(json.dumps(found.as_json(), ensure_ascii=False, allow_nan=False))
+            print_line(json.dumps(found.as_json(), ensure_ascii=False, allow_nan=False))
         else:
             done.append(found)
     if not as_json:
@@ -57,7 +57,7 @@ def score(folders: tuple[Path, ...], as_json: bool) -> None:
 
 def _with_progress(tasks: Sequence[SessionFiles]) -> Iterator[SessionScore]:
     """Yield scores in the order of the tasks; show a progress bar on a terminal."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         row = bar.add_task("re-scoring", total=len(tasks))
         for scores in _rescored(tasks):

@@ -9,6 +9,7 @@ import click
 from labd.cli.lab_command import with_client
 from labd.cli.options import json_option
 from labd.cli.render import show_job
+from labd.cli.terminal import print_line
 from labd.client.lab_client import LabClient
 
 
@@ -23,7 +24,7 @@ async def show(client: LabClient, job: str, as_json: bool) -> int:
     if as_json:
         whole = status.model_dump(mode="json")
         whole["events"] = [event.model_dump(mode="json") for event in events]
-        click.echo(json.dumps(whole, indent=2))
+        print_line(json.dumps(whole, indent=2))
     else:
         show_job(status, events)
     return 0

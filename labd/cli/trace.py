@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from labd.cli.lab_command import with_client
 from labd.cli.options import json_option
+from labd.cli.terminal import print_line
 from labd.client.lab_client import LabClient
 from labd.core.errors import JobError
 from labd.core.jobs import JobState
@@ -61,10 +62,10 @@ async def _print_frames(client: LabClient, job: str, *, as_json: bool) -> None:
     lines = Lines()
     async for frame in client.frames(job):
         if as_json:
-            click.echo(frame_json(frame))
+            print_line(frame_json(frame))
         else:
             for line in lines.feed(frame):
-                click.echo(line)
+                print_line(line)
 
 
 def frame_json(frame: Frame) -> str:

@@ -14,6 +14,7 @@ import click
 from drivers.base.registry import Registry
 from labd.cli.options import config_option, json_option
 from labd.cli.render import runs_table, show_table
+from labd.cli.terminal import print_line
 from labd.core.errors import ConfigError
 from labd.core.retention import RetentionLimits, RunFiles, plan_removals
 from labd.station.config import LabConfig, load_config
@@ -35,7 +36,7 @@ def traces(config: Path, as_json: bool) -> None:
     lab = load_config(config, Registry.from_entry_points())
     listed = _listed(_runs(lab), lab.keep)
     if as_json:
-        click.echo(json.dumps([_as_dict(*each) for each in listed], indent=2))
+        print_line(json.dumps([_as_dict(*each) for each in listed], indent=2))
     else:
         _show(listed, lab)
 
@@ -73,7 +74,7 @@ def _show(listed: list[tuple[RunFiles, str]], lab: LabConfig) -> None:
     keep = lab.keep
     days = "for ever" if keep.days is None else f"{keep.days:g} days"
     size = "any size" if keep.size_bytes is None else f"{keep.size_bytes / 1e9:g} GB"
-    click.echo(
+    print_line(
         f"{total / 1e9:.3f} GB in {len(listed)} runs, {going / 1e9:.3f} GB will be removed; "
         f"{free / 1e9:.1f} GB free; kept: {days}, {size}"
     )

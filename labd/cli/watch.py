@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID
 
 from labd.cli.lab_command import with_client
 from labd.cli.options import json_option
 from labd.cli.render import event_text, results_table, show_reasons, show_table
+from labd.cli.terminal import make_console, print_line, text_column
 from labd.client.lab_client import LabClient
 from labd.core.errors import first_fault
 from labd.wire.job_events import (
@@ -51,9 +52,9 @@ async def watch_jobs(client: LabClient, jobs: list[str], *, as_json: bool) -> in
 async def follow_jobs(client: LabClient, jobs: list[str], *, as_json: bool) -> list[JobStatus]:
     """Show the events of jobs until all have ended, and return their final states."""
     if as_json:
-        await _follow(client, jobs, lambda event: click.echo(event.model_dump_json()))
+        await _follow(client, jobs, lambda event: print_line(event.model_dump_json()))
     else:
-        console = Console()
+        console = make_console()
         if console.is_terminal:
             await _follow_with_bars(client, jobs, console)
         else:
@@ -63,11 +64,11 @@ async def follow_jobs(client: LabClient, jobs: list[str], *, as_json: bool) -> l
 
 async def _follow_with_bars(client: LabClient, jobs: list[str], console: Console) -> None:
     columns = (
-        TextColumn("{task.fields[job]}"),
-        TextColumn("{task.description}"),
+        text_column("{task.fields[job]}"),
+        text_column("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}"),
+        text_column("{task.fields[unit]}"),
     )
     with Progress(*columns, console=console) as progress:
         bars: dict[str, TaskID] = {
@@ -97,7 +98,7 @@ async def _follow(client: LabClient, jobs: list[str], show: Callable[[Event], No
 def _print_line(console: Console, event: Event) -> None:
     if not isinstance(event, ProgressEvent):  # it moves the bar
         line = f"{event.job:24} {event.type:9} {event_text(event)}"
-        console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
+        console.print(line.rstrip(), soft_wrap=True)
 
 
 def _move_bar(progress: Progress, bar: TaskID, event: Event) -> None:

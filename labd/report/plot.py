@@ -36,7 +36,7 @@ def plot_trace(trace: Path, picture: Path, title: str) -> None:
     figure = draw.figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.add_subplot()
     _draw(axes, read)
-    axes.set_title(title, loc="left")
+    axes.set_title(title, loc="left", parse_math=False)
     figure.savefig(picture, dpi=120)
     draw.close(figure)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from labd.cli import render as tables
+from labd.cli import terminal
 from labd.cli.render_energy import energy_lines, method_of
 from labd.wire.job_events import EVENT, Event
 from labd.wire.messages import JobStatus, ModeSummary
@@ -74,7 +75,7 @@ def shown(
     *events: Event,
 ) -> str:
     """What a person sees on 100 columns."""
-    monkeypatch.setattr(tables, "PIPE_WIDTH", 100)
+    monkeypatch.setattr(terminal, "PIPE_WIDTH", 100)
     tables.show_job(status, events)
     return capsys.readouterr().out
 
