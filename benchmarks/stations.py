@@ -41,7 +41,7 @@ from labd.simulation.virtual_time import LoopAgenda
 async def main(count):
     cables = [PtyCable(SimulatedPpk2(LoopAgenda(real_time=True))) for _ in range(count)]
     print(json.dumps([cable.path for cable in cables]), flush=True)
-    await asyncio.gather(*(cable.device.live() for cable in cables))
+    await asyncio.gather(*(cable.device.stream_by_wall_clock() for cable in cables))
 
 asyncio.run(main(int(sys.argv[1])))
 """

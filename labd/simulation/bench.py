@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from labd.aio.logs import set_up_logging
 from labd.aio.wire_log import recorded_wires
 from labd.core.errors import ConfigError
-from labd.simulation.control import BenchAnswer, obey
+from labd.simulation.control import BenchAnswer, submit_command
 from labd.simulation.flash_drive import POLL_S
 from labd.simulation.mcu.image import FlashContents, ImageError, parse_image
 from labd.simulation.station_thread import StationThread
@@ -29,7 +29,7 @@ from labd.wire.emulation import EmulatedStation
 from labd.wire.validation import explain
 
 
-def read_station(text: str) -> EmulatedStation:
+def parse_station(text: str) -> EmulatedStation:
     """Read one ``--station``.
 
     Raises:
@@ -43,14 +43,14 @@ def read_station(text: str) -> EmulatedStation:
         raise ValueError("; ".join(mistakes)) from error
 
 
-def _json_object(text: str | bytes) -> dict[str, Any]:
+def _parse_json_object(text: str | bytes) -> dict[str, Any]:
     raw: Any = json.loads(text)
     if not isinstance(raw, dict):
         raise ValueError("a JSON object expected")  # noqa: TRY004 - of the text, not of the caller
     return cast("dict[str, Any]", raw)
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="labd.simulation", description=__doc__)
     parser.add_argument("--directory", type=Path, required=True, help="where the links appear")
     parser.add_argument(
@@ -81,74 +81,76 @@ class BenchProcess:
             config.name: StationThread(config, image, directory)
             for config, image in zip(configs, images, strict=True)
         }
-        self._ended = False
-        self._orders = bytearray()
-        self._answers: deque[Future[BenchAnswer]] = deque()
+        self._end_requested = False
+        self._command_text = bytearray()
+        self._pending_answers: deque[Future[BenchAnswer]] = deque()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
 
     def run(self, *, control: bool) -> int:
         """Announce the ports, serve until the end, clean up; return the exit status."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_end_signal)
+        signal.signal(signal.SIGINT, self._on_end_signal)
         try:
             for station in self._stations.values():
                 station.start()
-            _announce({name: station.paths for name, station in self._stations.items()})
-            while not self._ended and all(station.alive for station in self._stations.values()):
-                self._look_around([sys.stdin.fileno()] if control else [])
+            _print_json_line({name: station.paths for name, station in self._stations.items()})
+            while not self._end_requested and all(
+                station.alive for station in self._stations.values()
+            ):
+                self._serve_once([sys.stdin.fileno()] if control else [])
         finally:
             for station in self._stations.values():
                 station.stop()
-        return 0 if self._ended else 1
+        return 0 if self._end_requested else 1
 
-    def _on_signal(self, _number: int, _frame: object) -> None:
-        self._ended = True
+    def _on_end_signal(self, _number: int, _frame: object) -> None:
+        self._end_requested = True
 
-    def _look_around(self, inputs: list[int]) -> None:
+    def _serve_once(self, inputs: list[int]) -> None:
         ready, _, _ = select.select([*inputs, self._wake_read], [], [], POLL_S)
         if self._wake_read in ready:
             os.read(self._wake_read, 4096)
         for source in set(ready) & set(inputs):
-            self._take_orders(source)
-        while self._answers and self._answers[0].done():
-            _announce({"ok": True} | self._answers.popleft().result())
+            self._read_commands(source)
+        while self._pending_answers and self._pending_answers[0].done():
+            _print_json_line({"ok": True} | self._pending_answers.popleft().result())
         for station in self._stations.values():
             station.poll_drive()
 
-    def _take_orders(self, source: int) -> None:
+    def _read_commands(self, source: int) -> None:
         data = os.read(source, 65_536)
         if not data:
-            self._ended = True
-        self._orders += data
-        *lines, rest = bytes(self._orders).split(b"\n")
-        self._orders[:] = rest
+            self._end_requested = True
+        self._command_text += data
+        *lines, rest = bytes(self._command_text).split(b"\n")
+        self._command_text[:] = rest
         for line in lines:
             if line.strip():
-                answer = self._obey(line)
-                self._answers.append(answer)
+                answer = self._submit_line(line)
+                self._pending_answers.append(answer)
                 answer.add_done_callback(lambda _: os.write(self._wake_write, b"\0"))
 
-    def _obey(self, line: bytes) -> Future[BenchAnswer]:
+    def _submit_line(self, line: bytes) -> Future[BenchAnswer]:
         try:
-            return obey(self._stations, _json_object(line))
+            return submit_command(self._stations, _parse_json_object(line))
         except ValueError as error:
             refused: Future[BenchAnswer] = Future()
             refused.set_result({"ok": False, "error": str(error)})
             return refused
 
 
-def _announce(message: object) -> None:
+def _print_json_line(message: object) -> None:
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a bench until SIGTERM, SIGINT or, under ``--control``, the end of standard input."""
-    arguments = _arguments(argv)
+    arguments = _parse_arguments(argv)
     set_up_logging(as_json=arguments.log_json, verbose=arguments.verbose)
     try:
-        configs = [read_station(text) for text in arguments.station]
+        configs = [parse_station(text) for text in arguments.station]
         images = [parse_image(config.image.read_bytes()) for config in configs]
     except (ValueError, OSError, ImageError) as error:
         sys.stderr.write(f"--station: {error}\n")
@@ -159,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         try:
             for config in configs:
-                stack.enter_context(_sole(arguments.directory, config.name))
+                stack.enter_context(_lock_station_directory(arguments.directory, config.name))
         except OSError as error:
             sys.stderr.write(f"--directory: {error}; is another bench running there?\n")
             return 2
@@ -172,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _sole(directory: Path, station: str) -> Generator[None]:
+def _lock_station_directory(directory: Path, station: str) -> Generator[None]:
     """Lock this station's directory against other benches; the kernel unlocks it at exit.
 
     Raises:

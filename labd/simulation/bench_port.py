@@ -3,7 +3,7 @@
 The bench keeps the host's end open too, so that a host may close and open it without an error at
 the other end. A closed port behaves like a USB serial adapter that no program reads: the kernel
 keeps about 20 KiB, what does not fit is lost (:meth:`BenchPort.send`), unless the sender reads
-:attr:`BenchPort.waiting` and holds back, as the power monitor does.
+:attr:`BenchPort.waiting_bytes` and holds back, as the power monitor does.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class BenchPort:
         return self._master
 
     @property
-    def waiting(self) -> int:
+    def waiting_bytes(self) -> int:
         """Bytes that could not be passed on yet."""
         return len(self._out)
 
     @property
-    def has_line(self) -> bool:
+    def has_whole_line(self) -> bool:
         """Whether a whole line waits to be passed on."""
         return b"\n" in self._out
 
@@ -74,7 +74,7 @@ class BenchPort:
         self._master = self._slave = None
         self._out.clear()
 
-    def lose_next(self, count: int) -> None:
+    def lose_next_bytes(self, count: int) -> None:
         """Drop the next ``count`` bytes sent towards the host."""
         self._to_lose += count
 

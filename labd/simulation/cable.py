@@ -24,10 +24,10 @@ class Device(Protocol):
 
 
 @runtime_checkable
-class LiveDevice(Device, Protocol):
+class StreamingDevice(Device, Protocol):
     """A device that streams without being asked."""
 
-    async def live(self) -> None:
+    async def stream_by_wall_clock(self) -> None:
         """Stream by the wall clock until cancelled."""
         ...
 
@@ -46,7 +46,7 @@ class Cable(Protocol):
         ...
 
     @property
-    def backlog(self) -> int:
+    def waiting_bytes(self) -> int:
         """Bytes sent that the host has not taken yet."""
         ...
 
@@ -55,7 +55,7 @@ class Cable(Protocol):
         ...
 
 
-class _Sending(ABC):
+class _OutboxCable(ABC):
     """Both kinds of cable: what the device sends goes into an outbox.
 
     ``tamper`` may change what the device sends (drop, double); ``mute`` drops it all;
@@ -69,41 +69,41 @@ class _Sending(ABC):
         self.blocked = False
         self.received = b""
         self.plugged = True
-        self._to_lose = 0
+        self._bytes_to_lose = 0
         self._wire: PortLog | None = None
         self._outbox = bytearray()
         self._loop = asyncio.get_running_loop()
         device.send = self.send
 
     @property
-    def backlog(self) -> int:
+    def waiting_bytes(self) -> int:
         """Bytes sent that the host has not taken yet."""
         return len(self._outbox)
 
-    def lose_next(self, count: int) -> None:
+    def lose_next_bytes(self, count: int) -> None:
         """Lose the next bytes towards the host."""
-        self._to_lose += count
+        self._bytes_to_lose += count
 
     def send(self, data: bytes) -> None:
         """Send towards the host."""
         if self.plugged and not self.mute:
-            lost = min(self._to_lose, len(data))
-            self._to_lose -= lost
+            lost = min(self._bytes_to_lose, len(data))
+            self._bytes_to_lose -= lost
             self._outbox += self.tamper(data[lost:])
             if not self.blocked:
-                self._write()
+                self._write_outbox()
 
-    def _receive(self, data: bytes) -> None:
+    def _deliver_to_device(self, data: bytes) -> None:
         if self._wire:
             self._wire.sent(data)
         self.received += data
         self.device.receive(data)
 
     @abstractmethod
-    def _write(self) -> None:
+    def _write_outbox(self) -> None:
         """Hand the outbox to the system."""
 
-    def _hand_over(self, descriptor: int) -> None:
+    def _write_what_fits(self, descriptor: int) -> None:
         """Write as much as the host takes now, the rest when it takes more."""
         try:
             sent = os.write(descriptor, self._outbox)
@@ -113,12 +113,12 @@ class _Sending(ABC):
             self._wire.received(self._outbox[:sent])
         del self._outbox[:sent]
         if self._outbox:
-            self._loop.add_writer(descriptor, self._write)
+            self._loop.add_writer(descriptor, self._write_outbox)
         else:
             self._loop.remove_writer(descriptor)
 
 
-class PtyCable(_Sending):
+class PtyCable(_OutboxCable):
     """A serial cable: a pseudo-terminal in raw mode."""
 
     def __init__(self, device: Device) -> None:
@@ -129,7 +129,7 @@ class PtyCable(_Sending):
         self.path = os.ttyname(slave)
         self._wire = port_log(self.path)
         self._slave = slave  # held, so that closing and reopening is no hang-up
-        self._loop.add_reader(self._master, self._read)
+        self._loop.add_reader(self._master, self._read_host_bytes)
 
     def unplug(self) -> None:
         """Pull the cable; safe to call twice."""
@@ -140,14 +140,14 @@ class PtyCable(_Sending):
             os.close(self._slave)
             os.close(self._master)
 
-    def _read(self) -> None:
-        self._receive(os.read(self._master, 65_536))
+    def _read_host_bytes(self) -> None:
+        self._deliver_to_device(os.read(self._master, 65_536))
 
-    def _write(self) -> None:
-        self._hand_over(self._master)
+    def _write_outbox(self) -> None:
+        self._write_what_fits(self._master)
 
 
-class TcpCable(_Sending):
+class TcpCable(_OutboxCable):
     """A network cable: a listening socket on loopback that serves one host at a time.
 
     ``on_connect`` is called when a host has connected (some servers greet it). While one is
@@ -163,13 +163,13 @@ class TcpCable(_Sending):
         self.path = f"socket://127.0.0.1:{self.port}"
         self._wire = port_log(self.path)
         self._peer: socket.socket | None = None
-        self._loop.add_reader(self._server, self._accept)
+        self._loop.add_reader(self._server, self._accept_host)
 
     def unplug(self) -> None:
         """Close the connection and listen no more; safe to call twice."""
         if self.plugged:
             self.plugged = False
-            self._hang_up()
+            self._disconnect_host()
             self._loop.remove_reader(self._server)
             self._server.close()
 
@@ -178,7 +178,7 @@ class TcpCable(_Sending):
         if self._peer is not None:
             super().send(data)
 
-    def _accept(self) -> None:
+    def _accept_host(self) -> None:
         peer, _ = self._server.accept()
         if self._peer is not None:
             peer.close()
@@ -187,11 +187,11 @@ class TcpCable(_Sending):
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._peer = peer
         self._outbox.clear()
-        self._loop.add_reader(peer, self._read)
+        self._loop.add_reader(peer, self._read_host_bytes)
         if self._on_connect is not None:
             self._on_connect()
 
-    def _read(self) -> None:
+    def _read_host_bytes(self) -> None:
         if self._peer is None:
             return
         try:
@@ -199,19 +199,19 @@ class TcpCable(_Sending):
         except ConnectionError:
             data = b""
         if not data:
-            self._hang_up()
+            self._disconnect_host()
             return
-        self._receive(data)
+        self._deliver_to_device(data)
 
-    def _write(self) -> None:
+    def _write_outbox(self) -> None:
         if self._peer is None:
             return
         try:
-            self._hand_over(self._peer.fileno())
+            self._write_what_fits(self._peer.fileno())
         except ConnectionError:
-            self._hang_up()
+            self._disconnect_host()
 
-    def _hang_up(self) -> None:
+    def _disconnect_host(self) -> None:
         peer, self._peer = self._peer, None
         if peer is not None:
             self._loop.remove_reader(peer)

@@ -35,7 +35,7 @@ class BadRequestError(ValueError):
     """The order is malformed; the text states why."""
 
 
-def obey(stations: dict[str, StationThread], request: Request) -> Future[BenchAnswer]:
+def submit_command(stations: dict[str, StationThread], request: Request) -> Future[BenchAnswer]:
     """Hand an order to its station, which answers between two steps of its time.
 
     Raises:
@@ -48,89 +48,89 @@ def obey(stations: dict[str, StationThread], request: Request) -> Future[BenchAn
     if action is None:
         raise BadRequestError(f"one of {', '.join(sorted(_ACTIONS))} expected")
 
-    def act(wiring: StationWiring) -> BenchAnswer:
+    def run_action(wiring: StationWiring) -> BenchAnswer:
         try:
             return action(wiring, request)
         except BadRequestError as error:
             return {"ok": False, "error": str(error)}
 
-    return station.order(act, changes="fault" in request)
+    return station.order(run_action, changes="fault" in request)
 
 
-def _part(wiring: StationWiring, request: Request) -> str:
+def _parse_part(wiring: StationWiring, request: Request) -> str:
     part = request.get("part")
     if part not in wiring.ports:
         raise BadRequestError(f"part: one of {', '.join(wiring.ports)} expected")
     return str(part)
 
 
-def _count(request: Request) -> int:
+def _parse_count(request: Request) -> int:
     count = request.get("count", 1)
     if not isinstance(count, int) or count < 1:
         raise BadRequestError("count: a number from 1 expected")
     return count
 
 
-def _hang(wiring: StationWiring, _request: Request) -> BenchAnswer:
+def _hang_cpu(wiring: StationWiring, _request: Request) -> BenchAnswer:
     wiring.board.hang("ordered")
     return {}
 
 
-def _unplug(wiring: StationWiring, request: Request) -> BenchAnswer:
-    wiring.pull(_part(wiring, request))
+def _unplug_cable(wiring: StationWiring, request: Request) -> BenchAnswer:
+    wiring.unplug_cable(_parse_part(wiring, request))
     return {}
 
 
-def _plug(wiring: StationWiring, request: Request) -> BenchAnswer:
-    part = _part(wiring, request)
-    wiring.plug(part)
+def _plug_cable(wiring: StationWiring, request: Request) -> BenchAnswer:
+    part = _parse_part(wiring, request)
+    wiring.plug_cable(part)
     return {"path": wiring.ports[part].path}
 
 
 def _lose_bytes(wiring: StationWiring, request: Request) -> BenchAnswer:
-    part, count = _part(wiring, request), _count(request)
+    part, count = _parse_part(wiring, request), _parse_count(request)
     if request.get("direction", "out") != "in":
-        wiring.ports[part].lose_next(count)
+        wiring.ports[part].lose_next_bytes(count)
     elif part == "power":
         raise BadRequestError("direction: the power monitor's commands cannot be damaged")
     else:
-        wiring.lose_received(count)
+        wiring.lose_dut_input(count)
     return {}
 
 
 def _lose_samples(wiring: StationWiring, request: Request) -> BenchAnswer:
-    count = _count(request)
-    if wiring.monitor is None or not wiring.monitor.acquiring:
+    count = _parse_count(request)
+    if wiring.monitor is None or not wiring.monitor.is_acquiring:
         raise BadRequestError("no acquisition is running")
     wiring.monitor.lose_samples(count)
     return {}
 
 
-def _lose_edge(wiring: StationWiring, request: Request) -> BenchAnswer:
+def _lose_edges(wiring: StationWiring, request: Request) -> BenchAnswer:
     wires = {"timestamp": wiring.timestamp, "processing": wiring.processing}
-    count, wire = _count(request), request.get("wire", "timestamp")
+    count, wire = _parse_count(request), request.get("wire", "timestamp")
     if wire not in wires:
         raise BadRequestError("wire: timestamp or processing expected")
-    wires[wire].to_lose += count
+    wires[wire].falls_to_lose += count
     return {}
 
 
-def _brown_out(wiring: StationWiring, _request: Request) -> BenchAnswer:
-    wiring.brown_out()
+def _brown_out_supply(wiring: StationWiring, _request: Request) -> BenchAnswer:
+    wiring.brown_out_supply()
     return {}
 
 
-def _slow_host(wiring: StationWiring, _request: Request) -> BenchAnswer:
+def _block_power_port(wiring: StationWiring, _request: Request) -> BenchAnswer:
     if "power" not in wiring.ports:
         raise BadRequestError("this station has no power monitor")
     wiring.ports["power"].blocked = True
     return {}
 
 
-def _window_energy(wiring: StationWiring, _request: Request) -> BenchAnswer:
-    if len(wiring.falls) < 2:  # noqa: PLR2004 - a window has two ends
+def _last_window_energy(wiring: StationWiring, _request: Request) -> BenchAnswer:
+    if len(wiring.timestamp_falls) < 2:  # noqa: PLR2004 - a window has two ends
         raise BadRequestError("there were no two timestamp edges yet")
-    start, end = wiring.falls
+    start, end = wiring.timestamp_falls
     delivered = end.total.since(start.total)
     return {
         "start_ps": start.at_ps,
@@ -140,13 +140,13 @@ def _window_energy(wiring: StationWiring, _request: Request) -> BenchAnswer:
     }
 
 
-def _state(wiring: StationWiring, _request: Request) -> BenchAnswer:
+def _board_state(wiring: StationWiring, _request: Request) -> BenchAnswer:
     board = wiring.board
     return {
         "state": board.state.name.lower(),
         "why_stuck": board.why_stuck,
         "now_ps": wiring.timeline.now_ps,
-        "powered": board.powered,
+        "powered": board.is_powered,
         "voltage_mv": board.voltage_mv,
         "current_na": board.ledger.current_na,
         "uart_baud": board.uart_baud,
@@ -154,14 +154,14 @@ def _state(wiring: StationWiring, _request: Request) -> BenchAnswer:
 
 
 _ACTIONS: dict[str, Action] = {
-    "hang": _hang,
-    "unplug": _unplug,
-    "plug": _plug,
+    "hang": _hang_cpu,
+    "unplug": _unplug_cable,
+    "plug": _plug_cable,
     "lose_bytes": _lose_bytes,
     "lose_samples": _lose_samples,
-    "lose_edge": _lose_edge,
-    "brown_out": _brown_out,
-    "slow_host": _slow_host,
-    "window_energy": _window_energy,
-    "state": _state,
+    "lose_edge": _lose_edges,
+    "brown_out": _brown_out_supply,
+    "slow_host": _block_power_port,
+    "window_energy": _last_window_energy,
+    "state": _board_state,
 }

@@ -19,47 +19,47 @@ _OWN = frozenset(("DETAILS.TXT", "FAIL.TXT"))
 
 
 class FlashDrive:
-    """One folder; :meth:`poll` returns what was copied into it."""
+    """The folder of one drive."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._seen: dict[str, tuple[int, int, int]] = {}
+        self._sizes_seen: dict[str, tuple[int, int, int]] = {}
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / "DETAILS.TXT").write_bytes(_DETAILS.encode())
 
-    def poll(self) -> bytes | None:
+    def take_complete_file(self) -> bytes | None:
         """Return the next complete file and remove it; None if there is none."""
         for path in sorted(self._folder.iterdir()):
             if path.name.startswith(".") or path.name in _OWN or not path.is_file():
                 continue
-            if self._complete(path):
+            if self._is_complete(path):
                 data = path.read_bytes()
                 path.unlink()
-                self._seen.pop(path.name, None)
+                self._sizes_seen.pop(path.name, None)
                 (self._folder / "FAIL.TXT").unlink(missing_ok=True)
                 return data
         return None
 
-    def fail(self, reason: str) -> None:
+    def write_failure_report(self, reason: str) -> None:
         """Leave FAIL.TXT on the drive, as an ST-LINK does when it cannot program."""
         (self._folder / "FAIL.TXT").write_text(f"{reason}\r\n", newline="")
 
-    def remove(self) -> None:
+    def remove_folder(self) -> None:
         """Remove the drive."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _complete(self, path: Path) -> bool:
+    def _is_complete(self, path: Path) -> bool:
         status = path.stat()
         if status.st_size == 0:
             return False
         unwritten = _is_unwritten(path)
         if unwritten is not None:
             return unwritten
-        size, modified, polls = self._seen.get(path.name, (0, 0, 0))
+        size, modified, polls = self._sizes_seen.get(path.name, (0, 0, 0))
         same = (size, modified) == (status.st_size, status.st_mtime_ns)
-        self._seen[path.name] = (status.st_size, status.st_mtime_ns, polls + 1 if same else 0)
-        return self._seen[path.name][2] >= _STEADY_POLLS
+        self._sizes_seen[path.name] = (status.st_size, status.st_mtime_ns, polls + 1 if same else 0)
+        return self._sizes_seen[path.name][2] >= _STEADY_POLLS
 
 
 def _is_unwritten(path: Path) -> bool | None:

@@ -17,8 +17,8 @@ ASYNC_INITIALIZE, ASYNC_INITIALIZED = 17, 18
 ASYNC_CLEAR, ASYNC_CLEARED = 19, 23
 SESSION = 1
 VERSION_1_0 = 0x0100
-LARGEST = 1 << 20
-PIECE = 500
+MAX_MESSAGE_BYTES = 1 << 20
+MAX_PAYLOAD_BYTES = 500
 
 
 class HislipCable:
@@ -49,7 +49,7 @@ class HislipCable:
         device.send = self.send
 
     @property
-    def backlog(self) -> int:
+    def waiting_bytes(self) -> int:
         """Bytes sent that the system has not taken yet."""
         return len(self._outbox)
 
@@ -58,17 +58,17 @@ class HislipCable:
         if self._host is None or self.mute or not self.plugged:
             return
         if not self._outbox:
-            self._loop.call_soon(self._hand_over)
+            self._loop.call_soon(self._write_answer)
         self._outbox += data
 
-    def _hand_over(self) -> None:
+    def _write_answer(self) -> None:
         data, self._outbox = self._outbox, b""
         if self._host is None or not self.plugged:
             return
-        while len(data) > PIECE:
-            self._host.write(DATA, 0, self._message, data[:PIECE])
-            data = data[PIECE:]
-        self._host.write(DATA_END, 0, self._message, data)
+        while len(data) > MAX_PAYLOAD_BYTES:
+            self._host.write_message(DATA, 0, self._message, data[:MAX_PAYLOAD_BYTES])
+            data = data[MAX_PAYLOAD_BYTES:]
+        self._host.write_message(DATA_END, 0, self._message, data)
 
     def unplug(self) -> None:
         """Pull the cable; safe to call twice."""
@@ -79,23 +79,23 @@ class HislipCable:
                 self._serving.result().close()
             self._listening.close()
             for connection in self.connections:
-                connection.hang_up()
+                connection.abort_connection()
 
-    def on_message(
+    def on_host_message(
         self, connection: _HislipConnection, kind: int, number: int, payload: bytes
     ) -> None:
         """Take a message of the host on either connection."""
         if kind == INITIALIZE:
             self.initialized = True
-            connection.write(INITIALIZED, 0, VERSION_1_0 << 16 | SESSION, b"")
+            connection.write_message(INITIALIZED, 0, VERSION_1_0 << 16 | SESSION, b"")
         elif kind == ASYNC_INITIALIZE:
-            connection.write(ASYNC_INITIALIZED, 0, 0, b"")
+            connection.write_message(ASYNC_INITIALIZED, 0, 0, b"")
         elif kind == MAX_SIZE:
-            connection.write(MAX_SIZE_IS, 0, 0, struct.pack("!Q", LARGEST))
+            connection.write_message(MAX_SIZE_IS, 0, 0, struct.pack("!Q", MAX_MESSAGE_BYTES))
         elif kind == ASYNC_CLEAR:
-            connection.write(ASYNC_CLEARED, 0, 0, b"")
+            connection.write_message(ASYNC_CLEARED, 0, 0, b"")
         elif kind == CLEAR_COMPLETE:
-            connection.write(CLEARED, 0, 0, b"")
+            connection.write_message(CLEARED, 0, 0, b"")
         elif kind in (DATA, DATA_END):
             self._host, self._message = connection, number
             self.received += payload
@@ -124,14 +124,14 @@ class _HislipConnection(asyncio.Protocol):
                 return
             payload = self._buffer[HEAD.size : HEAD.size + size]
             self._buffer = self._buffer[HEAD.size + size :]
-            self._cable.on_message(self, kind, number, payload)
+            self._cable.on_host_message(self, kind, number, payload)
 
-    def write(self, kind: int, control: int, number: int, payload: bytes) -> None:
+    def write_message(self, kind: int, control: int, number: int, payload: bytes) -> None:
         """Send one message to the host."""
         if self._transport is not None:
             self._transport.write(HEAD.pack(b"HS", kind, control, number, len(payload)) + payload)
 
-    def hang_up(self) -> None:
+    def abort_connection(self) -> None:
         """Close it at once."""
         if self._transport is not None:
             self._transport.abort()

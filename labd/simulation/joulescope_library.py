@@ -37,15 +37,15 @@ class Usb:
     def plug(self, device: SimulatedJoulescope) -> None:
         """Plug an instrument in."""
         self.devices[device.path] = device
-        device.attach(self.host)
+        device.set_library_host(self.host)
         if self.host is not None:
-            self.host.notify("@/!add", device.path)
+            self.host.notify_subscribers("@/!add", device.path)
 
     def unplug(self, device: SimulatedJoulescope) -> None:
         """Pull it; safe to call twice."""
         if self.devices.pop(device.path, None) is not None and self.host is not None:
-            self.host.notify("@/!remove", device.path)
-        device.attach(None)
+            self.host.notify_subscribers("@/!remove", device.path)
+        device.set_library_host(None)
 
 
 USB = Usb()
@@ -58,7 +58,7 @@ class UsbCable:
         self.device: Any = device
         self.received = b""
         self.plugged = True
-        self.backlog = 0
+        self.waiting_bytes = 0
         self.path = device.serial
         device.send = self.send  # type: ignore[attr-defined] - messages, not bytes, are sent
         USB.plug(device)
@@ -92,10 +92,12 @@ class SimulatedDriver:
         self._ended = threading.Event()
         self._subscribers: list[tuple[str, Subscriber]] = []
         self._queue: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._call_back, name="simulated jsdrv", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run_callbacks, name="simulated jsdrv", daemon=True
+        )
         USB.host = self
         for device in USB.devices.values():
-            device.attach(self)
+            device.set_library_host(self)
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -116,7 +118,7 @@ class SimulatedDriver:
         if not self._ended.is_set():
             self._ended.set()
             for device in USB.devices.values():
-                device.attach(None)
+                device.set_library_host(None)
             USB.host = None
             self._queue.put(None)
             self._thread.join()
@@ -129,30 +131,30 @@ class SimulatedDriver:
         self, device_prefix: str, mode: str | None = None, timeout: float | None = None
     ) -> None:
         """Open an instrument."""
-        device = self._reach("jsdrv_open", device_prefix, timeout)
+        device = self._wait_for_device("jsdrv_open", device_prefix, timeout)
         if device.is_open:
-            self._refuse("jsdrv_open", "21 IN_USE", device_prefix)
+            self._raise_refused("jsdrv_open", "21 IN_USE", device_prefix)
         device.open()
 
     def close(self, device_prefix: str, timeout: float | None = None) -> None:
         """Close it."""
-        self._reach("jsdrv_close", device_prefix, timeout).close()
+        self._wait_for_device("jsdrv_close", device_prefix, timeout).close()
 
     def publish(self, topic: str, value: Any, timeout: float | None = None) -> None:
         """Set a value or give a command."""
         if not isinstance(value, str | int | float | bytes):
             raise ValueError(f"Unsupported value type: {type(value)}")  # noqa: TRY004 - as it does
-        prefix, rest = self._split(topic)
-        code = self._reach("jsdrv_publish", prefix, timeout, topic).set(rest, value)
+        prefix, rest = self._split_topic(topic)
+        code = self._wait_for_device("jsdrv_publish", prefix, timeout, topic).set_topic(rest, value)
         if code:
-            self._refuse("jsdrv_publish", code, topic)
+            self._raise_refused("jsdrv_publish", code, topic)
 
     def query(self, topic: str, timeout: float | None = None) -> Any:
         """Return the last value of a topic, from the library's memory."""
-        prefix, rest = self._split(topic)
+        prefix, rest = self._split_topic(topic)
         values = USB.devices[prefix].values if prefix in USB.devices else {}
         if rest not in values:
-            self._refuse("jsdrv_query", "16 NOT_FOUND", topic)
+            self._raise_refused("jsdrv_query", "16 NOT_FOUND", topic)
         return values[rest]
 
     def publish_and_wait(
@@ -193,23 +195,23 @@ class SimulatedDriver:
 
     # ---- inside ----------------------------------------------------------------------------
 
-    def notify(self, topic: str, value: Any) -> None:
+    def notify_subscribers(self, topic: str, value: Any) -> None:
         """Have the library's thread call the subscribers."""
         self._queue.put((topic, value))
 
-    def _call_back(self) -> None:
+    def _run_callbacks(self) -> None:
         while (one := self._queue.get()) is not None:
             topic, value = one
             for wanted, subscriber in list(self._subscribers):
                 if topic == wanted or topic.startswith(f"{wanted}/"):
                     subscriber(topic, value)
 
-    def _split(self, topic: str) -> tuple[str, str]:
+    def _split_topic(self, topic: str) -> tuple[str, str]:
         """Return the instrument's path and the topic below it."""
         parts = topic.split("/", 3)
         return "/".join(parts[:3]), "".join(parts[3:])
 
-    def _reach(
+    def _wait_for_device(
         self, call: str, prefix: str, timeout: float | None, cause: str = ""
     ) -> SimulatedJoulescope:
         """Return the instrument if it answers within the timeout."""
@@ -223,7 +225,7 @@ class SimulatedDriver:
             raise TimeoutError(f"{call} timed out | {cause or prefix}")
         return device
 
-    def _refuse(self, call: str, code: str, topic: str) -> None:
+    def _raise_refused(self, call: str, code: str, topic: str) -> None:
         raise RuntimeError(f"{call} failed {code} | Refused by the simulation | {topic}")
 
 
@@ -234,7 +236,9 @@ class LiveDriver(SimulatedDriver):
         super().__init__(timeout)
         self._device = SimulatedJoulescope(serial="simulated")
         USB.plug(self._device)
-        self._living = threading.Thread(target=self._live, name="simulated joulescope", daemon=True)
+        self._living = threading.Thread(
+            target=self._measure_by_wall_clock, name="simulated joulescope", daemon=True
+        )
         self._living.start()
 
     def finalize(self, timeout: float | None = None) -> None:
@@ -243,9 +247,9 @@ class LiveDriver(SimulatedDriver):
         self._living.join()
         USB.unplug(self._device)
 
-    def _live(self) -> None:
+    def _measure_by_wall_clock(self) -> None:
         began, done = time.monotonic(), 0.0
         while not self._ended.wait(LIVE_STEP_S):
             elapsed = time.monotonic() - began
-            self._device.run(elapsed - done)
+            self._device.measure_for(elapsed - done)
             done = elapsed

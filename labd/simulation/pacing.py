@@ -76,8 +76,8 @@ class Pace:
         self._outside.orders()
         self._take_input()
         wiring = self._wiring
-        if wiring.executing:
-            wiring.execute()
+        if wiring.is_executing:
+            wiring.execute_slice()
             self._idle_since_ns = self._wall_ns()
         elif (signal_ps := wiring.next_signal_ps) is not None:
             wiring.advance_to(signal_ps)
@@ -87,12 +87,12 @@ class Pace:
 
     def _take_input(self) -> None:
         for part, data in self._outside.inputs():
-            self._wiring.host_sent(part, data)
+            self._wiring.receive_from_host(part, data)
 
     def _idle(self) -> None:
         next_ps = self._wiring.next_event_ps
         now_ps = self._wiring.timeline.now_ps
-        streaming = self._wiring.monitor is not None and self._wiring.monitor.acquiring
+        streaming = self._wiring.monitor is not None and self._wiring.monitor.is_acquiring
         timeout_s = _TICK_S if streaming else _IDLE_S
         if next_ps is not None:
             timeout_s = min(timeout_s, max(0.0, (next_ps - now_ps) / PS_PER_S))
@@ -117,8 +117,8 @@ class Freeze:
     def step(self) -> None:
         """Execute firmware, else advance to the next event, else settle, else wait for input."""
         wiring = self._wiring
-        if wiring.executing:
-            wiring.execute()
+        if wiring.is_executing:
+            wiring.execute_slice()
             if wiring.timeline.now_ps - self._busy_since_ps > LOST_PS:
                 self._take_next()
         elif (event_ps := wiring.next_event_ps) is not None:
@@ -133,7 +133,7 @@ class Freeze:
         """Return when settling ends: at the first time stamp after the minimum."""
         end_ps = self._wiring.timeline.now_ps + SETTLE_PS
         monitor = self._wiring.monitor
-        return end_ps if monitor is None else monitor.next_stamp_ps(end_ps)
+        return end_ps if monitor is None else monitor.next_time_stamp_ps(end_ps)
 
     def _take_next(self) -> bool:
         """Take one order or one command; return whether there was one."""
@@ -144,10 +144,10 @@ class Freeze:
         if not self._commands:
             return False
         part, command = self._commands.pop(0)
-        if not self._wiring.executing:
+        if not self._wiring.is_executing:
             self._wiring.advance_to(self._wiring.timeline.now_ps + TURNAROUND_PS)
         self._begin()
-        self._wiring.host_sent(part, command)
+        self._wiring.receive_from_host(part, command)
         return True
 
     def _begin(self) -> None:
@@ -158,6 +158,6 @@ class Freeze:
         for part, data in self._outside.inputs():
             text = self._text[part]
             text += data
-            while size := self._wiring.command_size(part, text):
+            while size := self._wiring.first_command_size(part, text):
                 self._commands.append((part, bytes(text[:size])))
                 del text[:size]

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from labd.aio.wire_log import recorded_wires
 from labd.core.errors import ConfigError
-from labd.simulation.cable import Cable, Device, LiveDevice
+from labd.simulation.cable import Cable, Device, StreamingDevice
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,20 @@ class ServedInstrument:
     """One simulated instrument.
 
     Args:
-        module: has ``plug() -> Cable``, which puts the instrument behind its cable.
+        serve: ``module:function``; the function returns the cable of a new instrument that
+            follows the wall clock.
         what: its description.
         table: for stations.toml, with ``%s`` for its address.
         dut: it includes a DUT, whose build can be chosen.
     """
 
-    module: str
+    serve: str
     what: str
     table: str
     dut: bool = False
 
 
-METER = """[station.power]
+SCPI_METER_TABLE = """[station.power]
 driver = "scpi-meter"
 resource = "%s"
 expect = "acme"
@@ -49,45 +50,47 @@ stop = ["ABOR"]"""
 
 INSTRUMENTS = {
     "serial-dut": ServedInstrument(
-        "labd.simulation.instruments.reference_dut",
+        "labd.simulation.instruments.reference_dut:serve_reference_dut_on_pty",
         "a kws01 board on its own serial port",
         'dut = { driver = "serial-dut", port = "%s" }',
         dut=True,
     ),
     "mlcommons-interface": ServedInstrument(
-        "labd.simulation.instruments.interface_board",
+        "labd.simulation.instruments.interface_board:serve_interface_board_on_pty",
         "STM32H573I-DK, a kws01 DUT behind",
         'io = { driver = "mlcommons-interface", port = "%s" }',
         dut=True,
     ),
     "eembc-io-manager": ServedInstrument(
-        "labd.simulation.instruments.eembc_uno",
+        "labd.simulation.instruments.eembc_uno:serve_eembc_uno_on_pty",
         "Arduino UNO, a kws01 DUT behind",
         'io = { driver = "eembc-io-manager", port = "%s", timestamp_wire = true }',
         dut=True,
     ),
     "lpm01a": ServedInstrument(
-        "labd.simulation.instruments.lpm01a.device",
+        "labd.simulation.instruments.lpm01a.device:serve_lpm01a_on_pty",
         "X-NUCLEO-LPM01A, ASCII and binary",
         'power = { driver = "lpm01a", port = "%s" }',
     ),
     "ppk2": ServedInstrument(
-        "labd.simulation.instruments.ppk2.device",
+        "labd.simulation.instruments.ppk2.device:serve_ppk2_on_pty",
         "Nordic PPK2, 100 kS/s",
         'power = { driver = "ppk2", port = "%s" }',
     ),
     "n6705": ServedInstrument(
-        "labd.simulation.instruments.n6705",
+        "labd.simulation.instruments.n6705:serve_n6705_on_tcp",
         "Keysight N6705C, SCPI over a socket",
         'power = { driver = "n6705", resource = "%s" }',
     ),
     "otii": ServedInstrument(
-        "labd.simulation.instruments.otii",
+        "labd.simulation.instruments.otii:serve_otii_on_tcp",
         "Qoitech Otii server, JSON over a socket",
         'power = { driver = "otii", port = %s }',
     ),
     "scpi-meter": ServedInstrument(
-        "labd.simulation.instruments.scpi_meter", "a source-measure unit, SCPI over a socket", METER
+        "labd.simulation.instruments.scpi_meter:serve_scpi_meter_on_tcp",
+        "a source-measure unit, SCPI over a socket",
+        SCPI_METER_TABLE,
     ),
 }
 """By driver name."""
@@ -98,14 +101,14 @@ JOULESCOPE = f"""a Joulescope has no public byte protocol: its simulation replac
 library inside labd, and is not served here. In stations.toml:
   power = {{ driver = "joulescope", library = "{LIVE_JOULESCOPE}" }}"""
 
-PTYS = "/dev/pts/"
+PTY_FOLDER = "/dev/pts/"
 
 
 class LinkRefusedError(Exception):
     """The requested link cannot be made, for the reason in the text."""
 
 
-async def serve(name: str, link: Path | None = None, *, energy: bool = False) -> None:
+async def serve_instrument(name: str, link: Path | None = None, *, energy: bool = False) -> None:
     """Announce the path as one JSON line and serve until SIGTERM or Ctrl-C.
 
     Args:
@@ -118,17 +121,18 @@ async def serve(name: str, link: Path | None = None, *, energy: bool = False) ->
         Exception: raised by the simulated instrument; a defect of it.
     """
     instrument = INSTRUMENTS[name]
-    plug = cast("Callable[..., Cable]", import_module(instrument.module).plug)
+    module, _, function = instrument.serve.partition(":")
+    serve = cast("Callable[..., Cable]", getattr(import_module(module), function))
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    cable = plug(energy=energy) if instrument.dut else plug()
+    cable = serve(energy=energy) if instrument.dut else serve()
     try:
         if link is not None:
             make_link(link, cable.path)
-        _announce(name, cable.path, link)
-        await _live(cable.device, ended)
+        _print_address(name, cable.path, link)
+        await _stream_until(cable.device, ended)
     finally:
         cable.unplug()
         remove_link(link, cable.path)
@@ -142,7 +146,7 @@ def make_link(link: Path, target: str) -> None:
     """
     if not target.startswith("/"):
         raise LinkRefusedError(f"{target} is a network address, to which no link can lead")
-    if os.path.lexists(link) and not _leads_to(link, PTYS):
+    if os.path.lexists(link) and not _link_starts_with(link, PTY_FOLDER):
         raise LinkRefusedError(f"{link} is there already, and is no link to a pseudo-terminal")
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
     try:
@@ -154,15 +158,15 @@ def make_link(link: Path, target: str) -> None:
 
 def remove_link(link: Path | None, target: str) -> None:
     """Remove the link, unless it leads to another instrument by now."""
-    if link is not None and _leads_to(link, target):
+    if link is not None and _link_starts_with(link, target):
         link.unlink()
 
 
-def _leads_to(link: Path, target: str) -> bool:
+def _link_starts_with(link: Path, target: str) -> bool:
     return link.is_symlink() and str(link.readlink()).startswith(target)
 
 
-def _announce(name: str, path: str, link: Path | None) -> None:
+def _print_address(name: str, path: str, link: Path | None) -> None:
     """Print the path for programs, and on standard error the table for stations.toml."""
     address = str(link.absolute()) if link is not None else path
     if name == "otii":
@@ -173,11 +177,11 @@ def _announce(name: str, path: str, link: Path | None) -> None:
     sys.stdout.flush()
 
 
-async def _live(device: Device, ended: asyncio.Event) -> None:
+async def _stream_until(device: Device, ended: asyncio.Event) -> None:
     """Let it stream until the end, or until it fails."""
     tasks: list[asyncio.Task[Any]] = [asyncio.create_task(ended.wait())]
-    if isinstance(device, LiveDevice):
-        tasks.append(asyncio.create_task(device.live()))
+    if isinstance(device, StreamingDevice):
+        tasks.append(asyncio.create_task(device.stream_by_wall_clock()))
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -206,7 +210,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--build: {given.instrument} has no DUT in it")
     try:
         with recorded_wires(given.wire_log):
-            asyncio.run(serve(given.instrument, given.link, energy=given.build == "energy"))
+            asyncio.run(
+                serve_instrument(given.instrument, given.link, energy=given.build == "energy")
+            )
     except LinkRefusedError as trouble:
         parser.error(f"--link: {trouble}")
     except ConfigError as error:

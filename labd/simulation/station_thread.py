@@ -68,7 +68,7 @@ class StationThread:
         self._thread.join()
         for port in self.wiring.ports.values():
             port.unplug()
-        self.drive.remove()
+        self.drive.remove_folder()
         if self._directory.is_dir() and not any(self._directory.iterdir()):
             self._directory.rmdir()
 
@@ -93,18 +93,18 @@ class StationThread:
 
     def poll_drive(self) -> None:
         """Flash firmware that was copied onto the drive."""
-        data = self.drive.poll()
+        data = self.drive.take_complete_file()
         if data is None:
             return
 
         def flash() -> bool:
             try:
-                reason = self.wiring.flash(parse_image(data))
+                reason = self.wiring.flash_board(parse_image(data))
             except ImageError as error:
                 reason = str(error)
             if reason:
                 self.log.warning("firmware refused: %s", reason)
-                self.drive.fail(reason)
+                self.drive.write_failure_report(reason)
             return not reason
 
         self._post(flash)
@@ -123,20 +123,20 @@ class StationThread:
             self._hold_back()
             self._mode.step()
             for port in self.wiring.ports.values():
-                if port.has_line or not self.wiring.executing:
+                if port.has_whole_line or not self.wiring.is_executing:
                     port.flush()
 
     def _hold_back(self) -> None:
         """Wait for a slow reader of the power stream, at most :data:`OVERRUN_S`."""
         port = self.wiring.ports.get("power")
         monitor = self.wiring.monitor
-        if port is None or monitor is None or port.waiting <= TRANSMIT_BUFFER:
+        if port is None or monitor is None or port.waiting_bytes <= TRANSMIT_BUFFER:
             return
         deadline = time.monotonic() + OVERRUN_S
-        while monitor.acquiring and port.waiting > TRANSMIT_BUFFER and not self._stopping:
+        while monitor.is_acquiring and port.waiting_bytes > TRANSMIT_BUFFER and not self._stopping:
             if port.blocked or time.monotonic() > deadline:
                 self.log.warning("no program reads the power stream: overrun")
-                monitor.overrun()
+                monitor.on_overrun()
                 port.blocked = False
             elif port.flush():
                 deadline = time.monotonic() + OVERRUN_S
@@ -151,7 +151,9 @@ class StationThread:
         for port in ports:
             port.flush()
         readers = [port.fileno for port in ports if port.fileno is not None]
-        writers = [p.fileno for p in ports if p.fileno is not None and p.waiting and not p.blocked]
+        writers = [
+            p.fileno for p in ports if p.fileno is not None and p.waiting_bytes and not p.blocked
+        ]
         ready, _, _ = select.select([*readers, self._wake_read], writers, [], timeout_s)
         if self._wake_read in ready:
             os.read(self._wake_read, 4096)

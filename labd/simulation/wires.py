@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from labd.simulation.virtual_time import PS_PER_S
 
-Edge = Callable[[int, bool], None]
+EdgeWatcher = Callable[[int, bool], None]
 """A watcher: called with (time in ps, new level) on every change."""
 
 FRAME_BITS = 10  # start, 8 data, stop
@@ -19,9 +19,9 @@ class Wire:
     def __init__(self, name: str) -> None:
         self.name = name
         self.level = True
-        self._watchers: list[Edge] = []
+        self._watchers: list[EdgeWatcher] = []
 
-    def watch(self, watcher: Edge) -> None:
+    def add_watcher(self, watcher: EdgeWatcher) -> None:
         """Call ``watcher`` on every edge from now on."""
         self._watchers.append(watcher)
 
@@ -34,12 +34,12 @@ class Wire:
                 watcher(at_ps, new)
 
 
-def frame_ps(baud: int) -> int:
+def character_duration_ps(baud: int) -> int:
     """Return how long one character occupies a line at ``baud``, ps."""
     return FRAME_BITS * PS_PER_S // baud
 
 
-def received(byte: int, sent_baud: int, read_baud: int) -> bytes:
+def character_as_received(byte: int, sent_baud: int, read_baud: int) -> bytes:
     """Return what a receiver at ``read_baud`` reads of one character sent at ``sent_baud``.
 
     The waveform (start bit low, data from bit 0 up, stop bit high, then idle) is sampled in
@@ -53,21 +53,21 @@ def received(byte: int, sent_baud: int, read_baud: int) -> bytes:
         return bytes((byte,))
     bits = [0, *(byte >> n & 1 for n in range(8)), 1]
 
-    def level(time: float) -> int:  # time in seconds since the start bit's edge
+    def waveform_level(time: float) -> int:  # time in seconds since the start bit's edge
         index = int(time * sent_baud)
         return bits[index] if index < FRAME_BITS else 1
 
     out = bytearray()
     start = 0.0
     while start * sent_baud < FRAME_BITS:
-        samples = [level(start + (n + 0.5) / read_baud) for n in range(FRAME_BITS)]
+        samples = [waveform_level(start + (n + 0.5) / read_baud) for n in range(FRAME_BITS)]
         if samples[0] == 0:
             out.append(sum(bit << n for n, bit in enumerate(samples[1:9])))
-        start = _next_fall(bits, start + (FRAME_BITS - 0.5) / read_baud, sent_baud)
+        start = _next_falling_edge(bits, start + (FRAME_BITS - 0.5) / read_baud, sent_baud)
     return bytes(out)
 
 
-def _next_fall(bits: list[int], after: float, baud: int) -> float:
+def _next_falling_edge(bits: list[int], after: float, baud: int) -> float:
     """Time of the first falling edge at or after ``after``, or the end of the frame."""
     for index in range(1, FRAME_BITS):
         if index / baud >= after and bits[index - 1] == 1 and bits[index] == 0:

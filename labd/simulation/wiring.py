@@ -22,7 +22,7 @@ from labd.simulation.mcu.chip import Pins
 from labd.simulation.mcu.currents import Total
 from labd.simulation.mcu.image import FlashContents
 from labd.simulation.virtual_time import PS_PER_MS, Agenda, Timeline
-from labd.simulation.wires import Wire, frame_ps, received
+from labd.simulation.wires import Wire, character_as_received, character_duration_ps
 from labd.wire.emulation import EmulatedStation
 
 PARTS = ("dut", "io", "power")
@@ -36,7 +36,7 @@ _PROBE_SLICES = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Fall:
+class TimestampFall:
     """A falling edge of the timestamp line, with what had been delivered by then."""
 
     at_ps: int
@@ -50,19 +50,19 @@ class LossyWire:
     The rising edge after a lost fall is lost with it: the pulse was not seen.
     """
 
-    to: Callable[[int, bool], None]
-    to_lose: int = 0
+    watcher: Callable[[int, bool], None]
+    falls_to_lose: int = 0
     _losing: bool = field(default=False, init=False)
 
-    def edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
+    def pass_edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
         """One edge of the wire."""
-        if not level and self.to_lose:
-            self.to_lose -= 1
+        if not level and self.falls_to_lose:
+            self.falls_to_lose -= 1
             self._losing = True
         elif self._losing:
             self._losing = False
         else:
-            self.to(at_ps, level)
+            self.watcher(at_ps, level)
 
 
 class StationWiring:
@@ -78,7 +78,7 @@ class StationWiring:
         self.config = config
         self.log = log
         self.timeline = Timeline()
-        self.falls: list[Fall] = []
+        self.timestamp_falls: list[TimestampFall] = []
         self._receive_free_ps = 0
         self._last_arrival_ps = 0
         self._receive_to_lose = 0
@@ -87,7 +87,7 @@ class StationWiring:
         self.board = Board(
             self.timeline,
             pins,
-            self._from_dut,
+            self._on_dut_byte,
             log,
             seed=config.seed,
             extra_na=config.board_ua * 1000,
@@ -96,12 +96,12 @@ class StationWiring:
         self.agenda = Agenda(self.board.now_ps)
         self.monitor = self._make_monitor() if "power" in config.parts else None
         self.io = self._make_interface_board(image) if "io" in config.parts else None
-        self.timestamp = LossyWire(self.monitor.edge if self.monitor else _ignore)
-        self.processing = LossyWire(self.io.processing_edge if self.io else _ignore)
-        pins.timestamp.watch(self._on_timestamp)
-        pins.processing.watch(self.processing.edge)
+        self.timestamp = LossyWire(self.monitor.on_timestamp_edge if self.monitor else _ignore_edge)
+        self.processing = LossyWire(self.io.on_processing_edge if self.io else _ignore_edge)
+        pins.timestamp.add_watcher(self._on_timestamp_edge)
+        pins.processing.add_watcher(self.processing.pass_edge)
         if self.io is not None:
-            pins.detected.watch(self.io.detected_edge)
+            pins.detected.add_watcher(self.io.on_detection_edge)
         if self.monitor is None:
             self.board.power_on(USB_MV)
 
@@ -113,15 +113,15 @@ class StationWiring:
 
     def _make_interface_board(self, image: FlashContents) -> SimulatedInterfaceBoard:
         io = SimulatedInterfaceBoard(
-            self.agenda, baud=_baud_of(image, self.log), crystal_ppm=self.config.io_ppm
+            self.agenda, baud=_find_firmware_baud(image, self.log), crystal_ppm=self.config.io_ppm
         )
-        io.send, io.to_dut = self.ports["io"].send, self._to_dut
+        io.send, io.to_dut = self.ports["io"].send, self._send_to_dut
         return io
 
     # -- time
 
     @property
-    def executing(self) -> bool:
+    def is_executing(self) -> bool:
         """Whether the CPU has something to do."""
         return self.board.state is CpuState.RUNNING
 
@@ -142,125 +142,128 @@ class StationWiring:
         due = (
             self.agenda.next_ps,
             self.board.next_signal_ps,
-            self.monitor.ends_ps if self.monitor else None,
+            self.monitor.acquisition_end_ps if self.monitor else None,
         )
         return min((at_ps for at_ps in due if at_ps is not None), default=None)
 
     def advance_to(self, at_ps: int) -> None:
         """Let time pass while the CPU does not execute; not beyond the next event."""
         self.timeline.now_ps = max(self.timeline.now_ps, at_ps)
-        self._happen()
+        self._run_due_events()
 
-    def execute(self) -> None:
+    def execute_slice(self) -> None:
         """Let the CPU execute a slice."""
         self.board.run_slice()
-        self._happen()
+        self._run_due_events()
 
-    def _happen(self) -> None:
+    def _run_due_events(self) -> None:
         self.agenda.run_due(self.timeline.now_ps)
         self.board.resume()
         if self.monitor is not None:
-            self.monitor.advance(self.timeline.now_ps, self._transmit_load())
+            self.monitor.advance_to(self.timeline.now_ps, self._waiting_power_bytes())
 
-    def _transmit_load(self) -> int:
+    def _waiting_power_bytes(self) -> int:
         """Return how many bytes the monitor's own buffer would hold.
 
         0 while the host reads: waiting bytes then only mean that the emulator is faster than
         the host, which depends on the wall clock and must not show in the stream.
         """
         port = self.ports["power"]
-        return port.waiting if port.blocked else 0
+        return port.waiting_bytes if port.blocked else 0
 
     # -- what reaches the bench from outside
 
-    def host_sent(self, part: str, data: bytes) -> None:
+    def receive_from_host(self, part: str, data: bytes) -> None:
         """Take bytes of a host from a port."""
         if part == "dut":
-            self._usb_serial(data)
+            self._send_through_stlink(data)
         elif part == "io" and self.io is not None:
             self.io.receive(data)
         elif part == "power" and self.monitor is not None:
             self.monitor.receive(data)
-        self._happen()
+        self._run_due_events()
 
-    def command_size(self, part: str, data: bytes | bytearray) -> int:
+    def first_command_size(self, part: str, data: bytes | bytearray) -> int:
         """Return the length of the first command in ``data``; 0 if it is not whole."""
         if part == "power" and self.monitor is not None:
-            return self.monitor.command_size(data)
+            return self.monitor.first_command_size(data)
         return data.find(b"%") + 1
 
-    def flash(self, image: FlashContents) -> str:
+    def flash_board(self, image: FlashContents) -> str:
         """Program the board through its ST-LINK; return why it failed, or an empty string."""
-        if not self.board.powered:
+        if not self.board.is_powered:
             return "The target has no supply voltage. Switch it on, then copy the file again."
         self.board.flash(image)
         return ""
 
-    def pull(self, part: str) -> None:
+    def unplug_cable(self, part: str) -> None:
         """Unplug a USB cable."""
         self.ports[part].unplug()
         if part == "dut" and self.monitor is None:
             self.board.power_off()
 
-    def plug(self, part: str) -> None:
+    def plug_cable(self, part: str) -> None:
         """Plug it in again; the device behind it restarts."""
         self.ports[part].plug()
-        if part == "dut" and self.monitor is None and not self.board.powered:
+        if part == "dut" and self.monitor is None and not self.board.is_powered:
             self.board.power_on(USB_MV)
         elif part == "io" and self.io is not None:
             self.io.reset()
         elif part == "power" and self.monitor is not None:
             self.monitor.restart()
 
-    def brown_out(self) -> None:
+    def brown_out_supply(self) -> None:
         """Let the supply fail for 20 ms."""
-        if not self.board.powered:
+        if not self.board.is_powered:
             return
         voltage_mv = self.board.voltage_mv
         self.board.power_off()
 
-        def back(_at_ps: int) -> None:
-            if not self.board.powered:
+        def restore_supply(_at_ps: int) -> None:
+            if not self.board.is_powered:
                 self.board.power_on(voltage_mv)
 
-        self.agenda.at(self.timeline.now_ps + _BROWN_OUT_PS, back, waits=True)
+        self.agenda.at(self.timeline.now_ps + _BROWN_OUT_PS, restore_supply, waits=True)
 
-    def lose_received(self, count: int) -> None:
+    def lose_dut_input(self, count: int) -> None:
         """Lose the next bytes on the DUT's receive wire."""
         self._receive_to_lose += count
 
     # -- wires
 
-    def _usb_serial(self, data: bytes) -> None:
+    def _send_through_stlink(self, data: bytes) -> None:
         """Send bytes through the ST-LINK's serial port, which has the DUT's speed."""
         baud = self.board.uart_baud or DEFAULT_DUT_BAUD
         end_ps = max(self.timeline.now_ps, self._receive_free_ps)
         for byte in data:
-            end_ps += frame_ps(baud)
-            self._to_dut(byte, end_ps, baud)
+            end_ps += character_duration_ps(baud)
+            self._send_to_dut(byte, end_ps, baud)
         self._receive_free_ps = end_ps
 
-    def _to_dut(self, byte: int, end_ps: int, baud: int) -> None:
+    def _send_to_dut(self, byte: int, end_ps: int, baud: int) -> None:
         if self._receive_to_lose:
             self._receive_to_lose -= 1
             return
         self._last_arrival_ps = max(self._last_arrival_ps, end_ps)
-        for seen in received(byte, baud, self.board.uart_baud):
+        for seen in character_as_received(byte, baud, self.board.uart_baud):
             self.board.receive(self._last_arrival_ps, seen)
 
-    def _from_dut(self, byte: int, end_ps: int, baud: int) -> None:
+    def _on_dut_byte(self, byte: int, end_ps: int, baud: int) -> None:
         if "dut" in self.ports:
             self.ports["dut"].send(bytes((byte,)))
         if self.io is not None:
-            self.io.dut_byte(byte, end_ps, baud)
+            self.io.receive_dut_byte(byte, end_ps, baud)
 
-    def _on_timestamp(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
+    def _on_timestamp_edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
         if not level:
-            self.falls = [*self.falls[-1:], Fall(at_ps, self.board.ledger.at(at_ps))]
-        self.timestamp.edge(at_ps, level)
+            self.timestamp_falls = [
+                *self.timestamp_falls[-1:],
+                TimestampFall(at_ps, self.board.ledger.at(at_ps)),
+            ]
+        self.timestamp.pass_edge(at_ps, level)
 
 
-def _ignore(_at_ps: int, _level: bool) -> None:  # noqa: FBT001 - a wire's watcher
+def _ignore_edge(_at_ps: int, _level: bool) -> None:  # noqa: FBT001 - a wire's watcher
     """Ignore the edges of this wire."""
 
 
@@ -270,7 +273,7 @@ def _make_port(directory: Path, part: str) -> BenchPort:
     return BenchPort(directory / part, buffer_bytes=size)
 
 
-def _baud_of(firmware: FlashContents, log: logging.LoggerAdapter[logging.Logger]) -> int:
+def _find_firmware_baud(firmware: FlashContents, log: logging.LoggerAdapter[logging.Logger]) -> int:
     """Return the baud rate that a firmware sets when it boots; 9600 if it sets none."""
     pins = Pins(Wire("timestamp"), Wire("processing"), Wire("detected"))
     board = Board(Timeline(), pins, lambda _byte, _end, _baud: None, log)
@@ -281,4 +284,8 @@ def _baud_of(firmware: FlashContents, log: logging.LoggerAdapter[logging.Logger]
             break
         board.run_slice()
     nearest = min(_STANDARD_BAUDS, key=lambda baud: abs(baud - board.uart_baud))
-    return nearest if received(0x55, board.uart_baud, nearest) == b"\x55" else DEFAULT_DUT_BAUD
+    return (
+        nearest
+        if character_as_received(0x55, board.uart_baud, nearest) == b"\x55"
+        else DEFAULT_DUT_BAUD
+    )

@@ -13,7 +13,7 @@ from drivers.serial_dut import SerialDut, SerialDutConfig
 from labd.core.errors import DeadlineExceeded, DutError, InfraError, LabdBug
 from labd.core.model import Build
 from labd.simulation.cable import PtyCable
-from labd.simulation.instruments.reference_dut import SEEN, Habits, SimulatedDut
+from labd.simulation.instruments.reference_dut import KNOWN_FIRMWARES, FirmwareQuirks, SimulatedDut
 from labd.station.dut import Dut
 from tests.contract.case import plugged
 
@@ -31,12 +31,12 @@ async def connected(fake: SimulatedDut) -> AsyncGenerator[tuple[Dut, PtyCable]]:
             await port.close()
 
 
-@pytest.fixture(params=SEEN.values(), ids=SEEN.keys())
-def habits(request: pytest.FixtureRequest) -> Habits:
+@pytest.fixture(params=KNOWN_FIRMWARES.values(), ids=KNOWN_FIRMWARES.keys())
+def habits(request: pytest.FixtureRequest) -> FirmwareQuirks:
     return request.param
 
 
-async def test_a_session_with_every_observed_firmware(habits: Habits) -> None:
+async def test_a_session_with_every_observed_firmware(habits: FirmwareQuirks) -> None:
     fake = SimulatedDut(habits)
     async with connected(fake) as (dut, _):
         fake.boot()
@@ -149,7 +149,7 @@ async def test_a_damaged_load_is_restarted_and_counted(nth: int, how: Callable[[
     fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
-        fake.corrupt = damage(nth, how)
+        fake.corrupt_command = damage(nth, how)
         reply = await dut.load(INPUT)
         assert len(reply.restarts) == 1
         assert fake.input == INPUT
@@ -159,7 +159,7 @@ async def test_a_load_damaged_every_time_is_the_benchs_fault() -> None:
     fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
-        fake.corrupt = lambda text: text[:-1] if text.startswith("db 0") else text
+        fake.corrupt_command = lambda text: text[:-1] if text.startswith("db 0") else text
         with pytest.raises(InfraError, match="Insufficent number of hex digits"):
             await dut.load(INPUT)
         assert fake.commands.count("db load 512") == 3
@@ -169,8 +169,8 @@ async def test_firmware_without_db_is_the_firmwares_fault() -> None:
     fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
-        fake.corrupt = lambda _: "db"
-        fake._db = lambda _: fake._print("e-[Unknown command: db]")  # type: ignore[method-assign]
+        fake.corrupt_command = lambda _: "db"
+        fake._load_input = lambda _: fake._print_line("e-[Unknown command: db]")  # type: ignore[method-assign]
         with pytest.raises(DutError, match="Unknown command: db"):
             await dut.load(INPUT)
 
@@ -197,10 +197,10 @@ async def test_a_hung_dut_ends_in_a_deadline_and_its_late_answer_is_not_taken() 
     fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
-        fake.hung = True
+        fake.is_hung = True
         with pytest.raises(DeadlineExceeded, match="infer 10 1"):
             await dut.infer(10, 1, 0.2)
-        fake.hung = False
+        fake.is_hung = False
         fake.receive(b"infer 10 1%")  # it finishes after all
         with pytest.raises(InfraError, match="was not sent"):
             await dut.timestamp()

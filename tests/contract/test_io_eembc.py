@@ -14,7 +14,7 @@ from labd.core.model import Build
 from labd.simulation.cable import PtyCable
 from labd.simulation.instruments.eembc_uno import SimulatedEembcUno
 from labd.simulation.instruments.interface_board import SimulatedInterfaceBoard
-from labd.simulation.instruments.reference_dut import Habits, SimulatedDut
+from labd.simulation.instruments.reference_dut import FirmwareQuirks, SimulatedDut
 from labd.simulation.virtual_time import LoopAgenda
 from labd.station.dut import Dut
 from tests.contract.case import plugged
@@ -23,7 +23,7 @@ from tests.contract.case import plugged
 @pytest.fixture
 def fake() -> SimulatedDut:
     dut = SimulatedDut(energy=True)
-    dut.powered = False
+    dut.is_powered = False
     return dut
 
 
@@ -123,7 +123,7 @@ async def test_late_text_of_the_dut_at_opening_is_no_answer(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     """A predecessor died in an inference, which goes on behind the board's reset."""
-    fake.powered = True
+    fake.is_powered = True
     async with connected(board) as (io, _):
         fake.receive(b"infer 10 1%")
         assert (await Dut(io.command_channel).identify(2.0)).model == "kws01"
@@ -142,11 +142,11 @@ async def test_commands_are_refused_until_the_channel_is_in_step(
 async def test_a_dut_that_was_on_all_along_is_no_fault(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
-    fake.powered = True
+    fake.is_powered = True
     async with connected(board) as (io, _):
         assert await io.command_channel.wait_boot(0.3) == []
         assert (await Dut(io.command_channel).identify(1.0)).model == "kws01"
-        fake.hung = True
+        fake.is_hung = True
         with pytest.raises(DeadlineExceeded):  # being in step before proves nothing now
             await io.command_channel.wait_boot(0.3)
 
@@ -154,7 +154,7 @@ async def test_a_dut_that_was_on_all_along_is_no_fault(
 async def test_a_slow_duts_answers_to_repeated_questions_are_awaited(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
-    fake.powered = True
+    fake.is_powered = True
     receive = fake.receive
     fake.receive = lambda data: late(1.3, receive, data)  # type: ignore[method-assign]
     async with connected(board) as (io, _):
@@ -166,7 +166,7 @@ async def test_a_prologue_with_a_name_is_no_answer_to_name(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     """As that of the Arty A7: the answer proper comes after it."""
-    fake.powered = True
+    fake.is_powered = True
     receive, due_s = fake.receive, 0.0
 
     def slowly(data: bytes) -> None:
@@ -177,7 +177,7 @@ async def test_a_prologue_with_a_name_is_no_answer_to_name(
 
     def boot_first(data: bytes) -> None:
         fake.receive = slowly  # type: ignore[method-assign]
-        board._from_dut(b"m-name-dut-[Arty]\r\nm-init-done\r\nm-ready\r\n")
+        board._forward_dut_text(b"m-name-dut-[Arty]\r\nm-init-done\r\nm-ready\r\n")
         slowly(data)
 
     fake.receive = boot_first  # type: ignore[method-assign]
@@ -231,7 +231,7 @@ async def test_an_unexpected_timestamp_is_logged_and_no_line_is_lost(
     async with connected(board, timestamp_wire=True) as (io, _):
         dut = await booted(io, fake)
         await io.clear_intervals()
-        board.pulse()
+        board.on_timestamp_pulse()
         fake.boot()  # pulses, and its text is not lost by looking for timestamps
         await asyncio.sleep(0.05)
         assert len(io.logged_timestamps()) == 2
@@ -245,10 +245,10 @@ async def test_reading_timestamps_takes_nothing_from_a_waiting_command(
 ) -> None:
     async with connected(board, timestamp_wire=True) as (io, _):
         dut = await booted(io, fake)
-        fake.hung = True
+        fake.is_hung = True
         infer = asyncio.create_task(dut.infer(10, 1, 2.0))
         await asyncio.sleep(0.1)
-        fake.hung = False
+        fake.is_hung = False
         fake.receive(b"infer 10 1%")
         while not infer.done():
             io.logged_timestamps()
@@ -270,7 +270,7 @@ async def test_a_reset_board_restarts_its_counter(
 async def test_the_counter_wraps_between_two_timestamps(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
-    fake.habits = Habits(first_lap=2**32 - 5)
+    fake.quirks = FirmwareQuirks(first_lap=2**32 - 5)
     async with connected(board, timestamp_wire=True) as (io, _):
         dut = await booted(io, fake)
         await io.clear_intervals()
@@ -285,9 +285,9 @@ async def test_a_lost_timestamp_is_an_error_not_a_shift(
         dut = await booted(io, fake)
         await io.clear_intervals()
         await dut.infer(10, 1, 1.0)
-        board.lap_text = lambda _: "e"
+        board.edit_lap_text = lambda _: "e"
         await dut.timestamp()
-        board.lap_text = lambda text: text
+        board.edit_lap_text = lambda text: text
         await dut.timestamp()
         with pytest.raises(InstrumentError, match="do not pair"):
             await io.read_intervals()
@@ -299,7 +299,7 @@ async def test_a_damaged_timestamp_is_refused_until_cleared(
 ) -> None:
     async with connected(board, timestamp_wire=True) as (io, _):
         dut = await booted(io, fake)
-        board.lap_text = lambda _: damaged
+        board.edit_lap_text = lambda _: damaged
         assert await dut.timestamp() is None
         with pytest.raises(InstrumentError, match=damaged):
             io.logged_timestamps()
@@ -331,7 +331,7 @@ async def test_a_restart_between_sending_and_the_boards_answer_is_detected(
             fake.boot()
             return text
 
-        board.corrupt = once("dut timestamp", boot)
+        board.corrupt_command = once("dut timestamp", boot)
         with pytest.raises(InfraError) as caught:
             await dut.timestamp()
         assert caught.value.code == "dut-restarted"
@@ -354,18 +354,18 @@ async def test_a_restart_in_a_command_is_detected(
 async def test_a_dead_dut_ends_in_a_deadline_and_power_brings_it_back(
     fake: SimulatedDut, board: SimulatedEembcUno, *, blocks: bool
 ) -> None:
-    board.blocks = blocks
+    board.waits_for_dut = blocks
     async with connected(board) as (io, _):
         reset_when_opened(io, board, boot_s=0.3)
         dut = await booted(io, fake)
-        fake.hung = True
+        fake.is_hung = True
         with pytest.raises(DeadlineExceeded, match="power-cycle"):
             await dut.infer(10, 1, 0.2)
         with pytest.raises(InfraError, match="was not sent"):
             await dut.timestamp()
         with pytest.raises(DeadlineExceeded, match="level shifters"):
             await dut.identify(0.5)
-        fake.powered = fake.hung = False
+        fake.is_powered = fake.is_hung = False
         dut = await booted(io, fake)
         assert (await dut.identify(1.0)).model == "kws01"
         assert await dut.timestamp() is None
@@ -378,7 +378,7 @@ async def test_an_answer_that_comes_late_is_not_the_next_commands(
 ) -> None:
     async with connected(board) as (io, _):
         dut = await booted(io, fake)
-        fake.hung = True
+        fake.is_hung = True
         infer = asyncio.create_task(dut.infer(10, 1, 9.0))
         await asyncio.sleep(0.05)
         infer.cancel()
@@ -387,7 +387,7 @@ async def test_an_answer_that_comes_late_is_not_the_next_commands(
         receive, fake.receive = fake.receive, lambda _: None  # type: ignore[method-assign]
 
         def finish() -> None:
-            fake.hung, fake.receive = False, receive  # type: ignore[method-assign]
+            fake.is_hung, fake.receive = False, receive  # type: ignore[method-assign]
             fake.receive(b"infer 10 1%")
 
         asyncio.get_running_loop().call_later(0.3, finish)
@@ -399,7 +399,7 @@ async def test_a_command_damaged_on_its_way_to_the_dut_restarts_the_load(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     """Half duplex: the board's sending was disturbed by a DUT that talked."""
-    fake.corrupt = once("db 1a", lambda text: text[4:])
+    fake.corrupt_command = once("db 1a", lambda text: text[4:])
     async with connected(board) as (io, _):
         dut = await booted(io, fake)
         data = bytes(range(245)) * 2
@@ -415,22 +415,22 @@ async def test_a_command_damaged_on_its_way_to_the_board_shows_in_its_echo(
     """Two digits lost leave an even number, which the DUT would take without a word."""
     async with connected(board) as (io, _):
         dut = await booted(io, fake)
-        board.corrupt = once("dut db 1a", lambda text: text[:9] + text[11:])
+        board.corrupt_command = once("dut db 1a", lambda text: text[:9] + text[11:])
         data = bytes(range(245)) * 2
         loaded = await dut.load(data)
         assert len(loaded.restarts) == 1
         assert "reached the board as" in loaded.restarts[0]
         assert fake.input == data
-        board.corrupt = lambda text: text.replace("infer 10", "infer 1")
+        board.corrupt_command = lambda text: text.replace("infer 10", "infer 1")
         with pytest.raises(InfraError) as caught:
             await dut.infer(10, 1, 1.0)
         assert caught.value.code == "relay-damaged"
-        board.corrupt = lambda text: text
+        board.corrupt_command = lambda text: text
         assert await dut.timestamp() is None
 
 
 async def test_other_boards_on_the_port_are_named(fake: SimulatedDut) -> None:
-    for other in (SimulatedInterfaceBoard.wired_to(fake), SimulatedDut()):
+    for other in (SimulatedInterfaceBoard.connected_to_dut(fake), SimulatedDut()):
         with pytest.raises(InstrumentError, match="not an EEMBC io-manager"):
             async with connected(other):  # type: ignore[arg-type]
                 pytest.fail("it was taken for an io-manager")

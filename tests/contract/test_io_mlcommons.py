@@ -29,13 +29,13 @@ from tests.contract.case import plugged
 @pytest.fixture
 def fake() -> SimulatedDut:
     dut = SimulatedDut(energy=True)
-    dut.powered = False
+    dut.is_powered = False
     return dut
 
 
 @pytest.fixture
 def board(fake: SimulatedDut) -> SimulatedInterfaceBoard:
-    return SimulatedInterfaceBoard.wired_to(fake)
+    return SimulatedInterfaceBoard.connected_to_dut(fake)
 
 
 @asynccontextmanager
@@ -68,8 +68,8 @@ def resettable(board: SimulatedInterfaceBoard) -> Generator[list[str]]:
 
 def log_interval(board: SimulatedInterfaceBoard, start: int, stop: int) -> None:
     """Raise and lower the DUT's processing pin at these ticks of 10 µs."""
-    board.processing_edge(start * 10 * PS_PER_US, level=True)
-    board.processing_edge(stop * 10 * PS_PER_US, level=False)
+    board.on_processing_edge(start * 10 * PS_PER_US, level=True)
+    board.on_processing_edge(stop * 10 * PS_PER_US, level=False)
 
 
 async def block(board: SimulatedInterfaceBoard, fake: SimulatedDut) -> None:
@@ -77,7 +77,7 @@ async def block(board: SimulatedInterfaceBoard, fake: SimulatedDut) -> None:
     async with connected(board) as (io, _):
         await io.command_channel.expect_boot()
         assert io.waiting_for_dut
-    fake.hung = True
+    fake.is_hung = True
 
 
 async def test_a_session_through_the_board(
@@ -115,7 +115,7 @@ async def test_a_prologue_left_from_flashing_is_not_taken_for_the_boot(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
     fake.boot()  # powered for flashing, then off: its prologue stays in the board's queue
-    fake.powered = False
+    fake.is_powered = False
     async with connected(board) as (io, _):
         dut = Dut(io.command_channel)
         await io.command_channel.expect_boot()
@@ -138,7 +138,7 @@ async def test_commands_are_refused_until_the_channel_is_in_step(
 async def test_a_dut_that_was_on_all_along_is_no_fault(
     fake: SimulatedDut, board: SimulatedInterfaceBoard
 ) -> None:
-    fake.powered = True
+    fake.is_powered = True
     async with connected(board) as (io, _):
         await io.command_channel.expect_boot()
         await Dut(io.command_channel).boot(1.0)
@@ -154,14 +154,14 @@ async def test_a_dead_dut_blocks_the_board_and_power_frees_it(
         await io.command_channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
-        fake.hung = True
+        fake.is_hung = True
         with pytest.raises(DeadlineExceeded, match="reset the interface board"):
             await dut.infer(10, 1, 0.2)
         with pytest.raises(DeadlineExceeded, match="reset the interface board"):
             await dut.identify(0.2)
-        fake.powered = False
+        fake.is_powered = False
         await io.command_channel.expect_boot()
-        fake.hung = False
+        fake.is_hung = False
         fake.boot()
         await dut.boot(1.0)
         assert (await dut.identify(1.0)).model == "kws01"
@@ -185,7 +185,7 @@ async def test_a_predecessor_cut_off_in_a_command_is_no_end(
             fake.boot()
             await heir.wait_until_free(2.0)
             assert not heir.waiting_for_dut
-            fake.powered = False
+            fake.is_powered = False
             await heir.set_dut_baud(9600)
             await heir.command_channel.expect_boot()
             fake.boot()
@@ -243,7 +243,7 @@ async def test_a_cancelled_command_leaves_the_channel_out_of_step(
         await io.command_channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
-        fake.hung = True
+        fake.is_hung = True
         infer = asyncio.create_task(dut.infer(10, 1, 9.0))
         await asyncio.sleep(0.05)
         infer.cancel()
@@ -251,7 +251,7 @@ async def test_a_cancelled_command_leaves_the_channel_out_of_step(
             await infer
         with pytest.raises(InfraError, match="was not sent"):
             await dut.timestamp()
-        fake.powered = fake.hung = False
+        fake.is_powered = fake.is_hung = False
         await io.command_channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
@@ -333,10 +333,10 @@ async def test_a_late_answer_ends_its_own_command_only(
         await io.command_channel.expect_boot()
         fake.boot()
         await dut.boot(1.0)
-        fake.hung = True
+        fake.is_hung = True
         with pytest.raises(DeadlineExceeded):
             await dut.infer(10, 1, 0.2)
-        fake.hung = False
+        fake.is_hung = False
         fake.receive(b"infer 10 1%")
         assert await io.read_intervals() == []
         assert (await dut.identify(1.0)).model == "kws01"
@@ -390,7 +390,7 @@ async def test_a_lost_interval_edge_is_an_error_not_a_shift(board: SimulatedInte
 
 
 async def test_another_device_on_the_port_is_named(fake: SimulatedDut) -> None:
-    fake.powered = True
+    fake.is_powered = True
     fake.energy = False
     with pytest.raises(InstrumentError, match="m-name-dut"):
         async with connected(fake):  # type: ignore[arg-type]
@@ -435,7 +435,7 @@ async def test_a_command_damaged_on_its_way_to_the_board_restarts_the_load(
                 return text[:9] + text[11:]
             return text
 
-        board.corrupt = lose_two_digits
+        board.corrupt_command = lose_two_digits
         data = bytes(range(245)) * 2
         loaded = await dut.load(data)
         assert len(loaded.restarts) == 1
@@ -448,7 +448,7 @@ async def test_a_board_without_its_sd_card_is_reported(
 ) -> None:
     monkeypatch.setattr(io_mlcommons, "RESET_S", 1.0)
     async with connected(board) as (io, _):
-        board.sd_card = False
+        board.has_sd_card = False
         with pytest.raises(DeadlineExceeded, match="SD card"):
             await io.set_dut_baud(115_200)
     async with connected(board) as (io, _):
@@ -479,7 +479,7 @@ async def test_a_blocked_board_is_reset_at_opening_by_the_operators_command(
             assert not io.waiting_for_dut
             assert board.resets == 1
             assert [finding.code for finding in await io.self_check()] == ["io-resets"]
-            fake.hung = fake.powered = False
+            fake.is_hung = fake.is_powered = False
             dut = Dut(io.command_channel)
             await io.command_channel.expect_boot()
             fake.boot()
@@ -496,11 +496,11 @@ async def test_a_board_blocked_by_a_dead_dut_is_reset_by_the_operators_command(
             await io.command_channel.expect_boot()
             fake.boot()
             await dut.boot(1.0)
-            fake.hung = True
+            fake.is_hung = True
             with pytest.raises(DeadlineExceeded):
                 await dut.infer(10, 1, 0.2)
             assert board.resets == 0
-            fake.hung = False  # it lost the command, but is alive
+            fake.is_hung = False  # it lost the command, but is alive
             assert (await dut.identify(1.0)).model == "kws01"
             assert board.resets == 1
 

@@ -30,11 +30,11 @@ from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 from labd.simulation import joulescope_library as fake_library
 from labd.simulation.instruments.joulescope import (
     TICK_HZ,
-    Disorder,
     JoulescopeLoad,
+    MessageDisorder,
     SimulatedJoulescope,
 )
-from labd.simulation.instruments.load import current_a
+from labd.simulation.instruments.load import synthetic_current_a
 from labd.simulation.joulescope_library import USB, SimulatedDriver, UsbCable
 from tests.contract.acquisition import all_of, by_index, only, progress_to
 
@@ -95,7 +95,7 @@ async def recorded(
     async with monitor.acquire() as acquisition:
         for step in steps:
             step()
-        fake.run(1.0)
+        fake.measure_for(1.0)
         await asyncio.sleep(0.1)
     return await all_of(acquisition)
 
@@ -107,7 +107,7 @@ def power_of(items: list[StreamItem]) -> np.ndarray:
 
 def expected_power(count: int, rate_hz: int = 10_000, step: int = 2) -> np.ndarray:
     ticks = np.arange(0, count * TICK_HZ // rate_hz, step)
-    power = current_a(ticks / TICK_HZ).astype(np.float32).astype(float) * 3.0
+    power = synthetic_current_a(ticks / TICK_HZ).astype(np.float32).astype(float) * 3.0
     return power.reshape(count, -1).mean(axis=1)
 
 
@@ -120,7 +120,7 @@ async def test_power_and_edges_are_those_of_the_load(
 ) -> None:
     fake = plug(model)
     async with opened() as monitor, monitor.acquire() as acquisition:
-        fake.run(1.8)
+        fake.measure_for(1.8)
         await progress_to(acquisition, 17_000, 2)
         assert acquisition.edges_seen == 2
     items = await all_of(acquisition)
@@ -141,7 +141,7 @@ async def test_power_and_edges_are_those_of_the_load(
 
 async def test_an_edge_comes_after_the_samples_before_it(fake: SimulatedJoulescope) -> None:
     async with opened() as monitor:
-        items = await recorded(fake, monitor, lambda: fake.run(1.0))
+        items = await recorded(fake, monitor, lambda: fake.measure_for(1.0))
     at = 0
     for item in items:
         if isinstance(item, Edge):
@@ -153,7 +153,7 @@ async def test_an_edge_comes_after_the_samples_before_it(fake: SimulatedJoulesco
 class Pulses(JoulescopeLoad):
     """Two lines that change at odd ticks."""
 
-    def level(self, line: int, ticks: np.ndarray) -> np.ndarray:
+    def line_levels(self, line: int, ticks: np.ndarray) -> np.ndarray:
         first = (ticks >= 1_000_001) & (ticks < 1_000_003)
         return ~first if line == 0 else first if line == 3 else np.zeros(len(ticks), np.bool_)
 
@@ -178,7 +178,7 @@ async def test_a_pulse_of_one_microsecond_is_seen_at_any_rate(
 
 async def test_time_marks_give_the_utc_of_samples(fake: SimulatedJoulescope) -> None:
     async with opened() as monitor:
-        items = await recorded(fake, monitor, lambda: fake.run(2.2))
+        items = await recorded(fake, monitor, lambda: fake.measure_for(2.2))
     marks: list[TimeMark] = only(TimeMark, items)
     assert [mark.index for mark in marks] == [0.0, 10_000.0, 20_000.0, 30_000.0]
     assert marks[0].t_ns == 1_700_000_000 * 10**9
@@ -197,12 +197,12 @@ async def test_several_acquisitions_do_not_interrupt_the_supply(fake: SimulatedJ
         assert ("s/i/range/mode", "auto") in fake.history
         for _ in range(3):
             assert len(power_of(await recorded(fake, monitor))) > ALMOST_A_SECOND
-            assert not fake.cuts_power
+            assert not fake.interrupts_supply
         assert await monitor.self_check() == []
         assert (fake.opened, fake.closed) == (1, 0)
         topics = {topic for topic, _ in fake.history[set_up:]}
         assert topics == {"s/gpi/0/ctrl", "s/i/ctrl", "s/v/ctrl", "s/gpi/+/!req"}
-        assert not fake.streaming
+        assert not fake.is_streaming
     assert (fake.opened, fake.closed) == (1, 1)
 
 
@@ -256,10 +256,10 @@ async def test_the_identity_names_model_serial_and_firmware(fake: SimulatedJoule
 async def test_reordered_delayed_and_doubled_messages_change_nothing(
     fake: SimulatedJoulescope,
 ) -> None:
-    fake.tamper = disorder = Disorder(7, double=0.2, hold=12)
+    fake.tamper = disorder = MessageDisorder(7, double=0.2, hold=12)
     async with opened() as monitor:
         items = await recorded(
-            fake, monitor, lambda: fake.run(2.0), lambda: setattr(disorder, "hold", 0)
+            fake, monitor, lambda: fake.measure_for(2.0), lambda: setattr(disorder, "hold", 0)
         )
     power = power_of(items)
     assert only(Gap, items) == []
@@ -271,9 +271,9 @@ async def test_reordered_delayed_and_doubled_messages_change_nothing(
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_lost_messages_are_gaps_and_a_finding(fake: SimulatedJoulescope, seed: int) -> None:
-    fake.tamper = Disorder(seed, lose=0.03, hold=5)
+    fake.tamper = MessageDisorder(seed, lose=0.03, hold=5)
     async with opened() as monitor:
-        items = await recorded(fake, monitor, lambda: fake.run(3.0))
+        items = await recorded(fake, monitor, lambda: fake.measure_for(3.0))
         (finding,) = await monitor.self_check()
         fake.tamper = list
         await recorded(fake, monitor)
@@ -301,7 +301,7 @@ async def test_a_lost_message_shifts_nothing(fake: SimulatedJoulescope) -> None:
 
     fake.tamper = lose_one
     async with opened() as monitor:
-        items = await recorded(fake, monitor, lambda: fake.run(1.0))
+        items = await recorded(fake, monitor, lambda: fake.measure_for(1.0))
     power = power_of(items)
     (gap,) = only(Gap, items)
     assert gap.reason == "voltage lost"
@@ -318,7 +318,11 @@ async def test_data_lost_on_usb_are_a_gap_without_an_edge(
     fake = plug(model)
     async with opened() as monitor:
         items = await recorded(
-            fake, monitor, lambda: fake.run(0.6), lambda: fake.lose(0.2), lambda: fake.run(0.2)
+            fake,
+            monitor,
+            lambda: fake.measure_for(0.6),
+            lambda: fake.lose_usb_data(0.2),
+            lambda: fake.measure_for(0.2),
         )
     (gap,) = only(Gap, items)
     assert (gap.index, gap.count) == (6000, 2000)
@@ -336,7 +340,10 @@ async def test_samples_that_are_no_numbers_are_a_gap_without_edges(
 ) -> None:
     async with opened() as monitor:
         items = await recorded(
-            fake, monitor, lambda: fake.run(0.49), lambda: fake.not_a_number("s/i", 0.02)
+            fake,
+            monitor,
+            lambda: fake.measure_for(0.49),
+            lambda: fake.measure_not_a_number("s/i", 0.02),
         )
     (gap,) = only(Gap, items)
     assert (gap.index, gap.count) == (4900, 200)
@@ -347,11 +354,11 @@ async def test_samples_that_are_no_numbers_are_a_gap_without_edges(
 async def test_a_stalled_event_loop_gets_a_gap_and_a_finding(fake: SimulatedJoulescope) -> None:
     async with opened({"inbox_messages": 40}) as monitor:
         async with monitor.acquire() as acquisition:
-            fake.run(3.0)  # the loop is stalled meanwhile
+            fake.measure_for(3.0)  # the loop is stalled meanwhile
             while USB.host is not None and not USB.host._queue.empty():
                 time.sleep(0.01)  # noqa: ASYNC251 - that is the point
             await progress_to(acquisition, 1)
-            fake.run(1.0)
+            fake.measure_for(1.0)
             await asyncio.sleep(0.1)
         items = await all_of(acquisition)
         (finding,) = await monitor.self_check()
@@ -366,7 +373,7 @@ async def test_a_signal_without_messages_ends_the_acquisition(fake: SimulatedJou
     fake.tamper = lambda messages: [one for one in messages if "/s/v/" not in one[0]]
     async with opened() as monitor:
         with pytest.raises(InstrumentError, match="no messages of voltage"):
-            await recorded(fake, monitor, lambda: fake.run(3.0))
+            await recorded(fake, monitor, lambda: fake.measure_for(3.0))
         fake.tamper = list
         assert len(power_of(await recorded(fake, monitor))) > ALMOST_A_SECOND
 
@@ -377,7 +384,7 @@ async def test_a_signal_without_messages_ends_the_acquisition(fake: SimulatedJou
 async def watch(fake: SimulatedJoulescope, acquisition: JoulescopeAcquisition) -> None:
     """Acquire without end; the instrument sends for half a second."""
     async with acquisition:
-        fake.run(0.5)
+        fake.measure_for(0.5)
         while True:
             await acquisition.wait_progress(10.0)
 
@@ -420,7 +427,7 @@ async def test_silence_ends_an_acquisition(fake: SimulatedJoulescope) -> None:
             await watch(fake, monitor.acquire())
         assert caught.value.code == "stream-silent"
         async with monitor.acquire() as acquisition:
-            fake.run(0.5)
+            fake.measure_for(0.5)
             await progress_to(acquisition, 2000)
 
 
@@ -446,17 +453,17 @@ async def test_the_next_acquisition_stops_an_abandoned_one(fake: SimulatedJoules
     async with opened() as monitor:
         acquisition = monitor.acquire()
         await acquisition.__aenter__()
-        fake.run(0.5)
+        fake.measure_for(0.5)
         await acquisition.abandon()
-        assert fake.streaming
-        fake.run(0.3)
+        assert fake.is_streaming
+        fake.measure_for(0.3)
         before = len(fake.history)
         async with monitor.acquire() as again:
             switched = [value for topic, value in fake.history[before:] if topic == "s/i/ctrl"]
             assert switched == [0, 1]
-            fake.run(0.5)
+            fake.measure_for(0.5)
             await progress_to(again, 2000)
-        assert not fake.streaming
+        assert not fake.is_streaming
         assert only(Samples, await all_of(again))[0].index == 0
 
 
@@ -473,10 +480,10 @@ async def test_messages_that_arrive_during_the_stop_are_kept(
         usb = monitor._usb
         assert usb is not None
         async with monitor.acquire() as acquisition:
-            fake.run(1.0)
+            fake.measure_for(1.0)
             await progress_to(acquisition, 9500)
             fake.tamper = lambda messages: last.extend(messages) or []
-            fake.run(0.5)
+            fake.measure_for(0.5)
             monkeypatch.setattr(usb, "publish", publish)
         assert acquisition.received_samples > 14_500
 
@@ -489,7 +496,7 @@ async def test_close_stops_the_streams_of_an_abandoned_acquisition(
     acquisition = monitor.acquire()
     await acquisition.__aenter__()
     await monitor.close()
-    assert not fake.streaming
+    assert not fake.is_streaming
     assert not fake.is_open
     assert USB.host is None
 
@@ -587,7 +594,7 @@ async def test_an_instrument_that_another_program_has_open_is_busy(
 ) -> None:
     fake.open()
     SimulatedDriver().finalize()
-    fake.attach = lambda host: setattr(fake, "_host", host)  # type: ignore[method-assign]
+    fake.set_library_host = lambda host: setattr(fake, "_host", host)  # type: ignore[method-assign]
     fake.is_open = True
     error = await refused()
     assert (type(error), error.code) == (TransportError, "port-busy")

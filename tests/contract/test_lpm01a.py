@@ -33,7 +33,7 @@ from labd.core.errors import (
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 from labd.simulation.cable import PtyCable
 from labd.simulation.instruments.load import RUN_A, SLEEP_A
-from labd.simulation.instruments.lpm01a.device import SimulatedLpm01a, plug
+from labd.simulation.instruments.lpm01a.device import SimulatedLpm01a, serve_lpm01a_on_pty
 from tests.contract.acquisition import all_of, open_monitor, progress_to
 from tests.contract.case import plugged
 
@@ -52,7 +52,9 @@ def produce(fake: SimulatedLpm01a, count: int) -> None:
         return
     plan, index = fake.stream.plan, fake.stream.taken + np.arange(count)
     power = 16.0 ** (-7 if plan.energy else -5)
-    fake.measure((256 + index % 3840) * power if plan.binary else (1000 + index % 9000) * 1e-8)
+    fake.stream_values(
+        (256 + index % 3840) * power if plan.binary else (1000 + index % 9000) * 1e-8
+    )
 
 
 def skip(fake: SimulatedLpm01a, count: int) -> None:
@@ -111,14 +113,14 @@ async def test_the_official_settings_are_sent_and_all_is_switched_off_at_the_end
 ) -> None:
     async with connected(fake) as (monitor, _):
         await monitor.set_dut_supply(1800)
-        assert fake.powered
+        assert fake.is_powered
         await monitor.set_dut_supply(1800)
         assert monitor.stream_format.voltage_v == 1.8
     assert {"acqtime inf", "trigsrc sw", "trigdelay 0", "output energy"} <= set(fake.commands)
     assert {"format ascii_dec", "freq 1k", "eventsrc d7 fal"} <= set(fake.commands)
     assert fake.commands.count("volt 1800m") == 1
     assert fake.commands[-2:] == ["pwr off", "hrc"]
-    assert not fake.powered
+    assert not fake.is_powered
 
 
 async def test_a_predecessor_that_died_in_an_acquisition_is_survived(fake: SimulatedLpm01a) -> None:
@@ -134,7 +136,7 @@ async def test_a_predecessor_that_died_in_an_acquisition_is_survived(fake: Simul
         monitor = Lpm01a(Lpm01aConfig(port=pty.path, answer_s=0.5))
         assert (await monitor.open()).serial.startswith("540619864")
         await streaming
-        assert not fake.acquiring
+        assert not fake.is_acquiring
         async with monitor.acquire() as acquisition:
             produce(fake, 1000)
             await progress_to(acquisition, 1000)
@@ -143,7 +145,7 @@ async def test_a_predecessor_that_died_in_an_acquisition_is_survived(fake: Simul
 
 
 async def _stream(fake: SimulatedLpm01a) -> None:
-    while fake.acquiring:
+    while fake.is_acquiring:
         produce(fake, 10)
         await asyncio.sleep(0.01)
 
@@ -172,7 +174,7 @@ async def test_an_overrun_is_a_gap_and_an_error(fake: SimulatedLpm01a) -> None:
         async def overrun() -> None:
             async with acquisition:
                 produce(fake, 1100)
-                fake.overrun()
+                fake.on_overrun()
                 await progress_to(acquisition, 9999)
 
         with pytest.raises(InstrumentError, match="overrun"):
@@ -212,7 +214,7 @@ async def test_an_exception_in_the_body_still_stops_the_instrument(fake: Simulat
         with pytest.raises(ZeroDivisionError):
             async with monitor.acquire():
                 raise ZeroDivisionError
-        assert not fake.acquiring
+        assert not fake.is_acquiring
         await monitor.set_dut_supply(None)
 
 
@@ -228,7 +230,7 @@ async def test_a_cancelled_body_still_stops_the_instrument(fake: SimulatedLpm01a
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not fake.acquiring
+        assert not fake.is_acquiring
 
 
 async def test_a_refused_stop_is_noted_and_does_not_hide_the_bodys_exception(
@@ -250,8 +252,8 @@ async def test_closing_during_an_acquisition_ends_it(fake: SimulatedLpm01a) -> N
         produce(fake, 1050)
         await progress_to(acquisition, 1050)
         await monitor.close()
-        assert not fake.acquiring
-        assert not fake.powered
+        assert not fake.is_acquiring
+        assert not fake.is_powered
         items = await all_of(acquisition)
         assert [(type(i), i.end) for i in items] == [(Samples, 1000), (Gap, 1050)]  # type: ignore[union-attr]
 
@@ -267,8 +269,8 @@ async def test_closing_switches_the_dut_off_before_it_stops(fake: SimulatedLpm01
         await monitor.close()
         await streaming
     assert fake.commands[-3:] == ["pwr off", "stop", "hrc"]
-    assert not fake.powered
-    assert not fake.acquiring
+    assert not fake.is_powered
+    assert not fake.is_acquiring
 
 
 async def test_an_acquisition_broken_off_while_starting_is_stopped_by_close(
@@ -282,7 +284,7 @@ async def test_an_acquisition_broken_off_while_starting_is_stopped_by_close(
                 pytest.fail("it was not acknowledged")
 
         task = asyncio.create_task(acquire())
-        while not fake.acquiring:
+        while not fake.is_acquiring:
             await asyncio.sleep(0.005)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -291,8 +293,8 @@ async def test_an_acquisition_broken_off_while_starting_is_stopped_by_close(
         with pytest.raises(InstrumentError, match="may still stream"):
             monitor.acquire()
         await monitor.close()
-        assert not fake.powered
-        assert not fake.acquiring
+        assert not fake.is_powered
+        assert not fake.is_acquiring
 
 
 async def test_an_acquisition_cancelled_twice_is_stopped_by_close(fake: SimulatedLpm01a) -> None:
@@ -304,7 +306,7 @@ async def test_an_acquisition_cancelled_twice_is_stopped_by_close(fake: Simulate
                 await all_of(acquisition)
 
         task = asyncio.create_task(acquire())
-        while not fake.acquiring:
+        while not fake.is_acquiring:
             await asyncio.sleep(0.005)
         await asyncio.sleep(0.03)
         for _ in range(2):
@@ -312,10 +314,10 @@ async def test_an_acquisition_cancelled_twice_is_stopped_by_close(fake: Simulate
             await asyncio.sleep(0.03)
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert fake.acquiring
+        assert fake.is_acquiring
         fake.refuses = set()
         await monitor.close()
-        assert not fake.acquiring
+        assert not fake.is_acquiring
 
 
 async def test_an_acquisition_that_nobody_reads_is_stopped_by_close(
@@ -332,7 +334,7 @@ async def test_an_acquisition_that_nobody_reads_is_stopped_by_close(
         with pytest.raises(InfraError, match="wait to be taken"):
             await sleep_on()
         await monitor.close()
-        assert not fake.acquiring
+        assert not fake.is_acquiring
 
 
 async def test_closing_is_bounded_whatever_the_answer_time(fake: SimulatedLpm01a) -> None:
@@ -372,7 +374,7 @@ async def test_a_failed_open_leaves_a_predecessors_dut_dark(fake: SimulatedLpm01
         with pytest.raises(InstrumentError, match="acqtime"):
             await monitor.open()
         assert fake.commands[-2:] == ["pwr off", "hrc"]
-        assert not fake.powered
+        assert not fake.is_powered
         fake.refuses = set()
         await monitor.open()
         await monitor.close()
@@ -447,7 +449,7 @@ async def test_a_voltage_it_cannot_supply_is_refused(
     async with connected(fake) as (monitor, _):
         with pytest.raises(JobError, match="1800 to 3300"):
             await monitor.set_dut_supply(voltage_mv)
-        assert not fake.powered
+        assert not fake.is_powered
 
 
 @pytest.mark.parametrize(
@@ -542,13 +544,13 @@ async def test_a_predecessor_that_died_in_a_binary_acquisition_is_survived(
         produce(fake, 2500)
         await predecessor.write(b"vol")
         await predecessor.close()
-        assert fake.powered
+        assert fake.is_powered
         streaming = asyncio.create_task(_stream(fake))
         monitor = Lpm01a(Lpm01aConfig(port=pty.path, answer_s=0.5))
         assert (await monitor.open()).serial.startswith("540619864")
         await streaming
-        assert not fake.acquiring
-        assert not fake.powered
+        assert not fake.is_acquiring
+        assert not fake.is_powered
         async with monitor.acquire() as acquisition:
             produce(fake, 1000)
             await progress_to(acquisition, 1000)
@@ -570,9 +572,9 @@ async def test_a_dut_without_power_is_a_fault_at_once_and_a_gap_to_the_end(
                 produce(fake, 1100)
                 await progress_to(acquisition, 1100)
                 if what == "power_down":
-                    fake.power_down()
+                    fake.power_down_target()
                 elif fake.stream is not None:  # an instrument that streams on
-                    fake.send(fake.stream.format.overcurrent("Overcurrent"))
+                    fake.send(fake.stream.format.encode_overcurrent("Overcurrent"))
                 produce(fake, 2000)
                 await progress_to(acquisition, 9999)
 
@@ -585,7 +587,7 @@ async def test_a_dut_without_power_is_a_fault_at_once_and_a_gap_to_the_end(
         assert isinstance(seen[-1], Gap)
         assert len(seen) == 2
         assert re.search(r"[Oo]vercurrent|switched off", seen[-1].reason)
-    assert not fake.acquiring
+    assert not fake.is_acquiring
 
 
 async def test_a_binary_overrun_says_how_full_the_buffer_was(fake: SimulatedLpm01a) -> None:
@@ -598,7 +600,7 @@ async def test_a_binary_overrun_says_how_full_the_buffer_was(fake: SimulatedLpm0
                 assert fake.stream is not None
                 for fake.stream.load_percent in (10, 60, 97):
                     produce(fake, 1000)
-                fake.overrun()
+                fake.on_overrun()
                 await progress_to(acquisition, 9999)
 
         with pytest.raises(
@@ -615,9 +617,9 @@ async def test_what_the_instrument_says_of_itself_is_kept(fake: SimulatedLpm01a)
         await monitor.set_dut_supply(3000)
         for temperature in (27, 31):
             async with monitor.acquire() as acquisition:
-                fake.record(0xF2, b"Calibration done\r\n")
-                fake.record(0xF8, struct.pack(">h", temperature))
-                fake.record(0xF7, struct.pack(">H", 2900))
+                fake.send_record(0xF2, b"Calibration done\r\n")
+                fake.send_record(0xF8, struct.pack(">h", temperature))
+                fake.send_record(0xF7, struct.pack(">H", 2900))
                 produce(fake, 1000)
                 await progress_to(acquisition, 1000)
         assert [finding.code for finding in acquisition.findings] == [
@@ -668,8 +670,8 @@ async def test_old_firmware_does_not_measure_in_ascii_and_says_what_would(
         assert caught.value.code == "firmware-too-old"
         assert "1.0.0 to 1.0.6" in caught.value.remedy
         assert 'format = "binary"' in caught.value.remedy
-        assert fake.powered
-    assert not fake.powered
+        assert fake.is_powered
+    assert not fake.is_powered
     assert fake.commands[-2:] == ["targrst 0", "hrc"]
 
 
@@ -722,7 +724,7 @@ async def test_an_instrument_that_does_not_answer_is_restarted(
     fake: SimulatedLpm01a, tmp_path: Path
 ) -> None:
     fake.load.power_on(3300)
-    fake.deaf = True
+    fake.ignores_commands = True
     usb = Replug(fake, tmp_path / "by-id", 0.5)
     monitor = Lpm01a(Lpm01aConfig(port=str(usb.name), answer_s=0.3, restart_s=10))
     began = time.monotonic()
@@ -732,7 +734,7 @@ async def test_an_instrument_that_does_not_answer_is_restarted(
     assert identity.simulated
     assert len(usb.cables) == 2
     assert fake.commands.count("psrst") == 1
-    assert not fake.powered
+    assert not fake.is_powered
     (finding,) = await monitor.self_check()
     assert (finding.code, finding.serious) == ("restarted", False)
     assert "'htc'" in finding.text
@@ -749,7 +751,7 @@ async def test_an_instrument_that_babbles_is_restarted(
 ) -> None:
     """A predecessor's binary stream that no ``stop`` ends."""
     fake.receive(b"htc\r\nformat bin_hexa\r\nacqtime inf\r\nstart\r\n")
-    fake.deaf = True
+    fake.ignores_commands = True
     usb = Replug(fake, tmp_path / "by-id", 0.3)
     streaming = asyncio.create_task(_stream(fake))
     monitor = Lpm01a(Lpm01aConfig(port=str(usb.name), answer_s=0.3, restart_s=10))
@@ -762,7 +764,7 @@ async def test_an_instrument_that_babbles_is_restarted(
 async def test_an_instrument_that_does_not_come_back_is_a_missing_port(
     fake: SimulatedLpm01a, tmp_path: Path
 ) -> None:
-    fake.deaf = True
+    fake.ignores_commands = True
     usb = Replug(fake, tmp_path / "by-id", 60)
     monitor = Lpm01a(Lpm01aConfig(port=str(usb.name), answer_s=0.2, restart_s=0.5))
     with pytest.raises(TransportError) as caught:
@@ -772,7 +774,7 @@ async def test_an_instrument_that_does_not_come_back_is_a_missing_port(
 
 
 async def test_restarting_can_be_forbidden(fake: SimulatedLpm01a) -> None:
-    fake.deaf = True
+    fake.ignores_commands = True
     async with plugged(fake) as pty:
         monitor = Lpm01a(Lpm01aConfig(port=pty.path, answer_s=0.2, restart_s=0))
         with pytest.raises(DeadlineExceeded, match="htc"):
@@ -788,8 +790,8 @@ async def test_restarting_can_be_forbidden(fake: SimulatedLpm01a) -> None:
     [{"rate_hz": 5000}, BINARY, {"format": "binary", "rate_hz": 10_000, "output": "energy"}],
 )
 async def test_the_live_fake_streams_at_full_rate(config: dict[str, object]) -> None:
-    cable = plug()
-    living = asyncio.create_task(cable.device.live())  # type: ignore[attr-defined]
+    cable = serve_lpm01a_on_pty()
+    living = asyncio.create_task(cable.device.stream_by_wall_clock())  # type: ignore[attr-defined]
     monitor = Lpm01a(Lpm01aConfig.model_validate({"port": cable.path, **config}))
     await monitor.open()
     await monitor.set_dut_supply(3000)

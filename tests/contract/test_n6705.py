@@ -73,7 +73,7 @@ async def connected(
 
 def truth(start_s: float, count: int) -> NDArray[np.float64]:
     times = start_s + (np.arange(count) + 0.5) * PERIOD_S
-    return load.current_a(times).astype(np.float32).astype(np.float64)
+    return load.synthetic_current_a(times).astype(np.float32).astype(np.float64)
 
 
 # ---- what it does ------------------------------------------------------------------------
@@ -110,9 +110,9 @@ async def test_setup_follows_the_guide_and_close_switches_all_off(fake: Simulate
         assert fake.channels[1].limit_a == 0.2
         assert fake.channels[1].emulation == "PS2Q"
         await monitor.set_dut_supply(None)
-        assert not fake.powered
+        assert not fake.is_powered
         await monitor.set_dut_supply(3300)
-    assert not fake.powered
+    assert not fake.is_powered
     order = ["*RST", "FUNC VOLT,(@1)", "VOLT 1.800,(@1)", "OUTP ON,(@1)", "OUTP OFF,(@1)"]
     assert [fake.commands.index(command) for command in order] == sorted(
         fake.commands.index(command) for command in order
@@ -163,14 +163,14 @@ async def test_the_second_slot_shows_the_timestamps(fake: SimulatedN6705) -> Non
             assert acquisition.edges_seen == 7
         items = await all_of(acquisition)
         await monitor.set_dut_supply(None)
-        assert not fake.powered
+        assert not fake.is_powered
     samples = joined(items)
     assert samples.current_a is not None
     np.testing.assert_array_equal(samples.current_a, truth(100.0, len(samples)))
     edges = only(Edge, items)
     falls = [100.0 + edge.index * PERIOD_S for edge in edges if not edge.rising]
     rises = [100.0 + edge.index * PERIOD_S for edge in edges if edge.rising]
-    true_falls = load.falls_between(100.0, 107.0)
+    true_falls = load.timestamp_falls_between(100.0, 107.0)
     np.testing.assert_allclose(falls, true_falls, atol=PERIOD_S)
     np.testing.assert_allclose(rises, np.add(true_falls, load.PULSE_S), atol=PERIOD_S)
     assert {edge.line for edge in edges} == {"io"}
@@ -233,7 +233,7 @@ async def test_lost_records_end_the_acquisition(fake: SimulatedN6705, lost: dict
             async with acquisition:
                 await let_pass(clock, 6.0)
                 assert acquisition.received_samples > 5500
-                fake.lost = lost
+                fake.lost_records = lost
                 await let_pass(clock, 4.0)
 
         with pytest.raises(InstrumentError, match="lost") as caught:
@@ -291,7 +291,7 @@ async def test_a_stalled_host_gets_all_records_in_the_buffer(fake: SimulatedN670
 async def test_a_log_at_another_rate_ends_the_acquisition(
     fake: SimulatedN6705, pace: float, share: str
 ) -> None:
-    fake.pace = pace
+    fake.rate_factor = pace
     async with connected(fake) as (monitor, clock, _):
         await monitor.set_dut_supply(3000)
         acquisition = monitor.acquire()
@@ -312,7 +312,7 @@ async def test_a_log_at_another_rate_ends_the_acquisition(
 
 
 async def test_an_unreported_function_is_detected_by_the_rate(fake: SimulatedN6705) -> None:
-    fake.hidden = {"VOLT"}
+    fake.hidden_functions = {"VOLT"}
     async with connected(fake) as (monitor, clock, _):
         await monitor.set_dut_supply(3000)
         with pytest.raises(InstrumentError, match=r"2\.00 times the expected number"):
@@ -321,7 +321,7 @@ async def test_an_unreported_function_is_detected_by_the_rate(fake: SimulatedN67
 
 
 async def test_a_function_that_cannot_be_switched_off_is_refused(fake: SimulatedN6705) -> None:
-    fake.stuck = {"VOLT"}
+    fake.stuck_functions = {"VOLT"}
     async with plugged(fake, lan) as cable:
         with pytest.raises(InstrumentError) as caught:
             await driver_for(cable).open()
@@ -386,7 +386,7 @@ async def test_current_at_its_limit_is_a_gap_as_the_voltage_is_not_the_set_one(
     def inrush(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.where((times_s >= 101.0) & (times_s < 101.1), 0.5, 0.01)
 
-    fake.draws = inrush
+    fake.dut_current_a = inrush
     async with connected(fake) as (monitor, clock, _):
         await monitor.set_dut_supply(3000)
         async with monitor.acquire() as acquisition:
@@ -464,7 +464,7 @@ async def test_a_module_without_current_logging_is_refused(fake: SimulatedN6705)
     async with plugged(fake, lan) as cable:
         with pytest.raises(InstrumentError, match=r"N6781A, cannot log CURR.*Option not installed"):
             await driver_for(cable).open()
-    assert not fake.powered
+    assert not fake.is_powered
 
 
 async def test_an_output_that_stays_on_after_a_reset_is_refused(fake: SimulatedN6705) -> None:
@@ -482,7 +482,7 @@ async def test_a_refused_command_quotes_the_error_and_switches_nothing_on(
         fake.refuses = {"VOLT 3": '-222,"Data out of range"'}
         with pytest.raises(InstrumentError, match=r"'VOLT 3.000,\(@1\)' refused: -222"):
             await monitor.set_dut_supply(3000)
-        assert not fake.powered
+        assert not fake.is_powered
 
 
 @pytest.mark.parametrize(
@@ -497,15 +497,15 @@ async def test_an_ignored_command_is_a_fault(
 ) -> None:
     async with connected(fake) as (monitor, _, _):
         await monitor.set_dut_supply(3000)
-        fake.deaf = {deaf}
+        fake.ignored_headers = {deaf}
         with pytest.raises(InstrumentError, match=why):
             await monitor.set_dut_supply(voltage_mv)
-        fake.deaf = set()
+        fake.ignored_headers = set()
 
 
 async def test_an_output_that_stays_off_is_a_fault(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, _):
-        fake.deaf = {"OUTP"}
+        fake.ignored_headers = {"OUTP"}
         with pytest.raises(InstrumentError, match="wanted the outputs on"):
             await monitor.set_dut_supply(3000)
 
@@ -513,7 +513,7 @@ async def test_an_output_that_stays_off_is_a_fault(fake: SimulatedN6705) -> None
 async def test_an_output_that_stays_on_is_reported_by_close(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, _):
         await monitor.set_dut_supply(3000)
-        fake.deaf = {"OUTP"}
+        fake.ignored_headers = {"OUTP"}
         with pytest.raises(InstrumentError, match="wanted the outputs off"):
             await monitor.close()
 
@@ -521,7 +521,7 @@ async def test_an_output_that_stays_on_is_reported_by_close(fake: SimulatedN6705
 @pytest.mark.parametrize("curt", [False, True])
 async def test_an_empty_slot_before_the_duts_is_skipped(clock: HandClock, *, curt: bool) -> None:
     fake = SimulatedN6705({2: "N6731B", 4: "N6781A"}, clock)
-    fake.curt = curt
+    fake.error_ends_message = curt
     async with connected(fake, channel=4, answer_s=0.2) as (monitor, _, _):
         await monitor.set_dut_supply(3000)
         assert fake.channels[4].output
@@ -550,7 +550,7 @@ async def test_a_voltage_the_station_does_not_allow_is_refused(
     async with connected(fake) as (monitor, _, _):
         with pytest.raises(JobError, match="up to 3600 mV"):
             await monitor.set_dut_supply(voltage_mv)
-        assert not fake.powered
+        assert not fake.is_powered
 
 
 async def test_the_highest_voltage_of_the_module_limits_the_supply(clock: HandClock) -> None:
@@ -562,7 +562,7 @@ async def test_the_highest_voltage_of_the_module_limits_the_supply(clock: HandCl
 
 async def test_a_protection_that_tripped_is_a_finding(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, _):
-        fake.trips = {1}
+        fake.tripped_slots = {1}
         (finding,) = await monitor.self_check()
     assert finding.code == "n6705-status"
     assert "slot 1, N6781A" in finding.text
@@ -580,14 +580,14 @@ async def test_open_stops_the_log_of_a_predecessor_that_died(fake: SimulatedN670
             b"TRIG:ELOG (@1)\nNONSENSE\nFETC:ELOG? 10,(@1)\nOUTP?"
         )
         await asyncio.sleep(0.05)
-        assert fake.powered
+        assert fake.is_powered
         await predecessor.close()
         await asyncio.sleep(0.05)
         clock = fake.clock
         assert isinstance(clock, HandClock)
         monitor = driver_for(cable, clock)
         assert (await monitor.open()).serial == "SIMULATED"
-        assert not fake.powered
+        assert not fake.is_powered
         await monitor.set_dut_supply(3000)
         async with monitor.acquire() as acquisition:
             await pass_time(acquisition, clock, 2.0)
@@ -602,7 +602,7 @@ async def test_closing_during_an_acquisition_ends_it_and_switches_off(fake: Simu
         await acquisition.__aenter__()
         await pass_time(acquisition, clock, 3.0)
         await monitor.close()
-        assert not fake.powered
+        assert not fake.is_powered
         assert fake.channels[1].triggered_s is None
         items = await all_of(acquisition)
         joined(items)
@@ -627,15 +627,15 @@ async def test_the_dut_is_switched_off_before_the_log_is_stopped(fake: Simulated
 async def test_close_reconnects_to_switch_the_dut_off(fake: SimulatedN6705) -> None:
     async with connected(fake) as (monitor, _, cable):
         await monitor.set_dut_supply(3000)
-        cable._hang_up()
+        cable._disconnect_host()
         await asyncio.sleep(0.05)
         with pytest.raises(TransportError):
             await monitor.set_dut_supply(3100)
         with pytest.raises(TransportError):
             await monitor.set_dut_supply(3100)
-        assert fake.powered
+        assert fake.is_powered
         await monitor.close()
-        assert not fake.powered
+        assert not fake.is_powered
 
 
 async def test_a_lost_connection_stays_lost_until_it_is_opened_again(
@@ -646,7 +646,7 @@ async def test_a_lost_connection_stays_lost_until_it_is_opened_again(
         cable.mute = True
         supplying = asyncio.create_task(monitor.set_dut_supply(3000))
         await asyncio.sleep(0.05)
-        cable._hang_up()
+        cable._disconnect_host()
         with pytest.raises(TransportError):
             await supplying
         cable.mute = False
@@ -674,12 +674,12 @@ async def test_an_instrument_slow_to_notice_a_disconnect_is_connected_again(
             peer.close()
             turned_away.append(1)
             if len(turned_away) == 3:
-                cable._loop.add_reader(cable._server, cable._accept)
+                cable._loop.add_reader(cable._server, cable._accept_host)
 
         cable._loop.add_reader(cable._server, turn_away)
         await monitor.set_dut_supply(3000)
         assert len(turned_away) == 3
-        assert fake.powered
+        assert fake.is_powered
 
 
 async def test_an_instrument_that_closes_every_connection_is_a_fault(fake: SimulatedN6705) -> None:
@@ -696,7 +696,7 @@ async def test_an_instrument_that_closes_every_connection_is_a_fault(fake: Simul
         with pytest.raises(TransportError, match="closes every new connection"):
             await monitor.set_dut_supply(3000)
         cable.mute = False
-        cable._loop.add_reader(cable._server, cable._accept)
+        cable._loop.add_reader(cable._server, cable._accept_host)
 
 
 async def test_an_unplug_while_acquiring_is_raised_by_every_call_within_a_second(
@@ -738,7 +738,7 @@ async def test_a_body_that_raises_still_stops_the_log(
             await measure()
         assert fake.channels[1].triggered_s is None
         await monitor.set_dut_supply(None)
-        assert not fake.powered
+        assert not fake.is_powered
 
 
 async def test_an_instrument_can_be_used_again_after_a_deadline(
@@ -779,7 +779,7 @@ async def test_supply_and_checks_work_during_an_acquisition(fake: SimulatedN6705
         async with monitor.acquire() as acquisition:
             await pass_time(acquisition, clock, 1.0)
             await monitor.set_dut_supply(None)
-            assert not fake.powered
+            assert not fake.is_powered
             assert await monitor.self_check() == []
             with pytest.raises(LabdBug, match="another voltage"):
                 await monitor.set_dut_supply(2900)

@@ -26,8 +26,8 @@ from labd.core.errors import (
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 from labd.simulation.cable import TcpCable
-from labd.simulation.instruments.load import current_a, falls_between
-from labd.simulation.instruments.otii import Loss, SimulatedOtii, ace, arc, server
+from labd.simulation.instruments.load import synthetic_current_a, timestamp_falls_between
+from labd.simulation.instruments.otii import Loss, SimulatedOtii, make_ace, make_arc, server
 from tests.contract.acquisition import all_of, by_index, only, open_monitor
 from tests.contract.case import plugged
 
@@ -51,7 +51,7 @@ async def connected(fake: SimulatedOtii, **config: object) -> AsyncGenerator[tup
 async def pass_time(fake: SimulatedOtii, acquisition: Acquisition, seconds: float) -> None:
     """Advance in steps, each of which the driver polls."""
     for _ in range(round(seconds * 20)):
-        fake.advance(0.05)
+        fake.advance_clock(0.05)
         before, begun = acquisition.received_samples, time.monotonic()
         while acquisition.received_samples == before and time.monotonic() < begun + 0.05:
             await asyncio.sleep(0.002)
@@ -89,11 +89,11 @@ async def test_a_recording_becomes_a_stream_while_it_grows(fake: SimulatedOtii) 
         items = early + [item async for item in stream]
     amps = amps_of(items)
     assert len(amps) == 24_000
-    np.testing.assert_allclose(amps, current_a(np.arange(24_000) / 4000), atol=1e-9)
+    np.testing.assert_allclose(amps, synthetic_current_a(np.arange(24_000) / 4000), atol=1e-9)
     power = np.concatenate([item.power_w for item in items if isinstance(item, Samples)])
     np.testing.assert_allclose(power, 3.0 * amps, rtol=1e-9)
     falls = [edge.index for edge in only(Edge, items) if not edge.rising]
-    assert falls == pytest.approx([at * 4000 for at in falls_between(0.0, 6.0)])
+    assert falls == pytest.approx([at * 4000 for at in timestamp_falls_between(0.0, 6.0)])
     assert (
         {edge.line for edge in only(Edge, items)}
         == {instrument.stream_format.timestamp_line}
@@ -120,22 +120,24 @@ async def test_the_power_uses_the_last_measured_voltage(fake: SimulatedOtii) -> 
         items = await recorded(fake, instrument, 3.0)
     volts = np.concatenate([i.voltage_v for i in items if isinstance(i, Samples)])  # type: ignore[misc]
     held = np.arange(len(volts)) // 4 * 4 / 4000
-    np.testing.assert_allclose(volts, 3.0 - 10.0 * current_a(held), atol=1e-8)
+    np.testing.assert_allclose(volts, 3.0 - 10.0 * synthetic_current_a(held), atol=1e-8)
 
 
 async def test_an_ace_samples_at_the_configured_rate_and_an_arc_at_its_own() -> None:
-    fast = SimulatedOtii(ace())
+    fast = SimulatedOtii(make_ace())
     async with connected(fast, rate_hz=50_000) as (instrument, _):
         assert instrument.stream_format.sample_rate_hz == 50_000
         amps = amps_of(await recorded(fast, instrument, 3.0))
-        np.testing.assert_allclose(amps, current_a(np.arange(150_000) / 50_000), atol=1e-9)
-    async with connected(SimulatedOtii(arc()), rate_hz=4000) as (instrument, _):
+        np.testing.assert_allclose(
+            amps, synthetic_current_a(np.arange(150_000) / 50_000), atol=1e-9
+        )
+    async with connected(SimulatedOtii(make_arc()), rate_hz=4000) as (instrument, _):
         assert instrument.stream_format.sample_rate_hz == 4000
     with pytest.raises(ConfigError, match="Arc samples at 4000 Hz"):
-        async with connected(SimulatedOtii(arc()), rate_hz=50_000):
+        async with connected(SimulatedOtii(make_arc()), rate_hz=50_000):
             pytest.fail("an Arc took 50 kHz")
     with pytest.raises(ConfigError, match="1000 to 50000 Hz"):
-        async with connected(SimulatedOtii(ace()), rate_hz=100_000):
+        async with connected(SimulatedOtii(make_ace()), rate_hz=100_000):
             pytest.fail("an Ace took 100 kHz")
 
 
@@ -151,7 +153,9 @@ async def test_a_loss_that_the_times_show_is_a_gap(fake: SimulatedOtii) -> None:
     amps = amps_of(items)
     assert len(amps) == 20_000
     sound = ~np.isnan(amps)
-    np.testing.assert_allclose(amps[sound], current_a(np.arange(20_000) / 4000)[sound], atol=1e-9)
+    np.testing.assert_allclose(
+        amps[sound], synthetic_current_a(np.arange(20_000) / 4000)[sound], atol=1e-9
+    )
 
 
 async def test_an_edge_in_a_gap_is_dropped(fake: SimulatedOtii) -> None:
@@ -256,7 +260,7 @@ async def test_a_late_answer_is_dropped(fake: SimulatedOtii) -> None:
         with pytest.raises(DeadlineExceeded, match="arc_is_connected"):
             await instrument.self_check()
         fake.unanswered = set()
-        fake.answer_late()
+        fake.send_delayed_answers()
         assert await instrument.self_check() == []
         await instrument.set_dut_supply(1800)
         assert fake.volts[fake.devices[0]["device_id"]] == 1.8
@@ -379,18 +383,18 @@ async def test_a_server_without_licences_needs_none(fake: SimulatedOtii) -> None
 
 
 async def test_one_of_several_devices_must_be_named() -> None:
-    fake = SimulatedOtii(arc(1), ace(2))
+    fake = SimulatedOtii(make_arc(1), make_ace(2))
     with pytest.raises(ConfigError, match=r"2 devices: arc-1 .*, ace-2"):
         async with connected(fake):
             pytest.fail("it chose one by itself")
     async with plugged(fake, server) as cable:
-        for wanted, model in (("ace-2", "Ace"), (arc(1)["device_id"], "Arc")):
+        for wanted, model in (("ace-2", "Ace"), (make_arc(1)["device_id"], "Arc")):
             instrument = made(fake, cable, device=wanted)
             identity = await instrument.open()
             assert identity.name == f"Otii {model}"
             await instrument.close()
     with pytest.raises(InstrumentError, match="no device 'arc-9'; it has arc-1"):
-        async with connected(SimulatedOtii(arc(1)), device="arc-9"):
+        async with connected(SimulatedOtii(make_arc(1)), device="arc-9"):
             pytest.fail("it took another device")
 
 
@@ -529,8 +533,8 @@ async def test_a_missing_server_is_a_transport_error(fake: SimulatedOtii) -> Non
 
 async def test_another_service_at_the_port_is_refused(fake: SimulatedOtii) -> None:
     async with plugged(fake, server) as cable:
-        fake.greet = lambda: fake.send(b"SSH-2.0-OpenSSH\r\n")  # type: ignore[method-assign]
-        cable._on_connect = fake.greet
+        fake.on_connect = lambda: fake.send(b"SSH-2.0-OpenSSH\r\n")  # type: ignore[method-assign]
+        cable._on_connect = fake.on_connect
         with pytest.raises(InstrumentError, match=r"SSH-2\.0"):
             await made(fake, cable).open()
         link = Link(cable.path, 0, "again")

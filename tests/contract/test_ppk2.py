@@ -68,7 +68,7 @@ def at_start(fake: SimulatedPpk2, *steps: Callable[[], Any]) -> list[Any]:
 
 
 def produce(fake: SimulatedPpk2, count: int) -> None:
-    fake.measure(np.full(count, 1e-3))
+    fake.stream_currents(np.full(count, 1e-3))
 
 
 def lose(fake: SimulatedPpk2, count: int) -> None:
@@ -78,7 +78,7 @@ def lose(fake: SimulatedPpk2, count: int) -> None:
 
 def stream_live(fake: SimulatedPpk2) -> asyncio.Task[None]:
     fake.agenda = LoopAgenda(real_time=True)
-    return asyncio.create_task(fake.live())
+    return asyncio.create_task(fake.stream_by_wall_clock())
 
 
 def currents(items: list[StreamItem]) -> np.ndarray:
@@ -98,7 +98,7 @@ async def test_currents_edges_and_power_are_what_the_instrument_meant(fake: Simu
     wanted = np.where(times < 0.12, 2e-3, np.where(times < 0.2, 30e-3, 7e-6))
     logic = np.where((times >= 0.05) & (times < 0.06), 0, 1).astype(np.uint8)
     async with connected(fake, spike_filter=False) as (monitor, _):
-        rounded = at_start(fake, lambda: fake.measure(wanted, logic))
+        rounded = at_start(fake, lambda: fake.stream_currents(wanted, logic))
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 30_000, 1)
         items = await all_of(acquisition)
@@ -121,7 +121,7 @@ async def test_a_change_of_range_is_smoothed_unless_the_table_says_not_to(
     seen: dict[bool, np.ndarray] = {}
     for spikes in (True, False):
         async with connected(fake, spike_filter=spikes) as (monitor, _):
-            rounded = at_start(fake, lambda: fake.measure(wanted))
+            rounded = at_start(fake, lambda: fake.stream_currents(wanted))
             async with monitor.acquire(VIRTUAL) as acquisition:
                 await progress_to(acquisition, 4000)
             seen[spikes] = currents(await all_of(acquisition)) - rounded[0]
@@ -134,7 +134,7 @@ async def test_only_the_wired_lines_count(fake: SimulatedPpk2) -> None:
     wired = np.where(np.arange(5000) // 1000 % 2 == 0, 4, 0).astype(np.uint8)
     async with connected(fake, lines=["d2"], timestamp_line="d2") as (monitor, _):
         assert monitor.stream_format.timestamp_line == "d2"
-        at_start(fake, lambda: fake.measure(np.full(5000, 1e-3), (chatter & 0xFB) | wired))
+        at_start(fake, lambda: fake.stream_currents(np.full(5000, 1e-3), (chatter & 0xFB) | wired))
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 5000, 2)
         items = await all_of(acquisition)
@@ -174,7 +174,7 @@ async def test_lost_samples_and_lost_bytes_are_gaps_of_their_length(fake: Simula
         async with monitor.acquire(VIRTUAL) as acquisition:
             lose(fake, 40)
             produce(fake, 3000)
-            pty.lose_next(5)
+            pty.lose_next_bytes(5)
             produce(fake, 3000)
             await progress_to(acquisition, 9040)
         items = await all_of(acquisition)
@@ -259,9 +259,9 @@ async def test_what_is_sent_to_the_byte(fake: SimulatedPpk2) -> None:
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 100)
         assert fake.voltage_mv == 1800
-        assert fake.powered
+        assert fake.is_powered
         await monitor.set_dut_supply(None)
-        assert not fake.powered
+        assert not fake.is_powered
     sent = [command for command in fake.opcodes if command != METADATA]
     opening = [*[STOP] * 6, OFF, b"\x11\x02"]
     powering = [b"\x0d\x0b\xb8", ON, b"\x0d\x07\x08", ON]
@@ -278,7 +278,7 @@ async def test_ampere_mode_is_set_and_named(fake: SimulatedPpk2) -> None:
         assert monitor.stream_format.voltage_v is None
         await monitor.set_dut_supply(1900)
         assert fake.mode == 1
-        assert fake.powered
+        assert fake.is_powered
         assert monitor.stream_format.voltage_v == 1.9
         await monitor.close()
 
@@ -293,12 +293,12 @@ async def test_a_predecessor_that_died_measuring_and_powering_is_survived(
         await asyncio.sleep(0.02)
         produce(fake, 2500)
         await predecessor.close()
-        assert fake.powered
+        assert fake.is_powered
         streaming = asyncio.create_task(_stream(fake))
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.5))
         assert (await monitor.open()).kind == "ppk2"
         await streaming
-        assert not fake.powered
+        assert not fake.is_powered
         await monitor.set_dut_supply(3000)
         at_start(fake, lambda: produce(fake, 3000))
         async with monitor.acquire(VIRTUAL) as acquisition:
@@ -308,13 +308,13 @@ async def test_a_predecessor_that_died_measuring_and_powering_is_survived(
 
 
 async def _stream(fake: SimulatedPpk2) -> None:
-    while fake.acquiring:
+    while fake.is_acquiring:
         produce(fake, 1000)
         await asyncio.sleep(0.01)
 
 
 async def test_the_second_port_of_newer_firmware_is_explained(fake: SimulatedPpk2) -> None:
-    fake.deaf = True
+    fake.answers_nothing = True
     async with plugged(fake) as pty:
         monitor = Ppk2(Ppk2Config(port=pty.path, answer_s=0.2))
         with pytest.raises(DeadlineExceeded, match="received nothing") as caught:
@@ -400,7 +400,7 @@ async def test_a_byte_lost_from_the_first_answer_changes_no_current(
         assert "typical" not in identity.name
         assert await monitor.self_check() == []
         await monitor.set_dut_supply(3000)
-        rounded = at_start(fake, lambda: fake.measure(np.full(3000, 300e-6)))
+        rounded = at_start(fake, lambda: fake.stream_currents(np.full(3000, 300e-6)))
         async with monitor.acquire(VIRTUAL) as acquisition:
             await progress_to(acquisition, 3000)
         assert currents(await all_of(acquisition)) == pytest.approx(rounded[0], rel=1e-9)
@@ -444,8 +444,8 @@ async def test_closing_during_an_acquisition_switches_off_first_and_ends_it(
         await acquisition.__aenter__()
         await progress_to(acquisition, 3000)
         await monitor.close()
-        assert not fake.acquiring
-        assert not fake.powered
+        assert not fake.is_acquiring
+        assert not fake.is_powered
         commands = [command for command in fake.opcodes if command != METADATA]
         assert commands[-2:] == [OFF, STOP]
         items = await all_of(acquisition)
@@ -460,7 +460,7 @@ async def test_closing_is_bounded_when_nothing_answers(fake: SimulatedPpk2) -> N
         with pytest.raises(DeadlineExceeded, match="confirming"):
             await monitor.close()
         assert time.monotonic() - began < 1.5
-        assert not fake.powered
+        assert not fake.is_powered
 
 
 # ---- faults ------------------------------------------------------------------------------
@@ -478,7 +478,7 @@ async def test_an_instrument_that_does_not_stop_is_reported(fake: SimulatedPpk2)
             monitor.acquire(VIRTUAL)
         fake.ignores_stop = False
         await monitor.close()
-        assert not fake.acquiring
+        assert not fake.is_acquiring
         await asyncio.gather(*streaming)
 
 
@@ -522,7 +522,7 @@ async def test_an_exception_in_the_body_still_stops_the_instrument(fake: Simulat
         with pytest.raises(ZeroDivisionError):
             async with monitor.acquire(VIRTUAL):
                 raise ZeroDivisionError
-        assert not fake.acquiring
+        assert not fake.is_acquiring
         await monitor.set_dut_supply(None)
 
 
@@ -536,11 +536,11 @@ async def test_a_cancelled_body_still_stops_the_instrument(fake: SimulatedPpk2) 
         at_start(fake, lambda: produce(fake, 100))
         task = asyncio.create_task(acquire())
         await asyncio.sleep(0.05)
-        assert fake.acquiring
+        assert fake.is_acquiring
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not fake.acquiring
+        assert not fake.is_acquiring
 
 
 async def test_an_instrument_that_streams_nothing_did_not_start(fake: SimulatedPpk2) -> None:
@@ -549,7 +549,7 @@ async def test_an_instrument_that_streams_nothing_did_not_start(fake: SimulatedP
             async with monitor.acquire(VIRTUAL):
                 pytest.fail("it did not start")
         await monitor.close()
-        assert not fake.acquiring
+        assert not fake.is_acquiring
 
 
 async def test_nobody_else_speaks_while_it_streams(fake: SimulatedPpk2) -> None:
@@ -613,7 +613,7 @@ async def test_a_voltage_it_cannot_supply_is_refused(fake: SimulatedPpk2, voltag
         await monitor.open()
         with pytest.raises(JobError, match="800 to 5000"):
             await monitor.set_dut_supply(voltage_mv)
-        assert not fake.powered
+        assert not fake.is_powered
         await monitor.close()
 
 

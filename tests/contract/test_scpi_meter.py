@@ -80,7 +80,7 @@ async def connected(
 
 
 def truth(count: int, start_s: float = 100.0) -> NDArray[np.float64]:
-    return load.current_a(start_s + (np.arange(count) + 0.5) / RATE_HZ)
+    return load.synthetic_current_a(start_s + (np.arange(count) + 0.5) / RATE_HZ)
 
 
 FORMATS = [
@@ -120,7 +120,7 @@ async def test_every_format_gives_the_current_and_the_power(
 async def test_indefinite_length_blocks_end_after_the_readings_asked_for(
     fake: SimulatedScpiMeter,
 ) -> None:
-    fake.framing, fake.waits = "indefinite", True
+    fake.framing, fake.fetch_waits = "indefinite", True
     table = {"setup": ["*RST", "FORM REAL,64"], "format": "real64", "readings": 125}
     async with connected(fake, read="FETC? {readings}", **table) as (meter, clock, _):
         await meter.set_dut_supply(3000)
@@ -186,7 +186,7 @@ async def test_lost_readings_end_the_acquisition(fake: SimulatedScpiMeter, lost:
         async def measure() -> None:
             async with acquisition:
                 await let_pass(clock, 6.0)
-                fake.lost = lost
+                fake.lost_readings = lost
                 await let_pass(clock, 4.0)
 
         with pytest.raises(InstrumentError, match="some were lost"):
@@ -233,9 +233,9 @@ async def test_an_overload_is_a_gap(
 ) -> None:
     def overloaded(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
         inside = (times_s >= 101.0) & (times_s < 101.05)
-        return np.where(inside, value, load.current_a(times_s))
+        return np.where(inside, value, load.synthetic_current_a(times_s))
 
-    fake.draws = overloaded
+    fake.dut_current_a = overloaded
     async with connected(fake, setup=["*RST", f"FORM {form}"], **config) as (meter, clock, _):
         await meter.set_dut_supply(3000)
         async with meter.acquire() as acquisition:
@@ -254,7 +254,7 @@ async def test_an_overload_is_a_gap(
 async def test_a_meter_at_another_rate_ends_the_acquisition(
     fake: SimulatedScpiMeter, pace: float, cause: str
 ) -> None:
-    fake.pace = pace
+    fake.rate_factor = pace
     async with connected(fake) as (meter, clock, _):
         await meter.set_dut_supply(3000)
 
@@ -295,7 +295,7 @@ async def test_readings_overwritten_in_the_memory_end_the_acquisition(
 async def test_a_slow_meter_that_only_answers_when_full_ends_the_acquisition(
     fake: SimulatedScpiMeter,
 ) -> None:
-    fake.waits, fake.pace = True, 0.8
+    fake.fetch_waits, fake.rate_factor = True, 0.8
     table = {"read": "FETC? {readings}", "readings": 50, "buffer_s": 0.5}
     async with connected(fake, **table) as (meter, clock, _):
         await meter.set_dut_supply(3000)
@@ -362,15 +362,15 @@ async def test_it_supplies_with_the_commands_of_its_table(fake: SimulatedScpiMet
     async with connected(fake) as (meter, _, _):
         assert meter.can_supply_dut
         await meter.set_dut_supply(1850)
-        assert (fake.powered, fake.volts) == (True, 1.85)
+        assert (fake.is_powered, fake.volts) == (True, 1.85)
         assert "SOUR:VOLT 1.850" in fake.commands
         await meter.set_dut_supply(None)
-        assert not fake.powered
+        assert not fake.is_powered
         await meter.set_dut_supply(3300)
         for voltage_mv in (1799, 3601):
             with pytest.raises(JobError, match="1800 to 3600 mV"):
                 await meter.set_dut_supply(voltage_mv)
-    assert not fake.powered
+    assert not fake.is_powered
 
 
 async def test_a_meter_without_supply_measures_at_the_configured_voltage(
@@ -382,7 +382,7 @@ async def test_a_meter_without_supply_measures_at_the_configured_voltage(
         assert meter.stream_format.timestamp_line == ""
         with pytest.raises(LabdBug, match="supplies nothing"):
             await meter.set_dut_supply(3000)
-        fake.powered = True
+        fake.is_powered = True
         async with meter.acquire() as acquisition:
             await pass_time(acquisition, clock, 1.0)
         samples = joined(await all_of(acquisition))
@@ -393,7 +393,7 @@ async def test_a_meter_without_supply_measures_at_the_configured_voltage(
 async def test_power_readings_are_scaled(fake: SimulatedScpiMeter) -> None:
     table = {**METER, "quantity": "power", "scale": -0.5}
     async with connected(fake, **table) as (meter, clock, _):
-        fake.powered = True
+        fake.is_powered = True
         assert meter.stream_format.voltage_v is None
         async with meter.acquire() as acquisition:
             await pass_time(acquisition, clock, 1.0)
@@ -407,7 +407,7 @@ async def test_a_refused_supply_switches_nothing_on(fake: SimulatedScpiMeter) ->
         fake.refuses = {"SOUR:VOLT": '-222,"Parameter data out of range"'}
         with pytest.raises(InstrumentError, match=r"'SOUR:VOLT 3\.000' refused: -222"):
             await meter.set_dut_supply(3000)
-        assert not fake.powered
+        assert not fake.is_powered
 
 
 # ---- opening and closing -----------------------------------------------------------------
@@ -435,11 +435,11 @@ async def test_a_wrong_command_in_the_table_fails_at_opening(fake: SimulatedScpi
 async def test_open_stops_the_measurement_of_a_predecessor_that_died(
     fake: SimulatedScpiMeter, setup: list[str]
 ) -> None:
-    fake.powered, fake.started_s = True, 90.0
+    fake.is_powered, fake.started_s = True, 90.0
     fake.errors.extend(['-410,"Query INTERRUPTED"'] * 5)
     async with connected(fake, setup=setup) as (meter, _, _):
-        assert not fake.powered
-        assert not fake.measuring
+        assert not fake.is_powered
+        assert not fake.is_measuring
         assert await meter.self_check() == []
 
 
@@ -495,10 +495,10 @@ async def test_an_unexpected_response_is_never_taken_for_an_answer(
             await asyncio.sleep(0.05)
             with pytest.raises(InstrumentError, match="no query asked for"):
                 await meter.set_dut_supply(3000)
-            assert not fake.powered
+            assert not fake.is_powered
             assert await meter.self_check() == []
         await meter.set_dut_supply(3000)
-        assert fake.powered
+        assert fake.is_powered
 
 
 async def test_an_answer_to_another_query_is_out_of_step(fake: SimulatedScpiMeter) -> None:
@@ -527,8 +527,8 @@ async def test_closing_during_an_acquisition_ends_it_and_switches_off(
         await acquisition.__aenter__()
         await pass_time(acquisition, clock, 1.0)
         await meter.close()
-        assert not fake.powered
-        assert not fake.measuring
+        assert not fake.is_powered
+        assert not fake.is_measuring
         items = await all_of(acquisition)
         gap = items[-1]
         assert isinstance(gap, Gap)
@@ -542,12 +542,12 @@ async def test_close_reconnects_to_switch_the_dut_off(
 ) -> None:
     async with connected(fake) as (meter, _, cable):
         await meter.set_dut_supply(3000)
-        cable._hang_up()
+        cable._disconnect_host()
         await asyncio.sleep(0.05)
         with pytest.raises(TransportError):
             await meter.set_dut_supply(3000)
         await meter.close()
-        assert not fake.powered
+        assert not fake.is_powered
 
 
 async def test_a_meter_can_be_used_again_after_a_deadline(

@@ -100,11 +100,11 @@ async def test_an_n6705_measures_through_visa_as_through_a_socket() -> None:
                 await acquisition.wait_progress(2.0)
         items = [item async for item in acquisition]
         await monitor.close()
-        assert not fake.powered
+        assert not fake.is_powered
     currents = [item.current_a for item in items if isinstance(item, Samples)]
     measured = np.concatenate([current for current in currents if current is not None])
     times_s = start_s + (np.arange(len(measured)) + 0.5) * PERIOD_S
-    np.testing.assert_array_equal(measured, load.current_a(times_s).astype(np.float32))
+    np.testing.assert_array_equal(measured, load.synthetic_current_a(times_s).astype(np.float32))
     marks = [item for item in items if isinstance(item, TimeMark)]
     assert len(marks) >= 2
     for mark in marks:
@@ -132,7 +132,7 @@ async def test_an_answer_ends_with_its_message() -> None:
         }
         meter = ScpiMeter(ScpiMeterConfig.model_validate(table))
         await meter.open()
-        fake.powered = True
+        fake.is_powered = True
         async with meter.acquire() as acquisition:
             start_s = fake.started_s
             assert start_s is not None
@@ -142,7 +142,7 @@ async def test_an_answer_ends_with_its_message() -> None:
         await meter.close()
     measured = np.concatenate([item.power_w for item in items if isinstance(item, Samples)])
     times_s = start_s + (np.arange(len(measured)) + 0.5) / 1000
-    np.testing.assert_allclose(measured, load.current_a(times_s) * 3.0, rtol=1e-9)
+    np.testing.assert_allclose(measured, load.synthetic_current_a(times_s) * 3.0, rtol=1e-9)
 
 
 async def test_a_late_answer_is_not_taken_for_the_next_one() -> None:

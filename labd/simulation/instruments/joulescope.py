@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from labd.simulation.instruments.load import current_a, timestamp_high
+from labd.simulation.instruments.load import synthetic_current_a, timestamp_line_is_high
 
 TICK_HZ = 2_000_000
 EPOCH_S = 1_514_764_800  # 2018-01-01
@@ -21,14 +21,14 @@ SUPPLY_V = 3.0
 MESSAGES_HZ = 20
 MESSAGE_BYTES = 62_000
 
-Fields = dict[str, Any]
-Sent = tuple[str, Fields]
+MessageFields = dict[str, Any]
+Message = tuple[str, MessageFields]
 
 
 class LibraryHost(Protocol):
     """The library while it runs."""
 
-    def notify(self, topic: str, value: Any) -> None:
+    def notify_subscribers(self, topic: str, value: Any) -> None:
         """Call the subscribers."""
         ...
 
@@ -36,17 +36,19 @@ class LibraryHost(Protocol):
 class JoulescopeLoad:
     """Measured signals as functions of the tick: the made-up board of :mod:`.load`."""
 
-    def current(self, ticks: NDArray[np.int64]) -> NDArray[np.float64]:
+    def currents_a(self, ticks: NDArray[np.int64]) -> NDArray[np.float64]:
         """Ampere."""
-        return current_a(ticks / TICK_HZ)
+        return synthetic_current_a(ticks / TICK_HZ)
 
-    def voltage(self, ticks: NDArray[np.int64]) -> NDArray[np.float64]:
+    def voltages_v(self, ticks: NDArray[np.int64]) -> NDArray[np.float64]:
         """Volt."""
         return np.full(len(ticks), SUPPLY_V)
 
-    def level(self, line: int, ticks: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def line_levels(self, line: int, ticks: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return whether the line is high: line 0 has the timestamps, the others are low."""
-        return timestamp_high(ticks / TICK_HZ) if line == 0 else np.zeros(len(ticks), np.bool_)
+        return (
+            timestamp_line_is_high(ticks / TICK_HZ) if line == 0 else np.zeros(len(ticks), np.bool_)
+        )
 
 
 class Signal:
@@ -57,18 +59,18 @@ class Signal:
         self.field_id = field_id
         self.index = index
         self.step = step
-        self.on = False
-        self.next = 0  # the tick at which its next message begins
+        self.is_on = False
+        self.next_tick = 0  # the tick at which its next message begins
 
     @property
-    def is_line(self) -> bool:
+    def is_digital(self) -> bool:
         """Whether its values are single bits."""
         return self.field_id == 5  # noqa: PLR2004 - Field.GPI
 
     @property
-    def length(self) -> int:
+    def message_ticks(self) -> int:
         """Ticks in a whole message."""
-        most = MESSAGE_BYTES * 8 if self.is_line else MESSAGE_BYTES // 4
+        most = MESSAGE_BYTES * 8 if self.is_digital else MESSAGE_BYTES // 4
         count = min(most, TICK_HZ // MESSAGES_HZ // self.step)
         return count // 8 * 8 * self.step
 
@@ -108,60 +110,60 @@ class SimulatedJoulescope:
         self.time_base = self.tick
         self.rate_error_ppm = 12.0
         self.not_numbers: list[tuple[str, int, int]] = []  # topic, first tick, end
-        self.tamper: Callable[[list[Sent]], Iterable[Sent]] = list
+        self.tamper: Callable[[list[Message]], Iterable[Message]] = list
         self._host: LibraryHost | None = None
         self._lock = threading.RLock()
 
     @property
-    def streaming(self) -> bool:
+    def is_streaming(self) -> bool:
         """Whether any signal is on."""
-        return any(signal.on for signal in self.signals.values())
+        return any(signal.is_on for signal in self.signals.values())
 
     @property
-    def cuts_power(self) -> bool:
+    def interrupts_supply(self) -> bool:
         """Whether it interrupts the supply: it is closed, or its current range is off."""
         off = "s/i/range/select" if self.is_js110 else "s/i/range/mode"
         return not self.is_open or self.values.get(off) == "off"
 
     # ---- measuring and faults -----------------------------------------------------------
 
-    def run(self, seconds: float) -> None:
+    def measure_for(self, seconds: float) -> None:
         """Measure for this long and send the messages that are complete."""
         with self._lock:
             end = self.tick + round(seconds * TICK_HZ) // 16 * 16
             while self.tick < end:
                 self.tick = min(end, self.tick + TICK_HZ // MESSAGES_HZ)
-                self._send_whole()
+                self._send_complete_messages()
 
-    def lose(self, seconds: float) -> None:
+    def lose_usb_data(self, seconds: float) -> None:
         """Lose data on USB: sample numbers go on; a JS110 fills up, a JS220 skips."""
         with self._lock:
             count = round(seconds * TICK_HZ) // 16 * 16
             if self.is_js110:
                 self.not_numbers.append(("", self.tick, self.tick + count))
-                self.run(count / TICK_HZ)
+                self.measure_for(count / TICK_HZ)
                 return
-            for signal in self._running():
-                self._send(signal, self.tick)
-                signal.next = self.tick + count
+            for signal in self._active_signals():
+                self._send_signal_until(signal, self.tick)
+                signal.next_tick = self.tick + count
             self.tick += count
 
-    def not_a_number(self, topic: str, seconds: float) -> None:
+    def measure_not_a_number(self, topic: str, seconds: float) -> None:
         """Let ``s/i`` or ``s/v`` be no number for this long, and measure on."""
         with self._lock:
             end = self.tick + round(seconds * TICK_HZ)
             self.not_numbers.append((topic, self.tick, end))
-        self.run(seconds)
+        self.measure_for(seconds)
 
-    def deliver(self, messages: Iterable[Sent]) -> None:
+    def deliver_messages(self, messages: Iterable[Message]) -> None:
         """Have the library deliver these."""
         if self._host is not None and not self.mute:
             for topic, fields in messages:
-                self._host.notify(topic, fields)
+                self._host.notify_subscribers(topic, fields)
 
     # ---- what the library does with it -----------------------------------------------------
 
-    def attach(self, host: LibraryHost | None) -> None:
+    def set_library_host(self, host: LibraryHost | None) -> None:
         """Take note that the library began or ended."""
         self._host = host
         self.is_open = False
@@ -173,7 +175,7 @@ class SimulatedJoulescope:
             self.opened += 1
             self.values = {} if self.is_js110 else {"c/fw/version": 0x01030002}
             for signal in self.signals.values():
-                signal.on = False
+                signal.is_on = False
 
     def close(self) -> None:
         """Close."""
@@ -181,7 +183,7 @@ class SimulatedJoulescope:
             self.is_open = False
             self.closed += 1
 
-    def set(self, topic: str, value: Any) -> str:
+    def set_topic(self, topic: str, value: Any) -> str:
         """Take a value; return why not, or an empty string."""
         with self._lock:
             if not self.is_open:
@@ -191,11 +193,13 @@ class SimulatedJoulescope:
                 return self.refuses[topic]
             if topic == "s/gpi/+/!req":
                 if self._host is not None:
-                    self._host.notify(f"{self.path}/s/gpi/+/!value", self._snapshot())
+                    self._host.notify_subscribers(
+                        f"{self.path}/s/gpi/+/!value", self._gpi_snapshot()
+                    )
                 return ""
             allowed = _OPTIONS["js110" if self.is_js110 else "js220"].get(topic)
             if topic.endswith("/ctrl") and topic[:-5] in self.signals:
-                self._switch(self.signals[topic[:-5]], on=bool(value))
+                self._switch_signal(self.signals[topic[:-5]], on=bool(value))
             elif allowed is None or value not in allowed:
                 return "5 PARAMETER_INVALID"
             self.values[topic] = value
@@ -203,61 +207,65 @@ class SimulatedJoulescope:
 
     # ---- inside ----------------------------------------------------------------------------
 
-    def _snapshot(self) -> int:
+    def _gpi_snapshot(self) -> int:
         now = np.array([self.tick], np.int64)
-        lines = [signal.index for signal in self.signals.values() if signal.is_line]
-        return sum(int(self.load.level(n, now)[0]) << n for n in lines)
+        lines = [signal.index for signal in self.signals.values() if signal.is_digital]
+        return sum(int(self.load.line_levels(n, now)[0]) << n for n in lines)
 
-    def _running(self) -> list[Signal]:
-        return [signal for signal in self.signals.values() if signal.on]
+    def _active_signals(self) -> list[Signal]:
+        return [signal for signal in self.signals.values() if signal.is_on]
 
-    def _switch(self, signal: Signal, *, on: bool) -> None:
-        if on and not signal.on:
-            if self.is_js110 and not self.streaming:
+    def _switch_signal(self, signal: Signal, *, on: bool) -> None:
+        if on and not signal.is_on:
+            if self.is_js110 and not self.is_streaming:
                 self.time_base -= self.tick
                 self.tick = 0
-            signal.next = self.tick
-        signal.on = on
+            signal.next_tick = self.tick
+        signal.is_on = on
 
-    def _send_whole(self) -> None:
+    def _send_complete_messages(self) -> None:
         ready = True
         while ready:
-            ready = [s for s in self._running() if s.next + s.length <= self.tick]
-            for signal in sorted(ready, key=lambda s: s.next + s.length):
-                self._send(signal, signal.next + signal.length)
+            ready = [
+                s for s in self._active_signals() if s.next_tick + s.message_ticks <= self.tick
+            ]
+            for signal in sorted(ready, key=lambda s: s.next_tick + s.message_ticks):
+                self._send_signal_until(signal, signal.next_tick + signal.message_ticks)
 
-    def _send(self, signal: Signal, end: int) -> None:
+    def _send_signal_until(self, signal: Signal, end: int) -> None:
         """Send a signal's values up to ``end``, whole bytes of a line."""
-        unit = signal.step * (8 if signal.is_line else 1)
-        end = signal.next + (end - signal.next) // unit * unit
-        if end <= signal.next:
+        unit = signal.step * (8 if signal.is_digital else 1)
+        end = signal.next_tick + (end - signal.next_tick) // unit * unit
+        if end <= signal.next_tick:
             return
-        ticks = np.arange(signal.next, end, signal.step)
-        fields = self._fields(signal, self._data(signal, ticks))
-        signal.next = end
-        self.deliver(self.tamper([(f"{self.path}/{signal.topic}/!data", fields)]))
+        ticks = np.arange(signal.next_tick, end, signal.step)
+        fields = self._message_fields(signal, self._message_values(signal, ticks))
+        signal.next_tick = end
+        self.deliver_messages(self.tamper([(f"{self.path}/{signal.topic}/!data", fields)]))
 
-    def _data(self, signal: Signal, ticks: NDArray[np.int64]) -> NDArray[Any]:
+    def _message_values(self, signal: Signal, ticks: NDArray[np.int64]) -> NDArray[Any]:
         lost = np.zeros(len(ticks), np.bool_)
         for topic, first, stop in self.not_numbers:
             if topic in ("", signal.topic):
                 lost |= (ticks >= first) & (ticks < stop)
         since = ticks - self.time_base
-        if signal.is_line:
-            levels = self.load.level(signal.index, since) & ~lost
+        if signal.is_digital:
+            levels = self.load.line_levels(signal.index, since) & ~lost
             return np.packbits(levels, bitorder="little")
-        values = self.load.current(since) if signal.field_id == 1 else self.load.voltage(since)
+        values = (
+            self.load.currents_a(since) if signal.field_id == 1 else self.load.voltages_v(since)
+        )
         return np.where(lost, np.nan, values).astype(np.float32)
 
-    def _fields(self, signal: Signal, data: NDArray[Any]) -> Fields:
+    def _message_fields(self, signal: Signal, data: NDArray[Any]) -> MessageFields:
         rate = TICK_HZ * (1 + self.rate_error_ppm / 1e6)
-        seconds = (signal.next - self.time_base) // TICK_HZ
+        seconds = (signal.next_tick - self.time_base) // TICK_HZ
         counter = max(self.time_base + seconds * TICK_HZ, 0)
         begin = (1_700_000_000 - EPOCH_S) << 30
         offset = begin + round((counter - self.time_base) / rate * 2**30)
         return {
-            "sample_id": signal.next,
-            "utc": offset + round((signal.next - counter) / rate * 2**30),
+            "sample_id": signal.next_tick,
+            "utc": offset + round((signal.next_tick - counter) / rate * 2**30),
             "field_id": signal.field_id,
             "index": signal.index,
             "sample_rate": TICK_HZ,
@@ -295,7 +303,7 @@ _OPTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
 # ---- faults between the library and its user ----------------------------
 
 
-class Disorder:
+class MessageDisorder:
     """Loses, doubles and delays messages; for :attr:`SimulatedJoulescope.tamper`.
 
     Args:
@@ -308,11 +316,11 @@ class Disorder:
     def __init__(self, seed: int, *, lose: float = 0, double: float = 0, hold: int = 0) -> None:
         self._random = random.Random(seed)  # noqa: S311 - a disturbance
         self._lose, self._double, self.hold = lose, double, hold
-        self._held: list[tuple[int, Sent]] = []  # due at this count of messages
+        self._held_messages: list[tuple[int, Message]] = []  # due at this count of messages
         self._sent = 0
-        self.lost: list[Sent] = []
+        self.lost: list[Message] = []
 
-    def __call__(self, messages: list[Sent]) -> list[Sent]:
+    def __call__(self, messages: list[Message]) -> list[Message]:
         """Return what the user gets now."""
         for one in messages:
             self._sent += 1
@@ -320,7 +328,7 @@ class Disorder:
                 self.lost.append(one)
                 continue
             copies = 2 if self._random.random() < self._double else 1
-            self._held += [(self._sent + self._random.randint(0, self.hold), one)] * copies
-        due = [one for at, one in self._held if at <= self._sent]
-        self._held = [(at, one) for at, one in self._held if at > self._sent]
+            self._held_messages += [(self._sent + self._random.randint(0, self.hold), one)] * copies
+        due = [one for at, one in self._held_messages if at <= self._sent]
+        self._held_messages = [(at, one) for at, one in self._held_messages if at > self._sent]
         return due

@@ -31,7 +31,7 @@ TICK_S = 0.005
 Series = NDArray[np.float64]
 
 
-def current_a(t_s: Series) -> Series:
+def synthetic_current_a(t_s: Series) -> Series:
     """Return the current of the made-up board at these times, A, shape as ``t_s``."""
     phase = np.mod(t_s, PERIOD_S)
     running = (phase >= START_S) & (phase < STOP_S)
@@ -39,7 +39,7 @@ def current_a(t_s: Series) -> Series:
     return np.where(running, RUN_A + ripple, SLEEP_A)
 
 
-def timestamp_high(t_s: Series) -> NDArray[np.bool_]:
+def timestamp_line_is_high(t_s: Series) -> NDArray[np.bool_]:
     """Return the level of the timestamp line at these times: idle high, low in a pulse."""
     phase = np.mod(t_s, PERIOD_S)
     first = (phase >= START_S) & (phase < START_S + PULSE_S)
@@ -47,7 +47,7 @@ def timestamp_high(t_s: Series) -> NDArray[np.bool_]:
     return ~(first | second)
 
 
-def falls_between(start_s: float, stop_s: float) -> list[float]:
+def timestamp_falls_between(start_s: float, stop_s: float) -> list[float]:
     """Return the times in [start, stop) at which the timestamp line falls, seconds."""
     first, last = int(start_s // PERIOD_S), int(stop_s // PERIOD_S)
     falls = [n * PERIOD_S + at for n in range(first, last + 1) for at in (START_S, STOP_S)]
@@ -63,7 +63,7 @@ class Consumption(Protocol):
         ...
 
     @property
-    def changes(self) -> int:
+    def change_count(self) -> int:
         """How often current or voltage have changed so far."""
         ...
 
@@ -75,7 +75,7 @@ class Consumption(Protocol):
         """Return the energies, J, shape (count,)."""
         ...
 
-    def begin(self, at_ps: int) -> None:
+    def begin_acquisition(self, at_ps: int) -> None:
         """An acquisition begins: no later question concerns an earlier time."""
         ...
 
@@ -88,7 +88,7 @@ class Load(Protocol):
     """A board at the output of a power monitor."""
 
     @property
-    def powered(self) -> bool:
+    def is_powered(self) -> bool:
         """Whether the output is on."""
         ...
 
@@ -110,18 +110,18 @@ class Load(Protocol):
         ...
 
 
-class MadeUpBoard:
+class SyntheticLoad:
     """A load whose current is a function of the time since the acquisition began.
 
     Args:
-        draws: current at given times, A.
+        current_a: current at given times, A.
     """
 
-    def __init__(self, draws: Callable[[Series], Series] = current_a) -> None:
-        self._draws = draws
+    def __init__(self, current_a: Callable[[Series], Series] = synthetic_current_a) -> None:
+        self._current_a = current_a
         self._voltage_mv = 0
         self._origin_ps = self._edges_ps = 0
-        self.changes = 0
+        self.change_count = 0
 
     @property
     def ledger(self) -> Self:
@@ -129,7 +129,7 @@ class MadeUpBoard:
         return self
 
     @property
-    def powered(self) -> bool:
+    def is_powered(self) -> bool:
         """Whether it is supplied."""
         return self._voltage_mv > 0
 
@@ -146,56 +146,58 @@ class MadeUpBoard:
     @property
     def current_na(self) -> int:
         """The current that it draws most of the time."""
-        return round(SLEEP_A * 1e9) * self.powered
+        return round(SLEEP_A * 1e9) * self.is_powered
 
     def currents_a(self, start_ps: int, period_ps: int, count: int) -> Series:
         """Return the currents in the middle of consecutive periods, A, shape (count,)."""
         times_ps = start_ps - self._origin_ps + (np.arange(count) + 0.5) * period_ps
-        return self._draws(times_ps / PS_PER_S) * float(self.powered)
+        return self._current_a(times_ps / PS_PER_S) * float(self.is_powered)
 
     def energies_j(self, start_ps: int, period_ps: int, count: int) -> Series:
         """Return the energies of consecutive periods, J, shape (count,)."""
         seconds_volts = period_ps / PS_PER_S * self._voltage_mv / 1000
         return self.currents_a(start_ps, period_ps, count) * seconds_volts
 
-    def begin(self, at_ps: int) -> None:
+    def begin_acquisition(self, at_ps: int) -> None:
         """Begin the first batch's period now."""
         self._origin_ps = self._edges_ps = at_ps
 
     def forget_before(self, at_ps: int) -> None:
         """Nothing is kept."""
 
-    def edges_until(self, now_ps: int) -> list[tuple[int, bool]]:
+    def timestamp_edges_until(self, now_ps: int) -> list[tuple[int, bool]]:
         """Return the time (ps) and level of the timestamp line's edges since the last call."""
         start_ps, self._edges_ps = self._edges_ps - self._origin_ps, now_ps
         stop_ps = now_ps - self._origin_ps
-        falls = falls_between(start_ps / PS_PER_S - PULSE_S, stop_ps / PS_PER_S)
+        falls = timestamp_falls_between(start_ps / PS_PER_S - PULSE_S, stop_ps / PS_PER_S)
         edges = [(at, False) for at in falls] + [(at + PULSE_S, True) for at in falls]
         placed = [(round(at_s * PS_PER_S), level) for at_s, level in sorted(edges)]
         return [
             (self._origin_ps + at_ps, level)
             for at_ps, level in placed
-            if self.powered and start_ps <= at_ps < stop_ps
+            if self.is_powered and start_ps <= at_ps < stop_ps
         ]
 
 
 class StreamingMonitor(Protocol):
     """A power monitor whose samples follow from the passage of time."""
 
-    def edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
+    def on_timestamp_edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
         """Take an edge of the timestamp line."""
         ...
 
-    def advance(self, now_ps: int, waiting: int) -> None:
+    def advance_to(self, now_ps: int, waiting: int) -> None:
         """Send what is complete by now; ``waiting`` bytes have not reached the host yet."""
         ...
 
 
-async def follow_wall_clock(monitor: StreamingMonitor, agenda: Agenda, load: Load) -> None:
+async def advance_by_wall_clock(monitor: StreamingMonitor, agenda: Agenda, load: Load) -> None:
     """Advance a monitor by its agenda's clock until cancelled."""
     while True:
         await asyncio.sleep(TICK_S)
         now_ps = agenda.now_ps()
-        for at_ps, level in load.edges_until(now_ps) if isinstance(load, MadeUpBoard) else ():
-            monitor.edge(at_ps, level)
-        monitor.advance(now_ps, 0)
+        for at_ps, level in (
+            load.timestamp_edges_until(now_ps) if isinstance(load, SyntheticLoad) else ()
+        ):
+            monitor.on_timestamp_edge(at_ps, level)
+        monitor.advance_to(now_ps, 0)

@@ -58,16 +58,16 @@ class SimulatedN6705:
 
     Attributes:
         refuses: errors by beginning of a command that gets them.
-        deaf: headers of commands that are accepted and ignored.
-        curt: whether an error ends the whole message, as a syntax error does.
-        stuck: functions that stay as they are whatever is commanded.
-        hidden: functions that log although a query denies it.
-        pace: records per period; 1 is correct.
+        ignored_headers: headers of commands that are accepted and ignored.
+        error_ends_message: whether an error ends the whole message, as a syntax error does.
+        stuck_functions: functions that stay as they are whatever is commanded.
+        hidden_functions: functions that log although a query denies it.
+        rate_factor: records per period; 1 is correct.
         latency_s: delay from the end of a record to its appearance.
         update_s: interval at which records appear; 0 for each at its end.
-        lost: records lost so far, by slot.
+        lost_records: records lost so far, by slot.
         delay_s: delay before every answer.
-        draws: current of the DUT at given times, ampere.
+        dut_current_a: current of the DUT at given times, ampere.
     """
 
     def __init__(
@@ -83,27 +83,27 @@ class SimulatedN6705:
         self.commands: list[str] = []
         self.errors: deque[str] = deque()
         self.refuses: dict[str, str] = {}
-        self.deaf: set[str] = set()
-        self.curt = False
-        self.stuck: set[str] = set()
-        self.hidden: set[str] = set()
-        self.pace = 1.0
+        self.ignored_headers: set[str] = set()
+        self.error_ends_message = False
+        self.stuck_functions: set[str] = set()
+        self.hidden_functions: set[str] = set()
+        self.rate_factor = 1.0
         self.latency_s = 0.0
         self.update_s = 0.0
-        self.lost: dict[int, int] = {}
+        self.lost_records: dict[int, int] = {}
         self.delay_s = 0.0
-        self.draws = load.current_a
-        self.trips: set[int] = set()
+        self.dut_current_a = load.synthetic_current_a
+        self.tripped_slots: set[int] = set()
         self.overwritten = 0
         self._format = "ASC"
         self._line = b""
 
     @property
-    def powered(self) -> bool:
+    def is_powered(self) -> bool:
         """Whether any output is on."""
         return any(channel.output for channel in self.channels.values())
 
-    def greet(self) -> None:
+    def on_connect(self) -> None:
         """A new connection begins with an empty input buffer."""
         self._line = b""
 
@@ -114,44 +114,44 @@ class SimulatedN6705:
             line, _, self._line = self._line.partition(b"\n")
             answers: list[bytes] = []
             for unit in line.decode("ascii").split(";"):
-                answer = self._unit(unit)
-                if answer is None and self.curt:
+                answer = self._execute_or_queue_error(unit)
+                if answer is None and self.error_ends_message:
                     break
                 answers += [answer] if answer else []
             if answers:
-                self._answer(b";".join(answers) + b"\n")
+                self._send_answer(b";".join(answers) + b"\n")
 
-    def _answer(self, data: bytes) -> None:
+    def _send_answer(self, data: bytes) -> None:
         if self.delay_s:
             asyncio.get_running_loop().call_later(self.delay_s, self.send, data)
         else:
             self.send(data)
 
-    def _unit(self, text: str) -> bytes | None:
+    def _execute_or_queue_error(self, text: str) -> bytes | None:
         """Execute one command; return the answer of a query, None if it fails."""
         text = text.strip().removeprefix(":")
         self.commands.append(text)
         try:
-            return self._obey(text)
+            return self._execute_command(text)
         except Refused as error:
             self.errors.append(str(error))
             return None
 
-    def _obey(self, text: str) -> bytes:
+    def _execute_command(self, text: str) -> bytes:
         for beginning, error in self.refuses.items():
             if text.startswith(beginning):
                 raise Refused(error)
         header, _, rest = text.partition(" ")
         listed = _CHANNELS.search(rest)
         argument = _CHANNELS.sub("", rest).strip()
-        channels = self._listed(listed[1]) if listed else list(self.channels.values())
+        channels = self._parse_channel_list(listed[1]) if listed else list(self.channels.values())
         if header.endswith("?"):
-            return self._query(header[:-1], argument, channels)
-        if header not in self.deaf:
-            self._command(header, argument, channels)
+            return self._answer_query(header[:-1], argument, channels)
+        if header not in self.ignored_headers:
+            self._apply_command(header, argument, channels)
         return b""
 
-    def _listed(self, text: str) -> list[Channel]:
+    def _parse_channel_list(self, text: str) -> list[Channel]:
         slots: list[int] = []
         for part in text.split(","):
             first, _, last = part.partition(":")
@@ -162,15 +162,15 @@ class SimulatedN6705:
 
     # ---- queries -------------------------------------------------------------------------
 
-    def _query(self, header: str, argument: str, channels: list[Channel]) -> bytes:
+    def _answer_query(self, header: str, argument: str, channels: list[Channel]) -> bytes:
         if header == "FETC:ELOG":
-            return self._fetch(int(argument), channels)
-        answer = self._answer_of_all(header) or ",".join(
-            self._answer_of(header, argument, channel) for channel in channels
+            return self._fetch_records(int(argument), channels)
+        answer = self._answer_for_instrument(header) or ",".join(
+            self._answer_for_channel(header, argument, channel) for channel in channels
         )
         return answer.encode()
 
-    def _answer_of_all(self, header: str) -> str:
+    def _answer_for_instrument(self, header: str) -> str:
         if header == "*IDN":
             return f"Keysight Technologies,{self.name},SIMULATED,E.03.06.2908"
         if header == "*OPC":
@@ -179,10 +179,10 @@ class SimulatedN6705:
             return self.errors.popleft() if self.errors else '+0,"No error"'
         return f"+{len(self.channels)}" if header == "SYST:CHAN" else ""
 
-    def _answer_of(self, header: str, argument: str, channel: Channel) -> str:
+    def _answer_for_channel(self, header: str, argument: str, channel: Channel) -> str:
         if header.startswith("SENS:ELOG:FUNC:"):
             name = header.removeprefix("SENS:ELOG:FUNC:")
-            return str(int(name in channel.functions - self.hidden))
+            return str(int(name in channel.functions - self.hidden_functions))
         slot = next(slot for slot, other in self.channels.items() if other is channel)
         highest = HIGHEST_V.get(channel.model, 20.0)
         answers: dict[str, object] = {
@@ -190,13 +190,13 @@ class SimulatedN6705:
             "OUTP": int(channel.output),
             "VOLT": f"{highest if argument == 'MAX' else channel.volts:+.6E}",
             "SENS:ELOG:PER": f"{channel.period_s:+.6E}",
-            "STAT:QUES:COND": f"+{int(slot in self.trips)}",
+            "STAT:QUES:COND": f"+{int(slot in self.tripped_slots)}",
         }
         if header not in answers:
             raise Refused('-113,"Undefined header"')
         return str(answers[header])
 
-    def _fetch(self, most: int, channels: list[Channel]) -> bytes:
+    def _fetch_records(self, most: int, channels: list[Channel]) -> bytes:
         (channel,) = channels
         if channel.triggered_s is None:
             raise Refused('+302,"No data to fetch"')
@@ -204,20 +204,22 @@ class SimulatedN6705:
         if self.update_s:
             elapsed_s = elapsed_s // self.update_s * self.update_s
         slot = next(slot for slot, other in self.channels.items() if other is channel)
-        produced = int(elapsed_s / channel.period_s * self.pace) - self.lost.get(slot, 0)
+        produced = int(elapsed_s / channel.period_s * self.rate_factor) - self.lost_records.get(
+            slot, 0
+        )
         oldest = max(0, produced - int(BUFFER_S / channel.period_s))
         self.overwritten += max(0, oldest - channel.taken)
         first = max(channel.taken, oldest)
         count = max(0, min(most, produced - first))
         channel.taken = first + count
-        rows = self._records(channel, first, count)
-        return self._block(rows)
+        rows = self._make_records(channel, first, count)
+        return self._format_records(rows)
 
-    def _records(self, channel: Channel, first: int, count: int) -> NDArray[np.float64]:
+    def _make_records(self, channel: Channel, first: int, count: int) -> NDArray[np.float64]:
         start_s = channel.triggered_s or 0.0
         numbers = np.arange(first, first + count, dtype=np.float64)
-        times_s = start_s + (numbers + 0.5) * channel.period_s / self.pace
-        current_a = self._current_of(channel, times_s)
+        times_s = start_s + (numbers + 0.5) * channel.period_s / self.rate_factor
+        current_a = self._channel_current(channel, times_s)
         volts = np.full(count, channel.volts if channel.output else 0.0)
         columns: list[NDArray[np.float64]] = []
         for name in FUNCTIONS:
@@ -225,14 +227,16 @@ class SimulatedN6705:
                 columns += [current_a if name.startswith("CURR") else volts] * VALUES[name]
         return np.column_stack(columns) if columns else np.empty((0, 0))
 
-    def _current_of(self, channel: Channel, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _channel_current(
+        self, channel: Channel, times_s: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         if not channel.output:
             return np.zeros(len(times_s))
         if channel is self.channels.get(1):
-            return np.minimum(self.draws(times_s), channel.limit_a)
-        return np.where(load.timestamp_high(times_s), IO_IDLE_A, IO_IDLE_A + PULL_UP_A)
+            return np.minimum(self.dut_current_a(times_s), channel.limit_a)
+        return np.where(load.timestamp_line_is_high(times_s), IO_IDLE_A, IO_IDLE_A + PULL_UP_A)
 
-    def _block(self, rows: NDArray[np.float64]) -> bytes:
+    def _format_records(self, rows: NDArray[np.float64]) -> bytes:
         if self._format != "REAL":
             return ",".join(f"{value:+.6E}" for value in rows.ravel()).encode()
         data = rows.astype(">f4").tobytes()
@@ -241,7 +245,7 @@ class SimulatedN6705:
 
     # ---- commands ------------------------------------------------------------------------
 
-    def _command(self, header: str, argument: str, channels: list[Channel]) -> None:
+    def _apply_command(self, header: str, argument: str, channels: list[Channel]) -> None:
         if header == "*RST":
             self._format = "ASC"
         elif header == "*CLS":
@@ -250,26 +254,28 @@ class SimulatedN6705:
             self._format = argument
         elif header not in ("FORM:BORD", "SENS:SWE:TINT:RES", "ABOR:DLOG"):
             for channel in channels:
-                self._set(header, argument, channel)
+                self._apply_to_channel(header, argument, channel)
             return
         if header == "*RST":
             for channel in self.channels.values():
                 channel.reset()
 
-    def _set(self, header: str, argument: str, channel: Channel) -> None:
+    def _apply_to_channel(self, header: str, argument: str, channel: Channel) -> None:
         if header.startswith("SENS:ELOG:FUNC:"):
-            self._switch(header.removeprefix("SENS:ELOG:FUNC:"), argument == "ON", channel)
+            self._switch_log_function(
+                header.removeprefix("SENS:ELOG:FUNC:"), argument == "ON", channel
+            )
         elif header in ("OUTP", "VOLT", "CURR", "CURR:LIM", "EMUL", "FUNC"):
-            self._feed(header, argument, channel)
+            self._apply_output_setting(header, argument, channel)
         elif header in ("INIT:ELOG", "TRIG:ELOG", "ABOR:ELOG", "TRIG:ELOG:SOUR"):
-            self._log(header, argument, channel)
+            self._control_logger(header, argument, channel)
         elif header == "SENS:ELOG:PER":
             channel.period_s = round(float(argument) / TICK_S) * TICK_S
         elif header != "SENS:ELOG:CURR:RANG:AUTO":
             raise Refused('-113,"Undefined header"')
 
-    def _switch(self, name: str, on: bool, channel: Channel) -> None:  # noqa: FBT001
-        if name in self.stuck or (name in self.hidden and not on):
+    def _switch_log_function(self, name: str, on: bool, channel: Channel) -> None:  # noqa: FBT001
+        if name in self.stuck_functions or (name in self.hidden_functions and not on):
             return
         kept = channel.functions - {name}
         other = "VOLT" if name == "CURR" else "CURR"
@@ -277,7 +283,7 @@ class SimulatedN6705:
             raise Refused('-221,"Settings conflict error"')
         channel.functions = kept | {name} if on else kept
 
-    def _feed(self, header: str, argument: str, channel: Channel) -> None:
+    def _apply_output_setting(self, header: str, argument: str, channel: Channel) -> None:
         smu = channel.model.startswith("N678")
         if header == "OUTP":
             channel.output = argument == "ON"
@@ -294,7 +300,7 @@ class SimulatedN6705:
         else:
             channel.priority = argument
 
-    def _log(self, header: str, argument: str, channel: Channel) -> None:
+    def _control_logger(self, header: str, argument: str, channel: Channel) -> None:
         if header == "TRIG:ELOG:SOUR":
             channel.source = argument
         elif header == "INIT:ELOG":
@@ -311,9 +317,9 @@ class SimulatedN6705:
 
 def lan(instrument: SimulatedN6705) -> TcpCable:
     """Return the instrument's network socket."""
-    return TcpCable(instrument, instrument.greet)
+    return TcpCable(instrument, instrument.on_connect)
 
 
-def plug() -> TcpCable:
+def serve_n6705_on_tcp() -> TcpCable:
     """Return the instrument on a socket of this machine."""
     return lan(SimulatedN6705())

@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 
 from labd.simulation.cable import TcpCable
-from labd.simulation.instruments.load import PERIOD_S, PULSE_S, START_S, STOP_S, current_a
+from labd.simulation.instruments.load import PERIOD_S, PULSE_S, START_S, STOP_S, synthetic_current_a
 
 Fields = dict[str, Any]
 
 
-def arc(number: int = 1) -> Fields:
+def make_arc(number: int = 1) -> Fields:
     """Return a device as the server lists it."""
     return {"device_id": f"Arc{number:032d}", "name": f"arc-{number}", "type": "Arc"}
 
 
-def ace(number: int = 1) -> Fields:
+def make_ace(number: int = 1) -> Fields:
     """Return the faster model as the server lists it."""
     return {"device_id": f"Ace{number:032d}", "name": f"ace-{number}", "type": "Ace"}
 
@@ -71,13 +71,13 @@ class SimulatedOtii:
     """The server.
 
     Args:
-        devices: that it has; :func:`arc` or :func:`ace`.
+        devices: that it has; :func:`make_arc` or :func:`make_ace`.
     """
 
     def __init__(self, *devices: Fields) -> None:
         self.send: Callable[[bytes], None] = lambda _: None
-        self.devices = list(devices or [arc()])
-        self.clock_ns: Callable[[], int] = self._moved
+        self.devices = list(devices or [make_arc()])
+        self.clock_ns: Callable[[], int] = self._manual_clock_ns
         self.licences = [dict(LICENCE)]
         self.account = ("", "")
         self.logged_in = True
@@ -103,10 +103,10 @@ class SimulatedOtii:
 
     # ---- time ----------------------------------------------------------------------------
 
-    def _moved(self) -> int:
+    def _manual_clock_ns(self) -> int:
         return self._now_ns
 
-    def advance(self, seconds: float) -> None:
+    def advance_clock(self, seconds: float) -> None:
         """Move its clock."""
         self._now_ns += round(seconds * 1e9)
 
@@ -117,7 +117,7 @@ class SimulatedOtii:
 
     # ---- the wire ------------------------------------------------------------------------
 
-    def greet(self) -> None:
+    def on_connect(self) -> None:
         """Greet a host that has connected."""
         self._text = b""
         if self.busy:
@@ -131,37 +131,37 @@ class SimulatedOtii:
         self._text += data
         while b"\r\n" in self._text:
             line, _, self._text = self._text.partition(b"\r\n")
-            self._answer(json.loads(line))
+            self._answer_request(json.loads(line))
 
-    def _answer(self, request: Fields) -> None:
+    def _answer_request(self, request: Fields) -> None:
         cmd, data = request["cmd"], request.get("data", {})
         self.commands.append(cmd)
         self.requests.append(request)
         answer = {"type": "response", "cmd": cmd, "trans_id": request["trans_id"]}
         try:
-            answer["data"] = self._execute(cmd, data)
+            answer["data"] = self._execute_request(cmd, data)
         except Refusal as refusal:
             answer |= {"type": "error", "errorcode": str(refusal), "data": {}}
         if self.progress:
             part = {"type": "progress", "cmd": cmd, "trans_id": request["trans_id"]}
             self._send_line(part | {"progress_value": 0.5})
         if cmd in self.unanswered:
-            self._late.append(_line(answer))
+            self._late.append(_encode_line(answer))
         else:
             self._send_line(answer)
 
-    def answer_late(self) -> None:
+    def send_delayed_answers(self) -> None:
         """Send the answers that were held back."""
         late, self._late = self._late, []
         for line in late:
             self.send(line)
 
     def _send_line(self, message: Fields) -> None:
-        self.send(_line(message))
+        self.send(_encode_line(message))
 
     # ---- requests ------------------------------------------------------------------------
 
-    def _execute(self, cmd: str, data: Fields) -> Fields:
+    def _execute_request(self, cmd: str, data: Fields) -> Fields:
         family, _, _ = cmd.partition("_")
         handler: Callable[[Fields], Fields] | None = getattr(self, f"_on_{cmd}", None)
         if cmd in self.refuses:
@@ -196,14 +196,14 @@ class SimulatedOtii:
         return {"licenses": self.licences}
 
     def _on_otii_reserve_license(self, data: Fields) -> Fields:
-        self._licence(data)["reserved_to"] = "me"
+        self._find_licence(data)["reserved_to"] = "me"
         return {}
 
     def _on_otii_return_license(self, data: Fields) -> Fields:
-        self._licence(data)["reserved_to"] = ""
+        self._find_licence(data)["reserved_to"] = ""
         return {}
 
-    def _licence(self, data: Fields) -> Fields:
+    def _find_licence(self, data: Fields) -> Fields:
         found = [item for item in self.licences if item["id"] == data["license_id"]]
         if not found:
             raise Refusal("Invalid license id")
@@ -273,21 +273,21 @@ class SimulatedOtii:
         return {}
 
     def _on_recording_get_channel_data_count(self, data: Fields) -> Fields:
-        return {"count": self._count(data)}
+        return {"count": self._sample_count(data)}
 
     def _on_recording_get_channel_data(self, data: Fields) -> Fields:
         index, count = data["index"], data["count"]
-        if index + count > self._count(data):
+        if index + count > self._sample_count(data):
             raise Refusal("Index out of range")
         if data["channel"] in {"i1", "i2"}:
-            changes = self._changes(self._length_s(data))[index : index + count]
+            changes = self._line_changes(self._recorded_duration_s(data))[index : index + count]
             values = [{"timestamp": at, "value": high} for at, high in changes]
             return {"data_type": "digital", "values": values}
-        return self._samples(data, index, count)
+        return self._analog_samples(data, index, count)
 
-    def _samples(self, data: Fields, index: int, count: int) -> Fields:
+    def _analog_samples(self, data: Fields, index: int, count: int) -> Fields:
         rate = self.rates[data["device_id"]][data["channel"]]
-        recording = self._recording(data)
+        recording = self._find_recording(data)
         positions = np.arange(index, index + count)
         shown = index
         for loss in recording.losses:
@@ -295,7 +295,7 @@ class SimulatedOtii:
                 at = round(loss.at_s * rate)
                 positions = np.where(positions >= at, positions + loss.count, positions)
                 shown += loss.count if loss.visible and index >= at else 0
-        amps = current_a(positions / rate)
+        amps = synthetic_current_a(positions / rate)
         if data["channel"] == "mv":
             amps = self.volts.get(data["device_id"], 0.0) - amps * self.resistance_ohm
         values: list[float | None] = np.round(amps, 9).tolist()
@@ -305,33 +305,33 @@ class SimulatedOtii:
         head = {"data_type": "analog", "timestamp": shown / rate, "interval": 1.0 / rate}
         return head | {"values": values}
 
-    def _recording(self, data: Fields) -> SimulatedRecording:
+    def _find_recording(self, data: Fields) -> SimulatedRecording:
         number: int = data["recording_id"]
         return self.recordings[number]
 
-    def _length_s(self, data: Fields) -> float:
-        recording = self._recording(data)
+    def _recorded_duration_s(self, data: Fields) -> float:
+        recording = self._find_recording(data)
         now_s = self.now_s if recording.ended_s is None else recording.ended_s
         if self.stalled_s is not None:
             now_s = min(now_s, recording.began_s + self.stalled_s)
         late_s = self.lag_s[data["channel"]] if recording.ended_s is None else 0.0
         return max(0.0, now_s - recording.began_s - late_s)
 
-    def _count(self, data: Fields) -> int:
-        length_s, channel = self._length_s(data), data["channel"]
+    def _sample_count(self, data: Fields) -> int:
+        length_s, channel = self._recorded_duration_s(data), data["channel"]
         if channel in {"i1", "i2"}:
-            return len(self._changes(length_s))
+            return len(self._line_changes(length_s))
         rate = self.rates[data["device_id"]][channel]
         periods = math.floor(length_s * rate + 1e-6)
         lost = sum(
             min(loss.count, max(0, periods - round(loss.at_s * rate)))
-            for loss in self._recording(data).losses
+            for loss in self._find_recording(data).losses
             if loss.channel == channel
         )
         return periods - lost
 
     @staticmethod
-    def _changes(length_s: float) -> list[tuple[float, bool]]:
+    def _line_changes(length_s: float) -> list[tuple[float, bool]]:
         """The level at the beginning, then every change."""
         changes = [(0.0, True)]
         for period in range(math.ceil(length_s / PERIOD_S)):
@@ -353,16 +353,16 @@ SETTINGS = {
 """Requests that are taken and change nothing here."""
 
 
-def _line(message: Fields) -> bytes:
+def _encode_line(message: Fields) -> bytes:
     return json.dumps(message).encode() + b"\r\n"
 
 
 def server(device: SimulatedOtii) -> TcpCable:
     """Return the server on a socket of this machine."""
-    return TcpCable(device, device.greet)
+    return TcpCable(device, device.on_connect)
 
 
-def plug() -> TcpCable:
+def serve_otii_on_tcp() -> TcpCable:
     """Return a server with one Arc, which records by the wall clock."""
     otii = SimulatedOtii()
     otii.clock_ns = time.monotonic_ns

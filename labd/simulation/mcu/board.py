@@ -99,7 +99,7 @@ class Board:
     # -- supply, flash and faults
 
     @property
-    def powered(self) -> bool:
+    def is_powered(self) -> bool:
         """Whether it has a supply."""
         return self.state is not CpuState.OFF
 
@@ -113,7 +113,7 @@ class Board:
         ctypes.memset(self._flash, 0xFF, FLASH_SIZE)
         for offset, data in image.segments:
             ctypes.memmove(ctypes.addressof(self._flash) + offset, data, len(data))
-        if self.powered:
+        if self.is_powered:
             self.restart(RESET_PIN)
 
     def power_on(self, voltage_mv: int) -> None:
@@ -146,14 +146,14 @@ class Board:
 
     def hang(self, why: str) -> None:
         """Stop the CPU; its current stays."""
-        if self.powered:
+        if self.is_powered:
             self.state, self.why_stuck = CpuState.STUCK, why
             self._log.error("the board is stuck at pc %#010x: %s", self._engine.pc, why)
             self._account()
 
     def receive(self, at_ps: int, byte: int) -> None:
         """Receive a byte, complete at ``at_ps``; it is lost while the board is off."""
-        if self.powered:
+        if self.is_powered:
             self._chip.uart.arrive(at_ps, byte)
 
     # -- running
@@ -161,7 +161,7 @@ class Board:
     @property
     def next_signal_ps(self) -> int | None:
         """When the UART next has something to do: a byte arriving, or the last one sent."""
-        if not self.powered:
+        if not self.is_powered:
             return None
         uart = self._chip.uart
         due = [] if uart.next_arrival_ps is None else [uart.next_arrival_ps]
@@ -177,7 +177,7 @@ class Board:
 
     def resume(self) -> None:
         """Leave sleep or polling if an interrupt or a UART byte has arrived."""
-        if self.powered:
+        if self.is_powered:
             self._chip.uart.settle()
         awake = (self.state is CpuState.SLEEPING and self._chip.control.wakes) or (
             self.state is CpuState.POLLING and self._chip.uart.has_input
@@ -233,7 +233,7 @@ class Board:
 
     def _account(self) -> None:
         current = 0
-        if self.powered:
+        if self.is_powered:
             clocks = self._chip.rcc.clocks
             asleep = self.state is CpuState.SLEEPING
             current = self._extra_na + core_current_na(clocks.hclk, clocks.range, asleep=asleep)

@@ -80,7 +80,7 @@ class Ledger:
     def __init__(self) -> None:
         self._starts = [0]
         self._segments = [_Segment(0, 0, 0, Total())]
-        self.changes = 0
+        self.change_count = 0
         """How often current or voltage have changed."""
 
     @property
@@ -98,7 +98,7 @@ class Ledger:
         last = self._segments[-1]
         if (last.current_na, last.voltage_mv) == (current_na, voltage_mv):
             return
-        self.changes += 1
+        self.change_count += 1
         segment = _Segment(at_ps, current_na, voltage_mv, self.at(at_ps))
         if at_ps == last.start_ps:
             self._segments[-1] = segment
@@ -158,7 +158,7 @@ class Ledger:
         charge_at = charges[which] + currents[which] * since
         return np.diff(charge_at), np.diff(energies[which] + powers[which] * since)
 
-    def begin(self, at_ps: int) -> None:
+    def begin_acquisition(self, at_ps: int) -> None:
         """Drop segments before the start of an acquisition."""
         self.forget_before(at_ps)
 

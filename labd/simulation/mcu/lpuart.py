@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labd.simulation.mcu.peripheral_bus import Registers
-from labd.simulation.wires import frame_ps
+from labd.simulation.wires import character_duration_ps
 
 _CR1, _CR3, _BRR, _ISR, _ICR, _RDR, _TDR, _PRESC = (
     *(0x00, 0x08, 0x0C, 0x1C, 0x20, 0x24, 0x28, 0x2C),
@@ -152,7 +152,7 @@ class Lpuart:
             return  # not set up, or written over a byte not yet taken: lost
         start = max(now, self.busy_until_ps)
         self._data_free_ps = start
-        self.busy_until_ps = start + frame_ps(baud)
+        self.busy_until_ps = start + character_duration_ps(baud)
         self._chip.transmit(byte, self.busy_until_ps, baud)
 
     def _status(self) -> int:

@@ -8,7 +8,7 @@ from tests.contract.case import Case
 CASES = [
     Case(
         "mlcommons-interface",
-        lambda: SimulatedInterfaceBoard.wired_to(SimulatedDut()),
+        lambda: SimulatedInterfaceBoard.connected_to_dut(SimulatedDut()),
         lambda port, answer_s: MlcommonsInterface(
             MlcommonsInterfaceConfig(port=port, answer_s=answer_s)
         ),

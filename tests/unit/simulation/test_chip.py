@@ -11,7 +11,7 @@ pytest.importorskip("unicorn", reason="the extra 'emulator' is not installed")
 
 from labd.simulation.mcu.chip import Chip, Cpu, Pins
 from labd.simulation.mcu.rcc import RESET_BROWN_OUT, ClockError
-from labd.simulation.wires import Wire, frame_ps
+from labd.simulation.wires import Wire, character_duration_ps
 
 RCC, PWR, FLASH_ACR = 0x4002_1000, 0x4000_7000, 0x4002_2000
 AHB2ENR, APB1ENR1, APB1ENR2 = RCC + 0x4C, RCC + 0x58, RCC + 0x5C
@@ -49,7 +49,7 @@ def world() -> World:
 @pytest.fixture
 def chip(world: World) -> Chip:
     pins = Pins(Wire("timestamp"), Wire("processing"), Wire("detected"))
-    pins.timestamp.watch(lambda at_ps, level: world.edges.append((at_ps, level)))
+    pins.timestamp.add_watcher(lambda at_ps, level: world.edges.append((at_ps, level)))
     cpu = Cpu(
         now_ps=lambda: world.now_ps,
         cycles=lambda: world.now_ps // 250_000,
@@ -200,7 +200,7 @@ def test_port_g_needs_vddio2(chip: Chip, world: World) -> None:
 
 def test_sending_takes_wire_time_and_txe_returns_first(chip: Chip, world: World) -> None:
     _start_uart(chip, world)
-    start, frame = world.now_ps, frame_ps(115_201)
+    start, frame = world.now_ps, character_duration_ps(115_201)
     chip.write(TDR, 4, 0x41)
     assert chip.read(ISR, 4) & (TXE | TC) == TXE
     chip.write(TDR, 4, 0x42)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labd.simulation.instruments.lpm01a.formats import AsciiDecimal, decimal
+from labd.simulation.instruments.lpm01a.formats import AsciiDecimal, format_decimal
 from labd.simulation.instruments.lpm01a.settings import (
     SETTERS,
     Lpm01aSettings,
@@ -18,7 +18,7 @@ from labd.simulation.instruments.lpm01a.settings import (
 )
 from labd.simulation.mcu.currents import Ledger, core_current_na
 from labd.simulation.virtual_time import Agenda
-from labd.simulation.wires import received
+from labd.simulation.wires import character_as_received
 
 segments = st.lists(
     st.tuples(st.integers(0, 10**12), st.integers(0, 50_000_000), st.sampled_from([0, 1800, 3300])),
@@ -61,7 +61,7 @@ def test_currents_follow_frequency_and_core_voltage() -> None:
 
 @given(st.floats(1e-12, 1.0))
 def test_four_digits_are_kept(value: float) -> None:
-    text = decimal(value).decode()
+    text = format_decimal(value).decode()
     assert len(text) == 7
     assert 1000 <= int(text[:4]) <= 9999
     assert float(f"{text[:4]}e{text[4:]}") == pytest.approx(value, rel=5.1e-4)
@@ -69,15 +69,15 @@ def test_four_digits_are_kept(value: float) -> None:
 
 def test_ascii_forms_to_the_byte() -> None:
     form = AsciiDecimal()
-    assert form.sample(640.9e-6) == b"6409-07\r\n"
-    assert form.sample(0.0) == b"0000-09\r\n"
-    assert form.stamp(1000, 0) == b"\r\nTimeStamp: 001s 000ms, buff 00%\r\n"
-    assert len(form.stamp(999_000, 99)) == 35
-    assert form.sample(15e-6) == b"\x001500-08\r\n"
-    assert form.sample(15e-6) == b"1500-08\r\n"
-    assert form.stamp(1_000_000, 0) == b"\r\nTimeStamp:>000s 000ms, buff 00%\r\n"
-    assert form.event(3) == b"event 03 ris\r\n"
-    assert form.event(103) == b"event 03 ris\r\n"
+    assert form.encode_sample(640.9e-6) == b"6409-07\r\n"
+    assert form.encode_sample(0.0) == b"0000-09\r\n"
+    assert form.encode_time_stamp(1000, 0) == b"\r\nTimeStamp: 001s 000ms, buff 00%\r\n"
+    assert len(form.encode_time_stamp(999_000, 99)) == 35
+    assert form.encode_sample(15e-6) == b"\x001500-08\r\n"
+    assert form.encode_sample(15e-6) == b"1500-08\r\n"
+    assert form.encode_time_stamp(1_000_000, 0) == b"\r\nTimeStamp:>000s 000ms, buff 00%\r\n"
+    assert form.encode_event(3) == b"event 03 ris\r\n"
+    assert form.encode_event(103) == b"event 03 ris\r\n"
 
 
 @pytest.mark.parametrize(
@@ -116,16 +116,16 @@ def test_the_shortest_acquisition_has_a_sample() -> None:
 
 @given(st.integers(0, 255), st.sampled_from([9600, 115_200, 921_600]), st.floats(0.97, 1.03))
 def test_a_speed_within_three_percent_is_the_same(byte: int, baud: int, error: float) -> None:
-    assert received(byte, baud, round(baud * error)) == bytes((byte,))
+    assert character_as_received(byte, baud, round(baud * error)) == bytes((byte,))
 
 
 @given(st.integers(0, 255))
 def test_another_speed_garbles_repeatably(byte: int) -> None:
-    slow, fast = received(byte, 9600, 4800), received(byte, 9600, 115_200)
-    assert slow == received(byte, 9600, 4800)
+    slow, fast = character_as_received(byte, 9600, 4800), character_as_received(byte, 9600, 115_200)
+    assert slow == character_as_received(byte, 9600, 4800)
     assert len(slow) <= 1
     assert bytes((byte,)) != fast or byte in (0x00, 0xFF)
-    assert received(byte, 0, 9600) == b""
+    assert character_as_received(byte, 0, 9600) == b""
 
 
 def test_events_run_in_time_order_those_they_add_included() -> None:

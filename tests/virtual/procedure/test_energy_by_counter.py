@@ -32,7 +32,7 @@ from labd.simulation.instruments.eembc_uno import SimulatedEembcUno
 from labd.simulation.instruments.n6705 import SimulatedN6705, lan
 from labd.simulation.instruments.reference_dut import SimulatedDut
 from labd.simulation.virtual_time import LoopAgenda
-from labd.simulation.wires import frame_ps
+from labd.simulation.wires import character_duration_ps
 from labd.station.config import StationConfig
 from labd.station.open_station import JobSetup, Parts, StationBench
 from labd.wire.results import ModeResult
@@ -72,12 +72,12 @@ class TimedDut(SimulatedDut):
             self.batches[-1] = (self.batches[-1][0], now)
 
     def _timestamp(self) -> None:
-        if len(self.batches) + (not self.computing) <= self.pin_breaks_after:
-            super()._timestamp()
+        if len(self.batches) + (not self.is_computing) <= self.pin_breaks_after:
+            super()._mark_timestamp()
 
     def _report(self) -> None:
-        sent_ps = self.agenda.now_ps() + 14 * frame_ps(BAUD)
-        self.agenda.at(sent_ps, lambda _: super(TimedDut, self)._report())
+        sent_ps = self.agenda.now_ps() + 14 * character_duration_ps(BAUD)
+        self.agenda.at(sent_ps, lambda _: super(TimedDut, self)._report_inference_done())
 
 
 class Quietly:
@@ -111,7 +111,7 @@ async def session(
     dut: TimedDut, dataset: Dataset, folder: Path, *, timed: bool = True
 ) -> AsyncGenerator[tuple[ModeRun, N6705]]:
     feeding = SimulatedN6705()
-    feeding.draws = dut.current_a
+    feeding.dut_current_a = dut.current_a
     station = StationConfig(
         name="s",
         board="b",

@@ -18,17 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labd.simulation.cable import PtyCable
-from labd.simulation.instruments.load import Load, MadeUpBoard, follow_wall_clock
+from labd.simulation.instruments.load import Load, SyntheticLoad, advance_by_wall_clock
 from labd.simulation.instruments.lpm01a.sample_stream import AcquisitionPlan, SampleStream
 from labd.simulation.instruments.lpm01a.settings import (
     SETTERS,
     Lpm01aSettings,
     RefusedError,
-    between,
-    choice,
-    in_ps,
+    parse_choice,
     parse_number,
+    parse_number_between,
     plan_acquisition,
+    seconds_to_ps,
 )
 from labd.simulation.virtual_time import PS_PER_MS, PS_PER_S, Agenda, LoopAgenda
 
@@ -60,7 +60,7 @@ class SimulatedLpm01a:
     Attributes:
         version: of its firmware.
         refuses: commands that it answers with ``refusal`` (``err`` in the manual).
-        deaf: it reacts to nothing but ``psrst``.
+        ignores_commands: it reacts to nothing but ``psrst``.
         on_restart: called when it restarts, which makes its USB port vanish.
         error: what ``status`` reports and then forgets.
         commands: every line so far.
@@ -71,341 +71,345 @@ class SimulatedLpm01a:
     ) -> None:
         self.send: Callable[[bytes], None] = lambda _: None
         self.agenda = agenda or LoopAgenda(real_time=False)
-        self.load = load or MadeUpBoard()
+        self.load = load or SyntheticLoad()
         self.version = "1.0.6"
         self.refuses: set[str] = set()
         self.refusal = "error"
-        self.deaf = False
+        self.ignores_commands = False
         self.on_restart: Callable[[], None] = lambda: None
         self.commands: list[str] = []
         self.stream: SampleStream | None = None
         self._seed = seed
         self._settings = Lpm01aSettings()
-        self._hosted = False
+        self._under_host_control = False
         self._busy = False
         self._restarting = False
         self.error = ""
         self._received = b""
         self._lines: deque[str] = deque()
-        self._armed: AcquisitionPlan | None = None
+        self._armed_plan: AcquisitionPlan | None = None
         self._power_changes = 0
         self._handlers = self._make_handlers()
 
     @property
-    def powered(self) -> bool:
+    def is_powered(self) -> bool:
         """Whether its output is on."""
-        return self.load.powered
+        return self.load.is_powered
 
     # -- commands
 
-    def command_size(self, data: bytes | bytearray) -> int:
+    def first_command_size(self, data: bytes | bytearray) -> int:
         """Return the length of the first command in ``data``; 0 if it is not whole."""
         return data.find(b"\n") + 1
 
     def receive(self, data: bytes) -> None:
         """Take lines from the host; each is answered when the ones before it are."""
         self._received += data
-        while size := self.command_size(self._received):
+        while size := self.first_command_size(self._received):
             line = self._received[:size].decode("latin-1").strip()
             self._received = self._received[size:]
             if line and not self._restarting:
                 self.commands.append(line)
-                self.deaf = self.deaf and line != "psrst"
-                self._lines += [] if self.deaf else [line]
-        self._work()
+                self.ignores_commands = self.ignores_commands and line != "psrst"
+                self._lines += [] if self.ignores_commands else [line]
+        self._execute_queued_lines()
 
     def restart(self) -> None:
         """Start as after plugging it in."""
         self._received = b""
-        self._restart("")
+        self._begin_restart("")
 
-    def _work(self) -> None:
+    def _execute_queued_lines(self) -> None:
         while self._lines and not self._busy and not self._restarting:
-            self._execute(self._lines.popleft())
+            self._execute_line(self._lines.popleft())
 
-    def _execute(self, line: str) -> None:
+    def _execute_line(self, line: str) -> None:
         word, _, rest = line.partition(" ")
         if line in self.refuses:
-            self._reply(f"{self.refusal} {line}\r\nError detail: not now")
+            self._send_reply(f"{self.refusal} {line}\r\nError detail: not now")
             return
         try:
             self._check_allowed(word, rest)
             answer = self._handlers[word](rest.strip())
         except RefusedError as refusal:
-            self._reply(f"error {line}\r\nError detail: {refusal}")
+            self._send_reply(f"error {line}\r\nError detail: {refusal}")
             return
         if answer is not None:
-            self._reply(f"echo {rest}" if word == "echo" else f"ack {line}{answer}")
+            self._send_reply(f"echo {rest}" if word == "echo" else f"ack {line}{answer}")
         if word == "stop":
-            self._finish()
+            self._finish_acquisition()
 
     def _check_allowed(self, word: str, rest: str) -> None:
         if word not in self._handlers:
             raise RefusedError("Command unknown, type 'help' for the list of commands")
         if rest == "get" or word in _ALWAYS_LEGAL:
             return
-        if not self._hosted:
+        if not self._under_host_control:
             raise RefusedError("PowerShield is in standalone mode, take control with 'htc'")
-        if self.acquiring and word not in _WHILE_ACQUIRING:
+        if self.is_acquiring and word not in _WHILE_ACQUIRING:
             raise RefusedError("Acquisition on going")
 
-    def _reply(self, text: str) -> None:
+    def _send_reply(self, text: str) -> None:
         self.send(f"\r\n{PROMPT}{text}\r\n\r\n".encode("ascii", "replace"))
 
     def _make_handlers(self) -> dict[str, Callable[[str], str | None]]:
         """Return by command: argument -> text behind ``ack <command>``, None if it comes later."""
 
-        def setter(word: str) -> Callable[[str], str]:
-            def apply(rest: str) -> str:
+        def make_setter(word: str) -> Callable[[str], str]:
+            def apply_setting(rest: str) -> str:
                 self._settings = SETTERS[word](self._settings, rest)
                 return ""
 
-            return apply
+            return apply_setting
 
-        def fixed(answer: str) -> Callable[[str], str]:
+        def make_constant_answer(answer: str) -> Callable[[str], str]:
             return lambda _rest: answer
 
         handlers: dict[str, Callable[[str], str | None]] = {
-            "help": self._help,
-            "echo": fixed(""),
-            "powershield": fixed(f" {_BOARD_ID}"),
+            "help": self._list_commands,
+            "echo": make_constant_answer(""),
+            "powershield": make_constant_answer(f" {_BOARD_ID}"),
             "version": lambda _rest: f": {self.version}",
-            "range": fixed(" 100-09 50-03"),
-            "status": self._status,
-            "temp": self._temperature,
+            "range": make_constant_answer(" 100-09 50-03"),
+            "status": self._report_status,
+            "temp": self._report_temperature,
             "htc": self._take_control,
             "hrc": self._release_control,
-            "lcd": self._lcd,
-            "psrst": self._restart,
-            "autotest": lambda _rest: self._answer_after(_AUTOTEST_PS, "autotest", " ok"),
-            "calib": lambda _rest: self._answer_after(_CALIBRATION_PS, "calib", ""),
-            "volt": self._volt,
-            "pwr": self._pwr,
-            "targrst": self._targrst,
-            "start": self._start,
-            "stop": self._stop,
+            "lcd": self._check_lcd_text,
+            "psrst": self._begin_restart,
+            "autotest": lambda _rest: self._acknowledge_after(_AUTOTEST_PS, "autotest", " ok"),
+            "calib": lambda _rest: self._acknowledge_after(_CALIBRATION_PS, "calib", ""),
+            "volt": self._set_or_report_voltage,
+            "pwr": self._switch_or_report_power,
+            "targrst": self._reset_target,
+            "start": self._start_acquisition,
+            "stop": self._check_is_acquiring,
         }
-        return handlers | {word: setter(word) for word in SETTERS}
+        return handlers | {word: make_setter(word) for word in SETTERS}
 
-    def _help(self, _rest: str) -> str:
+    def _list_commands(self, _rest: str) -> str:
         return "\r\n" + "\r\n".join(sorted(self._handlers))
 
-    def _status(self, _rest: str) -> str:
+    def _report_status(self, _rest: str) -> str:
         text, self.error = self.error, ""
         return f" error: {text}" if text else " ok"
 
-    def _temperature(self, rest: str) -> str:
-        return " 28.0" if choice(rest or "degc", "degc", "degf") == "degc" else " 82.4"
+    def _report_temperature(self, rest: str) -> str:
+        return " 28.0" if parse_choice(rest or "degc", "degc", "degf") == "degc" else " 82.4"
 
     def _take_control(self, _rest: str) -> str:
-        self._hosted = True
+        self._under_host_control = True
         return ""
 
     def _release_control(self, _rest: str) -> str:
-        self._hosted = False
+        self._under_host_control = False
         return ""
 
-    def _lcd(self, rest: str) -> str:
+    def _check_lcd_text(self, rest: str) -> str:
         if not _LCD_TEXT.fullmatch(rest):
             raise RefusedError('Arguments must be: line 1 or 2, "text" of at most 16 characters')
         return ""
 
-    def _restart(self, _rest: str) -> str:
-        self._abandon()
-        self._switch(on=False)
-        self._settings, self._hosted, self.error = Lpm01aSettings(), False, ""
+    def _begin_restart(self, _rest: str) -> str:
+        self._discard_acquisition()
+        self._switch_output(on=False)
+        self._settings, self._under_host_control, self.error = Lpm01aSettings(), False, ""
         self._lines.clear()
         self._restarting = True
         self.on_restart()
-        self.agenda.at(self.agenda.now_ps() + _RESTART_PS, self._restarted, waits=True)
+        self.agenda.at(self.agenda.now_ps() + _RESTART_PS, self._end_restart, waits=True)
         return ""
 
-    def _restarted(self, _at_ps: int) -> None:
+    def _end_restart(self, _at_ps: int) -> None:
         self._restarting = False
 
-    def _answer_after(
+    def _acknowledge_after(
         self, duration_ps: int, line: str, answer: str, then: Callable[[], None] | None = None
     ) -> None:
         """Acknowledge after this time; commands wait meanwhile."""
         self._busy = True
 
-        def done(_at_ps: int) -> None:
+        def acknowledge(_at_ps: int) -> None:
             self._busy = False
             if then is not None:
                 then()
-            self._reply(f"ack {line}{answer}")
-            self._work()
+            self._send_reply(f"ack {line}{answer}")
+            self._execute_queued_lines()
 
-        self.agenda.at(self.agenda.now_ps() + duration_ps, done, waits=True)
+        self.agenda.at(self.agenda.now_ps() + duration_ps, acknowledge, waits=True)
 
     # -- the target's supply
 
-    def _volt(self, rest: str) -> str | None:
+    def _set_or_report_voltage(self, rest: str) -> str | None:
         if rest == "get":
             return f" {self._settings.voltage_mv}-03"
-        millivolts = int(between(rest, Fraction(18, 10), Fraction(33, 10)) * 1000)
+        millivolts = int(parse_number_between(rest, Fraction(18, 10), Fraction(33, 10)) * 1000)
 
-        def apply() -> None:
+        def apply_voltage() -> None:
             self._settings = replace(self._settings, voltage_mv=millivolts)
-            if self.load.powered:
+            if self.load.is_powered:
                 self.load.set_voltage(millivolts)
 
-        return self._answer_after(_CALIBRATION_PS, f"volt {rest}", "", apply)
+        return self._acknowledge_after(_CALIBRATION_PS, f"volt {rest}", "", apply_voltage)
 
-    def _pwr(self, rest: str) -> str:
+    def _switch_or_report_power(self, rest: str) -> str:
         if rest == "get":
-            return " on" if self.load.powered else " off"
+            return " on" if self.load.is_powered else " off"
         mode, _, status = rest.partition(" ")
-        choice(mode, "auto", "on", "off")
-        shown = choice(status or "nostatus", "nostatus", "status") == "status"
+        parse_choice(mode, "auto", "on", "off")
+        shown = parse_choice(status or "nostatus", "nostatus", "status") == "status"
         self._settings = replace(self._settings, power_auto=mode == "auto", power_status=shown)
         if mode != "auto":
-            self._switch(on=mode == "on")
+            self._switch_output(on=mode == "on")
         return ""
 
-    def _targrst(self, rest: str) -> str:
+    def _reset_target(self, rest: str) -> str:
         off_s = parse_number(rest)
         if off_s != 0:
-            between(rest, Fraction(1, 100), 1)
-        self.power_down()
+            parse_number_between(rest, Fraction(1, 100), 1)
+        self.power_down_target()
         if off_s:
             changes = self._power_changes
 
-            def back_on(_at_ps: int) -> None:
+            def switch_on_again(_at_ps: int) -> None:
                 if changes == self._power_changes:
-                    self._switch(on=True)
+                    self._switch_output(on=True)
 
-            self.agenda.at(self.agenda.now_ps() + in_ps(off_s), back_on, waits=True)
+            self.agenda.at(self.agenda.now_ps() + seconds_to_ps(off_s), switch_on_again, waits=True)
         return ""
 
-    def _switch(self, *, on: bool) -> None:
+    def _switch_output(self, *, on: bool) -> None:
         self._power_changes += 1
-        if on and not self.load.powered:
+        if on and not self.load.is_powered:
             self.load.power_on(self._settings.voltage_mv)
-        elif not on and self.load.powered:
+        elif not on and self.load.is_powered:
             self.load.power_off()
 
     # -- acquisitions
 
     @property
-    def acquiring(self) -> bool:
+    def is_acquiring(self) -> bool:
         """Whether an acquisition runs or waits for its trigger."""
-        return self.stream is not None or self._armed is not None
+        return self.stream is not None or self._armed_plan is not None
 
     @property
-    def ends_ps(self) -> int | None:
+    def acquisition_end_ps(self) -> int | None:
         """When a running acquisition of set length ends."""
         return self.stream.end_ps if self.stream else None
 
-    def next_stamp_ps(self, not_before_ps: int) -> int:
+    def next_time_stamp_ps(self, not_before_ps: int) -> int:
         """Return when the first time stamp at or after this time is sent; this time if none is."""
-        return self.stream.next_stamp_ps(not_before_ps) if self.stream else not_before_ps
+        return self.stream.next_time_stamp_ps(not_before_ps) if self.stream else not_before_ps
 
-    def _start(self, _rest: str) -> str:
+    def _start_acquisition(self, _rest: str) -> str:
         plan = plan_acquisition(self._settings)
         if self._settings.power_auto:
-            self._switch(on=True)
-        self._armed = plan
-        delay_ps = in_ps(self._settings.trigdelay_s)
+            self._switch_output(on=True)
+        self._armed_plan = plan
+        delay_ps = seconds_to_ps(self._settings.trigdelay_s)
 
-        def triggered(at_ps: int) -> None:
-            if self._armed is plan:
-                self._begin(plan, at_ps)
+        def on_trigger(at_ps: int) -> None:
+            if self._armed_plan is plan:
+                self._begin_stream(plan, at_ps)
 
         if not self._settings.trigger_d7:
-            self.agenda.at(self.agenda.now_ps() + delay_ps, triggered, waits=True)
+            self.agenda.at(self.agenda.now_ps() + delay_ps, on_trigger, waits=True)
         return ""
 
-    def _begin(self, plan: AcquisitionPlan, start_ps: int) -> None:
-        self._armed = None
+    def _begin_stream(self, plan: AcquisitionPlan, start_ps: int) -> None:
+        self._armed_plan = None
         self.stream = SampleStream(plan, start_ps, self.load.ledger, self.send, seed=self._seed)
-        self._mark_power()
+        self._send_power_mark()
 
-    def _stop(self, _rest: str) -> str:
-        if not self.acquiring:
+    def _check_is_acquiring(self, _rest: str) -> str:
+        if not self.is_acquiring:
             raise RefusedError("No acquisition on going")
         return ""
 
-    def advance(self, now_ps: int, waiting: int = 0) -> None:
+    def advance_to(self, now_ps: int, waiting: int = 0) -> None:
         """Stream what is complete by now; ``waiting`` bytes have not reached the host yet."""
-        if self.load.powered and self.load.ledger.current_na > OVERCURRENT_NA:
-            self.overcurrent()
+        if self.load.is_powered and self.load.ledger.current_na > OVERCURRENT_NA:
+            self.trip_overcurrent()
         if self.stream is None:
             return
         self.stream.load_percent = min(100, 100 * waiting // TRANSMIT_BUFFER)
-        self.stream.advance(now_ps)
-        if self.stream.unsteady:
-            self._fail("Static acquisition: current not constant")
-        elif self.stream.finished:
-            self._finish()
+        self.stream.write_samples_until(now_ps)
+        if self.stream.current_has_changed:
+            self._end_with_error("Static acquisition: current not constant")
+        elif self.stream.is_finished:
+            self._finish_acquisition()
 
-    def measure(self, values: NDArray[np.float64]) -> None:
+    def stream_values(self, values: NDArray[np.float64]) -> None:
         """Stream samples of these values now, A or J; nothing unless it acquires."""
         if self.stream is not None:
-            self.stream.measure(values)
+            self.stream.write_values(values)
 
-    def edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
+    def on_timestamp_edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
         """Take an edge of D7."""
-        if self._armed is not None and self._settings.trigger_d7:
-            self._begin(self._armed, at_ps)
+        if self._armed_plan is not None and self._settings.trigger_d7:
+            self._begin_stream(self._armed_plan, at_ps)
         elif self.stream is not None and not level:
-            self.stream.fall(at_ps)
+            self.stream.mark_falling_edge(at_ps)
 
     def lose_samples(self, count: int) -> None:
         """Leave the next samples out of the stream; time goes on."""
         if self.stream is not None:
             self.stream.lose_samples(count)
 
-    def overrun(self) -> None:
+    def on_overrun(self) -> None:
         """End the acquisition: the host does not read and the transmit buffer is full."""
-        self._fail("Overrun: transmit buffer overrun")
+        self._end_with_error("Overrun: transmit buffer overrun")
 
-    def overcurrent(self) -> None:
+    def trip_overcurrent(self) -> None:
         """Switch the target off: it draws too much."""
-        self._switch(on=False)
-        self._fail("Overcurrent: target supply switched off", overcurrent=True)
+        self._switch_output(on=False)
+        self._end_with_error("Overcurrent: target supply switched off", overcurrent=True)
 
-    def power_down(self) -> None:
+    def power_down_target(self) -> None:
         """Switch the target off and mark it in the stream."""
-        self._switch(on=False)
+        self._switch_output(on=False)
         if self.stream is not None:
-            self.send(self.stream.format.power_down())
+            self.send(self.stream.format.encode_power_down())
 
-    def record(self, kind: int, payload: bytes) -> None:
+    def send_record(self, kind: int, payload: bytes) -> None:
         """Send a metadata record, which only the binary format has."""
         if self.stream is not None:
-            self.send(self.stream.format.record(kind, payload))
+            self.send(self.stream.format.encode_record(kind, payload))
 
-    def _mark_power(self) -> None:
+    def _send_power_mark(self) -> None:
         if self.stream is not None and self._settings.power_status:
-            self.send(self.stream.format.power(on=self.load.powered))
+            self.send(self.stream.format.encode_power_state(on=self.load.is_powered))
 
-    def _fail(self, text: str, *, overcurrent: bool = False) -> None:
+    def _end_with_error(self, text: str, *, overcurrent: bool = False) -> None:
         self.error = text
         if self.stream is not None:
-            mark = self.stream.format.overcurrent if overcurrent else self.stream.format.error
+            mark = (
+                self.stream.format.encode_overcurrent
+                if overcurrent
+                else self.stream.format.encode_error
+            )
             self.send(mark(text))
-            self._finish()
+            self._finish_acquisition()
 
-    def _finish(self) -> None:
+    def _finish_acquisition(self) -> None:
         """Send end marks and summary; leave the supply as it was asked for afterwards."""
         if self.stream is not None:
-            self.stream.advance(self.agenda.now_ps())
-            self._mark_power()
-            self.stream.finish()
-        self._abandon()
+            self.stream.write_samples_until(self.agenda.now_ps())
+            self._send_power_mark()
+            self.stream.write_end_and_summary()
+        self._discard_acquisition()
         self.send(f"\r\n{PROMPT}Acquisition completed\r\n\r\n".encode())
         if self._settings.power_auto and not self._settings.power_after:
-            self._switch(on=False)
+            self._switch_output(on=False)
 
-    def _abandon(self) -> None:
-        self.stream = self._armed = None
+    def _discard_acquisition(self) -> None:
+        self.stream = self._armed_plan = None
 
-    async def live(self) -> None:
+    async def stream_by_wall_clock(self) -> None:
         """Stream by the wall clock until cancelled."""
-        await follow_wall_clock(self, self.agenda, self.load)
+        await advance_by_wall_clock(self, self.agenda, self.load)
 
 
-def plug() -> PtyCable:
+def serve_lpm01a_on_pty() -> PtyCable:
     """Return the instrument on its USB serial port."""
     return PtyCable(SimulatedLpm01a(LoopAgenda(real_time=True)))

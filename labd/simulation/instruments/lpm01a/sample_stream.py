@@ -34,11 +34,11 @@ from labd.simulation.instruments.lpm01a.formats import (
     AsciiDecimal,
     BinaryHexa,
     SampleFormat,
-    decimal,
+    format_decimal,
 )
 from labd.simulation.virtual_time import PS_PER_S, periods
 
-STAMP_EVERY = 1000
+SAMPLES_PER_TIME_STAMP = 1000
 _NOISE_SIGMA = 0.0005
 _NOISE_HZ = 1000
 
@@ -62,7 +62,7 @@ class AcquisitionPlan:
 
 
 class SampleStream:
-    """Streams samples from ``start_ps`` on; :meth:`advance` writes those that are complete."""
+    """Sends the samples, marks and summary of one acquisition that begins at ``start_ps``."""
 
     def __init__(
         self,
@@ -84,96 +84,96 @@ class SampleStream:
         self.taken = 0
         self._events = 0
         self._to_lose = 0
-        self._changes = ledger.changes
+        self._changes = ledger.change_count
         self._sigma = _NOISE_SIGMA * math.sqrt(max(1.0, plan.hz / _NOISE_HZ))
         self._noise = np.empty(0)
         self._extremes: tuple[float, float] | None = None
-        ledger.begin(start_ps)
-        send(self.format.begin())
+        ledger.begin_acquisition(start_ps)
+        send(self.format.encode_start())
 
     @property
     def end_ps(self) -> int | None:
         """When the last sample is complete, if the length was set."""
-        return None if self.plan.samples is None else self._ends(self.plan.samples)
+        return None if self.plan.samples is None else self._completion_ps(self.plan.samples)
 
-    def next_stamp_ps(self, not_before_ps: int) -> int:
+    def next_time_stamp_ps(self, not_before_ps: int) -> int:
         """Return when the first time stamp at or after ``not_before_ps`` is sent."""
-        stamps = self._due(not_before_ps - 1) // STAMP_EVERY + 1
-        return self._ends(stamps * STAMP_EVERY)
+        stamps = self._complete_sample_count(not_before_ps - 1) // SAMPLES_PER_TIME_STAMP + 1
+        return self._completion_ps(stamps * SAMPLES_PER_TIME_STAMP)
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether every sample asked for was taken."""
         return self.plan.samples is not None and self.taken >= self.plan.samples
 
     @property
-    def unsteady(self) -> bool:
+    def current_has_changed(self) -> bool:
         """Whether a static acquisition has seen the current change."""
-        return self.plan.static and self._ledger.changes != self._changes
+        return self.plan.static and self._ledger.change_count != self._changes
 
     def lose_samples(self, count: int) -> None:
         """Leave the next samples out of the stream; time goes on."""
         self._to_lose += count
 
-    def advance(self, now_ps: int) -> None:
+    def write_samples_until(self, now_ps: int) -> None:
         """Write every sample complete by ``now_ps``."""
-        while (due := self._due(now_ps) - self.taken) > 0:
-            count = min(due, STAMP_EVERY - self.taken % STAMP_EVERY)
+        while (due := self._complete_sample_count(now_ps) - self.taken) > 0:
+            count = min(due, SAMPLES_PER_TIME_STAMP - self.taken % SAMPLES_PER_TIME_STAMP)
             delivered = self._ledger.energies_j if self.plan.energy else self._ledger.currents_a
-            values = delivered(self._ends(self.taken), self._period_ps, count)
-            self.measure(values * self._noise_at(self.taken, count))
-        self._ledger.forget_before(self._ends(max(0, self.taken - 1)))
+            values = delivered(self._completion_ps(self.taken), self._period_ps, count)
+            self.write_values(values * self._noise_factors(self.taken, count))
+        self._ledger.forget_before(self._completion_ps(max(0, self.taken - 1)))
 
-    def measure(self, values: NDArray[np.float64]) -> None:
+    def write_values(self, values: NDArray[np.float64]) -> None:
         """Write samples of these values, A or J, now, with the time stamps that are due."""
         while len(values):
-            part = values[: STAMP_EVERY - self.taken % STAMP_EVERY]
+            part = values[: SAMPLES_PER_TIME_STAMP - self.taken % SAMPLES_PER_TIME_STAMP]
             values = values[len(part) :]
-            self._write(part)
+            self._write_samples(part)
             self.taken += len(part)
-            if self.taken % STAMP_EVERY == 0:
+            if self.taken % SAMPLES_PER_TIME_STAMP == 0:
                 milliseconds = self.taken * 1000 // self.plan.hz
-                self._send(self.format.stamp(milliseconds, self.load_percent))
+                self._send(self.format.encode_time_stamp(milliseconds, self.load_percent))
 
-    def fall(self, at_ps: int) -> None:
+    def mark_falling_edge(self, at_ps: int) -> None:
         """Mark a falling edge on D7."""
-        self.advance(at_ps)
+        self.write_samples_until(at_ps)
         self.mark_event()
 
     def mark_event(self) -> None:
         """Write the mark of an edge here, if marks were asked for."""
-        if self.plan.mark_falls and not self.finished:
-            self._send(self.format.event(self._events))
+        if self.plan.mark_falls and not self.is_finished:
+            self._send(self.format.encode_event(self._events))
             self._events += 1
 
-    def finish(self) -> None:
+    def write_end_and_summary(self) -> None:
         """Write the end mark and the summary."""
         low, high = self._extremes or (0.0, 0.0)
-        self._send(self.format.end())
+        self._send(self.format.encode_end())
         summary = b"summary beg\r\nmin %s\r\nmax %s\r\nsummary end\r\n"
-        self._send(b"\r\n" + summary % (decimal(low), decimal(high)))
+        self._send(b"\r\n" + summary % (format_decimal(low), format_decimal(high)))
 
-    def _ends(self, samples: int) -> int:
+    def _completion_ps(self, samples: int) -> int:
         """Return when this many samples are complete."""
         return self._start_ps + periods(samples, self.plan.hz)
 
-    def _due(self, now_ps: int) -> int:
+    def _complete_sample_count(self, now_ps: int) -> int:
         """Return how many samples are complete by then."""
         count = -((self._start_ps - now_ps - 1) * self.plan.hz // PS_PER_S) - 1
         return count if self.plan.samples is None else min(count, self.plan.samples)
 
-    def _noise_at(self, index: int, count: int) -> NDArray[np.float64]:
-        place = index % STAMP_EVERY
+    def _noise_factors(self, index: int, count: int) -> NDArray[np.float64]:
+        place = index % SAMPLES_PER_TIME_STAMP
         if place == 0 or not len(self._noise):
             source = random.Random(self._seed * 1_000_003 + index - place)  # noqa: S311
-            drawn = [source.gauss(0, self._sigma) for _ in range(STAMP_EVERY)]
+            drawn = [source.gauss(0, self._sigma) for _ in range(SAMPLES_PER_TIME_STAMP)]
             self._noise = 1 + np.array(drawn)
         return self._noise[place : place + count]
 
-    def _write(self, values: NDArray[np.float64]) -> None:
+    def _write_samples(self, values: NDArray[np.float64]) -> None:
         low, high = self._extremes or (math.inf, -math.inf)
         self._extremes = (min(low, float(values.min())), max(high, float(values.max())))
         lost = min(self._to_lose, len(values))
         self._to_lose -= lost
         if lost < len(values):
-            self._send(self.format.samples(values[lost:]))
+            self._send(self.format.encode_samples(values[lost:]))

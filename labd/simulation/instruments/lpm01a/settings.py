@@ -62,7 +62,7 @@ def parse_number(text: str) -> Fraction:
     return Fraction(digits) * _UNITS[unit or ""] * Fraction(10) ** int(power or 0)
 
 
-def choice(text: str, *choices: str) -> str:
+def parse_choice(text: str, *choices: str) -> str:
     """One of the words allowed.
 
     Raises:
@@ -73,7 +73,7 @@ def choice(text: str, *choices: str) -> str:
     return text
 
 
-def between(text: str, low: Fraction | int, high: Fraction | int) -> Fraction:
+def parse_number_between(text: str, low: Fraction | int, high: Fraction | int) -> Fraction:
     """A number in a closed range.
 
     Raises:
@@ -85,70 +85,70 @@ def between(text: str, low: Fraction | int, high: Fraction | int) -> Fraction:
     return value
 
 
-def _freq(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
+def _set_frequency(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
     hertz = parse_number(text)
     if hertz not in FREQUENCIES:
         raise RefusedError("Argument not in the list of sampling frequencies")
     return replace(settings, hz=int(hertz))
 
 
-def _acqtime(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
-    seconds = None if text in ("inf", "0") else between(text, Fraction(1, 10_000), 100)
+def _set_acquisition_time(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
+    seconds = None if text in ("inf", "0") else parse_number_between(text, Fraction(1, 10_000), 100)
     return replace(settings, acqtime_s=seconds)
 
 
-def _acqmode(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
-    return replace(settings, static=choice(text, "dyn", "stat") == "stat")
+def _set_acquisition_mode(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
+    return replace(settings, static=parse_choice(text, "dyn", "stat") == "stat")
 
 
-def _funcmode(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
-    choice(text, "optim", "high")  # an analog matter: the virtual front end is one range
+def _check_function_mode(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
+    parse_choice(text, "optim", "high")  # an analog matter: the virtual front end is one range
     return settings
 
 
-def _output(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
-    return replace(settings, energy=choice(text, "current", "energy") == "energy")
+def _set_output_quantity(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
+    return replace(settings, energy=parse_choice(text, "current", "energy") == "energy")
 
 
-def _format(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
-    return replace(settings, binary=choice(text, "ascii_dec", "bin_hexa") == "bin_hexa")
+def _set_sample_format(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
+    return replace(settings, binary=parse_choice(text, "ascii_dec", "bin_hexa") == "bin_hexa")
 
 
-def _trigsrc(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
-    return replace(settings, trigger_d7=choice(text, "sw", "d7") == "d7")
+def _set_trigger_source(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
+    return replace(settings, trigger_d7=parse_choice(text, "sw", "d7") == "d7")
 
 
-def _trigdelay(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
-    return replace(settings, trigdelay_s=between(text, 0, 30))
+def _set_trigger_delay(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
+    return replace(settings, trigdelay_s=parse_number_between(text, 0, 30))
 
 
-def _eventsrc(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
-    choice(text, "d7 fal")
+def _set_event_source(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
+    parse_choice(text, "d7 fal")
     return replace(settings, mark_falls=True)
 
 
-def _currthres(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
+def _check_current_threshold(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
     if parse_number(text) != 0:  # drives D2/D3 and a LED: nothing hangs on them
-        between(text, Fraction(1, 10**7), Fraction(5, 100))
+        parse_number_between(text, Fraction(1, 10**7), Fraction(5, 100))
     return settings
 
 
-def _pwrend(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
-    return replace(settings, power_after=choice(text, "on", "off") == "on")
+def _set_power_after_acquisition(settings: Lpm01aSettings, text: str) -> Lpm01aSettings:
+    return replace(settings, power_after=parse_choice(text, "on", "off") == "on")
 
 
 SETTERS: dict[str, Callable[[Lpm01aSettings, str], Lpm01aSettings]] = {
-    "freq": _freq,
-    "acqtime": _acqtime,
-    "acqmode": _acqmode,
-    "funcmode": _funcmode,
-    "output": _output,
-    "format": _format,
-    "trigsrc": _trigsrc,
-    "trigdelay": _trigdelay,
-    "eventsrc": _eventsrc,
-    "currthres": _currthres,
-    "pwrend": _pwrend,
+    "freq": _set_frequency,
+    "acqtime": _set_acquisition_time,
+    "acqmode": _set_acquisition_mode,
+    "funcmode": _check_function_mode,
+    "output": _set_output_quantity,
+    "format": _set_sample_format,
+    "trigsrc": _set_trigger_source,
+    "trigdelay": _set_trigger_delay,
+    "eventsrc": _set_event_source,
+    "currthres": _check_current_threshold,
+    "pwrend": _set_power_after_acquisition,
 }
 """Commands that only change a setting: (settings, argument) -> settings, or ``RefusedError``."""
 
@@ -160,18 +160,18 @@ def plan_acquisition(settings: Lpm01aSettings) -> AcquisitionPlan:
         RefusedError: the line could not carry it (limits for 3 686 400 baud).
     """
     if settings.static:
-        return _plan(settings, _STATIC_HZ, 1)
+        return _make_plan(settings, _STATIC_HZ, 1)
     if settings.energy and settings.hz > _ENERGY_TOP_HZ:
         raise RefusedError(f"Output energy is limited to {_ENERGY_TOP_HZ} Hz")
     if not settings.binary:
-        _check_ascii(settings)
+        _check_ascii_limits(settings)
     samples = None
     if settings.acqtime_s is not None:
         samples = max(1, int(settings.acqtime_s * settings.hz))
-    return _plan(settings, settings.hz, samples)
+    return _make_plan(settings, settings.hz, samples)
 
 
-def _plan(settings: Lpm01aSettings, hz: int, samples: int | None) -> AcquisitionPlan:
+def _make_plan(settings: Lpm01aSettings, hz: int, samples: int | None) -> AcquisitionPlan:
     return AcquisitionPlan(
         hz,
         samples,
@@ -182,7 +182,7 @@ def _plan(settings: Lpm01aSettings, hz: int, samples: int | None) -> Acquisition
     )
 
 
-def _check_ascii(settings: Lpm01aSettings) -> None:
+def _check_ascii_limits(settings: Lpm01aSettings) -> None:
     if settings.hz > max(_ASCII_LIMITS_S):
         raise RefusedError(f"{settings.hz} Hz is not possible in format ascii_dec")
     limit = _ASCII_LIMITS_S.get(settings.hz)
@@ -190,6 +190,6 @@ def _check_ascii(settings: Lpm01aSettings) -> None:
         raise RefusedError(f"Acquisition time is limited to {float(limit):g} s at {settings.hz} Hz")
 
 
-def in_ps(seconds: Fraction) -> int:
+def seconds_to_ps(seconds: Fraction) -> int:
     """Seconds as picoseconds."""
     return int(seconds * PS_PER_S)

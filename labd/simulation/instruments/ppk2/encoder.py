@@ -22,11 +22,11 @@ COUNTER_MODULUS = 64
 RANGES = 5
 COUNTER_SHIFT, LOGIC_SHIFT, RANGE_SHIFT = 18, 24, 14
 
-ARGUMENTS = {0x0C: 1, 0x0D: 2, 0x11: 1, 0x25: 5}
+ARGUMENT_BYTES = {0x0C: 1, 0x0D: 2, 0x11: 1, 0x25: 5}
 """Bytes that follow an opcode; one not named here has none."""
 
-UP_A = (60e-6, 600e-6, 6e-3, 60e-3)
-DOWN_A = (40e-6, 400e-6, 4e-3, 40e-3)
+RANGE_UP_A = (60e-6, 600e-6, 6e-3, 60e-3)
+RANGE_DOWN_A = (40e-6, 400e-6, 4e-3, 40e-3)
 """Above which current the instrument leaves a range, below which it comes back.
 
 Near the ranges of the user guide (50 µA, 500 µA, 5 mA, 60 mA); the firmware's own points are
@@ -50,7 +50,7 @@ METADATA: Mapping[str, tuple[str, ...]] = {
 """Coefficients of a calibrated instrument."""
 
 
-def calibration() -> dict[str, str]:
+def calibration_lines() -> dict[str, str]:
     """Return the lines of the answer to the metadata command, without VDD and mode."""
     lines = {"Calibrated": "0"}
     for name, row in METADATA.items():
@@ -58,7 +58,7 @@ def calibration() -> dict[str, str]:
     return lines | {"HW": "9173", "IA": "56"}
 
 
-def metadata_text(lines: Mapping[str, str]) -> bytes:
+def format_metadata(lines: Mapping[str, str]) -> bytes:
     """Return the answer to the metadata command."""
     return ("\n".join(f"{key}: {value}" for key, value in lines.items()) + "\nEND").encode()
 
@@ -77,9 +77,9 @@ class Encoder:
         self._random = np.random.default_rng(seed)
         self._range = 0
 
-    def words(self, current_a: Currents, voltage_v: float) -> tuple[Words, Currents]:
+    def encode_currents(self, current_a: Currents, voltage_v: float) -> tuple[Words, Currents]:
         """Return words without counter and logic, and the currents they stand for, A."""
-        ranges = self._follow(current_a)
+        ranges = self._select_ranges(current_a)
         shunt, square, gain, offset, slope, bias, user = self._coefficients[:, ranges]
         wanted = current_a / user - (slope * voltage_v + bias)
         # the root of square·w² + gain·w = wanted near 0, in the form that allows square = 0
@@ -92,11 +92,14 @@ class Encoder:
         words = adc.astype(np.uint32) | (ranges.astype(np.uint32) << np.uint32(RANGE_SHIFT))
         return words, rounded
 
-    def _follow(self, current_a: Currents) -> NDArray[np.intp]:
+    def _select_ranges(self, current_a: Currents) -> NDArray[np.intp]:
         """Return the range of each sample."""
         if not len(current_a):
             return np.empty(0, np.intp)
-        least, most = np.searchsorted(UP_A, current_a), np.searchsorted(DOWN_A, current_a)
+        least, most = (
+            np.searchsorted(RANGE_UP_A, current_a),
+            np.searchsorted(RANGE_DOWN_A, current_a),
+        )
         changes = np.flatnonzero((np.diff(least) != 0) | (np.diff(most) != 0)) + 1
         starts = np.concatenate([[0], changes])
         ranges = np.empty(len(starts), np.intp)
@@ -106,7 +109,7 @@ class Encoder:
         return np.repeat(ranges, np.diff(np.concatenate([starts, [len(current_a)]])))
 
 
-def counted(words: Words, counter: int) -> bytes:
+def add_counters(words: Words, counter: int) -> bytes:
     """Return the bytes of the words with ascending counters."""
     counters = (counter + np.arange(len(words), dtype=np.uint32)) % np.uint32(COUNTER_MODULUS)
     return (words | counters << np.uint32(COUNTER_SHIFT)).astype("<u4").tobytes()
