@@ -229,7 +229,8 @@ class StationBench:
         route, channel = await self._open_route(build)
         voltage = await self._power_up(channel)
         dut = Dut(channel)
-        await dut.boot(BOOT_DEADLINE_S)
+        if self._supplies or image is not None:
+            await dut.boot(BOOT_DEADLINE_S)  # nothing else restarts the board
         profile = await dut.identify(IDENTIFY_DEADLINE_S)
         seen = profile.build or await _build_by_timestamp(dut)
         if seen is not build:
@@ -256,7 +257,8 @@ class StationBench:
                 _, channel = await self._open_route(build)
                 await self._power_up(channel)
                 dut = Dut(channel)
-                await dut.boot(BOOT_DEADLINE_S)
+                if self._supplies:
+                    await dut.boot(BOOT_DEADLINE_S)
                 return await dut.identify(IDENTIFY_DEADLINE_S)
             except (DeadlineExceeded, DutError, ConfigError) as error:
                 refusals.append(error)
