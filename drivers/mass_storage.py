@@ -36,7 +36,7 @@ class RawImage:
     data: bytes
 
 
-def raw_image(elf: bytes) -> RawImage:
+def raw_image_from_elf(elf: bytes) -> RawImage:
     """Return the loadable segments of an ARM executable as one block.
 
     Raises:
@@ -45,20 +45,22 @@ def raw_image(elf: bytes) -> RawImage:
     try:
         segments = load_segments(elf)
     except ValueError as exc:
-        raise _unfit(str(exc)) from exc
+        raise _unfit_image_error(str(exc)) from exc
     if not segments:
-        raise _unfit("it has nothing to load")
+        raise _unfit_image_error("it has nothing to load")
     start = min(address for address, _ in segments)
     end = max(address + len(content) for address, content in segments)
     if end - start > MAX_IMAGE:
-        raise _unfit(f"its segments lie {end - start} bytes apart: not all of them are in flash")
+        raise _unfit_image_error(
+            f"its segments lie {end - start} bytes apart: not all of them are in flash"
+        )
     data = bytearray(ERASED * (end - start))
     for address, content in segments:
         data[address - start : address - start + len(content)] = content
     return RawImage(start, bytes(data))
 
 
-def _unfit(why: str) -> JobError:
+def _unfit_image_error(why: str) -> JobError:
     return JobError("image-unfit", f"the firmware image cannot be flashed: {why}", "rebuild it")
 
 
@@ -120,11 +122,11 @@ class NucleoDrive:
             InstrumentError: the programmer refused or failed.
             DeadlineExceeded: it did not accept the file.
         """
-        raw = await asyncio.to_thread(self._prepare, image)
-        await asyncio.to_thread(self._copy, raw.data)
-        await self._wait_taken()
+        raw = await asyncio.to_thread(self._load_image, image)
+        await asyncio.to_thread(self._copy_to_drive, raw.data)
+        await self._wait_until_image_taken()
         await asyncio.sleep(SETTLE_S)
-        failure = await asyncio.to_thread(self._read, FAIL)
+        failure = await asyncio.to_thread(self._read_drive_file, FAIL)
         if failure is not None:
             raise InstrumentError(
                 "flash-failed",
@@ -136,7 +138,7 @@ class NucleoDrive:
     async def self_check(self) -> list[Finding]:
         """Check that the drive is still there and has no FAIL.TXT."""
         await asyncio.to_thread(self._read_details)
-        failure = await asyncio.to_thread(self._read, FAIL)
+        failure = await asyncio.to_thread(self._read_drive_file, FAIL)
         if failure is None:
             return []
         remedy = "replug the board: the programmer clears it at start"
@@ -144,24 +146,24 @@ class NucleoDrive:
 
     async def close(self) -> None:
         """Remove a partial copy, if there is one; safe to call twice."""
-        await asyncio.to_thread(self._remove, PARTIAL_NAME)
+        await asyncio.to_thread(self._remove_drive_file, PARTIAL_NAME)
 
     # ---- blocking steps, each run in a thread ----------------------------------------------
 
-    def _prepare(self, image: Path) -> RawImage:
+    def _load_image(self, image: Path) -> RawImage:
         try:
             elf = image.read_bytes()
         except OSError as exc:
             raise JobError("image-missing", f"cannot read {image.name}: {exc}") from exc
-        raw = raw_image(elf)
+        raw = raw_image_from_elf(elf)
         if raw.address != self.config.address:
-            raise _unfit(
+            raise _unfit_image_error(
                 f"its load address is {raw.address:#010x}, this board's flash starts at "
                 f"{self.config.address:#010x}"
             )
         return raw
 
-    def _copy(self, data: bytes) -> None:
+    def _copy_to_drive(self, data: bytes) -> None:
         """Write under another name and rename, so that no partial file is programmed."""
         partial = self.config.path / PARTIAL_NAME
         try:
@@ -172,36 +174,36 @@ class NucleoDrive:
                 os.fsync(file.fileno())
             partial.rename(self.config.path / IMAGE_NAME)
         except OSError as exc:
-            raise self._unusable(exc) from exc
+            raise self._drive_error(exc) from exc
 
     def _read_details(self) -> str:
         if not os.access(self.config.path, os.W_OK | os.X_OK):
-            raise self._unusable(OSError(errno.ENOENT, "missing, or not writable"))
-        return "\n".join(self._read(name) or "" for name in (DETAILS, BOARD_PAGE))
+            raise self._drive_error(OSError(errno.ENOENT, "missing, or not writable"))
+        return "\n".join(self._read_drive_file(name) or "" for name in (DETAILS, BOARD_PAGE))
 
-    def _read(self, name: str) -> str | None:
+    def _read_drive_file(self, name: str) -> str | None:
         try:
             return (self.config.path / name).read_text(encoding="ascii", errors="replace")
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise self._unusable(exc) from exc
+            raise self._drive_error(exc) from exc
 
-    def _remove(self, name: str) -> None:
+    def _remove_drive_file(self, name: str) -> None:
         try:
             (self.config.path / name).unlink(missing_ok=True)
         except OSError as exc:
-            raise self._unusable(exc) from exc
+            raise self._drive_error(exc) from exc
 
-    def _taken(self) -> bool:
+    def _is_image_taken(self) -> bool:
         """Return whether the file is gone and the drive, which may re-enumerate, is back."""
         return self.config.path.is_dir() and not (self.config.path / IMAGE_NAME).exists()
 
-    async def _wait_taken(self) -> None:
+    async def _wait_until_image_taken(self) -> None:
         end = time.monotonic() + self.config.deadline_s
-        while not await asyncio.to_thread(self._taken):
+        while not await asyncio.to_thread(self._is_image_taken):
             if time.monotonic() > end:
-                await asyncio.to_thread(self._remove, IMAGE_NAME)
+                await asyncio.to_thread(self._remove_drive_file, IMAGE_NAME)
                 raise DeadlineExceeded(
                     "flash-not-taken",
                     f"the programmer did not take {IMAGE_NAME} within {self.config.deadline_s:g} s",
@@ -210,7 +212,7 @@ class NucleoDrive:
                 )
             await asyncio.sleep(POLL_S)
 
-    def _unusable(self, exc: OSError) -> TransportError:
+    def _drive_error(self, exc: OSError) -> TransportError:
         return TransportError(
             "drive-missing",
             f"the drive cannot be used: {exc.strerror}",

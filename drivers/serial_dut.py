@@ -46,7 +46,7 @@ class DirectChannel:
                 self._link.where,
             )
         refuse_restart(text, self._reader.take_arrived_lines(), self._link.where)
-        reply = await self._transact(text, deadline_s)
+        reply = await self._exchange_command(text, deadline_s)
         refuse_restart(text, reply, self._link.where)
         return reply
 
@@ -60,7 +60,7 @@ class DirectChannel:
         try:
             async with self._reader.answer_deadline(deadline_s, "boot", received):
                 while not has_booted(received):
-                    await self._until_ready(received)
+                    await self._read_until_ready(received)
         except DeadlineExceeded:
             await self.resynchronise(deadline_s)
         self._out_of_step = False
@@ -78,7 +78,7 @@ class DirectChannel:
             await self._reader.read_until_quiet(QUIET_S, deadline_s)
             await self._link.write(b"name%")
             repeats = 0
-            while not await self._receives_name(received):
+            while not await self._wait_for_name(received):
                 await self._link.write(b"name%")
                 repeats += 1
             log.debug("%s: synchronised after %d repeats", self._link.where.device, repeats)
@@ -86,30 +86,30 @@ class DirectChannel:
                 await self._reader.read_until_quiet(LATE_S, deadline_s)
         self._out_of_step = False
 
-    async def _receives_name(self, received: list[Line]) -> bool:
+    async def _wait_for_name(self, received: list[Line]) -> bool:
         """Wait for the answer; an error, a prologue or silence is none."""
         answer: list[Line] = []
         try:
             async with self._reader.answer_deadline(RESEND_AFTER_S, "name", answer):
                 while not (has_name(answer) or errors_in(answer)):
-                    await self._until_ready(answer)
+                    await self._read_until_ready(answer)
         except DeadlineExceeded:
             return False
         finally:
             received += answer
         return has_name(answer) and not has_booted(answer)
 
-    async def _transact(self, text: str, deadline_s: float) -> list[Line]:
+    async def _exchange_command(self, text: str, deadline_s: float) -> list[Line]:
         received: list[Line] = []
         self._out_of_step = True
         remedy = "check the DUT's power, its wiring and the baud rate, or power-cycle it"
         async with self._reader.answer_deadline(deadline_s, f"'{text[:40]}'", received, remedy):
             await self._link.write(text.encode("ascii") + b"%")
-            await self._until_ready(received)
+            await self._read_until_ready(received)
         self._out_of_step = False
         return received
 
-    async def _until_ready(self, received: list[Line]) -> None:
+    async def _read_until_ready(self, received: list[Line]) -> None:
         """Append lines up to ``m-ready``, and the text before it on its line."""
         while True:
             line = await self._reader.read_line()

@@ -26,7 +26,7 @@ class LapLog:
         self.edges: list[TimerEdge] = []
         self.damaged: list[str] = []
 
-    def extract(self, line: Line) -> Line | None:
+    def extract_laps(self, line: Line) -> Line | None:
         """Log the laps in a line and return the rest of it, ``None`` if there is no rest."""
         board, prefix, dut = line.text.partition(RELAYED.rstrip())
         if LAP not in board:
@@ -58,7 +58,7 @@ class LapReader(LineReader):
         while not self._kept:
             self._reading = True
             try:
-                self._keep([await super().read_line()])
+                self._keep_other_lines([await super().read_line()])
             finally:
                 self._reading = False
         return self._kept.popleft()
@@ -67,29 +67,29 @@ class LapReader(LineReader):
         """See :meth:`LineReader.read_until_quiet`."""
         self._reading = True
         try:
-            self._keep(await super().read_until_quiet(quiet_s, deadline_s))
+            self._keep_other_lines(await super().read_until_quiet(quiet_s, deadline_s))
         finally:
             self._reading = False
-        return self._take_kept()
+        return self._take_kept_lines()
 
     def take_arrived_lines(self) -> list[Line]:
         """See :meth:`LineReader.take_arrived_lines`."""
-        self.log_arrived()
-        return self._take_kept()
+        self.log_arrived_laps()
+        return self._take_kept_lines()
 
-    def log_arrived(self) -> None:
+    def log_arrived_laps(self) -> None:
         """Log the laps that have arrived and keep the other lines for the next reader.
 
         A read in progress logs them itself.
         """
         if not self._reading:
-            self._keep(super().take_arrived_lines())
+            self._keep_other_lines(super().take_arrived_lines())
 
-    def _keep(self, lines: Sequence[Line]) -> None:
-        rest = (self._laps.extract(line) for line in lines)
+    def _keep_other_lines(self, lines: Sequence[Line]) -> None:
+        rest = (self._laps.extract_laps(line) for line in lines)
         self._kept.extend(line for line in rest if line is not None)
 
-    def _take_kept(self) -> list[Line]:
+    def _take_kept_lines(self) -> list[Line]:
         lines = list(self._kept)
         self._kept.clear()
         return lines

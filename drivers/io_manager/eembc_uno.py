@@ -69,7 +69,7 @@ class EembcChannel(RelayChannel):
     async def expect_boot(self) -> None:
         """Discard what the DUT has sent so far; its prologue arrives by itself."""
         self._in_step = False
-        self._forget()
+        self._discard_replies()
 
     async def wait_boot(self, deadline_s: float) -> list[Line]:
         """Read the prologue, which arrives by itself."""
@@ -96,27 +96,27 @@ class EembcChannel(RelayChannel):
         received: list[Line] = []
         total_s = deadline_s + self._board.config.boot_s + PROBE_S
         async with self._reader.answer_deadline(total_s, "'dut name'", received, DUT_SILENT):
-            if not await self._board.answers():
+            if not await self._board.is_answering():
                 await self._board.reset()
             async with self._reader.answer_deadline(deadline_s, "'dut name'", received, DUT_SILENT):
-                await self._ask_until_named(received)
+                await self._ask_name_until_answered(received)
         self._in_step = True
 
-    def take_between(self, lines: Sequence[Line]) -> None:
+    def add_unsolicited_lines(self, lines: Sequence[Line]) -> None:
         """Take the DUT's text that arrived during a command of the board's own."""
-        self.catch_up(lines)
+        self.feed_late_lines(lines)
         self._between += lines
 
-    async def _ask_until_named(self, received: list[Line]) -> None:
+    async def _ask_name_until_answered(self, received: list[Line]) -> None:
         await self._reader.read_until_quiet(QUIET_S, self._board.config.answer_s)
         tries = 1
-        while not await self._receives_name(received):
+        while not await self._ask_name_once(received):
             tries += 1
         if tries > 1:  # an answer to an earlier try may still arrive
             await self._reader.read_until_quiet(SETTLE_S, SETTLE_S * (tries + 1))
-        self._forget()
+        self._discard_replies()
 
-    async def _receives_name(self, received: list[Line]) -> bool:
+    async def _ask_name_once(self, received: list[Line]) -> bool:
         """Ask once; a prologue, an error or an old answer is no answer."""
         reply = RelayedReply()
         try:
@@ -131,12 +131,12 @@ class EembcChannel(RelayChannel):
             received += reply.lines
         return has_word(NAME, reply.lines) and not has_booted(reply.lines)
 
-    def _unsolicited(self) -> list[Line]:
+    def _take_unsolicited_lines(self) -> list[Line]:
         between, self._between = self._between, []
         return between + self._reader.take_arrived_lines()
 
-    def _forget(self) -> None:
-        self._unsolicited()
+    def _discard_replies(self) -> None:
+        self._take_unsolicited_lines()
         self._open_reply = None
 
 
@@ -215,9 +215,9 @@ class EembcIoManager:
         """
         async with close_on_failure(self.close):
             await self._link.open()
-            self._start_over()
-            name = await self._wait_sketch()
-            version = await self._own("version")
+            self._renew_reader()
+            name = await self._wait_for_sketch()
+            version = await self._run_board_command("version")
             await self._set_up_timer()
             self._channel = EembcChannel(self, self._link, self._reader)
         self._identity = Identity(
@@ -249,7 +249,7 @@ class EembcIoManager:
         Raises:
             InstrumentError: one of them was damaged in transmission.
         """
-        self._reader.log_arrived()
+        self._reader.log_arrived_laps()
         if self._laps.damaged:
             raise InstrumentError(
                 "timestamp-damaged",
@@ -261,7 +261,7 @@ class EembcIoManager:
 
     async def clear_intervals(self) -> None:
         """Forget the timestamps so far."""
-        self._reader.log_arrived()
+        self._reader.log_arrived_laps()
         self._laps.clear()
 
     async def read_intervals(self) -> list[tuple[int, int]]:
@@ -290,7 +290,7 @@ class EembcIoManager:
 
     async def self_check(self) -> list[Finding]:
         """Check that the board answers, and report resets that it needed."""
-        await self._own("version")
+        await self._run_board_command("version")
         if not self._resets:
             return []
         text = f"the board had to be reset {self._resets} times to answer"
@@ -307,7 +307,7 @@ class EembcIoManager:
         try:
             if self.config.times_timestamps:
                 with suppress(LabdError):
-                    await self._own("disable-timer", CLOSE_S)
+                    await self._run_board_command("disable-timer", CLOSE_S)
         finally:
             await self._link.close()
 
@@ -323,24 +323,24 @@ class EembcIoManager:
         await self._link.close()
         await asyncio.sleep(DTR_LOW_S)
         await self._link.open()
-        await self._wait_sketch()
+        await self._wait_for_sketch()
         await self._set_up_timer()
 
-    async def answers(self) -> bool:
+    async def is_answering(self) -> bool:
         """Return whether the board answers its host."""
         try:
-            await self._own("name", PROBE_S)
+            await self._run_board_command("name", PROBE_S)
         except DeadlineExceeded:
             return False
         return True
 
     # ---- steps ---------------------------------------------------------------------------
 
-    def _start_over(self) -> None:
+    def _renew_reader(self) -> None:
         self._laps = LapLog()
         self._reader = LapReader(self._link, self._laps)
 
-    async def _wait_sketch(self) -> list[Line]:
+    async def _wait_for_sketch(self) -> list[Line]:
         """Try until it answers, then ask for its name.
 
         The first answer may belong to a predecessor's half command, or to an earlier try.
@@ -348,24 +348,24 @@ class EembcIoManager:
         await self._reader.read_until_quiet(QUIET_S, self.config.answer_s)
         remedy = "check that it is powered and has the io-manager image"
         async with self._reader.answer_deadline(self.config.boot_s, "'name'", [], remedy):
-            while not await self.answers():
+            while not await self.is_answering():
                 continue
-        self._relayed(await self._reader.read_until_quiet(QUIET_S, self.config.answer_s))
-        name = await self._own("name")
+        self._forward_dut_lines(await self._reader.read_until_quiet(QUIET_S, self.config.answer_s))
+        name = await self._run_board_command("name")
         if any(has_word(other, name) for other in OTHER_NAMES):
-            raise self._not_this_board("name", name)
+            raise self._wrong_board_error("name", name)
         return name
 
     async def _set_up_timer(self) -> None:
         """Count falling edges only: its default, both edges, would count each pulse twice."""
-        lines = await self._own("tm 0")
+        lines = await self._run_board_command("tm 0")
         if not any(_FALLING.search(line.text) for line in lines):
-            raise self._not_this_board("tm 0", lines)
+            raise self._wrong_board_error("tm 0", lines)
         if self.config.times_timestamps:
-            await self._own("enable-timer")
+            await self._run_board_command("enable-timer")
             self._laps.clear()
 
-    def _not_this_board(self, asked: str, answer: Sequence[Line]) -> InstrumentError:
+    def _wrong_board_error(self, asked: str, answer: Sequence[Line]) -> InstrumentError:
         return InstrumentError(
             "not-this-board",
             f"'{asked}' was answered by {format_reply(answer)}",
@@ -373,9 +373,9 @@ class EembcIoManager:
             self._link.where,
         )
 
-    async def _own(self, text: str, deadline_s: float | None = None) -> list[Line]:
+    async def _run_board_command(self, text: str, deadline_s: float | None = None) -> list[Line]:
         """Send a command of the board's own and return its lines before ``m-ready``."""
-        self._relayed(self._reader.take_arrived_lines())
+        self._forward_dut_lines(self._reader.take_arrived_lines())
         answer: list[Line] = []
         remedy = "check its USB cable; unplug it and plug it in again"
         limit_s = deadline_s or self.config.answer_s
@@ -385,7 +385,7 @@ class EembcIoManager:
                 line = await self._reader.read_line()
                 board, dut = split_relayed(line.text)
                 if dut is not None:
-                    self._relayed([line])
+                    self._forward_dut_lines([line])
                 head = text_before_ready(board)
                 own = board if head is None else head
                 if own:
@@ -393,7 +393,7 @@ class EembcIoManager:
                 if head is not None:
                     return answer
 
-    def _relayed(self, lines: Sequence[Line]) -> None:
+    def _forward_dut_lines(self, lines: Sequence[Line]) -> None:
         """Pass the DUT's text, which may come at any time, to its channel."""
         if self._channel is not None:
-            self._channel.take_between(lines)
+            self._channel.add_unsolicited_lines(lines)

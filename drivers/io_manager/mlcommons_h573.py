@@ -59,7 +59,7 @@ class MlcommonsChannel(RelayChannel):
     def __init__(
         self, board: MlcommonsInterface, link: Link, reader: LineReader, *, waiting: bool
     ) -> None:
-        """``waiting``: a predecessor left a command open."""
+        """``is_command_open``: a predecessor left a command open."""
         super().__init__(link, reader, DUT_SILENT, waiting=waiting)
         self._board = board
 
@@ -69,21 +69,21 @@ class MlcommonsChannel(RelayChannel):
         A DUT that is off answers nothing, so a command that ends at once was answered by the
         queue; a DUT that answers every time is on and has booted already.
         """
-        self.catch_up(await self._reader.read_until_quiet(QUIET_S, self._board.answer_s))
+        self.feed_late_lines(await self._reader.read_until_quiet(QUIET_S, self._board.answer_s))
         self._in_step = False
-        await self._board.probe()
+        await self._board.probe_if_waiting()
         for _ in range(QUEUED_ANSWERS):
             if self._open_reply is not None:
                 return
-            await self._open_command("name", self._board.answer_s)
-            self.catch_up(await self._reader.read_until_quiet(QUIET_S, self._board.answer_s))
+            await self._start_command("name", self._board.answer_s)
+            self.feed_late_lines(await self._reader.read_until_quiet(QUIET_S, self._board.answer_s))
 
     async def wait_boot(self, deadline_s: float) -> list[Line]:
         """Read the prologue that ends the command opened by :meth:`expect_boot`."""
         reply = self._open_reply or RelayedReply()
-        if self.waiting:
+        if self.is_command_open:
             with suppress(DeadlineExceeded):  # it may still arrive while resynchronising
-                await self._finish("boot", reply, deadline_s)
+                await self._wait_for_reply_end("boot", reply, deadline_s)
                 await self._reader.read_until_quiet(QUIET_S, deadline_s)  # answers to probes
                 self._in_step = has_booted(reply.lines)
         await self.resynchronise(deadline_s)  # nothing to do after a prologue
@@ -95,32 +95,32 @@ class MlcommonsChannel(RelayChannel):
             return
         total_s = deadline_s + RESET_S + self._board.reset_command_s
         async with self._reader.answer_deadline(total_s, "resynchronising", [], DUT_SILENT):
-            await self._end_open_command(deadline_s)
-            self.catch_up(await self._reader.read_until_quiet(QUIET_S, deadline_s))
-            await self._get_in_step(deadline_s)
+            await self._wait_for_open_command(deadline_s)
+            self.feed_late_lines(await self._reader.read_until_quiet(QUIET_S, deadline_s))
+            await self._prove_synchronised(deadline_s)
 
-    def forget(self) -> None:
+    def forget_open_command(self) -> None:
         """Forget the open command: the board answers its host, so none is open."""
         self._open_reply = None
 
-    async def _end_open_command(self, deadline_s: float) -> None:
+    async def _wait_for_open_command(self, deadline_s: float) -> None:
         """Wait until the DUT has ended it, unless the board did not receive it complete."""
         if self._open_reply is None:
             return
         try:
-            await self._finish("the open command", self._open_reply, deadline_s)
+            await self._wait_for_reply_end("the open command", self._open_reply, deadline_s)
         except DeadlineExceeded:
-            await self._board.probe()
-            if self.waiting and not await self._board.reset_by_command():
+            await self._board.probe_if_waiting()
+            if self.is_command_open and not await self._board.reset_by_command():
                 raise
 
-    async def _get_in_step(self, deadline_s: float) -> None:
+    async def _prove_synchronised(self, deadline_s: float) -> None:
         for _ in range(STEP_TRIES):
-            if await self._proves_step(deadline_s):
+            if await self._replies_match_commands(deadline_s):
                 self._in_step = True
                 return
         await self._board.reset()
-        if not await self._proves_step(deadline_s):
+        if not await self._replies_match_commands(deadline_s):
             raise InstrumentError(
                 "out-of-step",
                 "answers do not belong to their commands, even after a reset of the board",
@@ -129,11 +129,11 @@ class MlcommonsChannel(RelayChannel):
             )
         self._in_step = True
 
-    async def _proves_step(self, deadline_s: float) -> bool:
+    async def _replies_match_commands(self, deadline_s: float) -> bool:
         """Ask in an order that answers one, two or three commands late cannot match."""
         words = {"name": NAME, "profile": MODEL}
         for asked in ("name", "profile", "profile", "name"):
-            lines = (await self._transact(asked, deadline_s)).lines
+            lines = (await self._exchange_command(asked, deadline_s)).lines
             answered = {text for text, word in words.items() if has_word(word, lines)}
             if answered != {asked} or has_booted(lines):
                 return False
@@ -196,7 +196,7 @@ class MlcommonsInterface:
     @property
     def waiting_for_dut(self) -> bool:
         """See :class:`IoManager`."""
-        return self._channel is not None and self._channel.waiting
+        return self._channel is not None and self._channel.is_command_open
 
     async def open(self) -> Identity:
         """Take the port, discard late text, and ask for the board's name.
@@ -212,12 +212,12 @@ class MlcommonsInterface:
             await self._link.open()
             self._reader = LineReader(self._link)
             await self._reader.read_until_quiet(QUIET_S, self.answer_s)
-            waiting = not await self._reports_name() and not await self.reset_by_command()
+            waiting = not await self._has_expected_name() and not await self.reset_by_command()
             self._dut_baud = None
             self._channel = MlcommonsChannel(self, self._link, self._reader, waiting=waiting)
-        return self._identity("" if waiting else BOARD_NAME)
+        return self._make_identity("" if waiting else BOARD_NAME)
 
-    def _identity(self, name: str) -> Identity:
+    def _make_identity(self, name: str) -> Identity:
         return Identity("mlcommons-interface", name, simulated=self._link.is_simulated)
 
     async def wait_until_free(self, deadline_s: float) -> Identity:
@@ -227,28 +227,32 @@ class MlcommonsInterface:
             InstrumentError: what answers then is not this board.
             DeadlineExceeded: the board stays silent.
         """
-        if self._channel is None or not self._channel.waiting:
-            return self._identity(BOARD_NAME)
+        if self._channel is None or not self._channel.is_command_open:
+            return self._make_identity(BOARD_NAME)
         try:
             async with self._reader.answer_deadline(
                 deadline_s, "end of an old command", [], SILENT
             ):
-                while not await self._reports_name():
+                while not await self._has_expected_name():
                     continue
         except DeadlineExceeded:
             if not await self.reset_by_command():
                 raise
-        self._channel.forget()
+        self._channel.forget_open_command()
         await self._reader.read_until_quiet(QUIET_S, self.answer_s)  # answers to earlier tries
-        return self._identity(BOARD_NAME)
+        return self._make_identity(BOARD_NAME)
 
-    async def probe(self) -> None:
+    async def probe_if_waiting(self) -> None:
         """Ask a board that seems to wait for its DUT for its name.
 
         If it does wait, it answers once it is free; such late answers are discarded.
         """
-        if self._channel is not None and self._channel.waiting and await self._answers_name():
-            self._channel.forget()
+        if (
+            self._channel is not None
+            and self._channel.is_command_open
+            and await self._answers_probe()
+        ):
+            self._channel.forget_open_command()
 
     async def set_dut_baud(self, baud: int) -> None:
         """Set the DUT's speed if it differs: each change wears the board's flash.
@@ -257,14 +261,14 @@ class MlcommonsInterface:
         """
         if self.waiting_for_dut and baud == self._dut_baud:
             return
-        if await self._baud() != baud:
-            await self._set_baud(baud)
+        if await self._read_dut_baud() != baud:
+            await self._write_dut_baud(baud)
 
     async def reset(self) -> None:
         """Reset the board, which empties its queues, by setting the speed it has."""
         self._resets += 1
         log.info("%s: resetting the board", self._link.where.device)
-        await self._set_baud(await self._baud())
+        await self._write_dut_baud(await self._read_dut_baud())
 
     @property
     def reset_command_s(self) -> float:
@@ -286,8 +290,8 @@ class MlcommonsInterface:
             return False
         self._resets += 1
         log.info("%s: running reset_command", self._link.where.device)
-        await self._run(self.config.reset_command)
-        await self._wait_restart("reset by 'reset_command'")
+        await self._run_program(self.config.reset_command)
+        await self._wait_for_restart("reset by 'reset_command'")
         return True
 
     def logged_timestamps(self) -> list[TimerEdge]:
@@ -296,7 +300,7 @@ class MlcommonsInterface:
 
     async def clear_intervals(self) -> None:
         """Forget the processing intervals logged so far."""
-        await self._own("record_detections")
+        await self._run_board_command("record_detections")
 
     async def read_intervals(self) -> list[tuple[int, int]]:
         """Return the start and stop ticks of the DUT's processing pin since the last clear.
@@ -306,7 +310,7 @@ class MlcommonsInterface:
         Raises:
             InstrumentError: the reply is damaged, or an edge was lost.
         """
-        lines = [line.text for line in await self._own("print_dutycycle")]
+        lines = [line.text for line in await self._run_board_command("print_dutycycle")]
         try:
             return pair_intervals(*parse_duty_cycle(lines))
         except ValueError as exc:
@@ -320,7 +324,7 @@ class MlcommonsInterface:
 
     async def self_check(self) -> list[Finding]:
         """Check that the board answers, and report resets that it needed."""
-        await self._own("checkbaud")
+        await self._run_board_command("checkbaud")
         if not self._resets:
             return []
         text = f"the board had to be reset {self._resets} times to resynchronise with the DUT"
@@ -332,7 +336,7 @@ class MlcommonsInterface:
         self._channel = None
         await self._link.close()
 
-    async def _reports_name(self) -> bool:
+    async def _has_expected_name(self) -> bool:
         """Return whether the board reports its name; false if it is silent.
 
         A predecessor's half command may corrupt the first try.
@@ -341,7 +345,7 @@ class MlcommonsInterface:
         answered = False
         for _ in range(2):
             try:
-                await self._exchange("name", received, min(NAME_S, self.answer_s))
+                await self._exchange_board_command("name", received, min(NAME_S, self.answer_s))
                 answered = True
             except DeadlineExceeded:
                 if received:
@@ -357,8 +361,8 @@ class MlcommonsInterface:
             self._link.where,
         )
 
-    async def _baud(self) -> int:
-        lines = await self._own("checkbaud")
+    async def _read_dut_baud(self) -> int:
+        lines = await self._run_board_command("checkbaud")
         found = next((m for line in lines if (m := _BAUD.search(line.text))), None)
         if found is None:
             what = f"'checkbaud' was answered by {format_reply(lines)}"
@@ -367,19 +371,19 @@ class MlcommonsInterface:
         self._dut_baud = int(found[1])
         return self._dut_baud
 
-    async def _set_baud(self, baud: int) -> None:
+    async def _write_dut_baud(self, baud: int) -> None:
         """Set the DUT's speed and wait until the board is back from the reset that follows."""
-        await self._own(f"setbaud {baud}")
+        await self._run_board_command(f"setbaud {baud}")
         self._dut_baud = baud
-        await self._wait_restart("reset after 'setbaud'")
+        await self._wait_for_restart("reset after 'setbaud'")
 
-    async def _wait_restart(self, what: str) -> None:
+    async def _wait_for_restart(self, what: str) -> None:
         remedy = "check the board's SD card: without it the firmware halts at start"
         async with self._reader.answer_deadline(RESET_S, what, [], remedy):
-            while not await self._answers_name():
+            while not await self._answers_probe():
                 continue
 
-    async def _run(self, command: Sequence[str]) -> None:
+    async def _run_program(self, command: Sequence[str]) -> None:
         """Run a program to its end; kill it after RESET_COMMAND_S."""
         where = self._link.where
         try:
@@ -407,46 +411,48 @@ class MlcommonsInterface:
             what = f"reset_command {command[0]!r} failed with {child.returncode}: {text}"
             raise InstrumentError("io-reset", what, "try it by hand", where)
 
-    async def _answers_name(self) -> bool:
+    async def _answers_probe(self) -> bool:
         """Ask for the name once, briefly; discard answers to earlier tries."""
         received: list[Line] = []
         try:
-            await self._exchange("name", received, PROBE_S)
+            await self._exchange_board_command("name", received, PROBE_S)
         except DeadlineExceeded:
             return False
-        self._relayed(await self._reader.read_until_quiet(QUIET_S, self.answer_s))
+        self._forward_dut_lines(await self._reader.read_until_quiet(QUIET_S, self.answer_s))
         return has_word(BOARD_NAME, received)
 
-    async def _own(self, text: str) -> list[Line]:
+    async def _run_board_command(self, text: str) -> list[Line]:
         """Send a command of the board's own and return the lines before its ``m-ready``.
 
         It is not sent to a board that waits for its DUT: the answer would come too late.
         """
-        await self.probe()
+        await self.probe_if_waiting()
         if self.waiting_for_dut:
             what = f"'{text}' was not sent: the board waits for its DUT"
             raise DeadlineExceeded("io-waiting", what, DUT_SILENT, self._link.where)
         received: list[Line] = []
-        await self._exchange(text, received, self.answer_s)
+        await self._exchange_board_command(text, received, self.answer_s)
         return received
 
-    async def _exchange(self, text: str, received: list[Line], deadline_s: float) -> None:
+    async def _exchange_board_command(
+        self, text: str, received: list[Line], deadline_s: float
+    ) -> None:
         """Send a command of the board's own and append the lines up to its ``m-ready``."""
-        self._relayed(self._reader.take_arrived_lines())
+        self._forward_dut_lines(self._reader.take_arrived_lines())
         async with self._reader.answer_deadline(deadline_s, f"'{text}'", received, DUT_SILENT):
             await self._link.write(f"{text}%".encode("ascii"))
             while True:
                 line = await self._reader.read_line()
                 head = text_before_ready(line.text)
                 if RELAYED.rstrip() in line.text:
-                    self._relayed([line])
+                    self._forward_dut_lines([line])
                     continue
                 if head is None or head:
                     received.append(line if head is None else Line(head, line.t_ns))
                 if head is not None:
                     return
 
-    def _relayed(self, lines: Sequence[Line]) -> None:
+    def _forward_dut_lines(self, lines: Sequence[Line]) -> None:
         """Pass late text of the DUT to the command that it belongs to."""
         if self._channel is not None:
-            self._channel.catch_up(lines)
+            self._channel.feed_late_lines(lines)

@@ -40,7 +40,7 @@ class RelayChannel:
         self._in_step = False
 
     @property
-    def waiting(self) -> bool:
+    def is_command_open(self) -> bool:
         """Whether a command is open."""
         return self._open_reply is not None
 
@@ -58,9 +58,9 @@ class RelayChannel:
                 "resynchronise, or power-cycle the DUT",
                 self._link.where,
             )
-        refuse_restart(text, self._unsolicited(), self._link.where)
+        refuse_restart(text, self._take_unsolicited_lines(), self._link.where)
         self._in_step = False  # until the answer is complete, whatever interrupts this
-        reply = await self._transact(text, deadline_s)
+        reply = await self._exchange_command(text, deadline_s)
         refuse_restart(text, [*reply.stray, *reply.lines], self._link.where)
         self._in_step = True
         if reply.echoes_other_than(text):
@@ -72,7 +72,7 @@ class RelayChannel:
             )
         return reply.lines
 
-    def catch_up(self, lines: Sequence[Line]) -> None:
+    def feed_late_lines(self, lines: Sequence[Line]) -> None:
         """Feed late lines to the open command, which they may end; ignore them otherwise."""
         for line in lines:
             if self._open_reply is not None:
@@ -82,16 +82,16 @@ class RelayChannel:
 
     # ---- for a board's channel -----------------------------------------------------------
 
-    def _unsolicited(self) -> list[Line]:
+    def _take_unsolicited_lines(self) -> list[Line]:
         """Return what the DUT has sent since the last command."""
         return self._reader.take_arrived_lines()
 
-    async def _transact(self, text: str, deadline_s: float) -> RelayedReply:
-        reply = await self._open_command(text, deadline_s)
-        await self._finish(f"'{text[:40]}'", reply, deadline_s)
+    async def _exchange_command(self, text: str, deadline_s: float) -> RelayedReply:
+        reply = await self._start_command(text, deadline_s)
+        await self._wait_for_reply_end(f"'{text[:40]}'", reply, deadline_s)
         return reply
 
-    async def _open_command(self, text: str, deadline_s: float) -> RelayedReply:
+    async def _start_command(self, text: str, deadline_s: float) -> RelayedReply:
         """Send a command and wait until the board has accepted it."""
         reply = RelayedReply()
         received: list[Line] = []
@@ -105,7 +105,7 @@ class RelayChannel:
                 reply.feed(received[-1])
         return reply
 
-    async def _finish(self, what: str, reply: RelayedReply, deadline_s: float) -> None:
+    async def _wait_for_reply_end(self, what: str, reply: RelayedReply, deadline_s: float) -> None:
         """Wait until the DUT has ended the open command."""
         async with self._reader.answer_deadline(deadline_s, what, reply.lines, self._remedy):
             while not reply.finished:

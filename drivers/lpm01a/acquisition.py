@@ -50,7 +50,7 @@ class Lpm01aAcquisition(BackgroundAcquisition):
     @property
     def findings(self) -> list[Finding]:
         """What the instrument has reported beside its samples so far."""
-        return self._check.notes.findings()
+        return self._check.notes.to_findings()
 
     @property
     def _is_idle(self) -> bool:
@@ -67,11 +67,11 @@ class Lpm01aAcquisition(BackgroundAcquisition):
         while not self._check.completed:
             chunk = await self._link.read(None)
             items = self._framer.feed(chunk.data)
-            self._queue_items([*items, *self._marks(items, chunk.t_ns)])
+            self._queue_items([*items, *self._make_time_marks(items, chunk.t_ns)])
             if self._check.fault and self._check.started and not self._fault:
                 self._fault = self._stopped_error("is corrupted")  # nothing that follows counts
 
-    def _marks(self, items: Sequence[StreamItem], t_ns: int) -> list[TimeMark]:
+    def _make_time_marks(self, items: Sequence[StreamItem], t_ns: int) -> list[TimeMark]:
         """Take the arrival of a chunk; return the time marks of confirmed samples."""
         if self._arrivals is None:
             return []
@@ -81,14 +81,14 @@ class Lpm01aAcquisition(BackgroundAcquisition):
         for item in items:
             if isinstance(item, Gap):
                 self._arrivals.drop(item)
-        return self._arrivals.marks(self._check.confirmed)
+        return self._arrivals.marks(self._check.confirmed_end)
 
     async def _stop_instrument(self) -> None:
         """Wait until a time stamp confirms the received samples, and stop."""
         check, received, stamps = self._check, self.received_samples, self._check.stamps
         with suppress(DeadlineExceeded):  # a stalled stream: its unconfirmed tail becomes a gap
             await self._wait_until(
-                lambda: check.completed or check.confirmed >= received or check.stamps > stamps,
+                lambda: check.completed or check.confirmed_end >= received or check.stamps > stamps,
                 "time stamp",
                 self._stamp_s,
             )

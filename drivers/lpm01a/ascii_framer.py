@@ -31,7 +31,7 @@ _RECORD = np.dtype(  # DDDD±EE\r\n as pairs of characters, each a table index
 _LINE_END = int.from_bytes(b"\r\n", "little")
 
 
-def _make_pairs() -> NDArray[np.float64]:
+def _make_digit_table() -> NDArray[np.float64]:
     """Return the number of two digits read as a little-endian word; NaN if they are no digits."""
     pairs = np.full(1 << 16, np.nan)
     for number in range(100):
@@ -39,11 +39,11 @@ def _make_pairs() -> NDArray[np.float64]:
     return pairs
 
 
-_PAIRS = _make_pairs()
+_PAIRS = _make_digit_table()
 _SCALES = 10.0**_PAIRS
 
 
-def values_of(records: NDArray[np.void]) -> NDArray[np.float64]:
+def parse_samples(records: NDArray[np.void]) -> NDArray[np.float64]:
     """Return the numbers of sample records, NaN for what is none; shape (n,).
 
     With a negative exponent it is exactly the number that ``float`` reads.
@@ -77,14 +77,14 @@ class AsciiFramer(Framer):
         """See :class:`Framer`; a zero byte may lead the sample after a stamp."""
         return super().feed(data.replace(b"\0", b""))
 
-    def _step(self, position: int) -> int:
+    def _consume_item(self, position: int) -> int:
         buffer = self._buffer
         whole = min((len(buffer) - position) // _RECORD.itemsize, SAMPLES_PER_STAMP)
         if whole and buffer[position : position + 1].isdigit():
-            values = values_of(np.frombuffer(buffer, _RECORD, whole, position))
+            values = parse_samples(np.frombuffer(buffer, _RECORD, whole, position))
             plausible = values <= self._ceiling  # NaN is not
             if run := whole if plausible.all() else int(plausible.argmin()):
-                self.check.samples(values[:run])
+                self.check.add_samples(values[:run])
                 return run * _RECORD.itemsize
         end = buffer.find(b"\n", position, position + MAX_LINE)
         if end >= 0:
@@ -102,18 +102,18 @@ class AsciiFramer(Framer):
             self._in_summary = line != b"summary end"
         elif stamp := _STAMP.fullmatch(line):
             now_ms = (int(stamp[1]) * 1000 + int(stamp[2])) % self.stamp_wrap_ms
-            self.check.stamp(now_ms, int(stamp[3]))
+            self.check.add_stamp(now_ms, int(stamp[3]))
         elif event := _EVENT.fullmatch(line):
             self._take_event(int(event[1]))
         elif line == b"pwr off":
-            self.check.power_lost("the DUT's power was switched off")
+            self.check.add_power_loss("the DUT's power was switched off")
         elif line not in (b"", b"end", b"pwr on"):
             quote = format_quote(line.decode("ascii", "replace"))
-            self.check.damage(f"a damaged line: {quote}")
+            self.check.add_damage(f"a damaged line: {quote}")
 
     def _take_event(self, number: int) -> None:
         last, self._last_event = self._last_event, number
         if last is not None and number != (last + 1) % 100:
             why = f"event {number:02d} after {last:02d}: one is missing"
-            self.check.reject(why)
-        self.check.edge()
+            self.check.reject_block(why)
+        self.check.add_edge()

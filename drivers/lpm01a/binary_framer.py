@@ -47,7 +47,7 @@ _RECORD = re.compile(rb"\xf0[\xf1-\xff]")
 _NOT_TEXT = re.compile(rb"[^\t\r\n -~]")
 
 
-def _make_values() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _make_value_table() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Return the exact value of every pair of bytes, by the pair read as a little-endian number.
 
     NaN where p = 15, which is metadata.
@@ -59,7 +59,7 @@ def _make_values() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return values
 
 
-_VALUES = _make_values()
+_VALUES = _make_value_table()
 
 
 class BinaryFramer(Framer):
@@ -76,26 +76,26 @@ class BinaryFramer(Framer):
         self._streaming = False
         self._ended = False
 
-    def _step(self, position: int) -> int:
+    def _consume_item(self, position: int) -> int:
         if self._streaming:
-            return self._stream_step(position)
-        return self._text_step(position)
+            return self._consume_stream(position)
+        return self._consume_text(position)
 
-    def _complete(self) -> None:
+    def _on_completed(self) -> None:
         if self._streaming:
-            self.check.reject("the end of the stream is missing")
-        super()._complete()
+            self.check.reject_block("the end of the stream is missing")
+        super()._on_completed()
 
     # ---- text around the stream -----------------------------------------------------------
 
-    def _text_step(self, position: int) -> int:
+    def _consume_text(self, position: int) -> int:
         buffer = self._buffer
         end = buffer.find(b"\n", position, position + MAX_TEXT)
         if not self._ended:
             first = buffer.find(_FIRST, position, position + MAX_TEXT if end < 0 else end)
             if first >= 0:
                 self._streaming = True
-                return self._stream_step(first) + first - position
+                return self._consume_stream(first) + first - position
         if end >= 0:
             self._take_reply(buffer[position:end].strip(b"\r\0"))
             return end + 1 - position
@@ -103,18 +103,18 @@ class BinaryFramer(Framer):
 
     # ---- samples --------------------------------------------------------------------------
 
-    def _stream_step(self, position: int) -> int:
+    def _consume_stream(self, position: int) -> int:
         start = self._next_record(position)
         if start == position:
             return self._take_record(position)
-        end = self._certain_end(position) if start is None else start
+        end = self._end_before_partial_record(position) if start is None else start
         count = (end - position) // 2
         if count:
             values = self._values.take(np.frombuffer(self._buffer, "<u2", count, position))
-            self.check.samples(values, self._buffer[position : position + 2 * count])
+            self.check.add_samples(values, self._buffer[position : position + 2 * count])
         if start is None or (end - position) % 2 == 0:
             return count * 2
-        self.check.reject("an odd number of bytes between two records")
+        self.check.reject_block("an odd number of bytes between two records")
         return end - position
 
     def _next_record(self, position: int) -> int | None:
@@ -128,7 +128,7 @@ class BinaryFramer(Framer):
         line_end = reply - 2
         return line_end if buffer.startswith(b"\r\n", max(line_end, position)) else reply
 
-    def _certain_end(self, position: int) -> int:
+    def _end_before_partial_record(self, position: int) -> int:
         """Return up to where the buffer's end cannot be the beginning of a record."""
         buffer = self._buffer
         if buffer[-1:] == b"\xf0":
@@ -145,22 +145,22 @@ class BinaryFramer(Framer):
         """Take a record or a reply; return its length, 0 if it is not whole."""
         buffer, body = self._buffer, position + 2
         if buffer[position] != _FIRST:
-            end = self._text_end(body, b"\r\n\r\n")
+            end = self._text_record_end(body, b"\r\n\r\n")
         elif (kind := buffer[position + 1]) in _LENGTHS:
-            end = self._fixed_end(position, _LENGTHS[kind])
+            end = self._fixed_record_end(position, _LENGTHS[kind])
         elif kind in (_ERROR, _INFO):
-            end = self._text_end(body, _TERMINATOR)
+            end = self._text_record_end(body, _TERMINATOR)
         else:
-            end = self._unknown_end(body)
+            end = self._unknown_record_end(body)
         if end is None:
             return 0
         if end < 0:
-            self.check.damage("a damaged record")
+            self.check.add_damage("a damaged record")
             return 1
-        self._take_whole(self._buffer[position:end])
+        self._take_complete_record(self._buffer[position:end])
         return end - position
 
-    def _fixed_end(self, position: int, length: int) -> int | None:
+    def _fixed_record_end(self, position: int, length: int) -> int | None:
         """Return where a record of this length ends, -1 if it is none, ``None`` if not known."""
         record = self._buffer[position : position + length]
         if len(record) < length:
@@ -168,7 +168,7 @@ class BinaryFramer(Framer):
         plausible = record[1] != _STAMP or record[6] <= 100  # noqa: PLR2004 - per cent
         return position + length if plausible and record.endswith(_TERMINATOR) else -1
 
-    def _text_end(self, body: int, terminator: bytes) -> int | None:
+    def _text_record_end(self, body: int, terminator: bytes) -> int | None:
         """Return the end of a text record, -1 if invalid, ``None`` if incomplete."""
         buffer, limit = self._buffer, body + MAX_TEXT
         end = buffer.find(terminator, body, limit)
@@ -180,14 +180,14 @@ class BinaryFramer(Framer):
             return None if len(buffer) < limit else -1
         return end + len(terminator)
 
-    def _unknown_end(self, body: int) -> int | None:
+    def _unknown_record_end(self, body: int) -> int | None:
         """Return the end of a record of a reserved kind, -1 if invalid, ``None`` if incomplete."""
         end = self._buffer.find(_TERMINATOR, body, body + MAX_UNKNOWN)
         if end < 0:
             return None if len(self._buffer) < body + MAX_UNKNOWN else -1
         return end + len(_TERMINATOR)
 
-    def _take_whole(self, record: bytes) -> None:
+    def _take_complete_record(self, record: bytes) -> None:
         if record[0] != _FIRST:
             for line in record.split(b"\r\n"):
                 self._take_reply(line)
@@ -197,20 +197,22 @@ class BinaryFramer(Framer):
     def _take_metadata(self, kind: int, record: bytes) -> None:
         check = self.check
         if kind == _STAMP:
-            check.stamp(int.from_bytes(record[2:6]) % self.stamp_wrap_ms, record[6])
+            check.add_stamp(int.from_bytes(record[2:6]) % self.stamp_wrap_ms, record[6])
         elif kind == _END:
             self._streaming, self._ended = False, True
         elif kind == _OVERCURRENT:
-            check.power_lost("overcurrent: the DUT drew more than the instrument supplies")
+            check.add_power_loss("overcurrent: the DUT drew more than the instrument supplies")
         elif kind == _POWER_DOWN or (kind == _POWER and not record[2]):
-            check.power_lost("the DUT's power was switched off")
+            check.add_power_loss("the DUT's power was switched off")
         elif kind == _VOLTAGE:
-            check.reading(check.notes.voltage, int.from_bytes(record[2:4]))
+            check.add_reading(check.notes.note_voltage, int.from_bytes(record[2:4]))
         elif kind == _TEMPERATURE:
-            check.reading(check.notes.temperature, int.from_bytes(record[2:4], signed=True))
+            check.add_reading(
+                check.notes.note_temperature, int.from_bytes(record[2:4], signed=True)
+            )
         elif kind == _ERROR:
-            check.error(record[2:-2].strip().decode("ascii"))
+            check.add_error(record[2:-2].strip().decode("ascii"))
         elif kind == _INFO:
-            check.notes.text(record[2:-2].strip().decode("ascii"))
+            check.notes.note_text(record[2:-2].strip().decode("ascii"))
         elif kind != _POWER:
-            check.notes.text(f"record {record.hex(' ')}, which is unknown")
+            check.notes.note_text(f"record {record.hex(' ')}, which is unknown")

@@ -51,21 +51,21 @@ def _is_slipped(high: NDArray[np.int16], low: NDArray[np.int16], start: int, end
     within = high[start + 1 : end - 1]
     if np.mean(np.abs(within - low[start + 1 : end - 1]) > _STEP) < _MOSTLY:
         return False
-    if start and not _meets(low[start], high[max(start - 2, 0) : start + 1]):
+    if start and not _continues_as_high_byte(low[start], high[max(start - 2, 0) : start + 1]):
         return False
-    if end + 1 < len(low) and not _meets(low[end - 1], high[end - 1 : end + 2]):
+    if end + 1 < len(low) and not _continues_as_high_byte(low[end - 1], high[end - 1 : end + 2]):
         return False
-    return _alike(within[:CONTEXT], low[max(start - CONTEXT, 0) : start]) or _alike(
-        within[-CONTEXT:], low[end : end + CONTEXT]
-    )
+    return _resembles_neighbours(
+        within[:CONTEXT], low[max(start - CONTEXT, 0) : start]
+    ) or _resembles_neighbours(within[-CONTEXT:], low[end : end + CONTEXT])
 
 
-def _meets(low: np.int16, high: NDArray[np.int16]) -> bool:
+def _continues_as_high_byte(low: np.int16, high: NDArray[np.int16]) -> bool:
     """Whether the low byte at a stretch's end goes on as a high byte beyond it."""
     return bool((np.abs(high - low) <= _STEP).any())
 
 
-def _alike(within: NDArray[np.int16], beside: NDArray[np.int16]) -> bool:
+def _resembles_neighbours(within: NDArray[np.int16], beside: NDArray[np.int16]) -> bool:
     """Whether a stretch's high bytes are what the low bytes beside it are."""
     if not len(beside):
         return False

@@ -16,7 +16,7 @@ class CommandReply:
     data: str
 
 
-def answer_in(line: str, command: str) -> CommandReply | None:
+def find_reply(line: str, command: str) -> CommandReply | None:
     """Return the reply to ``command`` if this line holds it."""
     found = re.search(rf"\b(ack|error|err) {re.escape(command)}(?!\w)[:\s]*(.*)", line)
     return CommandReply(found[1] == "ack", found[2].strip()) if found else None
@@ -33,12 +33,12 @@ def parse_number(text: str) -> float:
     return float(f"{text[:4]}e{text[4:]}")
 
 
-def frequency_word(rate_hz: int) -> str:
+def format_rate(rate_hz: int) -> str:
     """Return a sample rate as the instrument writes it: ``1k``."""
     return f"{rate_hz // 1000}k"
 
 
-def number_word(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a number as the instrument reads it: 1 mA is ``1000-6``; it has four digits."""
     mantissa, power = f"{value:.3e}".split("e")
     return f"{mantissa.replace('.', '')}{int(power) - 3:+d}"

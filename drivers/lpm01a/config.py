@@ -57,7 +57,7 @@ class Lpm01aConfig(MonitorConfig):
 
     @field_validator("rate_hz")
     @classmethod
-    def _sustainable(cls, rate_hz: int, info: ValidationInfo) -> int:
+    def _check_rate(cls, rate_hz: int, info: ValidationInfo) -> int:
         if rate_hz < SLOWEST_HZ:
             raise ValueError(
                 f"at {rate_hz} Hz a window's edges, known to one sample, are too imprecise; "
@@ -77,7 +77,7 @@ class Lpm01aConfig(MonitorConfig):
 
     @field_validator("output")
     @classmethod
-    def _integrable(cls, output: str, info: ValidationInfo) -> str:
+    def _check_output(cls, output: str, info: ValidationInfo) -> str:
         rate_hz = info.data.get("rate_hz", 0)
         if output == "energy" and rate_hz > ENERGY_TOP_HZ:
             raise ValueError(
@@ -88,7 +88,7 @@ class Lpm01aConfig(MonitorConfig):
 
     @field_validator("function_mode")
     @classmethod
-    def _fast_enough(cls, mode: str, info: ValidationInfo) -> str:
+    def _check_function_mode(cls, mode: str, info: ValidationInfo) -> str:
         rate_hz = info.data.get("rate_hz")  # missing when it was refused itself
         if mode == "high" and rate_hz and rate_hz not in HIGH_CURRENT_HZ:
             raise ValueError(
@@ -98,7 +98,7 @@ class Lpm01aConfig(MonitorConfig):
 
     @field_validator("threshold_a")
     @classmethod
-    def _settable(cls, threshold_a: float | None) -> float | None:
+    def _check_threshold(cls, threshold_a: float | None) -> float | None:
         low, high = THRESHOLD_A
         if threshold_a and not low <= threshold_a <= high:
             raise ValueError(f"{threshold_a:g} A is not within {low:g} to {high:g} A; 0 is off")

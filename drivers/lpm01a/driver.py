@@ -20,7 +20,7 @@ from drivers.base.serial_link import Link
 from drivers.lpm01a.acquisition import STAMP_S, STOP_S, Lpm01aAcquisition
 from drivers.lpm01a.ascii_framer import AsciiFramer
 from drivers.lpm01a.binary_framer import BinaryFramer
-from drivers.lpm01a.commands import answer_in, frequency_word, number_word
+from drivers.lpm01a.commands import find_reply, format_number, format_rate
 from drivers.lpm01a.config import SLOWEST_HZ, SUPPLY_MV, Lpm01aConfig
 from drivers.lpm01a.stamp_check import TIMESTAMP_LINE, Quantity
 from labd.core.errors import (
@@ -114,15 +114,15 @@ class Lpm01a:
             InstrumentError: it refuses, as firmware before 1.0.6 does to switch off.
         """
         if voltage_mv is None:
-            await self._command("pwr off")
+            await self._run_command("pwr off")
             return
         if voltage_mv not in SUPPLY_MV:
             what = f"{voltage_mv} mV asked; the LPM01A supplies 1800 to 3300 mV"
             raise JobError("voltage-range", what, "ask for less", self._link.where)
         if voltage_mv != self._voltage_mv:
-            await self._command(f"volt {voltage_mv}m", CALIBRATION_S)
+            await self._run_command(f"volt {voltage_mv}m", CALIBRATION_S)
             self._voltage_mv = voltage_mv
-        await self._command("pwr on nostatus")
+        await self._run_command("pwr on nostatus")
 
     def acquire(self, time_base: TimeBase = TimeBase.HOST) -> Lpm01aAcquisition:
         """See :class:`drivers.base.interfaces.PowerMonitor`."""
@@ -131,10 +131,10 @@ class Lpm01a:
             what, remedy = self._obstacle.text, self._obstacle.remedy
             raise InstrumentError("firmware-too-old", what, remedy, self._link.where)
         refuse_left_running(self._acquisition, self._link.where)
-        self._keep_findings()
+        self._collect_findings()
         config, ascii_format = self.config, self.config.format == "ascii"
         framer = (AsciiFramer if ascii_format else BinaryFramer)(
-            config.rate_hz, self._quantity(), self._voltage_mv
+            config.rate_hz, self._sample_quantity(), self._voltage_mv
         )
         host_time = time_base is TimeBase.HOST and not ascii_format
         arrivals = MinimumDelayFilter(config.rate_hz, MARK_S) if host_time else None
@@ -145,8 +145,8 @@ class Lpm01a:
 
     async def self_check(self) -> list[Finding]:
         """Return the findings of the setup and the acquisitions, and the instrument's status."""
-        status = await self._command("status")
-        self._keep_findings()
+        status = await self._run_command("status")
+        self._collect_findings()
         if not status or status == "ok":
             return list(self._findings)
         return [*self._findings, Finding("lpm01a-status", f"the instrument reports: {status}")]
@@ -164,8 +164,8 @@ class Lpm01a:
             if self._acquisition:
                 await self._acquisition.abandon()
             await step("switching the DUT off", self._switch_off())
-            await step("stopping the acquisition", self._break_off())
-            await step("giving the instrument back", self._command("hrc"))
+            await step("stopping the acquisition", self._stop_leftover_acquisition())
+            await step("giving the instrument back", self._run_command("hrc"))
 
     # ---- steps ---------------------------------------------------------------------------
 
@@ -176,18 +176,18 @@ class Lpm01a:
         except (DeadlineExceeded, InstrumentError) as exc:
             if not self.config.restart_s:
                 raise
-            await self._restart()
+            await self._restart_instrument()
             found = await self._identify()
             text = f"the instrument had to be restarted: {exc.what}"
             self._findings.append(Finding("restarted", text, serious=False))
             return found
 
     async def _identify(self) -> tuple[str, str]:
-        await self._silence(self.config.answer_s)
-        await self._command("htc")
-        return await self._command("powershield"), await self._command("version")
+        await self._stop_streaming(self.config.answer_s)
+        await self._run_command("htc")
+        return await self._run_command("powershield"), await self._run_command("version")
 
-    async def _restart(self) -> None:
+    async def _restart_instrument(self) -> None:
         """Restart it and wait until it is back: its port vanishes for some seconds.
 
         The port is closed first: held open, it would come back under another name.
@@ -208,10 +208,10 @@ class Lpm01a:
                 break
             vanished |= not there
             await asyncio.sleep(LOOK_S)
-        await self._reopen(deadline)
+        await self._reopen_port(deadline)
         self._reader = LineReader(self._link)
 
-    async def _reopen(self, deadline: float) -> None:
+    async def _reopen_port(self, deadline: float) -> None:
         """Open a port that has just appeared: the system may still be setting it up."""
         while True:
             try:
@@ -223,7 +223,7 @@ class Lpm01a:
             else:
                 return
 
-    async def _silence(self, patience_s: float) -> None:
+    async def _stop_streaming(self, patience_s: float) -> None:
         """Stop an acquisition; half a command of a predecessor may corrupt the first try.
 
         The predecessor may have streamed in binary: drained bytes are not interpreted.
@@ -240,71 +240,71 @@ class Lpm01a:
                 return
 
     async def _set_up(self, firmware: str) -> None:
-        for command in self._settings():
-            await self._command(command)
+        for command in self._setup_commands():
+            await self._run_command(command)
         update = f"update its firmware from {firmware} to 1.0.6 or later"
-        if self.config.output == "energy" and not await self._accepts("output energy"):
+        if self.config.output == "energy" and not await self._try_command("output energy"):
             remedy = f'{update}, or set output = "current"'
-            self._obstacle = self._note(
+            self._obstacle = self._add_finding(
                 "no-energy-output", f"firmware {firmware} integrates no energy at this rate", remedy
             )
-        if self.config.format == "ascii" and not await self._accepts("eventsrc d7 fal"):
+        if self.config.format == "ascii" and not await self._try_command("eventsrc d7 fal"):
             remedy = f'{update}, or set format = "binary" and let the I/O manager time the edges'
-            self._obstacle = self._note(
+            self._obstacle = self._add_finding(
                 "no-edge-marks", "the instrument cannot mark edges on D7", remedy
             )
-        self._can_switch_off = await self._accepts("pwr off")
+        self._can_switch_off = await self._try_command("pwr off")
         if not self._can_switch_off:
-            self._note("no-power-off", "the instrument cannot switch the DUT off", update)
+            self._add_finding("no-power-off", "the instrument cannot switch the DUT off", update)
 
-    def _settings(self) -> list[str]:
+    def _setup_commands(self) -> list[str]:
         """Return the commands up to the output, in an order that works whatever was set before."""
         config = self.config
         return [
             *("funcmode optim", "output current", "freq 1k", "acqtime inf"),
             *("trigsrc sw", "trigdelay 0", "acqmode dyn"),
             f"format {'ascii_dec' if config.format == 'ascii' else 'bin_hexa'}",
-            *([f"freq {frequency_word(config.rate_hz)}"] if config.rate_hz != SLOWEST_HZ else []),
+            *([f"freq {format_rate(config.rate_hz)}"] if config.rate_hz != SLOWEST_HZ else []),
             *(["funcmode high"] if config.function_mode == "high" else []),
-            *([] if config.threshold_a is None else [f"currthres {self._threshold()}"]),
+            *([] if config.threshold_a is None else [f"currthres {self._format_threshold()}"]),
         ]
 
-    def _threshold(self) -> str:
-        return number_word(self.config.threshold_a) if self.config.threshold_a else "0"
+    def _format_threshold(self) -> str:
+        return format_number(self.config.threshold_a) if self.config.threshold_a else "0"
 
-    def _note(self, code: str, text: str, remedy: str) -> Finding:
+    def _add_finding(self, code: str, text: str, remedy: str) -> Finding:
         self._findings.append(Finding(code, text, remedy))
         return self._findings[-1]
 
-    def _keep_findings(self) -> None:
+    def _collect_findings(self) -> None:
         """Keep the findings of the last acquisition."""
         found = self._acquisition.findings if self._acquisition else []
         self._findings += [finding for finding in found if finding not in self._findings]
 
-    async def _accepts(self, command: str) -> bool:
+    async def _try_command(self, command: str) -> bool:
         try:
-            await self._command(command)
+            await self._run_command(command)
         except InstrumentError:
             return False
         return True
 
-    async def _break_off(self) -> None:
+    async def _stop_leftover_acquisition(self) -> None:
         """Stop an acquisition that may still run, this driver's or a predecessor's."""
-        if self._left_running or not self._silenced:
-            await self._silence(min(self.config.answer_s, self._close_step_s / 2))
+        if self._was_left_running or not self._silenced:
+            await self._stop_streaming(min(self.config.answer_s, self._close_step_s / 2))
 
     @property
-    def _left_running(self) -> bool:
+    def _was_left_running(self) -> bool:
         return self._acquisition is not None and self._acquisition.was_left_running
 
     async def _switch_off(self) -> None:
         """Switch the DUT off; with old firmware hold it in reset."""
         if self._can_switch_off:
-            await self._command("pwr off")
+            await self._run_command("pwr off")
         else:
-            await self._accepts("targrst 0")
+            await self._try_command("targrst 0")
 
-    async def _command(self, text: str, deadline_s: float | None = None) -> str:
+    async def _run_command(self, text: str, deadline_s: float | None = None) -> str:
         """Send a command, wait for its ack and return its data."""
         refuse_while_acquiring(self._acquisition, text, self._link.where)
         self._reader.take_arrived_lines()
@@ -313,7 +313,7 @@ class Lpm01a:
         limit_s = deadline_s or self.config.answer_s
         async with self._reader.answer_deadline(limit_s, f"'{text}'", lines, remedy):
             await self._link.write(text.encode("ascii") + b"\r\n")
-            while not lines or (answer := answer_in(lines[-1].text, text)) is None:
+            while not lines or (answer := find_reply(lines[-1].text, text)) is None:
                 lines.append(await self._reader.read_line())
         if not answer.accepted:
             lines += await self._reader.read_until_quiet(QUIET_S, self.config.answer_s)
@@ -325,7 +325,7 @@ class Lpm01a:
             )
         return answer.data
 
-    def _quantity(self) -> Quantity:
+    def _sample_quantity(self) -> Quantity:
         if self.config.output == "energy":
             return Quantity(power_factor=float(self.config.rate_hz), is_current=False)
         if self._voltage_mv is None:

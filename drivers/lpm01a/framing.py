@@ -28,7 +28,7 @@ class Framer(ABC):
 
     def __init__(self, rate_hz: int, quantity: Quantity, set_mv: int | None = None) -> None:
         self.check = StampCheck(rate_hz, quantity, self.stamp_wrap_ms, set_mv)
-        self._ceiling = quantity.ceiling
+        self._ceiling = quantity.largest_value
         self._buffer = b""
         self._stop_refused = False  # by the last refusal
 
@@ -36,13 +36,13 @@ class Framer(ABC):
         """Take more bytes; return what they confirmed, in order."""
         self._buffer += data
         position = 0
-        while not self.check.completed and (step := self._step(position)):
+        while not self.check.completed and (step := self._consume_item(position)):
             position += step
         self._buffer = self._buffer[position:]
         return self.check.take_items()
 
     @abstractmethod
-    def _step(self, position: int) -> int:
+    def _consume_item(self, position: int) -> int:
         """Take what stands at ``position``; return its length, 0 if it is not whole."""
 
     def _take_reply(self, line: bytes) -> bool:
@@ -51,7 +51,7 @@ class Framer(ABC):
         while line.startswith(_PROMPT):
             line = line[len(_PROMPT) :]
         if line == _COMPLETED:
-            self._complete()
+            self._on_completed()
         elif line.startswith(b"ack "):
             self.check.started |= line.startswith(b"ack start")
         elif line.startswith((b"error", b"err ")):
@@ -68,9 +68,9 @@ class Framer(ABC):
         """A refused ``stop`` leaves the samples whole; everything else ends the measurement."""
         words = text.decode("ascii", "replace")
         if self._stop_refused:
-            self.check.notes.text(f"refused: {words}")
+            self.check.notes.note_text(f"refused: {words}")
         else:
-            self.check.error(words)
+            self.check.add_error(words)
 
-    def _complete(self) -> None:
-        self.check.complete()
+    def _on_completed(self) -> None:
+        self.check.mark_completed()

@@ -37,11 +37,11 @@ class Quantity:
     is_current: bool
 
     @property
-    def ceiling(self) -> float:
+    def largest_value(self) -> float:
         """The largest number a whole sample can be: amperes, or joules per sample period."""
         return CEILING_A if self.is_current else CEILING_A * CEILING_V / self.power_factor
 
-    def samples(self, index: int, values: NDArray[np.float64]) -> Samples:
+    def to_samples(self, index: int, values: NDArray[np.float64]) -> Samples:
         """Return the values as power, and as current where they are current."""
         power = values * self.power_factor
         return Samples(index, power, values if self.is_current else None)
@@ -111,7 +111,7 @@ class StampCheck:
         self._items: list[StreamItem] = []
 
     @property
-    def confirmed(self) -> int:
+    def confirmed_end(self) -> int:
         """Index after the last confirmed sample."""
         return self._anchor[0]
 
@@ -128,13 +128,13 @@ class StampCheck:
     def finish(self, reason: str) -> list[StreamItem]:
         """Give up an acquisition that did not end by itself: its tail is a gap."""
         if not self.completed:
-            self.reject(reason)
-            self.complete()
+            self.reject_block(reason)
+            self.mark_completed()
         return self.take_items()
 
     # ---- for a framer --------------------------------------------------------------------------
 
-    def samples(self, values: NDArray[np.float64], raw: bytes = b"") -> None:
+    def add_samples(self, values: NDArray[np.float64], raw: bytes = b"") -> None:
         """Take consecutive samples.
 
         Args:
@@ -144,27 +144,27 @@ class StampCheck:
         """
         room = SAMPLES_PER_STAMP - self._count
         if 0 < room < len(values):  # the same whatever way the bytes arrived in pieces
-            self.samples(values[:room], raw[: 2 * room])
+            self.add_samples(values[:room], raw[: 2 * room])
             values, raw = values[room:], raw[2 * room :]
         self._count += len(values)
         self._count_since_anchor += len(values)
         self.received_samples += len(values)
         if self._count > SAMPLES_PER_STAMP:
-            self.reject("a time stamp is missing")
+            self.reject_block("a time stamp is missing")
         if raw and math.isnan(values.sum()):
-            self.reject("sample bytes are invalid or exceed the instrument's range")
+            self.reject_block("sample bytes are invalid or exceed the instrument's range")
         if not self._rejected:
             self._block.values.append(values)
             if raw:
                 self._block.raw.append(raw)
 
-    def damage(self, reason: str) -> None:
+    def add_damage(self, reason: str) -> None:
         """Take bytes that are in the place of a sample."""
         self._count += 1
         self._count_since_anchor += 1
-        self.reject(reason)
+        self.reject_block(reason)
 
-    def edge(self) -> None:
+    def add_edge(self) -> None:
         """Take an edge before the next sample."""
         self.edges_seen += 1
         if self._rejected:
@@ -172,7 +172,7 @@ class StampCheck:
         else:
             self._block.edges.append(self._count)
 
-    def stamp(self, now_ms: int, load_percent: int) -> None:
+    def add_stamp(self, now_ms: int, load_percent: int) -> None:
         """Take a time stamp: time since the start, and how full the transmit buffer was."""
         self.started = True
         self.stamps += 1
@@ -180,14 +180,14 @@ class StampCheck:
         if self._count == 0 and now_ms == then_ms and not self._rejected:
             return  # the one before the first sample
         if self._count != SAMPLES_PER_STAMP:
-            self.reject(f"{self._count} samples between time stamps instead of 1000")
+            self.reject_block(f"{self._count} samples between time stamps instead of 1000")
         if not self._is_one_period(then_ms, now_ms):
-            self.reject(f"time stamps {then_ms} ms and {now_ms} ms in succession")
+            self.reject_block(f"time stamps {then_ms} ms and {now_ms} ms in succession")
         if not self._rejected and self._has_byte_slip():
-            self.reject("a stretch was read one byte off")
+            self.reject_block("a stretch was read one byte off")
         self._count, rejected, self._rejected = 0, self._rejected, self._ended
         if not rejected:
-            self._release(load_percent)
+            self._release_block(load_percent)
             self._anchor = self._base = (index + SAMPLES_PER_STAMP, now_ms)
             self._count_since_anchor = 0
             self.received_samples = max(self.received_samples, self._base[0])
@@ -198,43 +198,43 @@ class StampCheck:
         else:
             self._base = (self._index_at(now_ms), now_ms)
 
-    def reading(self, note: Callable[[int], None], number: int) -> None:
+    def add_reading(self, note: Callable[[int], None], number: int) -> None:
         """Note a number once its block is confirmed: it may be what is left of a stamp."""
         if not self._rejected:
             self._block.readings.append((note, number))
 
-    def error(self, text: str) -> None:
+    def add_error(self, text: str) -> None:
         """Take an error that the instrument reports: nothing counts from here on."""
         self.fault = f"{self.fault}: {text}" if self.fault else text
-        self._end(f"the instrument reported: {self.fault}")
+        self._invalidate_rest(f"the instrument reported: {self.fault}")
 
-    def power_lost(self, reason: str) -> None:
+    def add_power_loss(self, reason: str) -> None:
         """The DUT's power was cut: nothing counts from here on."""
         self.fault = self.fault or reason
-        self._end(reason)
+        self._invalidate_rest(reason)
 
-    def reject(self, reason: str) -> None:
+    def reject_block(self, reason: str) -> None:
         """Drop this block."""
         self._rejected = self._rejected or reason
         self._edges_dropped += len(self._block.edges)
         self._block.clear()
         self._context = b""
 
-    def complete(self) -> None:
+    def mark_completed(self) -> None:
         """Nothing more comes, so nothing can confirm the samples since the last stamp."""
         self.completed = True
         if self._count:
-            self.reject(UNCONFIRMED)
+            self.reject_block(UNCONFIRMED)
         self._gap_reason = self._gap_reason or self._rejected
         if self._gap_reason:
-            self._emit_gap(self._last_index())
+            self._emit_gap(self._end_index())
 
     # ---- time stamps ---------------------------------------------------------------------
 
-    def _end(self, reason: str) -> None:
+    def _invalidate_rest(self, reason: str) -> None:
         """Let nothing count from here on."""
         self._ended = self._ended or reason
-        self.reject(reason)
+        self.reject_block(reason)
 
     def _is_one_period(self, then_ms: int, now_ms: int) -> bool:
         error_ms = (now_ms - then_ms - self._period_ms) % self._wrap_ms
@@ -250,7 +250,7 @@ class StampCheck:
         elapsed_ms = (now_ms - then_ms) % self._wrap_ms
         return index + round(elapsed_ms / self._period_ms) * SAMPLES_PER_STAMP
 
-    def _last_index(self) -> int:
+    def _end_index(self) -> int:
         """Return where a stream ends after a gap: by its last stamp, if that is plausible."""
         by_count = self._anchor[0] + self._count_since_anchor
         by_stamp = self._base[0] + self._count
@@ -265,7 +265,7 @@ class StampCheck:
         self._context = raw[-2 * CONTEXT :]
         return has_byte_slip(raw, context)
 
-    def _release(self, load_percent: int) -> None:
+    def _release_block(self, load_percent: int) -> None:
         """Deliver this block, after the gap before it if there is one."""
         block, start = self._block, self._base[0]
         if self._gap_reason:
@@ -274,12 +274,12 @@ class StampCheck:
         done = 0
         for place in block.edges:
             if place > done:
-                self._items.append(self._quantity.samples(start + done, values[done:place]))
+                self._items.append(self._quantity.to_samples(start + done, values[done:place]))
             self._items.append(Edge(float(start + place), TIMESTAMP_LINE, rising=False))
             done = place
         if done < len(values):
-            self._items.append(self._quantity.samples(start + done, values[done:]))
-        self.notes.load(load_percent)
+            self._items.append(self._quantity.to_samples(start + done, values[done:]))
+        self.notes.note_load(load_percent)
         for note, number in block.readings:
             note(number)
         block.clear()

@@ -23,28 +23,28 @@ class StatusNotes:
     temperature_c: tuple[int, int] | None = None
     texts: list[str] = field(default_factory=list[str])
 
-    def load(self, percent: int) -> None:
+    def note_load(self, percent: int) -> None:
         """Note how full the transmit buffer was at a time stamp."""
         self.worst_load = max(self.worst_load, percent)
 
-    def voltage(self, millivolts: int) -> None:
+    def note_voltage(self, millivolts: int) -> None:
         """Note a measured supply voltage; the one furthest from the set voltage is kept."""
         before = self.voltage_mv
         wanted = millivolts if self.set_mv is None else self.set_mv
         if before is None or abs(millivolts - wanted) > abs(before - wanted):
             self.voltage_mv = millivolts
 
-    def temperature(self, celsius: int) -> None:
+    def note_temperature(self, celsius: int) -> None:
         """Note the board's temperature."""
         low, high = self.temperature_c or (celsius, celsius)
         self.temperature_c = min(low, celsius), max(high, celsius)
 
-    def text(self, text: str) -> None:
+    def note_text(self, text: str) -> None:
         """Note a message, once."""
         if text not in self.texts and len(self.texts) < MAX_TEXTS:
             self.texts.append(text)
 
-    def findings(self) -> list[Finding]:
+    def to_findings(self) -> list[Finding]:
         """Return all notes as findings; serious where the measured numbers are affected."""
         found = [
             Finding("instrument-text", f"it reports: {text}", serious=False) for text in self.texts

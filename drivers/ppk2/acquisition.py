@@ -63,9 +63,9 @@ class Ppk2Acquisition(BackgroundAcquisition):
     async def _stop_instrument(self) -> None:
         """Wait until the host's clock confirms the received samples, stop, wait for silence."""
         received = self.received_samples
-        await self._silence(LINGER_S, lambda: self._decoder.confirmed >= received)
+        await self._wait_for_silence(LINGER_S, lambda: self._decoder.confirmed >= received)
         await self._link.write(STOP)
-        if not await self._silence(self._stop_s):
+        if not await self._wait_for_silence(self._stop_s):
             raise InstrumentError(
                 "does-not-stop",
                 f"it still streams {self._stop_s:g} s after the command to stop",
@@ -75,7 +75,9 @@ class Ppk2Acquisition(BackgroundAcquisition):
         self._silent = True
         self._queue_items(self._settle_unconfirmed_tail("it was stopped"))
 
-    async def _silence(self, limit_s: float, done: Callable[[], bool] = lambda: False) -> bool:
+    async def _wait_for_silence(
+        self, limit_s: float, done: Callable[[], bool] = lambda: False
+    ) -> bool:
         """Wait until nothing comes for :data:`QUIET_S`, or ``done``; whether in time."""
         loop = asyncio.get_running_loop()
         end_s, before = loop.time() + limit_s, -1

@@ -70,16 +70,16 @@ class Ppk2Metadata:
     missing: tuple[str, ...]
     facts: Mapping[str, str]
 
-    def differences(self, other: Ppk2Metadata) -> list[str]:
+    def differences_from(self, other: Ppk2Metadata) -> list[str]:
         """Return, in words, the entries that should be the same in every answer and are not."""
-        mine, others = self._lasting(), other._lasting()
+        mine, others = self._constant_entries(), other._constant_entries()
         return [
             f"{key} {mine.get(key, 'missing')} and {others.get(key, 'missing')}"
             for key in {**mine, **others}
             if mine.get(key) != others.get(key)
         ]
 
-    def implausible(self) -> list[str]:
+    def implausible_coefficients(self) -> list[str]:
         """Return, in words, the coefficients that no instrument can have.
 
         R, GI and UG are near the typical values. GS is not (0 to 113 in published
@@ -98,7 +98,7 @@ class Ppk2Metadata:
                 found.append(f"GS{index} is {value:g}, at most {most:g} is plausible")
         return found
 
-    def _lasting(self) -> dict[str, str]:
+    def _constant_entries(self) -> dict[str, str]:
         """Return every entry in the answer except those that commands change."""
         entries = {key: text for key, text in self.facts.items() if key not in _OF_THE_MOMENT}
         for name, row in self.coefficients.items():
@@ -118,7 +118,7 @@ def parse_metadata(text: str) -> Ppk2Metadata | None:
     facts: dict[str, str] = {}
     for name, number, value in _ENTRY.findall(text):
         if number and name in TYPICAL:
-            given[name + number] = _finite(value)
+            given[name + number] = _parse_finite(value)
         elif not number:
             facts[name] = value
     if not given:
@@ -138,7 +138,7 @@ def parse_metadata(text: str) -> Ppk2Metadata | None:
     return Ppk2Metadata(coefficients, tuple(typical), tuple(missing), facts)
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     """Return the number, NaN if it is not finite or not a number."""
     try:
         value = float(text)
@@ -196,7 +196,7 @@ class _RunningMean:
         """Start again: the next input is the first mean."""
         self._carry = None
 
-    def at(
+    def means_at(
         self, rows: NDArray[np.float64], whole: int, ranks: NDArray[np.intp]
     ) -> NDArray[np.float64]:
         """Return the means at some inputs, and forget the whole rows.
@@ -251,7 +251,7 @@ class SpikeFilter:
         self._range = None
         self._since = SPIKE_SAMPLES
 
-    def apply(self, words: NDArray[np.uint32], currents: NDArray[np.float64]) -> None:
+    def filter_in_place(self, words: NDArray[np.uint32], currents: NDArray[np.float64]) -> None:
         """Filter consecutive samples in place.
 
         Args:
@@ -264,14 +264,14 @@ class SpikeFilter:
             changes = np.concatenate([[0], changes])
         known = np.concatenate([[-1 - self._since], changes])
         count = len(words)
-        replaced = _within(known, SPIKE_SAMPLES, count)
-        settling = _within(known, SETTLING_SAMPLES, count)
+        replaced = _samples_after(known, SPIKE_SAMPLES, count)
+        settling = _samples_after(known, SETTLING_SAMPLES, count)
         settling = settling[ranges[settling] == TOP_RANGE]
-        self._filter(currents, ranges, replaced, settling)
+        self._replace_spikes(currents, ranges, replaced, settling)
         self._range = int(ranges[-1])
         self._since = min(count - 1 - int(known[-1]), SPIKE_SAMPLES)
 
-    def _filter(
+    def _replace_spikes(
         self,
         currents: NDArray[np.float64],
         ranges: NDArray[np.int8],
@@ -286,12 +286,12 @@ class SpikeFilter:
         inputs[:held], inputs[held:total] = self._row, kept
         whole = total // _ROW
         ranks = held + replaced - np.searchsorted(settling, replaced, side="right")
-        fast, slow = (mean.at(rows, whole, ranks) for mean in (self._fast, self._slow))
+        fast, slow = (mean.means_at(rows, whole, ranks) for mean in (self._fast, self._slow))
         currents[replaced] = np.where(ranges[replaced] == TOP_RANGE, slow, fast)
         self._row = inputs[whole * _ROW : total].copy()
 
 
-def _within(changes: NDArray[np.intp], samples: int, count: int) -> NDArray[np.intp]:
+def _samples_after(changes: NDArray[np.intp], samples: int, count: int) -> NDArray[np.intp]:
     """Return the places in [0, count) among the first ``samples`` after a change."""
     margin = SPIKE_SAMPLES + 1  # the last change may be this long ago
     marks = np.zeros(margin + count + samples, np.bool_)

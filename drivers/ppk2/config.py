@@ -36,7 +36,7 @@ class Ppk2Config(MonitorConfig):
 
     @field_validator("lines")
     @classmethod
-    def _known(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_lines(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [line for line in lines if line not in LINES]
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: the instrument has {', '.join(LINES)}")
@@ -45,7 +45,7 @@ class Ppk2Config(MonitorConfig):
         return tuple(sorted(lines))
 
     @model_validator(mode="after")
-    def _timestamp_is_wired(self) -> Ppk2Config:
+    def _check_timestamp_line(self) -> Ppk2Config:
         if self.timestamp_line not in self.lines:
             raise ValueError(
                 f"timestamp_line {self.timestamp_line} is not one of lines, {', '.join(self.lines)}"

@@ -53,15 +53,15 @@ class Converter:
         if self._filter is not None:
             self._filter.reset()
 
-    def take(self, index: int, words: Words) -> list[StreamItem]:
+    def add_words(self, index: int, words: Words) -> list[StreamItem]:
         """Take the words from ``index`` on."""
         if not self._parts:
             self._index = index
         self._parts.append(words)
         self._count += len(words)
-        return self.flush() if self._count >= BATCH else []
+        return self.convert_pending() if self._count >= BATCH else []
 
-    def flush(self) -> list[StreamItem]:
+    def convert_pending(self) -> list[StreamItem]:
         """Convert the words taken so far."""
         if not self._parts:
             return []
@@ -70,19 +70,19 @@ class Converter:
         self._count = 0
         items: list[StreamItem] = []
         for at in range(0, len(words), 2 * BATCH):
-            items += self._convert(self._index + at, words[at : at + 2 * BATCH])
+            items += self._convert_words(self._index + at, words[at : at + 2 * BATCH])
         return items
 
-    def _convert(self, index: int, words: Words) -> list[StreamItem]:
+    def _convert_words(self, index: int, words: Words) -> list[StreamItem]:
         currents = self._meaning.table[(words & np.uint32(CODE_MASK)).astype(np.intp)]
         if self._filter is not None:
-            self._filter.apply(words, currents)
+            self._filter.filter_in_place(words, currents)
         return [
             Samples(index, currents * self._meaning.voltage_v, currents),
-            *self._edges(index, words),
+            *self._find_edges(index, words),
         ]
 
-    def _edges(self, index: int, words: Words) -> list[Edge]:
+    def _find_edges(self, index: int, words: Words) -> list[Edge]:
         changed = (words[1:] ^ words[:-1]) & self._wired
         places = (np.flatnonzero(changed) + 1).tolist()
         before = self._last_word

@@ -56,7 +56,7 @@ _PORT_HINT = (
 )
 
 
-def regulator(voltage_mv: int) -> bytes:
+def set_voltage_command(voltage_mv: int) -> bytes:
     """Return the command that sets the voltage, big-endian millivolts."""
     return b"\x0d" + voltage_mv.to_bytes(2, "big")
 
@@ -92,11 +92,11 @@ class Ppk2:
         async with close_on_failure(self.close):
             await self._link.write(STOP * LONGEST_COMMAND + POWER_OFF)
             await self._link.read_until_quiet(QUIET_S, self.config.answer_s)
-            metadata = await self._agreed()
+            metadata = await self._read_agreed_metadata()
             self._refuse_implausible(metadata)
             self._metadata = metadata
-            await self._command(bytes((0x11, MODES[self.config.mode])))
-        return self._identity(self._metadata)
+            await self._send_command(bytes((0x11, MODES[self.config.mode])))
+        return self._make_identity(self._metadata)
 
     @property
     def stream_format(self) -> StreamFormat:
@@ -129,13 +129,13 @@ class Ppk2:
             JobError: the instrument cannot supply this voltage.
         """
         if voltage_mv is None:
-            await self._command(POWER_OFF)
+            await self._send_command(POWER_OFF)
             return
         if voltage_mv not in SUPPLY_MV:
             what = f"{voltage_mv} mV asked; the PPK2 is for 800 to 5000 mV"
             remedy = "ask for a voltage in this range"
             raise JobError("voltage-range", what, remedy, self._link.where)
-        await self._command(regulator(voltage_mv) + POWER_ON)
+        await self._send_command(set_voltage_command(voltage_mv) + POWER_ON)
         self._voltage_mv = voltage_mv
 
     def acquire(self, time_base: TimeBase = TimeBase.HOST) -> Ppk2Acquisition:
@@ -143,14 +143,14 @@ class Ppk2:
         refuse_while_acquiring(self._acquisition, "acquire", self._link.where)
         refuse_left_running(self._acquisition, self._link.where)
         clock = CountMonitor(RULES) if time_base is TimeBase.HOST else None
-        decoder = StreamDecoder(self._meaning(), clock)
+        decoder = StreamDecoder(self._make_word_meaning(), clock)
         self._acquisition = Ppk2Acquisition(self._link, decoder, self.config.answer_s, self._stop_s)
         return self._acquisition
 
     async def self_check(self) -> list[Finding]:
         """Check the calibration, and how late the host read the last acquisition."""
         refuse_while_acquiring(self._acquisition, "self_check", self._link.where)
-        findings = self._calibration(await self._agreed())
+        findings = self._check_calibration(await self._read_agreed_metadata())
         if self._acquisition and (missing := self._acquisition.possibly_missing):
             text = (
                 f"this host read the last acquisition so late that {missing} samples may be "
@@ -162,11 +162,11 @@ class Ppk2:
             )
         return findings
 
-    def _calibration(self, now: Ppk2Metadata) -> list[Finding]:
+    def _check_calibration(self, now: Ppk2Metadata) -> list[Finding]:
         """Return what is wrong with the coefficients in use; ``now`` are the present ones."""
         used = self._metadata or now
         findings: list[Finding] = []
-        if changes := used.differences(now):
+        if changes := used.differences_from(now):
             text = f"its calibration has changed since it was opened: {'; '.join(changes)}"
             findings.append(Finding("ppk2-calibration-changed", text, "open the station again"))
         if used.missing:
@@ -201,11 +201,11 @@ class Ppk2:
             await step(
                 "silence after the stop", self._link.read_until_quiet(QUIET_S, self._close_step_s)
             )
-            await step("confirming it", self._ask())
+            await step("confirming it", self._read_metadata())
 
     # ---- steps ---------------------------------------------------------------------------
 
-    async def _command(self, command: bytes) -> None:
+    async def _send_command(self, command: bytes) -> None:
         """Send a command and confirm it by an answer to a request after it: it has none itself.
 
         Raises:
@@ -214,9 +214,9 @@ class Ppk2:
         """
         refuse_while_acquiring(self._acquisition, "a command", self._link.where)
         await self._link.write(command)
-        await self._ask()
+        await self._read_metadata()
 
-    async def _agreed(self) -> Ppk2Metadata:
+    async def _read_agreed_metadata(self) -> Ppk2Metadata:
         """Return the metadata on which two answers agree; three where a line is missing.
 
         Raises:
@@ -226,12 +226,12 @@ class Ppk2:
         """
         answers: list[Ppk2Metadata] = []
         for _ in range(READINGS):
-            answer = await self._ask()
-            if not answer.missing and any(not answer.differences(a) for a in answers):
+            answer = await self._read_metadata()
+            if not answer.missing and any(not answer.differences_from(a) for a in answers):
                 return answer
             answers.append(answer)
         first, *others = answers
-        changes = dict.fromkeys(c for other in others for c in first.differences(other))
+        changes = dict.fromkeys(c for other in others for c in first.differences_from(other))
         if not changes:
             return first
         raise InstrumentError(
@@ -242,7 +242,7 @@ class Ppk2:
         )
 
     def _refuse_implausible(self, metadata: Ppk2Metadata) -> None:
-        if wrong := metadata.implausible():
+        if wrong := metadata.implausible_coefficients():
             raise InstrumentError(
                 "calibration-implausible",
                 f"its calibration is implausible: {'; '.join(wrong)}",
@@ -250,7 +250,7 @@ class Ppk2:
                 self._link.where,
             )
 
-    async def _ask(self) -> Ppk2Metadata:
+    async def _read_metadata(self) -> Ppk2Metadata:
         """Ask for the metadata, again if the answer is unreadable.
 
         Raises:
@@ -280,9 +280,9 @@ class Ppk2:
                 _PORT_HINT,
                 self._link.where,
             )
-        raise self._no_answer("its metadata", self.config.answer_s, bytes(received))
+        raise self._no_answer_error("its metadata", self.config.answer_s, bytes(received))
 
-    def _no_answer(self, what: str, deadline_s: float, received: bytes) -> DeadlineExceeded:
+    def _no_answer_error(self, what: str, deadline_s: float, received: bytes) -> DeadlineExceeded:
         words = format_quote(received.decode("ascii", "replace"))
         return DeadlineExceeded(
             "no-answer",
@@ -291,7 +291,7 @@ class Ppk2:
             self._link.where,
         )
 
-    def _identity(self, metadata: Ppk2Metadata) -> Identity:
+    def _make_identity(self, metadata: Ppk2Metadata) -> Identity:
         facts = metadata.facts
         mode = "source meter" if self.config.mode == "source" else "ampere meter, voltage as stated"
         spikes = "spike filter" if self.config.spike_filter else "no spike filter"
@@ -303,7 +303,7 @@ class Ppk2:
             simulated=self._link.is_simulated,
         )
 
-    def _meaning(self) -> WordMeaning:
+    def _make_word_meaning(self) -> WordMeaning:
         if self._voltage_mv is None or self._metadata is None:
             raise LabdBug("no-voltage", "acquire before supply", where=self._link.where)
         voltage_v = self._voltage_mv / 1000

@@ -14,8 +14,8 @@ from drivers.ppk2.word_framer import (
     Resumed,
     WordFramer,
     Words,
+    head_repeats_tail,
     is_distinct,
-    repeats,
 )
 from labd.core.count_monitor import CountMonitor, CountRules, Lost
 from labd.core.host_clock import MinimumDelayFilter
@@ -55,28 +55,28 @@ class _Stretch:
     """Consecutive good words that wait for confirmation; a gap may precede them."""
 
     start: int
-    why: str
-    shadow: int = 0
-    """Words at the beginning still to be dropped."""
+    gap_reason: str
+    words_to_drop: int = 0
+    """Words at its beginning that are dropped."""
     parts: deque[Words] = field(default_factory=deque[Words])
     count: int = 0
 
     @property
-    def end(self) -> int:
+    def end_index(self) -> int:
         return self.start + self.count
 
-    def append(self, words: Words) -> None:
+    def append_words(self, words: Words) -> None:
         """Add the next words, without those to be dropped."""
-        if self.shadow:
-            dropped = min(self.shadow, len(words))
-            self.shadow -= dropped
+        if self.words_to_drop:
+            dropped = min(self.words_to_drop, len(words))
+            self.words_to_drop -= dropped
             self.start += dropped
             words = words[dropped:]
         self.parts.append(words)
         self.count += len(words)
 
-    def take_until(self, end: int) -> list[Words]:
-        """Remove and return the words before ``end``."""
+    def take_words_before(self, end: int) -> list[Words]:
+        """Remove and return the words before ``end_index``."""
         count = min(max(0, end - self.start), self.count)
         self.start += count
         self.count -= count
@@ -90,12 +90,12 @@ class _Stretch:
             count -= len(first)
         return taken
 
-    def cut(self, end: int) -> None:
-        """Drop the words from ``end`` on."""
+    def drop_from(self, end: int) -> None:
+        """Drop the words from ``end_index`` on."""
         start = self.start
-        self.hold(start, self.take_until(end))
+        self.replace_words(start, self.take_words_before(end))
 
-    def hold(self, start: int, words: list[Words]) -> None:
+    def replace_words(self, start: int, words: list[Words]) -> None:
         """Replace the words by these, which begin at ``start``."""
         self.start = start
         self.parts = deque(words)
@@ -158,16 +158,16 @@ class StreamDecoder:
         """Take more bytes and the host's time of their arrival; return what they confirm."""
         for event in self._framer.feed(data):
             if isinstance(event, Resumed):
-                self._resume(event)
+                self._place_after_break(event)
             else:
-                self._take(event)
-        if self._clock is not None and not self._framer.searching:
-            self._account(self._clock.observe(self._end, t_ns), self._clock)
+                self._append_words(event)
+        if self._clock is not None and not self._framer.is_searching:
+            self._apply_clock_loss(self._clock.observe(self._end, t_ns), self._clock)
             self._arrivals.add(self._end, t_ns)
         self._received = max(self._received, self._end)
         if self._end < STALE_WORDS:
             return []
-        items = self._confirm(self._end - WRAP)
+        items = self._release_confirmed(self._end - WRAP)
         return items if self._clock is None else [*items, *self._arrivals.marks(self._released)]
 
     def finish(self, reason: str, *, orderly: bool) -> list[StreamItem]:
@@ -182,12 +182,12 @@ class StreamDecoder:
         if orderly and not broken_bytes:
             reason = "the host read the last samples too late to confirm them"
         else:
-            self._drop_last(WRAP)
+            self._drop_last_words(WRAP)
             reason = "it ended in a damaged stretch" if orderly else reason
         if self._clock is not None:
-            self._account(self._clock.finish(self._end), self._clock)
-        items = self._confirm(self._end)
-        items += self._converter.flush()
+            self._apply_clock_loss(self._clock.finish(self._end), self._clock)
+        items = self._release_confirmed(self._end)
+        items += self._converter.convert_pending()
         end = self._end + -(-broken_bytes // WORD_BYTES)
         if end > self._released:
             items.append(Gap(self._released, end - self._released, reason))
@@ -195,13 +195,13 @@ class StreamDecoder:
 
     # ---- words ---------------------------------------------------------------------------
 
-    def _take(self, words: Words) -> None:
+    def _append_words(self, words: Words) -> None:
         again = min(self._repeated, len(words))
         self._repeated -= again
         words = words[again:]
         if not len(words):
             return
-        self._waiting[-1].append(words)
+        self._waiting[-1].append_words(words)
         self._end += len(words)
         last, self._last_word = self._last_word, words[-1:]
         if last is not None:
@@ -215,14 +215,14 @@ class StreamDecoder:
         if np.bitwise_or.reduce(changed, initial=0) & self._timestamp:
             self.edges_seen += int(np.count_nonzero(changed & before & self._timestamp))
 
-    def _resume(self, found: Resumed) -> None:
+    def _place_after_break(self, found: Resumed) -> None:
         """Place the next word after a break."""
         if found.advance is None:
-            self._begin(found.skipped)
+            self._place_first_words(found.skipped)
             return
         words, odd_bytes = divmod(found.skipped, WORD_BYTES)
         in_place = not odd_bytes and words <= ODD_WORDS and words == found.advance
-        self._drop_last(SHADOW_WORDS if in_place else WRAP)
+        self._drop_last_words(SHADOW_WORDS if in_place else WRAP)
         least = max(0, words - DOUBLED_WORDS)
         step = least + (found.advance - least) % WRAP
         self._repeated = self._words_repeated(found.head, WRAP - step)
@@ -244,40 +244,40 @@ class StreamDecoder:
         if not packets or not 0 < back <= min(len(self._tail), WRAP - 1):
             return 0
         again = self._tail[-back:]
-        if not repeats(again, head[:back]):
+        if not head_repeats_tail(again, head[:back]):
             return 0
         if self._clock is None and not is_distinct(again):
             self._possibly_missing += WRAP
             return 0
         return back
 
-    def _begin(self, skipped: int) -> None:
+    def _place_first_words(self, skipped: int) -> None:
         """Place the first good words; how many bad ones were before them is unknown."""
         self._end = round(skipped / WORD_BYTES)
         shadow = SHADOW_WORDS if skipped else 0
         self._waiting.append(_Stretch(self._end, "the stream began with a damaged one", shadow))
 
-    def _drop_last(self, words: int) -> None:
+    def _drop_last_words(self, words: int) -> None:
         """Drop the last words, after which too few good ones came; all before an early break."""
         if self._waiting:
             first = self._end - words if self._end >= STALE_WORDS else 0
-            self._waiting[-1].cut(first)
+            self._waiting[-1].drop_from(first)
 
-    def _account(self, lost: Lost | None, clock: CountMonitor) -> None:
+    def _apply_clock_loss(self, lost: Lost | None, clock: CountMonitor) -> None:
         """Make a gap of all words since the last confirmation if the host's clock finds a loss."""
         if lost is None:
             return
         last = self._waiting[-1]
         since = last.start if lost.since is None else lost.since
-        why = f"{last.why}, {lost.why}" if lost.since is None else lost.why
+        why = f"{last.gap_reason}, {lost.why}" if lost.since is None else lost.why
         after = _Stretch(since + lost.count, why)
         for stretch in self._waiting:
             start = stretch.start
-            confirmed = stretch.take_until(clock.confirmed)
-            stretch.take_until(since)
-            for words in stretch.take_until(stretch.end):
-                after.append(words)
-            stretch.hold(start, confirmed)
+            confirmed = stretch.take_words_before(clock.confirmed)
+            stretch.take_words_before(since)
+            for words in stretch.take_words_before(stretch.end_index):
+                after.append_words(words)
+            stretch.replace_words(start, confirmed)
         self._waiting = [stretch for stretch in self._waiting if stretch.count]
         self._waiting.append(after)
         self._end += lost.count
@@ -286,30 +286,30 @@ class StreamDecoder:
 
     # ---- what is confirmed ---------------------------------------------------------------
 
-    def _confirm(self, end: int) -> list[StreamItem]:
-        """Deliver the words before ``end`` that the host's clock confirms."""
+    def _release_confirmed(self, end: int) -> list[StreamItem]:
+        """Deliver the words before ``end_index`` that the host's clock confirms."""
         end = min(end, self.confirmed)
         items: list[StreamItem] = []
         while self._waiting:
             first = self._waiting[0]
             if not first.count and len(self._waiting) > 1:
-                self._drop_empty()
+                self._drop_empty_stretch()
                 continue
             if first.start > self._released and end > first.start:
-                items += self._converter.flush()
-                items.append(Gap(self._released, first.start - self._released, first.why))
+                items += self._converter.convert_pending()
+                items.append(Gap(self._released, first.start - self._released, first.gap_reason))
                 self._converter.reset()
                 self._released = first.start
             if first.start == self._released:
-                for words in first.take_until(end):
-                    items += self._converter.take(self._released, words)
+                for words in first.take_words_before(end):
+                    items += self._converter.add_words(self._released, words)
                     self._released += len(words)
             if first.count or len(self._waiting) == 1:
                 break
         return items
 
-    def _drop_empty(self) -> None:
+    def _drop_empty_stretch(self) -> None:
         """Drop the first stretch; if it never had a word, its gap grows into the next."""
         empty = self._waiting.pop(0)
         if empty.start > self._released:
-            self._waiting[0].why = empty.why
+            self._waiting[0].gap_reason = empty.gap_reason

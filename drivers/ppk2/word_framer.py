@@ -58,7 +58,7 @@ class WordFramer:
         self._skipped = 0
 
     @property
-    def searching(self) -> bool:
+    def is_searching(self) -> bool:
         """Whether the framing is unknown at present."""
         return self._searching
 
@@ -80,10 +80,10 @@ class WordFramer:
                     self._skipped += keep - at
                     at = keep
                     break
-                out.append(self._resume(data, found, found - at))
+                out.append(self._adopt_framing(data, found, found - at))
                 at = found
             words = np.frombuffer(data, np.dtype("<u4"), (len(data) - at) // WORD_BYTES, at)
-            good = self._good(words[:_RAMP_WORDS])
+            good = self._count_good_words(words[:_RAMP_WORDS])
             if good:
                 out.append(words[:good])
                 at += good * WORD_BYTES
@@ -93,7 +93,7 @@ class WordFramer:
         self._rest = data[at:]
         return out
 
-    def _resume(self, data: bytes, at: int, passed: int) -> Resumed:
+    def _adopt_framing(self, data: bytes, at: int, passed: int) -> Resumed:
         """Adopt the framing found at ``at``."""
         counter = (data[at + 2] >> 2) & (WRAP - 1)
         advance = None if self._expected is None else (counter - self._expected) % WRAP
@@ -102,7 +102,7 @@ class WordFramer:
         self._skipped, self._expected, self._searching = 0, counter, False
         return resumed
 
-    def _good(self, words: Words) -> int:
+    def _count_good_words(self, words: Words) -> int:
         """Return how many of the first words have consecutive counters."""
         assert self._expected is not None  # noqa: S101 - only asked once the framing is known
         level = np.uint32(self._expected << COUNTER_SHIFT)
@@ -130,7 +130,7 @@ def _find_framing(data: bytes, at: int) -> int | None:
     return best
 
 
-def repeats(tail: Words, head: Words) -> bool:
+def head_repeats_tail(tail: Words, head: Words) -> bool:
     """Return whether ``head`` repeats ``tail``.
 
     A run of bytes that was delivered twice and begins or ends within a word has, at one end, one

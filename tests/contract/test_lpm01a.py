@@ -355,7 +355,7 @@ async def test_a_defect_while_decoding_is_raised_not_taken_for_the_end(
 
         async def decode() -> None:
             async with acquisition:
-                monkeypatch.setattr(lpm01a_ascii, "values_of", lambda _: 1 // 0)
+                monkeypatch.setattr(lpm01a_ascii, "parse_samples", lambda _: 1 // 0)
                 produce(fake, 5)
                 await progress_to(acquisition, 5)
 

@@ -75,7 +75,7 @@ def test_laps_between_any_two_lines_leave_the_reply_as_it_was(laps: list[tuple[i
         texts.insert(place, f"m-lap-us-{lap}")
     log, reply = LapLog(), RelayedReply()
     for t_ns, text in enumerate(texts):
-        line = log.extract(Line(text, t_ns))
+        line = log.extract_laps(Line(text, t_ns))
         if line is not None:
             reply.feed(line)
     found = [int(text.removeprefix("m-lap-us-")) for text in texts if "lap" in text]
@@ -102,7 +102,7 @@ def test_a_lap_is_taken_out_of_its_line(
     text: str, ticks: list[int], rest: str | None, *, damaged: bool
 ) -> None:
     log = LapLog()
-    line = log.extract(Line(text, 7))
+    line = log.extract_laps(Line(text, 7))
     assert (line.text if line else None) == rest
     assert [edge.ticks for edge in log.edges] == ticks
     assert [edge.t_ns for edge in log.edges] == [7] * len(ticks)

@@ -127,7 +127,8 @@ def test_samples_of_the_manual(data: bytes, value: float) -> None:
 
 
 def test_every_word_has_the_value_it_stands_for() -> None:
-    words = [n for n in range(0xF000) if (n & 4095) * 2.0 ** (-4 * (n >> 12)) <= CURRENT.ceiling]
+    most = CURRENT.largest_value
+    words = [n for n in range(0xF000) if (n & 4095) * 2.0 ** (-4 * (n >> 12)) <= most]
     for start in (*range(0, len(words) - 999, 1000), len(words) - 1000):
         some = words[start : start + 1000]
         data = b"".join(n.to_bytes(2) for n in some)
@@ -153,21 +154,21 @@ def test_metadata_is_kept() -> None:
     assert notes.voltage_mv == 3299
     assert notes.temperature_c == (-1, -1)
     assert notes.texts == ["calibrated", "record f0 fe 01 02 ff ff, which is unknown"]
-    codes = [(finding.code, finding.serious) for finding in notes.findings()]
+    codes = [(finding.code, finding.serious) for finding in notes.to_findings()]
     assert codes == [("instrument-text", False)] * 2 + [("temperature", False)]
 
 
 def test_a_supply_that_deviates_is_a_serious_finding() -> None:
     low = b"\xf0\xf7" + struct.pack(">H", 3200) + b"\xff\xff"
     decoder, _ = decode(b"".join(pieces(2000, {10: VOLTAGE, 20: low, 30: VOLTAGE})) + END)
-    (finding,) = decoder.check.notes.findings()
+    (finding,) = decoder.check.notes.to_findings()
     assert (finding.code, finding.serious) == ("supply-voltage", True)
     assert "3200 mV, 3300 mV are set" in finding.text
 
 
 def test_a_rising_buffer_load_is_noted() -> None:
     data = b"".join(pieces(3000, {})).replace(stamp(20), stamp(20, 73)) + END
-    (finding,) = decode(data)[0].check.notes.findings()
+    (finding,) = decode(data)[0].check.notes.to_findings()
     assert "up to 73 % full" in finding.text
     assert not finding.serious
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.lpm01a.ascii_framer import AsciiFramer
-from drivers.lpm01a.commands import answer_in, frequency_word, number_word, parse_number
+from drivers.lpm01a.commands import find_reply, format_number, format_rate, parse_number
 from drivers.lpm01a.stamp_check import UNCONFIRMED, Quantity
 from labd.core.model import Edge, Gap, Samples, StreamItem
 
@@ -156,7 +156,7 @@ def test_more_than_the_instrument_can_measure_is_a_gap(line: bytes) -> None:
     [(Quantity(3.0, is_current=True), 0.25), (ENERGY_1K, 0.9e-3), (Quantity(1e4, False), 0.9e-4)],  # noqa: FBT003
 )
 def test_the_ceiling_is_beyond_every_range(quantity: Quantity, most: float) -> None:
-    assert quantity.ceiling == pytest.approx(most)
+    assert quantity.largest_value == pytest.approx(most)
 
 
 @settings(max_examples=400, deadline=None)
@@ -307,7 +307,7 @@ def test_a_full_transmit_buffer_is_noted(load: int, *, noted: bool) -> None:
     data = b"".join(pieces(3000, events=())).replace(
         b"002s 000ms, buff 00", b"002s 000ms, buff %02d" % load
     )
-    findings = decode(data + END)[0].check.notes.findings()
+    findings = decode(data + END)[0].check.notes.to_findings()
     assert [finding.code for finding in findings] == ["transmit-buffer"] * noted
 
 
@@ -355,16 +355,16 @@ def test_garbage_is_never_a_sample_and_never_crashes(data: bytes) -> None:
 
 
 def test_answers_are_found_behind_prompts_and_colons() -> None:
-    assert answer_in("PowerShield > ack version: 1.0.6", "version").data == "1.0.6"  # type: ignore[union-attr]
-    assert answer_in("PowerShield > ack volt get 3292-03", "volt get").data == "3292-03"  # type: ignore[union-attr]
-    assert answer_in("PowerShield > error pwr off", "pwr off").accepted is False  # type: ignore[union-attr]
-    assert answer_in("PowerShield > ack pwr offline", "pwr off") is None
-    assert answer_in("PowerShield > ack stop", "start") is None
+    assert find_reply("PowerShield > ack version: 1.0.6", "version").data == "1.0.6"  # type: ignore[union-attr]
+    assert find_reply("PowerShield > ack volt get 3292-03", "volt get").data == "3292-03"  # type: ignore[union-attr]
+    assert find_reply("PowerShield > error pwr off", "pwr off").accepted is False  # type: ignore[union-attr]
+    assert find_reply("PowerShield > ack pwr offline", "pwr off") is None
+    assert find_reply("PowerShield > ack stop", "start") is None
 
 
 def test_numbers_and_frequencies_are_written_as_the_instrument_does() -> None:
     assert parse_number("3292-03") == 3.292
     with pytest.raises(ValueError, match="off"):
         parse_number("off")
-    assert [frequency_word(hz) for hz in (1000, 5000, 100_000)] == ["1k", "5k", "100k"]
-    assert [number_word(a) for a in (1e-3, 100e-9, 50e-3)] == ["1000-6", "1000-10", "5000-5"]
+    assert [format_rate(hz) for hz in (1000, 5000, 100_000)] == ["1k", "5k", "100k"]
+    assert [format_number(a) for a in (1e-3, 100e-9, 50e-3)] == ["1000-6", "1000-10", "5000-5"]

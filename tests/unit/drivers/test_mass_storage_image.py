@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.mass_storage import RawImage, raw_image
+from drivers.mass_storage import RawImage, raw_image_from_elf
 from labd.core.errors import JobError
 
 FLASH = 0x0800_0000
@@ -32,7 +32,7 @@ def elf(*segments: tuple[int, bytes], kind: int = 2, machine: int = 40, load: in
 
 def test_segments_are_laid_out_by_load_address_with_erased_holes() -> None:
     image = elf((FLASH + 8, b"data"), (FLASH, b"code"))
-    assert raw_image(image) == RawImage(FLASH, b"code\xff\xff\xff\xffdata")
+    assert raw_image_from_elf(image) == RawImage(FLASH, b"code\xff\xff\xff\xffdata")
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def test_segments_are_laid_out_by_load_address_with_erased_holes() -> None:
 )
 def test_an_unfit_image_is_refused_with_its_reason(image: bytes, why: str) -> None:
     with pytest.raises(JobError, match=why):
-        raw_image(image)
+        raw_image_from_elf(image)
 
 
 @given(st.binary(max_size=200))
 def test_garbage_is_refused_cleanly(garbage: bytes) -> None:
     with pytest.raises(JobError):
-        raw_image(b"\x7fELF\x01\x01\x01" + garbage)
+        raw_image_from_elf(b"\x7fELF\x01\x01\x01" + garbage)

@@ -75,7 +75,7 @@ def filtered(words: NDArray[np.uint32], cuts: list[int] | None = None) -> NDArra
     spikes = SpikeFilter()
     bounds = [0, *sorted({cut % len(words) for cut in cuts or []} - {0}), len(words)]
     for start, end in itertools.pairwise(bounds):
-        spikes.apply(words[start:end], values[start:end])
+        spikes.filter_in_place(words[start:end], values[start:end])
     return values
 
 
@@ -143,9 +143,9 @@ def test_a_reset_forgets_the_samples_before() -> None:
     table = current_table(OWN, 3.3)
     spikes = SpikeFilter()
     values = table[words]
-    spikes.apply(words[:200], values[:200])
+    spikes.filter_in_place(words[:200], values[:200])
     spikes.reset()
-    spikes.apply(words[200:], values[200:])
+    spikes.filter_in_place(words[200:], values[200:])
     assert values.tobytes() == table[words].tobytes()
 
 
@@ -209,18 +209,18 @@ def read(**changes: str) -> Ppk2Metadata:
 
 def test_two_answers_differ_where_a_character_was_lost() -> None:
     whole = read()
-    assert whole.differences(read(VDD="1800", mode="1")) == []
-    assert whole.differences(read(R1="11.5865")) == ["R1 101.5865 and 11.5865"]
-    assert whole.differences(read(R1="")) == ["R1 101.5865 and missing"]
-    assert whole.differences(read(HW="913")) == ["HW 9173 and 913"]
-    assert whole.differences(read(UG0="nan")) == ["UG0 1.0 and unusable"]
+    assert whole.differences_from(read(VDD="1800", mode="1")) == []
+    assert whole.differences_from(read(R1="11.5865")) == ["R1 101.5865 and 11.5865"]
+    assert whole.differences_from(read(R1="")) == ["R1 101.5865 and missing"]
+    assert whole.differences_from(read(HW="913")) == ["HW 9173 and 913"]
+    assert whole.differences_from(read(UG0="nan")) == ["UG0 1.0 and unusable"]
 
 
 def test_calibrations_that_were_published_are_plausible() -> None:
-    assert read().implausible() == []
-    assert Ppk2Metadata(TYPICAL, (), (), {}).implausible() == []
+    assert read().implausible_coefficients() == []
+    assert Ppk2Metadata(TYPICAL, (), (), {}).implausible_coefficients() == []
     bare = read(GI1="0.9481", GI2="0.9340", GI3="0.9161", GI4="0.9300", O0="197.3432")
-    assert bare.implausible() == []
+    assert bare.implausible_coefficients() == []
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_calibrations_that_were_published_are_plausible() -> None:
 def test_what_no_instrument_can_have_is_reported_by_key_and_value(
     key: str, value: str, said: str
 ) -> None:
-    assert read(**{key: value}).implausible() == [said]
+    assert read(**{key: value}).implausible_coefficients() == [said]
 
 
 def test_text_without_a_coefficient_is_no_metadata() -> None:

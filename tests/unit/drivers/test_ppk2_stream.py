@@ -128,7 +128,7 @@ def check_true(items: list[StreamItem], words: Words = WORDS) -> None:
         assert end <= len(words)
         known[start:end] = True
         expected = TABLE[words[start:end] & CODE_MASK]
-        SpikeFilter().apply(words[start:end], expected)
+        SpikeFilter().filter_in_place(words[start:end], expected)
         assert np.allclose(currents, expected, rtol=1e-12, atol=0)
     both = np.flatnonzero(known[1:] & known[:-1]) + 1
     expected_edges = [edge for edge in true_edges(words) if edge.index in set(both.tolist())]
@@ -370,7 +370,7 @@ def true_at(items: list[StreamItem]) -> None:
     """Every run of samples is the truth at its own index (spike filter apart)."""
     for start, currents in runs(items):
         expected = TABLE[LONG[start : start + len(currents)] & CODE_MASK]
-        SpikeFilter().apply(LONG[start : start + len(currents)], expected)
+        SpikeFilter().filter_in_place(LONG[start : start + len(currents)], expected)
         assert np.allclose(currents, expected, rtol=1e-12, atol=0)
 
 
