@@ -32,6 +32,11 @@ class StationView:
     why: str = ""
     sees_timestamps: bool = True
 
+    @property
+    def is_free(self) -> bool:
+        """Whether it can start a job now."""
+        return self.health is Health.GOOD and self.activity is Activity.IDLE
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
@@ -99,11 +104,7 @@ def plan(jobs: Iterable[Job], stations: Sequence[StationView]) -> Schedule:
         at most one job per station and one station per job, and a reason for each job left
         waiting.
     """
-    free = {
-        station.name: station
-        for station in stations
-        if station.health is Health.GOOD and station.activity is Activity.IDLE
-    }
+    free = {station.name: station for station in stations if station.is_free}
     assignments: list[Assignment] = []
     waiting: dict[str, str] = {}
     queued = [job for job in jobs if job.state is JobState.QUEUED]

@@ -90,7 +90,7 @@ async def _run_and_restart(
     while True:
         try:
             await run(started)
-        except LabdError as error:
+        except (LabdError, OSError) as error:
             if not started.is_set():
                 raise
             log.warning("process-restarts", error=str(error))

@@ -12,11 +12,12 @@ from functools import partial
 import structlog
 
 from drivers.base.registry import Registry
+from labd.core.errors import LabdError
 from labd.daemon.background_tasks import BackgroundTasks, StopRequestedError, stop_on_signals
 from labd.daemon.dispatcher import Dispatcher
 from labd.daemon.emulated_benches import EmulatedBench, describe_emulated_station
 from labd.daemon.job_log import JobLog
-from labd.daemon.recovery import requeue_interrupted_jobs
+from labd.daemon.recovery import requeue_abandoned_jobs
 from labd.daemon.request_handler import RequestHandler
 from labd.daemon.run_recorder import RunEvidence
 from labd.daemon.station_runner import StationRunner
@@ -100,8 +101,9 @@ class Daemon:
         url = await self._start_broker(tasks)
         await self._start_benches(tasks)
         link, inbox = await stack.enter_async_context(self._connect_to_broker(url))
-        await requeue_interrupted_jobs(self._job_log)
+        await requeue_abandoned_jobs(self._job_log, "labd was restarted")
         await stack.enter_async_context(self._publish_outbox_and_frames(link, tasks))
+        stack.push_async_callback(self._requeue_leased_jobs)
         await tasks.start_task(self._cleanup.clean_up_periodically())
         await tasks.start_task(self._serve_requests_and_stations(inbox))
         self._status.publish_daemon("online")
@@ -158,6 +160,13 @@ class Daemon:
             self._status.publish_daemon("offline")
             if not await self._job_log.wait_until_published(FLUSH_DEADLINE_S):
                 log.warning("outbox-not-flushed", deadline_s=FLUSH_DEADLINE_S)
+
+    async def _requeue_leased_jobs(self) -> None:
+        """Queue the jobs again that were leased but not started when the daemon was stopped."""
+        try:
+            await requeue_abandoned_jobs(self._job_log, "labd was stopped")
+        except LabdError as error:
+            log.warning("not-requeued", error=str(error))  # the next start does it
 
     async def _serve_requests_and_stations(self, inbox: Inbox) -> None:
         """Answer requests, dispatch jobs and run stations until cancelled."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 import structlog
 
 from labd.core.errors import InfraError
-from labd.core.jobs import JobState
+from labd.core.jobs import JobSpec, JobState
 from labd.core.schedule import StationView, plan
 from labd.daemon.job_log import JobLog
+from labd.daemon.recovery import requeue_abandoned_jobs
 from labd.daemon.supervisor import Supervisor
 from labd.store.journal.journal import Journal
+from labd.store.journal.rows import AttemptOutcome
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +26,7 @@ class Dispatcher:
     Args:
         job_log: holds the queue.
         supervisors: of every station, by name.
-        retry_s: pause after the journal failed.
+        retry_s: pause after planning failed.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class Dispatcher:
         self._supervisors = supervisors
         self._retry_s = retry_s
         self._changed = asyncio.Event()
+        self._set_aside: dict[str, str] = {}
 
     def request_planning(self) -> None:
         """Plan again: a job or a station changed."""
@@ -43,8 +47,12 @@ class Dispatcher:
         return [supervisor.scheduling_view() for supervisor in self._supervisors.values()]
 
     def cancel_running_attempt(self, job: str) -> bool:
-        """Cancel the attempt at a job; return whether a station was running it."""
-        return any(supervisor.cancel_attempt(job) for supervisor in self._supervisors.values())
+        """Cancel the attempt at a job; return whether a station was running it.
+
+        Two stations have the job for a moment while one still ends its attempt.
+        """
+        cancelled = [each.cancel_attempt(job) for each in self._supervisors.values()]
+        return any(cancelled)
 
     async def plan_after_changes(self) -> None:
         """Plan after every change until cancelled."""
@@ -55,16 +63,51 @@ class Dispatcher:
                 await self._assign_jobs()
             except InfraError as error:
                 log.warning("journal-failed", error=str(error))
-                await asyncio.sleep(self._retry_s)
-                self.request_planning()
+            except Exception:  # the top of planning: the running jobs must go on
+                log.exception("labd-bug", what="planning")
+            else:
+                continue
+            await asyncio.sleep(self._retry_s)
+            self.request_planning()
 
     async def _assign_jobs(self) -> None:
         """Assign the jobs that can start now; store and publish why the others wait."""
         queued = await self._job_log.query_journal(Journal.jobs, [JobState.QUEUED])
-        planned = plan(queued, self.station_views())
         specs = {job.spec.job: job.spec for job in queued}
+        self._set_aside = {job: why for job, why in self._set_aside.items() if job in specs}
+        planned = plan(
+            [job for job in queued if job.spec.job not in self._set_aside], self.station_views()
+        )
         for assignment in planned.assignments:
-            if await self._job_log.lease_job(assignment.job, assignment.station):
-                self._supervisors[assignment.station].assign_job(specs[assignment.job])
-        changed = self._job_log.set_waiting_reasons(planned.waiting)
+            try:
+                await self._assign_job(specs[assignment.job], self._supervisors[assignment.station])
+            except InfraError:
+                raise
+            except Exception as error:  # the top of one assignment: it must not end the lab
+                log.exception("labd-bug", job=assignment.job)
+                await self._set_job_aside(assignment.job, repr(error))
+        changed = self._job_log.set_waiting_reasons(planned.waiting | self._set_aside)
         self._job_log.queue_job_states(sorted(changed))
+
+    async def _assign_job(self, spec: JobSpec, supervisor: Supervisor) -> None:
+        """Lease the job and hand it over; queue it again if the station changed meanwhile."""
+        if not supervisor.can_take(spec):  # it changed while an earlier job was leased
+            return
+        if not await self._job_log.lease_job(spec.job, supervisor.name):
+            return
+        if supervisor.assign_job(spec):
+            return
+        reason = f"{supervisor.name} was no longer free when the job was leased to it"
+        log.info("assignment-refused", job=spec.job, station=supervisor.name)
+        requeue = partial(self._job_log.requeue_job, spec.job, reason, AttemptOutcome.INTERRUPTED)
+        await self._job_log.repeat_until_stored(requeue, spec.job)
+        self.request_planning()
+
+    async def _set_job_aside(self, job: str, error: str) -> None:
+        """Leave a job in the queue whose assignment shows a defect of labd; free its station."""
+        held = {each.job for each in self._supervisors.values()}
+        requeued = await requeue_abandoned_jobs(self._job_log, "labd lost track of the job", held)
+        if job in requeued or not requeued:  # otherwise another job caused it
+            why = f"a defect of labd prevents its start: {error}; labd tries again after a restart"
+            self._set_aside[job] = why
+        self.request_planning()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -55,12 +55,20 @@ class JobLog:
         topics: of this lab.
         journal: open; its changes are published.
         now_ns: wall clock, ns since the epoch.
+        retry_s: pause before a change is repeated that the journal could not store.
     """
 
-    def __init__(self, topics: Topics, journal: AsyncJournal, now_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        journal: AsyncJournal,
+        now_ns: Callable[[], int],
+        retry_s: float = 1.0,
+    ) -> None:
         self._topics = topics
         self._journal = journal
         self._now_ns = now_ns
+        self._retry_s = retry_s
         self._outbox: asyncio.Queue[Change | OutgoingMessage | str] = asyncio.Queue()
         self._unpublished: Counter[str] = Counter()
         self._waiting: dict[str, str] = {}
@@ -68,6 +76,21 @@ class JobLog:
         journal.on_change = self._queue_change
 
     # ---- changes -------------------------------------------------------------------------
+
+    async def repeat_until_stored(self, change: Callable[[], Awaitable[None]], job: str) -> None:
+        """Make a change of a job; repeat it until the journal accepts it.
+
+        Raises:
+            LabdBug: the journal refuses it for good.
+        """
+        while True:
+            try:
+                await change()
+            except InfraError as error:
+                log.warning("journal-failed", job=job, error=str(error))
+                await asyncio.sleep(self._retry_s)
+            else:
+                return
 
     async def submit_job(self, spec: JobSpec) -> Accepted | Duplicate:
         """Queue a job; see :meth:`Journal.submit_job`."""
@@ -182,14 +205,21 @@ class JobLog:
         """Publish the outbox until cancelled."""
         while True:
             item = await self._outbox.get()
-            match item:
-                case OutgoingMessage(topic, payload, retain):
-                    await _publish_until_accepted(link, topic, payload, retain=retain)
-                case Change():
-                    await self._publish_change(link, item)
-                case str():
-                    await self._publish_job_state(link, item)
-            self._outbox.task_done()
+            try:
+                await self._publish_item(link, item)
+            except Exception:  # the top of one message: it must not end the lab
+                log.exception("labd-bug", item=item)
+            finally:
+                self._outbox.task_done()
+
+    async def _publish_item(self, link: MqttLink, item: Change | OutgoingMessage | str) -> None:
+        match item:
+            case OutgoingMessage(topic, payload, retain):
+                await _publish_until_accepted(link, topic, payload, retain=retain)
+            case Change():
+                await self._publish_change(link, item)
+            case str():
+                await self._publish_job_state(link, item)
 
     async def wait_until_published(self, deadline_s: float) -> bool:
         """Wait until the outbox is empty; return False after the deadline."""

@@ -1,6 +1,8 @@
-"""What a starting daemon does about the jobs that a dead one was running."""
+"""Jobs that are leased or running in the journal although no station has them."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import structlog
 
@@ -13,12 +15,26 @@ from labd.store.journal.rows import AttemptOutcome
 log = structlog.get_logger(__name__)
 
 
-async def requeue_interrupted_jobs(job_log: JobLog) -> None:
-    """Put leased and running jobs back into the queue; end those with too many attempts."""
-    for job in await job_log.query_journal(Journal.busy_jobs):
-        reason = f"labd was restarted while it was {job.state} on {job.station}"
+async def requeue_abandoned_jobs(
+    job_log: JobLog, cause: str, held: Collection[str] = frozenset()
+) -> list[str]:
+    """Queue leased and running jobs again; end those with too many attempts.
+
+    Args:
+        job_log: holds them.
+        cause: why they were abandoned, e.g. ``labd was restarted``.
+        held: jobs that a station has.
+
+    Returns:
+        the jobs that were abandoned.
+    """
+    busy = await job_log.query_journal(Journal.busy_jobs)
+    abandoned = [job for job in busy if job.spec.job not in held]
+    for job in abandoned:
+        reason = f"{cause} while it was {job.state} on {job.station}"
         log.info("job-recovered", job=job.spec.job, reason=reason)
         if job.attempt < MAX_ATTEMPTS or job.cancel_requested:
             await job_log.requeue_job(job.spec.job, reason, AttemptOutcome.INTERRUPTED)
         else:
             await job_log.finish_job(job.spec.job, Verdict.INFRA, reason)
+    return [job.spec.job for job in abandoned]

@@ -63,10 +63,13 @@ class RequestHandler:
     async def serve_requests(self, inbox: Inbox) -> None:
         """Answer requests one after the other until cancelled."""
         async for message in inbox:
-            await self.answer_message(message)
+            try:
+                await self.answer_message(message)
+            except Exception:  # the top of a message: one must not end the daemon
+                log.exception("labd-bug", topic=message.topic)
 
     async def answer_message(self, message: ReceivedMessage) -> None:
-        """Answer one request. Never raises; a malformed request gets an error reply."""
+        """Answer one request; a malformed one gets an error reply."""
         if message.retained:
             log.warning("retained-request-ignored", topic=message.topic)
             return

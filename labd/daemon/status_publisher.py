@@ -6,11 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Literal
 
+import structlog
+
 from labd import __version__
+from labd.core.errors import LabdError
 from labd.daemon.job_log import JobLog
 from labd.daemon.supervisor import Supervisor
 from labd.wire.messages import DaemonStatus, PartIdentity, StationStatus
 from labd.wire.topics import Topics
+
+log = structlog.get_logger(__name__)
 
 
 class StatusPublisher:
@@ -64,7 +69,10 @@ class StatusPublisher:
         self.publish_daemon("online")
         for supervisor in self._supervisors.values():
             self.publish_station(supervisor)
-        await self._job_log.queue_recent_job_states()
+        try:
+            await self._job_log.queue_recent_job_states()
+        except LabdError as error:
+            log.warning("states-not-published", error=str(error))
 
     def _station_status(self, supervisor: Supervisor) -> StationStatus:
         station = supervisor.station

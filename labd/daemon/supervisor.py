@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -22,7 +23,7 @@ from labd.core.errors import (
 from labd.core.health import Activity, Health, HealthStep, next_health
 from labd.core.jobs import MAX_FAULTS, Job, JobSpec
 from labd.core.model import Identity, Verdict
-from labd.core.schedule import StationView
+from labd.core.schedule import StationView, unsuitable
 from labd.daemon.job_log import JobLog
 from labd.daemon.run_recorder import RunEvidence, RunReporter
 from labd.daemon.station_runner import StationRunner
@@ -44,6 +45,13 @@ class Ending:
     retry: bool = False
 
 
+def _ending_of_failed_start(error: BaseException) -> Ending:
+    """Return the ending of an attempt that was not recorded as started."""
+    if isinstance(error, InfraError):
+        return Ending(Verdict.INFRA, str(error), retry=True)
+    return Ending(Verdict.INFRA, f"a defect of labd: {error!r}")
+
+
 @dataclass(slots=True)
 class Supervisor:
     """Runs one station: health check, jobs, one ending per attempt.
@@ -58,7 +66,7 @@ class Supervisor:
         recheck_max_s: longest pause between two checks.
         attempt_deadline_s: limit of one attempt. The slowest official data set takes 30 h at
             9600 baud.
-        journal_retry_s: pause before an ending is written again that the journal refused.
+        defect_pause_s: pause after a defect of labd.
     """
 
     station: StationConfig
@@ -69,17 +77,19 @@ class Supervisor:
     recheck_s: float = 30.0
     recheck_max_s: float = 600.0
     attempt_deadline_s: float = 48 * 3600.0
-    journal_retry_s: float = 1.0
+    defect_pause_s: float = 1.0
     health: Health = Health.UNKNOWN
     activity: Activity = Activity.IDLE
     why: str = "not checked yet"
     job: str = ""
     identities: dict[str, Identity] = field(default_factory=dict[str, Identity])
     simulated: bool = False
-    _assigned: asyncio.Queue[JobSpec] = field(default_factory=lambda: asyncio.Queue(1))
+    _assigned: JobSpec | None = None
     _attempt: asyncio.Task[Ending] | None = None
     _cancelling: bool = False
-    _check_requested: asyncio.Event = field(default_factory=asyncio.Event)
+    _check_requested: bool = False
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _pause_s: float = 0.0
 
     @property
     def name(self) -> str:
@@ -97,11 +107,23 @@ class Supervisor:
             self.station.sees_timestamps,
         )
 
-    def assign_job(self, spec: JobSpec) -> None:
-        """Give the idle station a job that the journal has leased to it."""
-        self.job = spec.job
-        self._assigned.put_nowait(spec)
+    def can_take(self, spec: JobSpec) -> bool:
+        """Return whether the station can start this job now."""
+        view = self.scheduling_view()
+        return view.is_free and not unsuitable(spec, view)
+
+    def assign_job(self, spec: JobSpec) -> bool:
+        """Give the station a job that the journal has leased to it.
+
+        Returns:
+            False, without effect, if it cannot start the job any more.
+        """
+        if not self.can_take(spec):
+            return False
+        self.job, self._assigned = spec.job, spec
         self._update_state(activity=Activity.LEASED)
+        self._changed.set()
+        return True
 
     def cancel_attempt(self, job: str) -> bool:
         """Cancel the attempt at this job; return whether it is on this station."""
@@ -114,49 +136,57 @@ class Supervisor:
 
     def request_check(self) -> None:
         """Check the station as soon as it is free, whatever its health."""
-        self._check_requested.set()
+        self._check_requested = True
+        if self.scheduling_view().is_free:
+            self._set_faulty("its bench was restarted")
+        self._changed.set()
 
     async def check_and_run_jobs(self) -> None:
         """Check the station and run its jobs until cancelled, then close the station."""
-        pause_s = self.recheck_s
         while True:
-            if self.health is not Health.GOOD:
-                await self._check_health()
-            if self.health is not Health.GOOD:
-                await self._wait_before_check(pause_s)
-                pause_s = min(2 * pause_s, self.recheck_max_s)
-                continue
-            pause_s = self.recheck_s
-            spec = await self._wait_for_job()
-            if spec is not None:
-                await self._run_job(spec)
-            if self._check_requested.is_set():
-                self._check_requested.clear()
-                self._set_faulty("its bench was restarted")
+            try:
+                await self._check_or_run_job()
+            except Exception as error:  # the top of a station: the others must go on
+                log.exception("labd-bug", station=self.name)
+                self._update_state(health=Health.UNKNOWN, why=f"a defect of labd: {error!r}")
+                await asyncio.sleep(self.defect_pause_s)
+
+    async def _check_or_run_job(self) -> None:
+        """Check a station that is not good; otherwise wait for a job and run it."""
+        if self.health is not Health.GOOD:
+            await self._check_health()
+            if self.health is Health.BAD:
+                await self._wait_before_check()
+            return
+        self._pause_s = self.recheck_s
+        spec = await self._wait_for_job()
+        if spec is not None:
+            await self._run_job(spec)
+        if self._check_requested and self.health is Health.GOOD:
+            self._set_faulty("its bench was restarted")
 
     async def _wait_for_job(self) -> JobSpec | None:
-        """Wait for a job, or for the request of a check."""
-        assigned = asyncio.create_task(self._assigned.get())
-        requested = asyncio.create_task(self._check_requested.wait())
-        try:
-            await asyncio.wait({assigned, requested}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            requested.cancel()
-            if not assigned.done():
-                assigned.cancel()
-        return assigned.result() if assigned.done() and not assigned.cancelled() else None
+        """Wait for a job, or until the station is to be checked."""
+        while self._assigned is None and self.health is Health.GOOD:
+            self._changed.clear()
+            await self._changed.wait()
+        spec, self._assigned = self._assigned, None
+        return spec
 
-    async def _wait_before_check(self, pause_s: float) -> None:
+    async def _wait_before_check(self) -> None:
         """Wait before the next check, or for the request of one."""
-        self._check_requested.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause_s):
-                await self._check_requested.wait()
+            async with asyncio.timeout(self._pause_s or self.recheck_s):
+                while not self._check_requested:
+                    self._changed.clear()
+                    await self._changed.wait()
+        self._pause_s = min(2 * (self._pause_s or self.recheck_s), self.recheck_max_s)
 
     # ---- health check --------------------------------------------------------------------
 
     async def _check_health(self) -> None:
         """Open the station and let the health check decide."""
+        self._check_requested = False
         self._update_state(activity=Activity.CHECKING)
         passed, why = False, "the check was interrupted"
         try:
@@ -192,7 +222,7 @@ class Supervisor:
             self._attempt.cancel()
         stopped = await wait_shielded(self._attempt, cancel_task=True)
         ending = self._ending_of_attempt(self._attempt, stopped=stopped)
-        writing = asyncio.create_task(self._write_ending_with_retries(spec, ending))
+        writing = asyncio.create_task(self._write_ending(spec.job, ending))
         stopped |= await wait_shielded(writing)
         self.job, self._cancelling, self._attempt = "", False, None
         self._update_state(activity=Activity.IDLE)
@@ -203,6 +233,8 @@ class Supervisor:
     async def _run_attempt(self, spec: JobSpec) -> Ending:
         """Start the attempt, run its modes, and map every error to an ending, by blame."""
         job = await self.job_log.start_attempt(spec.job)
+        if job.cancel_requested:  # while the job was leased
+            return Ending(Verdict.CANCELLED, "cancelled before it ran")
         self._update_state(activity=Activity.RUNNING)
         try:
             async with asyncio.timeout(self.attempt_deadline_s):
@@ -244,7 +276,7 @@ class Supervisor:
         ending: Ending | None = None
         if not attempt.cancelled():
             error = attempt.exception()
-            ending = Ending(Verdict.INFRA, str(error), retry=True) if error else attempt.result()
+            ending = _ending_of_failed_start(error) if error else attempt.result()
         if ending is None or ending.retry:
             if self._cancelling:
                 return Ending(Verdict.CANCELLED, "cancelled while it ran")
@@ -252,27 +284,27 @@ class Supervisor:
                 return None
         return ending or Ending(Verdict.INFRA, "the attempt was interrupted", retry=True)
 
-    async def _write_ending_with_retries(self, spec: JobSpec, ending: Ending | None) -> None:
+    async def _write_ending(self, job: str, ending: Ending | None) -> None:
         """Write the ending; repeat until the journal accepts it."""
-        while True:
-            try:
-                await self._write_ending_once(spec, ending)
-            except InfraError as error:
-                log.warning("journal-failed", job=spec.job, error=str(error))
-                await asyncio.sleep(self.journal_retry_s)
-            else:
-                return
+        try:
+            await self.job_log.repeat_until_stored(
+                partial(self._write_ending_once, job, ending), job
+            )
+        except Exception:  # a defect: the job must end all the same
+            log.exception("labd-bug", job=job, station=self.name)
+            reason = "a defect of labd, which its log describes"
+            finish = partial(self.job_log.finish_job, job, Verdict.INFRA, reason)
+            await self.job_log.repeat_until_stored(finish, job)
 
-    async def _write_ending_once(self, spec: JobSpec, ending: Ending | None) -> None:
+    async def _write_ending_once(self, job: str, ending: Ending | None) -> None:
         if ending is None:
-            await self.job_log.requeue_job(spec.job, "labd was stopped", AttemptOutcome.INTERRUPTED)
+            await self.job_log.requeue_job(job, "labd was stopped", AttemptOutcome.INTERRUPTED)
         elif (
-            ending.retry
-            and await self.job_log.query_journal(Journal.faults, spec.job) + 1 < MAX_FAULTS
+            ending.retry and await self.job_log.query_journal(Journal.faults, job) + 1 < MAX_FAULTS
         ):
-            await self.job_log.requeue_job(spec.job, ending.reason, AttemptOutcome.FAULT)
+            await self.job_log.requeue_job(job, ending.reason, AttemptOutcome.FAULT)
         else:
-            await self.job_log.finish_job(spec.job, ending.verdict, ending.reason)
+            await self.job_log.finish_job(job, ending.verdict, ending.reason)
 
     # ---- state ---------------------------------------------------------------------------
 

@@ -3,122 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from labd.core.errors import DutError, InfraError, JobError
-from labd.core.health import Activity, Health
-from labd.core.jobs import MAX_FAULTS, JobSpec
-from labd.core.model import Finding, Mode, Verdict
+from labd.core.health import Health
+from labd.core.jobs import MAX_FAULTS
+from labd.core.model import Finding, Verdict
 from labd.daemon.job_log import JobLog
-from labd.daemon.run_recorder import RunEvidence
-from labd.daemon.supervisor import Supervisor
-from labd.station.config import StationConfig
 from labd.store.journal.async_journal import AsyncJournal
 from labd.store.journal.journal import Journal
-from labd.wire.results import ModeResult
 from labd.wire.topics import Topics
-
-SPEC = JobSpec("j1", "alice", "digits01", (Mode.ACCURACY,))
-RESULT = ModeResult(mode=Mode.ACCURACY, verdict=Verdict.PASS, score={"top1_pct": 99.0})
-
-Step = Callable[[], Awaitable[None]]
-
-
-class ScriptedBench:
-    identities: dict[str, Any] = {}  # noqa: RUF012
-    simulated = True
-
-
-class ScriptedRunner:
-    """A station whose running and closing the test decides."""
-
-    def __init__(self) -> None:
-        self.running = asyncio.Event()
-        self.close_in_steps = asyncio.Event()
-        self.run_step: Step | None = None
-        self.close_step: Step | None = None
-        self.findings: list[Finding] = []
-        self.opened = 0
-        self.closed = 0
-
-    @asynccontextmanager
-    async def create_bench(self, spec: JobSpec | None) -> AsyncIterator[Any]:
-        self.opened += 1
-        try:
-            yield ScriptedBench()
-        finally:
-            if spec is not None and self.close_step is not None:
-                self.close_in_steps.set()
-                await self.close_step()
-            self.closed += 1
-
-    async def run_job(self, *_: Any) -> AsyncIterator[ModeResult]:
-        self.running.set()
-        if self.run_step is not None:
-            await self.run_step()
-        yield RESULT
-
-    async def check_health(self, _bench: Any) -> list[Finding]:
-        return self.findings
-
-
-class Stage:
-    """A supervisor with a real journal and a scripted station."""
-
-    def __init__(self, job_log: JobLog, folder: Path) -> None:
-        self.job_log = job_log
-        self.runner = ScriptedRunner()
-        self.supervisor = Supervisor(
-            station=StationConfig(
-                name="s1",
-                board="b",
-                parts={},
-                voltage_mv=3000,
-                off_s=0.0,
-                processing_wire=False,
-                baud={},
-                emulated=None,
-            ),
-            runner=self.runner,
-            job_log=job_log,
-            make_evidence_writer=lambda job, attempt: RunEvidence(
-                folder / job / str(attempt), attempt, lambda _frame: None
-            ),
-            on_change=lambda _: None,
-            journal_retry_s=0.01,
-        )
-
-    async def assign(self) -> None:
-        await self.job_log.submit_job(SPEC)
-        await self.again()
-
-    async def again(self) -> None:
-        async with asyncio.timeout(5):
-            while self.supervisor.scheduling_view().activity is not Activity.IDLE or (
-                self.supervisor.health is not Health.GOOD
-            ):
-                await asyncio.sleep(0.01)
-        assert await self.job_log.lease_job(SPEC.job, "s1")
-        self.supervisor.assign_job(SPEC)
-
-    async def ended(self) -> tuple[str, str]:
-        """State and verdict once the supervisor is through with the job."""
-        async with asyncio.timeout(5):
-            while self.supervisor.job:
-                await asyncio.sleep(0.01)
-        job = await self.job_log.require_job(SPEC.job)
-        return job.state, job.verdict or ""
+from tests.unit.daemon.stage import Stage, failing, forever
 
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     async with AsyncJournal(f"sqlite:///{tmp_path / 'j.sqlite3'}") as journal:
-        yield Stage(JobLog(Topics("lab"), journal, lambda: 1), tmp_path)
+        yield Stage(JobLog(Topics("lab"), journal, lambda: 1, retry_s=0.01), tmp_path)
 
 
 @pytest.fixture
@@ -127,17 +32,6 @@ async def task(stage: Stage) -> AsyncIterator[asyncio.Task[None]]:
     yield running
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-
-
-async def forever() -> None:
-    await asyncio.Event().wait()
-
-
-def failing(error: Exception) -> Step:
-    async def step() -> None:
-        raise error
-
-    return step
 
 
 async def stopped(task: asyncio.Task[None]) -> None:
@@ -223,7 +117,7 @@ async def test_a_stop_during_a_cancels_teardown_still_ends(
     await stage.runner.running.wait()
     await stage.job_log.cancel_job("j1", "alice", "")
     stage.supervisor.cancel_attempt("j1")
-    await stage.runner.close_in_steps.wait()
+    await stage.runner.closing.wait()
     task.cancel()
     await asyncio.sleep(0.05)
     slow.set()
