@@ -47,7 +47,7 @@ def bench(
     it. Ends with SIGTERM or Ctrl-C.
     """
     lab = load_config(config, Registry.from_entry_points())
-    stations = [lab.station(name) for name in names] or [s for s in lab.stations if s.emulated]
+    stations = [lab.find_station(name) for name in names] or [s for s in lab.stations if s.emulated]
     emulated = [describe_emulated_station(lab, station, firmware) for station in stations]
     if not emulated:
         raise click.ClickException(f"{config} has no emulated station")

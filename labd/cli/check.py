@@ -55,8 +55,8 @@ def _described(station: StationConfig) -> dict[str, Any]:
 
 
 def _station_warnings(station: StationConfig) -> Iterator[str]:
-    if station.blind:
-        yield f"gets no energy jobs, they would be invalid: {station.blind}; {SEE_TIMESTAMPS}"
+    if obstacle := station.energy_obstacle:
+        yield f"gets no energy jobs, they would be invalid: {obstacle}; {SEE_TIMESTAMPS}"
     if station.emulated is not None:
         return
     for part, config in station.parts.items():

@@ -168,7 +168,7 @@ class LabClient:
         try:
             async with asyncio.timeout(ANSWER_DEADLINE_S):
                 while True:
-                    await self._link.publish(topic, payload)
+                    await self._link.publish_message(topic, payload)
                     done, _ = await asyncio.wait({answer}, timeout=REPEAT_S)
                     if done:
                         return answer.result()

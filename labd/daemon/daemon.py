@@ -127,7 +127,7 @@ class Daemon:
             if station.emulated is not None:
                 emulated = describe_emulated_station(self._config, station)
                 recheck = self._supervisors[station.name].request_check
-                bench = EmulatedBench(self._config.bench, emulated, recheck)
+                bench = EmulatedBench(self._config.bench_directory, emulated, recheck)
                 started.append(
                     await tasks.start_restarted_process(bench.run_process, BENCH_RESTART_S)
                 )
@@ -142,7 +142,7 @@ class Daemon:
         )
         name = f"labd-{self._config.name}-{self._host}"
         link = MqttLink(url, name, will=will, persistent=True)
-        inbox = link.listen(self._topics.every(Kind.COMMAND))
+        inbox = link.add_subscription(self._topics.every(Kind.COMMAND))
         async with link:
             link.on_connect.append(self._status.republish_retained)
             yield link, inbox

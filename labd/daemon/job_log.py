@@ -301,7 +301,7 @@ async def _publish_until_accepted(
     """Publish a message; repeat until the broker has it."""
     while True:
         try:
-            await link.publish(topic, payload, retain=retain)
+            await link.publish_message(topic, payload, retain=retain)
         except TransportError as error:
             log.warning("publish-delayed", topic=topic, error=str(error))
         except LabdBug as error:

@@ -59,7 +59,7 @@ class StationRunner:
     async def check_health(self, bench: StationBench) -> list[Finding]:
         """Check whether the open station may serve."""
         findings = await check_station(bench, self._lab.datasets)
-        if blind := self._station.blind:
+        if blind := self._station.energy_obstacle:
             text = f"no energy jobs: {blind}"
             findings.append(Finding("no-timestamps", text, SEE_TIMESTAMPS, serious=False))
         return findings

@@ -27,7 +27,7 @@ from labd.core.schedule import StationView, unsuitable
 from labd.daemon.job_log import JobLog
 from labd.daemon.run_recorder import RunEvidence, RunReporter
 from labd.daemon.station_runner import StationRunner
-from labd.procedure.run import verdict_of
+from labd.procedure.run import combine_verdicts
 from labd.station.config import StationConfig
 from labd.store.journal.journal import Journal
 from labd.store.journal.rows import AttemptOutcome
@@ -206,7 +206,7 @@ class Supervisor:
     async def _run_health_check(self) -> tuple[bool, str]:
         """Return whether the station may serve, and its findings as text."""
         async with self.runner.create_bench(None) as bench:
-            self.identities, self.simulated = bench.identities, bench.simulated
+            self.identities, self.simulated = bench.identities, bench.is_simulated
             findings = await self.runner.check_health(bench)
         texts = [f"{f.text} ({f.remedy})" if f.remedy else f.text for f in findings]
         return not any(finding.serious for finding in findings), "; ".join(texts)
@@ -259,7 +259,7 @@ class Supervisor:
         results: list[ModeResult] = []
         try:
             async with self.runner.create_bench(spec) as bench:
-                self.identities, self.simulated = bench.identities, bench.simulated
+                self.identities, self.simulated = bench.identities, bench.is_simulated
                 async for result in self.runner.run_job(bench, spec, reporter, evidence):
                     results.append(result)
                     await reporter.store_result(result)
@@ -269,7 +269,7 @@ class Supervisor:
                 raise
             self._set_faulty(str(error))  # every mode is measured; only closing failed
         reasons = "; ".join(f"{r.mode}: {reason}" for r in results for reason in r.reasons)
-        return Ending(verdict_of(results), reasons)
+        return Ending(combine_verdicts(results), reasons)
 
     def _ending_of_attempt(self, attempt: asyncio.Task[Ending], *, stopped: bool) -> Ending | None:
         """Return how an attempt ended; ``None`` when labd is being stopped."""

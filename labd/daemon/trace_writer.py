@@ -55,9 +55,9 @@ class LiveFrames:
             self._more.clear()
             while self._waiting:
                 topic, frame = self._waiting.popleft()
-                if link.connected:
+                if link.is_connected:
                     with suppress(TransportError):
-                        await link.publish(topic, frame, qos=0, deadline_s=FRAME_DEADLINE_S)
+                        await link.publish_message(topic, frame, qos=0, deadline_s=FRAME_DEADLINE_S)
 
 
 class FileTrace:

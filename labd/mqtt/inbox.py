@@ -38,7 +38,7 @@ class Inbox:
     def __init__(
         self, topic_filter: str, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES
     ) -> None:
-        self.filter = topic_filter
+        self.topic_filter = topic_filter
         self.dropped = 0
         self._max_messages = max_messages
         self._max_bytes = max_bytes

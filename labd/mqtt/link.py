@@ -78,9 +78,9 @@ class MqttLink:
         self._persistent = persistent
         self._inboxes: list[Inbox] = []
         self._connection: _Connection | None = None
-        self._up = asyncio.Event()
+        self._connected = asyncio.Event()
         self._connects = 0
-        self._keeper: asyncio.Task[None] | None = None
+        self._connecting_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -89,14 +89,16 @@ class MqttLink:
             TransportError: ``no-broker``: nothing listens there; ``broker-refused``.
         """
         first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._keeper = asyncio.create_task(self._keep(first), name=f"mqtt {self.address}")
+        self._connecting_task = asyncio.create_task(
+            self._stay_connected(first), name=f"mqtt {self.address}"
+        )
         try:
-            await asyncio.wait({first, self._keeper}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({first, self._connecting_task}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            self._keeper.cancel()
+            self._connecting_task.cancel()
             raise
-        if self._keeper.done():
-            self._keeper.result()
+        if self._connecting_task.done():
+            self._connecting_task.result()
         return self
 
     async def __aexit__(
@@ -106,7 +108,7 @@ class MqttLink:
         traceback: TracebackType | None,
     ) -> None:
         """Disconnect; the broker does not publish the last will."""
-        keeper = self._keeper
+        keeper = self._connecting_task
         if keeper is not None:
             keeper.cancel()
             await asyncio.wait({keeper})
@@ -114,11 +116,11 @@ class MqttLink:
                 keeper.result()
 
     @property
-    def connected(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether the link is connected now."""
-        return self._up.is_set()
+        return self._connected.is_set()
 
-    async def publish(
+    async def publish_message(
         self,
         topic: str,
         payload: bytes,
@@ -139,11 +141,11 @@ class MqttLink:
         if len(payload) > MAX_PAYLOAD_BYTES:
             what = f"{len(payload)} bytes are too many for {topic}: at most {MAX_PAYLOAD_BYTES}"
             raise LabdBug("payload", what)
-        await self._exchange(
+        await self._exchange_with_broker(
             lambda client: client.publish(topic, payload, qos=qos, retain=retain), deadline_s
         )
 
-    def listen(self, topic_filter: str) -> Inbox:
+    def add_subscription(self, topic_filter: str) -> Inbox:
         """Subscribe for the life of the link; call it before entering the link.
 
         Then no message is missed that the broker kept for a persistent client.
@@ -167,10 +169,10 @@ class MqttLink:
         inbox = Inbox(topic_filter)
         self._inboxes.append(inbox)
         try:
-            codes = await self._exchange(
+            codes = await self._exchange_with_broker(
                 lambda client: client.subscribe(topic_filter, qos=1), deadline_s
             )
-            _check_granted(topic_filter, codes)
+            _check_subscription_granted(topic_filter, codes)
             yield inbox
         finally:
             self._inboxes.remove(inbox)
@@ -178,18 +180,18 @@ class MqttLink:
 
     # ---- one exchange --------------------------------------------------------------------
 
-    async def _exchange(
+    async def _exchange_with_broker(
         self, exchange: Callable[[aiomqtt.Client], Coroutine[Any, Any, T]], deadline_s: float
     ) -> T:
         """Do one exchange with the broker; repeat it on the next connection if this one is lost."""
         try:
             async with asyncio.timeout(deadline_s):
                 while True:
-                    await self._up.wait()
+                    await self._connected.wait()
                     connection = self._connection
                     if connection is not None:
                         with suppress(aiomqtt.MqttError):
-                            return await connection.run(exchange)
+                            return await connection.run_exchange(exchange)
                     await asyncio.sleep(_RETRY_S)
         except TimeoutError as error:
             what = f"the broker at {self.address} did not answer within {deadline_s:g} s"
@@ -198,47 +200,47 @@ class MqttLink:
     async def _unsubscribe(self, topic_filter: str) -> None:
         """Unsubscribe, unless another inbox has the same filter or the connection is lost."""
         connection = self._connection
-        wanted = any(inbox.filter == topic_filter for inbox in self._inboxes)
+        wanted = any(inbox.topic_filter == topic_filter for inbox in self._inboxes)
         if connection is not None and not wanted:
             with suppress(aiomqtt.MqttError):
-                await connection.run(lambda client: client.unsubscribe(topic_filter))
+                await connection.run_exchange(lambda client: client.unsubscribe(topic_filter))
 
     # ---- the connection ------------------------------------------------------------------
 
-    async def _keep(self, first: asyncio.Future[None]) -> None:
+    async def _stay_connected(self, first: asyncio.Future[None]) -> None:
         """Stay connected until cancelled; end every inbox with the error that ends this."""
         try:
-            await self._reconnect_for_ever(first)
+            await self._reconnect_after_losses(first)
         except BaseException as error:
             for inbox in self._inboxes:
                 inbox.close_with_error(error)
             raise
 
-    async def _reconnect_for_ever(self, first: asyncio.Future[None]) -> None:
+    async def _reconnect_after_losses(self, first: asyncio.Future[None]) -> None:
         """Reconnect after every loss; fail only if the first attempt does."""
         backoff_s = _FIRST_BACKOFF_S
         while True:
             connects = self._connects
-            failure = await self._connect_once(first)
+            failure = await self._connect_and_serve(first)
             if not first.done():
-                raise self._no_broker(failure) from failure
+                raise self._connect_error(failure) from failure
             if self._connects > connects:
                 backoff_s = _FIRST_BACKOFF_S
                 log.warning("connection to the broker at %s lost: %s", self.address, failure)
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
 
-    async def _connect_once(self, first: asyncio.Future[None]) -> Exception:
+    async def _connect_and_serve(self, first: asyncio.Future[None]) -> Exception:
         """Connect, serve until the connection is lost, and return the reason."""
         failure: Exception = LabdBug("bus", "a connection ended without a reason")
         try:
-            async with self._client() as client, asyncio.TaskGroup() as group:
+            async with self._create_client() as client, asyncio.TaskGroup() as group:
                 self._connection = _Connection(client)
-                group.create_task(self._receive(client), name="mqtt receive")
-                for topic_filter in {inbox.filter for inbox in self._inboxes}:
+                group.create_task(self._sort_into_inboxes(client), name="mqtt receive")
+                for topic_filter in {inbox.topic_filter for inbox in self._inboxes}:
                     await client.subscribe(topic_filter, qos=1)
                 self._connects += 1
-                self._up.set()
+                self._connected.set()
                 for callback in self.on_connect:
                     await callback()
                 if not first.done():
@@ -246,13 +248,13 @@ class MqttLink:
         except* (aiomqtt.MqttError, TransportError) as errors:
             failure = first_fault(errors)
         finally:
-            self._up.clear()
+            self._connected.clear()
             if self._connection is not None:
-                self._connection.lose()
+                self._connection.fail_exchanges()
                 self._connection = None
         return failure
 
-    def _client(self) -> aiomqtt.Client:
+    def _create_client(self) -> aiomqtt.Client:
         will = self._will
         client = aiomqtt.Client(
             self.address.host,
@@ -271,15 +273,17 @@ class MqttLink:
         client.pending_calls_threshold = _PENDING_CALLS
         return client
 
-    async def _receive(self, client: aiomqtt.Client) -> None:
+    async def _sort_into_inboxes(self, client: aiomqtt.Client) -> None:
         """Sort messages into the inboxes at once: aiomqtt's own queue is unbounded."""
         async for arrived in client.messages:
             message = ReceivedMessage(arrived.topic.value, arrived.payload, arrived.retain)
             for inbox in self._inboxes:
-                if arrived.topic.matches(inbox.filter) and not inbox.put_or_drop(message):
-                    log.warning("%s: reader too slow, %d dropped", inbox.filter, inbox.dropped)
+                if arrived.topic.matches(inbox.topic_filter) and not inbox.put_or_drop(message):
+                    log.warning(
+                        "%s: reader too slow, %d dropped", inbox.topic_filter, inbox.dropped
+                    )
 
-    def _no_broker(self, failure: Exception) -> TransportError:
+    def _connect_error(self, failure: Exception) -> TransportError:
         if isinstance(failure, aiomqtt.MqttCodeError):
             what = f"the broker at {self.address} refuses {self._client_id}: {failure}"
             return TransportError("broker-refused", what, "check user and password in its URL")
@@ -295,11 +299,11 @@ class _Connection:
         self._client = client
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def lose(self) -> None:
+    def fail_exchanges(self) -> None:
         """End every pending exchange."""
         self._lost.set_result(None)
 
-    async def run(self, exchange: Callable[[aiomqtt.Client], Coroutine[Any, Any, T]]) -> T:
+    async def run_exchange(self, exchange: Callable[[aiomqtt.Client], Coroutine[Any, Any, T]]) -> T:
         """Do one exchange.
 
         Raises:
@@ -315,7 +319,7 @@ class _Connection:
             task.cancel()
 
 
-def _check_granted(topic_filter: str, codes: Sequence[Any]) -> None:
+def _check_subscription_granted(topic_filter: str, codes: Sequence[Any]) -> None:
     if any(int(getattr(code, "value", code)) >= _REFUSED for code in codes):
         what = f"the broker refuses a subscription to {topic_filter}"
         raise TransportError("subscribe-refused", what, "check this user's rights on the broker")

@@ -28,14 +28,14 @@ async def measure_accuracy(run: ModeRun) -> ModeResult:
     kept = await run.evidence.write_outputs(found)
     labels = np.array([row.label for row in found], dtype=np.int64)
     outputs = np.array([row.outputs for row in found])
-    score, notes = await asyncio.to_thread(_score, outputs, labels, run.benchmark)
+    score, notes = await asyncio.to_thread(_compute_metrics, outputs, labels, run.benchmark)
     details = ResultDetails(
         outputs=kept,
         labels_sha256=run.dataset.sha256,
         target=run.benchmark.target,
         notes=tuple(notes),
     )
-    verdict, reasons = _verdict(run.benchmark, score, notes)
+    verdict, reasons = _compare_with_target(run.benchmark, score, notes)
     return ModeResult(
         mode=Mode.ACCURACY, verdict=verdict, reasons=reasons, score=score, details=details
     )
@@ -45,15 +45,15 @@ async def _mean_output(run: ModeRun, row: Row) -> tuple[float, ...]:
     """Average the outputs over a file's windows (one window for most benchmarks)."""
     dut = run.ready.dut
     outputs: list[tuple[float, ...]] = []
-    for data in run.dataset.inputs(row):
+    for data in run.dataset.iter_inputs(row):
         await load_input(run, data, row.file)
-        reply = await dut.infer(1, 0, PROBE_DEADLINE_S)
+        reply = await dut.run_inferences(1, 0, PROBE_DEADLINE_S)
         check_outputs(reply, run.benchmark, row.file)
         outputs.append(reply.results)
     return tuple(sum(column) / len(column) for column in zip(*outputs, strict=True))
 
 
-def _score(
+def _compute_metrics(
     outputs: NDArray[np.float64], labels: NDArray[np.int64], benchmark: Benchmark
 ) -> tuple[dict[str, float], list[str]]:
     """Compute every metric that applies, and why one is missing."""
@@ -71,7 +71,7 @@ def _score(
     return score, notes
 
 
-def _verdict(
+def _compare_with_target(
     benchmark: Benchmark, score: dict[str, float], notes: list[str]
 ) -> tuple[Verdict, tuple[str, ...]]:
     """Compare the benchmark's metric with its target; return the verdict and its reasons."""

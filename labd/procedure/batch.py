@@ -33,14 +33,14 @@ PIN_TOLERANCE_S = 0.005
 
 async def load_input(run: ModeRun, data: bytes, file: str) -> None:
     """Load an input; report a load that had to be restarted."""
-    loaded = await run.ready.dut.load(data)
+    loaded = await run.ready.dut.load_input(data)
     if loaded.restarts:
         await run.report.report_note(f"{file}: loaded again", loaded.restarts)
 
 
 async def load_row(run: ModeRun, row: Row) -> None:
     """Load the input of a window's batch: the file, or the first window of it."""
-    await load_input(run, next(run.dataset.inputs(row)), row.file)
+    await load_input(run, next(run.dataset.iter_inputs(row)), row.file)
 
 
 def check_outputs(reply: InferReply, benchmark: Benchmark, file: str) -> None:
@@ -80,29 +80,29 @@ class BatchTiming:
     fault: str = ""
 
 
-async def start_timing(run: ModeRun) -> None:
+async def clear_interval_log(run: ModeRun) -> None:
     """Clear the I/O manager's log, once, before the first batch of a mode.
 
     The MLCommons board logs 100 intervals, far more than a mode has batches. Clearing its log
     also restarts its counter, which must run through for the clock maps; with intervals logged
     hours ago, the number of counter wraps would be unknown.
     """
-    timer = run.bench.timer(run.ready.build)
+    timer = run.bench.batch_timer(run.ready.build)
     if timer is not None:
         await timer.clear_intervals()
 
 
-async def timed_infer(
+async def run_timed_batch(
     run: ModeRun, inferences: int, warmups: int, deadline_s: float
 ) -> BatchTiming:
     """Run a batch; the I/O manager times it if it can."""
     ready = run.ready
-    timer = run.bench.timer(ready.build)
+    timer = run.bench.batch_timer(ready.build)
     if timer is None:
-        return BatchTiming(await ready.dut.infer(inferences, warmups, deadline_s))
+        return BatchTiming(await ready.dut.run_inferences(inferences, warmups, deadline_s))
     watch = _watch_timestamps if timer.config.times_timestamps else _watch_processing
     seen = await watch(timer)
-    reply = await ready.dut.infer(inferences, warmups, deadline_s)
+    reply = await ready.dut.run_inferences(inferences, warmups, deadline_s)
     ticks, fault = await seen()
     return BatchTiming(reply, timer, ticks, fault)
 
@@ -114,20 +114,20 @@ Seen = Callable[[], Awaitable[tuple[tuple[int, int] | None, str]]]
 async def _watch_timestamps(timer: IoManager) -> Seen:
     await timer.clear_intervals()
 
-    async def seen() -> tuple[tuple[int, int] | None, str]:
+    async def read_batch_ticks() -> tuple[tuple[int, int] | None, str]:
         edges = timer.logged_timestamps()
         if len(edges) != 2:  # noqa: PLR2004 - start and stop
             return None, f"{len(edges)} edges on the timestamp pin instead of 2"
         return (edges[0].ticks, edges[1].ticks), ""
 
-    return seen
+    return read_batch_ticks
 
 
 async def _watch_processing(timer: IoManager) -> Seen:
-    known, earlier = await _intervals(timer)
+    known, earlier = await _read_intervals(timer)
 
-    async def seen() -> tuple[tuple[int, int] | None, str]:
-        every, fault = await _intervals(timer)
+    async def read_batch_ticks() -> tuple[tuple[int, int] | None, str]:
+        every, fault = await _read_intervals(timer)
         if earlier or fault:
             return None, earlier or fault
         intervals = every[len(known) :]
@@ -135,10 +135,10 @@ async def _watch_processing(timer: IoManager) -> Seen:
             return None, f"{len(intervals)} pulses on the processing pin instead of 1"
         return intervals[0], ""
 
-    return seen
+    return read_batch_ticks
 
 
-async def _intervals(timer: IoManager) -> tuple[list[tuple[int, int]], str]:
+async def _read_intervals(timer: IoManager) -> tuple[list[tuple[int, int]], str]:
     """Read the logged intervals, or why there are none, which concerns one window only."""
     try:
         return await timer.read_intervals(), ""
@@ -146,10 +146,10 @@ async def _intervals(timer: IoManager) -> tuple[list[tuple[int, int]], str]:
         return [], f"a log without intervals: {error.what}"
 
 
-def best_check(run: ModeRun, timing: BatchTiming) -> ClockCheck:
+def check_by_best_clock(run: ModeRun, timing: BatchTiming) -> ClockCheck:
     """Return the batch's length by the best second clock: the I/O manager's, else the host's."""
     if timing.timer is None:
-        return host_check(run, timing.reply)
+        return check_by_host_clock(run, timing.reply)
     if timing.ticks is None:
         return ClockCheck("io-manager", None, 0.0, timing.fault)
     start, stop = timing.ticks
@@ -161,7 +161,7 @@ def best_check(run: ModeRun, timing: BatchTiming) -> ClockCheck:
     return ClockCheck("io-manager", seconds, tolerance, wire)
 
 
-def host_check(run: ModeRun, reply: InferReply) -> ClockCheck:
+def check_by_host_clock(run: ModeRun, reply: InferReply) -> ClockCheck:
     """Return the batch's length by the host clock, if the station follows it."""
     if run.bench.time_base is not TimeBase.HOST:
         note = "a simulated bench has its own time and no second clock"
@@ -171,7 +171,9 @@ def host_check(run: ModeRun, reply: InferReply) -> ClockCheck:
     return ClockCheck("host", seconds, tolerance, "arrival of the DUT's text")
 
 
-async def find_inferences(measure: Callable[[int], Awaitable[float]]) -> tuple[int, float]:
+async def find_inferences_per_window(
+    measure: Callable[[int], Awaitable[float]],
+) -> tuple[int, float]:
     """Find how many inferences make a valid window, by probing.
 
     Args:

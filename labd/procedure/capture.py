@@ -52,7 +52,7 @@ class Capture:
     Attributes:
         closed_through: index up to which samples and edges are complete.
         marks: time marks of the stream by the host's clock.
-        quiet_samples: length of the stretch without edges that :meth:`quiet` waits for.
+        quiet_samples: length of the stretch without edges that :meth:`wait_until_quiet` waits for.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Capture:
         self.collector: asyncio.Task[None] | None = None
 
     @property
-    def received(self) -> int:
+    def received_samples(self) -> int:
         """Samples received so far."""
         return self._acquisition.received_samples
 
@@ -83,63 +83,65 @@ class Capture:
         """Timestamps received so far."""
         return self._acquisition.edges_seen
 
-    async def quiet(self) -> Position:
+    async def wait_until_quiet(self) -> Position:
         """Wait for a stretch without edges, or until nothing more comes.
 
         Raises:
             InstrumentError: edges never cease.
         """
-        start = self._here()
+        start = self._current_position()
         deadline = time.monotonic() + QUIET_DEADLINE_S
-        while self.received < start.received + self.quiet_samples:
+        while self.received_samples < start.received + self.quiet_samples:
             if time.monotonic() > deadline:
                 raise InstrumentError(
                     "timestamp-wire",
                     f"the monitor's trigger input was not quiet for {QUIET_DEADLINE_S:g} s",
                     "is it open, or on another pin than the DUT's timestamp (D7)?",
                 )
-            if not await self._progress(STILL_S):
+            if not await self._has_progress(STILL_S):
                 break
             if self.edges_seen != start.edges_seen:
-                start = self._here()
-        return self._here()
+                start = self._current_position()
+        return self._current_position()
 
-    async def edges_since(self, start: Position, wanted: int) -> int:
+    async def wait_for_edges(self, start: Position, wanted: int) -> int:
         """Wait for edges and a quiet stretch after them; return the samples received by then.
 
         Missing edges raise nothing here: they make their window invalid.
         """
         deadline = time.monotonic() + EDGE_DEADLINE_S
         while self.edges_seen < start.edges_seen + wanted:
-            if time.monotonic() > deadline or not await self._progress(EDGE_STILL_S):
-                return self.received
-        return (await self.quiet()).received
+            if time.monotonic() > deadline or not await self._has_progress(EDGE_STILL_S):
+                return self.received_samples
+        return (await self.wait_until_quiet()).received
 
-    async def stop(self) -> None:
+    async def stop_acquisition(self) -> None:
         """End the acquisition; then everything received is confirmed or a gap."""
         await self._stack.aclose()
         if self.collector is not None:
             await self.collector
 
-    def recording(self, start: int, stop: int) -> Recording:
+    def recording_of(self, start: int, stop: int) -> Recording:
         """Return the confirmed stream of the samples [start, stop].
 
         It holds whole runs, and so also what ends at ``start`` or begins at ``stop``.
         """
-        return assemble(self.format, [item for item in self._items if _overlaps(item, start, stop)])
+        return assemble(
+            self.format, [item for item in self._items if _overlaps_range(item, start, stop)]
+        )
 
-    def forget(self, before: int, keep: Sequence[tuple[int, int]] = ()) -> None:
+    def drop_before(self, before: int, keep: Sequence[tuple[int, int]] = ()) -> None:
         """Drop the stream before a sample, except these stretches.
 
         The trace has all of it; memory holds what a window still needs.
         """
         kept: list[StreamItem] = []
-        while self._items and _end(self._items[0]) < before:
+        while self._items and _end_index(self._items[0]) < before:
             item = self._items.popleft()
-            kept += [item] if any(_overlaps(item, *stretch) for stretch in keep) else []
+            kept += [item] if any(_overlaps_range(item, *stretch) for stretch in keep) else []
         self._items.extendleft(reversed(kept))
 
-    def edges(self, start: int, stop: int) -> list[Edge]:
+    def timestamp_edges(self, start: int, stop: int) -> list[Edge]:
         """Return the confirmed timestamps of the DUT in the sample range [start, stop]."""
         return [
             item
@@ -150,12 +152,12 @@ class Capture:
             and start <= item.index <= stop
         ]
 
-    async def mark(self, windows: Sequence[Window]) -> None:
+    async def annotate_windows(self, windows: Sequence[Window]) -> None:
         """Write the windows into the trace."""
         if self._writer is not None:
             await self._writer.annotate_windows(windows)
 
-    async def collect(self, writer: TraceWriter | None) -> None:
+    async def collect_stream(self, writer: TraceWriter | None) -> None:
         """Read the stream to its end.
 
         A run of samples counts as confirmed when the next one comes: its edges are between them.
@@ -173,7 +175,7 @@ class Capture:
                 await writer.write_items([item])
         self.closed_through = end
 
-    async def _progress(self, still_s: float) -> bool:
+    async def _has_progress(self, still_s: float) -> bool:
         """Return whether anything comes within this time; a failed stream raises its fault."""
         if self.collector is not None and self.collector.done():
             self.collector.result()
@@ -183,8 +185,8 @@ class Capture:
             return False
         return True
 
-    def _here(self) -> Position:
-        return Position(self.received, self.edges_seen)
+    def _current_position(self) -> Position:
+        return Position(self.received_samples, self.edges_seen)
 
 
 @asynccontextmanager
@@ -200,25 +202,25 @@ async def start_capture(run: ModeRun, monitor: PowerMonitor, name: str) -> Async
         async with AsyncExitStack() as running:
             acquisition = await running.enter_async_context(monitor.acquire(run.bench.time_base))
             capture = Capture(name, monitor.stream_format, acquisition, running)
-            collector = asyncio.create_task(capture.collect(writer), name=f"collect {name}")
+            collector = asyncio.create_task(capture.collect_stream(writer), name=f"collect {name}")
             capture.collector = collector
-            outer.push_async_callback(_reap, collector)
+            outer.push_async_callback(_finish_collector, collector)
             yield capture
 
 
-async def _reap(collector: asyncio.Task[None]) -> None:
+async def _finish_collector(collector: asyncio.Task[None]) -> None:
     """Let the collector take the rest within :data:`DRAIN_DEADLINE_S`.
 
-    Its faults are raised by :meth:`Capture.stop`, unless the body raised its own.
+    Its faults are raised by :meth:`Capture.stop_acquisition`, unless the body raised its own.
     """
     await asyncio.wait({collector}, timeout=DRAIN_DEADLINE_S)
     collector.cancel()
     await asyncio.gather(collector, return_exceptions=True)
 
 
-def _end(item: StreamItem) -> float:
+def _end_index(item: StreamItem) -> float:
     return item.end if isinstance(item, (Samples, Gap)) else item.index
 
 
-def _overlaps(item: StreamItem, start: int, stop: int) -> bool:
-    return item.index <= stop and start <= _end(item)
+def _overlaps_range(item: StreamItem, start: int, stop: int) -> bool:
+    return item.index <= stop and start <= _end_index(item)

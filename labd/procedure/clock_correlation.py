@@ -50,7 +50,7 @@ class RunClocks:
     stream_format: StreamFormat
     baud: int
 
-    def monitor(self, resolution_s: float) -> Clock:
+    def monitor_clock(self, resolution_s: float) -> Clock:
         """The power monitor's sample index as a clock with stamps of this uncertainty."""
         return Clock(
             self.kind,
@@ -76,12 +76,12 @@ def positions_from_counter(
     Raises:
         MeasurementInvalid: no mark, or marks that contradict each other.
     """
-    counter, ticks, host = _counter_stamps(clocks, batches)
+    counter, ticks, host = _unwrapped_counter_stamps(clocks, batches)
     by_host = fit_clock_map(
         counter, HOST, [Mark(tick, at, s) for tick, (at, s) in zip(ticks, host, strict=True)]
     )
     stream = fit_clock_map(
-        clocks.monitor(0.0),
+        clocks.monitor_clock(0.0),
         HOST,
         [Mark(at.index, at.t_ns, at.uncertainty_ns / 1e9) for at in times],
     )
@@ -104,10 +104,10 @@ def compare_clocks(
     Raises:
         MeasurementInvalid: the two contradict each other beyond their uncertainties.
     """
-    counter, ticks, _ = _counter_stamps(clocks, batches)
+    counter, ticks, _ = _unwrapped_counter_stamps(clocks, batches)
     indices = [edge.index for pair in edges for edge in pair]
     return fit_clock_map(
-        clocks.monitor(clocks.stream_format.edge_uncertainty_s),
+        clocks.monitor_clock(clocks.stream_format.edge_uncertainty_s),
         counter,
         [Mark(index, tick, PIN_TOLERANCE_S) for index, tick in zip(indices, ticks, strict=True)],
     )
@@ -117,7 +117,7 @@ HostTime = tuple[int, float]
 """A time by the host clock, ns, and its uncertainty, s."""
 
 
-def _counter_stamps(
+def _unwrapped_counter_stamps(
     clocks: RunClocks, batches: Sequence[BatchTiming]
 ) -> tuple[Clock, list[int], list[HostTime]]:
     """Return the counter, its unwrapped ticks, and the host's times of the same moments."""
@@ -130,7 +130,7 @@ def _counter_stamps(
         resolution_s=COUNTER_RESOLUTION_S,
         tolerance_ppm=timer.clock_tolerance_ppm,
     )
-    host = [time for batch in batches for time in _host_times(batch, clocks.baud)]
+    host = [time for batch in batches for time in _batch_host_times(batch, clocks.baud)]
     raw = [tick for batch in batches for tick in batch.ticks or ()]
     if len(raw) != len(host):
         raise LabdBug("clock-batches", "a batch without its interval was used to map clocks")
@@ -138,7 +138,7 @@ def _counter_stamps(
     return counter, [int(tick) for tick in ticks], host
 
 
-def _host_times(batch: BatchTiming, baud: int) -> tuple[HostTime, HostTime]:
+def _batch_host_times(batch: BatchTiming, baud: int) -> tuple[HostTime, HostTime]:
     """When a batch began and ended by the host clock.
 
     The text ``m-infer-start`` is out when the first timestamp comes, or still leaving a DUT
@@ -152,7 +152,7 @@ def _host_times(batch: BatchTiming, baud: int) -> tuple[HostTime, HostTime]:
     return (start_ns, start_s / 2), (batch.reply.done_ns - round(done_s * 1e9), TEXT_S / 2)
 
 
-def clock_record(clock_map: ClockMap) -> ClockMapRecord:
+def to_clock_map_record(clock_map: ClockMap) -> ClockMapRecord:
     """Return a clock map as it stands in the evidence of a result."""
     return ClockMapRecord(
         a=clock_map.a.name,

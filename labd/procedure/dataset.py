@@ -38,7 +38,7 @@ class Dataset:
     rows: tuple[Row, ...]
     sha256: str
 
-    def read(self, row: Row) -> bytes:
+    def read_file(self, row: Row) -> bytes:
         """Read a complete input file.
 
         Raises:
@@ -49,9 +49,9 @@ class Dataset:
         except OSError as error:
             raise JobError("data-missing", f"{self.folder / row.file}: {error.strerror}") from error
 
-    def inputs(self, row: Row) -> Iterator[bytes]:
+    def iter_inputs(self, row: Row) -> Iterator[bytes]:
         """Yield the inputs of one file for the DUT: the file, or its windows in order."""
-        data = self.read(row)
+        data = self.read_file(row)
         for start in range(0, len(data) - row.window_bytes + 1, row.stride_bytes):
             yield data[start : start + row.window_bytes]
 
@@ -66,7 +66,7 @@ def find_dataset(folders: Sequence[Path], benchmark: Benchmark) -> Dataset:
     for folder in folders:
         labels = folder / benchmark.name / LABELS
         if labels.is_file():
-            return _load(labels, benchmark)
+            return _load_dataset(labels, benchmark)
     searched = ", ".join(str(folder / benchmark.name) for folder in folders) or "nothing"
     raise JobError(
         "dataset-missing",
@@ -75,7 +75,7 @@ def find_dataset(folders: Sequence[Path], benchmark: Benchmark) -> Dataset:
     )
 
 
-def _load(labels: Path, benchmark: Benchmark) -> Dataset:
+def _load_dataset(labels: Path, benchmark: Benchmark) -> Dataset:
     try:
         content = labels.read_bytes()
         lines = list(csv.reader(content.decode("utf-8").splitlines()))
@@ -84,18 +84,18 @@ def _load(labels: Path, benchmark: Benchmark) -> Dataset:
     except (UnicodeDecodeError, csv.Error) as error:
         raise JobError("labels-malformed", f"{labels} is not a CSV file: {error}") from error
     rows = tuple(
-        _row(fields, f"{labels}:{number}", benchmark)
+        _parse_row(fields, f"{labels}:{number}", benchmark)
         for number, fields in enumerate(lines, 1)
         if fields
     )
     if not rows:
         raise JobError("labels-empty", f"{labels} lists no input file")
     for row in rows:
-        _check_size(labels.parent / row.file, row)
+        _check_input_size(labels.parent / row.file, row)
     return Dataset(labels.parent, rows, hashlib.sha256(content).hexdigest())
 
 
-def _row(fields: list[str], where: str, benchmark: Benchmark) -> Row:
+def _parse_row(fields: list[str], where: str, benchmark: Benchmark) -> Row:
     if len(fields) not in {3, 5}:
         what = f"{where}: {len(fields)} fields; a row is file,classes,class[,window,stride]"
         raise JobError("labels-malformed", what)
@@ -116,7 +116,7 @@ def _row(fields: list[str], where: str, benchmark: Benchmark) -> Row:
     return Row(file, classes, label, window, stride)
 
 
-def _check_size(path: Path, row: Row) -> None:
+def _check_input_size(path: Path, row: Row) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:

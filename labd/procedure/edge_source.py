@@ -49,35 +49,35 @@ class EdgeSource(ABC):
 
     @property
     @abstractmethod
-    def needed(self) -> list[tuple[int, int]]:
+    def pending_ranges(self) -> list[tuple[int, int]]:
         """Sample ranges that are still to be evaluated."""
 
     @abstractmethod
-    async def probe(self, monitor: PowerMonitor, inferences: int) -> float:
+    async def measure_probe_s(self, monitor: PowerMonitor, inferences: int) -> float:
         """Measure how many seconds a number of inferences takes."""
 
     @abstractmethod
-    async def sync(self, capture: Capture) -> None:
+    async def make_sync_mark(self, capture: Capture) -> None:
         """Make a mark that all clocks see; called at both ends of a run."""
 
     @abstractmethod
-    async def wait_for_end(self, capture: Capture, before: Position) -> int:
+    async def wait_for_batch_end(self, capture: Capture, before: Position) -> int:
         """Wait until a finished batch is received; return the sample index after it."""
 
     @abstractmethod
-    async def add(self, capture: Capture, measured: MeasuredBatch) -> None:
+    async def add_batch(self, capture: Capture, measured: MeasuredBatch) -> None:
         """Add the next batch."""
 
     @abstractmethod
-    async def finish(self, capture: Capture) -> None:
+    async def evaluate_remaining(self, capture: Capture) -> None:
         """Evaluate all remaining batches, after the end of the acquisition."""
 
-    def read_idle(self, capture: Capture, start: int, stop: int) -> None:
+    def read_idle_power(self, capture: Capture, start: int, stop: int) -> None:
         """Add the idle power of the samples [start, stop), unless one of them is lost."""
-        idle_uw = capture.recording(start, stop).mean_power_uw(start, stop)
+        idle_uw = capture.recording_of(start, stop).mean_power_uw(start, stop)
         self.idle_uw += [] if idle_uw is None else [idle_uw]
 
-    async def evaluate(
+    async def evaluate_window(
         self,
         capture: Capture,
         measured: MeasuredBatch,
@@ -87,7 +87,7 @@ class EdgeSource(ABC):
         idle_power_uw: float | None,
     ) -> None:
         """Make a measured batch's window in a worker thread, since it may be long; report it."""
-        recording = capture.recording(measured.start, measured.stop)
+        recording = capture.recording_of(measured.start, measured.stop)
         window = await asyncio.to_thread(
             energy_window,
             measured.batch,
@@ -106,4 +106,4 @@ class EdgeSource(ABC):
 def run_clocks(run: ModeRun, capture: Capture) -> RunClocks:
     """Return the clocks of this run."""
     kind = run.bench.identities[Part.POWER].kind
-    return RunClocks(kind, capture.format, run.bench.baud(run.ready.build))
+    return RunClocks(kind, capture.format, run.bench.dut_baud(run.ready.build))

@@ -9,7 +9,13 @@ from drivers.base.interfaces import PowerMonitor
 from labd.core.errors import InstrumentError, JobError, MeasurementInvalid
 from labd.core.model import Edge, TimeBase
 from labd.core.suite import MIN_WINDOW_S
-from labd.procedure.batch import PROBE_DEADLINE_S, BatchTiming, best_check, host_check, timed_infer
+from labd.procedure.batch import (
+    PROBE_DEADLINE_S,
+    BatchTiming,
+    check_by_best_clock,
+    check_by_host_clock,
+    run_timed_batch,
+)
 from labd.procedure.capture import Capture, Position
 from labd.procedure.clock_correlation import positions_from_counter
 from labd.procedure.edge_source import EdgeSource, MeasuredBatch, run_clocks
@@ -26,7 +32,7 @@ class CounterEdges(EdgeSource):
     planned_window_s = 3 * MIN_WINDOW_S  # longer, since edges are uncertain by milliseconds
 
     def __init__(self, run: ModeRun) -> None:
-        if run.bench.timer(run.ready.build) is None:
+        if run.bench.batch_timer(run.ready.build) is None:
             raise JobError(
                 "no-timestamps",
                 "the power monitor has no input for the DUT's timestamps and no I/O manager "
@@ -46,39 +52,39 @@ class CounterEdges(EdgeSource):
         self._measured: list[MeasuredBatch] = []
 
     @property
-    def needed(self) -> list[tuple[int, int]]:
+    def pending_ranges(self) -> list[tuple[int, int]]:
         """Sample ranges of all batches: they are evaluated at the end of the run."""
         return [(each.start, each.stop) for each in self._measured]
 
-    async def probe(self, monitor: PowerMonitor, inferences: int) -> float:  # noqa: ARG002
+    async def measure_probe_s(self, monitor: PowerMonitor, inferences: int) -> float:  # noqa: ARG002
         """Measure how many seconds a number of inferences takes."""
-        timing = await timed_infer(self.run, inferences, 1, PROBE_DEADLINE_S)
-        seconds = best_check(self.run, timing).seconds
+        timing = await run_timed_batch(self.run, inferences, 1, PROBE_DEADLINE_S)
+        seconds = check_by_best_clock(self.run, timing).seconds
         if seconds is None:
-            raise _not_one(timing)
+            raise _not_one_pulse_error(timing)
         return seconds
 
-    async def sync(self, capture: Capture) -> None:
+    async def make_sync_mark(self, capture: Capture) -> None:
         """Run a batch of one inference, as a mark at the end of the clock maps."""
-        await capture.quiet()
-        timing = await timed_infer(self.run, 1, 0, PROBE_DEADLINE_S)
+        await capture.wait_until_quiet()
+        timing = await run_timed_batch(self.run, 1, 0, PROBE_DEADLINE_S)
         if timing.ticks is None:
-            raise _not_one(timing)
+            raise _not_one_pulse_error(timing)
         self._marks.append(timing)
-        await capture.quiet()
+        await capture.wait_until_quiet()
 
-    async def wait_for_end(self, capture: Capture, before: Position) -> int:  # noqa: ARG002
+    async def wait_for_batch_end(self, capture: Capture, before: Position) -> int:  # noqa: ARG002
         """Wait until the batch must be received; return the sample index after it."""
-        await capture.quiet()
-        return (await capture.quiet()).received
+        await capture.wait_until_quiet()
+        return (await capture.wait_until_quiet()).received
 
-    async def add(self, capture: Capture, measured: MeasuredBatch) -> None:
+    async def add_batch(self, capture: Capture, measured: MeasuredBatch) -> None:
         """Add a batch; keep only the samples around it."""
-        self.read_idle(capture, measured.start - capture.quiet_samples, measured.start)
+        self.read_idle_power(capture, measured.start - capture.quiet_samples, measured.start)
         self._measured.append(measured)
-        capture.forget(measured.stop, self.needed)
+        capture.drop_before(measured.stop, self.pending_ranges)
 
-    async def finish(self, capture: Capture) -> None:
+    async def evaluate_remaining(self, capture: Capture) -> None:
         """Fit the clock maps and evaluate every batch."""
         counted = [each for each in self._measured if each.timing.ticks]
         first, *rest = self._marks
@@ -96,14 +102,14 @@ class CounterEdges(EdgeSource):
         known = dict(zip([each.batch.number for each in counted], pairs[1:], strict=False))
         for measured in self._measured:
             positions = known.get(measured.batch.number, ())
-            check = host_check(self.run, measured.timing.reply)
+            check = check_by_host_clock(self.run, measured.timing.reply)
             edges = [Edge(at.index, "io-manager", rising=False) for at in positions]
             uncertainty_s = max((at.uncertainty_s for at in positions), default=0.0)
             idle_uw = statistics.fmean(self.idle_uw) if self.idle_uw else None
-            await self.evaluate(capture, measured, edges, check, uncertainty_s, idle_uw)
+            await self.evaluate_window(capture, measured, edges, check, uncertainty_s, idle_uw)
 
 
-def _not_one(timing: BatchTiming) -> InstrumentError:
+def _not_one_pulse_error(timing: BatchTiming) -> InstrumentError:
     return InstrumentError(
         "timestamp-wire",
         f"the I/O manager saw {timing.fault}",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from drivers.base.interfaces import PowerMonitor
 from labd.core.errors import DutError, InstrumentError, MeasurementInvalid
 from labd.core.model import Edge
-from labd.procedure.batch import PROBE_DEADLINE_S, BatchTiming, best_check
+from labd.procedure.batch import PROBE_DEADLINE_S, BatchTiming, check_by_best_clock
 from labd.procedure.capture import Capture, Position, start_capture
 from labd.procedure.clock_correlation import compare_clocks
 from labd.procedure.edge_source import EdgeSource, MeasuredBatch, run_clocks
@@ -30,57 +30,57 @@ class MonitorEdges(EdgeSource):
         self._counted: list[tuple[BatchTiming, Sequence[Edge]]] = []
 
     @property
-    def needed(self) -> list[tuple[int, int]]:
+    def pending_ranges(self) -> list[tuple[int, int]]:
         """Sample ranges of batches to be evaluated and of idle power readings."""
         return [*((each.start, each.stop) for each in self._pending), *self._syncs]
 
-    async def probe(self, monitor: PowerMonitor, inferences: int) -> float:
+    async def measure_probe_s(self, monitor: PowerMonitor, inferences: int) -> float:
         """Measure how many seconds a number of inferences takes."""
         async with start_capture(self.run, monitor, "") as capture:
-            start = await capture.quiet()
-            await self.run.ready.dut.infer(inferences, 1, PROBE_DEADLINE_S)
-            stop = await self.wait_for_end(capture, start)
-            await capture.stop()
-            edges = capture.edges(start.received, stop)
-        for gap in capture.recording(start.received, stop).gaps:
+            start = await capture.wait_until_quiet()
+            await self.run.ready.dut.run_inferences(inferences, 1, PROBE_DEADLINE_S)
+            stop = await self.wait_for_batch_end(capture, start)
+            await capture.stop_acquisition()
+            edges = capture.timestamp_edges(start.received, stop)
+        for gap in capture.recording_of(start.received, stop).gaps:
             if gap.index < stop:  # the recording also holds what begins at its end
                 raise InstrumentError("samples-lost", f"the probe lost samples: {gap.reason}")
         if len(edges) != 2:  # noqa: PLR2004 - start and stop
-            raise _no_edges(len(edges), 2)
+            raise _edge_count_error(len(edges), 2)
         return (edges[1].index - edges[0].index) / monitor.stream_format.sample_rate_hz
 
-    async def sync(self, capture: Capture) -> None:
+    async def make_sync_mark(self, capture: Capture) -> None:
         """Have the DUT pulse its timestamp pin, to check the wire and to read the idle power."""
-        before = await capture.quiet()
-        lap = await self.run.ready.dut.timestamp()
+        before = await capture.wait_until_quiet()
+        lap = await self.run.ready.dut.set_timestamp()
         if lap is not None:
             raise DutError(
                 "build",
                 "the DUT answers timestamp with text: a performance build",
                 "flash energy",
             )
-        after = await capture.edges_since(before, 1)
+        after = await capture.wait_for_edges(before, 1)
         seen = capture.edges_seen - before.edges_seen
         if seen != 1:
-            raise _no_edges(seen, 1)
-        await capture.quiet()  # for the idle power reading
-        self._syncs.append((before.received, max(after, capture.received)))
+            raise _edge_count_error(seen, 1)
+        await capture.wait_until_quiet()  # for the idle power reading
+        self._syncs.append((before.received, max(after, capture.received_samples)))
 
-    async def wait_for_end(self, capture: Capture, before: Position) -> int:
+    async def wait_for_batch_end(self, capture: Capture, before: Position) -> int:
         """Wait for a batch's two edges and a quiet stretch; return the sample index after it."""
-        return await capture.edges_since(before, 2)
+        return await capture.wait_for_edges(before, 2)
 
-    async def add(self, capture: Capture, measured: MeasuredBatch) -> None:
+    async def add_batch(self, capture: Capture, measured: MeasuredBatch) -> None:
         """Add a batch; evaluate those that are confirmed."""
         self._pending.append(measured)
         while self._pending and capture.closed_through >= self._pending[0].stop:
-            await self._evaluate_next(capture)
+            await self._evaluate_next_batch(capture)
 
-    async def finish(self, capture: Capture) -> None:
+    async def evaluate_remaining(self, capture: Capture) -> None:
         """Evaluate the rest; compare the power monitor's clock with the I/O manager's."""
         while self._pending:
-            await self._evaluate_next(capture)
-        self._read_idle_power(capture)
+            await self._evaluate_next_batch(capture)
+        self._read_pending_idle_power(capture)
         if not self._counted:
             return
         batches, edges = zip(*self._counted, strict=True)
@@ -89,30 +89,30 @@ class MonitorEdges(EdgeSource):
         except MeasurementInvalid as error:
             self.problems.append(f"clocks: {error.what}")
 
-    async def _evaluate_next(self, capture: Capture) -> None:
+    async def _evaluate_next_batch(self, capture: Capture) -> None:
         measured = self._pending.pop(0)
-        self._read_idle_power(capture)
+        self._read_pending_idle_power(capture)
         idle_uw = self.idle_uw[0] if self.idle_uw else None
-        edges = capture.edges(measured.start, measured.stop)
-        check = best_check(self.run, measured.timing)
+        edges = capture.timestamp_edges(measured.start, measured.stop)
+        check = check_by_best_clock(self.run, measured.timing)
         uncertainty_s = capture.format.edge_uncertainty_s
-        await self.evaluate(capture, measured, edges, check, uncertainty_s, idle_uw)
+        await self.evaluate_window(capture, measured, edges, check, uncertainty_s, idle_uw)
         if len(edges) == 2 and measured.timing.ticks:  # noqa: PLR2004 - start and stop
             self._counted.append((measured.timing, edges))
-        capture.forget(measured.stop)
+        capture.drop_before(measured.stop)
 
-    def _read_idle_power(self, capture: Capture) -> None:
+    def _read_pending_idle_power(self, capture: Capture) -> None:
         """Read the idle power just after each sync mark."""
         rate = capture.format.sample_rate_hz
         for sync in self._syncs:
-            for edge in capture.edges(*sync):
+            for edge in capture.timestamp_edges(*sync):
                 start = math.ceil(edge.index + IDLE_AFTER_S * rate)
                 stop = start + max(1, math.floor(IDLE_S * rate))
-                self.read_idle(capture, start, stop)
+                self.read_idle_power(capture, start, stop)
         self._syncs.clear()
 
 
-def _no_edges(seen: int, wanted: int) -> InstrumentError:
+def _edge_count_error(seen: int, wanted: int) -> InstrumentError:
     return InstrumentError(
         "timestamp-wire",
         f"the power monitor received {seen} edges of the DUT's timestamp pin instead of {wanted}",

@@ -19,19 +19,19 @@ from labd.core.suite import WARMUPS, WINDOWS
 from labd.core.windows import Batch, inferences_for_window
 from labd.procedure.batch import (
     check_outputs,
-    find_inferences,
+    clear_interval_log,
+    find_inferences_per_window,
     infer_deadline_s,
     load_row,
-    start_timing,
-    timed_infer,
+    run_timed_batch,
 )
 from labd.procedure.capture import Capture, start_capture
-from labd.procedure.clock_correlation import clock_record
+from labd.procedure.clock_correlation import to_clock_map_record
 from labd.procedure.dataset import Row
 from labd.procedure.edge_source import EdgeSource, MeasuredBatch
 from labd.procedure.edges_from_counter import CounterEdges
 from labd.procedure.edges_from_monitor import MonitorEdges
-from labd.procedure.mode_run import ModeRun, windows_result
+from labd.procedure.mode_run import ModeRun, result_from_windows
 from labd.wire.results import ModeResult, ResultDetails
 
 
@@ -51,35 +51,39 @@ async def measure_energy(
     rows = [dataset.rows[i % len(dataset.rows)] for i in range(WINDOWS)]
     await run.report.report_phase(Mode.ENERGY, "probe")
     await load_row(run, rows[0])
-    await start_timing(run)
+    await clear_interval_log(run)
     inferences, inference_s = await _plan_batch(source, monitor, throughput_ips)
     await run.report.report_phase(Mode.ENERGY, "windows")
     async with start_capture(run, monitor, "energy") as capture:
-        await source.sync(capture)
+        await source.make_sync_mark(capture)
         for number, row in enumerate(rows, 1):
             batch = Batch(number, row.file, inferences)
-            await _measure(run, source, capture, batch, row, inference_s)
-            await capture.mark(source.windows)
+            await _measure_batch(run, source, capture, batch, row, inference_s)
+            await capture.annotate_windows(source.windows)
             await run.report.report_progress(number, WINDOWS, "windows")
-        late = await _try(source.sync(capture), "the sync mark at the end of the run")
-        await capture.stop()
-        findings = await _check_monitor(run)
-        await source.finish(capture)
-        await capture.mark(source.windows)
-    score = _score(source.windows)
+        late = await _error_of_optional(
+            source.make_sync_mark(capture), "the sync mark at the end of the run"
+        )
+        await capture.stop_acquisition()
+        findings = await _monitor_findings(run)
+        await source.evaluate_remaining(capture)
+        await capture.annotate_windows(source.windows)
+    score = _median_scores(source.windows)
     if source.idle_uw:
         score["idle_power_uw"] = statistics.fmean(source.idle_uw)
     serious = [f"power monitor: {finding.text}" for finding in findings if finding.serious]
     details = ResultDetails(
         trace=capture.name,
         method=run.method,
-        clocks=tuple(clock_record(each) for each in source.clocks),
+        clocks=tuple(to_clock_map_record(each) for each in source.clocks),
         findings=(*late, *(finding.text for finding in findings)),
     )
-    return windows_result(Mode.ENERGY, source.windows, score, (*source.problems, *serious), details)
+    return result_from_windows(
+        Mode.ENERGY, source.windows, score, (*source.problems, *serious), details
+    )
 
 
-async def _check_monitor(run: ModeRun) -> list[Finding]:
+async def _monitor_findings(run: ModeRun) -> list[Finding]:
     """Return the power monitor's findings; that it does not answer is a finding too."""
     try:
         return await run.bench.self_check(Part.POWER)
@@ -87,7 +91,7 @@ async def _check_monitor(run: ModeRun) -> list[Finding]:
         return [Finding("no-self-check", f"the self-check failed: {error}", serious=False)]
 
 
-async def _try(work: Awaitable[None], what: str) -> list[str]:
+async def _error_of_optional(work: Awaitable[None], what: str) -> list[str]:
     """Do something that no measured window needs; return its error, if any."""
     try:
         await work
@@ -103,11 +107,13 @@ async def _plan_batch(
     if throughput_ips is not None:
         inference_s = 1.0 / throughput_ips
     else:
-        _, inference_s = await find_inferences(lambda inferences: source.probe(monitor, inferences))
+        _, inference_s = await find_inferences_per_window(
+            lambda inferences: source.measure_probe_s(monitor, inferences)
+        )
     return inferences_for_window(1, inference_s, source.planned_window_s), inference_s
 
 
-async def _measure(
+async def _measure_batch(
     run: ModeRun,
     source: EdgeSource,
     capture: Capture,
@@ -117,16 +123,16 @@ async def _measure(
 ) -> None:
     """Load one input, wait until the line is quiet, run the batch, wait for its end."""
     await load_row(run, row)
-    before = await capture.quiet()
-    capture.forget(before.received - capture.quiet_samples, source.needed)
+    before = await capture.wait_until_quiet()
+    capture.drop_before(before.received - capture.quiet_samples, source.pending_ranges)
     deadline = infer_deadline_s(batch.inferences + WARMUPS, inference_s)
-    timing = await timed_infer(run, batch.inferences, WARMUPS, deadline)
+    timing = await run_timed_batch(run, batch.inferences, WARMUPS, deadline)
     check_outputs(timing.reply, run.benchmark, row.file)
-    stop = await source.wait_for_end(capture, before)
-    await source.add(capture, MeasuredBatch(batch, timing, before.received, stop))
+    stop = await source.wait_for_batch_end(capture, before)
+    await source.add_batch(capture, MeasuredBatch(batch, timing, before.received, stop))
 
 
-def _score(windows: Sequence[Window]) -> dict[str, float]:
+def _median_scores(windows: Sequence[Window]) -> dict[str, float]:
     """Compute medians over the windows that have an energy, by every method."""
     score: dict[str, float] = {}
     measured = [window for window in windows if window.energy_per_inference_uj is not None]

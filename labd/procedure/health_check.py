@@ -37,15 +37,15 @@ async def check_station(bench: StationBench, datasets: Sequence[Path]) -> list[F
     """
     findings = await bench.self_check()
     if not bench.can_flash:
-        await bench.answer()
+        await bench.identify_any_build()
         return findings
     try:
         dataset = await asyncio.to_thread(find_dataset, datasets, benchmark(KNOWN))
-        ready = await bench.prepare(Build.PERFORMANCE)
+        ready = await bench.prepare_dut(Build.PERFORMANCE)
     except JobError as error:
         if error.code not in NOT_HERE:
             raise
-        await bench.answer()
+        await bench.identify_any_build()
         note = f"no known-answer check: {error}"
         return [*findings, Finding("no-known-answer", note, serious=False)]
     right = await _count_right(ready.dut, dataset)
@@ -61,7 +61,7 @@ async def _count_right(dut: Dut, dataset: Dataset) -> int:
     """Count the images that the board classifies as labelled."""
     right = 0
     for row in dataset.rows[:KNOWN_IMAGES]:
-        await dut.load(dataset.read(row))
-        reply = await dut.infer(1, 0, ANSWER_DEADLINE_S)
+        await dut.load_input(dataset.read_file(row))
+        reply = await dut.run_inferences(1, 0, ANSWER_DEADLINE_S)
         right += reply.results.index(max(reply.results)) == row.label
     return right

@@ -82,7 +82,7 @@ class ModeRun:
     evidence: EvidenceWriter
 
 
-def windows_result(
+def result_from_windows(
     mode: Mode,
     windows: Sequence[Window],
     score: dict[str, float],

@@ -9,15 +9,15 @@ from labd.core.suite import WARMUPS, WINDOWS
 from labd.core.windows import Batch, performance_window
 from labd.procedure.batch import (
     PROBE_DEADLINE_S,
-    best_check,
+    check_by_best_clock,
     check_outputs,
-    find_inferences,
+    clear_interval_log,
+    find_inferences_per_window,
     infer_deadline_s,
     load_row,
-    start_timing,
-    timed_infer,
+    run_timed_batch,
 )
-from labd.procedure.mode_run import ModeRun, windows_result
+from labd.procedure.mode_run import ModeRun, result_from_windows
 from labd.protocol.replies import InferReply
 from labd.wire.results import ModeResult
 
@@ -29,29 +29,29 @@ async def measure_performance(run: ModeRun) -> ModeResult:
     rows = [dataset.rows[i % len(dataset.rows)] for i in range(WINDOWS)]
     await load_row(run, rows[0])
 
-    async def probe(inferences: int) -> float:
-        return runtime_us(await dut.infer(inferences, 1, PROBE_DEADLINE_S)) / 1e6
+    async def probe_runtime_s(inferences: int) -> float:
+        return require_runtime_us(await dut.run_inferences(inferences, 1, PROBE_DEADLINE_S)) / 1e6
 
-    inferences, inference_s = await find_inferences(probe)
-    await start_timing(run)
+    inferences, inference_s = await find_inferences_per_window(probe_runtime_s)
+    await clear_interval_log(run)
     await report.report_phase(Mode.PERFORMANCE, "windows")
     windows: list[Window] = []
     for number, row in enumerate(rows, 1):
         await load_row(run, row)
         deadline = infer_deadline_s(inferences + WARMUPS, inference_s)
-        timing = await timed_infer(run, inferences, WARMUPS, deadline)
+        timing = await run_timed_batch(run, inferences, WARMUPS, deadline)
         check_outputs(timing.reply, run.benchmark, row.file)
-        runtime = runtime_us(timing.reply)
-        check = best_check(run, timing)
+        runtime = require_runtime_us(timing.reply)
+        check = check_by_best_clock(run, timing)
         batch = Batch(number, row.file, inferences)
         windows.append(performance_window(batch, runtime, check))
         await report.report_window(Mode.PERFORMANCE, windows[-1])
         await report.report_progress(number, WINDOWS, "windows")
     score = {"median_throughput_ips": median_throughput_ips(windows)}
-    return windows_result(Mode.PERFORMANCE, windows, score)
+    return result_from_windows(Mode.PERFORMANCE, windows, score)
 
 
-def runtime_us(reply: InferReply) -> int:
+def require_runtime_us(reply: InferReply) -> int:
     """Return the microseconds between the two laps.
 
     Raises:

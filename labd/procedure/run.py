@@ -33,16 +33,16 @@ async def run_benchmark(
     for mode in spec.modes:
         if ready is None or ready.build is not BUILD_FOR[mode]:
             await report.report_phase(mode, "prepare")
-            ready = await bench.prepare(BUILD_FOR[mode])
+            ready = await bench.prepare_dut(BUILD_FOR[mode])
             _check_model(ready, entry)
         run = ModeRun(bench, ready, spec.energy_method, entry, dataset, report, evidence)
-        result = await _measure(mode, run, throughput)
+        result = await _measure_mode(mode, run, throughput)
         throughput = result.score.get("median_throughput_ips", throughput)
-        details = result.details.model_copy(update=dict(provenance(bench, ready)))
+        details = result.details.model_copy(update=dict(provenance_of_run(bench, ready)))
         yield result.model_copy(update={"details": details})
 
 
-def verdict_of(results: list[ModeResult]) -> Verdict:
+def combine_verdicts(results: list[ModeResult]) -> Verdict:
     """Combine the verdicts of a job's modes: invalid before fail before pass."""
     verdicts = {result.verdict for result in results}
     for verdict in (Verdict.INVALID, Verdict.FAIL):
@@ -51,10 +51,10 @@ def verdict_of(results: list[ModeResult]) -> Verdict:
     return Verdict.PASS
 
 
-def provenance(bench: StationBench, ready: Ready) -> Provenance:
+def provenance_of_run(bench: StationBench, ready: Ready) -> Provenance:
     """Return the provenance of this run's numbers."""
     return Provenance(
-        simulated=bench.simulated,
+        simulated=bench.is_simulated,
         dut=ready.profile.name,
         route=ready.route,
         firmware=ready.firmware,
@@ -64,14 +64,14 @@ def provenance(bench: StationBench, ready: Ready) -> Provenance:
     )
 
 
-async def _measure(mode: Mode, run: ModeRun, throughput: float | None) -> ModeResult:
+async def _measure_mode(mode: Mode, run: ModeRun, throughput: float | None) -> ModeResult:
     match mode:
         case Mode.ACCURACY:
             return await measure_accuracy(run)
         case Mode.PERFORMANCE:
             return await measure_performance(run)
         case Mode.ENERGY:
-            monitor = run.bench.monitor
+            monitor = run.bench.power_monitor
             if monitor is None:
                 raise LabdBug("no-monitor", "energy was scheduled on a station without monitor")
             return await measure_energy(run, monitor, throughput)

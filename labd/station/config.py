@@ -22,11 +22,11 @@ from labd.data import bundled
 from labd.station.stations_file import (
     BaudTable,
     BrokerTable,
-    Checked,
+    CheckedFile,
     StationsFile,
     StationTable,
     TracesTable,
-    check,
+    check_stations_file,
 )
 from labd.station.toml_positions import TomlPosition, TomlPositions
 from labd.wire.emulation import Emulation
@@ -35,7 +35,7 @@ SEE_TIMESTAMPS = (
     "wire a pin to the I/O manager and set processing_wire, or timestamp_wire in the io table; "
     "or wire the timestamp pin to the power monitor"
 )
-"""Remedy for :attr:`StationConfig.blind`."""
+"""Remedy for :attr:`StationConfig.energy_obstacle`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +73,13 @@ class StationConfig:
     def sees_timestamps(self) -> bool:
         """Whether the power monitor or a wire to the I/O manager shows the DUT's timestamps."""
         power, io = self.parts.get(Part.POWER), self.parts.get(Part.IO)
-        if power is not None and not _never_sees(power.config):
+        if power is not None and not _sees_no_timestamps(power.config):
             return True
         wired = io is not None and isinstance(io.config, IoConfig) and io.config.times_timestamps
         return wired or (io is not None and self.processing_wire)
 
     @property
-    def blind(self) -> str:
+    def energy_obstacle(self) -> str:
         """Why a station with a power monitor cannot measure energy; empty if it can."""
         power = self.parts.get(Part.POWER)
         if power is None or self.sees_timestamps:
@@ -115,11 +115,11 @@ class LabConfig:
     stations: tuple[StationConfig, ...]
 
     @property
-    def bench(self) -> Path:
+    def bench_directory(self) -> Path:
         """Directory of the emulated stations' ports and drives."""
         return self.state / "bench"
 
-    def station(self, name: str) -> StationConfig:
+    def find_station(self, name: str) -> StationConfig:
         """Return a station by its name.
 
         Raises:
@@ -146,22 +146,26 @@ def load_config(
     Raises:
         ConfigError: the file is missing, or has mistakes; the text lists all of them.
     """
-    text = _read(path)
-    document = _parse(path, text)
+    text = _read_text(path)
+    document = _parse_toml(path, text)
     base = path.absolute().parent
-    checked = check(document, registry, base)
+    checked = check_stations_file(document, registry, base)
     if checked.found or checked.file is None:
-        raise _refusal(path, text, checked)
-    lab = _resolve(path, checked.file, checked.parts)
+        raise _mistakes_error(path, text, checked)
+    lab = _resolve_lab(path, checked.file, checked.parts)
     if state is not None:
         lab = replace(lab, state=state.absolute())
     if port is not None:
         lab = replace(lab, broker=lab.broker.model_copy(update={"port": port}))
-    stations = tuple(with_bench(station, lab.bench, registry) for station in lab.stations)
+    stations = tuple(
+        configure_emulated_ports(station, lab.bench_directory, registry) for station in lab.stations
+    )
     return replace(lab, stations=stations)
 
 
-def with_bench(station: StationConfig, directory: Path, registry: Registry) -> StationConfig:
+def configure_emulated_ports(
+    station: StationConfig, directory: Path, registry: Registry
+) -> StationConfig:
     """Configure an emulated station's drivers for the ports of its bench.
 
     Args:
@@ -178,26 +182,26 @@ def with_bench(station: StationConfig, directory: Path, registry: Registry) -> S
     monitor = (station.emulated.monitor, "port", "power")
     parts = {
         part: registry.configure_part(part, driver, {key: str(ports / port)})
-        for part, (driver, key, port) in (_BENCH | {Part.POWER: monitor}).items()
+        for part, (driver, key, port) in (_EMULATED_PARTS | {Part.POWER: monitor}).items()
         if part in station.emulated.parts or part is Part.FLASHER
     }
     wire = Part.IO in station.emulated.parts
     return replace(station, parts=MappingProxyType(parts), processing_wire=wire, off_s=0.0)
 
 
-def _never_sees(config: DriverConfig) -> bool:
+def _sees_no_timestamps(config: DriverConfig) -> bool:
     """Whether a monitor declares that it sees no timestamps."""
     return isinstance(config, MonitorConfig) and not config.sees_timestamps
 
 
-_BENCH = {
+_EMULATED_PARTS = {
     Part.DUT: ("serial-dut", "port", "dut"),
     Part.IO: ("mlcommons-interface", "port", "io"),
     Part.FLASHER: ("nucleo-drive", "path", "drive"),
 }
 
 
-def _read(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError as error:
@@ -211,7 +215,7 @@ def _read(path: Path) -> str:
         raise ConfigError("bad-config", what) from error
 
 
-def _parse(path: Path, text: str) -> dict[str, Any]:
+def _parse_toml(path: Path, text: str) -> dict[str, Any]:
     try:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
@@ -221,18 +225,18 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
         raise ConfigError("bad-config", f"{path}: nested too deeply") from error
 
 
-def _refusal(path: Path, text: str, checked: Checked) -> ConfigError:
+def _mistakes_error(path: Path, text: str, checked: CheckedFile) -> ConfigError:
     """Return an error that lists every mistake on one line, in the order of the file."""
     positions = TomlPositions(text)
     first = TomlPosition(1, 1)
-    placed = [(positions.find(found.key) or first, found.mistake) for found in checked.found]
+    placed = [(positions.position_of(found.key) or first, found.mistake) for found in checked.found]
     placed.sort(key=lambda each: (each[0].line, each[0].column))
     lines = [f"{path}:{at}: {mistake}" for at, mistake in placed]
     count = "a mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
     return ConfigError("bad-config", "\n  ".join([f"{path} has {count}:", *lines]))
 
 
-def _resolve(path: Path, file: StationsFile, parts: list[dict[Part, PartConfig]]) -> LabConfig:
+def _resolve_lab(path: Path, file: StationsFile, parts: list[dict[Part, PartConfig]]) -> LabConfig:
     base = path.absolute().parent
     return LabConfig(
         file=path.absolute(),
@@ -241,17 +245,17 @@ def _resolve(path: Path, file: StationsFile, parts: list[dict[Part, PartConfig]]
         firmware=(*(base / folder for folder in file.lab.firmware), bundled("firmware")),
         datasets=(*(base / folder for folder in file.lab.datasets), bundled("datasets")),
         broker=file.broker,
-        keep=_limits(file.traces),
-        stations=tuple(map(_station, file.station, parts)),
+        keep=_retention_limits(file.traces),
+        stations=tuple(map(_resolve_station, file.station, parts)),
     )
 
 
-def _limits(table: TracesTable) -> RetentionLimits:
+def _retention_limits(table: TracesTable) -> RetentionLimits:
     size_bytes = None if table.keep_gb is None else round(table.keep_gb * 1e9)
     return RetentionLimits(table.keep_days, size_bytes)
 
 
-def _station(table: StationTable, parts: dict[Part, PartConfig]) -> StationConfig:
+def _resolve_station(table: StationTable, parts: dict[Part, PartConfig]) -> StationConfig:
     return StationConfig(
         name=table.name,
         board=table.board,
@@ -259,12 +263,12 @@ def _station(table: StationTable, parts: dict[Part, PartConfig]) -> StationConfi
         voltage_mv=table.voltage_mv,
         off_s=table.off_s,
         processing_wire=table.processing_wire,
-        baud=_baud(table.baud),
+        baud=_baud_by_build(table.baud),
         emulated=table.emulated,
         time_base=TimeBase.VIRTUAL if table.emulated else TimeBase(table.time_base),
     )
 
 
-def _baud(table: BaudTable) -> Mapping[Build, int]:
+def _baud_by_build(table: BaudTable) -> Mapping[Build, int]:
     speeds = {Build.PERFORMANCE: table.performance, Build.ENERGY: table.energy}
     return MappingProxyType({build: baud for build, baud in speeds.items() if baud is not None})

@@ -41,7 +41,7 @@ class Dut:
         self._answer_s = answer_s
         self._build: Build | None = None
 
-    async def boot(self, deadline_s: float) -> list[Line]:
+    async def wait_for_boot(self, deadline_s: float) -> list[Line]:
         """Wait for the boot prologue and keep the build that it announces."""
         lines = await self._channel.wait_boot(deadline_s)
         self._build = build_in(lines)
@@ -54,16 +54,16 @@ class Dut:
             DutError: it answers without a name or a model.
         """
         await self._channel.resynchronise(deadline_s)
-        named = await self._ask("name", deadline_s)
-        profiled = await self._ask("profile", deadline_s)
+        named = await self._run_command("name", deadline_s)
+        profiled = await self._run_command("profile", deadline_s)
         return parse_identity(named, profiled, self._build)
 
-    async def timestamp(self) -> int | None:
+    async def set_timestamp(self) -> int | None:
         """Set a timestamp; return the lap counter, or ``None`` from an energy build (a pulse)."""
-        laps = laps_in(await self._ask("timestamp", self._answer_s))
+        laps = laps_in(await self._run_command("timestamp", self._answer_s))
         return laps[0] if laps else None
 
-    async def load(self, data: bytes) -> LoadReply:
+    async def load_input(self, data: bytes) -> LoadReply:
         """Fill the input buffer; a damaged load is restarted, with three attempts in all.
 
         Raises:
@@ -80,7 +80,7 @@ class Dut:
             failures.append(failure)
         raise failures[-1]
 
-    async def infer(self, iterations: int, warmups: int, deadline_s: float) -> InferReply:
+    async def run_inferences(self, iterations: int, warmups: int, deadline_s: float) -> InferReply:
         """Run the model on the loaded input.
 
         Raises:
@@ -90,7 +90,7 @@ class Dut:
         lines = await self._channel.run_command(f"infer {iterations} {warmups}", deadline_s)
         return parse_infer(lines, iterations, warmups)
 
-    async def _ask(self, text: str, deadline_s: float) -> list[Line]:
+    async def _run_command(self, text: str, deadline_s: float) -> list[Line]:
         lines = await self._channel.run_command(text, deadline_s)
         if errors := errors_in(lines):
             raise dut_error(f"{text}-refused", f"{text} failed: {'; '.join(errors)}", lines)
@@ -99,29 +99,29 @@ class Dut:
     async def _attempt_load(self, data: bytes) -> LabdError | None:
         """Load once; return the fault if another attempt makes sense."""
         try:
-            return await self._fill(data)
+            return await self._load_lines(data)
         except InfraError as fault:
             if fault.code != RELAY_DAMAGED:
                 raise
             return fault
 
-    async def _fill(self, data: bytes) -> LabdError | None:
+    async def _load_lines(self, data: bytes) -> LabdError | None:
         opened = await self._channel.run_command(f"db load {len(data)}", self._answer_s)
         errors, size = errors_in(opened), expected_bytes(opened)
         if any("exceeds maximum" in error for error in errors):
             raise dut_error("load-too-big", f"the DUT refuses {len(data)} bytes", opened)
         if errors or size not in {None, len(data)}:
-            return _load_fault("db load", errors, opened)
+            return _load_error("db load", errors, opened)
         commands = format_db_commands(data, self._channel.db_bytes)
         for number, command in enumerate(commands, start=1):
             lines = await self._channel.run_command(command, self._answer_s)
             errors, done = errors_in(lines), is_load_done(lines)
             if errors or done != (number == len(commands)):
-                return _load_fault(f"db line {number} of {len(commands)}", errors, lines)
+                return _load_error(f"db line {number} of {len(commands)}", errors, lines)
         return None
 
 
-def _load_fault(where: str, errors: list[str], lines: Sequence[Line]) -> LabdError:
+def _load_error(where: str, errors: list[str], lines: Sequence[Line]) -> LabdError:
     """Return the error of a damaged load: firmware without ``db``, or bytes lost on the line."""
     what = f"load failed at {where}: {'; '.join(errors) or f'{LOAD_DONE} too early or too late'}"
     if "Unknown command: db" in errors:

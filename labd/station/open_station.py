@@ -55,7 +55,7 @@ class Parts:
     power: PowerMonitor | None = None
     flasher: Flasher | None = None
 
-    def present(self) -> list[tuple[Part, Driver]]:
+    def in_opening_order(self) -> list[tuple[Part, Driver]]:
         """Return the station's parts in the order in which they are opened.
 
         The power monitor is first, so that the DUT can be switched off whatever else fails.
@@ -134,14 +134,16 @@ class StationBench:
             LabdError: a part did not open; those opened before are closed again.
         """
         try:
-            for part, driver in self._parts.present():
-                identity = await self._timed(driver.open(), OPEN_DEADLINE_S, f"opening {part}")
+            for part, driver in self._parts.in_opening_order():
+                identity = await self._with_deadline(
+                    driver.open(), OPEN_DEADLINE_S, f"opening {part}"
+                )
                 self._identities[part] = identity
                 log.debug("opened", part=part, name=identity.name, firmware=identity.firmware)
-            await self._free_io()
-            await self._timed(self._set_supply(None), OPEN_DEADLINE_S, "power off")
+            await self._release_waiting_io_manager()
+            await self._with_deadline(self._set_supply(None), OPEN_DEADLINE_S, "power off")
         except BaseException:
-            await self.close()
+            await self.switch_off_and_close()
             raise
         return self
 
@@ -151,27 +153,27 @@ class StationBench:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close; see :meth:`close`.
+        """Close; see :meth:`switch_off_and_close`.
 
         Raises:
             InfraError: closing failed, and nothing before it.
         """
-        failures = await self.close()
+        failures = await self.switch_off_and_close()
         if failures and kind is None:
             raise InfraError("teardown", "; ".join(failures), "check that the board is off")
 
-    async def close(self) -> list[str]:
+    async def switch_off_and_close(self) -> list[str]:
         """Switch the DUT off and close every part; return what failed.
 
         A cancellation waits until this is finished; every step has a deadline.
         """
-        closing = asyncio.create_task(self._close_all(), name=f"close {self._station.name}")
+        closing = asyncio.create_task(self._close_all_parts(), name=f"close {self._station.name}")
         if await wait_shielded(closing):
             raise asyncio.CancelledError
         return closing.result()
 
     @property
-    def simulated(self) -> bool:
+    def is_simulated(self) -> bool:
         """Whether any part of the station is emulated."""
         emulated = self._station.emulated is not None
         return emulated or any(who.simulated for who in self._identities.values())
@@ -187,15 +189,15 @@ class StationBench:
         return dict(self._identities)
 
     @property
-    def monitor(self) -> PowerMonitor | None:
+    def power_monitor(self) -> PowerMonitor | None:
         """The power monitor."""
         return self._parts.power
 
-    def baud(self, build: Build) -> int:
+    def dut_baud(self, build: Build) -> int:
         """Return the speed of the DUT's UART in this build, bit/s."""
         return self._station.baud.get(build, self._setup.baud[build])
 
-    def timer(self, build: Build) -> IoManager | None:
+    def batch_timer(self, build: Build) -> IoManager | None:
         """Return the I/O manager if a wire lets it time this build's batches.
 
         The processing pin shows the batches of both builds; the timestamp pin pulses in the
@@ -208,7 +210,7 @@ class StationBench:
         return io if self._station.processing_wire or pulses else None
 
     @property
-    def _supplies(self) -> bool:
+    def _monitor_supplies_dut(self) -> bool:
         """Whether the power monitor supplies the DUT."""
         return self._parts.power is not None and self._parts.power.can_supply_dut
 
@@ -217,7 +219,7 @@ class StationBench:
         if self._parts.power is not None and self._parts.power.can_supply_dut:
             await self._parts.power.set_dut_supply(voltage_mv)
 
-    async def prepare(self, build: Build) -> Ready:
+    async def prepare_dut(self, build: Build) -> Ready:
         """Flash, supply and identify the DUT so that it runs this build.
 
         Raises:
@@ -225,16 +227,16 @@ class StationBench:
             DutError: the flashed firmware is another build than its name states.
             InfraError: the bench failed.
         """
-        image = await self._flash(build)
+        image = await self._flash_build(build)
         route, channel = await self._open_route(build)
-        voltage = await self._power_up(channel)
+        voltage = await self._power_up_dut(channel)
         dut = Dut(channel)
-        if self._supplies or image is not None:
-            await dut.boot(BOOT_DEADLINE_S)  # nothing else restarts the board
+        if self._monitor_supplies_dut or image is not None:
+            await dut.wait_for_boot(BOOT_DEADLINE_S)  # nothing else restarts the board
         profile = await dut.identify(IDENTIFY_DEADLINE_S)
-        seen = profile.build or await _build_by_timestamp(dut)
+        seen = profile.build or await _observe_build_by_timestamp(dut)
         if seen is not build:
-            raise self._wrong_build(seen, build, image)
+            raise self._wrong_build_error(seen, build, image)
         name, sha256 = (image.path.name, image.sha256) if image else ("", "")
         return Ready(dut, profile, build, route, name, sha256, voltage)
 
@@ -243,7 +245,7 @@ class StationBench:
         """Whether labd flashes this station's board."""
         return self._parts.flasher is not None
 
-    async def answer(self) -> DutProfile:
+    async def identify_any_build(self) -> DutProfile:
         """Supply the DUT and identify it, whichever build it runs.
 
         Raises:
@@ -255,10 +257,10 @@ class StationBench:
         for build in self._likely_builds():
             try:
                 _, channel = await self._open_route(build)
-                await self._power_up(channel)
+                await self._power_up_dut(channel)
                 dut = Dut(channel)
-                if self._supplies:
-                    await dut.boot(BOOT_DEADLINE_S)
+                if self._monitor_supplies_dut:
+                    await dut.wait_for_boot(BOOT_DEADLINE_S)
                 return await dut.identify(IDENTIFY_DEADLINE_S)
             except (DeadlineExceeded, DutError, ConfigError) as error:
                 refusals.append(error)
@@ -277,15 +279,15 @@ class StationBench:
     async def self_check(self, *parts: Part) -> list[Finding]:
         """Return the findings of the self-checks of all parts, or of these."""
         findings: list[Finding] = []
-        for part, driver in self._parts.present():
+        for part, driver in self._parts.in_opening_order():
             if parts and part not in parts:
                 continue
-            findings += await self._timed(
+            findings += await self._with_deadline(
                 driver.self_check(), OPEN_DEADLINE_S, f"self-check of {part}"
             )
         return findings
 
-    async def _free_io(self) -> None:
+    async def _release_waiting_io_manager(self) -> None:
         """Release an I/O manager that waits for a DUT whose power was cut during a command.
 
         The DUT's boot prologue ends that command.
@@ -294,13 +296,13 @@ class StationBench:
         if io is None or not io.waiting_for_dut:
             return
         log.info("io-manager-released", station=self._station.name)
-        if self._supplies:
+        if self._monitor_supplies_dut:
             await self._set_supply(None)
             await asyncio.sleep(self._station.off_s)
             await self._set_supply(self._voltage_mv)
         self._identities[Part.IO] = await io.wait_until_free(BOOT_DEADLINE_S)
 
-    async def _flash(self, build: Build) -> FirmwareImage | None:
+    async def _flash_build(self, build: Build) -> FirmwareImage | None:
         flasher, setup = self._parts.flasher, self._setup
         if flasher is None:
             await self._set_supply(None)
@@ -309,7 +311,9 @@ class StationBench:
             find_image, setup.folders, self._station.board, setup.firmware, build
         )
         await self._set_supply(self._voltage_mv)
-        await self._timed(flasher.flash(image.path), FLASH_DEADLINE_S, f"flashing {image.path}")
+        await self._with_deadline(
+            flasher.flash(image.path), FLASH_DEADLINE_S, f"flashing {image.path}"
+        )
         await self._set_supply(None)
         return image
 
@@ -320,22 +324,24 @@ class StationBench:
         """
         io, dut = self._parts.io, self._parts.dut
         if io is not None and (build is Build.ENERGY or dut is None):
-            await io.set_dut_baud(self.baud(build))
+            await io.set_dut_baud(self.dut_baud(build))
             return Part.IO, io.command_channel
         if dut is not None:
-            await dut.set_baud(self.baud(build))
+            await dut.set_baud(self.dut_baud(build))
             return Part.DUT, dut.command_channel
         raise InfraError("no-route", "the station has neither dut nor io")
 
-    async def _power_up(self, channel: CommandChannel) -> int | None:
-        if not self._supplies:
+    async def _power_up_dut(self, channel: CommandChannel) -> int | None:
+        if not self._monitor_supplies_dut:
             return None
         await asyncio.sleep(self._station.off_s)
         await channel.expect_boot()
         await self._set_supply(self._voltage_mv)
         return self._voltage_mv
 
-    def _wrong_build(self, seen: Build, wanted: Build, image: FirmwareImage | None) -> LabdError:
+    def _wrong_build_error(
+        self, seen: Build, wanted: Build, image: FirmwareImage | None
+    ) -> LabdError:
         where = Where(station=self._station.name, device="dut")
         if image is None:
             what = f"the board runs the {seen} build, this mode needs the {wanted} build"
@@ -343,17 +349,17 @@ class StationBench:
         what = f"{image.path} marks time as the {seen} build does"
         return DutError("wrong-build", what, f"build it as {wanted}", where)
 
-    async def _close_all(self) -> list[str]:
+    async def _close_all_parts(self) -> list[str]:
         failures: list[str] = []
-        for part, driver in reversed(self._parts.present()):
+        for part, driver in reversed(self._parts.in_opening_order()):
             try:
-                await self._timed(driver.close(), CLOSE_DEADLINE_S, f"closing {part}")
+                await self._with_deadline(driver.close(), CLOSE_DEADLINE_S, f"closing {part}")
             except Exception as error:  # the other parts must be closed all the same
                 log.exception("close-failed", station=self._station.name, part=part)
                 failures.append(f"closing {part}: {error}")
         return failures
 
-    async def _timed(self, work: Awaitable[T], deadline_s: float, doing: str) -> T:
+    async def _with_deadline(self, work: Awaitable[T], deadline_s: float, doing: str) -> T:
         try:
             async with asyncio.timeout(deadline_s):
                 return await work
@@ -365,9 +371,9 @@ class StationBench:
             ) from None
 
 
-async def _build_by_timestamp(dut: Dut) -> Build:
+async def _observe_build_by_timestamp(dut: Dut) -> Build:
     """Return the build of a DUT without prologue; asked twice, because a lap text may be lost."""
     for _ in range(2):
-        if await dut.timestamp() is not None:
+        if await dut.set_timestamp() is not None:
             return Build.PERFORMANCE
     return Build.ENERGY

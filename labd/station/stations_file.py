@@ -108,7 +108,7 @@ Mistakes = Iterator[PlacedMistake]
 
 
 @dataclass(slots=True)
-class Checked:
+class CheckedFile:
     """A checked document: its valid part and its mistakes.
 
     ``file`` is ``None`` when it violates the schema; ``parts`` lists each station's parts.
@@ -119,7 +119,7 @@ class Checked:
     found: list[PlacedMistake] = field(default_factory=list[PlacedMistake])
 
 
-def check(document: dict[str, Any], registry: Registry, base: Path) -> Checked:
+def check_stations_file(document: dict[str, Any], registry: Registry, base: Path) -> CheckedFile:
     """Check a whole document, the drivers' tables included.
 
     Args:
@@ -127,11 +127,11 @@ def check(document: dict[str, Any], registry: Registry, base: Path) -> Checked:
         registry: the installed drivers.
         base: directory of its relative paths.
     """
-    checked = Checked()
+    checked = CheckedFile()
     try:
         checked.file = StationsFile.model_validate(document)
     except ValidationError as error:
-        checked.found += [_explain_schema_error(details) for details in _errors(error)]
+        checked.found += [_explain_schema_error(details) for details in _pydantic_errors(error)]
     for number, table in enumerate(_raw_stations(document)):
         parts, found = _check_parts(number, table, registry)
         checked.parts.append(parts)
@@ -146,7 +146,7 @@ def check(document: dict[str, Any], registry: Registry, base: Path) -> Checked:
     return checked
 
 
-def _errors(error: ValidationError) -> list[Any]:
+def _pydantic_errors(error: ValidationError) -> list[Any]:
     """Return pydantic's errors, without 'too short' for a list whose items are invalid."""
     errors: list[Any] = list(error.errors(include_url=False))
     around = {each["loc"][:length] for each in errors for length in range(len(each["loc"]))}
@@ -157,7 +157,7 @@ def _explain_schema_error(details: Any) -> PlacedMistake:
     """Explain a violation of the schema."""
     key: Loc = details["loc"]
     if key == ("station",) and details["type"] in ("list_type", "missing", "too_short"):
-        return _at(key, "a lab needs at least one [[station]], with two brackets")
+        return _placed_mistake(key, "a lab needs at least one [[station]], with two brackets")
     table = _TABLES.get(tuple(name for name in key[:-1] if isinstance(name, str)), StationsFile)
     return PlacedMistake(key, explain(details, list(table.model_fields)))
 
@@ -198,12 +198,14 @@ def _check_part(
     if not isinstance(name, str):
         what = "is missing" if name is None else "is not a string"
         return [
-            _at(at, f"{what}: it names the driver, one of {', '.join(registry.driver_names(part))}")
+            _placed_mistake(
+                at, f"{what}: it names the driver, one of {', '.join(registry.driver_names(part))}"
+            )
         ]
     try:
         driver = registry.find_driver(name)
     except ConfigError as error:
-        return [_at(at, str(error))]
+        return [_placed_mistake(at, str(error))]
     if driver is None or driver.part is not part:
         return [PlacedMistake(at, not_one_of(place(at), name, registry.driver_names(part)))]
     model = driver.config_model
@@ -212,10 +214,10 @@ def _check_part(
         return PartConfig(part, name, model.model_validate(rest))
     except ValidationError as error:
         keys = ["driver", *model.model_fields]
-        return [_in_part(key, details, keys) for details in _errors(error)]
+        return [_explain_part_error(key, details, keys) for details in _pydantic_errors(error)]
 
 
-def _in_part(key: Loc, details: Any, keys: list[str]) -> PlacedMistake:
+def _explain_part_error(key: Loc, details: Any, keys: list[str]) -> PlacedMistake:
     details["loc"] = (*key, *details["loc"])
     return PlacedMistake(details["loc"], explain(details, keys))
 
@@ -226,11 +228,11 @@ def _check_broker(table: object) -> Mistakes:
     broker = cast("dict[str, object]", table)
     if "port" in broker:
         text = "is for the embedded broker; with `url` the port stands in the URL"
-        yield _at(("broker", "port"), text)
+        yield _placed_mistake(("broker", "port"), text)
     try:
         parse_url(str(broker["url"]))
     except ConfigError as error:
-        yield _at(("broker", "url"), str(error))
+        yield _placed_mistake(("broker", "url"), str(error))
 
 
 def _check_station(number: int, table: Mapping[str, Any]) -> Mistakes:
@@ -241,18 +243,18 @@ def _check_station(number: int, table: Mapping[str, Any]) -> Mistakes:
     if emulated:
         for part in own:
             text = "an emulated station's parts are made by labd: take out one of the two"
-            yield _at(("station", number, str(part)), text)
-        listed: object = _get(table["emulated"], "parts", [Part.DUT])
-        ways = {part for part in (Part.DUT, Part.IO) if part in _list(listed)}
+            yield _placed_mistake(("station", number, str(part)), text)
+        listed: object = _get_from_table(table["emulated"], "parts", [Part.DUT])
+        ways = {part for part in (Part.DUT, Part.IO) if part in _as_list(listed)}
     if emulated and "time_base" in table:
         text = "an emulated station follows virtual time: take it out"
-        yield _at(("station", number, "time_base"), text)
+        yield _placed_mistake(("station", number, "time_base"), text)
     if not ways:
         text = "has neither dut nor io: there is no serial way to the board"
-        yield _at(("station", number), text)
+        yield _placed_mistake(("station", number), text)
     if table.get("processing_wire") is True and not emulated and Part.IO not in own:
         text = "the wire ends at the I/O manager, and this station has no io"
-        yield _at(("station", number, "processing_wire"), text)
+        yield _placed_mistake(("station", number, "processing_wire"), text)
 
 
 def _emulated_monitor(table: Mapping[str, Any], registry: Registry) -> PartConfig | None:
@@ -278,29 +280,29 @@ def _check_voltage(number: int, table: Mapping[str, Any], monitor: PartConfig | 
     which = "" if "voltage_mv" in table else " (the default)"
     limits = f"{span[0]} to {span[1]} mV, which {monitor.driver} is for"
     text = f"{voltage} mV{which} is not within {limits}"
-    yield _at(("station", number, "voltage_mv"), text)
+    yield _placed_mistake(("station", number, "voltage_mv"), text)
 
 
-def _at(key: Loc, text: str) -> PlacedMistake:
+def _placed_mistake(key: Loc, text: str) -> PlacedMistake:
     return PlacedMistake(key, Mistake(at=place(key), text=text))
 
 
-def _get(table: object, key: str, default: object) -> object:
+def _get_from_table(table: object, key: str, default: object) -> object:
     """Return a value of what should be a table."""
     return (
         cast("dict[str, object]", table).get(key, default) if isinstance(table, dict) else default
     )
 
 
-def _list(value: object) -> list[object]:
+def _as_list(value: object) -> list[object]:
     """Return the items of what should be a list."""
     return cast("list[object]", value) if isinstance(value, list) else []
 
 
 def _boards_with_images(document: dict[str, Any], base: Path) -> list[str]:
     """Return the boards that have firmware images."""
-    folders = _get(document.get("lab"), "firmware", LabTable().firmware)
-    parents = [base / folder for folder in _list(folders) if isinstance(folder, str)]
+    folders = _get_from_table(document.get("lab"), "firmware", LabTable().firmware)
+    parents = [base / folder for folder in _as_list(folders) if isinstance(folder, str)]
     names = {each.name for parent in parents if parent.is_dir() for each in parent.iterdir()}
     return sorted(names.union(EMULATED_BOARDS))
 
@@ -323,16 +325,16 @@ def _check_unique(document: dict[str, Any], parts: list[dict[Part, PartConfig]])
         name: object = table.get("name")
         if isinstance(name, str) and names.setdefault(name, number) != number:
             text = f"{name!r} is the name of station[{names[name]}] already"
-            yield _at(("station", number, "name"), text)
+            yield _placed_mistake(("station", number, "name"), text)
         for part, config in parts[number].items():
-            for key_name, port in _ports(config):
+            for key_name, port in _ports_and_paths(config):
                 key: Loc = ("station", number, str(part), key_name)
                 first = ports.setdefault(port, place(key))
                 if first != place(key):
-                    yield _at(key, f"{port} is in use already by {first}")
+                    yield _placed_mistake(key, f"{port} is in use already by {first}")
 
 
-def _ports(part: PartConfig) -> Iterator[tuple[str, str]]:
+def _ports_and_paths(part: PartConfig) -> Iterator[tuple[str, str]]:
     """Return the ports and paths of a part; links are resolved."""
     for name in ("port", "path"):
         value: object = getattr(part.config, name, None)

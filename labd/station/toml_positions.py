@@ -36,7 +36,7 @@ class TomlPositions:
     def __init__(self, text: str) -> None:
         self._positions = _Parser(text.replace("\r\n", "\n")).positions
 
-    def find(self, key: Key) -> TomlPosition | None:
+    def position_of(self, key: Key) -> TomlPosition | None:
         """Return where ``key`` begins; if it is missing, where the table around it begins."""
         for length in range(len(key), 0, -1):
             position = self._positions.get(key[:length])
@@ -63,98 +63,98 @@ class _Parser:
         self._at = 0
         self._counts: dict[Key, int] = {}
         table: Key = ()
-        while self._skip(_BLANK) < len(text):
+        while self._skip_match(_BLANK) < len(text):
             if text[self._at] == "[":
-                table = self._header()
+                table = self._parse_table_header()
             else:
-                self._pair(table)
+                self._parse_key_value(table)
 
-    def _skip(self, pattern: re.Pattern[str]) -> int:
+    def _skip_match(self, pattern: re.Pattern[str]) -> int:
         found = pattern.match(self._text, self._at)
         self._at = found.end() if found else self._at
         return self._at
 
-    def _take(self, pattern: re.Pattern[str]) -> str:
+    def _take_match(self, pattern: re.Pattern[str]) -> str:
         start = self._at
-        return self._text[start : self._skip(pattern)]
+        return self._text[start : self._skip_match(pattern)]
 
-    def _record(self, key: Key, at: int) -> None:
+    def _record_position(self, key: Key, at: int) -> None:
         line = self._text.count("\n", 0, at) + 1
         self.positions.setdefault(key, TomlPosition(line, at - self._text.rfind("\n", 0, at)))
 
-    def _header(self) -> Key:
+    def _parse_table_header(self) -> Key:
         """Parse ``[a.b]`` or ``[[a.b]]``; return its path, list indices included."""
         start = self._at
         repeated = self._text.startswith("[[", start)
         self._at += 2 if repeated else 1
         walked: list[int | str] = []
-        names = self._dotted()
+        names = self._parse_dotted_key()
         for number, name in enumerate(names):
             walked.append(name)
             path = tuple(walked)
             if repeated and number == len(names) - 1:
                 self._counts[path] = self._counts.get(path, -1) + 1
-            self._record(path, start)
+            self._record_position(path, start)
             if path in self._counts:
                 walked.append(self._counts[path])
-                self._record(tuple(walked), start)
+                self._record_position(tuple(walked), start)
         self._at += 2 if repeated else 1
         return tuple(walked)
 
-    def _dotted(self) -> list[str]:
+    def _parse_dotted_key(self) -> list[str]:
         """Parse a key of one or more parts, up to ``=`` or ``]``."""
         parts: list[str] = []
         while True:
-            self._skip(_SPACE)
+            self._skip_match(_SPACE)
             quoted = self._text[self._at] in "\"'"
-            part = self._take(_STRING if quoted else _BARE_KEY)
-            parts.append(_unquote(part) if quoted else part)
-            self._skip(_SPACE)
+            part = self._take_match(_STRING if quoted else _BARE_KEY)
+            parts.append(_unquote_key(part) if quoted else part)
+            self._skip_match(_SPACE)
             if self._text[self._at] != ".":
                 return parts
             self._at += 1
 
-    def _pair(self, table: Key) -> None:
+    def _parse_key_value(self, table: Key) -> None:
         start = self._at
         path = table
-        for name in self._dotted():
+        for name in self._parse_dotted_key():
             path = (*path, name)
-            self._record(path, start)
+            self._record_position(path, start)
         self._at += 1
-        self._skip(_SPACE)
-        self._value(path)
+        self._skip_match(_SPACE)
+        self._parse_value(path)
 
-    def _value(self, path: Key) -> None:
+    def _parse_value(self, path: Key) -> None:
         first = self._text[self._at]
         if first == "[":
-            self._list(path)
+            self._parse_list(path)
         elif first == "{":
-            self._inline_table(path)
+            self._parse_inline_table(path)
         else:
-            self._skip(_STRING if first in "\"'" else _SCALAR)
+            self._skip_match(_STRING if first in "\"'" else _SCALAR)
 
-    def _list(self, path: Key) -> None:
+    def _parse_list(self, path: Key) -> None:
         self._at += 1
         number = 0
-        while self._text[self._skip(_BLANK)] != "]":
-            self._record((*path, number), self._at)
-            self._value((*path, number))
+        while self._text[self._skip_match(_BLANK)] != "]":
+            self._record_position((*path, number), self._at)
+            self._parse_value((*path, number))
             number += 1
             self._skip_comma()
         self._at += 1
 
-    def _inline_table(self, path: Key) -> None:
+    def _parse_inline_table(self, path: Key) -> None:
         self._at += 1
-        while self._text[self._skip(_BLANK)] != "}":
-            self._pair(path)
+        while self._text[self._skip_match(_BLANK)] != "}":
+            self._parse_key_value(path)
             self._skip_comma()
         self._at += 1
 
     def _skip_comma(self) -> None:
-        if self._text[self._skip(_BLANK)] == ",":
+        if self._text[self._skip_match(_BLANK)] == ",":
             self._at += 1
 
 
-def _unquote(key: str) -> str:
+def _unquote_key(key: str) -> str:
     """Return a quoted key without its quotes."""
     return next(iter(tomli.loads(f"{key} = 0")))

@@ -40,14 +40,14 @@ async def test_a_session_with_every_observed_firmware(habits: FirmwareQuirks) ->
     fake = SimulatedDut(habits)
     async with connected(fake) as (dut, _):
         fake.boot()
-        await dut.boot(1.0)
+        await dut.wait_for_boot(1.0)
         profile = await dut.identify(1.0)
         assert (profile.name, profile.model) == ("unspecified", "kws01")
         assert profile.build is Build.PERFORMANCE
-        assert await dut.timestamp() is not None
-        assert (await dut.load(INPUT)).restarts == ()
+        assert await dut.set_timestamp() is not None
+        assert (await dut.load_input(INPUT)).restarts == ()
         assert fake.input == INPUT
-        reply = await dut.infer(70, 0, 1.0)
+        reply = await dut.run_inferences(70, 0, 1.0)
         assert reply.runtime_us == 70 * fake.us_per_inference
         assert reply.results == fake.results
         assert reply.start_ns <= reply.done_ns
@@ -57,11 +57,11 @@ async def test_an_energy_build_pulses_and_prints_no_laps() -> None:
     fake = SimulatedDut(energy=True)
     async with connected(fake) as (dut, _):
         fake.boot()
-        await dut.boot(1.0)
+        await dut.wait_for_boot(1.0)
         assert (await dut.identify(1.0)).build is Build.ENERGY
-        assert await dut.timestamp() is None
-        await dut.load(INPUT)
-        assert (await dut.infer(10, 1, 1.0)).laps_us is None
+        assert await dut.set_timestamp() is None
+        await dut.load_input(INPUT)
+        assert (await dut.run_inferences(10, 1, 1.0)).laps_us is None
         assert fake.pulses == 1 + 1 + 2
 
 
@@ -70,8 +70,8 @@ async def test_commands_are_sent_complete_and_one_at_a_time() -> None:
     async with connected(fake) as (dut, pty):
         await dut.identify(1.0)
         pty.received = b""
-        await dut.load(INPUT)
-        await dut.infer(3, 2, 1.0)
+        await dut.load_input(INPUT)
+        await dut.run_inferences(3, 2, 1.0)
         assert b"\n" not in pty.received
         assert pty.received.startswith(b"db load 512%db 00010203")
         assert pty.received.endswith(b"%infer 3 2%")
@@ -80,7 +80,7 @@ async def test_commands_are_sent_complete_and_one_at_a_time() -> None:
 
 async def test_a_missed_or_missing_prologue_is_no_fault() -> None:
     async with connected(SimulatedDut()) as (dut, _):
-        assert await dut.boot(0.2) == []
+        assert await dut.wait_for_boot(0.2) == []
         assert (await dut.identify(1.0)).build is None
 
 
@@ -150,7 +150,7 @@ async def test_a_damaged_load_is_restarted_and_counted(nth: int, how: Callable[[
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
         fake.corrupt_command = damage(nth, how)
-        reply = await dut.load(INPUT)
+        reply = await dut.load_input(INPUT)
         assert len(reply.restarts) == 1
         assert fake.input == INPUT
 
@@ -161,7 +161,7 @@ async def test_a_load_damaged_every_time_is_the_benchs_fault() -> None:
         await dut.identify(1.0)
         fake.corrupt_command = lambda text: text[:-1] if text.startswith("db 0") else text
         with pytest.raises(InfraError, match="Insufficent number of hex digits"):
-            await dut.load(INPUT)
+            await dut.load_input(INPUT)
         assert fake.commands.count("db load 512") == 3
 
 
@@ -172,14 +172,14 @@ async def test_firmware_without_db_is_the_firmwares_fault() -> None:
         fake.corrupt_command = lambda _: "db"
         fake._load_input = lambda _: fake._print_line("e-[Unknown command: db]")  # type: ignore[method-assign]
         with pytest.raises(DutError, match="Unknown command: db"):
-            await dut.load(INPUT)
+            await dut.load_input(INPUT)
 
 
 async def test_an_empty_load_is_refused_before_the_wire() -> None:
     fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         with pytest.raises(LabdBug):
-            await dut.load(b"")
+            await dut.load_input(b"")
         assert fake.commands == []
 
 
@@ -187,10 +187,10 @@ async def test_a_short_input_fails_although_the_firmware_runs_on() -> None:
     fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
-        await dut.load(INPUT)
+        await dut.load_input(INPUT)
         fake.input = fake.input[:-3]
         with pytest.raises(DutError, match="Input db has 509 elemented, expected 512"):
-            await dut.infer(10, 1, 1.0)
+            await dut.run_inferences(10, 1, 1.0)
 
 
 async def test_a_hung_dut_ends_in_a_deadline_and_its_late_answer_is_not_taken() -> None:
@@ -199,24 +199,24 @@ async def test_a_hung_dut_ends_in_a_deadline_and_its_late_answer_is_not_taken() 
         await dut.identify(1.0)
         fake.is_hung = True
         with pytest.raises(DeadlineExceeded, match="infer 10 1"):
-            await dut.infer(10, 1, 0.2)
+            await dut.run_inferences(10, 1, 0.2)
         fake.is_hung = False
         fake.receive(b"infer 10 1%")  # it finishes after all
         with pytest.raises(InfraError, match="was not sent"):
-            await dut.timestamp()
+            await dut.set_timestamp()
         assert (await dut.identify(2.0)).name == "unspecified"
-        assert await dut.timestamp() is not None
+        assert await dut.set_timestamp() is not None
 
 
 async def test_a_restart_in_a_command_is_detected_despite_its_ready() -> None:
     fake = SimulatedDut()
     async with connected(fake) as (dut, _):
         await dut.identify(1.0)
-        await dut.load(INPUT)
+        await dut.load_input(INPUT)
         fake.boot()  # a brown-out between two commands
         await asyncio.sleep(0.05)
         with pytest.raises(InfraError) as caught:
-            await dut.infer(10, 1, 1.0)
+            await dut.run_inferences(10, 1, 1.0)
         assert caught.value.code == "dut-restarted"
 
 

@@ -52,7 +52,7 @@ async def booted(io: EembcIoManager, fake: SimulatedDut) -> Dut:
     dut = Dut(io.command_channel)
     await io.command_channel.expect_boot()
     fake.boot()
-    await dut.boot(1.0)
+    await dut.wait_for_boot(1.0)
     return dut
 
 
@@ -90,9 +90,9 @@ async def test_a_session_through_the_board(fake: SimulatedDut, board: SimulatedE
         profile = await dut.identify(1.0)
         assert (profile.model, profile.build) == ("kws01", Build.ENERGY)
         data = bytes(range(245)) * 2
-        assert (await dut.load(data)).restarts == ()
+        assert (await dut.load_input(data)).restarts == ()
         assert fake.input == data
-        assert (await dut.infer(10, 1, 1.0)).results == fake.results
+        assert (await dut.run_inferences(10, 1, 1.0)).results == fake.results
         assert max(map(len, pty.received.split(b"%"))) < 64
         assert await io.self_check() == []
         assert (io.waiting_for_dut, io.config.times_timestamps) == (False, False)
@@ -127,7 +127,7 @@ async def test_late_text_of_the_dut_at_opening_is_no_answer(
     async with connected(board) as (io, _):
         fake.receive(b"infer 10 1%")
         assert (await Dut(io.command_channel).identify(2.0)).model == "kws01"
-        assert await Dut(io.command_channel).timestamp() is None
+        assert await Dut(io.command_channel).set_timestamp() is None
 
 
 async def test_commands_are_refused_until_the_channel_is_in_step(
@@ -213,7 +213,7 @@ async def test_timestamps_come_between_the_lines_of_a_reply_and_disturb_none(
         dut = await booted(io, fake)
         await io.clear_intervals()
         before_us = fake.now_us
-        reply = await dut.infer(10, 1, 1.0)
+        reply = await dut.run_inferences(10, 1, 1.0)
         assert all("lap" not in line.text for line in reply.lines)
         assert reply.laps_us is None
         edges = io.logged_timestamps()
@@ -236,7 +236,7 @@ async def test_an_unexpected_timestamp_is_logged_and_no_line_is_lost(
         await asyncio.sleep(0.05)
         assert len(io.logged_timestamps()) == 2
         with pytest.raises(InfraError) as caught:
-            await dut.timestamp()
+            await dut.set_timestamp()
         assert caught.value.code == "dut-restarted"
 
 
@@ -246,7 +246,7 @@ async def test_reading_timestamps_takes_nothing_from_a_waiting_command(
     async with connected(board, timestamp_wire=True) as (io, _):
         dut = await booted(io, fake)
         fake.is_hung = True
-        infer = asyncio.create_task(dut.infer(10, 1, 2.0))
+        infer = asyncio.create_task(dut.run_inferences(10, 1, 2.0))
         await asyncio.sleep(0.1)
         fake.is_hung = False
         fake.receive(b"infer 10 1%")
@@ -260,7 +260,7 @@ async def test_a_reset_board_restarts_its_counter(
     fake: SimulatedDut, board: SimulatedEembcUno
 ) -> None:
     async with connected(board, timestamp_wire=True) as (io, _):
-        await (await booted(io, fake)).timestamp()
+        await (await booted(io, fake)).set_timestamp()
         assert len(io.logged_timestamps()) == 2
         await io.reset()
         assert io.logged_timestamps() == []
@@ -274,7 +274,7 @@ async def test_the_counter_wraps_between_two_timestamps(
     async with connected(board, timestamp_wire=True) as (io, _):
         dut = await booted(io, fake)
         await io.clear_intervals()
-        await dut.infer(10, 1, 1.0)
+        await dut.run_inferences(10, 1, 1.0)
         assert await io.read_intervals() == [(2**32 - 5, 10 * fake.us_per_inference - 5)]
 
 
@@ -284,11 +284,11 @@ async def test_a_lost_timestamp_is_an_error_not_a_shift(
     async with connected(board, timestamp_wire=True) as (io, _):
         dut = await booted(io, fake)
         await io.clear_intervals()
-        await dut.infer(10, 1, 1.0)
+        await dut.run_inferences(10, 1, 1.0)
         board.edit_lap_text = lambda _: "e"
-        await dut.timestamp()
+        await dut.set_timestamp()
         board.edit_lap_text = lambda text: text
-        await dut.timestamp()
+        await dut.set_timestamp()
         with pytest.raises(InstrumentError, match="do not pair"):
             await io.read_intervals()
 
@@ -300,7 +300,7 @@ async def test_a_damaged_timestamp_is_refused_until_cleared(
     async with connected(board, timestamp_wire=True) as (io, _):
         dut = await booted(io, fake)
         board.edit_lap_text = lambda _: damaged
-        assert await dut.timestamp() is None
+        assert await dut.set_timestamp() is None
         with pytest.raises(InstrumentError, match=damaged):
             io.logged_timestamps()
         with pytest.raises(InstrumentError, match=damaged):
@@ -317,7 +317,7 @@ async def test_a_restart_of_the_dut_is_detected_during_the_boards_own_commands(
         fake.boot()
         await io.self_check()
         with pytest.raises(InfraError) as caught:
-            await dut.timestamp()
+            await dut.set_timestamp()
         assert caught.value.code == "dut-restarted"
 
 
@@ -333,7 +333,7 @@ async def test_a_restart_between_sending_and_the_boards_answer_is_detected(
 
         board.corrupt_command = once("dut timestamp", boot)
         with pytest.raises(InfraError) as caught:
-            await dut.timestamp()
+            await dut.set_timestamp()
         assert caught.value.code == "dut-restarted"
 
 
@@ -344,7 +344,7 @@ async def test_a_restart_in_a_command_is_detected(
         dut = await booted(io, fake)
         fake.after_command = lambda _: fake.boot()
         with pytest.raises(InfraError) as caught:
-            await dut.infer(10, 1, 1.0)
+            await dut.run_inferences(10, 1, 1.0)
         assert caught.value.code == "dut-restarted"
         fake.after_command = lambda _: None
         assert (await dut.identify(3.0)).model == "kws01"
@@ -360,15 +360,15 @@ async def test_a_dead_dut_ends_in_a_deadline_and_power_brings_it_back(
         dut = await booted(io, fake)
         fake.is_hung = True
         with pytest.raises(DeadlineExceeded, match="power-cycle"):
-            await dut.infer(10, 1, 0.2)
+            await dut.run_inferences(10, 1, 0.2)
         with pytest.raises(InfraError, match="was not sent"):
-            await dut.timestamp()
+            await dut.set_timestamp()
         with pytest.raises(DeadlineExceeded, match="level shifters"):
             await dut.identify(0.5)
         fake.is_powered = fake.is_hung = False
         dut = await booted(io, fake)
         assert (await dut.identify(1.0)).model == "kws01"
-        assert await dut.timestamp() is None
+        assert await dut.set_timestamp() is None
         assert bool(board.resets) is blocks
         assert [finding.code for finding in await io.self_check()] == ["io-resets"] * blocks
 
@@ -379,7 +379,7 @@ async def test_an_answer_that_comes_late_is_not_the_next_commands(
     async with connected(board) as (io, _):
         dut = await booted(io, fake)
         fake.is_hung = True
-        infer = asyncio.create_task(dut.infer(10, 1, 9.0))
+        infer = asyncio.create_task(dut.run_inferences(10, 1, 9.0))
         await asyncio.sleep(0.05)
         infer.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -392,7 +392,7 @@ async def test_an_answer_that_comes_late_is_not_the_next_commands(
 
         asyncio.get_running_loop().call_later(0.3, finish)
         assert (await dut.identify(4.0)).model == "kws01"
-        assert await dut.timestamp() is None
+        assert await dut.set_timestamp() is None
 
 
 async def test_a_command_damaged_on_its_way_to_the_dut_restarts_the_load(
@@ -403,7 +403,7 @@ async def test_a_command_damaged_on_its_way_to_the_dut_restarts_the_load(
     async with connected(board) as (io, _):
         dut = await booted(io, fake)
         data = bytes(range(245)) * 2
-        loaded = await dut.load(data)
+        loaded = await dut.load_input(data)
         assert len(loaded.restarts) == 1
         assert "Unknown command" in loaded.restarts[0]
         assert fake.input == data
@@ -417,16 +417,16 @@ async def test_a_command_damaged_on_its_way_to_the_board_shows_in_its_echo(
         dut = await booted(io, fake)
         board.corrupt_command = once("dut db 1a", lambda text: text[:9] + text[11:])
         data = bytes(range(245)) * 2
-        loaded = await dut.load(data)
+        loaded = await dut.load_input(data)
         assert len(loaded.restarts) == 1
         assert "reached the board as" in loaded.restarts[0]
         assert fake.input == data
         board.corrupt_command = lambda text: text.replace("infer 10", "infer 1")
         with pytest.raises(InfraError) as caught:
-            await dut.infer(10, 1, 1.0)
+            await dut.run_inferences(10, 1, 1.0)
         assert caught.value.code == "relay-damaged"
         board.corrupt_command = lambda text: text
-        assert await dut.timestamp() is None
+        assert await dut.set_timestamp() is None
 
 
 async def test_other_boards_on_the_port_are_named(fake: SimulatedDut) -> None:

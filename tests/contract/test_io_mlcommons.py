@@ -87,13 +87,13 @@ async def test_a_session_through_the_board(
         dut = Dut(io.command_channel)
         await io.command_channel.expect_boot()
         fake.boot()
-        await dut.boot(1.0)
+        await dut.wait_for_boot(1.0)
         profile = await dut.identify(1.0)
         assert (profile.model, profile.build) == ("kws01", Build.ENERGY)
         data = bytes(490)
-        await dut.load(data)
+        await dut.load_input(data)
         assert fake.input == data
-        assert (await dut.infer(10, 1, 1.0)).results == fake.results
+        assert (await dut.run_inferences(10, 1, 1.0)).results == fake.results
         assert max(map(len, pty.received.split(b"%"))) < 64
         assert board.resets == 0
         assert await io.self_check() == []
@@ -106,7 +106,7 @@ async def test_it_gets_in_step_although_a_prologue_waits_in_the_queue(
     async with connected(board) as (io, _):
         dut = Dut(io.command_channel)
         assert (await dut.identify(1.0)).model == "kws01"
-        assert await dut.timestamp() is None
+        assert await dut.set_timestamp() is None
         assert board.resets == 1
         assert [finding.code for finding in await io.self_check()] == ["io-resets"]
 
@@ -120,9 +120,9 @@ async def test_a_prologue_left_from_flashing_is_not_taken_for_the_boot(
         dut = Dut(io.command_channel)
         await io.command_channel.expect_boot()
         fake.boot()
-        await dut.boot(1.0)
+        await dut.wait_for_boot(1.0)
         assert (await dut.identify(1.0)).model == "kws01"
-        assert await dut.timestamp() is None
+        assert await dut.set_timestamp() is None
         assert board.resets == 0
 
 
@@ -141,7 +141,7 @@ async def test_a_dut_that_was_on_all_along_is_no_fault(
     fake.is_powered = True
     async with connected(board) as (io, _):
         await io.command_channel.expect_boot()
-        await Dut(io.command_channel).boot(1.0)
+        await Dut(io.command_channel).wait_for_boot(1.0)
         assert (await Dut(io.command_channel).identify(1.0)).model == "kws01"
         assert board.resets == 0
 
@@ -153,17 +153,17 @@ async def test_a_dead_dut_blocks_the_board_and_power_frees_it(
         dut = Dut(io.command_channel)
         await io.command_channel.expect_boot()
         fake.boot()
-        await dut.boot(1.0)
+        await dut.wait_for_boot(1.0)
         fake.is_hung = True
         with pytest.raises(DeadlineExceeded, match="reset the interface board"):
-            await dut.infer(10, 1, 0.2)
+            await dut.run_inferences(10, 1, 0.2)
         with pytest.raises(DeadlineExceeded, match="reset the interface board"):
             await dut.identify(0.2)
         fake.is_powered = False
         await io.command_channel.expect_boot()
         fake.is_hung = False
         fake.boot()
-        await dut.boot(1.0)
+        await dut.wait_for_boot(1.0)
         assert (await dut.identify(1.0)).model == "kws01"
         assert board.resets == 0
 
@@ -190,7 +190,7 @@ async def test_a_predecessor_cut_off_in_a_command_is_no_end(
             await heir.command_channel.expect_boot()
             fake.boot()
             dut = Dut(heir.command_channel)
-            await dut.boot(1.0)
+            await dut.wait_for_boot(1.0)
             assert (await dut.identify(1.0)).model == "kws01"
         finally:
             await heir.close()
@@ -229,7 +229,7 @@ async def test_a_waiting_board_is_not_asked_what_it_would_answer_late(
             assert command not in pty.received
         fake.boot()
         dut = Dut(io.command_channel)
-        await dut.boot(1.0)
+        await dut.wait_for_boot(1.0)
         assert await io.read_intervals() == []
         assert (await dut.identify(1.0)).model == "kws01"
         assert board.resets == 0
@@ -242,19 +242,19 @@ async def test_a_cancelled_command_leaves_the_channel_out_of_step(
         dut = Dut(io.command_channel)
         await io.command_channel.expect_boot()
         fake.boot()
-        await dut.boot(1.0)
+        await dut.wait_for_boot(1.0)
         fake.is_hung = True
-        infer = asyncio.create_task(dut.infer(10, 1, 9.0))
+        infer = asyncio.create_task(dut.run_inferences(10, 1, 9.0))
         await asyncio.sleep(0.05)
         infer.cancel()
         with pytest.raises(asyncio.CancelledError):
             await infer
         with pytest.raises(InfraError, match="was not sent"):
-            await dut.timestamp()
+            await dut.set_timestamp()
         fake.is_powered = fake.is_hung = False
         await io.command_channel.expect_boot()
         fake.boot()
-        await dut.boot(1.0)
+        await dut.wait_for_boot(1.0)
         assert (await dut.identify(1.0)).model == "kws01"
 
 
@@ -280,13 +280,13 @@ async def test_a_dut_that_never_boots_ends_in_a_deadline_without_after_effects(
         await io.command_channel.expect_boot()
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="reset the interface board"):
-            await dut.boot(0.2)
+            await dut.wait_for_boot(0.2)
         assert time.monotonic() - began < 2.0
         with pytest.raises(InfraError, match="was not sent"):
-            await dut.timestamp()
+            await dut.set_timestamp()
         await io.command_channel.expect_boot()
         fake.boot()
-        await dut.boot(1.0)
+        await dut.wait_for_boot(1.0)
         profile = await dut.identify(1.0)
         assert (profile.model, profile.build) == ("kws01", Build.ENERGY)
         assert await io.read_intervals() == []
@@ -301,11 +301,11 @@ async def test_a_command_that_the_board_received_in_part_blocks_nothing(
         dut = Dut(io.command_channel)
         await io.command_channel.expect_boot()
         fake.boot()
-        await dut.boot(1.0)
+        await dut.wait_for_boot(1.0)
         receive = board.receive
         board.receive = lambda data: receive(data.replace(b"dut", b"dt"))  # type: ignore[method-assign]
         with pytest.raises(DeadlineExceeded):
-            await dut.timestamp()
+            await dut.set_timestamp()
         board.receive = receive  # type: ignore[method-assign]
         assert (await dut.identify(0.5)).model == "kws01"
 
@@ -332,15 +332,15 @@ async def test_a_late_answer_ends_its_own_command_only(
         dut = Dut(io.command_channel)
         await io.command_channel.expect_boot()
         fake.boot()
-        await dut.boot(1.0)
+        await dut.wait_for_boot(1.0)
         fake.is_hung = True
         with pytest.raises(DeadlineExceeded):
-            await dut.infer(10, 1, 0.2)
+            await dut.run_inferences(10, 1, 0.2)
         fake.is_hung = False
         fake.receive(b"infer 10 1%")
         assert await io.read_intervals() == []
         assert (await dut.identify(1.0)).model == "kws01"
-        assert await dut.timestamp() is None
+        assert await dut.set_timestamp() is None
 
 
 async def test_a_restart_of_the_dut_is_detected(
@@ -350,10 +350,10 @@ async def test_a_restart_of_the_dut_is_detected(
         dut = Dut(io.command_channel)
         await io.command_channel.expect_boot()
         fake.boot()
-        await dut.boot(1.0)
+        await dut.wait_for_boot(1.0)
         fake.boot()
         with pytest.raises(InfraError) as caught:
-            await dut.timestamp()
+            await dut.set_timestamp()
         assert caught.value.code == "dut-restarted"
 
 
@@ -426,7 +426,7 @@ async def test_a_command_damaged_on_its_way_to_the_board_restarts_the_load(
         dut = Dut(io.command_channel)
         await io.command_channel.expect_boot()
         fake.boot()
-        await dut.boot(1.0)
+        await dut.wait_for_boot(1.0)
         waiting = ["dut db 1a"]
 
         def lose_two_digits(text: str) -> str:
@@ -437,7 +437,7 @@ async def test_a_command_damaged_on_its_way_to_the_board_restarts_the_load(
 
         board.corrupt_command = lose_two_digits
         data = bytes(range(245)) * 2
-        loaded = await dut.load(data)
+        loaded = await dut.load_input(data)
         assert len(loaded.restarts) == 1
         assert "reached the board as" in loaded.restarts[0]
         assert fake.input == data
@@ -483,7 +483,7 @@ async def test_a_blocked_board_is_reset_at_opening_by_the_operators_command(
             dut = Dut(io.command_channel)
             await io.command_channel.expect_boot()
             fake.boot()
-            await dut.boot(1.0)
+            await dut.wait_for_boot(1.0)
             assert (await dut.identify(1.0)).model == "kws01"
 
 
@@ -495,10 +495,10 @@ async def test_a_board_blocked_by_a_dead_dut_is_reset_by_the_operators_command(
             dut = Dut(io.command_channel)
             await io.command_channel.expect_boot()
             fake.boot()
-            await dut.boot(1.0)
+            await dut.wait_for_boot(1.0)
             fake.is_hung = True
             with pytest.raises(DeadlineExceeded):
-                await dut.infer(10, 1, 0.2)
+                await dut.run_inferences(10, 1, 0.2)
             assert board.resets == 0
             fake.is_hung = False  # it lost the command, but is alive
             assert (await dut.identify(1.0)).model == "kws01"
@@ -513,7 +513,7 @@ async def test_a_board_that_answers_is_never_reset_by_command(
         dut = Dut(io.command_channel)
         await io.command_channel.expect_boot()
         fake.boot()
-        await dut.boot(1.0)
+        await dut.wait_for_boot(1.0)
         assert (await dut.identify(1.0)).model == "kws01"
         await io.set_dut_baud(115_200)
     assert not proof.exists()

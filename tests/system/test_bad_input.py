@@ -50,7 +50,7 @@ HOSTILE = [
 async def ask_raw(lab: Lab, topic: str, payload: bytes, reply_to: str) -> dict[str, Any]:
     """Publish bytes as any MQTT program could, and return the lab's reply."""
     async with MqttLink(lab.url, "raw-client") as link, link.subscribe(reply_to) as inbox:
-        await link.publish(topic, payload)
+        await link.publish_message(topic, payload)
         async with asyncio.timeout(10):
             message = await anext(inbox)
     reply: dict[str, Any] = json.loads(message.payload)

@@ -50,7 +50,7 @@ async def test_it_answers_when_it_is_up_and_is_gone_afterwards(tmp_path: Path) -
     async with EmbeddedBroker(tmp_path, free_port()) as broker:
         pid = pid_of(tmp_path)
         async with MqttLink(broker.url, "a") as link:
-            assert link.connected
+            assert link.is_connected
     assert not alive(pid)
 
 
@@ -71,7 +71,7 @@ async def test_it_listens_on_loopback_only(tmp_path: Path) -> None:
 async def test_retained_state_survives_a_restart(tmp_path: Path) -> None:
     port = free_port()
     async with EmbeddedBroker(tmp_path, port) as broker, MqttLink(broker.url, "a") as link:
-        await link.publish("labd/lab/job/j", b"done", retain=True)
+        await link.publish_message("labd/lab/job/j", b"done", retain=True)
     async with (
         asyncio.timeout(20),
         EmbeddedBroker(tmp_path, port) as broker,
@@ -97,7 +97,7 @@ async def test_it_can_be_started_again_after_its_death(tmp_path: Path) -> None:
         with pytest.raises(TransportError):
             await broker.wait_until_ended()
     async with broker, MqttLink(broker.url, "a") as link:
-        assert link.connected
+        assert link.is_connected
 
 
 async def test_it_dies_with_an_owner_killed_by_force(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ async def test_an_orphan_is_ended_and_replaced(tmp_path: Path) -> None:
             while not await broker_module._answers_mqtt("127.0.0.1", port):
                 await asyncio.sleep(0.02)
         async with EmbeddedBroker(tmp_path, port) as second, MqttLink(second.url, "a") as link:
-            assert link.connected
+            assert link.is_connected
             assert pid_of(tmp_path) != orphan.pid
     finally:
         if not reaping.done():
@@ -190,5 +190,5 @@ async def test_no_server_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 async def test_a_directory_with_blanks_and_quotes(tmp_path: Path) -> None:
     strange = tmp_path / 'a "strange" $dir #1'
     async with EmbeddedBroker(strange, free_port()) as broker, MqttLink(broker.url, "a") as link:
-        assert link.connected
+        assert link.is_connected
     assert (strange / "jetstream").is_dir()

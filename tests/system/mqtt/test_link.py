@@ -28,19 +28,19 @@ async def test_a_message_arrives(broker: Broker) -> None:
     topic = "labd/lab/u/ann/do/submit"
     one, two = MqttLink(broker.url, "a"), MqttLink(broker.url, "b")
     async with one, two, two.subscribe("labd/lab/u/+/do/+") as inbox:
-        await one.publish(topic, b"{}")
+        await one.publish_message(topic, b"{}")
         assert await receive(inbox) == ReceivedMessage(topic, b"{}", retained=False)
 
 
 async def test_retained_state_reaches_latecomers_and_can_be_cleared(broker: Broker) -> None:
     async with MqttLink(broker.url, "a") as link:
-        await link.publish("labd/lab/job/j", b"queued", retain=True)
+        await link.publish_message("labd/lab/job/j", b"queued", retain=True)
         await asyncio.sleep(0.2)
         async with link.subscribe("labd/lab/job/+") as inbox:
             queued = ReceivedMessage("labd/lab/job/j", b"queued", retained=True)
             assert await receive(inbox) == queued
-        await link.publish("labd/lab/job/j", b"", retain=True)
-        await link.publish("labd/lab/job/k", b"other", retain=True)
+        await link.publish_message("labd/lab/job/j", b"", retain=True)
+        await link.publish_message("labd/lab/job/k", b"other", retain=True)
         await asyncio.sleep(0.2)  # NATS shows it to new subscribers a moment after its PUBACK
         async with link.subscribe("labd/lab/job/+") as inbox:
             assert (await receive(inbox)).topic == "labd/lab/job/k"
@@ -50,8 +50,8 @@ async def test_each_subscription_gets_only_what_it_asked_for(broker: Broker) -> 
     async with MqttLink(broker.url, "a") as link, AsyncExitStack() as stack:
         jobs = await stack.enter_async_context(link.subscribe("labd/lab/job/+"))
         events = await stack.enter_async_context(link.subscribe("labd/lab/job/+/event"))
-        await link.publish("labd/lab/job/j/event", b"event")
-        await link.publish("labd/lab/job/j", b"state")
+        await link.publish_message("labd/lab/job/j/event", b"event")
+        await link.publish_message("labd/lab/job/j", b"state")
         assert (await receive(events)).payload == b"event"
         assert (await receive(jobs)).payload == b"state"
 
@@ -61,7 +61,7 @@ async def test_a_burst_arrives_whole_and_in_order(broker: Broker) -> None:
     one, two = MqttLink(broker.url, "a"), MqttLink(broker.url, "b")
     async with one, two, two.subscribe("labd/lab/job/j/event") as inbox:
         sending = [
-            asyncio.create_task(one.publish("labd/lab/job/j/event", b"%d" % number))
+            asyncio.create_task(one.publish_message("labd/lab/job/j/event", b"%d" % number))
             for number in range(count)
         ]
         got = [int((await receive(inbox)).payload) for _ in range(count)]
@@ -72,15 +72,15 @@ async def test_a_burst_arrives_whole_and_in_order(broker: Broker) -> None:
 async def test_five_megabytes_arrive(broker: Broker) -> None:
     async with MqttLink(broker.url, "a") as link, link.subscribe("labd/lab/x") as inbox:
         payload = os.urandom(5_000_000)
-        await link.publish("labd/lab/x", payload)
+        await link.publish_message("labd/lab/x", payload)
         assert (await receive(inbox)).payload == payload
 
 
 async def test_what_no_broker_takes_is_refused_here(broker: Broker) -> None:
     async with MqttLink(broker.url, "a") as link:
         with pytest.raises(LabdBug, match="too many"):
-            await link.publish("labd/lab/x", bytes(MAX_PAYLOAD_BYTES + 1))
-        assert link.connected
+            await link.publish_message("labd/lab/x", bytes(MAX_PAYLOAD_BYTES + 1))
+        assert link.is_connected
 
 
 async def test_the_link_comes_back_with_its_subscriptions(broker: Broker) -> None:
@@ -89,15 +89,17 @@ async def test_the_link_comes_back_with_its_subscriptions(broker: Broker) -> Non
 
         async def publish() -> None:
             received.append("here")
-            await link.publish("labd/lab/daemon/h", b"online", retain=True)
+            await link.publish_message("labd/lab/daemon/h", b"online", retain=True)
 
         link.on_connect.append(publish)
         async with link.subscribe("labd/lab/daemon/h") as inbox:
             await broker.stop()
             async with asyncio.timeout(5):
-                while link.connected:
+                while link.is_connected:
                     await asyncio.sleep(0.01)
-            waiting = asyncio.create_task(link.publish("labd/lab/x", b"kept", deadline_s=30))
+            waiting = asyncio.create_task(
+                link.publish_message("labd/lab/x", b"kept", deadline_s=30)
+            )
             await asyncio.sleep(0.3)
             assert not waiting.done()
             await broker.start()
@@ -114,7 +116,7 @@ async def test_on_connect_runs_the_first_time_too_and_may_wait_for_messages(
 
     async def ask() -> None:
         async with link.subscribe("labd/lab/echo") as inbox:
-            await link.publish("labd/lab/echo", b"hello")
+            await link.publish_message("labd/lab/echo", b"hello")
             arrived.append((await receive(inbox)).payload)
 
     link.on_connect.append(ask)
@@ -154,7 +156,7 @@ async def test_publishing_has_a_deadline(broker: Broker) -> None:
         await broker.stop()
         begin = time.monotonic()
         with pytest.raises(TransportError, match=r"within 0\.3 s"):
-            await link.publish("labd/lab/x", b"", deadline_s=0.3)
+            await link.publish_message("labd/lab/x", b"", deadline_s=0.3)
         assert time.monotonic() - begin < 3
 
 
@@ -162,7 +164,7 @@ async def test_a_lost_connection_ends_an_exchange_at_once(broker: Broker) -> Non
     """aiomqtt alone would wait ten seconds for an acknowledgement that cannot come."""
     async with MqttLink(broker.url, "a") as link:
         sending = [
-            asyncio.create_task(link.publish("labd/lab/x", bytes(100_000), deadline_s=30))
+            asyncio.create_task(link.publish_message("labd/lab/x", bytes(100_000), deadline_s=30))
             for _ in range(50)
         ]
         await asyncio.sleep(0)
@@ -197,7 +199,7 @@ async def test_an_orderly_disconnect_has_no_last_will(broker: Broker) -> None:
     async with MqttLink(broker.url, "a") as link, link.subscribe("labd/lab/#") as inbox:
         async with MqttLink(broker.url, "b", will=Will("labd/lab/daemon/h", b"off")):
             pass
-        await link.publish("labd/lab/x", b"after")
+        await link.publish_message("labd/lab/x", b"after")
         assert (await receive(inbox)).payload == b"after"
 
 
@@ -206,7 +208,7 @@ async def test_a_persistent_link_receives_what_came_while_it_was_away(broker: Br
         keeping = link.subscribe("labd/lab/u/+/do/+")
         await keeping.__aenter__()
     async with MqttLink(broker.url, "cli") as client:
-        await client.publish("labd/lab/u/ann/do/submit", b"meanwhile")
+        await client.publish_message("labd/lab/u/ann/do/submit", b"meanwhile")
     again = MqttLink(broker.url, "daemon", persistent=True)
     async with again, again.subscribe("labd/lab/u/+/do/+") as inbox:
         assert (await receive(inbox)).payload == b"meanwhile"
@@ -214,13 +216,13 @@ async def test_a_persistent_link_receives_what_came_while_it_was_away(broker: Br
 
 async def test_an_inbox_from_before_connecting_misses_nothing(broker: Broker) -> None:
     before = MqttLink(broker.url, "daemon", persistent=True)
-    before.listen("labd/lab/u/+/do/+")
+    before.add_subscription("labd/lab/u/+/do/+")
     async with before:
         pass
     async with MqttLink(broker.url, "cli") as client:
-        await client.publish("labd/lab/u/ann/do/submit", b"meanwhile")
+        await client.publish_message("labd/lab/u/ann/do/submit", b"meanwhile")
     again = MqttLink(broker.url, "daemon", persistent=True)
-    inbox = again.listen("labd/lab/u/+/do/+")
+    inbox = again.add_subscription("labd/lab/u/+/do/+")
     async with again:
         await asyncio.sleep(0.5)  # the owner has other things to do first
         assert (await receive(inbox)).payload == b"meanwhile"
@@ -262,5 +264,5 @@ async def test_a_wrong_password(guarded: int) -> None:
 async def test_a_denied_publish_is_silent(guarded: int) -> None:
     """Why a client waits for the lab's own reply."""
     async with MqttLink(f"mqtt://ann:secret@127.0.0.1:{guarded}", "a") as link:
-        await link.publish("labd/lab/u/bob/do/submit", json.dumps({}).encode())
-        assert link.connected
+        await link.publish_message("labd/lab/u/bob/do/submit", json.dumps({}).encode())
+        assert link.is_connected

@@ -180,14 +180,16 @@ async def test_a_slow_disk_slows_whoever_writes(
 class SlowLink:
     """A broker that takes one frame and then holds the next one up."""
 
-    connected = True
+    is_connected = True
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
         self.free = asyncio.Event()
         self.free.set()
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int, deadline_s: float) -> None:
+    async def publish_message(
+        self, topic: str, payload: bytes, *, qos: int, deadline_s: float
+    ) -> None:
         assert (topic, qos) == ("t", 0)
         assert deadline_s <= 1.0
         await self.free.wait()
@@ -208,10 +210,10 @@ async def test_a_slow_broker_costs_frames_and_no_time() -> None:
     await asyncio.sleep(0.05)
     assert link.sent == [b"0"] + [b"%d" % n for n in range(1000 - tracing.MAX_FRAMES, 1000)]
     link.sent.clear()
-    link.connected = False
+    link.is_connected = False
     frames.queue_frame("t", b"x")
     await asyncio.sleep(0.01)
-    link.connected = True
+    link.is_connected = True
     frames.queue_frame("t", b"y")
     await asyncio.sleep(0.01)
     assert link.sent == [b"y"]

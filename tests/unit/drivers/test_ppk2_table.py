@@ -29,7 +29,7 @@ def test_a_real_one(tmp_path: Path) -> None:
         "power = { driver = 'ppk2', port = '/dev/y', lines = ['d2', 'd1'], "
         "timestamp_line = 'd1', spike_filter = false }",
     )
-    config = lab.station("v").parts[Part.POWER].config
+    config = lab.find_station("v").parts[Part.POWER].config
     assert config == Ppk2Config(
         port="/dev/y", lines=("d1", "d2"), timestamp_line="d1", spike_filter=False
     )
@@ -37,7 +37,7 @@ def test_a_real_one(tmp_path: Path) -> None:
 
 def test_an_emulated_one(tmp_path: Path) -> None:
     lab = load(tmp_path, "emulated = { monitor = 'ppk2' }")
-    station = lab.station("v")
+    station = lab.find_station("v")
     port = str(tmp_path / "var" / "bench" / "v" / "power")
     assert station.parts[Part.POWER].config == Ppk2Config(port=port)
     assert describe_emulated_station(lab, station, Path("image.elf")).monitor == "ppk2"

@@ -9,7 +9,12 @@ import pytest
 from drivers.base.interfaces import IoConfig, IoManager, TimerEdge
 from labd.core.errors import InstrumentError
 from labd.core.model import Build
-from labd.procedure.batch import BatchTiming, best_check, start_timing, timed_infer
+from labd.procedure.batch import (
+    BatchTiming,
+    check_by_best_clock,
+    clear_interval_log,
+    run_timed_batch,
+)
 from labd.procedure.mode_run import ModeRun
 
 
@@ -52,7 +57,7 @@ class Dut:
     def __init__(self, happens: Any) -> None:
         self._happens = happens
 
-    async def infer(self, *_: object) -> None:
+    async def run_inferences(self, *_: object) -> None:
         self._happens()
 
 
@@ -67,7 +72,7 @@ class Bench:
     def __init__(self, timer: Timer) -> None:
         self._timer = timer
 
-    def timer(self, _: Build) -> IoManager:
+    def batch_timer(self, _: Build) -> IoManager:
         return cast("IoManager", self._timer)
 
 
@@ -79,13 +84,13 @@ def mode_run(timer: Timer, happens: Any) -> ModeRun:
 
 
 async def run(timer: Timer, happens: Any) -> BatchTiming:
-    return await timed_infer(mode_run(timer, happens), 10, 0, 1.0)
+    return await run_timed_batch(mode_run(timer, happens), 10, 0, 1.0)
 
 
 async def test_only_the_interval_of_this_batch_counts_and_the_counter_runs_on() -> None:
     timer = Timer()
     running = mode_run(timer, lambda: None)
-    await start_timing(running)
+    await clear_interval_log(running)
     for number in range(1, 4):
         batch = await run(timer, lambda n=number: timer.log.append((n * 1000, n * 1000 + 500)))
         assert batch.ticks == (number * 1000, number * 1000 + 500)
@@ -97,7 +102,7 @@ async def test_other_than_one_pulse_is_no_clock(pulses: int) -> None:
     timer = Timer()
     batch = await run(timer, lambda: timer.log.extend([(1, 2)] * pulses))
     assert batch.ticks is None
-    check = best_check(mode_run(timer, None), batch)
+    check = check_by_best_clock(mode_run(timer, None), batch)
     assert check.seconds is None
     assert check.note == f"{pulses} pulses on the processing pin instead of 1"
 

@@ -17,9 +17,9 @@ from labd.procedure.batch import COUNTER_MODULUS, BatchTiming
 from labd.procedure.clock_correlation import (
     TEXT_S,
     RunClocks,
-    clock_record,
     compare_clocks,
     positions_from_counter,
+    to_clock_map_record,
 )
 from labd.protocol.replies import InferReply
 
@@ -118,7 +118,7 @@ def test_two_clocks_that_saw_the_same_edges_are_compared() -> None:
     found = compare_clocks(CLOCKS, world.batches(), labelled(world))
     assert found.rate_ppm == pytest.approx(70.0, abs=5.0)
     assert found.rate_ppm == pytest.approx(70.0, abs=found.rate_error_ppm)
-    record = clock_record(found)
+    record = to_clock_map_record(found)
     assert record.pairs == 14
     assert record.residual_rms_s == found.residual_rms_s <= found.residual_max_s < 2e-4
 
@@ -127,7 +127,7 @@ def test_the_record_of_a_clock_map_has_plain_values() -> None:
     microseconds = Clock("us", 1e-6)
     misses = np.array([3e-4, -3e-4, 0.0, 3e-4, -3e-4])
     marks = [Mark(10e6 * k, 10e6 * k + 1e6 * miss, 1e-3) for k, miss in enumerate(misses)]
-    plain = clock_record(fit_clock_map(microseconds, microseconds, marks)).model_dump()
+    plain = to_clock_map_record(fit_clock_map(microseconds, microseconds, marks)).model_dump()
     assert json.loads(json.dumps(plain)) == plain
     assert (plain["a"], plain["b"]) == ("us", "us")
     assert plain["pairs"] == 5
@@ -145,7 +145,7 @@ def test_one_false_edge_of_fourteen_is_within_the_bound_or_left_out(late_s: floa
     found = compare_clocks(CLOCKS, world.batches(), edges)
     assert found.rate_ppm == pytest.approx(70.0, abs=found.rate_error_ppm)
     assert found.outlier_candidates == (1 if late_s > 0.02 else 0)
-    assert clock_record(found).doubtful == found.outlier_candidates
+    assert to_clock_map_record(found).doubtful == found.outlier_candidates
 
 
 def test_a_monitor_whose_clock_is_wrong_contradicts_the_counter() -> None:

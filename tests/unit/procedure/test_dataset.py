@@ -26,7 +26,7 @@ def test_a_set_is_read_in_order(tmp_path: Path) -> None:
     made = make_set(tmp_path, "b.bin,12,7\na.bin,12,2\n", {"a.bin": 490, "b.bin": 490})
     dataset = find_dataset([tmp_path / "absent", made], KWS)
     assert [(row.file, row.label) for row in dataset.rows] == [("b.bin", 7), ("a.bin", 2)]
-    assert list(dataset.inputs(dataset.rows[0])) == [(made / "kws01" / "b.bin").read_bytes()]
+    assert list(dataset.iter_inputs(dataset.rows[0])) == [(made / "kws01" / "b.bin").read_bytes()]
 
 
 def test_windows_slide_by_the_stride(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_windows_slide_by_the_stride(tmp_path: Path) -> None:
     made = make_set(tmp_path, "n.bin,2,1,2560,512\n", {"n.bin": size}, "ad01")
     dataset = find_dataset([made], AD)
     whole = (made / "ad01" / "n.bin").read_bytes()
-    windows = list(dataset.inputs(dataset.rows[0]))
+    windows = list(dataset.iter_inputs(dataset.rows[0]))
     assert windows == [whole[i * 512 : i * 512 + 2560] for i in range(4)]
 
 

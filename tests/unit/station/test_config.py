@@ -16,7 +16,7 @@ from labd.core.model import Part
 from labd.core.retention import RetentionLimits
 from labd.data import bundled
 from labd.station.config import LabConfig, load_config
-from labd.station.stations_file import BrokerTable, check
+from labd.station.stations_file import BrokerTable, check_stations_file
 from labd.wire.emulation import Emulation
 
 from .conftest import FAKES, Load, PortConfig, PowerConfig, registry_of
@@ -81,7 +81,7 @@ def test_a_real_lab(load: Load, tmp_path: Path) -> None:
     assert lab.firmware == (tmp_path / "images", Path("/opt/images"), bundled("firmware"))
     assert lab.datasets == (tmp_path / "sets", bundled("datasets"))
     assert lab.broker.url == "mqtt://labd:secret@broker.example"
-    station = lab.station("bench-3")
+    station = lab.find_station("bench-3")
     assert set(station.parts) == set(Part)
     assert (station.voltage_mv, station.off_s, station.processing_wire) == (1800, 2.0, True)
     assert station.emulated is None
@@ -89,9 +89,9 @@ def test_a_real_lab(load: Load, tmp_path: Path) -> None:
     assert station.parts[Part.POWER].driver == "acme-9000"
     assert station.parts[Part.POWER].config == PowerConfig(port="/dev/z", output="current")
     assert station.flasher is station.parts[Part.FLASHER]
-    assert lab.station("bench-4").flasher is None
+    assert lab.find_station("bench-4").flasher is None
     with pytest.raises(ConfigError, match="known: bench-3, bench-4"):
-        lab.station("bench-5")
+        lab.find_station("bench-5")
 
 
 def test_the_shortest_lab(load: Load, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_the_default_labs_commented_station_is_right(load: Load) -> None:
     text = DEFAULT.read_text(encoding="utf-8")
     commented = re.sub(r"^# ?", "", text[text.index("# [[station]]") :], flags=re.MULTILINE)
     lab = load(EMULATED + commented)
-    assert set(lab.station("bench-3").parts) == set(Part)
+    assert set(lab.find_station("bench-3").parts) == set(Part)
 
 
 # ---- what is wrong -----------------------------------------------------------------------
@@ -365,7 +365,7 @@ json_like = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["lab", "broker", "station", "x"]), json_like, max_size=4))
 def test_any_document_is_checked_without_a_crash(document: dict[str, Any]) -> None:
-    checked = check(document, registry_of(FAKES), Path("/nowhere"))
+    checked = check_stations_file(document, registry_of(FAKES), Path("/nowhere"))
     assert checked.found or checked.file is not None
     for found in checked.found:
         assert str(found.mistake)
@@ -374,7 +374,7 @@ def test_any_document_is_checked_without_a_crash(document: dict[str, Any]) -> No
 @given(st.text(max_size=60))
 def test_any_text_is_a_lab_or_a_config_error(text: str) -> None:
     with suppress(tomli.TOMLDecodeError):
-        check(tomli.loads(text), registry_of(FAKES), Path("/nowhere"))
+        check_stations_file(tomli.loads(text), registry_of(FAKES), Path("/nowhere"))
 
 
 # ---- by the real drivers' own knowledge --------------------------------------------------
@@ -432,16 +432,16 @@ def test_whether_a_station_sees_the_timestamps(
 ) -> None:
     (station,) = real(tmp_path, *lines).stations
     assert station.sees_timestamps is sees
-    assert ("no I/O manager times the batches" in station.blind) is not sees
+    assert ("no I/O manager times the batches" in station.energy_obstacle) is not sees
 
 
 def test_a_station_without_a_monitor_is_not_called_blind(tmp_path: Path) -> None:
     (station,) = real(tmp_path).stations
-    assert station.blind == ""
+    assert station.energy_obstacle == ""
 
 
 def test_a_driver_without_declarations_is_accepted(load: Load) -> None:
-    station = load(REAL).station("bench-3")
+    station = load(REAL).find_station("bench-3")
     assert station.sees_timestamps
 
 

@@ -68,19 +68,21 @@ io = { driver = "x", "port" = 'y' }
 )
 def test_where_keys_stand(key: Key, spot: tuple[int, int]) -> None:
     tomli.loads(TEXT)
-    assert TomlPositions(TEXT).find(key) == TomlPosition(*spot)
+    assert TomlPositions(TEXT).position_of(key) == TomlPosition(*spot)
 
 
 def test_a_key_that_is_not_there_is_near_its_table() -> None:
     spots = TomlPositions(TEXT)
-    assert spots.find(("station", 0, "dut", "baud")) == TomlPosition(21, 1)
-    assert spots.find(("station", 1, "power", "port")) == TomlPosition(28, 1)
-    assert spots.find(("nothing", "at", "all")) is None
+    assert spots.position_of(("station", 0, "dut", "baud")) == TomlPosition(21, 1)
+    assert spots.position_of(("station", 1, "power", "port")) == TomlPosition(28, 1)
+    assert spots.position_of(("nothing", "at", "all")) is None
 
 
 def test_windows_line_ends_change_nothing() -> None:
     for key in (("station", 0, "dut", "port"), ("lab", "paths", 1)):
-        assert TomlPositions(TEXT.replace("\n", "\r\n")).find(key) == TomlPositions(TEXT).find(key)
+        assert TomlPositions(TEXT.replace("\n", "\r\n")).position_of(key) == TomlPositions(
+            TEXT
+        ).position_of(key)
 
 
 # ---- any document -----------------------------------------------------------------------
@@ -169,4 +171,4 @@ def test_every_key_of_any_document_is_found(document: dict[str, Any]) -> None:
     writer.top(document)
     assert tomli.loads(writer.text) == document
     spots = TomlPositions(writer.text)
-    assert {key: spots.find(key) for key in writer.spots} == writer.spots
+    assert {key: spots.position_of(key) for key in writer.spots} == writer.spots

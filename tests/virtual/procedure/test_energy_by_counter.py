@@ -128,7 +128,7 @@ async def session(
         monitor = N6705(N6705Config(resource=network.path, current_limit_a=0.2))
         async with StationBench(station, setup, Parts(io=io, power=monitor)) as bench:
             dut.boot()
-            ready = await bench.prepare(Build.ENERGY)
+            ready = await bench.prepare_dut(Build.ENERGY)
             evidence = RunEvidence(folder)
             suite = benchmark("kws01")
             method = EnergyMethod.LABD
@@ -140,7 +140,7 @@ def short_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two windows of two seconds: their length is then the one thing wrong with them."""
     monkeypatch.setattr(energy, "WINDOWS", 2)
     monkeypatch.setattr(by_counter.CounterEdges, "planned_window_s", WINDOW_S)
-    monkeypatch.setattr(StationBench, "simulated", property(lambda _: False))
+    monkeypatch.setattr(StationBench, "is_simulated", property(lambda _: False))
 
 
 def exact_uj(batch: Sequence[float]) -> float:

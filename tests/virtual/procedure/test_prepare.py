@@ -43,8 +43,8 @@ async def test_nothing_waits_for_the_boot_of_a_board_that_nothing_restarts(build
         port = SerialDut(SerialDutConfig(port=uart.path))
         async with opened(Parts(dut=port)) as bench:
             start = time.monotonic()
-            ready = await bench.prepare(build)
-            answered = await bench.answer()
+            ready = await bench.prepare_dut(build)
+            answered = await bench.identify_any_build()
     assert (ready.profile.model, ready.build) == ("kws01", build)
     assert answered.model == "kws01"
     assert time.monotonic() - start < BOOT_DEADLINE_S / 2
@@ -56,6 +56,6 @@ async def test_nor_behind_an_io_manager() -> None:
         io = EembcIoManager(EembcIoManagerConfig(port=uart.path))
         async with opened(Parts(io=io)) as bench:
             start = time.monotonic()
-            ready = await bench.prepare(Build.ENERGY)
+            ready = await bench.prepare_dut(Build.ENERGY)
     assert (ready.profile.model, ready.route) == ("kws01", "io")
     assert time.monotonic() - start < BOOT_DEADLINE_S / 2
