@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from drivers.otii.messages import MessageSplitter, analog_data
+from drivers.otii.messages import MessageSplitter, parse_analog_data
 from drivers.otii.stream import OtiiStream
 from labd.core.model import Samples
 
@@ -33,19 +33,19 @@ def replies() -> bytes:
 def ours(data: bytes) -> int:
     """Return the samples that the driver's codec confirms."""
     splitter, stream = MessageSplitter(), OtiiStream(RATE_HZ, RATE_HZ, "i1", 0.001)
-    items = stream.start(0, 0, high=True)
+    items = stream.note_start(0, 0, high=True)
     for at in range(0, len(data), READ):
         for message in splitter.feed(data[at : at + READ]):
             if not isinstance(message, dict):
                 raise TypeError(message)
-            block = analog_data(message["data"], BLOCK)
+            block = parse_analog_data(message["data"], BLOCK)
             if message["cmd"] == "mv":
                 stream.add_voltage(block)
-                items += stream.release()
+                items += stream.release_confirmed()
             else:
                 stream.add_current(block)
                 now_ns = round(stream.received_samples / RATE_HZ * 1e9)
-                items += stream.check(now_ns, now_ns)
+                items += stream.check_length(now_ns, now_ns)
     last_s = SECONDS - 1 / RATE_HZ
     items += stream.finish(last_s, last_s, SECONDS * 1_000_000_000)
     return sum(len(item) for item in items if isinstance(item, Samples))

@@ -25,8 +25,8 @@ from drivers.joulescope.sample_blocks import (
     LostTicks,
     PeriodStream,
     SignalTrack,
-    holes,
     line_block,
+    uncovered_ranges,
 )
 from labd.core.errors import InstrumentError, Where
 from labd.core.model import StreamItem, TimeMark
@@ -59,7 +59,7 @@ class JoulescopeTimeMap:
     offset_counter: int
     counter_rate: float
 
-    def t_ns(self, tick: int) -> int:
+    def utc_ns(self, tick: int) -> int:
         """Return the UTC of a tick, ns since 1970, without the rounding of a float."""
         seconds = Fraction(tick - self.offset_counter) / Fraction(self.counter_rate)
         return EPOCH_NS + round((Fraction(self.offset_time, 1 << 30) + seconds) * 10**9)
@@ -120,10 +120,10 @@ class MessageAligner:
     @property
     def received_samples(self) -> int:
         """Sample periods for which every signal has arrived or is overdue."""
-        if not all(track.started for track in self._tracks.values()):
+        if not all(track.has_started for track in self._tracks.values()):
             return 0
         origin = self._origin if self._origin >= 0 else self._first_tick()
-        return max(0, self._received_to() - origin) // self._period
+        return max(0, self._received_until() - origin) // self._period
 
     @property
     def edges_seen(self) -> int:
@@ -144,56 +144,62 @@ class MessageAligner:
         start, step = int(message["sample_id"]), int(message["decimate_factor"])
         data = message["data"]
         if int(message["sample_rate"]) != TICK_HZ:
-            raise self._fault(f"sample_id counts {message['sample_rate']} Hz, not {TICK_HZ}")
+            raise self._sample_number_error(
+                f"sample_id counts {message['sample_rate']} Hz, not {TICK_HZ}"
+            )
         if data is not None and len(data):
-            self._check(signal, start, step)
+            self._check_grid(signal, start, step)
             if signal in self._analog:
-                self._insert(self._analog[signal], AnalogBlock(start, step, data))
+                self._insert_block(self._analog[signal], AnalogBlock(start, step, data))
             else:
-                blocks = self._insert(self._lines[signal], line_block(start, step, data))
+                blocks = self._insert_block(self._lines[signal], line_block(start, step, data))
                 if signal == self._timestamp_line:
-                    self._falls.add(blocks)
-            self._note_time(message["time_map"])
-            self._advance(self._reach - self._max_delay)
-        return self._drain()
+                    self._falls.add_blocks(blocks)
+            self._note_time_map(message["time_map"])
+            self._release_settled(self._reach - self._max_delay)
+        return self._take_output()
 
     def finish(self) -> list[StreamItem]:
         """Release the rest: no more messages come, so what is missing is lost."""
-        if self._periods is None and all(track.started for track in self._tracks.values()):
-            self._begin()
+        if self._periods is None and all(track.has_started for track in self._tracks.values()):
+            self._start_stream()
         if self._periods is not None:
-            self._advance(self._received_to())
+            self._release_settled(self._received_until())
             self._out.extend(self._periods.close_gap(self._at))
-        return self._drain()
+        return self._take_output()
 
     # ---- intake ----------------------------------------------------------------------------
 
-    def _check(self, signal: str, start: int, step: int) -> None:
+    def _check_grid(self, signal: str, start: int, step: int) -> None:
         """Refuse a message that does not fit the grid of its signal."""
         name, track = _NAMES.get(signal, signal), self._tracks[signal]
         if step <= 0 or self._period % step:
-            raise self._fault(f"{name} has one value per {step} ticks, a sample {self._period}")
-        if not track.started:
+            raise self._sample_number_error(
+                f"{name} has one value per {step} ticks, a sample {self._period}"
+            )
+        if not track.has_started:
             track.step, track.phase = step, start % step
         if (step, start % step) != (track.step, track.phase):
-            raise self._fault(f"{name} changed its grid at sample {start}")
-        grids = {(one.step, one.phase) for one in self._analog.values() if one.started}
+            raise self._sample_number_error(f"{name} changed its grid at sample {start}")
+        grids = {(one.step, one.phase) for one in self._analog.values() if one.has_started}
         if len(grids) > 1:
-            raise self._fault("current and voltage are not sampled at the same instants")
+            raise self._sample_number_error(
+                "current and voltage are not sampled at the same instants"
+            )
         if self._reach >= 0 and abs(start - self._reach) > MAX_JUMP:
-            raise self._fault(f"{name} jumped from sample {self._reach} to {start}")
+            raise self._sample_number_error(f"{name} jumped from sample {self._reach} to {start}")
 
-    def _fault(self, what: str) -> InstrumentError:
+    def _sample_number_error(self, what: str) -> InstrumentError:
         remedy = "close and open the instrument; if it happens again, report it with this text"
         return InstrumentError("sample-numbers", what, remedy, self._where)
 
-    def _insert(self, track: SignalTrack[B], block: B) -> list[B]:
-        self._reach = max(self._reach, block.end)
+    def _insert_block(self, track: SignalTrack[B], block: B) -> list[B]:
+        self._reach = max(self._reach, block.end_tick)
         if self._began < 0:
             self._began = block.start
-        return track.insert(block)
+        return track.insert_block(block)
 
-    def _note_time(self, fields: Mapping[str, Any]) -> None:
+    def _note_time_map(self, fields: Mapping[str, Any]) -> None:
         """Keep a new time map for a mark; marks made from earlier maps do not change."""
         known = self._time_map
         new = JoulescopeTimeMap(
@@ -207,41 +213,41 @@ class MessageAligner:
 
     # ---- release ---------------------------------------------------------------------------
 
-    def _received_to(self) -> int:
+    def _received_until(self) -> int:
         """Return the tick that the slowest signal has reached, or must have reached."""
         slowest = min(track.reach for track in self._tracks.values())
         return max(slowest, self._reach - self._max_delay, self._origin)
 
     def _first_tick(self) -> int:
         """Return the first tick with all signals, on the grid of current and voltage."""
-        first = max(track.first for track in self._tracks.values())
+        first = max(track.first_tick for track in self._tracks.values())
         current = self._analog["i"]
         return first + (current.phase - first) % current.step
 
-    def _begin(self) -> PeriodStream:
+    def _start_stream(self) -> PeriodStream:
         self._origin = self._at = self._first_tick()
         for track in self._tracks.values():
-            track.take(self._origin)
+            track.take_before(self._origin)
         self._periods = PeriodStream(self._origin, self._period)
         return self._periods
 
-    def _advance(self, limit: int) -> None:
+    def _release_settled(self, limit: int) -> None:
         """Release the periods that are settled, and the time marks."""
-        if self._periods is None and not self._may_begin():
+        if self._periods is None and not self._can_start_stream():
             return
-        periods = self._periods or self._begin()
-        settled = min(track.settled(limit) for track in self._tracks.values())
+        periods = self._periods or self._start_stream()
+        settled = min(track.settled_until(limit) for track in self._tracks.values())
         stop = self._at + max(0, settled - self._at) // self._period * self._period
         while self._at < stop:
-            self._release(periods, min(stop, self._at + self._piece))
+            self._release_periods(periods, min(stop, self._at + self._piece))
         for mark in self._marks:
             tick = max(mark.offset_counter, self._origin)
             index = (tick - self._origin) / self._period
-            self._out.append(TimeMark(index, mark.t_ns(tick), self._time_uncertainty_ns, "utc"))
+            self._out.append(TimeMark(index, mark.utc_ns(tick), self._time_uncertainty_ns, "utc"))
         self._marks.clear()
 
-    def _may_begin(self) -> bool:
-        silent = [name for name, track in self._tracks.items() if not track.started]
+    def _can_start_stream(self) -> bool:
+        silent = [name for name, track in self._tracks.items() if not track.has_started]
         if silent and self._reach - self._began > START_LIMIT:
             names = ", ".join(_NAMES.get(name, name) for name in silent)
             raise InstrumentError(
@@ -250,40 +256,44 @@ class MessageAligner:
                 "close and open the instrument; update its firmware",
                 self._where,
             )
-        first = max(track.first for track in self._tracks.values())
+        first = max(track.first_tick for track in self._tracks.values())
         return not silent and self._reach - first >= self._max_delay
 
-    def _release(self, periods: PeriodStream, stop: int) -> None:
+    def _release_periods(self, periods: PeriodStream, stop: int) -> None:
         """Release the periods of [at, stop), then the edges in them."""
         start, losses = self._at, list[LostTicks]()
-        current, voltage = (self._values(name, stop, losses) for name in self._analog)
+        current, voltage = (self._analog_values(name, stop, losses) for name in self._analog)
         with np.errstate(invalid="ignore", over="ignore"):
             power = current.astype(np.float64) * voltage
             lines = {
-                line: LinePart(track.step, track.take(stop)) for line, track in self._lines.items()
+                line: LinePart(track.step, track.take_before(stop))
+                for line, track in self._lines.items()
             }
-            self._blank(stop, lines, power, losses)
+            self._blank_unknown_lines(stop, lines, power, losses)
             complete = bool(np.isfinite(power.sum()))
-            columns = [self._means(values) for values in (power, current, voltage)]
+            columns = [self._period_means(values) for values in (power, current, voltage)]
         self.total_samples += len(power)
-        known = None if complete else self._known(power)
-        self._out.extend(periods.add(start, columns, known, lines, losses))
+        known = None if complete else self._known_periods(power)
+        self._out.extend(periods.add_periods(start, columns, known, lines, losses))
         self._at = stop
 
-    def _values(self, name: str, stop: int, losses: list[LostTicks]) -> NDArray[np.float32]:
+    def _analog_values(self, name: str, stop: int, losses: list[LostTicks]) -> NDArray[np.float32]:
         """Return a signal's values up to ``stop``, NaN where they are lost."""
         start, track = self._at, self._analog[name]
-        blocks = track.take(stop)
-        if len(blocks) == 1 and (blocks[0].start, blocks[0].end) == (start, stop):
+        blocks = track.take_before(stop)
+        if len(blocks) == 1 and (blocks[0].start, blocks[0].end_tick) == (start, stop):
             return blocks[0].values
         values = np.full((stop - start) // track.step, np.nan, np.float32)
         for block in blocks:
             first = (block.start - start) // track.step
             values[first : first + len(block.values)] = block.values
-        losses += [LostTicks(*hole, f"{_NAMES[name]} lost") for hole in holes(start, stop, blocks)]
+        losses += [
+            LostTicks(*hole, f"{_NAMES[name]} lost")
+            for hole in uncovered_ranges(start, stop, blocks)
+        ]
         return values
 
-    def _blank(
+    def _blank_unknown_lines(
         self,
         stop: int,
         lines: Mapping[str, LinePart],
@@ -293,23 +303,23 @@ class MessageAligner:
         """Set the power to NaN where a line is unknown: an edge may be missing there."""
         start, step = self._at, self._analog["i"].step
         for line, part in lines.items():
-            for begin, end in holes(start, stop, part.blocks):
+            for begin, end in uncovered_ranges(start, stop, part.blocks):
                 power_w[(begin - start) // step : -((start - end) // step)] = np.nan
                 losses.append(LostTicks(begin, end, f"{line} lost"))
 
-    def _means(self, values: NDArray[Any]) -> NDArray[np.float64]:
+    def _period_means(self, values: NDArray[Any]) -> NDArray[np.float64]:
         count = self._period // self._analog["i"].step
         if count == 1:
             return values.astype(np.float64)
         return values.reshape(-1, count).mean(axis=1, dtype=np.float64)
 
-    def _known(self, power_w: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def _known_periods(self, power_w: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which periods are known, shape (n,); count the samples that are not."""
         good = np.isfinite(power_w)
         self.lost_samples += len(good) - int(np.count_nonzero(good))
         count = self._period // self._analog["i"].step
         return np.logical_and.reduce(good.reshape(-1, count), axis=1)
 
-    def _drain(self) -> list[StreamItem]:
+    def _take_output(self) -> list[StreamItem]:
         out, self._out = self._out, []
         return out

@@ -95,14 +95,14 @@ class JoulescopeConfig(MonitorConfig):
 
     @field_validator("rate_hz")
     @classmethod
-    def _possible_rate(cls, rate_hz: int) -> int:
+    def _check_rate(cls, rate_hz: int) -> int:
         if rate_hz not in RATES_HZ:
             raise ValueError(f"{rate_hz} Hz is none of {', '.join(map(str, RATES_HZ))} Hz")
         return rate_hz
 
     @field_validator("current_range")
     @classmethod
-    def _possible_range(cls, text: str) -> str:
+    def _check_current_range(cls, text: str) -> str:
         text = text.replace("uA", "µA").replace("\N{GREEK SMALL LETTER MU}A", "µA")
         known = {"auto", *(one for model in MODELS.values() for one in model.current_ranges)}
         if text not in known:
@@ -110,7 +110,7 @@ class JoulescopeConfig(MonitorConfig):
         return text
 
     @model_validator(mode="after")
-    def _possible_lines(self) -> JoulescopeConfig:
+    def _check_lines(self) -> JoulescopeConfig:
         for line in self.all_lines:
             if line not in LINES:
                 raise ValueError(f"'{line}' is none of {', '.join(LINES)}")
@@ -121,7 +121,7 @@ class JoulescopeConfig(MonitorConfig):
         """The inputs recorded, each once, the timestamp line first."""
         return tuple(dict.fromkeys((self.timestamp_line, *self.lines)))
 
-    def switch_streams(self, *, on: bool) -> Settings:
+    def stream_settings(self, *, on: bool) -> Settings:
         """Return what switches the streams; lines first, so that no sample waits long for them."""
         topics = (*(LINES[line] for line in self.all_lines), *ANALOG.values())
         return tuple((f"{topic}/ctrl", int(on)) for topic in topics)
@@ -158,11 +158,13 @@ def settings_for(config: JoulescopeConfig, model: JoulescopeModel, where: Where)
     Raises:
         ConfigError: the model does not have what the configuration asks for.
     """
-    _insist("gpio_voltage", config.gpio_voltage, model, tuple(model.gpio_voltages), where)
-    _insist("voltage_range", config.voltage_range, model, model.voltage_ranges, where)
-    _insist("current_range", config.current_range, model, ("auto", *model.current_ranges), where)
+    _require_allowed("gpio_voltage", config.gpio_voltage, model, tuple(model.gpio_voltages), where)
+    _require_allowed("voltage_range", config.voltage_range, model, model.voltage_ranges, where)
+    _require_allowed(
+        "current_range", config.current_range, model, ("auto", *model.current_ranges), where
+    )
     for line in config.all_lines:
-        _insist("line", line, model, model.lines, where)
+        _require_allowed("line", line, model, model.lines, where)
     reference = model.gpio_voltages[config.gpio_voltage]
     common: Settings = (
         ("s/v/range/select", config.voltage_range),
@@ -184,7 +186,7 @@ def settings_for(config: JoulescopeConfig, model: JoulescopeModel, where: Where)
     return (*common, ("s/v/range/mode", "manual"), ("c/gpio/vref", reference), *current)
 
 
-def _insist(
+def _require_allowed(
     key: str, value: str, model: JoulescopeModel, allowed: Sequence[str], where: Where
 ) -> None:
     if value not in allowed:

@@ -75,17 +75,23 @@ class JoulescopeAcquisition(BackgroundAcquisition):
 
     async def _start_instrument(self) -> None:
         """Stop a predecessor's streams, then start: no message is older than this."""
-        await self._usb.publish("stopping the streams", self._config.switch_streams(on=False))
+        await self._usb.publish_values(
+            "stopping the streams", self._config.stream_settings(on=False)
+        )
         self._usb.inbox = self.inbox
         self._begun = True
-        await self._usb.publish("starting the streams", self._config.switch_streams(on=True))
+        await self._usb.publish_values(
+            "starting the streams", self._config.stream_settings(on=True)
+        )
         self._streaming = True
-        self.inbox.wake()
+        self.inbox.wake_reader()
 
     async def _read_stream(self) -> None:
-        while not self.inbox.exhausted:
+        while not self.inbox.is_exhausted:
             try:
-                messages = await self.inbox.take(self._silence_s if self._streaming else None)
+                messages = await self.inbox.take_messages(
+                    self._silence_s if self._streaming else None
+                )
             except TimeoutError:
                 raise TransportError(
                     "stream-silent",
@@ -95,14 +101,16 @@ class JoulescopeAcquisition(BackgroundAcquisition):
                 ) from None
             for signal, message in messages:
                 self._queue_items(self.aligner.feed(signal, message))
-            if self._usb.removed:
-                raise self._usb.lost()
+            if self._usb.is_removed:
+                raise self._usb.removed_error()
             await asyncio.sleep(0)  # sixteen instruments share the loop
 
     async def _stop_instrument(self) -> None:
         self._streaming = False
-        self.inbox.wake()  # no message is expected from now on
-        await self._usb.publish("stopping the streams", self._config.switch_streams(on=False))
+        self.inbox.wake_reader()  # no message is expected from now on
+        await self._usb.publish_values(
+            "stopping the streams", self._config.stream_settings(on=False)
+        )
         self._all_off = True
         self._usb.inbox = None
         self.inbox.close()
@@ -152,9 +160,9 @@ class Joulescope:
         }
         topics = {f"{topic}/!data": name for topic, name in signals.items()}
         async with close_on_failure(self.close):
-            await usb.open(self._pick, topics)
-            await usb.publish("setting it up", self._settings)
-            firmware = await self._firmware(usb)
+            await usb.open(self._choose_instrument, topics)
+            await usb.publish_values("setting it up", self._settings)
+            firmware = await self._read_firmware(usb)
         serial, simulated = usb.path.rpartition("/")[2], self.config.library != LIBRARY
         return Identity("joulescope", f"Joulescope {self._model.name}", serial, firmware, simulated)
 
@@ -180,7 +188,7 @@ class Joulescope:
 
     def acquire(self, time_base: TimeBase = TimeBase.HOST) -> JoulescopeAcquisition:  # noqa: ARG002
         """See :class:`drivers.base.interfaces.PowerMonitor`; ``sample_id`` checks the count."""
-        usb = self._opened("acquire")
+        usb = self._require_open("acquire")
         refuse_while_acquiring(self._acquisition, "acquire", self._where)
         inbox = MessageInbox(self._inbox_messages)
         self._acquisition = JoulescopeAcquisition(
@@ -190,8 +198,8 @@ class Joulescope:
 
     async def self_check(self) -> list[Finding]:
         """Read the inputs; report the share of samples that the last acquisition lost."""
-        usb = self._opened("self_check")
-        await usb.call(
+        usb = self._require_open("self_check")
+        await usb.call_library(
             "reading its inputs",
             lambda library: library.publish_and_wait(
                 f"{usb.path}/s/gpi/+/!req", 0, f"{usb.path}/s/gpi/+/!value", usb.call_s
@@ -219,25 +227,25 @@ class Joulescope:
             if self._acquisition is not None:
                 await self._acquisition.abandon()
                 if self._acquisition.was_left_running:
-                    streams_off = self.config.switch_streams(on=False)
+                    streams_off = self.config.stream_settings(on=False)
         finally:
             await usb.close(streams_off)
 
-    def _pick(self, paths: Sequence[str]) -> str:
+    def _choose_instrument(self, paths: Sequence[str]) -> str:
         """Choose the instrument, and check the settings before its supply is interrupted."""
         path = choose(paths, self.config.serial, self._where)
         self._model = MODELS[path.split("/")[1]]
         self._settings = settings_for(self.config, self._model, self._where)
         return path
 
-    async def _firmware(self, usb: UsbInstrument) -> str:
+    async def _read_firmware(self, usb: UsbInstrument) -> str:
         if self._model.name == "JS110":
             return ""  # the library does not ask a JS110
         topic = f"{usb.path}/c/fw/version"
-        number = int(await usb.call("reading its version", lambda lib: lib.query(topic)))
+        number = int(await usb.call_library("reading its version", lambda lib: lib.query(topic)))
         return f"{number >> 24 & 0xFF}.{number >> 16 & 0xFF}.{number & 0xFFFF}"
 
-    def _opened(self, what: str) -> UsbInstrument:
+    def _require_open(self, what: str) -> UsbInstrument:
         if self._usb is None:
             raise LabdBug("not-open", f"'{what}' while it is closed", where=self._where)
         return self._usb

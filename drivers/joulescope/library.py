@@ -71,16 +71,16 @@ class SharedLibrary:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.driver = _start(name)
+        self.driver = _start_library(name)
         self.users = 0
         self._owners: dict[str, object] = {}
 
-    def claim(self, path: str, owner: object) -> bool:
+    def claim_instrument(self, path: str, owner: object) -> bool:
         """Make ``owner`` the owner of an instrument; return whether it is."""
         with _owning:
             return self._owners.setdefault(path, owner) is owner
 
-    def unclaim(self, path: str, owner: object) -> None:
+    def release_instrument(self, path: str, owner: object) -> None:
         """Free an instrument if ``owner`` owns it."""
         with _owning:
             if self._owners.get(path) is owner:
@@ -115,7 +115,7 @@ def leave_library(shared: SharedLibrary) -> None:
             shared.driver.finalize()
 
 
-def _start(name: str) -> JoulescopeLibrary:
+def _start_library(name: str) -> JoulescopeLibrary:
     module, _, attribute = name.partition(":")
     try:
         factory = getattr(import_module(module), attribute)

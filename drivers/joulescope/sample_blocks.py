@@ -27,11 +27,11 @@ class AnalogBlock:
     values: NDArray[np.float32]
 
     @property
-    def end(self) -> int:
+    def end_tick(self) -> int:
         """Tick after the last value."""
         return self.start + self.step * len(self.values)
 
-    def part(self, start: int, stop: int) -> Self:
+    def part_between(self, start: int, stop: int) -> Self:
         """Return the values of [start, stop), both on this block's grid."""
         first, last = (start - self.start) // self.step, (stop - self.start) // self.step
         return type(self)(start, self.step, self.values[first:last])
@@ -42,7 +42,7 @@ class LineBlock:
     """Level of an input line at tick ``start``, and the ticks before ``end`` where it changed."""
 
     start: int
-    end: int
+    end_tick: int
     level: bool
     changes: NDArray[np.int64]
 
@@ -52,11 +52,11 @@ class LineBlock:
         return self.level ^ bool(len(self.changes) & 1)
 
     @property
-    def falls(self) -> int:
+    def falling_edges(self) -> int:
         """Number of falling edges inside the block."""
         return (len(self.changes) + self.level) // 2
 
-    def part(self, start: int, stop: int) -> Self:
+    def part_between(self, start: int, stop: int) -> Self:
         """Return the levels of [start, stop)."""
         first = int(np.searchsorted(self.changes, start, "right"))
         last = int(np.searchsorted(self.changes, stop, "left"))
@@ -77,16 +77,16 @@ def line_block(start: int, step: int, packed: NDArray[np.uint8]) -> LineBlock:
 B = TypeVar("B", AnalogBlock, LineBlock)
 
 
-def holes(start: int, stop: int, blocks: Sequence[B]) -> Iterator[tuple[int, int]]:
+def uncovered_ranges(start: int, stop: int, blocks: Sequence[B]) -> Iterator[tuple[int, int]]:
     """Yield the parts of [start, stop) that no block covers; blocks in the order of ticks."""
     for block in blocks:
-        if block.end <= start:
+        if block.end_tick <= start:
             continue
         if block.start >= stop:
             break
         if block.start > start:
             yield start, block.start
-        start = block.end
+        start = block.end_tick
     if start < stop:
         yield start, stop
 
@@ -110,47 +110,50 @@ class SignalTrack(Generic[B]):
         self._blocks: list[B] = []
 
     @property
-    def started(self) -> bool:
+    def has_started(self) -> bool:
         """Whether any block has arrived."""
         return bool(self.step)
 
     @property
-    def first(self) -> int:
+    def first_tick(self) -> int:
         """First tick that is kept."""
         return self._blocks[0].start if self._blocks else max(self._at, self.reach)
 
-    def insert(self, block: B) -> list[B]:
+    def insert_block(self, block: B) -> list[B]:
         """Keep the ticks of ``block`` that are new; return these as blocks."""
-        if block.end <= self._at:
-            self.late += block.end - block.start
+        if block.end_tick <= self._at:
+            self.late += block.end_tick - block.start
             return []
-        self.reach = max(self.reach, block.end)
+        self.reach = max(self.reach, block.end_tick)
         start = max(block.start, self._at)
-        if not self._blocks or start >= self._blocks[-1].end:
-            pieces = [block if start == block.start else block.part(start, block.end)]
+        if not self._blocks or start >= self._blocks[-1].end_tick:
+            pieces = [block if start == block.start else block.part_between(start, block.end_tick)]
             self._blocks += pieces
             return pieces
-        pieces = [block.part(a, b) for a, b in holes(start, block.end, self._blocks)]
+        pieces = [
+            block.part_between(a, b)
+            for a, b in uncovered_ranges(start, block.end_tick, self._blocks)
+        ]
         self._blocks = sorted([*self._blocks, *pieces], key=lambda kept: kept.start)
         return pieces
 
-    def settled(self, limit: int) -> int:
+    def settled_until(self, limit: int) -> int:
         """Return the tick before which everything has arrived, or is lost: older than ``limit``."""
         at = max(self._at, limit)
         for block in self._blocks:
             if block.start > at:
                 break
-            at = max(at, block.end)
+            at = max(at, block.end_tick)
         return at
 
-    def take(self, stop: int) -> list[B]:
+    def take_before(self, stop: int) -> list[B]:
         """Remove and return the blocks before ``stop``, which is then settled."""
         count = bisect_right(self._blocks, stop - 1, key=lambda block: block.start)
         taken, self._blocks = self._blocks[:count], self._blocks[count:]
-        if taken and taken[-1].end > stop:
+        if taken and taken[-1].end_tick > stop:
             last = taken.pop()
-            self._blocks.insert(0, last.part(stop, last.end))
-            taken.append(last.part(last.start, stop))
+            self._blocks.insert(0, last.part_between(stop, last.end_tick))
+            taken.append(last.part_between(last.start, stop))
         self._at = stop
         return taken
 
@@ -163,18 +166,18 @@ class FallCounter:
         self._ends: dict[int, bool] = {}  # level where a block ends …
         self._starts: dict[int, bool] = {}  # … and where one starts, until the two meet
 
-    def add(self, blocks: Sequence[LineBlock]) -> None:
+    def add_blocks(self, blocks: Sequence[LineBlock]) -> None:
         """Count the falls in new blocks and between them and their neighbours."""
         for block in blocks:
-            self.falls += block.falls
+            self.falls += block.falling_edges
             before = self._ends.pop(block.start, None)
             self.falls += bool(before) and not block.level
             if before is None:
                 self._starts[block.start] = block.level
-            after = self._starts.pop(block.end, None)
+            after = self._starts.pop(block.end_tick, None)
             self.falls += block.last_level and after is False
             if after is None:
-                self._ends[block.end] = block.last_level
+                self._ends[block.end_tick] = block.last_level
 
 
 # ---- sample periods ------------------------------------------------------------------------
@@ -216,7 +219,7 @@ class PeriodStream:
         self._gap_reasons: dict[str, None] = {}
         self._dropped: list[int] = []  # ticks of edges that touch a gap
 
-    def add(
+    def add_periods(
         self,
         start: int,
         columns: Sequence[NDArray[np.float64]],
@@ -233,8 +236,8 @@ class PeriodStream:
             lines: levels of the input lines in these periods.
             losses: why periods are incomplete.
         """
-        edges = self._edges(start, known, lines)
-        index, count = self._index(start), len(columns[0])
+        edges = self._known_edges(start, known, lines)
+        index, count = self._period_index(start), len(columns[0])
         cuts = [] if known is None else (np.flatnonzero(known[1:] != known[:-1]) + 1).tolist()
         for first, last in zip([0, *cuts], [*cuts, count], strict=True):
             if known is None or known[first]:
@@ -249,7 +252,7 @@ class PeriodStream:
         yield from edges
 
     def close_gap(self, end: int) -> Iterator[Gap]:
-        """Yield the open gap, if there is one; it ends at tick ``end``."""
+        """Yield the open gap, if there is one; it ends at tick ``end_tick``."""
         if self._gap is None:
             return
         dropped = sum(tick <= end for tick in self._dropped)
@@ -257,20 +260,20 @@ class PeriodStream:
         text = ", ".join(sorted(self._gap_reasons)) + (
             f"; {dropped} edges in it dropped" * bool(dropped)
         )
-        yield Gap(self._gap, self._index(end) - self._gap, text)
+        yield Gap(self._gap, self._period_index(end) - self._gap, text)
         self._gap = None
         self._gap_reasons.clear()
 
-    def _index(self, tick: int) -> int:
+    def _period_index(self, tick: int) -> int:
         return (tick - self._origin) // self._period
 
-    def _edges(
+    def _known_edges(
         self, start: int, known: NDArray[np.bool_] | None, lines: Mapping[str, LinePart]
     ) -> list[Edge]:
         """Return the lines' edges between known periods, in order; remember the others."""
         found: list[tuple[int, str, bool]] = []
         for line, part in lines.items():
-            for tick, rising in self._changes(line, part.blocks):
+            for tick, rising in self._line_changes(line, part.blocks):
                 periods = (
                     (tick - part.step - start) // self._period,
                     (tick - start) // self._period,
@@ -290,7 +293,7 @@ class PeriodStream:
             return self._last_known
         return known is None or bool(known[period])
 
-    def _changes(self, line: str, blocks: Sequence[LineBlock]) -> Iterator[tuple[int, bool]]:
+    def _line_changes(self, line: str, blocks: Sequence[LineBlock]) -> Iterator[tuple[int, bool]]:
         for block in blocks:
             end, level = self._level.get(line, (-1, False))
             if end == block.start and level != block.level:
@@ -299,4 +302,4 @@ class PeriodStream:
             for tick in block.changes.tolist():
                 level = not level
                 yield tick, level
-            self._level[line] = (block.end, level)
+            self._level[line] = (block.end_tick, level)

@@ -75,21 +75,21 @@ class MessageInbox:
             self._loop.call_soon_threadsafe(self._changed.set)
 
     @property
-    def exhausted(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Whether it was closed and all messages have been taken."""
         return self._closed and not self._messages
 
     def close(self) -> None:
         """Accept no more messages; those in it can still be taken."""
         self._closed = True
-        self.wake()
+        self.wake_reader()
 
-    def wake(self) -> None:
-        """Return from :meth:`take`, with or without a message."""
+    def wake_reader(self) -> None:
+        """Return from :meth:`take_messages`, with or without a message."""
         self._changed.set()
 
-    async def take(self, deadline_s: float | None) -> list[tuple[str, Mapping[str, Any]]]:
-        """Remove and return all messages; wait for the first one, or for :meth:`wake`.
+    async def take_messages(self, deadline_s: float | None) -> list[tuple[str, Mapping[str, Any]]]:
+        """Remove and return all messages; wait for the first one, or for :meth:`wake_reader`.
 
         Raises:
             TimeoutError: none arrived in time.
@@ -136,11 +136,11 @@ class UsbInstrument:
         self._subscriber = self._on_publish  # the library identifies a subscriber by this object
 
     @property
-    def removed(self) -> bool:
+    def is_removed(self) -> bool:
         """Whether it was unplugged."""
         return self._removed.done()
 
-    def lost(self) -> TransportError:
+    def removed_error(self) -> TransportError:
         """Make the error of an instrument that was unplugged."""
         remedy = "check the USB cable and hub, then power the DUT again: its supply was cut"
         return TransportError("port-lost", "it went away from USB", remedy, self.where)
@@ -159,14 +159,16 @@ class UsbInstrument:
             TransportError: the instrument is missing, in use, or unplugged.
             DeadlineExceeded: it does not answer.
         """
-        await self._do("starting the library", self._enter)
-        paths = await self.call("listing the instruments", lambda lib: lib.device_paths())
-        self._claim(choose(paths))
+        await self._run_on_thread("starting the library", self._join_library)
+        paths = await self.call_library("listing the instruments", lambda lib: lib.device_paths())
+        self._claim_path(choose(paths))
         self._wire = port_log(self.path)
         self._signals = {f"{self.path}/{topic}": name for topic, name in topics.items()}
-        await self.call("opening it", self._subscribe_and_open)
+        await self.call_library("opening it", self._subscribe_and_open)
 
-    async def call(self, what: str, work: Callable[[JoulescopeLibrary], T], calls: int = 1) -> T:
+    async def call_library(
+        self, what: str, work: Callable[[JoulescopeLibrary], T], calls: int = 1
+    ) -> T:
         """Run library calls on this instrument's thread.
 
         Args:
@@ -179,9 +181,9 @@ class UsbInstrument:
             InstrumentError: it or the library refused.
             DeadlineExceeded: it does not answer.
         """
-        return await self._do(what, lambda: work(self._driver()), calls)
+        return await self._run_on_thread(what, lambda: work(self._require_library()), calls)
 
-    async def publish(self, what: str, values: Sequence[tuple[str, str | int]]) -> None:
+    async def publish_values(self, what: str, values: Sequence[tuple[str, str | int]]) -> None:
         """Publish values by topic below the instrument's path; it acknowledges each."""
 
         def work(library: JoulescopeLibrary) -> None:
@@ -190,7 +192,7 @@ class UsbInstrument:
                     self._wire.sent(f"{topic} {value}".encode())
                 library.publish(f"{self.path}/{topic}", value, timeout=self.call_s)
 
-        await self.call(what, work, len(values))
+        await self.call_library(what, work, len(values))
 
     async def close(self, last_values: Sequence[tuple[str, str | int]]) -> None:
         """Close the instrument and leave the library; safe to call twice.
@@ -205,25 +207,27 @@ class UsbInstrument:
             return
         self._closed = True
         limit_s = (len(last_values) + 3) * self.call_s + self._grace_s
-        future = asyncio.wrap_future(self._thread.submit(self._leave, last_values))
-        future.add_done_callback(_retrieve)
+        future = asyncio.wrap_future(
+            self._thread.submit(self._close_and_leave_library, last_values)
+        )
+        future.add_done_callback(_mark_exception_retrieved)
         self._thread.shutdown(wait=False)
         await asyncio.wait(
             {future, self._removed}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
         )
-        if self.removed and not future.done():
+        if self.is_removed and not future.done():
             await asyncio.wait({future}, timeout=REMOVED_CLOSE_S)
         if future.done():
-            self._raise_translated("closing it", future)
-        elif not self.removed:
-            raise self._silent("closing it", limit_s)
+            self._raise_as_labd_error("closing it", future)
+        elif not self.is_removed:
+            raise self._no_answer_error("closing it", limit_s)
 
     # ---- on the instrument's thread --------------------------------------------------------
 
-    def _enter(self) -> None:
+    def _join_library(self) -> None:
         self._shared = join_library(self._library)
 
-    def _driver(self) -> JoulescopeLibrary:
+    def _require_library(self) -> JoulescopeLibrary:
         if self._shared is None:
             raise LabdBug("not-open", "used before it was open", where=self.where)
         return self._shared.driver
@@ -233,18 +237,18 @@ class UsbInstrument:
             library.subscribe(topic, "pub", self._subscriber, timeout=self.call_s)
         library.open(self.path, "defaults", timeout=self.call_s)
 
-    def _leave(self, last_values: Sequence[tuple[str, str | int]]) -> None:
+    def _close_and_leave_library(self, last_values: Sequence[tuple[str, str | int]]) -> None:
         """Try every step, then raise the first exception."""
         if self._shared is None:
             return
         library, path = self._shared.driver, self.path
         steps: list[Callable[[], None]] = []
-        if path and not self.removed:
+        if path and not self.is_removed:
             for topic, value in last_values:
                 steps.append(partial(library.publish, f"{path}/{topic}", value, self.call_s))
             steps.append(partial(library.close, path, self.call_s))
         steps.append(partial(library.unsubscribe_all, self._subscriber, self.call_s))
-        steps.append(self._unclaim)
+        steps.append(self._release_path)
         steps.append(partial(leave_library, self._shared))
         first: Exception | None = None
         for step in steps:
@@ -261,7 +265,7 @@ class UsbInstrument:
         inbox = self.inbox
         if topic == REMOVED:
             if value == self.path:
-                self._unclaim()  # an instrument that returns under this path is a new one
+                self._release_path()  # an instrument that returns under this path is a new one
                 with suppress(RuntimeError):  # the loop has ended: nobody waits
                     self._loop.call_soon_threadsafe(self._on_removal)
         elif inbox is not None and (signal := self._signals.get(topic)):
@@ -275,43 +279,43 @@ class UsbInstrument:
         if not self._removed.done():
             self._removed.set_result(None)
         if self.inbox is not None:
-            self.inbox.wake()
+            self.inbox.wake_reader()
 
-    def _claim(self, path: str) -> None:
-        if self._shared is None or not self._shared.claim(path, self):
+    def _claim_path(self, path: str) -> None:
+        if self._shared is None or not self._shared.claim_instrument(path, self):
             what = f"{path} is open already in this process"
             raise TransportError("port-busy", what, "name it in one station only", self.where)
         self.path = path
 
-    def _unclaim(self) -> None:
+    def _release_path(self) -> None:
         if self._shared is not None:
-            self._shared.unclaim(self.path, self)
+            self._shared.release_instrument(self.path, self)
 
-    async def _do(self, what: str, work: Callable[[], T], calls: int = 1) -> T:
+    async def _run_on_thread(self, what: str, work: Callable[[], T], calls: int = 1) -> T:
         """Wait for the thread, the deadline, or the removal, whichever comes first."""
         if self._closed:
             raise LabdBug("not-open", f"{what} while it is closed", where=self.where)
-        if self.removed:
-            raise self.lost()
+        if self.is_removed:
+            raise self.removed_error()
         future = asyncio.wrap_future(self._thread.submit(work))
-        future.add_done_callback(_retrieve)
+        future.add_done_callback(_mark_exception_retrieved)
         limit_s = calls * self.call_s + self._grace_s
         await asyncio.wait(
             {future, self._removed}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
         )
         if future.done():
-            self._raise_translated(what, future)
+            self._raise_as_labd_error(what, future)
             return future.result()
-        if self.removed:
-            raise self.lost()
-        raise self._silent(what, limit_s)
+        if self.is_removed:
+            raise self.removed_error()
+        raise self._no_answer_error(what, limit_s)
 
-    def _silent(self, what: str, limit_s: float) -> DeadlineExceeded:
+    def _no_answer_error(self, what: str, limit_s: float) -> DeadlineExceeded:
         text = f"{what}: no answer within {limit_s:g} s"
         remedy = "check its USB cable; if it stays silent, unplug it and plug it in again"
         return DeadlineExceeded("no-answer", text, remedy, self.where)
 
-    def _raise_translated(self, what: str, future: asyncio.Future[Any]) -> None:
+    def _raise_as_labd_error(self, what: str, future: asyncio.Future[Any]) -> None:
         """Raise the exception of a call as one of :mod:`labd.core.errors`."""
         exc = future.exception()
         if exc is None:
@@ -319,10 +323,10 @@ class UsbInstrument:
         if isinstance(exc, LabdError):
             exc.where = self.where
             raise exc
-        if self.removed:
-            raise self.lost() from exc
+        if self.is_removed:
+            raise self.removed_error() from exc
         if isinstance(exc, TimeoutError):
-            raise self._silent(what, self.call_s) from exc
+            raise self._no_answer_error(what, self.call_s) from exc
         found = _CODE.search(str(exc))
         code = int(found[1]) if found else 0
         if code in {_BUSY, _IN_USE}:
@@ -335,7 +339,7 @@ class UsbInstrument:
         raise LabdBug("library", f"{what}: {exc!r}", where=self.where) from exc
 
 
-def _retrieve(future: asyncio.Future[Any]) -> None:
+def _mark_exception_retrieved(future: asyncio.Future[Any]) -> None:
     """Mark the exception of an abandoned call as retrieved."""
     if not future.cancelled():
         future.exception()

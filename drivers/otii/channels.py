@@ -29,7 +29,7 @@ class ChannelRun:
     reason: str = ""
 
     @property
-    def end(self) -> int:
+    def end_position(self) -> int:
         """Position after the last."""
         return self.start + len(self.values)
 
@@ -47,11 +47,11 @@ class AnalogChannel:
         self._waiting: ChannelRun | None = None
 
     @property
-    def end(self) -> int:
+    def end_position(self) -> int:
         """Position after the last sample received, confirmed or not."""
-        return self._waiting.end if self._waiting else 0
+        return self._waiting.end_position if self._waiting else 0
 
-    def add(self, data: AnalogData) -> list[ChannelRun]:
+    def add_data(self, data: AnalogData) -> list[ChannelRun]:
         """Take the next data of the channel; return what their time confirms.
 
         Raises:
@@ -65,8 +65,8 @@ class AnalogChannel:
             )
         if self.origin_s is None:
             self.origin_s = data.t_s
-        start = self._position(data.t_s)
-        runs = self._confirm(start)
+        start = self._grid_position(data.t_s)
+        runs = self._confirm_until(start)
         self._waiting = ChannelRun(start, data.values)
         return runs
 
@@ -80,26 +80,28 @@ class AnalogChannel:
         if waiting is None:
             return []
         if last_s is None:
-            runs = [_lost(waiting.start, waiting.end, f"{self._name} was not confirmed")]
+            runs = [
+                _missing_run(waiting.start, waiting.end_position, f"{self._name} was not confirmed")
+            ]
         else:
-            runs = self._confirm(self._position(last_s) + 1)
+            runs = self._confirm_until(self._grid_position(last_s) + 1)
         if runs:
-            self._waiting = ChannelRun(runs[-1].end, np.empty(0))
+            self._waiting = ChannelRun(runs[-1].end_position, np.empty(0))
         return runs
 
-    def _confirm(self, position: int) -> list[ChannelRun]:
+    def _confirm_until(self, position: int) -> list[ChannelRun]:
         waiting = self._waiting
         if waiting is None or not len(waiting.values):
             return []
-        if position == waiting.end:
+        if position == waiting.end_position:
             return [waiting]
         if position <= waiting.start:
             raise ValueError(f"the times of {self._name} run backwards")
         count, received = position - waiting.start, len(waiting.values)
         reason = f"{received} samples of {self._name} received where its times have {count}"
-        return [_lost(waiting.start, position, reason)]
+        return [_missing_run(waiting.start, position, reason)]
 
-    def _position(self, t_s: float) -> int:
+    def _grid_position(self, t_s: float) -> int:
         exact = (t_s - (self.origin_s or 0.0)) / self.interval_s
         position = round(exact)
         if abs(exact - position) > OFF_GRID:
@@ -107,7 +109,7 @@ class AnalogChannel:
         return position
 
 
-def _lost(start: int, end: int, reason: str) -> ChannelRun:
+def _missing_run(start: int, end: int, reason: str) -> ChannelRun:
     return ChannelRun(start, np.full(end - start, np.nan), reason)
 
 
@@ -128,11 +130,11 @@ class HeldVoltage:
         self._interval_s = 0.0
 
     @property
-    def known(self) -> bool:
+    def has_samples(self) -> bool:
         """Whether there is any voltage."""
         return bool(len(self._times))
 
-    def add(self, start_s: float, interval_s: float, values: Floats) -> None:
+    def add_samples(self, start_s: float, interval_s: float, values: Floats) -> None:
         """Append samples, NaN where they are missing."""
         self._interval_s = interval_s
         times = start_s + np.arange(len(values)) * interval_s
@@ -140,11 +142,11 @@ class HeldVoltage:
         self._values = np.concatenate([self._values, values])
         self.until_s = start_s + len(values) * interval_s
 
-    def finish(self) -> None:
+    def mark_complete(self) -> None:
         """Wait for no more samples; what is left of the recording uses the last ones."""
         self.until_s = math.inf
 
-    def at(self, times: Floats) -> Floats:
+    def voltages_at(self, times: Floats) -> Floats:
         """Return the voltage at ascending times, shape of ``times``; NaN where it is not known.
 
         Samples before the first of these times are dropped.
@@ -198,7 +200,7 @@ class RecordingLengthCheck:
         self._minimum: tuple[float, int] | None = None  # delay, and when it was measured
         self._late_cells = 0
 
-    def observe(self, total: int, before_ns: int, after_ns: int) -> str:
+    def check_total(self, total: int, before_ns: int, after_ns: int) -> str:
         """Take the samples counted between two host times; return what is wrong, if anything."""
         elapsed_ns = after_ns - self._start_ns
         _, most = samples_in(self._rate_hz, 0, elapsed_ns)
@@ -215,7 +217,7 @@ class RecordingLengthCheck:
             self._quickest = self._last
         return self._close_cell(after_ns) if after_ns >= self._cell_end_ns else ""
 
-    def finish(self, total: int, now_ns: int) -> None:
+    def confirm_total(self, total: int, now_ns: int) -> None:
         """Confirm the total of a recording that has ended, if its last poll was not late."""
         if self._last is not None and not self._is_late(self._last[0], now_ns):
             self.confirmed = total

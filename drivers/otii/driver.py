@@ -26,7 +26,7 @@ from drivers.otii.session import (
     OtiiLicence,
     OtiiRefusedError,
     OtiiSession,
-    objects_in,
+    as_objects,
 )
 from drivers.otii.stream import OtiiStream
 from labd.aio.host_time import host_time_ns
@@ -76,10 +76,10 @@ class Otii:
         self._device = self._acquisition = None
         self._powered = False
         async with close_on_failure(self.close):
-            greeting = await self._session.greeting()
+            greeting = await self._session.read_greeting()
             await self._licence.acquire()
             device = await self._find_device()
-            self._device = OtiiDevice(self._session, device, await self._project())
+            self._device = OtiiDevice(self._session, device, await self._open_project())
             version = await self._set_up(self._device)
         server = str(greeting.get("otii_version", ""))
         firmware = f"{version} (Otii {server})"
@@ -109,9 +109,9 @@ class Otii:
             JobError: this voltage is out of the station's range.
         """
         refuse_while_acquiring(self._acquisition, "supply", self._where)
-        device = self._opened()
+        device = self._require_open()
         if voltage_mv is None:
-            await device.ask("arc_set_main", enable=False)
+            await device.request("arc_set_main", enable=False)
             self._powered = False
             return
         if not LEAST_MV <= voltage_mv <= self.config.max_voltage_mv:
@@ -119,8 +119,8 @@ class Otii:
             what = f"{voltage_mv} mV asked; this station supplies {LEAST_MV} to {most} mV"
             remedy = "ask for another voltage, or raise max_voltage_mv in stations.toml"
             raise JobError("voltage-range", what, remedy, self._where)
-        await device.ask("arc_set_main_voltage", value=voltage_mv / 1000)
-        await device.ask("arc_set_main", enable=True)
+        await device.request("arc_set_main_voltage", value=voltage_mv / 1000)
+        await device.request("arc_set_main", enable=True)
         self._powered = True
 
     def acquire(self, time_base: TimeBase = TimeBase.HOST) -> OtiiAcquisition:
@@ -129,7 +129,7 @@ class Otii:
         refuse_while_acquiring(self._acquisition, "acquire", self._where)
         refuse_left_running(self._acquisition, self._where)
         self._acquisition = OtiiAcquisition(
-            self._opened(),
+            self._require_open(),
             self.config,
             OtiiStream(*self._rates, self.config.timestamp_line, EDGE_UNCERTAINTY_S),
             self._check_supply,
@@ -142,7 +142,7 @@ class Otii:
     async def self_check(self) -> list[Finding]:
         """Report a device that the server has lost."""
         refuse_while_acquiring(self._acquisition, "self_check", self._where)
-        connected = await self._opened().ask("arc_is_connected")
+        connected = await self._require_open().request("arc_is_connected")
         if connected.get("connected") is False:
             text = "the server does not see the device any more"
             return [Finding("otii-device-gone", text, "check its USB cable and supply")]
@@ -157,7 +157,9 @@ class Otii:
             if self._acquisition:
                 await self._acquisition.abandon()
             if self._device:
-                await step("switching the DUT off", self._device.ask("arc_set_main", enable=False))
+                await step(
+                    "switching the DUT off", self._device.request("arc_set_main", enable=False)
+                )
             if self._device and self._acquisition and self._acquisition.was_left_running:
                 await step("stopping the recording", self._stop_recording(self._device))
             if self._licence:
@@ -169,7 +171,7 @@ class Otii:
 
     # ---- steps ---------------------------------------------------------------------------
 
-    def _opened(self) -> OtiiDevice:
+    def _require_open(self) -> OtiiDevice:
         if self._device is None:
             raise LabdBug("otii-closed", "the instrument is not open", where=self._where)
         return self._device
@@ -178,7 +180,7 @@ class Otii:
         reply = await self._session.request("otii_get_devices", {"timeout": FIND_S}, FIND_S)
         devices = [
             DeviceInfo(str(item.get("device_id")), str(item.get("name")), str(item.get("type")))
-            for item in objects_in(reply.get("devices"))
+            for item in as_objects(reply.get("devices"))
             if item.get("type") in MODELS
         ]
         wanted = self.config.device
@@ -196,7 +198,7 @@ class Otii:
             self._where,
         )
 
-    async def _project(self) -> int:
+    async def _open_project(self) -> int:
         active = (await self._session.request("otii_get_active_project")).get("project_id", -1)
         if not isinstance(active, int) or active < 0:
             active = (await self._session.request("otii_create_project")).get("project_id")
@@ -207,33 +209,33 @@ class Otii:
 
     async def _set_up(self, device: OtiiDevice) -> str:
         """Set everything but the voltage; return the hardware and firmware versions."""
-        await device.try_ask("arc_add_to_project")
-        await device.ask("arc_set_main", enable=False)
+        await device.try_request("arc_add_to_project")
+        await device.request("arc_set_main", enable=False)
         await self._stop_recording(device)
-        await device.try_ask("arc_set_supply_power_box")
-        await device.try_ask("arc_set_range", range="low")  # selects automatic ranging
-        await device.ask("arc_set_max_current", value=self.config.max_current_a)
-        await device.ask("arc_set_exp_voltage", value=self.config.io_voltage_mv / 1000)
-        await device.ask("arc_enable_exp_port", enable=True)
+        await device.try_request("arc_set_supply_power_box")
+        await device.try_request("arc_set_range", range="low")  # selects automatic ranging
+        await device.request("arc_set_max_current", value=self.config.max_current_a)
+        await device.request("arc_set_exp_voltage", value=self.config.io_voltage_mv / 1000)
+        await device.request("arc_enable_exp_port", enable=True)
         for channel in ("mc", "mv", self.config.timestamp_line):
-            await device.ask("arc_enable_channel", channel=channel, enable=True)
+            await device.request("arc_enable_channel", channel=channel, enable=True)
         await self._set_rates(device)
-        version = await device.ask("arc_get_version")
+        version = await device.request("arc_get_version")
         return f"{version.get('hw_version', '')}/{version.get('fw_version', '')}"
 
     async def _stop_recording(self, device: OtiiDevice) -> None:
         """Stop a recording that a predecessor left running, if there is one."""
         with suppress(OtiiRefusedError):
-            await device.ask_project("project_stop_recording")
+            await device.request_project("project_stop_recording")
 
     async def _set_rates(self, device: OtiiDevice) -> None:
         """Set the sample rates of an Ace; read back those of any device."""
         wanted, model = self.config.rate_hz, device.info.model
         if wanted is not None and model == "Ace" and wanted in ACE_RATES_HZ:
             for channel in ("mc", "mv"):
-                await device.ask("arc_set_channel_samplerate", channel=channel, value=wanted)
+                await device.request("arc_set_channel_samplerate", channel=channel, value=wanted)
         defaults = {"mc": ARC_RATE_HZ, "mv": SLOW_RATE_HZ}
-        rates = [await self._rate(device, channel, rate) for channel, rate in defaults.items()]
+        rates = [await self._read_rate(device, channel, rate) for channel, rate in defaults.items()]
         if wanted is not None and rates[0] != wanted:
             raise ConfigError(
                 "otii-rate",
@@ -244,8 +246,8 @@ class Otii:
             )
         self._rates = (rates[0], rates[1])
 
-    async def _rate(self, device: OtiiDevice, channel: str, default: int) -> float:
-        reply = await device.try_ask("arc_get_channel_samplerate", channel=channel)
+    async def _read_rate(self, device: OtiiDevice, channel: str, default: int) -> float:
+        reply = await device.try_request("arc_get_channel_samplerate", channel=channel)
         value = reply.get("value") if reply else default
         if not isinstance(value, (int, float)) or value <= 0:
             what = f"the server reports a sample rate of {value!r} for {channel}"
@@ -258,7 +260,7 @@ class Otii:
         Raises:
             InstrumentError: the supply has cut off.
         """
-        state = await self._opened().ask("arc_get_main")
+        state = await self._require_open().request("arc_get_main")
         if self._powered and state.get("value") is False:
             self._powered = False
             raise InstrumentError(

@@ -51,10 +51,10 @@ class MessageSplitter:
         if self._size > MAX_MESSAGE:
             lines.append(b"".join(self._parts))
             self._parts, self._size = [], 0
-        return [_message(line) for line in lines if line.strip()]
+        return [_parse_message(line) for line in lines if line.strip()]
 
 
-def _message(line: bytes) -> Message | InvalidLine:
+def _parse_message(line: bytes) -> Message | InvalidLine:
     try:
         parsed: object = json.loads(line)
     except (ValueError, RecursionError):
@@ -98,7 +98,7 @@ class LevelChange:
     high: bool
 
 
-def analog_data(data: Mapping[str, Any], count: int) -> AnalogData:
+def parse_analog_data(data: Mapping[str, Any], count: int) -> AnalogData:
     """Return the samples in a reply to ``recording_get_channel_data``.
 
     Raises:
@@ -110,7 +110,7 @@ def analog_data(data: Mapping[str, Any], count: int) -> AnalogData:
     listed = cast("list[object]", values)
     if len(listed) != count:
         raise ValueError(f"{len(listed)} samples instead of {count}")
-    t_s, interval_s = _number(data.get("timestamp")), _number(data.get("interval"))
+    t_s, interval_s = _parse_number(data.get("timestamp")), _parse_number(data.get("interval"))
     if interval_s <= 0:
         raise ValueError(f"an interval of {interval_s} s")
     if not set(map(type, listed)) <= {float, int, type(None)}:
@@ -121,7 +121,7 @@ def analog_data(data: Mapping[str, Any], count: int) -> AnalogData:
     return AnalogData(t_s, interval_s, numbers)
 
 
-def digital_changes(data: Mapping[str, Any], count: int) -> list[LevelChange]:
+def parse_digital_changes(data: Mapping[str, Any], count: int) -> list[LevelChange]:
     """Return the changes in a reply to ``recording_get_channel_data``.
 
     Raises:
@@ -133,20 +133,20 @@ def digital_changes(data: Mapping[str, Any], count: int) -> list[LevelChange]:
     listed = cast("list[object]", values)
     if len(listed) != count:
         raise ValueError(f"{len(listed)} changes instead of {count}")
-    return [_change(item) for item in listed]
+    return [_parse_change(item) for item in listed]
 
 
-def _change(item: object) -> LevelChange:
+def _parse_change(item: object) -> LevelChange:
     if not isinstance(item, dict):
         raise ValueError(f"{item!r} is no change")  # noqa: TRY004 - one kind of error
     fields = cast("Message", item)
     value = fields.get("value")
     if value not in (True, False, 0, 1):
         raise ValueError(f"{value!r} is no level")
-    return LevelChange(_number(fields.get("timestamp")), bool(value))
+    return LevelChange(_parse_number(fields.get("timestamp")), bool(value))
 
 
-def _number(value: object) -> float:
+def _parse_number(value: object) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     raise ValueError(f"{value!r} is no number")

@@ -32,7 +32,7 @@ class OtiiRefusedError(InstrumentError):
     """The server answered a request with an error."""
 
     @property
-    def unknown_command(self) -> bool:
+    def is_unknown_command(self) -> bool:
         """Whether this server or device does not have the command."""
         return UNKNOWN_COMMAND in self.what.lower()
 
@@ -56,20 +56,20 @@ class OtiiSession:
         self._messages: list[Message | InvalidLine] = []
         self._number = 0
 
-    async def greeting(self) -> Message:
+    async def read_greeting(self) -> Message:
         """Return the data of the message that the server sends on connection.
 
         Raises:
             InstrumentError: it refuses the connection, or is no Otii server.
             DeadlineExceeded: no message.
         """
-        async with self._within(self._answer_s, "greeting"):
+        async with self._answer_deadline(self._answer_s, "greeting"):
             while True:
-                message = await self._next()
+                message = await self._next_message()
                 if message.get("type") == "error":
-                    raise self._refusal("connecting", message)
+                    raise self._refused_error("connecting", message)
                 if message.get("type") == "information":
-                    return object_in(message.get("data"))
+                    return as_object(message.get("data"))
 
     async def request(
         self, cmd: str, data: Mapping[str, object] | None = None, more_s: float = 0.0
@@ -83,26 +83,26 @@ class OtiiSession:
         """
         self._number += 1
         trans_id = f"labd-{self._number}"
-        async with self._within(self._answer_s + more_s, f"'{cmd}'"):
+        async with self._answer_deadline(self._answer_s + more_s, f"'{cmd}'"):
             await self._link.write(encode_request(cmd, trans_id, data))
             while True:
-                message = await self._next()
+                message = await self._next_message()
                 if message.get("trans_id", trans_id) != trans_id:
                     continue
                 if message.get("type") == "error":
-                    raise self._refusal(f"'{cmd}'", message)
+                    raise self._refused_error(f"'{cmd}'", message)
                 if message.get("type") == "response":
-                    return object_in(message.get("data"))
+                    return as_object(message.get("data"))
 
-    def _refusal(self, what: str, message: Message) -> OtiiRefusedError:
-        detail = object_in(message.get("data")).get("message", "")
+    def _refused_error(self, what: str, message: Message) -> OtiiRefusedError:
+        detail = as_object(message.get("data")).get("message", "")
         text = f"{message.get('errorcode', 'no error code')} {detail}".strip()
         hint = next((hint for word, hint in HINTS if word in text.lower()), "")
         remedy = hint or "read the log of the Otii application"
         return OtiiRefusedError("otii-refused", f"{what} refused: {text}", remedy, self.where)
 
     @asynccontextmanager
-    async def _within(self, deadline_s: float, what: str) -> AsyncGenerator[None]:
+    async def _answer_deadline(self, deadline_s: float, what: str) -> AsyncGenerator[None]:
         try:
             async with asyncio.timeout(deadline_s):
                 yield
@@ -114,7 +114,7 @@ class OtiiSession:
                 self.where,
             ) from exc
 
-    async def _next(self) -> Message:
+    async def _next_message(self) -> Message:
         while not self._messages:
             chunk = await self._link.read(None)
             self._messages = self._splitter.feed(chunk.data)
@@ -146,34 +146,34 @@ class OtiiDevice:
         self._session = session
         self._project = project
 
-    async def ask(self, cmd: str, **data: object) -> Message:
+    async def request(self, cmd: str, **data: object) -> Message:
         """Send a request about the device; return the data of its answer."""
         return await self._session.request(cmd, {"device_id": self.info.id, **data})
 
-    async def ask_project(self, cmd: str) -> Message:
+    async def request_project(self, cmd: str) -> Message:
         """Send a request about the project; return the data of its answer."""
         return await self._session.request(cmd, {"project_id": self._project})
 
-    async def try_ask(self, cmd: str, **data: object) -> Message | None:
+    async def try_request(self, cmd: str, **data: object) -> Message | None:
         """Send a request that this server or device may not have; return ``None`` then."""
         try:
-            return await self.ask(cmd, **data)
+            return await self.request(cmd, **data)
         except OtiiRefusedError as refusal:
-            if not refusal.unknown_command:
+            if not refusal.is_unknown_command:
                 raise
             return None
 
 
-def object_in(value: object) -> Message:
+def as_object(value: object) -> Message:
     """Return a JSON object; an empty one if ``value`` is none."""
     return cast("Message", value) if isinstance(value, dict) else {}
 
 
-def objects_in(value: object) -> list[Message]:
+def as_objects(value: object) -> list[Message]:
     """Return the objects of a JSON array."""
     if not isinstance(value, list):
         return []
-    return [object_in(item) for item in cast("list[object]", value)]
+    return [as_object(item) for item in cast("list[object]", value)]
 
 
 AUTOMATION = {"Automation", "All", "Admin", "Enterprise"}
@@ -200,7 +200,7 @@ class OtiiLicence:
         try:
             logged_in = await self._session.request("otii_is_logged_in")
         except OtiiRefusedError as refusal:
-            if refusal.unknown_command:
+            if refusal.is_unknown_command:
                 return
             raise
         names = (self._config.user_env, self._config.password_env)
@@ -211,10 +211,10 @@ class OtiiLicence:
         has = await self._session.request("otii_has_license", {"license_type": "Automation"})
         if has.get("has_license"):
             return
-        licences = objects_in((await self._session.request("otii_get_licenses")).get("licenses"))
+        licences = as_objects((await self._session.request("otii_get_licenses")).get("licenses"))
         free = next(filter(_is_free, licences), None)
         if free is None:
-            raise self._none_free(licences)
+            raise self._no_licence_error(licences)
         await self._session.request("otii_reserve_license", {"license_id": free.get("id")})
         self._reserved = free.get("id")
 
@@ -226,7 +226,7 @@ class OtiiLicence:
         if self._logged_in:
             await step("logging out", self._session.request("otii_logout"))
 
-    def _none_free(self, licences: Sequence[Message]) -> InstrumentError:
+    def _no_licence_error(self, licences: Sequence[Message]) -> InstrumentError:
         listed = ", ".join(
             f"{licence.get('type')} ({licence.get('reserved_to') or 'not usable here'})"
             for licence in licences
@@ -242,6 +242,6 @@ class OtiiLicence:
 
 def _is_free(licence: Message) -> bool:
     automates = licence.get("type") in AUTOMATION or any(
-        addon.get("id") == "Automation" for addon in objects_in(licence.get("addons"))
+        addon.get("id") == "Automation" for addon in as_objects(licence.get("addons"))
     )
     return automates and bool(licence.get("available")) and not licence.get("reserved_to")

@@ -69,7 +69,7 @@ class OtiiStream:
         self._gaps: deque[tuple[int, int]] = deque()
         self._changes: deque[LevelChange] = deque()
 
-    def start(self, before_ns: int, after_ns: int, *, high: bool | None) -> list[StreamItem]:
+    def note_start(self, before_ns: int, after_ns: int, *, high: bool | None) -> list[StreamItem]:
         """Note the start of the recording, by host times before and after the request.
 
         ``high`` is the level of the line before it; ``None`` if unknown.
@@ -85,10 +85,10 @@ class OtiiStream:
         Raises:
             ValueError: their times are impossible.
         """
-        self._runs.extend(self._current.add(data))
-        self.received_samples = max(self.received_samples, self._current.end)
+        self._runs.extend(self._current.add_data(data))
+        self.received_samples = max(self.received_samples, self._current.end_position)
 
-    def check(self, before_ns: int, after_ns: int) -> list[StreamItem]:
+    def check_length(self, before_ns: int, after_ns: int) -> list[StreamItem]:
         """Check the length of a recording that was read between two host times.
 
         All its current must have been added.
@@ -97,7 +97,7 @@ class OtiiStream:
             ValueError: it has too few or too many samples.
         """
         if self._length and (
-            fault := self._length.observe(self.received_samples, before_ns, after_ns)
+            fault := self._length.check_total(self.received_samples, before_ns, after_ns)
         ):
             raise ValueError(fault)
         if after_ns - self._marked_ns < MARK_NS or not self.received_samples:
@@ -111,7 +111,7 @@ class OtiiStream:
         Raises:
             ValueError: their times are impossible.
         """
-        self._take_voltage(self._voltage.add(data))
+        self._take_voltage(self._voltage.add_data(data))
 
     def add_changes(self, changes: Sequence[LevelChange]) -> None:
         """Take the next changes of the digital line; a repeated level is ignored."""
@@ -122,14 +122,14 @@ class OtiiStream:
             self._changes.append(change)
             self.edges_seen += not change.high
 
-    def release(self) -> list[StreamItem]:
+    def release_confirmed(self) -> list[StreamItem]:
         """Return what is confirmed."""
-        if self._current.origin_s is None or self._length is None or not self._volts.known:
+        if self._current.origin_s is None or self._length is None or not self._volts.has_samples:
             return []
         newest_s = self._current.origin_s + self.received_samples / self._rate_hz
         until_s = min(newest_s - HOLD_S, self._volts.until_s)
         end = math.floor((until_s - self._current.origin_s) * self._rate_hz)
-        return self._release(min(end, self._length.confirmed))
+        return self._release_until(min(end, self._length.confirmed))
 
     def finish(
         self, current_s: float | None, voltage_s: float | None, now_ns: int
@@ -146,17 +146,17 @@ class OtiiStream:
         """
         self._take_voltage(self._voltage.finish(voltage_s))
         self._runs.extend(self._current.finish(current_s))
-        self.received_samples = max(self.received_samples, self._current.end)
-        self._volts.finish()
+        self.received_samples = max(self.received_samples, self._current.end_position)
+        self._volts.mark_complete()
         if self._length is None:
             return []
-        self._length.finish(self._current.end, now_ns)
-        by_times = self._runs[-1].end if self._runs else self._released
-        return self._release(min(self._length.confirmed, by_times))
+        self._length.confirm_total(self._current.end_position, now_ns)
+        by_times = self._runs[-1].end_position if self._runs else self._released
+        return self._release_until(min(self._length.confirmed, by_times))
 
-    def settle(self, reason: str) -> list[StreamItem]:
+    def rest_as_gap(self, reason: str) -> list[StreamItem]:
         """Make a gap of what has not been released."""
-        first, end = self._released, self._current.end
+        first, end = self._released, self._current.end_position
         self._released = end
         self._runs.clear()
         dropped = len(self._changes)
@@ -167,25 +167,25 @@ class OtiiStream:
     def _take_voltage(self, runs: Sequence[ChannelRun]) -> None:
         for run in runs:
             start_s = (self._voltage.origin_s or 0.0) + run.start * self._voltage.interval_s
-            self._volts.add(start_s, self._voltage.interval_s, run.values)
+            self._volts.add_samples(start_s, self._voltage.interval_s, run.values)
 
-    def _release(self, end: int) -> list[StreamItem]:
+    def _release_until(self, end: int) -> list[StreamItem]:
         items: list[StreamItem] = []
         while self._runs and self._runs[0].start < end:
             run = self._runs.popleft()
-            if run.end > end:
+            if run.end_position > end:
                 rest = ChannelRun(end, run.values[end - run.start :], run.reason)
                 self._runs.appendleft(rest)
                 run = ChannelRun(run.start, run.values[: end - run.start], run.reason)
-            items += self._items(run)
-            self._released = run.end
-        return [*items, *self._edges()]
+            items += self._run_to_items(run)
+            self._released = run.end_position
+        return [*items, *self._release_edges()]
 
-    def _items(self, run: ChannelRun) -> list[StreamItem]:
+    def _run_to_items(self, run: ChannelRun) -> list[StreamItem]:
         """Return one run as samples and gaps."""
         origin_s = self._current.origin_s or 0.0
-        times = origin_s + np.arange(run.start, run.end) / self._rate_hz
-        volts = self._volts.at(times)
+        times = origin_s + np.arange(run.start, run.end_position) / self._rate_hz
+        volts = self._volts.voltages_at(times)
         missing = np.isnan(run.values) | np.isnan(volts)
         cuts = np.flatnonzero(missing[1:] != missing[:-1]) + 1
         items: list[StreamItem] = []
@@ -199,7 +199,7 @@ class OtiiStream:
                 items.append(Samples(start, amps * volts[a:b], amps, volts[a:b].copy()))
         return items
 
-    def _edges(self) -> list[StreamItem]:
+    def _release_edges(self) -> list[StreamItem]:
         """Return the edges whose position, with its uncertainty, is released and in no gap."""
         items: list[StreamItem] = []
         while self._changes:

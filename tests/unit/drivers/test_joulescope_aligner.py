@@ -491,9 +491,9 @@ def test_time_is_exact_over_years() -> None:
     epoch = datetime(2018, 1, 1, tzinfo=UTC)
     expected = epoch + timedelta(seconds=seconds, milliseconds=500)
     nanoseconds = int(expected.timestamp()) * 10**9 + 500_000_000
-    assert made.t_ns(counter) == nanoseconds
-    assert made.t_ns(counter + 1) == nanoseconds + 500
-    assert made.t_ns(counter - 2_000_000) == nanoseconds - 10**9
+    assert made.utc_ns(counter) == nanoseconds
+    assert made.utc_ns(counter + 1) == nanoseconds + 500
+    assert made.utc_ns(counter - 2_000_000) == nanoseconds - 10**9
 
 
 def test_a_new_time_map_does_not_move_earlier_marks() -> None:
@@ -537,12 +537,12 @@ def test_a_time_map_from_before_index_0_marks_index_0() -> None:
 
 def test_levels_are_packed_from_the_lowest_bit() -> None:
     block = line_block(100, 1, np.array([0b11110000, 0xFF, 0b00000111], np.uint8))
-    assert (block.start, block.end, block.level) == (100, 124, False)
+    assert (block.start, block.end_tick, block.level) == (100, 124, False)
     assert block.changes.tolist() == [104, 119]
     assert not block.last_level
-    assert block.falls == 1
+    assert block.falling_edges == 1
     slow = line_block(0, 10, np.array([0b1], np.uint8))
-    assert (slow.end, slow.changes.tolist()) == (80, [10])
+    assert (slow.end_tick, slow.changes.tolist()) == (80, [10])
 
 
 @given(st.binary(min_size=1, max_size=12), st.integers(0, 90), st.integers(1, 90))
@@ -551,7 +551,7 @@ def test_a_part_of_a_line_has_the_same_levels(data: bytes, start: int, length: i
     levels = np.unpackbits(raw, bitorder="little")
     start = min(start, len(levels) - 1)
     stop = min(start + length, len(levels))
-    block = line_block(0, 1, raw).part(start, stop)
+    block = line_block(0, 1, raw).part_between(start, stop)
     seen, level = [], block.level
     for tick in range(start, stop):
         level ^= tick in block.changes
@@ -563,22 +563,22 @@ def test_a_tick_is_kept_once_with_its_first_value() -> None:
     track: SignalTrack[AnalogBlock] = SignalTrack()
     track.step = 2
     ones, twos = np.full(4, 1, np.float32), np.full(8, 2, np.float32)
-    track.insert(AnalogBlock(8, 2, ones))
-    pieces = track.insert(AnalogBlock(4, 2, twos))
-    assert [(piece.start, piece.end) for piece in pieces] == [(4, 8), (16, 20)]
-    assert track.insert(AnalogBlock(6, 2, ones)) == []
-    assert track.settled(0) == 0
-    assert track.settled(4) == 20
-    taken = track.take(10)
+    track.insert_block(AnalogBlock(8, 2, ones))
+    pieces = track.insert_block(AnalogBlock(4, 2, twos))
+    assert [(piece.start, piece.end_tick) for piece in pieces] == [(4, 8), (16, 20)]
+    assert track.insert_block(AnalogBlock(6, 2, ones)) == []
+    assert track.settled_until(0) == 0
+    assert track.settled_until(4) == 20
+    taken = track.take_before(10)
     assert [block.values.tolist() for block in taken] == [[2, 2], [1]]
-    assert track.insert(AnalogBlock(0, 2, ones)) == []
+    assert track.insert_block(AnalogBlock(0, 2, ones)) == []
     assert track.late == 8
-    assert [block.values.tolist() for block in track.take(40)] == [[1, 1, 1], [2, 2]]
+    assert [block.values.tolist() for block in track.take_before(40)] == [[1, 1, 1], [2, 2]]
 
 
 def test_part_of_a_line_block_can_be_taken() -> None:
     track: SignalTrack[LineBlock] = SignalTrack()
-    track.insert(line_block(0, 1, np.array([0b00001111], np.uint8)))
-    (head,) = track.take(6)
-    (tail,) = track.take(8)
+    track.insert_block(line_block(0, 1, np.array([0b00001111], np.uint8)))
+    (head,) = track.take_before(6)
+    (tail,) = track.take_before(8)
     assert (head.level, head.changes.tolist(), tail.level) == (True, [4], False)

@@ -17,9 +17,9 @@ from drivers.otii.messages import (
     InvalidLine,
     LevelChange,
     MessageSplitter,
-    analog_data,
-    digital_changes,
     encode_request,
+    parse_analog_data,
+    parse_digital_changes,
 )
 from drivers.otii.stream import OtiiStream
 from labd.core.model import Edge, Gap, Samples, StreamItem
@@ -81,9 +81,9 @@ def test_a_request_is_one_line_of_json() -> None:
 )
 def test_a_damaged_analog_reply_is_refused(changed: dict[str, object]) -> None:
     sound = {"data_type": "analog", "timestamp": 0.5, "interval": 0.001, "values": [1.0, 2.0]}
-    assert analog_data(sound, 2).t_s == 0.5
+    assert parse_analog_data(sound, 2).t_s == 0.5
     with pytest.raises(ValueError, match=r"samples|number|interval"):
-        analog_data(sound | changed, 2)
+        parse_analog_data(sound | changed, 2)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def test_a_damaged_analog_reply_is_refused(changed: dict[str, object]) -> None:
 )
 def test_a_damaged_digital_reply_is_refused(values: list[object]) -> None:
     sound = {"data_type": "digital", "values": [{"timestamp": 1.0, "value": False}]}
-    assert digital_changes(sound, 1) == [LevelChange(1.0, high=False)]
+    assert parse_digital_changes(sound, 1) == [LevelChange(1.0, high=False)]
     with pytest.raises(ValueError, match=r"change|level|number"):
-        digital_changes(sound | {"values": values}, 1)
+        parse_digital_changes(sound | {"values": values}, 1)
 
 
 # ---- a recording, read in pieces ---------------------------------------------------------
@@ -120,7 +120,7 @@ class GrowingRecording:
     def stream(self, cuts: Sequence[int]) -> list[StreamItem]:
         """Read the data at these counts of samples of current."""
         stream = OtiiStream(RATE, SLOW, "i1", 0.002)
-        items = stream.start(0, 1000, high=True)
+        items = stream.note_start(0, 1000, high=True)
         total, volts, changes = len(self.positions), 0, 0
         done = 0
         for cut in [*sorted(cuts), total]:
@@ -136,11 +136,11 @@ class GrowingRecording:
                 stream.add_changes(new)
                 changes += len(new)
                 now_ns = round(now_s * SECOND_NS)
-                items += stream.check(now_ns, now_ns)
-            items += stream.release()
+                items += stream.check_length(now_ns, now_ns)
+            items += stream.release_confirmed()
         last_ns = round(self.positions[-1] / RATE * SECOND_NS)
         items += stream.finish(self.positions[-1] / RATE, (volts - 1) / SLOW, last_ns)
-        items += stream.settle("the end")
+        items += stream.rest_as_gap("the end")
         assert stream.received_samples >= self.positions[-1] + 1
         return items
 
@@ -201,7 +201,7 @@ def test_lost_samples_are_in_gaps_and_shift_nothing(
 @given(cuts_of, st.integers(1, 3900))
 def test_a_doubled_sample_is_a_gap_up_to_the_next_time(cuts: list[int], at: int) -> None:
     stream = OtiiStream(RATE, SLOW, "i1", 0.002)
-    stream.start(0, 1000, high=True)
+    stream.note_start(0, 1000, high=True)
     truth = (1.0 + np.arange(4000)) * 1e-6
     ends = sorted({*cuts, 4000} - {at})
     items: list[StreamItem] = []
@@ -213,7 +213,7 @@ def test_a_doubled_sample_is_a_gap_up_to_the_next_time(cuts: list[int], at: int)
         stream.add_current(AnalogData(begin / RATE, 1 / RATE, values))
         stream.add_voltage(AnalogData(begin / SLOW, 1 / SLOW, np.ones(1))) if not begin else None
         begin = end
-    stream._volts.finish()
+    stream._volts.mark_complete()
     items += stream.finish(3999 / RATE, 0.0, 4 * SECOND_NS)
     amps = {i.index: i.current_a for i in items if isinstance(i, Samples)}
     for index, values in amps.items():
@@ -239,7 +239,7 @@ def test_a_repeated_level_is_no_edge_and_an_unknown_one_gives_none() -> None:
         (False, [(0.0, False), (0.7, True)], 0),
     ):
         stream = OtiiStream(RATE, SLOW, "i1", 0.002)
-        stream.start(0, 0, high=high)
+        stream.note_start(0, 0, high=high)
         stream.add_changes([LevelChange(at, level) for at, level in changes])
         assert stream.edges_seen == falls
 
@@ -253,7 +253,7 @@ def second_by_second(stream: OtiiStream, seconds: range, lost: int = 0) -> list[
         stream.add_current(AnalogData(second - missing / RATE, 1 / RATE, amps))
         stream.add_voltage(AnalogData(float(second), 1 / SLOW, np.ones(SLOW)))
         now_ns = (second + 1) * SECOND_NS
-        items += [*stream.check(now_ns, now_ns), *stream.release()]
+        items += [*stream.check_length(now_ns, now_ns), *stream.release_confirmed()]
     return items
 
 
@@ -263,18 +263,18 @@ def released(items: list[StreamItem]) -> int:
 
 def test_the_newest_samples_wait_for_the_slower_channels() -> None:
     stream = OtiiStream(RATE, SLOW, "i1", 0.002)
-    stream.start(0, 0, high=True)
+    stream.note_start(0, 0, high=True)
     items = second_by_second(stream, range(5))
     stream.add_current(AnalogData(5.0, 1 / RATE, np.ones(100)))
     stream.add_voltage(AnalogData(5.0, 1 / SLOW, np.ones(300)))
-    stream.check(5_100_000_000, 5_100_000_000)
-    items += stream.release()
+    stream.check_length(5_100_000_000, 5_100_000_000)
+    items += stream.release_confirmed()
     assert released(items) == 4800
 
 
 def test_nothing_is_released_before_the_host_clock_confirms_it() -> None:
     stream = OtiiStream(RATE, SLOW, "i1", 0.002)
-    stream.start(0, 0, high=True)
+    stream.note_start(0, 0, high=True)
     assert released(second_by_second(stream, range(1))) == 0
     items = second_by_second(stream, range(1, 6))
     assert released(items) == 5000
@@ -284,11 +284,11 @@ def test_nothing_is_released_before_the_host_clock_confirms_it() -> None:
 
 def test_a_tail_that_the_host_clock_does_not_confirm_is_a_gap() -> None:
     stream = OtiiStream(RATE, SLOW, "i1", 0.002)
-    stream.start(0, 0, high=True)
+    stream.note_start(0, 0, high=True)
     second_by_second(stream, range(6))
     second_by_second(stream, range(6, 8), lost=300)
     stream.finish(7.699, 7.996, 8 * SECOND_NS)
-    (gap,) = stream.settle("the end")
+    (gap,) = stream.rest_as_gap("the end")
     assert isinstance(gap, Gap)
     assert (gap.index, gap.end) == (6000, 7700)
 
@@ -300,7 +300,7 @@ def polls(check: RecordingLengthCheck, seconds: float, lost: int = 0, late_s: fl
     for tenth in range(1, round(seconds * 10)):
         now_ns = tenth * SECOND_NS // 10
         total = round((tenth / 10 - late_s) * RATE) - lost * (tenth > 50)
-        if problem := check.observe(max(0, total), now_ns, now_ns):
+        if problem := check.check_total(max(0, total), now_ns, now_ns):
             return problem
     return ""
 
@@ -323,23 +323,25 @@ def test_a_stalled_server_that_catches_up_loses_nothing() -> None:
     for tenth in range(1, 200):
         now_ns = tenth * SECOND_NS // 10
         held = 60 if 60 <= tenth < 125 else tenth
-        assert check.observe(held * 100, now_ns, now_ns) == ""
+        assert check.check_total(held * 100, now_ns, now_ns) == ""
     assert check.confirmed == 19_900
 
 
 def test_a_tail_that_is_behind_is_not_confirmed() -> None:
     check = RecordingLengthCheck(RATE, 0)
     polls(check, 6.5, lost=400)
-    check.finish(6_100, 7 * SECOND_NS)
+    check.confirm_total(6_100, 7 * SECOND_NS)
     assert check.confirmed <= 5000
     complete = RecordingLengthCheck(RATE, 0)
     polls(complete, 6.5)
-    complete.finish(6_500, 7 * SECOND_NS)
+    complete.confirm_total(6_500, 7 * SECOND_NS)
     assert complete.confirmed == 6_500
 
 
 def test_too_many_samples_are_a_fault() -> None:
-    assert "more than 1000 per second" in RecordingLengthCheck(RATE, 0).observe(3000, 0, SECOND_NS)
+    assert "more than 1000 per second" in RecordingLengthCheck(RATE, 0).check_total(
+        3000, 0, SECOND_NS
+    )
 
 
 # ---- voltage -----------------------------------------------------------------------------
@@ -347,7 +349,7 @@ def test_too_many_samples_are_a_fault() -> None:
 
 def test_a_voltage_is_valid_for_two_intervals() -> None:
     line = HeldVoltage()
-    line.add(0.0, 0.004, np.array([3.0, 3.1]))
-    line.add(0.020, 0.004, np.array([3.2]))
-    volts = line.at(np.array([0.0, 0.003, 0.004, 0.012, 0.0125, 0.019, 0.020, 0.027]))
+    line.add_samples(0.0, 0.004, np.array([3.0, 3.1]))
+    line.add_samples(0.020, 0.004, np.array([3.2]))
+    volts = line.voltages_at(np.array([0.0, 0.003, 0.004, 0.012, 0.0125, 0.019, 0.020, 0.027]))
     np.testing.assert_array_equal(volts, [3.0, 3.0, 3.1, 3.1, np.nan, np.nan, 3.2, 3.2])
