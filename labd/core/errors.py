@@ -8,7 +8,8 @@ asked (:class:`JobError`, :class:`ConfigError`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -97,6 +98,22 @@ class MeasurementInvalid(LabdError):  # noqa: N818 - a verdict, not a malfunctio
 
 class LabdBug(LabdError):  # noqa: N818 - a bug, not a condition
     """A defect of labd itself."""
+
+
+QUOTED_COMMAND = 40
+"""Characters of a command that an error quotes."""
+
+
+@contextmanager
+def quoting_command(command: str) -> Generator[None]:
+    """Let every error of the body begin with the command that caused it."""
+    try:
+        yield
+    except LabdError as error:
+        quoted = command[:QUOTED_COMMAND]
+        if not error.what.startswith((quoted, f"'{quoted}", f"'dut {quoted}")):
+            error.what = f"{quoted}: {error.what}"
+        raise
 
 
 def first_fault(group: ExceptionGroup[Exception]) -> Exception:

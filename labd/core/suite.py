@@ -73,6 +73,10 @@ MIN_INFERENCES = 10
 """Minimum inferences per window. Length and count must both hold: the EEMBC runner prints "must
 take at least 10 seconds and 10 iterations to be valid"."""
 
+MAX_INFERENCES = 2**31 - 1
+"""Maximum inferences per window: the reference firmware reads N by ``atoi`` into a 32-bit int
+(github.com/mlcommons/tiny, benchmark/api/internally_implemented.cpp)."""
+
 WINDOWS = 5
 """Windows per run, each on another input file; the median is the score."""
 

@@ -23,7 +23,7 @@ from labd.core.runner_arithmetic import (
     sample_times_s,
     sequential_sum,
 )
-from labd.core.suite import MIN_INFERENCES, MIN_WINDOW_S
+from labd.core.suite import MAX_INFERENCES, MIN_INFERENCES, MIN_WINDOW_S
 
 HOST_TOLERANCE_S = 0.15
 """Serial latency at both ends of a window timed by the host (16 ms FTDI timer, scheduling)."""
@@ -248,6 +248,23 @@ def _touches_gap(gaps: Sequence[Gap], reach: int, *positions: float) -> bool:
     )
 
 
-def inferences_for_window(probe_inferences: int, probe_s: float, aim_s: float) -> int:
-    """Return how many inferences last ``aim_s``, by a probe; never fewer than the minimum."""
-    return max(MIN_INFERENCES, math.ceil(aim_s * probe_inferences / probe_s))
+def inferences_for_window(measured: int, seconds: float, aim_s: float) -> int:
+    """Return how many inferences last ``aim_s``; never fewer than the minimum.
+
+    Args:
+        measured: number of inferences in a measured batch.
+        seconds: that they took.
+        aim_s: planned length of the window.
+
+    Raises:
+        MeasurementInvalid: more than :data:`labd.core.suite.MAX_INFERENCES`.
+    """
+    inferences = max(MIN_INFERENCES, math.ceil(aim_s * measured / seconds))
+    if inferences > MAX_INFERENCES:
+        raise MeasurementInvalid(
+            "inference-too-short",
+            f"an inference of {seconds / measured * 1e9:.3g} ns is too short for this protocol: "
+            f"N would be {inferences} for a window of {aim_s:g} s, limit {MAX_INFERENCES}",
+            "check that infer runs the model: a compiler removes a call without effect",
+        )
+    return inferences

@@ -10,8 +10,8 @@ from drivers.base.interfaces import IoManager
 from labd.core.errors import DutError, InstrumentError, JobError
 from labd.core.host_clock import CRYSTAL_PPM, HOST_PPM
 from labd.core.model import ClockCheck, TimeBase
-from labd.core.suite import MIN_WINDOW_S, Benchmark
-from labd.core.windows import HOST_TOLERANCE_S, inferences_for_window
+from labd.core.suite import MAX_INFERENCES, MIN_WINDOW_S, Benchmark
+from labd.core.windows import HOST_TOLERANCE_S
 from labd.procedure.dataset import Row
 from labd.procedure.mode_run import ModeRun
 from labd.protocol.replies import InferReply
@@ -25,7 +25,6 @@ PROBE_S = 1.0
 
 PROBE_INFERENCES = 10
 PROBE_DEADLINE_S = 300.0
-MAX_PROBES = 8
 
 PIN_TOLERANCE_S = 0.005
 """Of the processing pin, which also covers the text of the second lap (2 ms at 115200 baud)."""
@@ -52,7 +51,7 @@ def check_outputs(reply: InferReply, benchmark: Benchmark, file: str) -> None:
     if len(reply.results) != benchmark.outputs:
         raise JobError(
             "outputs",
-            f"{file}: the DUT printed {len(reply.results)} results, "
+            f"{reply.command} on {file}: the DUT printed {len(reply.results)} results, "
             f"{benchmark.name} has {benchmark.outputs}",
             "check that the firmware holds this benchmark's model",
         )
@@ -171,31 +170,23 @@ def check_by_host_clock(run: ModeRun, reply: InferReply) -> ClockCheck:
     return ClockCheck("host", seconds, tolerance, "arrival of the DUT's text")
 
 
-async def find_inferences_per_window(
-    measure: Callable[[int], Awaitable[float]],
-) -> tuple[int, float]:
-    """Find how many inferences make a valid window, by probing.
+async def measure_inference_s(measure: Callable[[int], Awaitable[float]]) -> float:
+    """Measure the seconds per inference with probes of growing size.
 
     Args:
         measure: runs a number of inferences and returns their seconds.
 
-    Returns:
-        inferences for a window of :data:`PLANNED_WINDOW_S`, and seconds per inference.
-
     Raises:
-        DutError: probes of growing size never took measurable time.
+        DutError: no time passed in the largest probe.
     """
     inferences = PROBE_INFERENCES
-    for _ in range(MAX_PROBES):
-        seconds = await measure(inferences)
-        if seconds >= PROBE_S:
-            return inferences_for_window(
-                inferences, seconds, PLANNED_WINDOW_S
-            ), seconds / inferences
+    while (seconds := await measure(inferences)) < PROBE_S and inferences < MAX_INFERENCES:
         growth = min(100.0, 1.2 * PROBE_S / seconds) if seconds > 0 else 100.0
-        inferences = math.ceil(inferences * max(2.0, growth))
-    raise DutError(
-        "probe",
-        f"{inferences} inferences took no measurable time by the DUT's timestamps",
-        "its timer does not run",
-    )
+        inferences = min(MAX_INFERENCES, math.ceil(inferences * max(2.0, growth)))
+    if seconds <= 0:
+        raise DutError(
+            "probe",
+            f"infer {inferences} 1: no time passed by the DUT's timestamps",
+            "its timer does not run, or its inference is empty",
+        )
+    return seconds / inferences

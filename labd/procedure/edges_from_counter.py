@@ -112,6 +112,6 @@ class CounterEdges(EdgeSource):
 def _not_one_pulse_error(timing: BatchTiming) -> InstrumentError:
     return InstrumentError(
         "timestamp-wire",
-        f"the I/O manager saw {timing.fault}",
+        f"{timing.reply.command}: the I/O manager saw {timing.fault}",
         "check the wire from the DUT's processing or timestamp pin to the I/O manager",
     )

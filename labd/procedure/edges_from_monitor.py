@@ -38,15 +38,16 @@ class MonitorEdges(EdgeSource):
         """Measure how many seconds a number of inferences takes."""
         async with start_capture(self.run, monitor, "") as capture:
             start = await capture.wait_until_quiet()
-            await self.run.ready.dut.run_inferences(inferences, 1, PROBE_DEADLINE_S)
+            reply = await self.run.ready.dut.run_inferences(inferences, 1, PROBE_DEADLINE_S)
             stop = await self.wait_for_batch_end(capture, start)
             await capture.stop_acquisition()
             edges = capture.timestamp_edges(start.received, stop)
         for gap in capture.recording_of(start.received, stop).gaps:
             if gap.index < stop:  # the recording also holds what begins at its end
-                raise InstrumentError("samples-lost", f"the probe lost samples: {gap.reason}")
+                what = f"{reply.command}: samples of the probe were lost: {gap.reason}"
+                raise InstrumentError("samples-lost", what)
         if len(edges) != 2:  # noqa: PLR2004 - start and stop
-            raise _edge_count_error(len(edges), 2)
+            raise _edge_count_error(reply.command, len(edges), 2)
         return (edges[1].index - edges[0].index) / monitor.stream_format.sample_rate_hz
 
     async def make_sync_mark(self, capture: Capture) -> None:
@@ -56,13 +57,13 @@ class MonitorEdges(EdgeSource):
         if lap is not None:
             raise DutError(
                 "build",
-                "the DUT answers timestamp with text: a performance build",
+                "timestamp: the DUT answers with text: a performance build",
                 "flash energy",
             )
         after = await capture.wait_for_edges(before, 1)
         seen = capture.edges_seen - before.edges_seen
         if seen != 1:
-            raise _edge_count_error(seen, 1)
+            raise _edge_count_error("timestamp", seen, 1)
         await capture.wait_until_quiet()  # for the idle power reading
         self._syncs.append((before.received, max(after, capture.received_samples)))
 
@@ -112,9 +113,10 @@ class MonitorEdges(EdgeSource):
         self._syncs.clear()
 
 
-def _edge_count_error(seen: int, wanted: int) -> InstrumentError:
+def _edge_count_error(command: str, seen: int, wanted: int) -> InstrumentError:
     return InstrumentError(
         "timestamp-wire",
-        f"the power monitor received {seen} edges of the DUT's timestamp pin instead of {wanted}",
+        f"{command}: the power monitor received {seen} edges of the DUT's timestamp pin instead "
+        f"of {wanted}",
         "check the wire from the DUT's timestamp pin (D7) to the monitor's trigger input",
     )

@@ -20,9 +20,9 @@ from labd.core.windows import Batch, inferences_for_window
 from labd.procedure.batch import (
     check_outputs,
     clear_interval_log,
-    find_inferences_per_window,
     infer_deadline_s,
     load_row,
+    measure_inference_s,
     run_timed_batch,
 )
 from labd.procedure.capture import Capture, start_capture
@@ -104,10 +104,10 @@ async def _plan_batch(
     source: EdgeSource, monitor: PowerMonitor, throughput_ips: float | None
 ) -> tuple[int, float]:
     """Return the inferences per window and the seconds per inference."""
-    if throughput_ips is not None:
+    if throughput_ips:
         inference_s = 1.0 / throughput_ips
     else:
-        _, inference_s = await find_inferences_per_window(
+        inference_s = await measure_inference_s(
             lambda inferences: source.measure_probe_s(monitor, inferences)
         )
     return inferences_for_window(1, inference_s, source.planned_window_s), inference_s

@@ -6,15 +6,16 @@ from labd.core.errors import DutError
 from labd.core.model import Mode, Window
 from labd.core.scoring import median_throughput_ips
 from labd.core.suite import WARMUPS, WINDOWS
-from labd.core.windows import Batch, performance_window
+from labd.core.windows import Batch, inferences_for_window, performance_window
 from labd.procedure.batch import (
+    PLANNED_WINDOW_S,
     PROBE_DEADLINE_S,
     check_by_best_clock,
     check_outputs,
     clear_interval_log,
-    find_inferences_per_window,
     infer_deadline_s,
     load_row,
+    measure_inference_s,
     run_timed_batch,
 )
 from labd.procedure.mode_run import ModeRun, result_from_windows
@@ -32,7 +33,8 @@ async def measure_performance(run: ModeRun) -> ModeResult:
     async def probe_runtime_s(inferences: int) -> float:
         return require_runtime_us(await dut.run_inferences(inferences, 1, PROBE_DEADLINE_S)) / 1e6
 
-    inferences, inference_s = await find_inferences_per_window(probe_runtime_s)
+    inference_s = await measure_inference_s(probe_runtime_s)
+    inferences = inferences_for_window(1, inference_s, PLANNED_WINDOW_S)
     await clear_interval_log(run)
     await report.report_phase(Mode.PERFORMANCE, "windows")
     windows: list[Window] = []
@@ -61,7 +63,7 @@ def require_runtime_us(reply: InferReply) -> int:
     if elapsed is None:
         raise DutError(
             "laps-missing",
-            "the DUT printed no m-lap-us around its inferences",
+            f"{reply.command}: the DUT printed no m-lap-us around its inferences",
             "performance needs the performance build (EE_CFG_ENERGY_MODE 0)",
         )
     return elapsed

@@ -97,6 +97,11 @@ class InferReply:
     lines: tuple[Line, ...]
 
     @property
+    def command(self) -> str:
+        """The command that it answers, as an error quotes it."""
+        return f"infer {self.iterations} {self.warmups}"
+
+    @property
     def runtime_us(self) -> int | None:
         """Time between the laps, at most 71.6 minutes: one counter wrap."""
         if self.laps_us is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from drivers.base.interfaces import RELAY_DAMAGED, CommandChannel
-from labd.core.errors import InfraError, LabdBug, LabdError
+from labd.core.errors import QUOTED_COMMAND, InfraError, LabdBug, LabdError, quoting_command
 from labd.core.model import Build
 from labd.protocol.lines import Line
 from labd.protocol.replies import (
@@ -29,7 +29,7 @@ LOAD_ATTEMPTS = 3
 
 
 class Dut:
-    """A DUT behind a command channel.
+    """A DUT behind a command channel. Every error quotes the command that caused it.
 
     Args:
         channel: the way to it.
@@ -54,13 +54,16 @@ class Dut:
             DutError: it answers without a name or a model.
         """
         await self._channel.resynchronise(deadline_s)
-        named = await self._run_command("name", deadline_s)
-        profiled = await self._run_command("profile", deadline_s)
-        return parse_identity(named, profiled, self._build)
+        named = await self._ask("name", deadline_s)
+        profiled = await self._ask("profile", deadline_s)
+        with quoting_command("name, profile"):
+            return parse_identity(named, profiled, self._build)
 
     async def set_timestamp(self) -> int | None:
         """Set a timestamp; return the lap counter, or ``None`` from an energy build (a pulse)."""
-        laps = laps_in(await self._run_command("timestamp", self._answer_s))
+        lines = await self._ask("timestamp", self._answer_s)
+        with quoting_command("timestamp"):
+            laps = laps_in(lines)
         return laps[0] if laps else None
 
     async def load_input(self, data: bytes) -> LoadReply:
@@ -87,14 +90,20 @@ class Dut:
             DutError: see :func:`parse_infer`.
             DeadlineExceeded: the DUT did not finish in time.
         """
-        lines = await self._channel.run_command(f"infer {iterations} {warmups}", deadline_s)
-        return parse_infer(lines, iterations, warmups)
+        command = f"infer {iterations} {warmups}"
+        lines = await self._run_command(command, deadline_s)
+        with quoting_command(command):
+            return parse_infer(lines, iterations, warmups)
 
-    async def _run_command(self, text: str, deadline_s: float) -> list[Line]:
-        lines = await self._channel.run_command(text, deadline_s)
+    async def _ask(self, text: str, deadline_s: float) -> list[Line]:
+        lines = await self._run_command(text, deadline_s)
         if errors := errors_in(lines):
-            raise dut_error(f"{text}-refused", f"{text} failed: {'; '.join(errors)}", lines)
+            raise dut_error(f"{text}-refused", f"{text}: {'; '.join(errors)}", lines)
         return lines
+
+    async def _run_command(self, command: str, deadline_s: float) -> list[Line]:
+        with quoting_command(command):
+            return await self._channel.run_command(command, deadline_s)
 
     async def _attempt_load(self, data: bytes) -> LabdError | None:
         """Load once; return the fault if another attempt makes sense."""
@@ -106,24 +115,26 @@ class Dut:
             return fault
 
     async def _load_lines(self, data: bytes) -> LabdError | None:
-        opened = await self._channel.run_command(f"db load {len(data)}", self._answer_s)
+        load = f"db load {len(data)}"
+        opened = await self._run_command(load, self._answer_s)
         errors, size = errors_in(opened), expected_bytes(opened)
         if any("exceeds maximum" in error for error in errors):
-            raise dut_error("load-too-big", f"the DUT refuses {len(data)} bytes", opened)
+            raise dut_error("load-too-big", f"{load}: the DUT refuses {len(data)} bytes", opened)
         if errors or size not in {None, len(data)}:
-            return _load_error("db load", errors, opened)
+            return _load_error(load, errors or [f"the DUT expects {size} bytes"], opened)
         commands = format_db_commands(data, self._channel.db_bytes)
         for number, command in enumerate(commands, start=1):
-            lines = await self._channel.run_command(command, self._answer_s)
+            lines = await self._run_command(command, self._answer_s)
             errors, done = errors_in(lines), is_load_done(lines)
             if errors or done != (number == len(commands)):
-                return _load_error(f"db line {number} of {len(commands)}", errors, lines)
+                where = f"{load}, line {number} of {len(commands)}, {command[:QUOTED_COMMAND]}"
+                return _load_error(where, errors, lines)
         return None
 
 
-def _load_error(where: str, errors: list[str], lines: Sequence[Line]) -> LabdError:
+def _load_error(command: str, errors: list[str], lines: Sequence[Line]) -> LabdError:
     """Return the error of a damaged load: firmware without ``db``, or bytes lost on the line."""
-    what = f"load failed at {where}: {'; '.join(errors) or f'{LOAD_DONE} too early or too late'}"
+    what = f"{command}: {'; '.join(errors) or f'{LOAD_DONE} too early or too late'}"
     if "Unknown command: db" in errors:
         return dut_error("load-unknown", what, lines)
     return InfraError(

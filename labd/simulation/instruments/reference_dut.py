@@ -84,6 +84,7 @@ class SimulatedDut:
     Attributes:
         results: the output of the last inference.
         is_hung: ignores the host until this is set false.
+        batch_ps: returns the time that a number of inferences takes, ps.
         corrupt_command: changes a command on its way to the DUT.
         after_command: called with a command before its ``m-ready``.
         on_pulse: called at each timestamp of the energy build.
@@ -113,6 +114,9 @@ class SimulatedDut:
         self.commands: list[str] = []
         self.input = b""
         self.pulses = 0
+        self.batch_ps: Callable[[int], int] = lambda number: (
+            number * self.us_per_inference * PS_PER_US
+        )
         self.corrupt_command: Callable[[str], str] = lambda text: text
         self.after_command: Callable[[str], None] = lambda _: None
         self.on_pulse: Callable[[], None] = lambda: None
@@ -201,7 +205,7 @@ class SimulatedDut:
             self._print_line(LOAD_DONE)
 
     def _start_inference(self, arguments: list[str]) -> None:
-        iterations, warmups = int(arguments[0]), int((*arguments, "10")[1])
+        iterations, warmups = _read_int32(arguments[0]), _read_int32((*arguments, "10")[1])
         if iterations < 1:
             self._print_line("e-[Inference iterations must be >0]")
             return
@@ -218,8 +222,8 @@ class SimulatedDut:
     def _start_computing(self, iterations: int) -> None:
         self.is_computing = True
         self.on_processing(True)  # noqa: FBT003 - a level
-        duration_ps = iterations * self.us_per_inference * PS_PER_US
-        self.agenda.at(self.agenda.now_ps() + duration_ps, self._finish_computing, waits=True)
+        due_ps = self.agenda.now_ps() + self.batch_ps(iterations)
+        self.agenda.at(due_ps, self._finish_computing, waits=True)
 
     def _finish_computing(self, _at_ps: int) -> None:
         if not self.is_computing:
@@ -258,6 +262,11 @@ class SimulatedDut:
         if self.quirks.noise:
             line = b"\x00\xff" + line[:3] + b"\x80" + line[3:]
         self.send(line)
+
+
+def _read_int32(text: str) -> int:
+    """Read a number as ``atoi`` of the reference firmware does: modulo 2^32, with a sign."""
+    return (int(text) + 2**31) % 2**32 - 2**31
 
 
 def pseudo_random_results(data: bytes) -> tuple[float, ...]:

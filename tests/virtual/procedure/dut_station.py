@@ -1,0 +1,79 @@
+"""A station that is a simulated DUT on its own serial port, over the real driver."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from drivers.serial_dut import SerialDut, SerialDutConfig
+from labd.core.model import Build, EnergyMethod, Mode, TimeBase, Window
+from labd.core.suite import benchmark
+from labd.daemon.run_recorder import RunEvidence
+from labd.procedure.dataset import find_dataset
+from labd.procedure.mode_run import ModeRun
+from labd.simulation.instruments.reference_dut import SimulatedDut
+from labd.station.config import StationConfig
+from labd.station.open_station import JobSetup, Parts, StationBench
+from tests.contract.case import plugged
+
+BAUD = {Build.PERFORMANCE: 115200, Build.ENERGY: 9600}
+STATION = StationConfig(
+    name="s",
+    board="b",
+    parts={},
+    voltage_mv=3000,
+    off_s=0.0,
+    processing_wire=False,
+    baud={},
+    emulated=None,
+    time_base=TimeBase.VIRTUAL,
+)
+
+
+class SilentReporter:
+    """Keeps the windows and notes that were reported."""
+
+    def __init__(self) -> None:
+        self.windows: list[Window] = []
+        self.notes: list[str] = []
+
+    async def report_phase(self, mode: Mode, name: str) -> None: ...
+
+    async def report_progress(self, done: int, total: int, unit: str) -> None: ...
+
+    async def report_note(self, text: str, reasons: Sequence[str] = ()) -> None:  # noqa: ARG002
+        self.notes.append(text)
+
+    async def report_window(self, mode: Mode, window: Window) -> None:  # noqa: ARG002
+        self.windows.append(window)
+
+
+def make_kws01_set(folder: Path, inputs: int = 5) -> Path:
+    """Write a data set whose inputs differ in their first byte; return the folder of sets."""
+    home = folder / "sets" / "kws01"
+    home.mkdir(parents=True)
+    for number in range(inputs):
+        (home / f"tst_{number}.bin").write_bytes(bytes([number]) + bytes(489))
+    (home / "y_labels.csv").write_text("".join(f"tst_{n}.bin,12,11\n" for n in range(inputs)))
+    return folder / "sets"
+
+
+@asynccontextmanager
+async def performance_run(
+    dut: SimulatedDut, folder: Path, inputs: int = 5
+) -> AsyncGenerator[tuple[ModeRun, SilentReporter]]:
+    """Open the station with the DUT, prepared for performance, and a data set of zeros."""
+    dut.results = (0.0,) * 11 + (1.0,)
+    suite = benchmark("kws01")
+    dataset = find_dataset([make_kws01_set(folder, inputs)], suite)
+    async with plugged(dut) as uart:
+        parts = Parts(dut=SerialDut(SerialDutConfig(port=uart.path)))
+        async with StationBench(STATION, JobSetup("kws01", (), BAUD), parts) as bench:
+            ready = await bench.prepare_dut(Build.PERFORMANCE)
+            reporter = SilentReporter()
+            evidence = RunEvidence(folder / "run")
+            yield (
+                ModeRun(bench, ready, EnergyMethod.LABD, suite, dataset, reporter, evidence),
+                reporter,
+            )
