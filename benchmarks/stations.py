@@ -34,7 +34,7 @@ PLAIN_SAMPLES = 300_000
 
 PRODUCER = """
 import asyncio, json, sys
-from labd.simulation.cable import PtyCable
+from labd.simulation.instrument_cable import PtyCable
 from labd.simulation.instruments.ppk2.device import SimulatedPpk2
 from labd.simulation.virtual_time import LoopAgenda
 

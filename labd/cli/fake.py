@@ -43,7 +43,7 @@ def fake(
     line when ready: {"<instrument>": PATH}, and on standard error its table for stations.toml.
     Without INSTRUMENT it lists all instruments. Ends with SIGTERM or Ctrl-C.
     """
-    command = [sys.executable, "-m", "labd.simulation.standalone"]
+    command = [sys.executable, "-m", "labd.simulation.instrument_process"]
     command += [instrument] if instrument else []
     command += ["--link", str(link)] if link else []
     command += ["--build", build] if build else []

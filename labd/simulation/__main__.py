@@ -1,4 +1,4 @@
-"""``python -m labd.simulation``: see :mod:`labd.simulation.bench`."""
+"""``python -m labd.simulation``: see :mod:`labd.simulation.bench_process`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import sys
 if importlib.util.find_spec("unicorn") is None:
     sys.exit("the emulated bench needs unicorn: pip install 'labd[emulator,broker]'")
 
-from labd.simulation.bench import main
+from labd.simulation.bench_process import main
 
 sys.exit(main())

@@ -1,21 +1,19 @@
-"""Pseudo-terminals of the bench, with permanent names as udev makes them.
+"""Ports of the emulated bench: pseudo-terminals with permanent names, as udev makes them.
 
-The bench keeps the host's end open too, so that a host may close and open it without an error at
-the other end. A closed port behaves like a USB serial adapter that no program reads: the kernel
-keeps about 20 KiB, what does not fit is lost (:meth:`BenchPort.send`), unless the sender reads
+A port that no program reads behaves like a USB serial adapter: the kernel keeps about 20 KiB, and
+what does not fit is lost (:meth:`BenchPort.send`), unless the sender reads
 :attr:`BenchPort.waiting_bytes` and holds back, as the power monitor does.
 """
 
 from __future__ import annotations
 
 import os
-import tty
 from pathlib import Path
 
 from labd.aio.wire_log import port_log
+from labd.simulation.pseudo_terminal import PseudoTerminal
 
 SERIAL_BUFFER = 16 * 1024
-_READ_SIZE = 65_536
 
 
 class BenchPort:
@@ -28,8 +26,7 @@ class BenchPort:
         self._to_lose = 0
         self.blocked = False
         """Keep everything, as if the host had stopped reading."""
-        self._master: int | None = None
-        self._slave: int | None = None
+        self._terminal: PseudoTerminal | None = None
         self.path = ""
         self._wire = port_log(str(link))
         self.plug()
@@ -37,7 +34,7 @@ class BenchPort:
     @property
     def fileno(self) -> int | None:
         """Descriptor to wait on for input; None while unplugged."""
-        return self._master
+        return self._terminal.fileno if self._terminal else None
 
     @property
     def waiting_bytes(self) -> int:
@@ -51,12 +48,10 @@ class BenchPort:
 
     def plug(self) -> None:
         """Appear as a device; replace an old link of the same name."""
-        if self._master is not None:
+        if self._terminal is not None:
             return
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        self.path = os.ttyname(self._slave)
+        self._terminal = PseudoTerminal()
+        self.path = self._terminal.path
         self.link.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.link.with_name(f".{self.link.name}.new")
         fresh.unlink(missing_ok=True)
@@ -65,13 +60,12 @@ class BenchPort:
 
     def unplug(self) -> None:
         """Disappear: a host that has it open gets an error."""
-        if self._master is None or self._slave is None:
+        if self._terminal is None:
             return
         if self.link.is_symlink() and self.link.readlink() == Path(self.path):
             self.link.unlink()
-        os.close(self._slave)
-        os.close(self._master)
-        self._master = self._slave = None
+        self._terminal.close()
+        self._terminal = None
         self._out.clear()
 
     def lose_next_bytes(self, count: int) -> None:
@@ -83,15 +77,15 @@ class BenchPort:
         lost = min(self._to_lose, len(data))
         self._to_lose -= lost
         room = max(0, self._buffer_bytes - len(self._out))
-        if self._master is not None:
+        if self._terminal is not None:
             self._out += data[lost : lost + room]
 
     def flush(self) -> int:
         """Pass on what the host's side takes now; return how many bytes that was."""
-        if not self._out or self._master is None or self.blocked:
+        if not self._out or self._terminal is None or self.blocked:
             return 0
         try:
-            written = os.write(self._master, self._out)
+            written = os.write(self._terminal.fileno, self._out)
         except BlockingIOError:
             return 0
         if self._wire:
@@ -101,12 +95,7 @@ class BenchPort:
 
     def receive(self) -> bytes:
         """Return what the host has sent since the last call."""
-        if self._master is None:
-            return b""
-        try:
-            data = os.read(self._master, _READ_SIZE)
-        except BlockingIOError:
-            return b""
-        if self._wire:
+        data = self._terminal.read_available() if self._terminal else b""
+        if self._wire and data:
             self._wire.sent(data)
         return data

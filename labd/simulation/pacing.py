@@ -33,8 +33,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from labd.simulation.station_hardware import StationHardware
 from labd.simulation.virtual_time import PS_PER_MS, PS_PER_S
-from labd.simulation.wiring import StationWiring
 
 TURNAROUND_PS = PS_PER_MS
 SETTLE_PS = 30 * PS_PER_MS
@@ -65,7 +65,9 @@ class Outside(Protocol):
 class Pace:
     """Idle time follows the wall clock."""
 
-    def __init__(self, wiring: StationWiring, outside: Outside, wall_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, wiring: StationHardware, outside: Outside, wall_ns: Callable[[], int]
+    ) -> None:
         self._wiring = wiring
         self._outside = outside
         self._wall_ns = wall_ns
@@ -106,7 +108,7 @@ class Pace:
 class Freeze:
     """Time moves only by events on the bench."""
 
-    def __init__(self, wiring: StationWiring, outside: Outside) -> None:
+    def __init__(self, wiring: StationHardware, outside: Outside) -> None:
         self._wiring = wiring
         self._outside = outside
         self._text = {part: bytearray() for part in wiring.config.parts}

@@ -16,7 +16,7 @@ from labd.simulation.flash_drive import FlashDrive
 from labd.simulation.instruments.lpm01a.device import TRANSMIT_BUFFER
 from labd.simulation.mcu.image import FlashContents, ImageError, parse_image
 from labd.simulation.pacing import OVERRUN_S, Freeze, Pace
-from labd.simulation.wiring import StationWiring
+from labd.simulation.station_hardware import StationHardware
 from labd.wire.emulation import EmulatedStation
 
 Order = Callable[[], bool]
@@ -34,7 +34,7 @@ class StationThread:
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
-        self.wiring = StationWiring(config, image, directory / config.name, self.log)
+        self.wiring = StationHardware(config, image, directory / config.name, self.log)
         self.drive = FlashDrive(directory / config.name / "drive")
         self._directory = directory / config.name
         self._mode = (
@@ -73,7 +73,7 @@ class StationThread:
             self._directory.rmdir()
 
     def order(
-        self, action: Callable[[StationWiring], dict[str, object]], *, changes: bool
+        self, action: Callable[[StationHardware], dict[str, object]], *, changes: bool
     ) -> Future[dict[str, object]]:
         """Do something in the station's thread, between two steps of its time.
 

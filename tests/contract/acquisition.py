@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from drivers.base.interfaces import Acquisition, Driver
 from labd.core.model import Gap, Samples, StreamItem
-from labd.simulation.cable import Cable, Device
+from labd.simulation.instrument_cable import Cable, Device
 from tests.contract.case import plugged
 
 M = TypeVar("M", bound=Driver)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from drivers.base.interfaces import Driver
-from labd.simulation.cable import Cable, Device, PtyCable
+from labd.simulation.instrument_cable import Cable, Device, PtyCable
 
 PATIENT_S = 5.0
 """Answer deadline where an answer is expected: none of a loaded machine is later."""

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 
-from labd.simulation.cable import Cable
+from labd.simulation.instrument_cable import Cable
 from tests.contract import cases
 from tests.contract.case import Case, plugged
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labd.core.model import Edge, Gap, Samples, StreamItem
-from labd.simulation.cable import PtyCable
+from labd.simulation.instrument_cable import PtyCable
 from tests.contract.acquisition import all_of, only, open_monitor, progress_to, runs_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-a-driver.md"

@@ -12,7 +12,7 @@ from drivers.base.serial_link import Link
 from drivers.serial_dut import SerialDut, SerialDutConfig
 from labd.core.errors import DeadlineExceeded, DutError, InfraError, LabdBug
 from labd.core.model import Build
-from labd.simulation.cable import PtyCable
+from labd.simulation.instrument_cable import PtyCable
 from labd.simulation.instruments.reference_dut import KNOWN_FIRMWARES, FirmwareQuirks, SimulatedDut
 from labd.station.dut import Dut
 from tests.contract.case import plugged

@@ -14,7 +14,7 @@ from serialx import SerialException
 from drivers.base.interfaces import Driver
 from drivers.base.serial_link import Link
 from labd.core.errors import DeadlineExceeded, TransportError
-from labd.simulation.cable import Cable
+from labd.simulation.instrument_cable import Cable
 from tests.contract.case import SHORT_S, Case
 
 

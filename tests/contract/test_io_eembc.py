@@ -11,7 +11,7 @@ import pytest
 from drivers.io_manager.eembc_uno import EembcChannel, EembcIoManager, EembcIoManagerConfig
 from labd.core.errors import ConfigError, DeadlineExceeded, InfraError, InstrumentError
 from labd.core.model import Build
-from labd.simulation.cable import PtyCable
+from labd.simulation.instrument_cable import PtyCable
 from labd.simulation.instruments.eembc_uno import SimulatedEembcUno
 from labd.simulation.instruments.interface_board import SimulatedInterfaceBoard
 from labd.simulation.instruments.reference_dut import FirmwareQuirks, SimulatedDut

@@ -18,7 +18,7 @@ from drivers.io_manager import mlcommons_h573 as io_mlcommons
 from drivers.io_manager.mlcommons_h573 import MlcommonsInterface, MlcommonsInterfaceConfig
 from labd.core.errors import ConfigError, DeadlineExceeded, InfraError, InstrumentError
 from labd.core.model import Build
-from labd.simulation.cable import PtyCable
+from labd.simulation.instrument_cable import PtyCable
 from labd.simulation.instruments.interface_board import SimulatedInterfaceBoard
 from labd.simulation.instruments.reference_dut import SimulatedDut
 from labd.simulation.virtual_time import PS_PER_US

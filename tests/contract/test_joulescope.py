@@ -34,7 +34,7 @@ from labd.simulation.instruments.joulescope import (
     MessageDisorder,
     SimulatedJoulescope,
 )
-from labd.simulation.instruments.load import synthetic_current_a
+from labd.simulation.instruments.synthetic_load import synthetic_current_a
 from labd.simulation.joulescope_library import USB, SimulatedDriver, UsbCable
 from tests.contract.acquisition import all_of, by_index, only, progress_to
 

@@ -31,9 +31,9 @@ from labd.core.errors import (
     TransportError,
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
-from labd.simulation.cable import PtyCable
-from labd.simulation.instruments.load import RUN_A, SLEEP_A
+from labd.simulation.instrument_cable import PtyCable
 from labd.simulation.instruments.lpm01a.device import SimulatedLpm01a, serve_lpm01a_on_pty
+from labd.simulation.instruments.synthetic_load import RUN_A, SLEEP_A
 from tests.contract.acquisition import all_of, open_monitor, progress_to
 from tests.contract.case import plugged
 

@@ -26,8 +26,8 @@ from labd.core.errors import (
     TransportError,
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
-from labd.simulation.cable import TcpCable
-from labd.simulation.instruments import load
+from labd.simulation.instrument_cable import TcpCable
+from labd.simulation.instruments import synthetic_load
 from labd.simulation.instruments.n6705 import IO_IDLE_A, PULL_UP_A, TICK_S, SimulatedN6705, lan
 from tests.contract.acquisition import (
     HandClock,
@@ -73,7 +73,7 @@ async def connected(
 
 def truth(start_s: float, count: int) -> NDArray[np.float64]:
     times = start_s + (np.arange(count) + 0.5) * PERIOD_S
-    return load.synthetic_current_a(times).astype(np.float32).astype(np.float64)
+    return synthetic_load.synthetic_current_a(times).astype(np.float32).astype(np.float64)
 
 
 # ---- what it does ------------------------------------------------------------------------
@@ -170,9 +170,9 @@ async def test_the_second_slot_shows_the_timestamps(fake: SimulatedN6705) -> Non
     edges = only(Edge, items)
     falls = [100.0 + edge.index * PERIOD_S for edge in edges if not edge.rising]
     rises = [100.0 + edge.index * PERIOD_S for edge in edges if edge.rising]
-    true_falls = load.timestamp_falls_between(100.0, 107.0)
+    true_falls = synthetic_load.timestamp_falls_between(100.0, 107.0)
     np.testing.assert_allclose(falls, true_falls, atol=PERIOD_S)
-    np.testing.assert_allclose(rises, np.add(true_falls, load.PULSE_S), atol=PERIOD_S)
+    np.testing.assert_allclose(rises, np.add(true_falls, synthetic_load.PULSE_S), atol=PERIOD_S)
     assert {edge.line for edge in edges} == {"io"}
     for before, after in itertools.pairwise(items):
         if isinstance(before, Samples) and isinstance(after, Edge):

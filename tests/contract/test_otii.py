@@ -25,9 +25,9 @@ from labd.core.errors import (
     TransportError,
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
-from labd.simulation.cable import TcpCable
-from labd.simulation.instruments.load import synthetic_current_a, timestamp_falls_between
+from labd.simulation.instrument_cable import TcpCable
 from labd.simulation.instruments.otii import Loss, SimulatedOtii, make_ace, make_arc, server
+from labd.simulation.instruments.synthetic_load import synthetic_current_a, timestamp_falls_between
 from tests.contract.acquisition import all_of, by_index, only, open_monitor
 from tests.contract.case import plugged
 

@@ -29,8 +29,8 @@ from labd.core.errors import (
     TransportError,
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeBase, TimeMark
-from labd.simulation.cable import PtyCable
-from labd.simulation.instruments import load
+from labd.simulation.instrument_cable import PtyCable
+from labd.simulation.instruments import synthetic_load
 from labd.simulation.instruments.ppk2.device import SimulatedPpk2
 from labd.simulation.virtual_time import LoopAgenda
 from tests.contract.acquisition import all_of, open_monitor, progress_to
@@ -155,9 +155,9 @@ async def test_the_load_in_real_time_loses_nothing_and_has_marks_of_the_hosts_cl
         living.cancel()
     assert sum(gap.count for gap in items if isinstance(gap, Gap)) < 20_000  # of the last moment
     first, second, *_ = (i.index for i in items if isinstance(i, Edge) and not i.rising)
-    assert (first, second) == (load.START_S * 100_000, load.STOP_S * 100_000)
+    assert (first, second) == (synthetic_load.START_S * 100_000, synthetic_load.STOP_S * 100_000)
     window = currents(items)[int(first) : int(second)]
-    assert np.mean(window) == pytest.approx(load.RUN_A, rel=1e-3)
+    assert np.mean(window) == pytest.approx(synthetic_load.RUN_A, rel=1e-3)
     marks = [item for item in items if isinstance(item, TimeMark)]
     assert marks
     for mark in marks:

@@ -23,8 +23,8 @@ from labd.core.errors import (
     TransportError,
 )
 from labd.core.model import Gap, StreamItem, TimeMark
-from labd.simulation.cable import TcpCable
-from labd.simulation.instruments import load
+from labd.simulation.instrument_cable import TcpCable
+from labd.simulation.instruments import synthetic_load
 from labd.simulation.instruments.scpi_meter import OVERLOAD, SimulatedScpiMeter, lan
 from tests.contract.acquisition import (
     HandClock,
@@ -80,7 +80,7 @@ async def connected(
 
 
 def truth(count: int, start_s: float = 100.0) -> NDArray[np.float64]:
-    return load.synthetic_current_a(start_s + (np.arange(count) + 0.5) / RATE_HZ)
+    return synthetic_load.synthetic_current_a(start_s + (np.arange(count) + 0.5) / RATE_HZ)
 
 
 FORMATS = [
@@ -233,7 +233,7 @@ async def test_an_overload_is_a_gap(
 ) -> None:
     def overloaded(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
         inside = (times_s >= 101.0) & (times_s < 101.05)
-        return np.where(inside, value, load.synthetic_current_a(times_s))
+        return np.where(inside, value, synthetic_load.synthetic_current_a(times_s))
 
     fake.dut_current_a = overloaded
     async with connected(fake, setup=["*RST", f"FORM {form}"], **config) as (meter, clock, _):

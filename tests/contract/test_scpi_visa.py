@@ -18,8 +18,8 @@ from drivers.scpi_meter.driver import ScpiMeter
 from labd.aio.host_time import host_time_ns
 from labd.core.errors import DeadlineExceeded, InstrumentError, LabdBug, TransportError
 from labd.core.model import Samples, TimeMark
-from labd.simulation.hislip import HislipCable
-from labd.simulation.instruments import load
+from labd.simulation.hislip_cable import HislipCable
+from labd.simulation.instruments import synthetic_load
 from labd.simulation.instruments.n6705 import TICK_S, SimulatedN6705
 from labd.simulation.instruments.scpi_meter import SimulatedScpiMeter
 from tests.contract.case import plugged
@@ -104,7 +104,9 @@ async def test_an_n6705_measures_through_visa_as_through_a_socket() -> None:
     currents = [item.current_a for item in items if isinstance(item, Samples)]
     measured = np.concatenate([current for current in currents if current is not None])
     times_s = start_s + (np.arange(len(measured)) + 0.5) * PERIOD_S
-    np.testing.assert_array_equal(measured, load.synthetic_current_a(times_s).astype(np.float32))
+    np.testing.assert_array_equal(
+        measured, synthetic_load.synthetic_current_a(times_s).astype(np.float32)
+    )
     marks = [item for item in items if isinstance(item, TimeMark)]
     assert len(marks) >= 2
     for mark in marks:
@@ -142,7 +144,9 @@ async def test_an_answer_ends_with_its_message() -> None:
         await meter.close()
     measured = np.concatenate([item.power_w for item in items if isinstance(item, Samples)])
     times_s = start_s + (np.arange(len(measured)) + 0.5) / 1000
-    np.testing.assert_allclose(measured, load.synthetic_current_a(times_s) * 3.0, rtol=1e-9)
+    np.testing.assert_allclose(
+        measured, synthetic_load.synthetic_current_a(times_s) * 3.0, rtol=1e-9
+    )
 
 
 async def test_a_late_answer_is_not_taken_for_the_next_one() -> None:

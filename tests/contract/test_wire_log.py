@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labd.aio.wire_log import FROM_DEVICE, TO_DEVICE, recorded_wires
-from labd.simulation.cable import Cable
+from labd.simulation.instrument_cable import Cable
 from labd.simulation.instruments.reference_dut import SimulatedDut
 from tests.contract.case import Case, plugged
 from tests.contract.cases.serial_dut import CASES

@@ -16,8 +16,8 @@ import pytest
 from drivers.base.registry import DUT_PORTS, IO_MANAGERS, POWER_MONITORS, Registry
 from labd.cli import fake
 from labd.core.model import Edge, Gap, Part, Samples
-from labd.simulation import standalone
-from labd.simulation.instruments.load import RUN_A, SLEEP_A
+from labd.simulation import instrument_process
+from labd.simulation.instruments.synthetic_load import RUN_A, SLEEP_A
 from labd.station.config import load_config
 from labd.station.dut import Dut
 from tests.system.lab import Lab, finished
@@ -152,7 +152,7 @@ def test_a_joulescope_is_faked_inside_labd() -> None:
 
 
 def test_the_command_names_the_instruments_that_the_simulation_has() -> None:
-    assert set(fake.INSTRUMENTS) == {*standalone.INSTRUMENTS, "joulescope"}
+    assert set(fake.INSTRUMENTS) == {*instrument_process.INSTRUMENTS, "joulescope"}
 
 
 def test_a_link_is_a_path_that_stays(tmp_path: Path) -> None:

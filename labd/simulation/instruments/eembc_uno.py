@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from labd.protocol.words import COUNTER_MODULUS, LAP, NAME, READY, RELAY_ECHO, RELAYED
-from labd.simulation.cable import PtyCable
+from labd.simulation.instrument_cable import PtyCable
 from labd.simulation.instruments.reference_dut import SimulatedDut
 from labd.simulation.virtual_time import PS_PER_S, Agenda, LoopAgenda
 

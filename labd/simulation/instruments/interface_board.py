@@ -14,10 +14,10 @@ from collections.abc import Callable, Generator
 from typing import Self
 
 from labd.protocol.words import DUTY_STARTS, DUTY_STOPS, READY, RELAY_ECHO, RELAYED
-from labd.simulation.cable import PtyCable
+from labd.simulation.instrument_cable import PtyCable
 from labd.simulation.instruments.reference_dut import SimulatedDut
+from labd.simulation.uart_waveform import character_as_received, character_duration_ps
 from labd.simulation.virtual_time import PS_PER_MS, PS_PER_S, Agenda, LoopAgenda
-from labd.simulation.wires import character_as_received, character_duration_ps
 
 HOST_BAUD = 115_200
 DEFAULT_DUT_BAUD = 9600

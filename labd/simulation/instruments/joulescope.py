@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from labd.simulation.instruments.load import synthetic_current_a, timestamp_line_is_high
+from labd.simulation.instruments.synthetic_load import synthetic_current_a, timestamp_line_is_high
 
 TICK_HZ = 2_000_000
 EPOCH_S = 1_514_764_800  # 2018-01-01
@@ -34,7 +34,7 @@ class LibraryHost(Protocol):
 
 
 class JoulescopeLoad:
-    """Measured signals as functions of the tick: the made-up board of :mod:`.load`."""
+    """Measured signals as functions of the tick: the made-up board of :mod:`.synthetic_load`."""
 
     def currents_a(self, ticks: NDArray[np.int64]) -> NDArray[np.float64]:
         """Ampere."""

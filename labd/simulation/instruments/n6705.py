@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from labd.simulation.cable import TcpCable
-from labd.simulation.instruments import load
+from labd.simulation.instrument_cable import TcpCable
+from labd.simulation.instruments import synthetic_load
 
 TICK_S = 20.48e-6
 BUFFER_S = 20.0
@@ -92,7 +92,7 @@ class SimulatedN6705:
         self.update_s = 0.0
         self.lost_records: dict[int, int] = {}
         self.delay_s = 0.0
-        self.dut_current_a = load.synthetic_current_a
+        self.dut_current_a = synthetic_load.synthetic_current_a
         self.tripped_slots: set[int] = set()
         self.overwritten = 0
         self._format = "ASC"
@@ -234,7 +234,9 @@ class SimulatedN6705:
             return np.zeros(len(times_s))
         if channel is self.channels.get(1):
             return np.minimum(self.dut_current_a(times_s), channel.limit_a)
-        return np.where(load.timestamp_line_is_high(times_s), IO_IDLE_A, IO_IDLE_A + PULL_UP_A)
+        return np.where(
+            synthetic_load.timestamp_line_is_high(times_s), IO_IDLE_A, IO_IDLE_A + PULL_UP_A
+        )
 
     def _format_records(self, rows: NDArray[np.float64]) -> bytes:
         if self._format != "REAL":

@@ -1,7 +1,7 @@
 """A Qoitech Otii server with its devices; its recordings grow by a clock that a test may move.
 
 Requests, answers and their fields follow Qoitech's TCP help; the texts of errors are as far
-as known from published issues. What it measures is the signal of :mod:`.load`.
+as known from published issues. What it measures is the signal of :mod:`.synthetic_load`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from labd.simulation.cable import TcpCable
-from labd.simulation.instruments.load import PERIOD_S, PULSE_S, START_S, STOP_S, synthetic_current_a
+from labd.simulation.instrument_cable import TcpCable
+from labd.simulation.instruments.synthetic_load import (
+    PERIOD_S,
+    PULSE_S,
+    START_S,
+    STOP_S,
+    synthetic_current_a,
+)
 
 Fields = dict[str, Any]
 

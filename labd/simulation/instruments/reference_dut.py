@@ -23,7 +23,7 @@ from labd.protocol.words import (
     TIMESTAMP_MODE,
     WARMUP_START,
 )
-from labd.simulation.cable import PtyCable
+from labd.simulation.instrument_cable import PtyCable
 from labd.simulation.virtual_time import PS_PER_US, Agenda, LoopAgenda
 
 COMMAND_SIZE = 80

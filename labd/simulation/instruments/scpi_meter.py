@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from labd.simulation.cable import TcpCable
-from labd.simulation.instruments import load
+from labd.simulation.instrument_cable import TcpCable
+from labd.simulation.instruments import synthetic_load
 
 OVERLOAD = 9.9e37
 BINARY_DTYPES = {"REAL,32": "f4", "REAL,64": "f8"}
@@ -52,7 +52,7 @@ class SimulatedScpiMeter:
         self.lost_readings = 0
         self.framing = "line"
         self.fetch_waits = False
-        self.dut_current_a = load.synthetic_current_a
+        self.dut_current_a = synthetic_load.synthetic_current_a
         self.is_powered = False
         self.volts = 0.0
         self.overwritten = 0

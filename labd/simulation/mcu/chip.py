@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from labd.simulation.digital_wire import Wire
 from labd.simulation.mcu import rcc as clock_tree
 from labd.simulation.mcu.cortex import DBGMCU_IDCODE, SystemControl
 from labd.simulation.mcu.gpio import GpioPort
 from labd.simulation.mcu.lpuart import Lpuart, Surroundings
 from labd.simulation.mcu.peripheral_bus import Peripheral, PeripheralBus, Registers, Slot
 from labd.simulation.mcu.timers import Dwt, Tim2
-from labd.simulation.wires import Wire
 
 REGISTER_REGIONS = (
     *((0x4000_0000, 0x3_0000), (0x4800_0000, 0x2000)),

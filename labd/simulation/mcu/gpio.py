@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from labd.simulation.digital_wire import Wire
 from labd.simulation.mcu.peripheral_bus import Registers
-from labd.simulation.wires import Wire
 
 PINS = 16
 _MODER, _OTYPER, _IDR, _ODR, _BSRR, _AFRL, _AFRH, _BRR = (

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labd.simulation.mcu.peripheral_bus import Registers
-from labd.simulation.wires import character_duration_ps
+from labd.simulation.uart_waveform import character_duration_ps
 
 _CR1, _CR3, _BRR, _ISR, _ICR, _RDR, _TDR, _PRESC = (
     *(0x00, 0x08, 0x0C, 0x1C, 0x20, 0x24, 0x28, 0x2C),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from drivers.n6705.config import N6705Config
 from drivers.n6705.driver import N6705
-from labd.simulation.hislip import HislipCable
+from labd.simulation.hislip_cable import HislipCable
 from labd.simulation.instruments.n6705 import SimulatedN6705, lan
 from tests.contract.case import Case
 

@@ -9,12 +9,12 @@ import pytest
 
 pytest.importorskip("unicorn", reason="the extra 'emulator' is not installed")
 
+from labd.simulation.digital_wire import Wire
 from labd.simulation.mcu.board import Board, CpuState
 from labd.simulation.mcu.chip import Pins
 from labd.simulation.mcu.image import FlashContents, ImageError, parse_image
 from labd.simulation.mcu.rcc import RESET_PIN
 from labd.simulation.virtual_time import Timeline
-from labd.simulation.wires import Wire
 
 MASK_INTERRUPTS, WAIT, FOREVER, UNDEFINED = 0xB672, 0xBF30, 0xE7FE, 0xDE00
 Instruction = int | tuple[int, int]

@@ -9,9 +9,10 @@ import pytest
 
 pytest.importorskip("unicorn", reason="the extra 'emulator' is not installed")
 
+from labd.simulation.digital_wire import Wire
 from labd.simulation.mcu.chip import Chip, Cpu, Pins
 from labd.simulation.mcu.rcc import RESET_BROWN_OUT, ClockError
-from labd.simulation.wires import Wire, character_duration_ps
+from labd.simulation.uart_waveform import character_duration_ps
 
 RCC, PWR, FLASH_ACR = 0x4002_1000, 0x4000_7000, 0x4002_2000
 AHB2ENR, APB1ENR1, APB1ENR2 = RCC + 0x4C, RCC + 0x58, RCC + 0x5C

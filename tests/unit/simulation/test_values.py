@@ -17,8 +17,8 @@ from labd.simulation.instruments.lpm01a.settings import (
     plan_acquisition,
 )
 from labd.simulation.mcu.currents import Ledger, core_current_na
+from labd.simulation.uart_waveform import character_as_received
 from labd.simulation.virtual_time import Agenda
-from labd.simulation.wires import character_as_received
 
 segments = st.lists(
     st.tuples(st.integers(0, 10**12), st.integers(0, 50_000_000), st.sampled_from([0, 1800, 3300])),

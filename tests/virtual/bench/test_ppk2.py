@@ -153,6 +153,6 @@ async def test_supply_follows_the_opcodes(bench: Any, station: dict[str, Any]) -
 
 
 def test_a_monitor_that_does_not_exist_is_refused(station: dict[str, Any]) -> None:
-    bench = importlib.import_module("labd.simulation.bench")
+    bench = importlib.import_module("labd.simulation.bench_process")
     with pytest.raises(ValueError, match="monitor: 'ppk3' is not one of lpm01a, ppk2"):
         bench.parse_station(json.dumps(station | {"monitor": "ppk3"}))

@@ -31,8 +31,8 @@ from labd.procedure.mode_run import ModeRun
 from labd.simulation.instruments.eembc_uno import SimulatedEembcUno
 from labd.simulation.instruments.n6705 import SimulatedN6705, lan
 from labd.simulation.instruments.reference_dut import SimulatedDut
+from labd.simulation.uart_waveform import character_duration_ps
 from labd.simulation.virtual_time import LoopAgenda
-from labd.simulation.wires import character_duration_ps
 from labd.station.config import StationConfig
 from labd.station.open_station import JobSetup, Parts, StationBench
 from labd.wire.results import ModeResult

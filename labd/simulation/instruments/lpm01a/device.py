@@ -17,8 +17,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from labd.simulation.cable import PtyCable
-from labd.simulation.instruments.load import Load, SyntheticLoad, advance_by_wall_clock
+from labd.simulation.instrument_cable import PtyCable
 from labd.simulation.instruments.lpm01a.sample_stream import AcquisitionPlan, SampleStream
 from labd.simulation.instruments.lpm01a.settings import (
     SETTERS,
@@ -30,6 +29,8 @@ from labd.simulation.instruments.lpm01a.settings import (
     plan_acquisition,
     seconds_to_ps,
 )
+from labd.simulation.instruments.synthetic_load import Load, SyntheticLoad
+from labd.simulation.instruments.wall_clock_streaming import advance_by_wall_clock
 from labd.simulation.virtual_time import PS_PER_MS, PS_PER_S, Agenda, LoopAgenda
 
 PROMPT = "PowerShield > "

@@ -29,13 +29,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from labd.simulation.instruments.load import Consumption
 from labd.simulation.instruments.lpm01a.formats import (
     AsciiDecimal,
     BinaryHexa,
     SampleFormat,
     format_decimal,
 )
+from labd.simulation.instruments.synthetic_load import Consumption
 from labd.simulation.virtual_time import PS_PER_S, periods
 
 SAMPLES_PER_TIME_STAMP = 1000

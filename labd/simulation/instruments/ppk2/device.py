@@ -16,8 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from labd.simulation.cable import PtyCable
-from labd.simulation.instruments.load import Load, SyntheticLoad, advance_by_wall_clock
+from labd.simulation.instrument_cable import PtyCable
 from labd.simulation.instruments.ppk2.encoder import (
     ARGUMENT_BYTES,
     COUNTER_MODULUS,
@@ -28,6 +27,8 @@ from labd.simulation.instruments.ppk2.encoder import (
     calibration_lines,
     format_metadata,
 )
+from labd.simulation.instruments.synthetic_load import Load, SyntheticLoad
+from labd.simulation.instruments.wall_clock_streaming import advance_by_wall_clock
 from labd.simulation.virtual_time import PS_PER_S, PS_PER_US, Agenda, LoopAgenda
 
 PERIOD_PS = 10 * PS_PER_US

@@ -1,4 +1,4 @@
-"""The bench as a process: its stations, its command line, its signals."""
+"""The process of ``labd bench``: the emulated stations, their command line and signals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from labd.aio.logs import set_up_logging
 from labd.aio.wire_log import recorded_wires
 from labd.core.errors import ConfigError
-from labd.simulation.control import BenchAnswer, submit_command
+from labd.simulation.fault_injection import BenchAnswer, submit_command
 from labd.simulation.flash_drive import POLL_S
 from labd.simulation.mcu.image import FlashContents, ImageError, parse_image
 from labd.simulation.station_thread import StationThread

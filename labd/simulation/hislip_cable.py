@@ -6,7 +6,7 @@ import asyncio
 import socket
 import struct
 
-from labd.simulation.cable import Device
+from labd.simulation.instrument_cable import Device
 
 HEAD = struct.Struct("!2sBBIQ")
 INITIALIZE, INITIALIZED = 0, 1

@@ -1,37 +1,11 @@
-"""Wires between the boards: digital lines with their watchers, and serial framing."""
+"""UART characters on a wire: how long one takes, and what a receiver at another speed reads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from labd.simulation.virtual_time import PS_PER_S
-
-EdgeWatcher = Callable[[int, bool], None]
-"""A watcher: called with (time in ps, new level) on every change."""
 
 FRAME_BITS = 10  # start, 8 data, stop
 _SURE_FRACTION = 50  # within a fiftieth no sample point moves into another bit
-
-
-class Wire:
-    """A digital line with a pull-up: high unless it is driven low."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.level = True
-        self._watchers: list[EdgeWatcher] = []
-
-    def add_watcher(self, watcher: EdgeWatcher) -> None:
-        """Call ``watcher`` on every edge from now on."""
-        self._watchers.append(watcher)
-
-    def drive(self, at_ps: int, level: bool | None) -> None:  # noqa: FBT001 - a level is a bool
-        """Drive the line to a level; None releases it."""
-        new = True if level is None else level
-        if new != self.level:
-            self.level = new
-            for watcher in self._watchers:
-                watcher(at_ps, new)
 
 
 def character_duration_ps(baud: int) -> int:

@@ -1,16 +1,16 @@
-"""One station's hardware: board, instruments, ports, and the wires between them.
+"""The hardware of one emulated station: board, instruments, ports, and the wires between them.
 
-``pacing`` decides when time moves; this is what happens when it does.
+``pacing`` decides when time advances; this module decides what happens then.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from labd.simulation.bench_port import SERIAL_BUFFER, BenchPort
+from labd.simulation.digital_wire import LossyWire, Wire
 from labd.simulation.instruments.interface_board import (
     DEFAULT_DUT_BAUD,
     SimulatedInterfaceBoard,
@@ -21,8 +21,8 @@ from labd.simulation.mcu.board import Board, CpuState
 from labd.simulation.mcu.chip import Pins
 from labd.simulation.mcu.currents import Total
 from labd.simulation.mcu.image import FlashContents
+from labd.simulation.uart_waveform import character_as_received, character_duration_ps
 from labd.simulation.virtual_time import PS_PER_MS, Agenda, Timeline
-from labd.simulation.wires import Wire, character_as_received, character_duration_ps
 from labd.wire.emulation import EmulatedStation
 
 PARTS = ("dut", "io", "power")
@@ -43,29 +43,7 @@ class TimestampFall:
     total: Total
 
 
-@dataclass
-class LossyWire:
-    """Passes a wire's edges on, except falling ones that are ordered to be lost.
-
-    The rising edge after a lost fall is lost with it: the pulse was not seen.
-    """
-
-    watcher: Callable[[int, bool], None]
-    falls_to_lose: int = 0
-    _losing: bool = field(default=False, init=False)
-
-    def pass_edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
-        """One edge of the wire."""
-        if not level and self.falls_to_lose:
-            self.falls_to_lose -= 1
-            self._losing = True
-        elif self._losing:
-            self._losing = False
-        else:
-            self.watcher(at_ps, level)
-
-
-class StationWiring:
+class StationHardware:
     """Board, instruments and ports of one station."""
 
     def __init__(

@@ -1,20 +1,19 @@
-"""What a simulated power monitor supplies and measures: an emulated board, or a made-up one.
+"""The load of a simulated power monitor: its interface, and a synthetic load.
 
-The made-up board runs one "batch" every :data:`PERIOD_S`: the timestamp line pulses low at its
-start and at its end, in between the board draws its run current, else its sleep current.
+The synthetic load runs one "batch" every :data:`PERIOD_S`: the timestamp line pulses low at its
+start and at its end; in between the load draws its run current, otherwise its sleep current.
 Everything is a pure function of time, so that a test knows the exact charge.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labd.simulation.virtual_time import PS_PER_S, Agenda
+from labd.simulation.virtual_time import PS_PER_S
 
 PERIOD_S = 2.0
 START_S = 0.5
@@ -24,9 +23,6 @@ SLEEP_A = 0.002
 RUN_A = 0.012
 RIPPLE_A = 0.001
 RIPPLE_HZ = 97.0
-
-TICK_S = 0.005
-"""How often a monitor sends what it has measured, where the wall clock moves its time."""
 
 Series = NDArray[np.float64]
 
@@ -177,27 +173,3 @@ class SyntheticLoad:
             for at_ps, level in placed
             if self.is_powered and start_ps <= at_ps < stop_ps
         ]
-
-
-class StreamingMonitor(Protocol):
-    """A power monitor whose samples follow from the passage of time."""
-
-    def on_timestamp_edge(self, at_ps: int, level: bool) -> None:  # noqa: FBT001 - a wire's watcher
-        """Take an edge of the timestamp line."""
-        ...
-
-    def advance_to(self, now_ps: int, waiting: int) -> None:
-        """Send what is complete by now; ``waiting`` bytes have not reached the host yet."""
-        ...
-
-
-async def advance_by_wall_clock(monitor: StreamingMonitor, agenda: Agenda, load: Load) -> None:
-    """Advance a monitor by its agenda's clock until cancelled."""
-    while True:
-        await asyncio.sleep(TICK_S)
-        now_ps = agenda.now_ps()
-        for at_ps, level in (
-            load.timestamp_edges_until(now_ps) if isinstance(load, SyntheticLoad) else ()
-        ):
-            monitor.on_timestamp_edge(at_ps, level)
-        monitor.advance_to(now_ps, 0)

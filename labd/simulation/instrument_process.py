@@ -1,4 +1,4 @@
-"""``python -m labd.simulation.standalone NAME``: one simulated instrument without a bench."""
+"""The process of ``labd fake``: one simulated instrument, served until it is stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from labd.aio.wire_log import recorded_wires
 from labd.core.errors import ConfigError
-from labd.simulation.cable import Cable, Device, StreamingDevice
+from labd.simulation.instrument_cable import Cable, Device, StreamingDevice
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Orders to a running bench: faults, and questions about its true state.
+"""Faults to inject into a running bench, and queries of its true state (``--control``).
 
-A line of JSON in, a line of JSON out: ``{"ok": true, …}`` or ``{"ok": false, "error": …}``.
+A command is a line of JSON; its answer is ``{"ok": true, …}`` or ``{"ok": false, "error": …}``.
 
 ==============================  =====================================================
 ``"fault": "hang"``             the CPU stops until power cycle, reset or flash
@@ -23,23 +23,23 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from labd.simulation.station_hardware import StationHardware
 from labd.simulation.station_thread import StationThread
-from labd.simulation.wiring import StationWiring
 
 Request = dict[str, Any]
 BenchAnswer = dict[str, object]
-Action = Callable[[StationWiring, Request], BenchAnswer]
+Action = Callable[[StationHardware, Request], BenchAnswer]
 
 
 class BadRequestError(ValueError):
-    """The order is malformed; the text states why."""
+    """A command is malformed; the text states why."""
 
 
 def submit_command(stations: dict[str, StationThread], request: Request) -> Future[BenchAnswer]:
-    """Hand an order to its station, which answers between two steps of its time.
+    """Hand a command to its station, which answers between two steps of its time.
 
     Raises:
-        BadRequestError: the order is malformed.
+        BadRequestError: the command is malformed.
     """
     station = stations.get(str(request.get("station")))
     if station is None:
@@ -48,19 +48,19 @@ def submit_command(stations: dict[str, StationThread], request: Request) -> Futu
     if action is None:
         raise BadRequestError(f"one of {', '.join(sorted(_ACTIONS))} expected")
 
-    def run_action(wiring: StationWiring) -> BenchAnswer:
+    def run_action(hardware: StationHardware) -> BenchAnswer:
         try:
-            return action(wiring, request)
+            return action(hardware, request)
         except BadRequestError as error:
             return {"ok": False, "error": str(error)}
 
     return station.order(run_action, changes="fault" in request)
 
 
-def _parse_part(wiring: StationWiring, request: Request) -> str:
+def _parse_part(hardware: StationHardware, request: Request) -> str:
     part = request.get("part")
-    if part not in wiring.ports:
-        raise BadRequestError(f"part: one of {', '.join(wiring.ports)} expected")
+    if part not in hardware.ports:
+        raise BadRequestError(f"part: one of {', '.join(hardware.ports)} expected")
     return str(part)
 
 
@@ -71,43 +71,43 @@ def _parse_count(request: Request) -> int:
     return count
 
 
-def _hang_cpu(wiring: StationWiring, _request: Request) -> BenchAnswer:
-    wiring.board.hang("ordered")
+def _hang_cpu(hardware: StationHardware, _request: Request) -> BenchAnswer:
+    hardware.board.hang("ordered")
     return {}
 
 
-def _unplug_cable(wiring: StationWiring, request: Request) -> BenchAnswer:
-    wiring.unplug_cable(_parse_part(wiring, request))
+def _unplug_cable(hardware: StationHardware, request: Request) -> BenchAnswer:
+    hardware.unplug_cable(_parse_part(hardware, request))
     return {}
 
 
-def _plug_cable(wiring: StationWiring, request: Request) -> BenchAnswer:
-    part = _parse_part(wiring, request)
-    wiring.plug_cable(part)
-    return {"path": wiring.ports[part].path}
+def _plug_cable(hardware: StationHardware, request: Request) -> BenchAnswer:
+    part = _parse_part(hardware, request)
+    hardware.plug_cable(part)
+    return {"path": hardware.ports[part].path}
 
 
-def _lose_bytes(wiring: StationWiring, request: Request) -> BenchAnswer:
-    part, count = _parse_part(wiring, request), _parse_count(request)
+def _lose_bytes(hardware: StationHardware, request: Request) -> BenchAnswer:
+    part, count = _parse_part(hardware, request), _parse_count(request)
     if request.get("direction", "out") != "in":
-        wiring.ports[part].lose_next_bytes(count)
+        hardware.ports[part].lose_next_bytes(count)
     elif part == "power":
         raise BadRequestError("direction: the power monitor's commands cannot be damaged")
     else:
-        wiring.lose_dut_input(count)
+        hardware.lose_dut_input(count)
     return {}
 
 
-def _lose_samples(wiring: StationWiring, request: Request) -> BenchAnswer:
+def _lose_samples(hardware: StationHardware, request: Request) -> BenchAnswer:
     count = _parse_count(request)
-    if wiring.monitor is None or not wiring.monitor.is_acquiring:
+    if hardware.monitor is None or not hardware.monitor.is_acquiring:
         raise BadRequestError("no acquisition is running")
-    wiring.monitor.lose_samples(count)
+    hardware.monitor.lose_samples(count)
     return {}
 
 
-def _lose_edges(wiring: StationWiring, request: Request) -> BenchAnswer:
-    wires = {"timestamp": wiring.timestamp, "processing": wiring.processing}
+def _lose_edges(hardware: StationHardware, request: Request) -> BenchAnswer:
+    wires = {"timestamp": hardware.timestamp, "processing": hardware.processing}
     count, wire = _parse_count(request), request.get("wire", "timestamp")
     if wire not in wires:
         raise BadRequestError("wire: timestamp or processing expected")
@@ -115,22 +115,22 @@ def _lose_edges(wiring: StationWiring, request: Request) -> BenchAnswer:
     return {}
 
 
-def _brown_out_supply(wiring: StationWiring, _request: Request) -> BenchAnswer:
-    wiring.brown_out_supply()
+def _brown_out_supply(hardware: StationHardware, _request: Request) -> BenchAnswer:
+    hardware.brown_out_supply()
     return {}
 
 
-def _block_power_port(wiring: StationWiring, _request: Request) -> BenchAnswer:
-    if "power" not in wiring.ports:
+def _block_power_port(hardware: StationHardware, _request: Request) -> BenchAnswer:
+    if "power" not in hardware.ports:
         raise BadRequestError("this station has no power monitor")
-    wiring.ports["power"].blocked = True
+    hardware.ports["power"].blocked = True
     return {}
 
 
-def _last_window_energy(wiring: StationWiring, _request: Request) -> BenchAnswer:
-    if len(wiring.timestamp_falls) < 2:  # noqa: PLR2004 - a window has two ends
+def _last_window_energy(hardware: StationHardware, _request: Request) -> BenchAnswer:
+    if len(hardware.timestamp_falls) < 2:  # noqa: PLR2004 - a window has two ends
         raise BadRequestError("there were no two timestamp edges yet")
-    start, end = wiring.timestamp_falls
+    start, end = hardware.timestamp_falls
     delivered = end.total.since(start.total)
     return {
         "start_ps": start.at_ps,
@@ -140,12 +140,12 @@ def _last_window_energy(wiring: StationWiring, _request: Request) -> BenchAnswer
     }
 
 
-def _board_state(wiring: StationWiring, _request: Request) -> BenchAnswer:
-    board = wiring.board
+def _board_state(hardware: StationHardware, _request: Request) -> BenchAnswer:
+    board = hardware.board
     return {
         "state": board.state.name.lower(),
         "why_stuck": board.why_stuck,
-        "now_ps": wiring.timeline.now_ps,
+        "now_ps": hardware.timeline.now_ps,
         "powered": board.is_powered,
         "voltage_mv": board.voltage_mv,
         "current_na": board.ledger.current_na,

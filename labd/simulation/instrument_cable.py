@@ -1,16 +1,16 @@
-"""Cables of simulated instruments: a pseudo-terminal, or a socket on this machine."""
+"""Cables of instruments that run in an asyncio loop: a pseudo-terminal, or a loopback socket."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-import tty
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from labd.aio.wire_log import PortLog, port_log
+from labd.simulation.pseudo_terminal import PseudoTerminal
 
 
 class Device(Protocol):
@@ -123,28 +123,25 @@ class PtyCable(_OutboxCable):
 
     def __init__(self, device: Device) -> None:
         super().__init__(device)
-        self._master, slave = os.openpty()
-        tty.setraw(slave)
-        os.set_blocking(self._master, False)
-        self.path = os.ttyname(slave)
+        self._terminal = PseudoTerminal()
+        self.path = self._terminal.path
         self._wire = port_log(self.path)
-        self._slave = slave  # held, so that closing and reopening is no hang-up
-        self._loop.add_reader(self._master, self._read_host_bytes)
+        self._loop.add_reader(self._terminal.fileno, self._read_host_bytes)
 
     def unplug(self) -> None:
         """Pull the cable; safe to call twice."""
         if self.plugged:
             self.plugged = False
-            self._loop.remove_reader(self._master)
-            self._loop.remove_writer(self._master)
-            os.close(self._slave)
-            os.close(self._master)
+            self._loop.remove_reader(self._terminal.fileno)
+            self._loop.remove_writer(self._terminal.fileno)
+            self._terminal.close()
 
     def _read_host_bytes(self) -> None:
-        self._deliver_to_device(os.read(self._master, 65_536))
+        if data := self._terminal.read_available():
+            self._deliver_to_device(data)
 
     def _write_outbox(self) -> None:
-        self._write_what_fits(self._master)
+        self._write_what_fits(self._terminal.fileno)
 
 
 class TcpCable(_OutboxCable):
