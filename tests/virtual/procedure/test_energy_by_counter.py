@@ -71,11 +71,11 @@ class TimedDut(SimulatedDut):
         else:
             self.batches[-1] = (self.batches[-1][0], now)
 
-    def _timestamp(self) -> None:
+    def _mark_timestamp(self) -> None:
         if len(self.batches) + (not self.is_computing) <= self.pin_breaks_after:
             super()._mark_timestamp()
 
-    def _report(self) -> None:
+    def _report_inference_done(self) -> None:
         sent_ps = self.agenda.now_ps() + 14 * character_duration_ps(BAUD)
         self.agenda.at(sent_ps, lambda _: super(TimedDut, self)._report_inference_done())
 
