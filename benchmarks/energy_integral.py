@@ -9,7 +9,7 @@ import numpy as np
 
 from labd.core.model import ClockCheck, Edge, EnergyMethod, StreamFormat
 from labd.core.recording import Recording
-from labd.core.windows import Batch, energies, energy_window
+from labd.core.windows import Batch, energies_by_method, energy_window
 
 RATE_HZ = 1_000_000
 FORMAT = StreamFormat(float(RATE_HZ), 0.5 / RATE_HZ, 50.0, "power", timestamp_line="gpi0")
@@ -42,13 +42,13 @@ def main() -> None:
     edges = [Edge(at, "gpi0", rising=False) for at in (FIRST, SECOND)]
     check = ClockCheck("none", None, 0.0)
     integral = best_s(recording.energy_uj, FIRST, SECOND)
-    every = best_s(energies, recording, FIRST, SECOND)
+    every = best_s(energies_by_method, recording, FIRST, SECOND)
     span = (0, 10_100_000)
     window = best_s(energy_window, Batch(1, "a", 50), recording, edges, span, check)
     few = power_w[: PLAIN_SAMPLES + 1].tolist()
     slow = best_s(plain, few, 0.25, PLAIN_SAMPLES - 0.25) * 10
     exact = plain(few, 0.25, PLAIN_SAMPLES - 0.25)
-    ours = energies(recording, 0.25, PLAIN_SAMPLES - 0.25)[EnergyMethod.LABD].energy_uj
+    ours = energies_by_method(recording, 0.25, PLAIN_SAMPLES - 0.25)[EnergyMethod.LABD].energy_uj
     assert abs(ours - exact) < 1e-9 * exact, (ours, exact)
     print(f"10 s at 1 MS/s, the integral only:          {integral * 1e3:8.1f} ms")
     print(f"10 s at 1 MS/s, all three methods:          {every * 1e3:8.1f} ms")

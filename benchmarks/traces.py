@@ -45,10 +45,10 @@ def best(work: Callable[[], object], rounds: int) -> float:
 def write_ours(path: Path, power: np.ndarray) -> None:
     """Write samples, hash and pyramid, and make frames for live plots."""
     frames = FrameMaker(1, 0, FORMAT.sample_rate_hz)
-    with TraceFile(path, FORMAT, WHO, watch=frames.feed) as file:
+    with TraceFile(path, FORMAT, WHO, watch=frames.add_samples) as file:
         for at in range(0, SAMPLES, CHUNK):
-            file.write([Samples(at, power)])
-            frames.take()
+            file.write_items([Samples(at, power)])
+            frames.take_frame()
 
 
 def write_plain(path: Path, power: list[float]) -> None:
@@ -112,8 +112,8 @@ def main() -> None:
         show("trace writing", SAMPLES / ours, PLAIN_SAMPLES / plain)
 
         trace = read_trace(folder / "t0")
-        warm = best(lambda: trace.summary(POINTS), 20)
-        cold = best(lambda: read_trace(folder / "t0").summary(POINTS), 20)
+        warm = best(lambda: trace.summarise_range(POINTS), 20)
+        cold = best(lambda: read_trace(folder / "t0").summarise_range(POINTS), 20)
         slow = best(lambda: summarise_plain(few), 3)
         show(f"summary of {POINTS} points", SAMPLES / warm, PLAIN_SAMPLES / slow)
         print(f"summary of {POINTS} points of {SAMPLES / 1e6:g} M samples: {warm * 1e3:.2f} ms,")

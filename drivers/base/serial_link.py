@@ -18,7 +18,7 @@ from pathlib import Path
 import serialx
 
 from labd.aio.host_time import host_time_ns
-from labd.aio.wire_log import PortLog, port_log
+from labd.aio.wire_log import PortLog, open_port_log
 from labd.core.errors import DeadlineExceeded, LabdBug, TransportError, Where
 from labd.protocol.lines import QUOTE, format_quote
 
@@ -64,7 +64,7 @@ class _ReceiveBuffer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.chunks.append(Chunk(bytes(data), host_time_ns()))
         if self.wire:
-            self.wire.received(data)
+            self.wire.log_received(data)
         self._size += len(data)
         if self._size > HIGH_WATER and not self._paused and self._transport:
             self._paused = True
@@ -139,7 +139,7 @@ class Link:
         if self._transport:
             raise LabdBug("link-open-twice", "this link is already open", where=self.where)
         loop = asyncio.get_running_loop()
-        inbox = _ReceiveBuffer(port_log(self.port))
+        inbox = _ReceiveBuffer(open_port_log(self.port))
         try:
             async with asyncio.timeout(OPEN_DEADLINE_S):
                 self._transport, _ = await serialx.create_serial_connection(
@@ -152,7 +152,7 @@ class Link:
         self._inbox = inbox
         log.debug("%s opened at %d baud", self.where.device, self.baud)
         if inbox.wire:
-            inbox.wire.note(f"opened at {self.baud} baud")
+            inbox.wire.log_note(f"opened at {self.baud} baud")
 
     async def close(self) -> None:
         """Free the port; safe to call twice, and when the device is gone.
@@ -166,7 +166,7 @@ class Link:
             return
         log.debug("%s closed", self.where.device)
         if inbox and inbox.wire:
-            inbox.wire.note("closed")
+            inbox.wire.log_note("closed")
         try:
             async with asyncio.timeout(CLOSE_DEADLINE_S):
                 try:
@@ -195,7 +195,7 @@ class Link:
         try:
             transport.write(data)
             if inbox.wire:
-                inbox.wire.sent(data)
+                inbox.wire.log_sent(data)
             async with asyncio.timeout(deadline_s):
                 await inbox.wait_writable()
         except TimeoutError as exc:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from drivers.joulescope.library import JoulescopeLibrary, SharedLibrary, join_library, leave_library
-from labd.aio.wire_log import PortLog, port_log
+from labd.aio.wire_log import PortLog, open_port_log
 from labd.core.errors import (
     DeadlineExceeded,
     InstrumentError,
@@ -162,7 +162,7 @@ class UsbInstrument:
         await self._run_on_thread("starting the library", self._join_library)
         paths = await self.call_library("listing the instruments", lambda lib: lib.device_paths())
         self._claim_path(choose(paths))
-        self._wire = port_log(self.path)
+        self._wire = open_port_log(self.path)
         self._signals = {f"{self.path}/{topic}": name for topic, name in topics.items()}
         await self.call_library("opening it", self._subscribe_and_open)
 
@@ -189,7 +189,7 @@ class UsbInstrument:
         def work(library: JoulescopeLibrary) -> None:
             for topic, value in values:
                 if self._wire:
-                    self._wire.sent(f"{topic} {value}".encode())
+                    self._wire.log_sent(f"{topic} {value}".encode())
                 library.publish(f"{self.path}/{topic}", value, timeout=self.call_s)
 
         await self.call_library(what, work, len(values))
@@ -270,7 +270,9 @@ class UsbInstrument:
                     self._loop.call_soon_threadsafe(self._on_removal)
         elif inbox is not None and (signal := self._signals.get(topic)):
             if self._wire:  # the samples themselves would be 20 MB per second
-                self._wire.received(f"{topic} {value['sample_id']} {len(value['data'])}".encode())
+                self._wire.log_received(
+                    f"{topic} {value['sample_id']} {len(value['data'])}".encode()
+                )
             inbox.put(signal, value)
 
     # ---- on the loop -----------------------------------------------------------------------

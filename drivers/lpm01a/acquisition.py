@@ -77,11 +77,11 @@ class Lpm01aAcquisition(BackgroundAcquisition):
             return []
         index = self._check.next_index
         if index is not None:
-            self._arrivals.add(index, t_ns)
+            self._arrivals.add_observation(index, t_ns)
         for item in items:
             if isinstance(item, Gap):
-                self._arrivals.drop(item)
-        return self._arrivals.marks(self._check.confirmed_end)
+                self._arrivals.drop_recent(item)
+        return self._arrivals.finished_marks(self._check.confirmed_end)
 
     async def _stop_instrument(self) -> None:
         """Wait until a time stamp confirms the received samples, and stop."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivers.otii.messages import AnalogData, Floats
-from labd.core.host_clock import COUNT_PPM, samples_in
+from labd.core.host_clock import COUNT_PPM, samples_in_interval
 
 OFF_GRID = 0.25
 """A time this far from a sample of the grid, in sample intervals, fits none."""
@@ -203,7 +203,7 @@ class RecordingLengthCheck:
     def check_total(self, total: int, before_ns: int, after_ns: int) -> str:
         """Take the samples counted between two host times; return what is wrong, if anything."""
         elapsed_ns = after_ns - self._start_ns
-        _, most = samples_in(self._rate_hz, 0, elapsed_ns)
+        _, most = samples_in_interval(self._rate_hz, 0, elapsed_ns)
         if total > most + EARLY_S * self._rate_hz:
             elapsed_s = elapsed_ns / 1e9
             return (

@@ -162,13 +162,17 @@ class StreamDecoder:
             else:
                 self._append_words(event)
         if self._clock is not None and not self._framer.is_searching:
-            self._apply_clock_loss(self._clock.observe(self._end, t_ns), self._clock)
-            self._arrivals.add(self._end, t_ns)
+            self._apply_clock_loss(self._clock.observe_delivery(self._end, t_ns), self._clock)
+            self._arrivals.add_observation(self._end, t_ns)
         self._received = max(self._received, self._end)
         if self._end < STALE_WORDS:
             return []
         items = self._release_confirmed(self._end - WRAP)
-        return items if self._clock is None else [*items, *self._arrivals.marks(self._released)]
+        return (
+            items
+            if self._clock is None
+            else [*items, *self._arrivals.finished_marks(self._released)]
+        )
 
     def finish(self, reason: str, *, orderly: bool) -> list[StreamItem]:
         """Confirm the tail or make it a gap, once nothing more comes.
@@ -185,7 +189,7 @@ class StreamDecoder:
             self._drop_last_words(WRAP)
             reason = "it ended in a damaged stretch" if orderly else reason
         if self._clock is not None:
-            self._apply_clock_loss(self._clock.finish(self._end), self._clock)
+            self._apply_clock_loss(self._clock.settle_at_end(self._end), self._clock)
         items = self._release_confirmed(self._end)
         items += self._converter.convert_pending()
         end = self._end + -(-broken_bytes // WORD_BYTES)
@@ -231,7 +235,7 @@ class StreamDecoder:
         self._waiting.append(_Stretch(self._end, "the samples' counter broke", shadow))
         self._last_word, self._tail = None, self._tail[:0]
         if self._clock is not None:
-            self._clock.counter_broke(self._end)
+            self._clock.on_counter_break(self._end)
 
     def _words_repeated(self, head: Words, back: int) -> int:
         """Return how many of the next words repeat those before the break.
@@ -281,8 +285,8 @@ class StreamDecoder:
         self._waiting = [stretch for stretch in self._waiting if stretch.count]
         self._waiting.append(after)
         self._end += lost.count
-        clock.restart(self._end)
-        self._arrivals.restart()
+        clock.restart_at(self._end)
+        self._arrivals.restart_filter()
 
     # ---- what is confirmed ---------------------------------------------------------------
 

@@ -19,7 +19,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from labd.core.host_clock import COUNT_PPM, mark_between, samples_in
+from labd.core.host_clock import COUNT_PPM, mark_between, samples_in_interval
 from labd.core.model import TimeMark
 
 SLACK_S = 0.15
@@ -142,7 +142,7 @@ class RecordClock:
         """
         count, then = anchor
         new = total - count
-        fewest, most = samples_in(
+        fewest, most = samples_in_interval(
             self._rate_hz, when.before_ns - then.after_ns, when.after_ns - then.before_ns
         )
         late_s, early_s = inherent_s[0] + SLACK_S, inherent_s[1] + SLACK_S

@@ -22,7 +22,7 @@ from pyvisa.constants import StatusCode
 from pyvisa.resources import MessageBasedResource
 
 from drivers.scpi.codec import ScpiDecoder, ScpiReply
-from labd.aio.wire_log import PortLog, port_log
+from labd.aio.wire_log import PortLog, open_port_log
 from labd.core.errors import DeadlineExceeded, InfraError, LabdBug, TransportError, Where
 
 GRACE_S = 0.5
@@ -128,7 +128,7 @@ class VisaPort:
         """Open the instrument and clear its output."""
         self._thread = _CallThread()
         self._decoder, self._unasked = ScpiDecoder(), []
-        self._wire = port_log(self._resource)
+        self._wire = open_port_log(self._resource)
         try:
             self._device = await self._call(
                 deadline_s, "opening", lambda: _opened(self._resource, self._backend, deadline_s)
@@ -168,7 +168,7 @@ class VisaPort:
             device.timeout = max(1.0, deadline_s * 1000)
             device.write_raw(data)
             if wire:
-                wire.sent(data)
+                wire.log_sent(data)
 
         await self._call(deadline_s, repr(data.decode("ascii").strip()), work)
 
@@ -185,7 +185,7 @@ class VisaPort:
                 device.timeout = max(1.0, (end_s - time.monotonic()) * 1000)
                 data = device.read_raw()
                 if wire:
-                    wire.received(data)
+                    wire.log_received(data)
                 replies = decoder.feed(data)
                 replies += decoder.end() if marks_ends else []
             return replies

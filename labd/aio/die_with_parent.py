@@ -16,7 +16,7 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def main(arguments: list[str]) -> None:
+def run_command_until_parent_dies(arguments: list[str]) -> None:
     """Replace this process by the command, unless the parent is dead already."""
     parent, *command = arguments
     if sys.platform == "linux":
@@ -26,4 +26,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_command_until_parent_dies(sys.argv[1:])

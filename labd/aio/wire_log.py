@@ -11,7 +11,7 @@ UTC; the port (blanks in it become ``_``); ``>`` to the device, ``<`` from the d
 note; the bytes in hex; the bytes as ASCII between bars, a dot for each that is not printable. The
 lines of one port are in order. 100 000 samples per second of 4 bytes make 1.2 MB per second.
 
-A port calls :func:`port_log` once, when it is opened; without a wire log it gets ``None`` and
+A port calls :func:`open_port_log` once, when it is opened; without a wire log it gets ``None`` and
 pays one ``if`` per read. A thread formats and writes the lines every 0.5 s: a killed process
 loses at most that. A full disk ends the log with one warning, never the measurement. If the disk
 is so slow that more than 64 MB wait for it, the rest is left out and its size is noted.
@@ -55,7 +55,7 @@ class WireEntry:
     direction: str
     data: bytes
 
-    def line(self) -> bytes:
+    def format_line(self) -> bytes:
         """Return it as the log writes it."""
         utc = datetime.fromtimestamp(self.utc_ns / 1e9, UTC).isoformat(timespec="microseconds")
         head = f"{self.t_ns} {utc} {self.port.replace(' ', '_')} {self.direction} ".encode()
@@ -72,21 +72,21 @@ class PortLog:
         self._log = log
         self._port = port
 
-    def sent(self, data: bytes | bytearray) -> None:
+    def log_sent(self, data: bytes | bytearray) -> None:
         """Log bytes that were handed to the device."""
-        self._put(TO_DEVICE, data)
+        self._queue_entry(TO_DEVICE, data)
 
-    def received(self, data: bytes | bytearray) -> None:
+    def log_received(self, data: bytes | bytearray) -> None:
         """Log bytes that came from the device."""
-        self._put(FROM_DEVICE, data)
+        self._queue_entry(FROM_DEVICE, data)
 
-    def note(self, text: str) -> None:
+    def log_note(self, text: str) -> None:
         """Log what happened to the port itself."""
-        self._put(NOTE, text.encode())
+        self._queue_entry(NOTE, text.encode())
 
-    def _put(self, direction: str, data: bytes | bytearray) -> None:
+    def _queue_entry(self, direction: str, data: bytes | bytearray) -> None:
         now = WireEntry(host_time_ns(), time.time_ns(), self._port, direction, bytes(data))
-        self._log.put(now)
+        self._log.queue_entry(now)
 
 
 class WireLog:
@@ -117,11 +117,13 @@ class WireLog:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         if not self._per_port:
-            self._file("")
-        self._thread = threading.Thread(target=self._run, name="wire log", daemon=True)
+            self._file_for_port("")
+        self._thread = threading.Thread(
+            target=self._write_until_closed, name="wire log", daemon=True
+        )
         self._thread.start()
 
-    def put(self, entry: WireEntry) -> None:
+    def queue_entry(self, entry: WireEntry) -> None:
         """Take an entry; never waits for the disk."""
         with self._lock:
             if self._waiting_bytes > self._max_waiting_bytes:
@@ -135,11 +137,11 @@ class WireLog:
         self._closing.set()
         self._thread.join(CLOSE_S)
 
-    def _run(self) -> None:
+    def _write_until_closed(self) -> None:
         try:
             while not self._closing.wait(self._flush_s):
-                self._flush()
-            self._flush()
+                self._write_queued_entries()
+            self._write_queued_entries()
         except OSError as error:
             self._failed = True
             log.warning("wire log %s ended: %s", self._path, error.strerror)
@@ -148,18 +150,18 @@ class WireLog:
                 with suppress(OSError):
                     file.close()
 
-    def _flush(self) -> None:
+    def _write_queued_entries(self) -> None:
         with self._lock:
             entries, self._entries, self._waiting_bytes = self._entries, [], 0
             missed, self._missed_bytes = self._missed_bytes, 0
         for entry in entries:
-            self._file(entry.port).write(entry.line())
+            self._file_for_port(entry.port).write(entry.format_line())
         for file in self._files.values():
             if missed:
                 file.write(b"# %d bytes are missing here: the disk was too slow\n" % missed)
             file.flush()
 
-    def _file(self, port: str) -> BinaryIO:
+    def _file_for_port(self, port: str) -> BinaryIO:
         name = re.sub(r"[^A-Za-z0-9.]+", "-", port).strip("-")
         path = self._path / f"{name}.wire" if self._per_port else self._path
         if path not in self._files:
@@ -171,13 +173,13 @@ class WireLog:
 _current: list[WireLog] = []
 
 
-def port_log(port: str) -> PortLog | None:
+def open_port_log(port: str) -> PortLog | None:
     """Return where a port logs its bytes, or ``None`` while no wire log is written."""
     return PortLog(_current[-1], port) if _current else None
 
 
 @contextmanager
-def recorded_wires(path: Path | None) -> Generator[None]:
+def log_wires_to(path: Path | None) -> Generator[None]:
     """Log the bytes of all ports that are opened inside; ``None`` logs nothing.
 
     Raises:

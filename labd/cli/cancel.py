@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from labd.cli.lab_command import request, with_client
+from labd.cli.lab_command import send_and_print_request, with_client
 from labd.cli.options import json_option
 from labd.client.lab_client import LabClient
 
@@ -16,4 +16,4 @@ from labd.client.lab_client import LabClient
 @with_client
 async def cancel(client: LabClient, job: str, reason: str, as_json: bool) -> int:
     """Cancel a JOB of your own, queued or running."""
-    return await request(client, "cancel", as_json=as_json, job=job, reason=reason)
+    return await send_and_print_request(client, "cancel", as_json=as_json, job=job, reason=reason)

@@ -11,10 +11,10 @@ import click
 
 from drivers.base.registry import Registry
 from labd.cli.options import config_option, json_option
-from labd.cli.render import check_table, show_table
+from labd.cli.render import make_check_table, show_table
 from labd.cli.terminal import print_line
 from labd.core.model import Mode
-from labd.core.schedule import incapable
+from labd.core.schedule import missing_for_mode
 from labd.station.config import SEE_TIMESTAMPS, LabConfig, StationConfig, load_config
 
 
@@ -28,16 +28,16 @@ def check(config: Path, as_json: bool) -> None:
     warnings), 2 it has mistakes, each of which is listed with its line.
     """
     lab = load_config(config, Registry.from_entry_points())
-    stations = [_described(station) for station in lab.stations]
+    stations = [_describe_station(station) for station in lab.stations]
     warnings = list(_lab_warnings(lab))
     if as_json:
         whole = {"lab": lab.name, "stations": stations, "warnings": warnings}
         print_line(json.dumps(whole, indent=2))
     else:
-        _show(config, lab, stations, warnings)
+        _print_checked_lab(config, lab, stations, warnings)
 
 
-def _described(station: StationConfig) -> dict[str, Any]:
+def _describe_station(station: StationConfig) -> dict[str, Any]:
     """Describe one station; ``modes`` maps each mode to why it cannot run, or to "" if it can."""
     parts = frozenset(station.parts)
     return {
@@ -47,7 +47,7 @@ def _described(station: StationConfig) -> dict[str, Any]:
         "voltage_mv": station.voltage_mv,
         "parts": {str(part): config.driver for part, config in station.parts.items()},
         "modes": {
-            str(mode): incapable(mode, parts, sees_timestamps=station.sees_timestamps)
+            str(mode): missing_for_mode(mode, parts, sees_timestamps=station.sees_timestamps)
             for mode in Mode
         },
         "warnings": list(_station_warnings(station)),
@@ -74,10 +74,10 @@ def _lab_warnings(lab: LabConfig) -> Iterator[str]:
             yield f"datasets: there is no folder {folder}"
 
 
-def _show(
+def _print_checked_lab(
     config: Path, lab: LabConfig, stations: list[dict[str, Any]], warnings: list[str]
 ) -> None:
-    show_table(check_table(stations))
+    show_table(make_check_table(stations))
     listed = [f"{each['station']}: {text}" for each in stations for text in each["warnings"]]
     for text in (*listed, *warnings):
         print_line(f"warning: {text}")

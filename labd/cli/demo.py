@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from drivers.base.registry import Registry
 from labd.cli.options import config_option
-from labd.cli.render import latest, results_table, show_reasons, show_table
+from labd.cli.render import latest_summary, make_results_table, show_reasons, show_table
 from labd.cli.terminal import print_line
 from labd.cli.watch import follow_jobs
 from labd.client.lab_client import LabClient
@@ -58,44 +58,46 @@ def demo(context: click.Context, config: Path, directory: Path) -> None:
     if unnamed and not config.exists():
         config = bundled("stations.toml")
     lab = load_config(config, Registry.from_entry_points())
-    passed = asyncio.run(_demonstrate(config, lab.name, directory))
+    passed = asyncio.run(_run_demonstration(config, lab.name, directory))
     sys.exit(0 if passed else 1)
 
 
-async def _demonstrate(config: Path, lab: str, directory: Path) -> bool:
+async def _run_demonstration(config: Path, lab: str, directory: Path) -> bool:
     """Run the demonstration and return whether every job passed.
 
     Raises:
         LabdError: the daemon did not start, or did not answer.
     """
-    port = _free_port()
+    port = _find_free_port()
     print_line(
         f"starting a lab of emulated stations on mqtt://127.0.0.1:{port}; its files: {directory}"
     )
-    with _empty(directory).open("wb") as stream:
+    with _clear_directory(directory).open("wb") as stream:
         log = Path(stream.name)
         arguments = ("--config", str(config), "--state", str(directory), "--port", str(port))
         daemon = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "labd.cli.labd", "serve", *arguments), stderr=stream
         )
         try:
-            ended = await _use_lab(daemon, f"mqtt://127.0.0.1:{port}", lab, log)
+            ended = await _submit_and_follow_jobs(daemon, f"mqtt://127.0.0.1:{port}", lab, log)
         finally:
-            await _stop(daemon)
-    show_table(results_table(ended))
+            await _stop_daemon(daemon)
+    show_table(make_results_table(ended))
     show_reasons(ended)
-    _picture(ended, directory)
+    _plot_first_energy_trace(ended, directory)
     return all(status.verdict is Verdict.PASS for status in ended)
 
 
-async def _use_lab(daemon: Process, broker: str, lab: str, log: Path) -> list[JobStatus]:
+async def _submit_and_follow_jobs(
+    daemon: Process, broker: str, lab: str, log: Path
+) -> list[JobStatus]:
     """Submit the jobs of both users at once and follow them until they end."""
-    await _wait_ready(daemon, broker, lab, log)
+    await _wait_until_lab_answers(daemon, broker, lab, log)
     async with LabClient(broker, lab, "alice") as alice, LabClient(broker, lab, "bob") as bob:
         clients = {"alice": alice, "bob": bob}
         await asyncio.gather(
             *(
-                clients[user].ask("submit", job=job, benchmark="digits01", modes=modes)
+                clients[user].send_request("submit", job=job, benchmark="digits01", modes=modes)
                 for user, job, modes in JOBS
             )
         )
@@ -103,34 +105,36 @@ async def _use_lab(daemon: Process, broker: str, lab: str, log: Path) -> list[Jo
             async with asyncio.timeout(JOBS_DEADLINE_S):
                 return await follow_jobs(alice, [job for _, job, _ in JOBS], as_json=False)
         except TimeoutError:
-            why = "; ".join(f"{s.station} {s.health} {s.why}" for s in await alice.stations())
+            why = "; ".join(f"{s.station} {s.health} {s.why}" for s in await alice.list_stations())
             raise InfraError(
                 "demo-slow", f"the jobs did not end in {JOBS_DEADLINE_S:g} s: {why}", f"see {log}"
             ) from None
 
 
-async def _wait_ready(daemon: Process, broker: str, lab: str, log: Path) -> None:
+async def _wait_until_lab_answers(daemon: Process, broker: str, lab: str, log: Path) -> None:
     """Wait until the lab answers; a daemon that ended is reported with its log."""
     try:
         async with asyncio.timeout(START_DEADLINE_S):
-            while not await _answers(broker, lab):
+            while not await _lab_answers(broker, lab):
                 if daemon.returncode is not None:
-                    raise InfraError("demo-start", f"the daemon did not start:\n{_tail(log)}")
+                    raise InfraError(
+                        "demo-start", f"the daemon did not start:\n{_last_log_lines(log)}"
+                    )
                 await asyncio.sleep(0.3)
     except TimeoutError:
         raise InfraError("demo-start", "the lab did not get ready", f"see {log}") from None
 
 
-async def _answers(broker: str, lab: str) -> bool:
+async def _lab_answers(broker: str, lab: str) -> bool:
     try:
         async with LabClient(broker, lab, "demo") as client:
-            await client.stations()
+            await client.list_stations()
     except TransportError:
         return False
     return True
 
 
-def _empty(directory: Path) -> Path:
+def _clear_directory(directory: Path) -> Path:
     """Clear the demonstration's directory; return the path of the daemon's log in it."""
     log = directory / "labd.log"
     if directory.exists():
@@ -143,11 +147,11 @@ def _empty(directory: Path) -> Path:
     return log
 
 
-def _tail(log: Path) -> str:
+def _last_log_lines(log: Path) -> str:
     return log.read_text(errors="replace")[-2000:]
 
 
-async def _stop(daemon: Process) -> None:
+async def _stop_daemon(daemon: Process) -> None:
     if daemon.returncode is not None:
         return
     daemon.send_signal(signal.SIGTERM)
@@ -160,13 +164,13 @@ async def _stop(daemon: Process) -> None:
         print_line("the daemon did not stop by itself and was killed", err=True)
 
 
-def _picture(ended: list[JobStatus], directory: Path) -> None:
+def _plot_first_energy_trace(ended: list[JobStatus], directory: Path) -> None:
     """Draw the trace of the first energy result."""
     for status in ended:
-        summary = latest(status, Mode.ENERGY)
+        summary = latest_summary(status, Mode.ENERGY)
         if summary is None:
             continue
-        traces = StateDirectory(directory.absolute()).traces(status.job, status.attempt)
+        traces = StateDirectory(directory.absolute()).traces_of_attempt(status.job, status.attempt)
         picture = directory / "power-trace.png"
         median = summary.score.get("median_energy_uj", float("nan"))
         title = (
@@ -178,7 +182,7 @@ def _picture(ended: list[JobStatus], directory: Path) -> None:
         return
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -6,7 +6,7 @@ import click
 
 from labd.cli.lab_command import with_client
 from labd.cli.options import json_option
-from labd.cli.render import event_line
+from labd.cli.render import format_event_line
 from labd.cli.terminal import print_line
 from labd.client.lab_client import LabClient
 from labd.wire.job_events import Event
@@ -22,13 +22,13 @@ async def events(client: LabClient, job: str, from_seq: int, follow: bool, as_js
     """Print the numbered events of a JOB."""
 
     def print_event(event: Event) -> None:
-        print_line(event.model_dump_json() if as_json else event_line(event))
+        print_line(event.model_dump_json() if as_json else format_event_line(event))
 
     if follow:
-        async for event in client.follow(job):
+        async for event in client.follow_events(job):
             if event.seq >= from_seq:
                 print_event(event)
     else:
-        for event in await client.events(job, from_seq):
+        for event in await client.list_events(job, from_seq):
             print_event(event)
     return 0

@@ -14,7 +14,7 @@ from labd.cli.find_trace import find_trace
 from labd.cli.options import config_option
 from labd.cli.terminal import make_console, print_line
 from labd.core.errors import ConfigError
-from labd.store.traces.export_formats import TraceRange, choose_part, export_csv, export_parquet
+from labd.store.traces.export_formats import TraceRange, choose_range, export_csv, export_parquet
 from labd.store.traces.jls import export_jls
 from labd.store.traces.reader import Trace, read_trace
 
@@ -65,21 +65,21 @@ def export(
     TRACE is the file or the folder of a trace, or a job of this host's lab: JOB (its last
     attempt) or JOB/ATTEMPT. A trace that is being written is exported up to its current end.
     """
-    form = form or _format_of(output)
+    form = form or _format_by_suffix(output)
     try:
         path, name = find_trace(trace, config)
         target = output or Path(f"{name}.{form}")
         _check_target(target, force=force)
         read = read_trace(path)
-        part = choose_part(read, window=window, start_s=start_s, stop_s=stop_s, decimate=decimate)
-        _write(read, part, form, target)
+        part = choose_range(read, window=window, start_s=start_s, stop_s=stop_s, decimate=decimate)
+        _write_export(read, part, form, target)
     except OSError as error:
         raise click.ClickException(f"cannot write {output or 'the file'}: {error}") from error
     rows = -(-len(part) // decimate)
     print_line(f"{target}: {rows} rows of {path}" + ("" if read.complete else " (incomplete)"))
 
 
-def _format_of(output: Path | None) -> str:
+def _format_by_suffix(output: Path | None) -> str:
     """Return the format by a file's suffix; CSV for one without a suffix."""
     suffix = output.suffix.removeprefix(".").lower() if output else ""
     if suffix and suffix not in FORMATS:
@@ -96,14 +96,14 @@ def _check_target(target: Path, *, force: bool) -> None:
         raise ConfigError("no-folder", f"there is no folder {target.parent}")
 
 
-def _write(trace: Trace, part: TraceRange, form: str, target: Path) -> None:
+def _write_export(trace: Trace, part: TraceRange, form: str, target: Path) -> None:
     write = {"csv": export_csv, "parquet": export_parquet, "jls": export_jls}[form]
-    with _progress(len(part)) as advance:
+    with _show_progress_bar(len(part)) as advance:
         write(trace, part, target, advance)
 
 
 @contextmanager
-def _progress(samples: int) -> Generator[Callable[[int], None]]:
+def _show_progress_bar(samples: int) -> Generator[Callable[[int], None]]:
     """Show a progress bar on a terminal; nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda _: None

@@ -28,36 +28,36 @@ def find_trace(text: str, config: Path) -> tuple[Path, str]:
             or the lab's file is wrong.
     """
     path = Path(text.removesuffix(META).removesuffix(DATA))
-    if path.name and TracePaths(path).meta.exists():
+    if path.name and TracePaths(path).meta_file.exists():
         return path, path.name
-    if path.is_dir() and (found := _traces(path)):
-        return _single(found, text), _single(found, text).name
+    if path.is_dir() and (found := _traces_in_folder(path)):
+        return _require_single_trace(found, text), _require_single_trace(found, text).name
     job, _, attempt = text.partition("/")
     state = StateDirectory(load_config(config, Registry.from_entry_points()).state)
-    folder = state.all_traces / job
+    folder = state.traces_directory / job
     if not folder.is_dir() or job in {"", ".", ".."}:
-        _refuse_removed(state, job, attempt)
-        what = f"{text} is no trace, and {state.all_traces} has none of a job of that name"
+        _refuse_removed_run(state, job, attempt)
+        what = f"{text} is no trace, and {state.traces_directory} has none of a job of that name"
         raise ConfigError("no-trace", what, "`labd traces` lists them")
     attempts = sorted(int(each.name) for each in folder.iterdir() if each.name.isdecimal())
     number = attempt or (str(attempts[-1]) if attempts else "")
-    found = _traces(folder / number)
+    found = _traces_in_folder(folder / number)
     if not number.isdecimal() or not found:
-        _refuse_removed(state, job, number)
+        _refuse_removed_run(state, job, number)
         known = ", ".join(map(str, attempts)) or "none"
         what = f"attempt {number or '?'} of {job} left no trace on this host"
         raise ConfigError("no-trace", what, f"attempts with files: {known}")
-    trace = _single(found, text)
+    trace = _require_single_trace(found, text)
     return trace, f"{job}-{number}-{trace.name}"
 
 
-def _refuse_removed(state: StateDirectory, job: str, attempt: str) -> None:
+def _refuse_removed_run(state: StateDirectory, job: str, attempt: str) -> None:
     """Refuse a run whose files were removed by the lab's limits.
 
     Raises:
         ConfigError: ``trace-removed``: they were.
     """
-    if not state.journal.exists():
+    if not state.journal_file.exists():
         return
     journal = Journal(state.journal_url)
     try:
@@ -77,11 +77,11 @@ def _refuse_removed(state: StateDirectory, job: str, attempt: str) -> None:
         )
 
 
-def _traces(folder: Path) -> list[Path]:
+def _traces_in_folder(folder: Path) -> list[Path]:
     return sorted(path.with_name(path.name.removesuffix(META)) for path in folder.glob(f"*{META}"))
 
 
-def _single(found: list[Path], text: str) -> Path:
+def _require_single_trace(found: list[Path], text: str) -> Path:
     if len(found) > 1:
         known = ", ".join(str(path) for path in found)
         raise ConfigError("no-trace", f"{text} has several traces", f"name one: {known}")

@@ -6,7 +6,7 @@ import click
 
 from labd.cli.lab_command import with_client
 from labd.cli.options import json_option
-from labd.cli.render import jobs_table, print_models, show_table
+from labd.cli.render import make_jobs_table, print_models, show_table
 from labd.client.lab_client import LabClient
 
 
@@ -23,9 +23,9 @@ async def jobs(
 ) -> int:
     """List jobs, oldest first."""
     user = client.user if mine else None
-    found = await client.jobs(states=list(states) or None, user=user, limit=limit)
+    found = await client.list_jobs(states=list(states) or None, user=user, limit=limit)
     if as_json:
         print_models(found)
     else:
-        show_table(jobs_table(found), empty="no jobs")
+        show_table(make_jobs_table(found), empty="no jobs")
     return 0

@@ -41,9 +41,11 @@ def with_client(
     return command
 
 
-async def request(client: LabClient, verb: str, *, as_json: bool, **fields: Any) -> int:
+async def send_and_print_request(
+    client: LabClient, verb: str, *, as_json: bool, **fields: Any
+) -> int:
     """Send a request and print its reply."""
-    reply = await client.ask(verb, **fields)
+    reply = await client.send_request(verb, **fields)
     print_line(reply.model_dump_json() if as_json else f"{reply.job}: {reply.text}")
     return 0
 

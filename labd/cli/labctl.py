@@ -9,7 +9,7 @@ import click
 from labd import __version__
 from labd.cli.lazy_group import LazyGroup
 from labd.cli.options import Target
-from labd.wire.topics import as_name
+from labd.wire.topics import to_topic_level
 
 COMMANDS = {
     "cancel": "Cancel a JOB of your own, queued or running.",
@@ -58,7 +58,7 @@ Exit status: 0 pass or done, 1 fail, 2 refused or wrong usage, 3 invalid,
 @click.pass_context
 def main(context: click.Context, broker: str, lab: str, user: str | None) -> None:
     """Queue MLPerf Tiny jobs on a lab of boards and watch them."""
-    context.obj = Target(broker, lab, user or as_name(getpass.getuser()))
+    context.obj = Target(broker, lab, user or to_topic_level(getpass.getuser()))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from labd.cli.render_energy import OWN_METHOD, energy_lines, method_of
+from labd.cli.render_energy import OWN_METHOD, format_energy_score, method_of
 from labd.cli.terminal import make_console, print_line, styled
 from labd.core.model import ClockCheck, Identity, Mode, Verdict, Window
 from labd.core.retention import DAY_NS, RunFiles
@@ -58,26 +58,26 @@ def print_models(models: Sequence[BaseModel]) -> None:
     print_line(json.dumps([model.model_dump(mode="json") for model in models], indent=2))
 
 
-def jobs_table(jobs: Sequence[JobStatus]) -> Table:
+def make_jobs_table(jobs: Sequence[JobStatus]) -> Table:
     """Tabulate jobs with their states, and why queued ones wait."""
-    table = _table("job", "user", "benchmark", "modes", "state", "station", "submitted", "why")
+    table = _make_table("job", "user", "benchmark", "modes", "state", "station", "submitted", "why")
     for job in jobs:
         table.add_row(
             job.job,
             job.user,
             job.benchmark,
             " ".join(job.modes),
-            _state(job),
+            _format_state(job),
             job.station,
-            _clock(job.submitted_ns),
+            _format_local_time(job.submitted_ns),
             job.waiting or job.reason,
         )
     return table
 
 
-def results_table(jobs: Sequence[JobStatus]) -> Table:
+def make_results_table(jobs: Sequence[JobStatus]) -> Table:
     """Tabulate scores and verdicts of jobs."""
-    table = _table("job", "user", "benchmark", "station")
+    table = _make_table("job", "user", "benchmark", "station")
     for column in ("accuracy", "inf/s", "µJ/inf"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -88,16 +88,16 @@ def results_table(jobs: Sequence[JobStatus]) -> Table:
             job.user,
             job.benchmark,
             job.station,
-            *(score_text(latest(job, mode)) for mode in Mode),
-            _state(job),
+            *(format_mode_score(latest_summary(job, mode)) for mode in Mode),
+            _format_state(job),
             "simulated" if job.simulated else "real" if job.results else "",
         )
     return table
 
 
-def stations_table(stations: Sequence[StationStatus]) -> Table:
+def make_stations_table(stations: Sequence[StationStatus]) -> Table:
     """Tabulate stations with their parts and health."""
-    table = _table("station", "board", "health", "activity", "job", "parts", "bench", "why")
+    table = _make_table("station", "board", "health", "activity", "job", "parts", "bench", "why")
     for station in stations:
         table.add_row(
             station.station,
@@ -112,9 +112,9 @@ def stations_table(stations: Sequence[StationStatus]) -> Table:
     return table
 
 
-def check_table(stations: Sequence[Mapping[str, Any]]) -> Table:
+def make_check_table(stations: Sequence[Mapping[str, Any]]) -> Table:
     """Tabulate stations as stations.toml describes them, with the modes they can run."""
-    table = _table("station", "board", "bench", "mV", "parts", "modes", "cannot run")
+    table = _make_table("station", "board", "bench", "mV", "parts", "modes", "cannot run")
     for station in stations:
         lacking = [f"{mode}: {why}" for mode, why in station["modes"].items() if why]
         table.add_row(
@@ -132,7 +132,7 @@ def check_table(stations: Sequence[Mapping[str, Any]]) -> Table:
 def show_job(status: JobStatus, events: Sequence[Event]) -> None:
     """Print one job in full: state, scores, windows and evidence of the last attempt."""
     console = make_console()
-    show_table(results_table([status]))
+    show_table(make_results_table([status]))
     show_reasons([status])
     if status.waiting:
         console.print(f"waiting: {status.waiting}")
@@ -140,8 +140,8 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
     windows = [event.data for event in last if isinstance(event, WindowEvent)]
     results = [event.data for event in last if isinstance(event, ResultEvent)]
     if windows:
-        console.print(windows_table(windows))
-        for line in problem_lines(windows):
+        console.print(make_windows_table(windows))
+        for line in format_window_problems(windows):
             console.print(styled(line, "magenta"))
     _show_energy(console, windows, results)
     if status.pinned:
@@ -153,9 +153,9 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
         _show_evidence(console, result, removed=status.attempt in status.removed)
 
 
-def runs_table(runs: Sequence[tuple[RunFiles, str]], now_ns: int) -> Table:
+def make_runs_table(runs: Sequence[tuple[RunFiles, str]], now_ns: int) -> Table:
     """Tabulate runs with files, each with the reason for its removal, or ``""``."""
-    table = _table("job", "attempt")
+    table = _make_table("job", "attempt")
     for column in ("MB", "days old"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("kept because")
@@ -172,9 +172,9 @@ def runs_table(runs: Sequence[tuple[RunFiles, str]], now_ns: int) -> Table:
     return table
 
 
-def windows_table(windows: Sequence[MeasuredWindow]) -> Table:
+def make_windows_table(windows: Sequence[MeasuredWindow]) -> Table:
     """Tabulate windows, valid or not, with the clock that checked them."""
-    table = _table("mode", "#")
+    table = _make_table("mode", "#")
     for column in ("inf", "seconds", "inf/s", "µJ/inf", "±", "idle mW"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("second clock, s")
@@ -188,15 +188,15 @@ def windows_table(windows: Sequence[MeasuredWindow]) -> Table:
             f"{window.runtime_s:.6f}",
             f"{window.throughput_ips:.3f}",
             "" if energy is None else f"{energy:.4f}",
-            _uncertainty_text(window),
+            _format_energy_uncertainty(window),
             "" if idle_uw is None else f"{idle_uw / 1000:.3f}",
-            _check_text(window.check),
+            _format_clock_check(window.check),
             "yes" if window.valid else styled("no", "magenta"),
         )
     return table
 
 
-def problem_lines(windows: Sequence[MeasuredWindow]) -> list[str]:
+def format_window_problems(windows: Sequence[MeasuredWindow]) -> list[str]:
     """Return the problems of windows, one line each."""
     return [
         f"{window.mode} window {window.number}: {problem}"
@@ -213,13 +213,13 @@ def show_reasons(jobs: Sequence[JobStatus]) -> None:
             console.print(styled(f"{job.job}: {job.reason}"))
 
 
-def latest(job: JobStatus, mode: Mode) -> ModeSummary | None:
+def latest_summary(job: JobStatus, mode: Mode) -> ModeSummary | None:
     """Return a mode's summary of the last attempt, if there is one."""
     found = [r for r in job.results if r.mode is mode and r.attempt == job.attempt]
     return found[-1] if found else None
 
 
-def score_text(summary: ModeSummary | None) -> str:
+def format_mode_score(summary: ModeSummary | None) -> str:
     """Format the main score of a mode, marked if it is invalid."""
     if summary is None:
         return "–"
@@ -238,12 +238,13 @@ def score_text(summary: ModeSummary | None) -> str:
     return f"{text} ({summary.verdict})" if summary.verdict is Verdict.INVALID else text
 
 
-def event_line(event: Event) -> str:
+def format_event_line(event: Event) -> str:
     """Format an event in one line."""
-    return f"{event.seq:5d} {_clock(event.t_ns)} {event.type:9} {event_text(event)}".rstrip()
+    when, text = _format_local_time(event.t_ns), format_event_data(event)
+    return f"{event.seq:5d} {when} {event.type:9} {text}".rstrip()
 
 
-def event_text(event: Event) -> str:
+def format_event_data(event: Event) -> str:
     """Format the data of an event."""
     match event.data:
         case Queued():
@@ -257,7 +258,7 @@ def event_text(event: Event) -> str:
         case Progress() as step:
             text = f"{step.mode}: {step.done} of {step.total} {step.unit}"
         case MeasuredWindow() as window:
-            text = window_text(window)
+            text = format_window(window)
         case ModeVerdict(mode=mode, verdict=verdict):
             text = f"{mode}: {verdict}"
         case Finished(verdict=verdict, reason=reason):
@@ -267,7 +268,7 @@ def event_text(event: Event) -> str:
     return text
 
 
-def window_text(window: MeasuredWindow) -> str:
+def format_window(window: MeasuredWindow) -> str:
     """Format a window in one line."""
     energy = window.energy_per_inference_uj
     return (
@@ -285,7 +286,7 @@ def _show_energy(
     measured = [window for window in windows if window.mode is Mode.ENERGY]
     for result in results:
         if result.mode is Mode.ENERGY:
-            lines = energy_lines(result.score, measured, result.details.method or "")
+            lines = format_energy_score(result.score, measured, result.details.method or "")
             for number, line in enumerate(lines):
                 console.print(styled(f"{'        ' if number else 'energy: '}{line}"))
 
@@ -295,9 +296,14 @@ def _show_evidence(console: Console, result: ModeVerdict, *, removed: bool) -> N
     for key, value in result.details:
         match key, value:
             case "instruments", dict():
-                lines = [f"{part}: {_who(who)}" for part, who in result.details.instruments.items()]
+                lines = [
+                    f"{part}: {_format_identity(who)}"
+                    for part, who in result.details.instruments.items()
+                ]
             case "clocks", tuple():
-                lines = [f"clock: {_clock_text(each)}" for each in result.details.clocks or ()]
+                lines = [
+                    f"clock: {_format_clock_map(each)}" for each in result.details.clocks or ()
+                ]
             case "trace", str() if removed:
                 lines = [f"trace: {value} (removed)"]
             case _:
@@ -306,25 +312,25 @@ def _show_evidence(console: Console, result: ModeVerdict, *, removed: bool) -> N
             console.print(styled(f"  {line}"))
 
 
-def _who(identity: Identity) -> str:
+def _format_identity(identity: Identity) -> str:
     """Format the identity of a part in one line."""
     firmware = identity.firmware and f"firmware {identity.firmware}"
     words = [identity.kind, identity.name, identity.serial, firmware]
     return " ".join(filter(None, words)) + (", simulated" if identity.simulated else "")
 
 
-def _check_text(check: ClockCheck) -> str:
+def _format_clock_check(check: ClockCheck) -> str:
     return check.clock if check.seconds is None else f"{check.clock} {check.seconds:.6f}"
 
 
-def _uncertainty_text(window: Window) -> str:
+def _format_energy_uncertainty(window: Window) -> str:
     """Format the uncertainty of a window's energy per inference, from that of its edges."""
     if window.energy_uncertainty_uj is None or not window.inferences:
         return ""
     return f"{window.energy_uncertainty_uj / window.inferences:.4f}"
 
 
-def _clock_text(clock: ClockMapRecord) -> str:
+def _format_clock_map(clock: ClockMapRecord) -> str:
     """Format a clock map in one line."""
     text = (
         f"{clock.a} to {clock.b}: {clock.rate_ppm:+.2f} ± {clock.rate_error_ppm:.2f} ppm, "
@@ -335,18 +341,18 @@ def _clock_text(clock: ClockMapRecord) -> str:
     return f"{text}, {clock.pairs} marks, residual rms {clock.residual_rms_s * 1e6:.0f} µs"
 
 
-def _state(job: JobStatus) -> Text:
+def _format_state(job: JobStatus) -> Text:
     if job.verdict is None:
         return styled(job.state)
     return styled(job.verdict, VERDICT_STYLE[job.verdict])
 
 
-def _clock(t_ns: int) -> str:
+def _format_local_time(t_ns: int) -> str:
     moment = dt.datetime.fromtimestamp(t_ns / 1e9).astimezone()
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _table(*columns: str) -> Table:
+def _make_table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold")

@@ -19,7 +19,7 @@ def method_of(score: Mapping[str, float]) -> str:
     return next((method for method, uj in named.items() if uj == score[SCORE]), OWN_METHOD)
 
 
-def energy_lines(
+def format_energy_score(
     score: Mapping[str, float], windows: Sequence[Window], method: str = ""
 ) -> list[str]:
     """Format the score beside the other methods', then medians of the windows.
@@ -38,15 +38,15 @@ def energy_lines(
         if name.startswith(f"{SCORE}_") and name != f"{SCORE}_{method}"
     ]
     first = " · ".join([f"{score[SCORE]:.3f} µJ/inf by {method}", *others])
-    second = " · ".join(_more(score, windows))
+    second = " · ".join(_format_idle_and_charge(score, windows))
     return [first, second] if second else [first]
 
 
-def _more(score: Mapping[str, float], windows: Sequence[Window]) -> list[str]:
+def _format_idle_and_charge(score: Mapping[str, float], windows: Sequence[Window]) -> list[str]:
     """Format idle power with the baseline, and the charge, as far as they were measured."""
-    baseline = _median(window.baseline_per_inference_uj for window in windows)
-    charge = _median(window.charge_uc for window in windows)
-    idle = score.get("idle_power_uw", _median(window.idle_power_uw for window in windows))
+    baseline = _median_of_known(window.baseline_per_inference_uj for window in windows)
+    charge = _median_of_known(window.charge_uc for window in windows)
+    idle = score.get("idle_power_uw", _median_of_known(window.idle_power_uw for window in windows))
     more: list[str] = []
     if idle is not None:
         more.append(f"idle {idle / 1000:.3f} mW")
@@ -57,6 +57,6 @@ def _more(score: Mapping[str, float], windows: Sequence[Window]) -> list[str]:
     return more
 
 
-def _median(values: Iterable[float | None]) -> float | None:
+def _median_of_known(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None

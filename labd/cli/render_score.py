@@ -48,7 +48,7 @@ def show_scores(scores: Sequence[SessionScore], given: Sequence[Path]) -> None:
 
 def show_overview(console: Console, scores: Sequence[SessionScore], given: Sequence[Path]) -> None:
     """Print a table; if it is wider than the terminal, one paragraph per session."""
-    table = _overview(scores, given)
+    table = _make_overview_table(scores, given)
     unbound = console.options.update_width(WIDEST)
     gaps = 2 * len(table.columns)  # Rich leaves them out of the minimum
     if console.measure(table, options=unbound).minimum + gaps <= console.width:
@@ -56,14 +56,14 @@ def show_overview(console: Console, scores: Sequence[SessionScore], given: Seque
         return
     for score in scores:
         kind = " ".join((score.runner or "?", score.benchmark or "?", score.mode or "?"))
-        facts = f"  {kind}: {score_text(score.score)}; agrees: "
-        console.print(styled(place_of(score.folder, given), "bold"), soft_wrap=True)
+        facts = f"  {kind}: {format_session_score(score.score)}; agrees: "
+        console.print(styled(path_below_given(score.folder, given), "bold"), soft_wrap=True)
         console.print(styled(facts).append_text(AGREES[score.agrees]))
         if score.findings:
-            console.print(styled(f"  {_codes(score.findings)}"))
+            console.print(styled(f"  {_format_finding_codes(score.findings)}"))
 
 
-def _overview(scores: Sequence[SessionScore], given: Sequence[Path]) -> Table:
+def _make_overview_table(scores: Sequence[SessionScore], given: Sequence[Path]) -> Table:
     """Tabulate sessions; no column breaks a word."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("folder", no_wrap=True)
@@ -75,18 +75,18 @@ def _overview(scores: Sequence[SessionScore], given: Sequence[Path]) -> Table:
     table.add_column("findings", min_width=max(map(len, ["findings", *codes])) + 1)
     for score in scores:
         table.add_row(
-            styled(fold_path(place_of(score.folder, given))),
+            styled(fold_path(path_below_given(score.folder, given))),
             score.runner or "?",
             score.benchmark or "?",
             score.mode or "?",
-            styled(score_text(score.score).replace(", ", ",\n")),
+            styled(format_session_score(score.score).replace(", ", ",\n")),
             AGREES[score.agrees],
-            styled(_codes(score.findings)),
+            styled(_format_finding_codes(score.findings)),
         )
     return table
 
 
-def place_of(folder: Path, given: Sequence[Path]) -> str:
+def path_below_given(folder: Path, given: Sequence[Path]) -> str:
     """Return a session's path below the named folder; with several, beginning with its name."""
     for root in given:
         if folder != root and folder.is_relative_to(root):
@@ -105,7 +105,7 @@ def fold_path(path: str, width: int = FOLDER_WIDTH) -> str:
     return "\n".join(lines)
 
 
-def score_text(score: dict[str, float]) -> str:
+def format_session_score(score: dict[str, float]) -> str:
     """Format the scores of a session."""
     parts: list[str] = []
     if "top1_pct" in score:
@@ -125,7 +125,7 @@ def score_text(score: dict[str, float]) -> str:
     return ", ".join(parts) or "–"
 
 
-def _codes(findings: Sequence[Finding]) -> str:
+def _format_finding_codes(findings: Sequence[Finding]) -> str:
     counts = Counter(finding.code for finding in findings)
     return ", ".join(code if n == 1 else f"{code} ×{n}" for code, n in counts.items())
 

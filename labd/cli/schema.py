@@ -10,9 +10,9 @@ import click
 
 from labd.cli.terminal import print_line
 from labd.core.errors import ConfigError
-from labd.wire.asyncapi import asyncapi
-from labd.wire.schemas import schemas
-from labd.wire.validation import not_one_of
+from labd.wire.asyncapi import asyncapi_document
+from labd.wire.schemas import json_schemas
+from labd.wire.validation import unknown_value_mistake
 
 ASYNCAPI_FILE = "asyncapi.json"
 
@@ -30,26 +30,29 @@ def schema(name: str | None, as_asyncapi: bool, folder: Path | None) -> None:
     """Print the JSON Schemas of the wire protocol and of results, or of NAME alone."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        for file, text in documents().items():
+        for file, text in schema_documents().items():
             (folder / file).write_text(text, encoding="utf-8")
     elif as_asyncapi:
-        print_line(_json(asyncapi()), end="")
+        print_line(_format_json(asyncapi_document()), end="")
     else:
-        print_line(_json(schemas() if name is None else _named(name)), end="")
+        print_line(_format_json(json_schemas() if name is None else _find_schema(name)), end="")
 
 
-def documents() -> dict[str, str]:
+def schema_documents() -> dict[str, str]:
     """Return the text of every file that ``--write`` writes, by file name."""
-    files = {f"{name}.json": made for name, made in schemas().items()}
-    return {file: _json(made) for file, made in (files | {ASYNCAPI_FILE: asyncapi()}).items()}
+    files = {f"{name}.json": made for name, made in json_schemas().items()}
+    return {
+        file: _format_json(made)
+        for file, made in (files | {ASYNCAPI_FILE: asyncapi_document()}).items()
+    }
 
 
-def _named(name: str) -> dict[str, Any]:
-    every = schemas()
+def _find_schema(name: str) -> dict[str, Any]:
+    every = json_schemas()
     if name not in every:
-        raise ConfigError("no-schema", str(not_one_of("", name, list(every))))
+        raise ConfigError("no-schema", str(unknown_value_mistake("", name, list(every))))
     return every[name]
 
 
-def _json(value: dict[str, Any]) -> str:
+def _format_json(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

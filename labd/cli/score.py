@@ -44,7 +44,7 @@ def score(folders: tuple[Path, ...], as_json: bool) -> None:
     tasks = list(find_tasks(folders))
     sound = True
     done: list[SessionScore] = []
-    for found in _with_progress(tasks):
+    for found in _rescore_with_progress(tasks):
         sound = sound and is_sound(found)
         if as_json:
             print_line(json.dumps(found.as_json(), ensure_ascii=False, allow_nan=False))
@@ -55,17 +55,17 @@ def score(folders: tuple[Path, ...], as_json: bool) -> None:
     sys.exit(0 if sound else 1)
 
 
-def _with_progress(tasks: Sequence[SessionFiles]) -> Iterator[SessionScore]:
+def _rescore_with_progress(tasks: Sequence[SessionFiles]) -> Iterator[SessionScore]:
     """Yield scores in the order of the tasks; show a progress bar on a terminal."""
     console = make_console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         row = bar.add_task("re-scoring", total=len(tasks))
-        for scores in _rescored(tasks):
+        for scores in _rescore_in_parallel(tasks):
             bar.advance(row)
             yield from scores
 
 
-def _rescored(tasks: Sequence[SessionFiles]) -> Iterator[list[SessionScore]]:
+def _rescore_in_parallel(tasks: Sequence[SessionFiles]) -> Iterator[list[SessionScore]]:
     workers = min(len(os.sched_getaffinity(0)), len(tasks))
     if workers < 2 or len(tasks) < PARALLEL_FROM:  # noqa: PLR2004 - one worker is this process
         yield from map(rescore_folder, tasks)

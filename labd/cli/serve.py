@@ -11,7 +11,7 @@ import structlog
 
 from drivers.base.registry import Registry
 from labd.aio.logs import set_up_logging
-from labd.aio.wire_log import recorded_wires
+from labd.aio.wire_log import log_wires_to
 from labd.cli.options import config_option, wire_log_option
 from labd.core.errors import LabdError, first_fault
 from labd.daemon.daemon import serve_lab
@@ -56,13 +56,13 @@ def serve(
     lab = load_config(config, registry, state=state, port=port)
     lab = replace(lab, datasets=(*(each.absolute() for each in datasets), *lab.datasets))
     try:
-        with recorded_wires(wire_log):
-            asyncio.run(serve_lab(lab, registry, lambda url: _announce(lab.name, url)))
+        with log_wires_to(wire_log):
+            asyncio.run(serve_lab(lab, registry, lambda url: _log_ready(lab.name, url)))
     except ExceptionGroup as group:
         fault = first_fault(group)
         known = isinstance(fault, LabdError)
         raise (fault if known else click.ClickException(str(fault))) from group
 
 
-def _announce(lab: str, url: str) -> None:
+def _log_ready(lab: str, url: str) -> None:
     log.info("ready", lab=lab, url=url)

@@ -19,8 +19,8 @@ from labd.client.lab_client import LabClient
 @with_client
 async def show(client: LabClient, job: str, as_json: bool) -> int:
     """Show the scores, windows and evidence of a JOB."""
-    status = await client.job(job)
-    events = await client.events(job)
+    status = await client.find_job(job)
+    events = await client.list_events(job)
     if as_json:
         whole = status.model_dump(mode="json")
         whole["events"] = [event.model_dump(mode="json") for event in events]

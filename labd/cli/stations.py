@@ -6,7 +6,7 @@ import click
 
 from labd.cli.lab_command import with_client
 from labd.cli.options import json_option
-from labd.cli.render import print_models, show_table, stations_table
+from labd.cli.render import make_stations_table, print_models, show_table
 from labd.client.lab_client import LabClient
 
 
@@ -15,9 +15,9 @@ from labd.client.lab_client import LabClient
 @with_client
 async def stations(client: LabClient, as_json: bool) -> int:
     """List the stations with their health and activity."""
-    found = await client.stations()
+    found = await client.list_stations()
     if as_json:
         print_models(found)
     else:
-        show_table(stations_table(found), empty="no stations")
+        show_table(make_stations_table(found), empty="no stations")
     return 0

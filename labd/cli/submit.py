@@ -7,21 +7,21 @@ from typing import Any
 
 import click
 
-from labd.cli.lab_command import request, with_client
+from labd.cli.lab_command import send_and_print_request, with_client
 from labd.cli.options import json_option
 from labd.cli.watch import watch_jobs
 from labd.client.lab_client import LabClient
 from labd.core.model import EnergyMethod, Mode, Priority
-from labd.wire.validation import not_one_of
+from labd.wire.validation import unknown_value_mistake
 
 
-def _checked_modes(
+def _parse_modes(
     _context: click.Context, _option: click.Parameter, text: str | None
 ) -> list[str] | None:
     modes = None if text is None else [mode.strip() for mode in text.split(",")]
     for mode in modes or ():
         if mode not in list(Mode):
-            raise click.BadParameter(str(not_one_of("", mode, list(Mode))))
+            raise click.BadParameter(str(unknown_value_mistake("", mode, list(Mode))))
     return modes
 
 
@@ -29,7 +29,7 @@ def _checked_modes(
 @click.argument("benchmark")
 @click.option(
     "--modes",
-    callback=_checked_modes,
+    callback=_parse_modes,
     help="Comma-separated: accuracy,performance,energy.  [default: all]",
 )
 @click.option("--station", help="Run on this station only.")
@@ -61,6 +61,6 @@ async def submit(
     job = job or f"{benchmark[:40]}-{secrets.token_hex(4)}"
     fields |= {"job": job, "benchmark": benchmark}
     if not watch:
-        return await request(client, "submit", as_json=as_json, **fields)
-    await client.ask("submit", **fields)
+        return await send_and_print_request(client, "submit", as_json=as_json, **fields)
+    await client.send_request("submit", **fields)
     return await watch_jobs(client, [job], as_json=as_json)

@@ -32,7 +32,7 @@ async def trace(client: LabClient, job: str, as_json: bool) -> int:
 
     Prints one line per second, or with --json every frame as one JSON object.
     """
-    status = await client.job(job)
+    status = await client.find_job(job)
     if status.state is JobState.DONE:
         raise JobError(
             "job-done",
@@ -40,7 +40,7 @@ async def trace(client: LabClient, job: str, as_json: bool) -> int:
             f"`labd export {job} --format csv`, on the bench's host, reads its trace",
         )
     printing = asyncio.create_task(_print_frames(client, job, as_json=as_json))
-    ending = asyncio.create_task(_wait_for_end(client, job))
+    ending = asyncio.create_task(_wait_for_job_end(client, job))
     try:
         done, _ = await asyncio.wait({printing, ending}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -53,22 +53,22 @@ async def trace(client: LabClient, job: str, as_json: bool) -> int:
     return 0
 
 
-async def _wait_for_end(client: LabClient, job: str) -> None:
-    async for _ in client.follow(job):
+async def _wait_for_job_end(client: LabClient, job: str) -> None:
+    async for _ in client.follow_events(job):
         pass
 
 
 async def _print_frames(client: LabClient, job: str, *, as_json: bool) -> None:
-    lines = Lines()
-    async for frame in client.frames(job):
+    lines = PowerLines()
+    async for frame in client.follow_trace_frames(job):
         if as_json:
-            print_line(frame_json(frame))
+            print_line(format_frame_json(frame))
         else:
-            for line in lines.feed(frame):
+            for line in lines.add_frame(frame):
                 print_line(line)
 
 
-def frame_json(frame: Frame) -> str:
+def format_frame_json(frame: Frame) -> str:
     """Return a frame as one line of JSON; lost points are null."""
     points = [[None if np.isnan(each) else float(each) for each in point] for point in frame.points]
     return json.dumps(
@@ -86,26 +86,26 @@ def frame_json(frame: Frame) -> str:
     )
 
 
-class Lines:
+class PowerLines:
     """Frames as text, one line per second; full scale is the highest mean so far."""
 
     def __init__(self) -> None:
         self._frames: list[Frame] = []
         self._highest = 0.0
 
-    def feed(self, frame: Frame) -> list[str]:
+    def add_frame(self, frame: Frame) -> list[str]:
         """Take a frame and return the lines that it completes."""
         lines: list[str] = []
         if self._frames and frame.first != self._frames[-1].stop:
-            lines += self._line()
+            lines += self._format_line()
         if len(frame.points):
             self._frames.append(frame)
         covered = sum(each.stop - each.first for each in self._frames)
         if frame.last or covered >= LINE_S * frame.sample_rate_hz:
-            lines += self._line()
+            lines += self._format_line()
         return lines
 
-    def _line(self) -> list[str]:
+    def _format_line(self) -> list[str]:
         if not self._frames:
             return []
         first = self._frames[0]
@@ -114,11 +114,11 @@ class Lines:
         start_s = first.first / first.sample_rate_hz
         if np.isnan(points).all():
             return [f"{start_s:9.1f} s  {'':{COLUMNS}}  nothing but lost samples"]
-        bars = self._bars(points[:, 1])
+        bars = self._format_bars(points[:, 1])
         low, mean, high = np.nanmin(points[:, 0]), np.nanmean(points[:, 1]), np.nanmax(points[:, 2])
         return [f"{start_s:9.1f} s  {bars:{COLUMNS}}  {low:.4g} … {mean:.4g} … {high:.4g} mW"]
 
-    def _bars(self, means: NDArray[np.float64]) -> str:
+    def _format_bars(self, means: NDArray[np.float64]) -> str:
         """Draw means as bars; a lost one is blank."""
         columns = np.array_split(means, min(COLUMNS, len(means)))
         heights = [np.nan if np.isnan(some).all() else float(np.nanmean(some)) for some in columns]

@@ -13,7 +13,7 @@ import click
 
 from drivers.base.registry import Registry
 from labd.cli.options import config_option, json_option
-from labd.cli.render import runs_table, show_table
+from labd.cli.render import make_runs_table, show_table
 from labd.cli.terminal import print_line
 from labd.core.errors import ConfigError
 from labd.core.retention import RetentionLimits, RunFiles, plan_removals
@@ -34,40 +34,42 @@ def traces(config: Path, as_json: bool) -> None:
     start, by [traces] keep_days and keep_gb in stations.toml.
     """
     lab = load_config(config, Registry.from_entry_points())
-    listed = _listed(_runs(lab), lab.keep)
+    listed = _runs_with_removal_reason(_read_runs(lab), lab.keep)
     if as_json:
-        print_line(json.dumps([_as_dict(*each) for each in listed], indent=2))
+        print_line(json.dumps([_run_to_dict(*each) for each in listed], indent=2))
     else:
-        _show(listed, lab)
+        _print_runs(listed, lab)
 
 
-def _runs(lab: LabConfig) -> list[RunFiles]:
+def _read_runs(lab: LabConfig) -> list[RunFiles]:
     state = StateDirectory(lab.state)
-    if not state.journal.exists():
-        what = f"no labd has served this lab here: there is no {state.journal}"
+    if not state.journal_file.exists():
+        what = f"no labd has served this lab here: there is no {state.journal_file}"
         raise ConfigError("no-journal", what, "name the lab's file with --config")
     journal = Journal(state.journal_url)
     try:
         attempts = read_attempts(journal)
     finally:
         journal.close()
-    return [run for run in find_runs(state.all_traces, attempts) if not run.removed]
+    return [run for run in find_runs(state.traces_directory, attempts) if not run.removed]
 
 
-def _listed(runs: list[RunFiles], limits: RetentionLimits) -> list[tuple[RunFiles, str]]:
+def _runs_with_removal_reason(
+    runs: list[RunFiles], limits: RetentionLimits
+) -> list[tuple[RunFiles, str]]:
     """Return every run, oldest first, with the reason for its removal, or ``""``."""
     reasons = dict(plan_removals(runs, limits, time.time_ns()))
     return [(run, reasons.get(run, "")) for run in sorted(runs, key=lambda run: run.ended_ns)]
 
 
-def _as_dict(run: RunFiles, goes: str) -> dict[str, Any]:
+def _run_to_dict(run: RunFiles, goes: str) -> dict[str, Any]:
     row = asdict(run) | {"stays": run.protected, "goes": goes}
     del row["removed"], row["protected"]
     return row
 
 
-def _show(listed: list[tuple[RunFiles, str]], lab: LabConfig) -> None:
-    show_table(runs_table(listed, time.time_ns()), empty="no runs with files")
+def _print_runs(listed: list[tuple[RunFiles, str]], lab: LabConfig) -> None:
+    show_table(make_runs_table(listed, time.time_ns()), empty="no runs with files")
     total = sum(run.size_bytes for run, _ in listed)
     going = sum(run.size_bytes for run, goes in listed if goes)
     free = shutil.disk_usage(lab.state).free

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from labd.cli.lab_command import request, with_client
+from labd.cli.lab_command import send_and_print_request, with_client
 from labd.cli.options import json_option
 from labd.client.lab_client import LabClient
 
@@ -15,4 +15,4 @@ from labd.client.lab_client import LabClient
 @with_client
 async def unpin(client: LabClient, job: str, as_json: bool) -> int:
     """Allow the removal of the traces of a JOB of your own by the lab's limits."""
-    return await request(client, "unpin", as_json=as_json, job=job)
+    return await send_and_print_request(client, "unpin", as_json=as_json, job=job)

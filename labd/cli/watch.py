@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID
 
 from labd.cli.lab_command import with_client
 from labd.cli.options import json_option
-from labd.cli.render import event_text, results_table, show_reasons, show_table
+from labd.cli.render import format_event_data, make_results_table, show_reasons, show_table
 from labd.cli.terminal import make_console, print_line, text_column
 from labd.client.lab_client import LabClient
 from labd.core.errors import first_fault
@@ -41,10 +41,10 @@ async def watch(client: LabClient, jobs: tuple[str, ...], as_json: bool) -> int:
 async def watch_jobs(client: LabClient, jobs: list[str], *, as_json: bool) -> int:
     """Follow jobs to their ends, show their results and return the worst verdict's exit status."""
     for job in jobs:
-        await client.job(job)
+        await client.find_job(job)
     ended = await follow_jobs(client, jobs, as_json=as_json)
     if not as_json:
-        show_table(results_table(ended))
+        show_table(make_results_table(ended))
         show_reasons(ended)
     return max(VERDICT_STATUS[status.verdict or "infra"] for status in ended)
 
@@ -52,14 +52,18 @@ async def watch_jobs(client: LabClient, jobs: list[str], *, as_json: bool) -> in
 async def follow_jobs(client: LabClient, jobs: list[str], *, as_json: bool) -> list[JobStatus]:
     """Show the events of jobs until all have ended, and return their final states."""
     if as_json:
-        await _follow(client, jobs, lambda event: print_line(event.model_dump_json()))
+        await _follow_jobs_concurrently(
+            client, jobs, lambda event: print_line(event.model_dump_json())
+        )
     else:
         console = make_console()
         if console.is_terminal:
             await _follow_with_bars(client, jobs, console)
         else:
-            await _follow(client, jobs, lambda event: _print_line(console, event))
-    return [await client.job(job) for job in jobs]
+            await _follow_jobs_concurrently(
+                client, jobs, lambda event: _print_event(console, event)
+            )
+    return [await client.find_job(job) for job in jobs]
 
 
 async def _follow_with_bars(client: LabClient, jobs: list[str], console: Console) -> None:
@@ -75,33 +79,35 @@ async def _follow_with_bars(client: LabClient, jobs: list[str], console: Console
             job: progress.add_task("waiting", job=job, unit="", total=None) for job in jobs
         }
 
-        def show(event: Event) -> None:
-            _move_bar(progress, bars[event.job], event)
-            _print_line(progress.console, event)
+        def show_event(event: Event) -> None:
+            _update_bar(progress, bars[event.job], event)
+            _print_event(progress.console, event)
 
-        await _follow(client, jobs, show)
+        await _follow_jobs_concurrently(client, jobs, show_event)
 
 
-async def _follow(client: LabClient, jobs: list[str], show: Callable[[Event], None]) -> None:
-    async def one(job: str) -> None:
-        async for event in client.follow(job):
+async def _follow_jobs_concurrently(
+    client: LabClient, jobs: list[str], show: Callable[[Event], None]
+) -> None:
+    async def follow_one_job(job: str) -> None:
+        async for event in client.follow_events(job):
             show(event)
 
     try:
         async with asyncio.TaskGroup() as tasks:
             for job in jobs:
-                tasks.create_task(one(job), name=f"follow {job}")
+                tasks.create_task(follow_one_job(job), name=f"follow {job}")
     except ExceptionGroup as group:
         raise first_fault(group) from group
 
 
-def _print_line(console: Console, event: Event) -> None:
+def _print_event(console: Console, event: Event) -> None:
     if not isinstance(event, ProgressEvent):  # it moves the bar
-        line = f"{event.job:24} {event.type:9} {event_text(event)}"
+        line = f"{event.job:24} {event.type:9} {format_event_data(event)}"
         console.print(line.rstrip(), soft_wrap=True)
 
 
-def _move_bar(progress: Progress, bar: TaskID, event: Event) -> None:
+def _update_bar(progress: Progress, bar: TaskID, event: Event) -> None:
     match event:
         case ProgressEvent(data=step):
             progress.update(bar, completed=step.done, total=step.total, unit=step.unit)

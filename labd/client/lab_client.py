@@ -57,7 +57,7 @@ class LabClient:
         """Connect and subscribe to the replies."""
         await self._link.__aenter__()
         listening = asyncio.Event()
-        self._reader = asyncio.create_task(self._read(listening), name="labctl replies")
+        self._reader = asyncio.create_task(self._receive_replies(listening), name="labctl replies")
         ready = asyncio.create_task(listening.wait())
         await asyncio.wait({ready, self._reader}, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
@@ -78,7 +78,7 @@ class LabClient:
             await asyncio.gather(self._reader, return_exceptions=True)
         await self._link.__aexit__(kind, error, traceback)
 
-    async def ask(self, verb: str, **fields: Any) -> Reply:
+    async def send_request(self, verb: str, **fields: Any) -> Reply:
         """Send a request and return its reply.
 
         Raises:
@@ -91,46 +91,51 @@ class LabClient:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[request] = answer
         try:
-            reply = await self._repeat(self._topics.command(self.user, verb), payload, answer)
+            reply = await self._repeat_until_reply(
+                self._topics.command_topic(self.user, verb), payload, answer
+            )
         finally:
             del self._waiting[request]
         if not reply.ok:
             raise JobError(reply.code, reply.text)
         return reply
 
-    async def jobs(self, **fields: Any) -> list[JobStatus]:
+    async def list_jobs(self, **fields: Any) -> list[JobStatus]:
         """Return jobs, oldest first."""
-        reply = await self.ask("jobs", **fields)
-        return [JobStatus.model_validate(one) for one in _list(reply)]
+        reply = await self.send_request("jobs", **fields)
+        return [JobStatus.model_validate(one) for one in _result_list(reply)]
 
-    async def job(self, job: str) -> JobStatus:
+    async def find_job(self, job: str) -> JobStatus:
         """Return one job.
 
         Raises:
             JobError: there is no job of this id.
         """
-        [status] = await self.jobs(job=job)
+        [status] = await self.list_jobs(job=job)
         return status
 
-    async def stations(self) -> list[StationStatus]:
+    async def list_stations(self) -> list[StationStatus]:
         """Return every station."""
-        return [StationStatus.model_validate(one) for one in _list(await self.ask("stations"))]
+        return [
+            StationStatus.model_validate(one)
+            for one in _result_list(await self.send_request("stations"))
+        ]
 
-    async def events(self, job: str, from_seq: int = 0) -> list[Event]:
+    async def list_events(self, job: str, from_seq: int = 0) -> list[Event]:
         """Return the events of a job so far, from number ``from_seq`` on."""
         events: list[Event] = []
         while True:
-            reply = await self.ask("events", job=job, from_seq=from_seq + len(events))
-            page = [EVENT.validate_python(one) for one in _list(reply)]
+            reply = await self.send_request("events", job=job, from_seq=from_seq + len(events))
+            page = [EVENT.validate_python(one) for one in _result_list(reply)]
             if not page:
                 return events
             events += page
 
-    async def follow(self, job: str) -> AsyncIterator[Event]:
+    async def follow_events(self, job: str) -> AsyncIterator[Event]:
         """Yield every event of a job, each once and in order, until it has finished."""
-        async with self._link.subscribe(self._topics.event(job)) as inbox:
+        async with self._link.subscribe(self._topics.event_topic(job)) as inbox:
             expected = 0
-            events = await self._patiently(job, expected)
+            events = await self._list_events_with_patience(job, expected)
             while True:
                 for event in events:
                     expected = event.seq + 1
@@ -139,32 +144,34 @@ class LabClient:
                         return
                 live = await _next_event(inbox)
                 if live is None or live.seq > expected:
-                    events = await self._patiently(job, expected)
+                    events = await self._list_events_with_patience(job, expected)
                 else:
                     events = [live] if live.seq == expected else []
 
-    async def frames(self, job: str) -> AsyncIterator[Frame]:
+    async def follow_trace_frames(self, job: str) -> AsyncIterator[Frame]:
         """Yield the frames of a job's traces while they are written, until cancelled.
 
         Frames are dropped if the broker or the reader is slow; their numbers show it.
         """
         from labd.wire.frames import decode_frame  # noqa: PLC0415 - NumPy
 
-        async with self._link.subscribe(self._topics.trace(job)) as inbox:
+        async with self._link.subscribe(self._topics.trace_topic(job)) as inbox:
             async for message in inbox:
                 yield decode_frame(message.payload)
 
-    async def _patiently(self, job: str, from_seq: int) -> list[Event]:
+    async def _list_events_with_patience(self, job: str, from_seq: int) -> list[Event]:
         """Return a job's events; wait for a lab that is being restarted."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                return await self.events(job, from_seq)
+                return await self.list_events(job, from_seq)
             except TransportError:
                 if time.monotonic() > deadline:
                     raise
 
-    async def _repeat(self, topic: str, payload: bytes, answer: asyncio.Future[Reply]) -> Reply:
+    async def _repeat_until_reply(
+        self, topic: str, payload: bytes, answer: asyncio.Future[Reply]
+    ) -> Reply:
         try:
             async with asyncio.timeout(ANSWER_DEADLINE_S):
                 while True:
@@ -180,8 +187,8 @@ class LabClient:
                 "is labd serve running, is --lab right, may this user publish?",
             ) from None
 
-    async def _read(self, listening: asyncio.Event) -> None:
-        async with self._link.subscribe(self._topics.reply(self.user, self._name)) as inbox:
+    async def _receive_replies(self, listening: asyncio.Event) -> None:
+        async with self._link.subscribe(self._topics.reply_topic(self.user, self._name)) as inbox:
             listening.set()
             async for message in inbox:
                 reply = Reply.model_validate_json(message.payload)
@@ -200,5 +207,5 @@ async def _next_event(inbox: Inbox) -> Event | None:
     return EVENT.validate_json(message.payload)
 
 
-def _list(reply: Reply) -> list[Any]:
+def _result_list(reply: Reply) -> list[Any]:
     return reply.result if isinstance(reply.result, list) else []

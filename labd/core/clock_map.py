@@ -78,7 +78,7 @@ class ErrorBound:
     first_s: float
     last_s: float
 
-    def at(self, x: Floats) -> Floats:
+    def error_bound_s(self, x: Floats) -> Floats:
         """The bound, s, shape of ``x``."""
         outside = np.maximum(0.0, np.maximum(self.first_s - x, x - self.last_s))
         worst = np.zeros_like(x)
@@ -87,7 +87,7 @@ class ErrorBound:
         return worst + 2 * WANDER_PPM * 1e-6 * outside
 
     @property
-    def rate(self) -> float:
+    def rate_error_bound(self) -> float:
         """Bound of the rate's error, as a fraction."""
         return max(abs(rate) for _, rate in self.corners)
 
@@ -96,7 +96,7 @@ class ErrorBound:
 class ClockMap:
     """Affine map from clock A's ticks to clock B's, with its uncertainty and residuals.
 
-    Ticks are unwrapped (see :func:`unwrap`). At ``at_a`` B reads ``at_b`` ticks and
+    Ticks are unwrapped (see :func:`unwrap_counter_stamps`). At ``at_a`` B reads ``at_b`` ticks and
     ``rest_s`` seconds.
 
     Args:
@@ -127,20 +127,20 @@ class ClockMap:
 
         Give whole ticks as integers: a float of nanoseconds since 1970 is 256 ns coarse.
         """
-        x = self._x(at)
-        return _stamps(self.b, self.at_b, x + self.rate * x + self.rest_s)
+        x = self._seconds_from_reference(at)
+        return _seconds_to_ticks(self.b, self.at_b, x + self.rate * x + self.rest_s)
 
     def to_a(self, at: ArrayLike) -> Stamps:
         """Convert B's ticks to A's; the inverse of :meth:`to_b`."""
-        y = _since(at, self.at_b) * self.b.tick_s - self.rest_s
-        return _stamps(self.a, self.at_a, y / (1 + self.rate))
+        y = _ticks_since(at, self.at_b) * self.b.tick_s - self.rest_s
+        return _seconds_to_ticks(self.a, self.at_a, y / (1 + self.rate))
 
     def uncertainty_s(self, at: ArrayLike) -> Floats:
         """Uncertainty of :meth:`to_b` at A's ticks, s, shape of ``at``.
 
         Between the marks the rate is taken as constant.
         """
-        return self.bound.at(self._x(at))
+        return self.bound.error_bound_s(self._seconds_from_reference(at))
 
     @property
     def offset_s(self) -> float:
@@ -150,7 +150,7 @@ class ClockMap:
     @property
     def offset_error_s(self) -> float:
         """Uncertainty at the reference, s."""
-        return float(self.bound.at(np.zeros(1))[0])
+        return float(self.bound.error_bound_s(np.zeros(1))[0])
 
     @property
     def rate_ppm(self) -> float:
@@ -160,7 +160,7 @@ class ClockMap:
     @property
     def rate_error_ppm(self) -> float:
         """Uncertainty of the rate, ppm."""
-        return self.bound.rate * 1e6
+        return self.bound.rate_error_bound * 1e6
 
     @property
     def residual_rms_s(self) -> float:
@@ -172,11 +172,13 @@ class ClockMap:
         """Largest absolute residual, s."""
         return float(np.abs(self.residuals_s).max())
 
-    def _x(self, at: ArrayLike) -> Floats:
-        return _since(at, self.at_a) * self.a.tick_s
+    def _seconds_from_reference(self, at: ArrayLike) -> Floats:
+        return _ticks_since(at, self.at_a) * self.a.tick_s
 
 
-def unwrap(clock: Clock, wraps_at: int, raw: ArrayLike, host_ns: Sequence[int]) -> Stamps:
+def unwrap_counter_stamps(
+    clock: Clock, wraps_at: int, raw: ArrayLike, host_ns: Sequence[int]
+) -> Stamps:
     """Make the stamps of a wrapping counter monotonic.
 
     Args:
@@ -194,7 +196,7 @@ def unwrap(clock: Clock, wraps_at: int, raw: ArrayLike, host_ns: Sequence[int]) 
             is given per stamp.
         MeasurementInvalid: a stamp lies before the previous one.
     """
-    stamps = _row(clock, raw)
+    stamps = _to_stamp_array(clock, raw)
     if len(stamps) and not (stamps.min() >= 0 and stamps.max() < wraps_at):
         raise LabdBug("clock-range", f"a {clock.name} stamp is outside 0 to {wraps_at - 1}")
     if len(host_ns) != len(stamps):
@@ -212,7 +214,7 @@ def unwrap(clock: Clock, wraps_at: int, raw: ArrayLike, host_ns: Sequence[int]) 
     return stamps
 
 
-def _row(clock: Clock, raw: ArrayLike) -> Stamps:
+def _to_stamp_array(clock: Clock, raw: ArrayLike) -> Stamps:
     stamps = np.asarray(raw)
     if not stamps.size:
         return np.empty(0, dtype=np.int64)
@@ -221,11 +223,11 @@ def _row(clock: Clock, raw: ArrayLike) -> Stamps:
     return stamps.astype(np.float64) if stamps.dtype.kind == "f" else stamps.astype(np.int64)
 
 
-def _since(at: ArrayLike, origin: int) -> Floats:
+def _ticks_since(at: ArrayLike, origin: int) -> Floats:
     return np.asarray(np.asarray(at) - origin, dtype=np.float64)
 
 
-def _stamps(clock: Clock, origin: int, seconds: Floats) -> Stamps:
+def _seconds_to_ticks(clock: Clock, origin: int, seconds: Floats) -> Stamps:
     ticks = seconds / clock.tick_s
     if clock.tick_s <= FINEST_TICK_S:
         return np.rint(ticks).astype(np.int64) + origin
@@ -270,7 +272,7 @@ def fit_clock_map(a: Clock, b: Clock, marks: Sequence[Mark]) -> ClockMap:
     stamps_s = a.stamp_uncertainty_s + b.stamp_uncertainty_s
     half = np.array([mark.uncertainty_s for mark in marks]) + stamps_s
     max_rate = (a.tolerance_ppm + b.tolerance_ppm) * 1e-6
-    region = feasible_region(MarkConstraints.of(x, apart, half, max_rate))
+    region = feasible_region(MarkConstraints.from_marks(x, apart, half, max_rate))
     if region is None:
         raise MeasurementInvalid(
             "clock-marks",
@@ -278,7 +280,7 @@ def fit_clock_map(a: Clock, b: Clock, marks: Sequence[Mark]) -> ClockMap:
             "uncertainties and the clocks' tolerances",
             "check that the two stamps of each mark are of the same moment",
         )
-    offset, rate = region.middle
+    offset, rate = region.centre
     corners = tuple((o - offset, r - rate) for o, r in region.corners.tolist())
     ticks_b = math.floor(offset / b.tick_s)
     return ClockMap(

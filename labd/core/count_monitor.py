@@ -85,7 +85,7 @@ class CountRules:
         """Duration of one step."""
         return self.step * self.period_ns
 
-    def most_steps(self, late_ns: float) -> int:
+    def max_lost_steps(self, late_ns: float) -> int:
         """Return how many lost steps a lateness has room for."""
         return max(0, int((late_ns + self.margin_ns) // self.step_ns))
 
@@ -109,7 +109,7 @@ class Lost:
 class CountMonitor:
     """Checks a sample count by the time of every delivery.
 
-    Indices continue those of the wire; after a loss they start anew with :meth:`restart`.
+    Indices continue those of the wire; after a loss they start anew with :meth:`restart_at`.
 
     Args:
         rules: of the instrument.
@@ -136,7 +136,7 @@ class CountMonitor:
         self._late: list[_Cell] = []
         self._broken = False
 
-    def observe(self, index: int, t_ns: int) -> Lost | None:
+    def observe_delivery(self, index: int, t_ns: int) -> Lost | None:
         """Take a delivery; return what it proves to be lost, if anything.
 
         Args:
@@ -147,21 +147,21 @@ class CountMonitor:
             self._origin = (index, t_ns)
         first, began_ns = self._origin
         delay = t_ns - began_ns - (index - first) * self._period_ns
-        least, most = self._lateness(index, delay)
+        least, most = self._lateness_ns(index, delay)
         rules = self._rules
         decided = not self._broken or most <= rules.step_ns - rules.margin_ns
         if self._minimum is None or (least <= 0 and decided):
             self._minimum = (index, delay)
         if least <= rules.on_time_ns and decided:
-            if self._late and rules.most_steps(most):
-                self._accept_delay(index, delay, index, most)
-            self._confirm(index)
+            if self._late and rules.max_lost_steps(most):
+                self._accept_delay_as_minimum(index, delay, index, most)
+            self._confirm_samples(index)
         else:
-            self._unconfirmed.take(index, delay, least, most)
-        self._cell.take(index, delay, least, most)
+            self._unconfirmed.add_delivery(index, delay, least, most)
+        self._cell.add_delivery(index, delay, least, most)
         return self._close_cell(index) if index - self._cell.start >= self._cell_samples else None
 
-    def finish(self, index: int) -> Lost | None:
+    def settle_at_end(self, index: int) -> Lost | None:
         """Judge the last deliveries, up to ``index``: nothing more comes."""
         too_late = self._rules.too_late_ns
         if self.confirmed >= index or self._unconfirmed.least >= too_late:
@@ -169,22 +169,26 @@ class CountMonitor:
         if self._broken:
             cells = [cell for cell in (*self._late[-1:], self._cell) if cell.least < too_late]
             steps = self._agreed_steps(cells)
-            return self._likeliest(index, cells) if steps is None else self._lost(index, steps)
-        self._add_possible(self._unconfirmed.most)
-        self._confirm(index)
+            return (
+                self._likeliest_break_steps(index, cells)
+                if steps is None
+                else self._record_loss(index, steps)
+            )
+        self._add_possibly_missing(self._unconfirmed.most)
+        self._confirm_samples(index)
         return None
 
-    def counter_broke(self, index: int) -> None:
+    def on_counter_break(self, index: int) -> None:
         """Record a break of the instrument's counter, which continues at ``index`` ± whole steps.
 
         If the latency was irregular until then, a step lost before may be undetected.
         """
-        if not self._was_calm():
+        if not self._was_host_calm():
             self.possibly_missing += self._rules.step
         self._broken = True
         self._begin_cells(index)
 
-    def restart(self, index: int) -> None:
+    def restart_at(self, index: int) -> None:
         """Restart after a loss was reported: the next delivery is at ``index`` or later."""
         self.confirmed = index
         self._origin = self._minimum = None
@@ -194,7 +198,7 @@ class CountMonitor:
 
     # ---- delays --------------------------------------------------------------------------
 
-    def _lateness(self, index: int, delay: float) -> tuple[float, float]:
+    def _lateness_ns(self, index: int, delay: float) -> tuple[float, float]:
         """Return the least and greatest lateness of a delivery, ns."""
         if self._minimum is None:
             return 0.0, 0.0
@@ -212,7 +216,7 @@ class CountMonitor:
             least = RATE_WANDER_PPM * 1e-6 * self._period_ns
             self._slack = min(self._slack, max(least, self._rules.on_time_ns / span))
 
-    def _was_calm(self) -> bool:
+    def _was_host_calm(self) -> bool:
         """Whether the quickest deliveries of successive cells leave no room for a step."""
         return all(
             abs(delay - before) <= self._rules.steady_ns + self._widest_ns * (index - earlier)
@@ -231,46 +235,48 @@ class CountMonitor:
             self._learn_rate(cell)
             return None
         self._late.append(cell)
-        return self._judge_break(index) if self._broken else self._judge_delay()
+        return self._resolve_counter_break(index) if self._broken else self._resolve_delay()
 
-    def _judge_break(self, index: int) -> Lost | None:
+    def _resolve_counter_break(self, index: int) -> Lost | None:
         """Find how many steps a break of the counter has hidden, once that is clear enough."""
         steps = self._agreed_steps(self._late[-BROKEN_CELLS:])
         if steps is not None:
-            return self._lost(index, steps)
+            return self._record_loss(index, steps)
         enough = len(self._late) >= BUSY_CELLS
-        return self._likeliest(index, self._late) if enough else None
+        return self._likeliest_break_steps(index, self._late) if enough else None
 
-    def _judge_delay(self) -> Lost | None:
+    def _resolve_delay(self) -> Lost | None:
         """Find lost steps, attribute the delay to host load, or give the samples up."""
         rules, late = self._rules, self._late
         recent = late[-LOSS_CELLS:]
-        steps = self._raised_by(recent) if len(recent) == LOSS_CELLS else 0
+        steps = self._steps_of_minimum_rise(recent) if len(recent) == LOSS_CELLS else 0
         if steps:
             how = f"every chunk since comes {steps * rules.step_ns / 1e6:.2f} ms late"
-            return self._lost_since(recent[0], steps, how)
-        quickest = min(recent, key=_least)
+            return self._loss_since_cell(recent[0], steps, how)
+        quickest = min(recent, key=_least_delay_ns)
         if len(late) >= BUSY_CELLS and quickest.least < rules.too_late_ns:
-            self._accept_delay(quickest.index, quickest.delay, late[-1].index, quickest.most)
+            self._accept_delay_as_minimum(
+                quickest.index, quickest.delay, late[-1].index, quickest.most
+            )
         elif len(late) >= TOO_LATE_CELLS:
             steps = max(1, round(quickest.least / rules.step_ns))
             self.possibly_missing += rules.step * steps  # it may be nothing but late
-            return self._lost_since(late[-1], steps, "the host reads too late to tell")
+            return self._loss_since_cell(late[-1], steps, "the host reads too late to tell")
         return None
 
-    def _raised_by(self, cells: Sequence[_Cell]) -> int:
+    def _steps_of_minimum_rise(self, cells: Sequence[_Cell]) -> int:
         """Return by how many steps the minimum delay has risen; 0 if not by a whole number."""
         rules = self._rules
-        before = [self._level(*point) for point in list(self._minima)[1 - len(cells) :]]
-        after = [self._level(cell.index, cell.delay) for cell in cells]
-        steady = max(map(_spread, (before, after))) <= rules.steady_ns if before else False
+        before = [self._minimum_level_ns(*point) for point in list(self._minima)[1 - len(cells) :]]
+        after = [self._minimum_level_ns(cell.index, cell.delay) for cell in cells]
+        steady = max(map(_delay_spread_ns, (before, after))) <= rules.steady_ns if before else False
         if len(before) < len(cells) - 1 or not steady:
             return 0
         rise = min(after) - min(before)
         steps = max(0, round(rise / rules.step_ns))
         return steps if abs(rise - steps * rules.step_ns) <= rules.margin_ns else 0
 
-    def _level(self, index: int, delay: float) -> float:
+    def _minimum_level_ns(self, index: int, delay: float) -> float:
         """Return a delay without the part caused by the clocks' relative rate."""
         return delay - self._slope * index
 
@@ -281,46 +287,49 @@ class CountMonitor:
         that the host is calm, or if it is not.
         """
         rules = self._rules
-        if len(cells) < BROKEN_CELLS or _spread([c.least for c in cells]) > rules.steady_ns:
+        if (
+            len(cells) < BROKEN_CELLS
+            or _delay_spread_ns([c.least for c in cells]) > rules.steady_ns
+        ):
             return None
         fewest = max(math.ceil((cell.least - rules.on_time_ns) / rules.step_ns) for cell in cells)
-        most = min(rules.most_steps(cell.most) for cell in cells)
+        most = min(rules.max_lost_steps(cell.most) for cell in cells)
         return most if max(0, fewest) == most else None
 
     # ---- verdicts ------------------------------------------------------------------------
 
-    def _confirm(self, index: int) -> None:
+    def _confirm_samples(self, index: int) -> None:
         self.confirmed = index
         self._broken = False
         self._unconfirmed = _Cell(index)
         self._late.clear()
 
-    def _add_possible(self, late_ns: float) -> None:
-        self.possibly_missing += self._rules.step * self._rules.most_steps(late_ns)
+    def _add_possibly_missing(self, late_ns: float) -> None:
+        self.possibly_missing += self._rules.step * self._rules.max_lost_steps(late_ns)
 
-    def _accept_delay(self, at: int, delay: float, index: int, late_ns: float) -> None:
+    def _accept_delay_as_minimum(self, at: int, delay: float, index: int, late_ns: float) -> None:
         """Take the delay at one index for the minimum, and what is before another for complete."""
         self._minimum = (at, delay)
         self._minima.clear()  # a rate from both sides of a loss would be wrong
-        self._add_possible(late_ns)
-        self._confirm(index)
+        self._add_possibly_missing(late_ns)
+        self._confirm_samples(index)
 
-    def _likeliest(self, index: int, cells: Sequence[_Cell]) -> Lost | None:
+    def _likeliest_break_steps(self, index: int, cells: Sequence[_Cell]) -> Lost | None:
         """Take the likeliest number of steps, and remember how wrong that may be."""
-        quickest = min(cells, key=_least)
+        quickest = min(cells, key=_least_delay_ns)
         steps = max(0, round(quickest.least / self._rules.step_ns))
-        most = self._rules.most_steps(quickest.most)
+        most = self._rules.max_lost_steps(quickest.most)
         self.possibly_missing += self._rules.step * max(steps, most - steps)
-        return self._lost(index, steps)
+        return self._record_loss(index, steps)
 
-    def _lost(self, index: int, steps: int) -> Lost | None:
+    def _record_loss(self, index: int, steps: int) -> Lost | None:
         count = self._rules.step * steps
         if count:
             return Lost(count, None, f"about {count} of them by the host's clock alone")
-        self._confirm(index)
+        self._confirm_samples(index)
         return None
 
-    def _lost_since(self, cell: _Cell, steps: int, how: str) -> Lost:
+    def _loss_since_cell(self, cell: _Cell, steps: int, how: str) -> Lost:
         count = self._rules.step * steps
         why = f"about {count} samples are missing by the host's clock: {how}"
         return Lost(count, cell.index, why)
@@ -336,14 +345,14 @@ class _Cell:
         self.delay = 0.0
         self.least = self.most = math.inf
 
-    def take(self, index: int, delay: float, least: float, most: float) -> None:
+    def add_delivery(self, index: int, delay: float, least: float, most: float) -> None:
         if least < self.least:
             self.index, self.delay, self.least, self.most = index, delay, least, most
 
 
-def _least(cell: _Cell) -> float:
+def _least_delay_ns(cell: _Cell) -> float:
     return cell.least
 
 
-def _spread(values: Sequence[float]) -> float:
+def _delay_spread_ns(values: Sequence[float]) -> float:
     return max(values) - min(values)

@@ -118,13 +118,13 @@ def quoting_command(command: str) -> Generator[None]:
 
 def first_fault(group: ExceptionGroup[Exception]) -> Exception:
     """Return the error to report: the first :class:`LabdError`, else the first of all."""
-    faults = list(_leaves(group))
+    faults = list(_flatten_group(group))
     return next((fault for fault in faults if isinstance(fault, LabdError)), faults[0])
 
 
-def _leaves(error: Exception) -> Iterator[Exception]:
+def _flatten_group(error: Exception) -> Iterator[Exception]:
     if isinstance(error, ExceptionGroup):
         for part in cast("ExceptionGroup[Exception]", error).exceptions:
-            yield from _leaves(part)
+            yield from _flatten_group(part)
     else:
         yield error

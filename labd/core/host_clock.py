@@ -55,7 +55,9 @@ MINIMUM_S = 10.0
 """Some delivery in an interval this long had no more than the smallest delay."""
 
 
-def samples_in(rate_hz: float, shortest_ns: float, longest_ns: float) -> tuple[float, float]:
+def samples_in_interval(
+    rate_hz: float, shortest_ns: float, longest_ns: float
+) -> tuple[float, float]:
     """Return the fewest and the most samples that can have been taken in an interval.
 
     Args:
@@ -129,7 +131,7 @@ class MinimumDelayFilter:
         self._minima: deque[float] = deque(maxlen=round(MINIMUM_S / cell_s))
         self._waiting: list[TimeMark] = []
 
-    def add(self, index: int, t_ns: int) -> None:
+    def add_observation(self, index: int, t_ns: int) -> None:
         """Take an arrival.
 
         Args:
@@ -144,23 +146,23 @@ class MinimumDelayFilter:
         if best is None or delay_ns < best.delay_ns:
             self._best = _Delivery(index, t_ns, delay_ns)
 
-    def marks(self, through: int) -> list[TimeMark]:
+    def finished_marks(self, through: int) -> list[TimeMark]:
         """Return the marks up to the index through which samples are confirmed, each once."""
         count = sum(mark.index <= through for mark in self._waiting)
         marks, self._waiting = self._waiting[:count], self._waiting[count:]
         return marks
 
-    def drop(self, gap: Gap) -> None:
+    def drop_recent(self, gap: Gap) -> None:
         """Forget the arrivals of samples that became a gap."""
 
-        def is_in(index: float) -> bool:
+        def is_in_unfinished_cell(index: float) -> bool:
             return gap.index < index <= gap.end
 
-        self._waiting = [mark for mark in self._waiting if not is_in(mark.index)]
-        if self._best is not None and is_in(self._best.index):
+        self._waiting = [mark for mark in self._waiting if not is_in_unfinished_cell(mark.index)]
+        if self._best is not None and is_in_unfinished_cell(self._best.index):
             self._best = None
 
-    def restart(self) -> None:
+    def restart_filter(self) -> None:
         """Forget every arrival: the indices that follow do not continue those before."""
         self._best = None
         self._minima.clear()

@@ -107,7 +107,7 @@ class Job:
     cancel_requested: bool = False
 
 
-def advance(
+def advance_job(
     job: Job,
     step: JobStep,
     now_ns: int,

@@ -58,23 +58,23 @@ class MarkConstraints:
     max_rate: float
 
     @staticmethod
-    def of(x: Floats, apart: Floats, half: Floats, max_rate: float) -> MarkConstraints:
+    def from_marks(x: Floats, apart: Floats, half: Floats, max_rate: float) -> MarkConstraints:
         """Sort marks by their place."""
         order = np.argsort(x, kind="stable")
         return MarkConstraints(x[order], apart[order], half[order], max_rate)
 
-    def without(self, left_out: Indices) -> MarkConstraints:
+    def without_mark(self, left_out: Indices) -> MarkConstraints:
         """Leave out some marks."""
-        return self.only(np.delete(np.arange(len(self.x)), left_out))
+        return self.only_marks(np.delete(np.arange(len(self.x)), left_out))
 
-    def only(self, kept: Indices) -> MarkConstraints:
+    def only_marks(self, kept: Indices) -> MarkConstraints:
         """Keep these marks, given in order."""
         return MarkConstraints(self.x[kept], self.apart[kept], self.half[kept], self.max_rate)
 
-    def envelopes(self) -> tuple[_Envelope, _Envelope]:
+    def offset_envelopes(self) -> tuple[_Envelope, _Envelope]:
         """Return the lower and the upper limit of the offset over the rate."""
         low, high = self.apart - self.half, self.apart + self.half
-        return _Envelope.over(self.x, low, 1.0), _Envelope.over(self.x, high, -1.0)
+        return _Envelope.from_points(self.x, low, 1.0), _Envelope.from_points(self.x, high, -1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +109,7 @@ class FeasibleRegion:
     outlier_candidates: int = 0
 
     @property
-    def middle(self) -> tuple[float, float]:
+    def centre(self) -> tuple[float, float]:
         """Offset and rate with the smallest worst-case error at the first and last mark."""
         if self.first_s >= self.last_s:
             offset, rate = self.corners.mean(axis=0).tolist()
@@ -122,7 +122,7 @@ class FeasibleRegion:
 
 def feasible_region(marks: MarkConstraints) -> FeasibleRegion | None:
     """Find what marks allow, one of which may be in error; ``None`` when more must be."""
-    whole = polygon(marks)
+    whole = feasible_polygon(marks)
     if len(whole.corners):
         corners = _leave_one_out(marks, whole)
         return FeasibleRegion(corners, float(marks.x[0]), float(marks.x[-1]))
@@ -131,8 +131,8 @@ def feasible_region(marks: MarkConstraints) -> FeasibleRegion | None:
     candidates: list[int] = []
     feasible: list[Floats] = []
     for mark in whole.active.tolist():
-        others = marks.without(np.array([mark]))
-        rest = polygon(others)
+        others = marks.without_mark(np.array([mark]))
+        rest = feasible_polygon(others)
         if len(rest.corners):
             candidates.append(mark)
             feasible.append(_leave_one_out(others, rest))
@@ -151,21 +151,21 @@ def _leave_one_out(marks: MarkConstraints, whole: Polygon) -> Floats:
     """
     if len(marks.x) < MIN_FOR_LEAVE_ONE_OUT:
         return whole.corners
-    near = np.unique(np.concatenate([_two_layers(marks, sign) for sign in (1.0, -1.0)]))
-    few, active = marks.only(near), np.searchsorted(near, whole.active)
+    near = np.unique(np.concatenate([_marks_of_two_hulls(marks, sign) for sign in (1.0, -1.0)]))
+    few, active = marks.only_marks(near), np.searchsorted(near, whole.active)
     groups = [active[group::MAX_GROUPS] for group in range(min(MAX_GROUPS, len(active)))]
-    parts = [polygon(few.without(left_out)).corners for left_out in groups]
+    parts = [feasible_polygon(few.without_mark(left_out)).corners for left_out in groups]
     return convex_hull(np.concatenate([whole.corners, *parts]))
 
 
-def _two_layers(marks: MarkConstraints, sign: float) -> Indices:
+def _marks_of_two_hulls(marks: MarkConstraints, sign: float) -> Indices:
     """Marks on one hull, and on the hull of the others without these."""
     y = marks.apart - sign * marks.half
-    outer = _Envelope.over(marks.x, y, sign).mark
+    outer = _Envelope.from_points(marks.x, y, sign).mark
     rest = np.delete(np.arange(len(y)), outer)
     if not len(rest):
         return outer
-    inner = _Envelope.over(marks.x[rest], y[rest], sign).mark
+    inner = _Envelope.from_points(marks.x[rest], y[rest], sign).mark
     return np.concatenate([outer, rest[inner]])
 
 
@@ -177,21 +177,21 @@ def convex_hull(points: Floats) -> Floats:
     return points[np.unique(np.concatenate(sides))]
 
 
-def polygon(marks: MarkConstraints) -> Polygon:
+def feasible_polygon(marks: MarkConstraints) -> Polygon:
     """Find the corners of what satisfies all marks, and the marks that bound it."""
-    low, high = marks.envelopes()
+    low, high = marks.offset_envelopes()
     rates = np.concatenate([[-marks.max_rate, marks.max_rate], low.breaks, high.breaks])
     rates = np.unique(rates[np.abs(rates) <= marks.max_rate])
-    gap = high.at(rates) - low.at(rates)
+    gap = high.limit_at_rates(rates) - low.limit_at_rates(rates)
     best = int(gap.argmax())
     same = 2 * (ROUNDING_S + ROUNDING * float(marks.half.min()))
     finest = same / max(float(np.abs(marks.x).max()), 1.0)
     if gap[best] < -same:
         at = float(rates[best])
-        return Polygon(np.empty((0, 2)), _active(low, high, at - finest, at + finest))
-    first, last = (_crossing(rates, gap, best, step) for step in (-1, 1))
+        return Polygon(np.empty((0, 2)), _active_constraints(low, high, at - finest, at + finest))
+    first, last = (_zero_crossing(rates, gap, best, step) for step in (-1, 1))
     ends = np.array([first] if first == last else [first, last])
-    lowest, highest = low.at(ends), high.at(ends)
+    lowest, highest = low.limit_at_rates(ends), high.limit_at_rates(ends)
     shut = highest - lowest <= same
     parts = [
         np.stack([np.where(shut, (lowest + highest) / 2, lowest), ends], axis=1),
@@ -199,11 +199,13 @@ def polygon(marks: MarkConstraints) -> Polygon:
         low.between(first, last, finest),
         high.between(first, last, finest),
     ]
-    return Polygon(np.concatenate(parts), _active(low, high, first - finest, last + finest))
+    return Polygon(
+        np.concatenate(parts), _active_constraints(low, high, first - finest, last + finest)
+    )
 
 
-def _active(low: _Envelope, high: _Envelope, first: float, last: float) -> Indices:
-    return np.unique(np.concatenate([side.within(first, last) for side in (low, high)]))
+def _active_constraints(low: _Envelope, high: _Envelope, first: float, last: float) -> Indices:
+    return np.unique(np.concatenate([side.marks_within_rates(first, last) for side in (low, high)]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,7 +218,7 @@ class _Envelope:
     breaks: Floats
 
     @staticmethod
-    def over(x: Floats, y: Floats, sign: float) -> _Envelope:
+    def from_points(x: Floats, y: Floats, sign: float) -> _Envelope:
         """Return the highest of the lines (``sign`` 1) or the lowest (-1); x must not fall."""
         hull = np.array(_upper_hull(x.tolist(), (sign * y).tolist()), dtype=np.intp)
         # The highest line at a high rate is the one with the smallest x: breaks fall with x.
@@ -224,12 +226,12 @@ class _Envelope:
         x, y = x[hull], y[hull]
         return _Envelope(x, y, hull, np.diff(y) / np.diff(x))
 
-    def at(self, rate: Floats) -> Floats:
+    def limit_at_rates(self, rate: Floats) -> Floats:
         """The limit at each rate, shape of ``rate``."""
         place = np.searchsorted(self.breaks, rate)
         return self.y[place] - rate * self.x[place]
 
-    def within(self, first: float, last: float) -> Indices:
+    def marks_within_rates(self, first: float, last: float) -> Indices:
         """Marks that are the limit somewhere between two rates."""
         start, stop = np.searchsorted(self.breaks, [first, last]).tolist()
         return self.mark[start : stop + 1]
@@ -238,7 +240,7 @@ class _Envelope:
         """Breakpoints (offset, rate) between two rates, at least ``finest`` apart: (k, 2)."""
         breaks = self.breaks[(self.breaks > first + finest) & (self.breaks < last - finest)]
         breaks = breaks[np.diff(breaks, prepend=-np.inf) > finest]
-        return np.stack([self.at(breaks), breaks], axis=1)
+        return np.stack([self.limit_at_rates(breaks), breaks], axis=1)
 
 
 def _upper_hull(x: list[float], y: list[float]) -> list[int]:
@@ -258,7 +260,7 @@ def _upper_hull(x: list[float], y: list[float]) -> list[int]:
     return hull
 
 
-def _crossing(rates: Floats, gap: Floats, best: int, step: int) -> float:
+def _zero_crossing(rates: Floats, gap: Floats, best: int, step: int) -> float:
     """Where the gap, linear between rates, closes on one side of its maximum."""
     shut = np.flatnonzero(gap[best::step] < min(0.0, float(gap[best])))
     if not len(shut):

@@ -271,7 +271,7 @@ class Window:
         return not self.problems
 
     @property
-    def span(self) -> tuple[float, float] | None:
+    def edge_span(self) -> tuple[float, float] | None:
         """Positions of its edges in the trace, sample periods; ``None`` without both."""
         if self.start_index is None or self.stop_index is None:
             return None

@@ -66,7 +66,7 @@ class Recording:
         """Return how far the energy between two edges may be off, µJ, by their uncertainty."""
         reach = max(1, math.ceil(edge_uncertainty_s * self.format.sample_rate_hz))
         return sum(
-            float(np.abs(self._around(position, reach)).max(initial=0.0))
+            float(np.abs(self._samples_around(position, reach)).max(initial=0.0))
             for position in (first, second)
         ) * (edge_uncertainty_s * 1e6)
 
@@ -88,15 +88,15 @@ class Recording:
         """
         each = round(self.format.sample_rate_hz) // 1000
         first, second = start_ms * each, stop_ms * each
-        self._require(first, second)
+        self._require_samples(first, second)
         part = self.power_w[first - self.start : second - self.start]
         return part.reshape(-1, each).sum(axis=1) / self.format.sample_rate_hz
 
-    def _around(self, position: float, reach: int) -> NDArray[np.float64]:
+    def _samples_around(self, position: float, reach: int) -> NDArray[np.float64]:
         at = math.floor(position) - self.start
         return self.power_w[max(0, at - reach) : max(0, at + reach + 1)]
 
-    def _require(self, first: float, second: float) -> None:
+    def _require_samples(self, first: float, second: float) -> None:
         if not self.start <= first < second <= self.end:
             raise MeasurementInvalid(
                 "window-outside", f"samples {first:g} to {second:g} are not in the recording"
@@ -106,14 +106,16 @@ class Recording:
 
     def _micro_integral(self, values: NDArray[np.float64], first: float, second: float) -> float:
         """Integrate over time, times 1e6: µJ of watts, µC of amperes."""
-        self._require(first, second)
-        total = _integral(values, first - self.start, second - self.start)
+        self._require_samples(first, second)
+        total = _integrate_piecewise_constant(values, first - self.start, second - self.start)
         if not math.isfinite(total):
             raise MeasurementInvalid("window-nan", "the power monitor delivered NaN samples")
         return total / self.format.sample_rate_hz * 1e6
 
 
-def _integral(values: NDArray[np.float64], first: float, second: float) -> float:
+def _integrate_piecewise_constant(
+    values: NDArray[np.float64], first: float, second: float
+) -> float:
     """Integrate a function that is constant per sample period over [first, second]."""
     start, stop = math.floor(first), math.floor(second)
     if start == stop:
@@ -122,7 +124,7 @@ def _integral(values: NDArray[np.float64], first: float, second: float) -> float
     return total + (float(values[stop]) * (second - stop) if second > stop else 0.0)
 
 
-def assemble(stream_format: StreamFormat, items: Sequence[StreamItem]) -> Recording:
+def assemble_recording(stream_format: StreamFormat, items: Sequence[StreamItem]) -> Recording:
     """Join consecutive stream items.
 
     Raises:
@@ -137,15 +139,15 @@ def assemble(stream_format: StreamFormat, items: Sequence[StreamItem]) -> Record
         at = run.end
     return Recording(
         stream_format,
-        _joined([item.power_w if isinstance(item, Samples) else item for item in runs]),
+        _join_with_nan_gaps([item.power_w if isinstance(item, Samples) else item for item in runs]),
         edges,
         tuple(item for item in runs if isinstance(item, Gap)),
         start,
-        _currents(runs),
+        _join_currents(runs),
     )
 
 
-def _currents(runs: Sequence[Samples | Gap]) -> NDArray[np.float64] | None:
+def _join_currents(runs: Sequence[Samples | Gap]) -> NDArray[np.float64] | None:
     """Join the measured currents, if every sample has one."""
     parts: list[NDArray[np.float64] | Gap] = []
     for run in runs:
@@ -153,10 +155,10 @@ def _currents(runs: Sequence[Samples | Gap]) -> NDArray[np.float64] | None:
         if part is None:
             return None
         parts.append(part)
-    return _joined(parts) if any(not isinstance(part, Gap) for part in parts) else None
+    return _join_with_nan_gaps(parts) if any(not isinstance(part, Gap) for part in parts) else None
 
 
-def _joined(parts: Sequence[NDArray[np.float64] | Gap]) -> NDArray[np.float64]:
+def _join_with_nan_gaps(parts: Sequence[NDArray[np.float64] | Gap]) -> NDArray[np.float64]:
     whole = [np.full(part.count, np.nan) if isinstance(part, Gap) else part for part in parts]
     return np.concatenate(whole) if whole else np.empty(0)
 

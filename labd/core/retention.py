@@ -60,14 +60,14 @@ def plan_removals(
     for run in every:
         if run.protected:
             continue
-        reason = _reason(run, left, limits, now_ns)
+        reason = _removal_reason(run, left, limits, now_ns)
         if reason:
             removals.append((run, reason))
             left -= run.size_bytes
     return removals
 
 
-def _reason(run: RunFiles, left_bytes: int, limits: RetentionLimits, now_ns: int) -> str:
+def _removal_reason(run: RunFiles, left_bytes: int, limits: RetentionLimits, now_ns: int) -> str:
     age_days = (now_ns - run.ended_ns) / DAY_NS
     if limits.days is not None and age_days > limits.days:
         return f"older than {limits.days:g} days"

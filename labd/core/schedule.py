@@ -54,7 +54,7 @@ class Schedule:
     waiting: dict[str, str]
 
 
-def incapable(mode: Mode, parts: frozenset[Part], *, sees_timestamps: bool) -> str:
+def missing_for_mode(mode: Mode, parts: frozenset[Part], *, sees_timestamps: bool) -> str:
     """Return what a station lacks for a mode; empty if nothing."""
     if Part.DUT not in parts and Part.IO not in parts:
         return "no serial way to the DUT"
@@ -65,18 +65,18 @@ def incapable(mode: Mode, parts: frozenset[Part], *, sees_timestamps: bool) -> s
     return "" if sees_timestamps else "no way to see the DUT's timestamps, which energy mode needs"
 
 
-def unsuitable(spec: JobSpec, station: StationView) -> str:
+def why_station_unsuitable(spec: JobSpec, station: StationView) -> str:
     """Return why a station can never run a job; empty if it can."""
     if spec.station and spec.station != station.name:
         return f"the job asks for station {spec.station}"
     lacks = (
-        incapable(mode, station.parts, sees_timestamps=station.sees_timestamps)
+        missing_for_mode(mode, station.parts, sees_timestamps=station.sees_timestamps)
         for mode in spec.modes
     )
     return next(filter(None, lacks), "")
 
 
-def impossible(spec: JobSpec, stations: Sequence[StationView]) -> str:
+def why_no_station(spec: JobSpec, stations: Sequence[StationView]) -> str:
     """Return why no station of the lab can ever run a job; empty if one can."""
     if not stations:
         return "the lab has no station"
@@ -84,7 +84,7 @@ def impossible(spec: JobSpec, stations: Sequence[StationView]) -> str:
         known = ", ".join(station.name for station in stations)
         return f"there is no station {spec.station!r}; the lab has {known}"
     reasons = {
-        station.name: unsuitable(spec, station)
+        station.name: why_station_unsuitable(spec, station)
         for station in stations
         if not spec.station or station.name == spec.station
     }
@@ -93,7 +93,7 @@ def impossible(spec: JobSpec, stations: Sequence[StationView]) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
 
-def plan(jobs: Iterable[Job], stations: Sequence[StationView]) -> Schedule:
+def plan_assignments(jobs: Iterable[Job], stations: Sequence[StationView]) -> Schedule:
     """Assign queued jobs to free stations, by priority class, then oldest first.
 
     Args:
@@ -109,7 +109,9 @@ def plan(jobs: Iterable[Job], stations: Sequence[StationView]) -> Schedule:
     waiting: dict[str, str] = {}
     queued = [job for job in jobs if job.state is JobState.QUEUED]
     for job in sorted(queued, key=lambda job: _CLASSES.index(job.spec.priority)):
-        choice = next((name for name, s in free.items() if not unsuitable(job.spec, s)), None)
+        choice = next(
+            (name for name, s in free.items() if not why_station_unsuitable(job.spec, s)), None
+        )
         if choice is None:
             waiting[job.spec.job] = _why_waiting(job.spec, stations)
         else:
@@ -119,15 +121,15 @@ def plan(jobs: Iterable[Job], stations: Sequence[StationView]) -> Schedule:
 
 
 def _why_waiting(spec: JobSpec, stations: Sequence[StationView]) -> str:
-    verdict = impossible(spec, stations)
+    verdict = why_no_station(spec, stations)
     if verdict:
         return verdict
-    suitable = [station for station in stations if not unsuitable(spec, station)]
-    states = "; ".join(f"{station.name} {_state(station)}" for station in suitable)
+    suitable = [station for station in stations if not why_station_unsuitable(spec, station)]
+    states = "; ".join(f"{station.name} {_station_obstacle(station)}" for station in suitable)
     return f"waiting for a station: {states}"
 
 
-def _state(station: StationView) -> str:
+def _station_obstacle(station: StationView) -> str:
     if station.health is not Health.GOOD:
         return f"is {station.health}" + (f" ({station.why})" if station.why else "")
     if station.activity is Activity.IDLE:

@@ -84,7 +84,7 @@ WARMUPS = 10
 """Warm-up inferences before each window, as in the published runner scripts."""
 
 
-def benchmark(name: str) -> Benchmark:
+def find_benchmark(name: str) -> Benchmark:
     """Look a benchmark up by name.
 
     Raises:

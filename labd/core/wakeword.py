@@ -90,10 +90,10 @@ def score_wakewords(
         hit = (pulses / 1000 >= begin) & (pulses / 1000 <= limit)
         (found if bool(hit.any()) else missed).append(begin)
         pulses = pulses[~hit]
-    return WakewordScore(tuple(found), tuple(missed), tuple(_false_runs(pulses)))
+    return WakewordScore(tuple(found), tuple(missed), tuple(_group_false_detections(pulses)))
 
 
-def _false_runs(pulses: NDArray[np.int64]) -> list[float]:
+def _group_false_detections(pulses: NDArray[np.int64]) -> list[float]:
     """First of each run of unmatched pulses, seconds; a run is anchored at its first pulse."""
     runs: list[float] = []
     while len(pulses):
@@ -124,7 +124,7 @@ class DutyCycle:
         return 1.0 / self.busy_s
 
 
-def duty_cycle(starts_s: Sequence[float], stops_s: Sequence[float]) -> DutyCycle:
+def compute_duty_cycle(starts_s: Sequence[float], stops_s: Sequence[float]) -> DutyCycle:
     """Compute mean processing time over mean period; starts and stops are paired in order.
 
     Raises:

@@ -46,11 +46,11 @@ class Batch:
 
 def performance_window(batch: Batch, runtime_us: int, check: ClockCheck) -> Window:
     """Make a window from the DUT's counter: ``runtime_us`` between the two laps, modulo 2^32."""
-    window = _window(batch, runtime_us / 1e6, check)
+    window = _window_without_energy(batch, runtime_us / 1e6, check)
     return replace(window, problems=length_problems(window))
 
 
-def _window(batch: Batch, runtime_s: float, check: ClockCheck) -> Window:
+def _window_without_energy(batch: Batch, runtime_s: float, check: ClockCheck) -> Window:
     throughput = batch.inferences / runtime_s if runtime_s > 0 else 0.0
     return Window(batch.number, batch.input_file, batch.inferences, runtime_s, throughput, check)
 
@@ -79,11 +79,11 @@ def energy_window(
         edge_uncertainty_s: of the edges, if it is not the instrument's.
     """
     if len(edges) != 2:  # noqa: PLR2004 - start and stop
-        return _no_window(batch, recording, len(edges), span, check)
+        return _window_without_edges(batch, recording, len(edges), span, check)
     rate = recording.format.sample_rate_hz
     first, second = edges[0].index, edges[1].index
     window = replace(
-        _window(batch, (second - first) / rate, check),
+        _window_without_energy(batch, (second - first) / rate, check),
         start_index=first,
         stop_index=second,
         samples=math.floor(second) - math.floor(first),
@@ -96,13 +96,13 @@ def energy_window(
     if _touches_gap(recording.gaps, reach, first, second):
         return replace(window, problems=(*problems, "an edge lies in or beside a gap"))
     try:
-        window = _with_energy(window, recording, (first, second), method, edge_uncertainty_s)
+        window = _add_energy(window, recording, (first, second), method, edge_uncertainty_s)
     except MeasurementInvalid as error:
         return replace(window, problems=(*problems, error.what))
     return replace(window, problems=(*problems, *_energy_problems(window)))
 
 
-def _no_window(
+def _window_without_edges(
     batch: Batch, recording: Recording, edges: int, span: tuple[int, int], check: ClockCheck
 ) -> Window:
     problem = f"{edges} timestamp edges came during the command instead of 2"
@@ -111,10 +111,10 @@ def _no_window(
         for gap in recording.gaps
         if gap.index <= span[1] and span[0] <= gap.end
     )
-    return replace(_window(batch, 0.0, check), problems=(problem, *lost))
+    return replace(_window_without_energy(batch, 0.0, check), problems=(problem, *lost))
 
 
-def _with_energy(
+def _add_energy(
     window: Window,
     recording: Recording,
     edges: tuple[float, float],
@@ -126,7 +126,7 @@ def _with_energy(
     Raises:
         MeasurementInvalid: samples in the window were lost, or the method does not apply.
     """
-    found = energies(recording, *edges)
+    found = energies_by_method(recording, *edges)
     chosen = found.get(method)
     if chosen is None:
         raise MeasurementInvalid("method", _method_unavailable_reason(method, recording))
@@ -146,7 +146,9 @@ def _with_energy(
     )
 
 
-def energies(recording: Recording, first: float, second: float) -> dict[EnergyMethod, WindowEnergy]:
+def energies_by_method(
+    recording: Recording, first: float, second: float
+) -> dict[EnergyMethod, WindowEnergy]:
     """Compute a window's energy by every method that applies to the sample rate.
 
     Raises:

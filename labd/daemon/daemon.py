@@ -31,7 +31,7 @@ from labd.mqtt.link import MqttLink, Will
 from labd.station.config import LabConfig, StationConfig
 from labd.store.journal.async_journal import AsyncJournal
 from labd.store.state_directory import StateDirectory
-from labd.wire.topics import Kind, Topics, as_name
+from labd.wire.topics import Kind, Topics, to_topic_level
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ async def serve_lab(config: LabConfig, registry: Registry, ready: Callable[[str]
     stop = stop_on_signals()
     state = StateDirectory(config.state)
     async with AsyncExitStack() as stack:
-        stack.enter_context(state.lock())
+        stack.enter_context(state.hold_lock())
         journal = await stack.enter_async_context(AsyncJournal(state.journal_url))
         tasks = BackgroundTasks(stack, stop)
         try:
@@ -80,7 +80,7 @@ class Daemon:
         self._config = config
         self._registry = registry
         self._state = state
-        self._host = as_name(socket.gethostname())
+        self._host = to_topic_level(socket.gethostname())
         self._topics = Topics(config.name)
         self._job_log = JobLog(self._topics, journal, time.time_ns)
         self._frames = LiveFrames()
@@ -92,7 +92,9 @@ class Daemon:
         self._requests = RequestHandler(
             config, self._topics, self._job_log, self._dispatcher, self._status
         )
-        self._cleanup = TraceCleanup(self._job_log, state.all_traces, config.keep, time.time_ns)
+        self._cleanup = TraceCleanup(
+            self._job_log, state.traces_directory, config.keep, time.time_ns
+        )
 
     async def start_and_serve(
         self, stack: AsyncExitStack, tasks: BackgroundTasks, ready: Callable[[str], None]
@@ -115,7 +117,7 @@ class Daemon:
         """Return the URL of the configured broker, or of an embedded one that is kept running."""
         if self._config.broker.url:
             return self._config.broker.url
-        broker = EmbeddedBroker(self._state.broker, self._config.broker.port)
+        broker = EmbeddedBroker(self._state.broker_directory, self._config.broker.port)
         started = await tasks.start_restarted_process(broker.run_until_ended, BROKER_RESTART_S)
         await tasks.wait_unless_stopped(started.wait())
         return broker.url
@@ -138,11 +140,12 @@ class Daemon:
     async def _connect_to_broker(self, url: str) -> AsyncGenerator[tuple[MqttLink, Inbox]]:
         """Connect to the broker, which keeps requests while the daemon is away."""
         will = Will(
-            self._topics.daemon(self._host), self._status.daemon_status("offline").payload()
+            self._topics.daemon_topic(self._host),
+            self._status.daemon_status("offline").to_json_bytes(),
         )
         name = f"labd-{self._config.name}-{self._host}"
         link = MqttLink(url, name, will=will, persistent=True)
-        inbox = link.add_subscription(self._topics.every(Kind.COMMAND))
+        inbox = link.add_subscription(self._topics.subscription_filter(Kind.COMMAND))
         async with link:
             link.on_connect.append(self._status.republish_retained)
             yield link, inbox
@@ -183,8 +186,8 @@ class Daemon:
         )
 
     def _make_evidence_writer(self, job: str, attempt: int) -> RunEvidence:
-        send = partial(self._frames.queue_frame, self._topics.trace(job))
-        return RunEvidence(self._state.traces(job, attempt), attempt, send)
+        send = partial(self._frames.queue_frame, self._topics.trace_topic(job))
+        return RunEvidence(self._state.traces_of_attempt(job, attempt), attempt, send)
 
     def _on_station_change(self, supervisor: Supervisor) -> None:
         self._status.publish_station(supervisor)

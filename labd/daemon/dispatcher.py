@@ -10,7 +10,7 @@ import structlog
 
 from labd.core.errors import InfraError
 from labd.core.jobs import JobSpec, JobState
-from labd.core.schedule import StationView, plan
+from labd.core.schedule import StationView, plan_assignments
 from labd.daemon.job_log import JobLog
 from labd.daemon.recovery import requeue_abandoned_jobs
 from labd.daemon.supervisor import Supervisor
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
-    """Assigns jobs to stations as :func:`labd.core.schedule.plan` decides.
+    """Assigns jobs to stations as :func:`labd.core.schedule.plan_assignments` decides.
 
     Args:
         job_log: holds the queue.
@@ -72,10 +72,10 @@ class Dispatcher:
 
     async def _assign_jobs(self) -> None:
         """Assign the jobs that can start now; store and publish why the others wait."""
-        queued = await self._job_log.query_journal(Journal.jobs, [JobState.QUEUED])
+        queued = await self._job_log.query_journal(Journal.list_jobs, [JobState.QUEUED])
         specs = {job.spec.job: job.spec for job in queued}
         self._set_aside = {job: why for job, why in self._set_aside.items() if job in specs}
-        planned = plan(
+        planned = plan_assignments(
             [job for job in queued if job.spec.job not in self._set_aside], self.station_views()
         )
         for assignment in planned.assignments:

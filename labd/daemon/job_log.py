@@ -19,7 +19,7 @@ from labd.core.jobs import Job, JobSpec, JobState
 from labd.core.model import Verdict
 from labd.mqtt.link import MqttLink
 from labd.store.journal.async_journal import AsyncJournal
-from labd.store.journal.attempts import note_removal, pin_job, unpin_job
+from labd.store.journal.attempts import pin_job, record_removal, unpin_job
 from labd.store.journal.journal import Journal
 from labd.store.journal.rows import Accepted, AttemptOutcome, Change, Duplicate, Snapshot
 from labd.wire.job_events import EventData, EventType
@@ -94,32 +94,32 @@ class JobLog:
 
     async def submit_job(self, spec: JobSpec) -> Accepted | Duplicate:
         """Queue a job; see :meth:`Journal.submit_job`."""
-        return await self._journal(Journal.submit, spec, self._now_ns())
+        return await self._journal(Journal.submit_job, spec, self._now_ns())
 
     async def cancel_job(self, job: str, user: str, reason: str) -> Change:
         """Cancel a job; see :meth:`Journal.cancel_job`."""
         async with self._queue_changes:
-            return await self._journal(Journal.cancel, job, user, self._now_ns(), reason)
+            return await self._journal(Journal.cancel_job, job, user, self._now_ns(), reason)
 
     async def lease_job(self, job: str, station: str) -> bool:
         """Lease a job to a station; return False if it is no longer queued."""
         async with self._queue_changes:
             if (await self.require_job(job)).state is not JobState.QUEUED:
                 return False
-            await self._journal(Journal.lease, job, station, self._now_ns())
+            await self._journal(Journal.lease_job, job, station, self._now_ns())
             return True
 
     async def start_attempt(self, job: str) -> Job:
         """Start an attempt."""
-        return (await self._journal(Journal.start, job, self._now_ns())).job
+        return (await self._journal(Journal.start_attempt, job, self._now_ns())).job
 
     async def requeue_job(self, job: str, reason: str, outcome: AttemptOutcome) -> None:
         """Put a job back into the queue; see :meth:`Journal.requeue_job`."""
-        await self._journal(Journal.requeue, job, reason, self._now_ns(), outcome)
+        await self._journal(Journal.requeue_job, job, reason, self._now_ns(), outcome)
 
     async def finish_job(self, job: str, verdict: Verdict, reason: str) -> None:
         """End a job with a verdict."""
-        await self._journal(Journal.finish, job, verdict, reason, self._now_ns())
+        await self._journal(Journal.finish_job, job, verdict, reason, self._now_ns())
 
     async def append_event(self, job: str, data: EventData) -> None:
         """Append an event that changes no state."""
@@ -143,7 +143,7 @@ class JobLog:
 
     async def record_removal(self, job: str, attempt: int) -> bool:
         """Record that an attempt's files will be removed; see :func:`record_removal`."""
-        removable = await self._journal(note_removal, job, attempt, self._now_ns())
+        removable = await self._journal(record_removal, job, attempt, self._now_ns())
         self.queue_job_states([job])
         return removable
 
@@ -167,7 +167,7 @@ class JobLog:
         Raises:
             LabdBug: it does not.
         """
-        found = await self._journal(Journal.job, job)
+        found = await self._journal(Journal.find_job, job)
         if found is None:
             raise LabdBug("no-such-job", f"job {job} is missing in the journal")
         return found
@@ -176,12 +176,12 @@ class JobLog:
         self, states: Iterable[JobState] | None, user: str | None, limit: int
     ) -> list[JobStatus]:
         """Return the newest ``limit`` jobs as their retained messages, oldest first."""
-        found = await self._journal(Journal.snapshots, states, user, limit)
+        found = await self._journal(Journal.newest_snapshots, states, user, limit)
         return [self._format_job_status(snapshot) for snapshot in found]
 
     async def job_status(self, job: str) -> JobStatus | None:
         """Return one job as its retained message."""
-        found = await self._journal(Journal.snapshot, job)
+        found = await self._journal(Journal.find_snapshot, job)
         return None if found is None else self._format_job_status(found)
 
     # ---- outbox --------------------------------------------------------------------------
@@ -242,7 +242,7 @@ class JobLog:
         job = change.job.spec.job
         for event in change.events:
             await _publish_until_accepted(
-                link, self._topics.event(job), event.payload(), retain=False
+                link, self._topics.event_topic(job), event.to_json_bytes(), retain=False
             )
         self._unpublished[job] -= 1
         if self._unpublished[job]:
@@ -258,7 +258,7 @@ class JobLog:
             return
         if status is not None:
             await _publish_until_accepted(
-                link, self._topics.job(job), status.payload(), retain=True
+                link, self._topics.job_topic(job), status.to_json_bytes(), retain=True
             )
 
     def _format_job_status(self, snapshot: Snapshot) -> JobStatus:

@@ -12,8 +12,8 @@ from pydantic import JsonValue
 from labd.core.errors import JobError, LabdBug, LabdError
 from labd.core.jobs import JobSpec
 from labd.core.model import BUILD_FOR
-from labd.core.schedule import StationView, impossible, unsuitable
-from labd.core.suite import benchmark
+from labd.core.schedule import StationView, why_no_station, why_station_unsuitable
+from labd.core.suite import find_benchmark
 from labd.daemon.dispatcher import Dispatcher
 from labd.daemon.job_log import JobLog
 from labd.daemon.status_publisher import StatusPublisher
@@ -74,13 +74,13 @@ class RequestHandler:
             log.warning("retained-request-ignored", topic=message.topic)
             return
         try:
-            topic = self.topics.parse(message.topic)
+            topic = self.topics.parse_topic(message.topic)
         except JobError as error:
             log.warning("bad-topic", error=str(error))
             return
         client, reply = await self._reply_to_payload(topic.user, topic.name, message.payload)
         self.job_log.queue_message(
-            self.topics.reply(topic.user, client), reply.payload(), retain=False
+            self.topics.reply_topic(topic.user, client), reply.to_json_bytes(), retain=False
         )
 
     async def _reply_to_payload(self, user: str, verb: str, payload: bytes) -> tuple[str, Reply]:
@@ -108,7 +108,7 @@ class RequestHandler:
     async def _execute_request(self, user: str, request: Request) -> Reply:
         match request:
             case Submit():
-                return await self._submit_job(request.spec(user))
+                return await self._submit_job(request.to_job_spec(user))
             case Cancel():
                 return await self._cancel_job(user, request)
             case Pin():
@@ -124,7 +124,7 @@ class RequestHandler:
                 return await self._replay_events(request)
 
     async def _submit_job(self, spec: JobSpec) -> Reply:
-        if await self.job_log.query_journal(Journal.job, spec.job) is None:
+        if await self.job_log.query_journal(Journal.find_job, spec.job) is None:
             views = self.dispatcher.station_views()
             await asyncio.to_thread(check_feasible, spec, views, self.config)
         change = await self.job_log.submit_job(spec)
@@ -169,7 +169,7 @@ class RequestHandler:
     async def _replay_events(self, request: ReplayEvents) -> Reply:
         await self._require_job_status(request.job)
         events = await self.job_log.query_journal(
-            Journal.events, request.job, request.from_seq, request.limit
+            Journal.list_events, request.job, request.from_seq, request.limit
         )
         return _success_reply("", request.job, [event.model_dump(mode="json") for event in events])
 
@@ -193,8 +193,8 @@ def check_feasible(spec: JobSpec, views: Sequence[StationView], config: LabConfi
         JobError: unknown benchmark or station, a missing or damaged data set, no suitable
             station, or no firmware image for the boards that would be flashed.
     """
-    entry = benchmark(spec.benchmark)
-    reason = impossible(spec, views)
+    entry = find_benchmark(spec.benchmark)
+    reason = why_no_station(spec, views)
     if reason:
         raise JobError("no-station", f"no station can run this job: {reason}")
     find_dataset(config.datasets, entry)
@@ -207,7 +207,7 @@ def check_firmware(spec: JobSpec, views: Sequence[StationView], config: LabConfi
     Raises:
         JobError: every suitable station has a flasher, and none has its images.
     """
-    suitable = {view.name for view in views if not unsuitable(spec, view)}
+    suitable = {view.name for view in views if not why_station_unsuitable(spec, view)}
     missing: JobError | None = None
     for station in config.stations:
         if station.name not in suitable:

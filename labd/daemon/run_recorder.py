@@ -59,7 +59,7 @@ class RunReporter:
 
     async def report_window(self, mode: Mode, window: Window) -> None:
         """Report a measured window."""
-        await self._append_event(MeasuredWindow.of(mode, window))
+        await self._append_event(MeasuredWindow.from_window(mode, window))
 
     async def report_note(self, text: str, reasons: Sequence[str] = ()) -> None:
         """Report what a reader of the result should know."""

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from drivers.base.registry import DUT_PORTS, FLASHERS, IO_MANAGERS, POWER_MONITORS, Registry
 from labd.core.jobs import JobSpec
 from labd.core.model import Build, Finding, Part
-from labd.core.suite import ENERGY_BAUD, benchmark
+from labd.core.suite import ENERGY_BAUD, find_benchmark
 from labd.daemon.run_recorder import RunEvidence, RunReporter
 from labd.procedure.dataset import find_dataset
 from labd.procedure.health_check import KNOWN, check_station
@@ -39,7 +39,7 @@ class StationRunner:
             firmware=(spec.firmware or spec.benchmark) if spec else KNOWN,
             folders=self._lab.firmware,
             baud={
-                Build.PERFORMANCE: benchmark(spec.benchmark if spec else KNOWN).baud,
+                Build.PERFORMANCE: find_benchmark(spec.benchmark if spec else KNOWN).baud,
                 Build.ENERGY: ENERGY_BAUD,
             },
             voltage_mv=spec.voltage_mv if spec else None,
@@ -51,7 +51,7 @@ class StationRunner:
     ) -> AsyncIterator[ModeResult]:
         """Run a job's modes on the open station."""
         dataset = await asyncio.to_thread(
-            find_dataset, self._lab.datasets, benchmark(spec.benchmark)
+            find_dataset, self._lab.datasets, find_benchmark(spec.benchmark)
         )
         async for result in run_benchmark(bench, spec, dataset, reporter, evidence):
             yield result

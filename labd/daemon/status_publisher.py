@@ -56,13 +56,15 @@ class StatusPublisher:
 
     def publish_daemon(self, state: Literal["online", "offline"]) -> None:
         """Publish the daemon's status."""
-        payload = self.daemon_status(state).payload()
-        self._job_log.queue_message(self._topics.daemon(self._host), payload, retain=True)
+        payload = self.daemon_status(state).to_json_bytes()
+        self._job_log.queue_message(self._topics.daemon_topic(self._host), payload, retain=True)
 
     def publish_station(self, supervisor: Supervisor) -> None:
         """Publish one station's status."""
-        payload = self._station_status(supervisor).payload()
-        self._job_log.queue_message(self._topics.station(supervisor.name), payload, retain=True)
+        payload = self._station_status(supervisor).to_json_bytes()
+        self._job_log.queue_message(
+            self._topics.station_topic(supervisor.name), payload, retain=True
+        )
 
     async def republish_retained(self) -> None:
         """Publish every retained message again: a broker that restarted may have lost them."""

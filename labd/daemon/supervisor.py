@@ -23,7 +23,7 @@ from labd.core.errors import (
 from labd.core.health import Activity, Health, HealthStep, next_health
 from labd.core.jobs import MAX_FAULTS, Job, JobSpec
 from labd.core.model import Identity, Verdict
-from labd.core.schedule import StationView, unsuitable
+from labd.core.schedule import StationView, why_station_unsuitable
 from labd.daemon.job_log import JobLog
 from labd.daemon.run_recorder import RunEvidence, RunReporter
 from labd.daemon.station_runner import StationRunner
@@ -110,7 +110,7 @@ class Supervisor:
     def can_take(self, spec: JobSpec) -> bool:
         """Return whether the station can start this job now."""
         view = self.scheduling_view()
-        return view.is_free and not unsuitable(spec, view)
+        return view.is_free and not why_station_unsuitable(spec, view)
 
     def assign_job(self, spec: JobSpec) -> bool:
         """Give the station a job that the journal has leased to it.
@@ -300,7 +300,8 @@ class Supervisor:
         if ending is None:
             await self.job_log.requeue_job(job, "labd was stopped", AttemptOutcome.INTERRUPTED)
         elif (
-            ending.retry and await self.job_log.query_journal(Journal.faults, job) + 1 < MAX_FAULTS
+            ending.retry
+            and await self.job_log.query_journal(Journal.count_faults, job) + 1 < MAX_FAULTS
         ):
             await self.job_log.requeue_job(job, ending.reason, AttemptOutcome.FAULT)
         else:

@@ -19,7 +19,7 @@ from labd.core.errors import LabdError
 from labd.core.retention import RetentionLimits, RunFiles, plan_removals
 from labd.daemon.job_log import JobLog
 from labd.store.journal.attempts import read_attempts
-from labd.store.run_files import delete_remains, find_runs, remove_run, unsealed_traces
+from labd.store.run_files import delete_interrupted_removals, find_runs, remove_run, unsealed_traces
 from labd.store.traces.reader import seal_trace
 
 log = structlog.get_logger(__name__)
@@ -77,7 +77,7 @@ class TraceCleanup:
         Raises:
             InfraError: the disk or the journal failed; the rest is removed next time.
         """
-        await run_disk_io(delete_remains, self._traces)
+        await run_disk_io(delete_interrupted_removals, self._traces)
         attempts = await self._job_log.query_journal(read_attempts)
         runs = await run_disk_io(find_runs, self._traces, attempts)
         for run in runs:

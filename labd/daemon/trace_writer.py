@@ -98,7 +98,7 @@ class FileTrace:
             InfraError: a disk operation failed.
         """
         async with self._disk:
-            await run_disk_io(self._file.mark_windows, windows)
+            await run_disk_io(self._file.annotate_windows, windows)
 
     async def finish_writing(self) -> None:
         """Write the remaining items, even while being cancelled.
@@ -135,14 +135,14 @@ class FileTrace:
         if not self._ending.is_set():
             self._more.clear()
         async with self._disk:
-            await run_disk_io(self._file.write, items)
+            await run_disk_io(self._file.write_items, items)
         self._written.set()
         self._send_live_frame(last=False)
 
     def _send_live_frame(self, *, last: bool) -> None:
-        frame = self._frames.take(last=last)
+        frame = self._frames.take_frame(last=last)
         if frame is not None:
-            self._send(frame.encode())
+            self._send(frame.to_bytes())
 
 
 @asynccontextmanager
@@ -165,7 +165,7 @@ async def open_trace(
     Raises:
         InfraError: a disk operation failed.
     """
-    file = await run_disk_io(TraceFile, path, stream_format, instrument, frames.feed)
+    file = await run_disk_io(TraceFile, path, stream_format, instrument, frames.add_samples)
     complete = False
     try:
         async with _finish_after_body(FileTrace(file, frames, send)) as trace:

@@ -20,7 +20,7 @@ import aiomqtt
 
 from labd.core.errors import LabdBug, TransportError, first_fault
 from labd.mqtt.inbox import Inbox, ReceivedMessage
-from labd.wire.broker_url import parse_url
+from labd.wire.broker_url import parse_broker_url
 
 DEADLINE_S = 10.0
 KEEPALIVE_S = 15
@@ -71,7 +71,7 @@ class MqttLink:
     def __init__(
         self, url: str, client_id: str, *, will: Will | None = None, persistent: bool = False
     ) -> None:
-        self.address = parse_url(url)
+        self.address = parse_broker_url(url)
         self.on_connect: list[Callable[[], Awaitable[None]]] = []
         self._client_id = client_id
         self._will = will

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from drivers.base.interfaces import Acquisition, PowerMonitor
 from labd.core.errors import DeadlineExceeded, InstrumentError
 from labd.core.model import Edge, Gap, Part, Samples, StreamFormat, StreamItem, TimeMark, Window
-from labd.core.recording import Recording, assemble
+from labd.core.recording import Recording, assemble_recording
 from labd.procedure.mode_run import ModeRun, TraceWriter
 
 QUIET_S = 0.02
@@ -126,7 +126,7 @@ class Capture:
 
         It holds whole runs, and so also what ends at ``start`` or begins at ``stop``.
         """
-        return assemble(
+        return assemble_recording(
             self.format, [item for item in self._items if _overlaps_range(item, start, stop)]
         )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from labd.core.clock_map import Clock, ClockMap, Mark, fit_clock_map, unwrap
+from labd.core.clock_map import Clock, ClockMap, Mark, fit_clock_map, unwrap_counter_stamps
 from labd.core.errors import LabdBug, MeasurementInvalid
 from labd.core.host_clock import HOST_PPM
 from labd.core.model import Edge, StreamFormat, TimeMark
@@ -134,7 +134,7 @@ def _unwrapped_counter_stamps(
     raw = [tick for batch in batches for tick in batch.ticks or ()]
     if len(raw) != len(host):
         raise LabdBug("clock-batches", "a batch without its interval was used to map clocks")
-    ticks = unwrap(counter, COUNTER_MODULUS, raw, [at for at, _ in host])
+    ticks = unwrap_counter_stamps(counter, COUNTER_MODULUS, raw, [at for at, _ in host])
     return counter, [int(tick) for tick in ticks], host
 
 

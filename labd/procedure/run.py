@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from labd.core.errors import JobError, LabdBug
 from labd.core.jobs import JobSpec
 from labd.core.model import BUILD_FOR, Mode, Verdict
-from labd.core.suite import Benchmark, benchmark
+from labd.core.suite import Benchmark, find_benchmark
 from labd.procedure.accuracy import measure_accuracy
 from labd.procedure.dataset import Dataset
 from labd.procedure.energy import measure_energy
@@ -27,7 +27,7 @@ async def run_benchmark(
         DutError: the firmware misbehaved.
         InfraError: the bench failed.
     """
-    entry = benchmark(spec.benchmark)
+    entry = find_benchmark(spec.benchmark)
     ready: Ready | None = None
     throughput: float | None = None
     for mode in spec.modes:

@@ -35,26 +35,26 @@ def plot_trace(trace: Path, picture: Path, title: str) -> None:
     draw: Any = plt
     figure = draw.figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    _draw(axes, read)
+    _draw_trace(axes, read)
     axes.set_title(title, loc="left", parse_math=False)
     figure.savefig(picture, dpi=120)
     draw.close(figure)
 
 
-def _draw(axes: Any, trace: Trace) -> None:
+def _draw_trace(axes: Any, trace: Trace) -> None:
     rate = trace.sample_rate_hz
     if not len(trace.power_w):
         axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center")
         return
-    summary = trace.summary(COLUMNS)
+    summary = trace.summarise_range(COLUMNS)
     lows, means, highs = (1e3 * part for part in (summary.low, summary.mean, summary.high))
     seconds = summary.bounds[:-1] / rate
     axes.fill_between(seconds, lows, highs, step="post", color="#9db8d2", linewidth=0)
     axes.step(seconds, means, where="post", color="#1f4e79", linewidth=0.9, label="mean power")
     for window in trace.windows:
-        if window.span is None or window.energy_per_inference_uj is None:
+        if window.edge_span is None or window.energy_per_inference_uj is None:
             continue
-        start, stop = (index / rate for index in window.span)
+        start, stop = (index / rate for index in window.edge_span)
         axes.axvspan(start, stop, color="#e8a33d", alpha=0.22, linewidth=0)
         text = f"window {window.number}\n{window.energy_per_inference_uj:.3f} µJ/inf"
         axes.text(

@@ -20,7 +20,7 @@ from labd.core.errors import ConfigError, MeasurementInvalid
 from labd.core.model import EnergyMethod, Finding, Mode, Window
 from labd.core.recording import Recording
 from labd.core.runner_arithmetic import WindowEnergy
-from labd.core.windows import energies
+from labd.core.windows import energies_by_method
 from labd.rescore.accuracy_scores import LoggedAnswer, score_mlcommons
 from labd.rescore.compare import (
     compare_with_published,
@@ -44,7 +44,7 @@ from labd.rescore.tolerant_reading import TextLines, read_json
 from labd.store.traces.reader import Trace, read_trace
 from labd.store.traces.sigmf import TracePaths
 from labd.wire.results import ResultFile
-from labd.wire.validation import first_mistake
+from labd.wire.validation import format_first_error
 
 STORED_PRECISION = 1e-6
 """Relative error of a sum of float32 samples."""
@@ -111,7 +111,7 @@ def _read_result(files: SessionFiles, mode: Mode) -> tuple[ResultFile | None, li
         try:
             return ResultFile.model_validate(value), findings
         except ValidationError as error:
-            text = damage or f"is no result: {first_mistake(error)}"
+            text = damage or f"is no result: {format_first_error(error)}"
             findings.append(Finding("file-damaged", f"{path.name} {text}"))
     return None, findings
 
@@ -198,7 +198,7 @@ def _check_hash(trace: Trace, raw: Recomputed) -> None:
     kept = trace.meta["global"].get("core:sha512")
     if kept is None:  # written once a trace is closed
         return
-    data = TracePaths(trace.path).data
+    data = TracePaths(trace.path).data_file
     with data.open("rb") as file:
         found = hashlib.file_digest(file, "sha512").hexdigest()
     if found != kept:
@@ -217,10 +217,10 @@ def _add_window(trace: Trace, window: Window, method: EnergyMethod, raw: Recompu
     if inferences <= 0:
         raw.add_finding("file-damaged", f"window {number} of the trace has no inferences")
         return
-    if window.span is None:
+    if window.edge_span is None:
         raw.drop_window(number, "lost-stamp", f"window {number} has no edges")
         return
-    first, second = window.span
+    first, second = window.edge_span
     if not 0 <= first < second <= len(trace.power_w):
         raw.drop_window(number, "trace-short", f"window {number} is not within the trace")
         return
@@ -243,7 +243,9 @@ def _window_energy(trace: Trace, first: float, second: float, method: EnergyMeth
     margin = math.ceil(MARGIN_S * trace.sample_rate_hz)
     begin, end = max(0, math.floor(first) - margin), math.ceil(second) + margin
     power_w = np.asarray(trace.power_w[begin:end], np.float64)
-    found = energies(Recording(trace.format, power_w, (), trace.gaps, begin), first, second)
+    found = energies_by_method(
+        Recording(trace.format, power_w, (), trace.gaps, begin), first, second
+    )
     if method not in found:
         raise MeasurementInvalid("method", f"method {method} does not apply to this sample rate")
     return found[method]

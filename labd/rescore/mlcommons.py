@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from labd.core.model import Mode
 from labd.core.runner_arithmetic import WindowEnergy, mlcommons_energy
-from labd.core.wakeword import DOCUMENTED_GRACE_S, WORDS, duty_cycle, score_wakewords
+from labd.core.wakeword import DOCUMENTED_GRACE_S, WORDS, compute_duty_cycle, score_wakewords
 from labd.protocol.words import COUNTER_MODULUS
 from labd.rescore.accuracy_scores import LoggedAnswer, score_mlcommons
 from labd.rescore.eembc import note_negative
@@ -183,7 +183,7 @@ def _score_words(
 
 def _score_duty(starts: Sequence[float], stops: Sequence[float], result: Recomputed) -> None:
     try:
-        found = duty_cycle(starts, stops)
+        found = compute_duty_cycle(starts, stops)
     except ValueError as error:
         result.add_finding("edges-unpaired", str(error))
         return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from labd.aio.wire_log import port_log
+from labd.aio.wire_log import open_port_log
 from labd.simulation.pseudo_terminal import PseudoTerminal
 
 SERIAL_BUFFER = 16 * 1024
@@ -28,7 +28,7 @@ class BenchPort:
         """Keep everything, as if the host had stopped reading."""
         self._terminal: PseudoTerminal | None = None
         self.path = ""
-        self._wire = port_log(str(link))
+        self._wire = open_port_log(str(link))
         self.plug()
 
     @property
@@ -89,7 +89,7 @@ class BenchPort:
         except BlockingIOError:
             return 0
         if self._wire:
-            self._wire.received(self._out[:written])
+            self._wire.log_received(self._out[:written])
         del self._out[:written]
         return written
 
@@ -97,5 +97,5 @@ class BenchPort:
         """Return what the host has sent since the last call."""
         data = self._terminal.read_available() if self._terminal else b""
         if self._wire and data:
-            self._wire.sent(data)
+            self._wire.log_sent(data)
         return data

@@ -19,14 +19,14 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from labd.aio.logs import set_up_logging
-from labd.aio.wire_log import recorded_wires
+from labd.aio.wire_log import log_wires_to
 from labd.core.errors import ConfigError
 from labd.simulation.fault_injection import BenchAnswer, submit_command
 from labd.simulation.flash_drive import POLL_S
 from labd.simulation.mcu.image import FlashContents, ImageError, parse_image
 from labd.simulation.station_thread import StationThread
 from labd.wire.emulation import EmulatedStation
-from labd.wire.validation import explain
+from labd.wire.validation import to_mistake
 
 
 def parse_station(text: str) -> EmulatedStation:
@@ -39,7 +39,7 @@ def parse_station(text: str) -> EmulatedStation:
         return EmulatedStation.model_validate_json(text)
     except ValidationError as error:
         keys = list(EmulatedStation.model_fields)
-        mistakes = [str(explain(each, keys)) for each in error.errors(include_url=False)]
+        mistakes = [str(to_mistake(each, keys)) for each in error.errors(include_url=False)]
         raise ValueError("; ".join(mistakes)) from error
 
 
@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"--directory: {error}; is another bench running there?\n")
             return 2
         try:
-            stack.enter_context(recorded_wires(arguments.wire_log))
+            stack.enter_context(log_wires_to(arguments.wire_log))
         except ConfigError as error:
             sys.stderr.write(f"{error}\n")
             return 2

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from labd.aio.wire_log import PortLog, port_log
+from labd.aio.wire_log import PortLog, open_port_log
 from labd.simulation.pseudo_terminal import PseudoTerminal
 
 
@@ -95,7 +95,7 @@ class _OutboxCable(ABC):
 
     def _deliver_to_device(self, data: bytes) -> None:
         if self._wire:
-            self._wire.sent(data)
+            self._wire.log_sent(data)
         self.received += data
         self.device.receive(data)
 
@@ -110,7 +110,7 @@ class _OutboxCable(ABC):
         except BlockingIOError:
             sent = 0
         if self._wire and sent:
-            self._wire.received(self._outbox[:sent])
+            self._wire.log_received(self._outbox[:sent])
         del self._outbox[:sent]
         if self._outbox:
             self._loop.add_writer(descriptor, self._write_outbox)
@@ -125,7 +125,7 @@ class PtyCable(_OutboxCable):
         super().__init__(device)
         self._terminal = PseudoTerminal()
         self.path = self._terminal.path
-        self._wire = port_log(self.path)
+        self._wire = open_port_log(self.path)
         self._loop.add_reader(self._terminal.fileno, self._read_host_bytes)
 
     def unplug(self) -> None:
@@ -158,7 +158,7 @@ class TcpCable(_OutboxCable):
         self._server.settimeout(0)
         self.port: int = self._server.getsockname()[1]
         self.path = f"socket://127.0.0.1:{self.port}"
-        self._wire = port_log(self.path)
+        self._wire = open_port_log(self.path)
         self._peer: socket.socket | None = None
         self._loop.add_reader(self._server, self._accept_host)
 

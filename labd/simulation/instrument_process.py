@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from labd.aio.wire_log import recorded_wires
+from labd.aio.wire_log import log_wires_to
 from labd.core.errors import ConfigError
 from labd.simulation.instrument_cable import Cable, Device, StreamingDevice
 
@@ -209,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if given.build and not INSTRUMENTS[given.instrument].dut:
         parser.error(f"--build: {given.instrument} has no DUT in it")
     try:
-        with recorded_wires(given.wire_log):
+        with log_wires_to(given.wire_log):
             asyncio.run(
                 serve_instrument(given.instrument, given.link, energy=given.build == "energy")
             )

@@ -150,7 +150,7 @@ def load_config(
     document = _parse_toml(path, text)
     base = path.absolute().parent
     checked = check_stations_file(document, registry, base)
-    if checked.found or checked.file is None:
+    if checked.mistakes or checked.file is None:
         raise _mistakes_error(path, text, checked)
     lab = _resolve_lab(path, checked.file, checked.parts)
     if state is not None:
@@ -229,7 +229,9 @@ def _mistakes_error(path: Path, text: str, checked: CheckedFile) -> ConfigError:
     """Return an error that lists every mistake on one line, in the order of the file."""
     positions = TomlPositions(text)
     first = TomlPosition(1, 1)
-    placed = [(positions.position_of(found.key) or first, found.mistake) for found in checked.found]
+    placed = [
+        (positions.position_of(found.key) or first, found.mistake) for found in checked.mistakes
+    ]
     placed.sort(key=lambda each: (each[0].line, each[0].column))
     lines = [f"{path}:{at}: {mistake}" for at, mistake in placed]
     count = "a mistake" if len(lines) == 1 else f"{len(lines)} mistakes"

@@ -14,10 +14,10 @@ from drivers.base.interfaces import MonitorConfig
 from drivers.base.registry import PartConfig, Registry
 from labd.core.errors import ConfigError
 from labd.core.model import Part
-from labd.wire.broker_url import DEFAULT_PORT, parse_url
+from labd.wire.broker_url import DEFAULT_PORT, parse_broker_url
 from labd.wire.emulation import Emulation
 from labd.wire.messages import Name
-from labd.wire.validation import Loc, Mistake, explain, not_one_of, place
+from labd.wire.validation import Loc, Mistake, format_location, to_mistake, unknown_value_mistake
 
 EMULATED_BOARDS = ("nucleo-l4r5zi",)
 """Boards that labd can emulate."""
@@ -116,7 +116,7 @@ class CheckedFile:
 
     file: StationsFile | None = None
     parts: list[dict[Part, PartConfig]] = field(default_factory=list[dict[Part, PartConfig]])
-    found: list[PlacedMistake] = field(default_factory=list[PlacedMistake])
+    mistakes: list[PlacedMistake] = field(default_factory=list[PlacedMistake])
 
 
 def check_stations_file(document: dict[str, Any], registry: Registry, base: Path) -> CheckedFile:
@@ -131,18 +131,18 @@ def check_stations_file(document: dict[str, Any], registry: Registry, base: Path
     try:
         checked.file = StationsFile.model_validate(document)
     except ValidationError as error:
-        checked.found += [_explain_schema_error(details) for details in _pydantic_errors(error)]
+        checked.mistakes += [_explain_schema_error(details) for details in _pydantic_errors(error)]
     for number, table in enumerate(_raw_stations(document)):
         parts, found = _check_parts(number, table, registry)
         checked.parts.append(parts)
-        checked.found += found
-    checked.found += _check_broker(document.get("broker"))
+        checked.mistakes += found
+    checked.mistakes += _check_broker(document.get("broker"))
     for number, table in enumerate(_raw_stations(document)):
-        checked.found += _check_station(number, table)
-        checked.found += _check_board(number, table, _boards_with_images(document, base))
+        checked.mistakes += _check_station(number, table)
+        checked.mistakes += _check_board(number, table, _boards_with_images(document, base))
         monitor = checked.parts[number].get(Part.POWER) or _emulated_monitor(table, registry)
-        checked.found += _check_voltage(number, table, monitor)
-    checked.found += _check_unique(document, checked.parts)
+        checked.mistakes += _check_voltage(number, table, monitor)
+    checked.mistakes += _check_unique(document, checked.parts)
     return checked
 
 
@@ -159,7 +159,7 @@ def _explain_schema_error(details: Any) -> PlacedMistake:
     if key == ("station",) and details["type"] in ("list_type", "missing", "too_short"):
         return _placed_mistake(key, "a lab needs at least one [[station]], with two brackets")
     table = _TABLES.get(tuple(name for name in key[:-1] if isinstance(name, str)), StationsFile)
-    return PlacedMistake(key, explain(details, list(table.model_fields)))
+    return PlacedMistake(key, to_mistake(details, list(table.model_fields)))
 
 
 def _raw_stations(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -207,7 +207,11 @@ def _check_part(
     except ConfigError as error:
         return [_placed_mistake(at, str(error))]
     if driver is None or driver.part is not part:
-        return [PlacedMistake(at, not_one_of(place(at), name, registry.driver_names(part)))]
+        return [
+            PlacedMistake(
+                at, unknown_value_mistake(format_location(at), name, registry.driver_names(part))
+            )
+        ]
     model = driver.config_model
     try:
         rest = {each: value for each, value in table.items() if each != "driver"}
@@ -219,7 +223,7 @@ def _check_part(
 
 def _explain_part_error(key: Loc, details: Any, keys: list[str]) -> PlacedMistake:
     details["loc"] = (*key, *details["loc"])
-    return PlacedMistake(details["loc"], explain(details, keys))
+    return PlacedMistake(details["loc"], to_mistake(details, keys))
 
 
 def _check_broker(table: object) -> Mistakes:
@@ -230,7 +234,7 @@ def _check_broker(table: object) -> Mistakes:
         text = "is for the embedded broker; with `url` the port stands in the URL"
         yield _placed_mistake(("broker", "port"), text)
     try:
-        parse_url(str(broker["url"]))
+        parse_broker_url(str(broker["url"]))
     except ConfigError as error:
         yield _placed_mistake(("broker", "url"), str(error))
 
@@ -284,7 +288,7 @@ def _check_voltage(number: int, table: Mapping[str, Any], monitor: PartConfig | 
 
 
 def _placed_mistake(key: Loc, text: str) -> PlacedMistake:
-    return PlacedMistake(key, Mistake(at=place(key), text=text))
+    return PlacedMistake(key, Mistake(at=format_location(key), text=text))
 
 
 def _get_from_table(table: object, key: str, default: object) -> object:
@@ -314,7 +318,7 @@ def _check_board(number: int, table: Mapping[str, Any], boards: list[str]) -> Mi
     flashed = "emulated" in table or Part.FLASHER in table
     if flashed and isinstance(board, str) and board not in allowed:
         key = ("station", number, "board")
-        yield PlacedMistake(key, not_one_of(place(key), board, allowed))
+        yield PlacedMistake(key, unknown_value_mistake(format_location(key), board, allowed))
 
 
 def _check_unique(document: dict[str, Any], parts: list[dict[Part, PartConfig]]) -> Mistakes:
@@ -329,8 +333,8 @@ def _check_unique(document: dict[str, Any], parts: list[dict[Part, PartConfig]])
         for part, config in parts[number].items():
             for key_name, port in _ports_and_paths(config):
                 key: Loc = ("station", number, str(part), key_name)
-                first = ports.setdefault(port, place(key))
-                if first != place(key):
+                first = ports.setdefault(port, format_location(key))
+                if first != format_location(key):
                     yield _placed_mistake(key, f"{port} is in use already by {first}")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from labd.core.retention import RunFiles
 from labd.store.journal.attempts import Attempt
-from labd.store.traces.reader import is_live
+from labd.store.traces.reader import is_being_written
 from labd.store.traces.sigmf import DATA, EVENTS
 
 GOING = ".going-"
@@ -25,9 +25,9 @@ def find_runs(traces: Path, attempts: Iterable[Attempt] = ()) -> list[RunFiles]:
     """Return every run that has files, with what the journal knows of it."""
     known = {(each.job, each.attempt): each for each in attempts}
     return [
-        _measure(run, job.name, int(run.name), known.get((job.name, int(run.name))))
-        for job in _folders(traces)
-        for run in _folders(job)
+        _total_size_bytes(run, job.name, int(run.name), known.get((job.name, int(run.name))))
+        for job in _attempt_folders(traces)
+        for run in _attempt_folders(job)
         if run.name.isdecimal()
     ]
 
@@ -36,36 +36,36 @@ def remove_run(traces: Path, job: str, attempt: int) -> None:
     """Remove a run's files, and the job's folder if that is empty then.
 
     Raises:
-        OSError: a disk operation failed; the next :func:`delete_remains` tries again.
+        OSError: a disk operation failed; the next :func:`delete_interrupted_removals` tries again.
     """
     folder = traces / job / str(attempt)
     if folder.exists():
         folder.rename(folder.with_name(f"{GOING}{attempt}"))
-    _delete_remains(traces / job)
+    _delete_interrupted_removals_of_job(traces / job)
 
 
-def delete_remains(traces: Path) -> None:
+def delete_interrupted_removals(traces: Path) -> None:
     """Delete what interrupted removals left.
 
     Raises:
         OSError: a disk operation failed.
     """
-    for job in _folders(traces):
-        if any(each.name.startswith(GOING) for each in _folders(job)):
-            _delete_remains(job)
+    for job in _attempt_folders(traces):
+        if any(each.name.startswith(GOING) for each in _attempt_folders(job)):
+            _delete_interrupted_removals_of_job(job)
 
 
 def unsealed_traces(traces: Path) -> list[Path]:
     """Return every trace that is being written, or was when its daemon was killed."""
     return [
         path.with_name(path.name.removesuffix(EVENTS))
-        for job in _folders(traces)
-        for run in _folders(job)
+        for job in _attempt_folders(traces)
+        for run in _attempt_folders(job)
         for path in sorted(run.glob(f"*{EVENTS}"))
     ]
 
 
-def _measure(folder: Path, job: str, number: int, attempt: Attempt | None) -> RunFiles:
+def _total_size_bytes(folder: Path, job: str, number: int, attempt: Attempt | None) -> RunFiles:
     """Describe a run; a file that vanishes meanwhile does not count."""
     size = changed = 0
     live = False
@@ -73,7 +73,7 @@ def _measure(folder: Path, job: str, number: int, attempt: Attempt | None) -> Ru
         try:
             stat = path.stat()
             if path.name.endswith(DATA):
-                live = live or is_live(path.with_name(path.name.removesuffix(DATA)))
+                live = live or is_being_written(path.with_name(path.name.removesuffix(DATA)))
         except OSError:  # it is being removed
             continue
         size += stat.st_size
@@ -91,15 +91,15 @@ def _measure(folder: Path, job: str, number: int, attempt: Attempt | None) -> Ru
     )
 
 
-def _delete_remains(job: Path) -> None:
-    for folder in _folders(job):
+def _delete_interrupted_removals_of_job(job: Path) -> None:
+    for folder in _attempt_folders(job):
         if folder.name.startswith(GOING):
             shutil.rmtree(folder)
     if job.exists() and not any(job.iterdir()):
         job.rmdir()
 
 
-def _folders(parent: Path) -> Iterator[Path]:
+def _attempt_folders(parent: Path) -> Iterator[Path]:
     """Yield the folders in a folder, in order; none if it does not exist."""
     if parent.is_dir():
         yield from sorted(each for each in parent.iterdir() if each.is_dir())

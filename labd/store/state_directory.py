@@ -33,31 +33,31 @@ class StateDirectory:
     root: Path
 
     @property
-    def journal(self) -> Path:
+    def journal_file(self) -> Path:
         """The journal's file."""
         return self.root / "labd.sqlite3"
 
     @property
     def journal_url(self) -> str:
         """SQLAlchemy URL of the journal."""
-        return f"sqlite:///{self.journal}"
+        return f"sqlite:///{self.journal_file}"
 
     @property
-    def broker(self) -> Path:
+    def broker_directory(self) -> Path:
         """The embedded broker's files."""
         return self.root / "broker"
 
     @property
-    def all_traces(self) -> Path:
+    def traces_directory(self) -> Path:
         """Traces of every job."""
         return self.root / "traces"
 
-    def traces(self, job: str, attempt: int) -> Path:
+    def traces_of_attempt(self, job: str, attempt: int) -> Path:
         """Traces of one attempt; not created here."""
-        return self.all_traces / job / str(attempt)
+        return self.traces_directory / job / str(attempt)
 
     @contextmanager
-    def lock(self) -> Generator[None]:
+    def hold_lock(self) -> Generator[None]:
         """Lock the directory for this process; the kernel unlocks it when the process dies.
 
         Raises:
@@ -73,7 +73,7 @@ class StateDirectory:
             what = f"cannot keep state in {self.root}: {error.strerror}"
             raise ConfigError("state", what, remedy) from error
         try:
-            _hold(descriptor, path)
+            _lock_file(descriptor, path)
             yield
         finally:
             os.close(descriptor)
@@ -102,7 +102,7 @@ def write_json(path: Path, value: Any) -> None:
     _sync_directory(path.parent)
 
 
-def _hold(descriptor: int, path: Path) -> None:
+def _lock_file(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

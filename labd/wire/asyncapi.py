@@ -40,34 +40,36 @@ PARAMETERS = {
 }
 
 
-def asyncapi() -> dict[str, Any]:
+def asyncapi_document() -> dict[str, Any]:
     """Return the document as plain values."""
     requests = {verb: model.__name__ for verb, model in REQUESTS.items()}
     events = [event.__name__ for event in EVENTS]
-    messages, definitions = _messages()
+    messages, definitions = _describe_messages()
     channels = {
-        f"{verb}Request": _channel(Kind.COMMAND, [model], f"Requests `{verb}`.", verb)
+        f"{verb}Request": _describe_channel(Kind.COMMAND, [model], f"Requests `{verb}`.", verb)
         for verb, model in requests.items()
     }
     channels |= {
-        "reply": _channel(Kind.REPLY, ["Reply"], "One reply per request, sent after the commit."),
-        "daemon": _channel(
+        "reply": _describe_channel(
+            Kind.REPLY, ["Reply"], "One reply per request, sent after the commit."
+        ),
+        "daemon": _describe_channel(
             Kind.DAEMON, ["DaemonStatus"], "The state of a daemon; `offline` is its last will."
         ),
-        "station": _channel(Kind.STATION, ["StationStatus"], "The state of a station."),
-        "job": _channel(Kind.JOB, ["JobStatus"], "The state of a job."),
-        "event": _channel(
+        "station": _describe_channel(Kind.STATION, ["StationStatus"], "The state of a station."),
+        "job": _describe_channel(Kind.JOB, ["JobStatus"], "The state of a job."),
+        "event": _describe_channel(
             Kind.EVENT, events, "The events of a job, numbered from 0 without holes."
         ),
-        "trace": _channel(Kind.TRACE, ["Frame"], "Frames for live plots."),
+        "trace": _describe_channel(Kind.TRACE, ["Frame"], "Frames for live plots."),
     }
-    operations = {verb: _request(verb) for verb in requests}
+    operations = {verb: _describe_request(verb) for verb in requests}
     operations |= {
-        "publishDaemon": _publish("daemon", retain=True),
-        "publishStation": _publish("station", retain=True),
-        "publishJob": _publish("job", retain=True),
-        "publishEvent": _publish("event"),
-        "publishTrace": _publish("trace", qos=0),
+        "publishDaemon": _describe_publication("daemon", retain=True),
+        "publishStation": _describe_publication("station", retain=True),
+        "publishJob": _describe_publication("job", retain=True),
+        "publishEvent": _describe_publication("event"),
+        "publishTrace": _describe_publication("trace", qos=0),
     }
     return {
         "asyncapi": "3.0.0",
@@ -90,7 +92,7 @@ def asyncapi() -> dict[str, Any]:
     }
 
 
-def _messages() -> tuple[dict[str, Any], dict[str, Any]]:
+def _describe_messages() -> tuple[dict[str, Any], dict[str, Any]]:
     """Return every message, and the schemas that their payloads refer to."""
     sent = (Reply, JobStatus, StationStatus, DaemonStatus, *EVENTS)
     inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
@@ -110,7 +112,7 @@ def _messages() -> tuple[dict[str, Any], dict[str, Any]]:
     return messages | {"Frame": {"name": "Frame", **FRAME}}, definitions
 
 
-def _channel(kind: Kind, messages: list[str], text: str, verb: str = "") -> dict[str, Any]:
+def _describe_channel(kind: Kind, messages: list[str], text: str, verb: str = "") -> dict[str, Any]:
     address = ADDRESSES[kind].replace("{verb}", verb)
     parameters = re.findall(r"{(\w+)}", address)
     return {
@@ -121,22 +123,22 @@ def _channel(kind: Kind, messages: list[str], text: str, verb: str = "") -> dict
     }
 
 
-def _request(verb: str) -> dict[str, Any]:
+def _describe_request(verb: str) -> dict[str, Any]:
     return {
         "action": "receive",
         "channel": {"$ref": f"#/channels/{verb}Request"},
-        "bindings": _mqtt(1),
+        "bindings": _mqtt_bindings(1),
         "reply": {"channel": {"$ref": "#/channels/reply"}},
     }
 
 
-def _publish(channel: str, *, qos: int = 1, retain: bool = False) -> dict[str, Any]:
+def _describe_publication(channel: str, *, qos: int = 1, retain: bool = False) -> dict[str, Any]:
     return {
         "action": "send",
         "channel": {"$ref": f"#/channels/{channel}"},
-        "bindings": _mqtt(qos, retain=retain),
+        "bindings": _mqtt_bindings(qos, retain=retain),
     }
 
 
-def _mqtt(qos: int, *, retain: bool = False) -> dict[str, Any]:
+def _mqtt_bindings(qos: int, *, retain: bool = False) -> dict[str, Any]:
     return {"mqtt": {"qos": qos, "retain": retain, "bindingVersion": "0.2.0"}}

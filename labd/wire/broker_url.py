@@ -26,7 +26,7 @@ class Address:
         return f"mqtt://{user}{host}:{self.port}"
 
 
-def parse_url(url: str) -> Address:
+def parse_broker_url(url: str) -> Address:
     """Parse a broker's URL; no error contains the password.
 
     Raises:
@@ -36,16 +36,16 @@ def parse_url(url: str) -> Address:
         parts = urlsplit(url)
         port = DEFAULT_PORT if parts.port is None else parts.port
     except ValueError as error:
-        raise _malformed(str(error).split(":")[0]) from None
+        raise _malformed_url_error(str(error).split(":")[0]) from None
     if parts.scheme != "mqtt":
-        raise _malformed("it does not begin with mqtt://")
+        raise _malformed_url_error("it does not begin with mqtt://")
     if not parts.hostname or port == 0 or parts.path.strip("/") or parts.query or parts.fragment:
-        raise _malformed("it has more than a host and a port")
+        raise _malformed_url_error("it has more than a host and a port")
     user = None if parts.username is None else unquote(parts.username)
     password = None if parts.password is None else unquote(parts.password)
     return Address(parts.hostname, port, user, password)
 
 
-def _malformed(why: str) -> ConfigError:
+def _malformed_url_error(why: str) -> ConfigError:
     remedy = "write mqtt://host:port or mqtt://user:password@host:port"
     return ConfigError("broker-url", f"the broker's address is wrong: {why}", remedy)

@@ -75,7 +75,7 @@ class Frame:
     sample_rate_hz: float
     points: Points
 
-    def encode(self) -> bytes:
+    def to_bytes(self) -> bytes:
         """Return the frame as bytes."""
         head = _HEADER.pack(
             MAGIC,
@@ -133,17 +133,17 @@ class FrameMaker:
         self._rest = np.empty(0, np.float32)
         self._points = np.empty((0, 3), np.float32)
 
-    def feed(self, power_w: NDArray[np.float32]) -> None:
+    def add_samples(self, power_w: NDArray[np.float32]) -> None:
         """Add the next samples, NaN where lost."""
         self._seen += len(power_w)
         samples = np.concatenate([self._rest, power_w]) if len(self._rest) else power_w
         whole = len(samples) - len(samples) % self._per_point
         self._rest = samples[whole:].copy()
         rows = samples[max(0, whole - MAX_POINTS * self._per_point) : whole]
-        made = _points(rows.reshape(-1, self._per_point))
+        made = _summarise_rows(rows.reshape(-1, self._per_point))
         self._points = np.concatenate([self._points, made])[-MAX_POINTS:]
 
-    def take(self, *, last: bool = False) -> Frame | None:
+    def take_frame(self, *, last: bool = False) -> Frame | None:
         """Return a frame of the points since the last one; ``None`` if there are none.
 
         Args:
@@ -154,7 +154,7 @@ class FrameMaker:
         first = stop - len(self._points) * self._per_point
         points = self._points
         if last and len(self._rest):
-            points = np.concatenate([points, _points(self._rest.reshape(1, -1))])
+            points = np.concatenate([points, _summarise_rows(self._rest.reshape(1, -1))])
             stop = self._seen
         if not len(points) and not last:
             return None
@@ -173,7 +173,7 @@ class FrameMaker:
         )
 
 
-def _points(rows: NDArray[np.float32]) -> Points:
+def _summarise_rows(rows: NDArray[np.float32]) -> Points:
     """Return minimum, mean and maximum of each row."""
     lost = np.isnan(rows)
     count = rows.shape[1] - lost.sum(axis=1)

@@ -34,7 +34,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Remark = Annotated[str, StringConstraints(max_length=200, pattern=REMARK_PATTERN)]
 
 
-def _distinct(modes: tuple[Mode, ...]) -> tuple[Mode, ...]:
+def _require_distinct_modes(modes: tuple[Mode, ...]) -> tuple[Mode, ...]:
     for mode in modes:
         if modes.count(mode) > 1:
             raise PydanticCustomError(
@@ -44,7 +44,9 @@ def _distinct(modes: tuple[Mode, ...]) -> tuple[Mode, ...]:
 
 
 Modes = Annotated[
-    tuple[Mode, ...], Field(min_length=1, max_length=len(Mode)), AfterValidator(_distinct)
+    tuple[Mode, ...],
+    Field(min_length=1, max_length=len(Mode)),
+    AfterValidator(_require_distinct_modes),
 ]
 
 
@@ -88,7 +90,7 @@ class Submit(ClientRequest):
     voltage_mv: int | None = Field(default=None, ge=1000, le=5500)
     energy_method: EnergyMethod = EnergyMethod.LABD
 
-    def spec(self, user: str) -> JobSpec:
+    def to_job_spec(self, user: str) -> JobSpec:
         """Return the job as a value of the core."""
         return JobSpec(
             job=self.job,
@@ -187,7 +189,7 @@ class LabMessage(BaseModel):
 
     v: Literal[1] = 1
 
-    def payload(self) -> bytes:
+    def to_json_bytes(self) -> bytes:
         """Return the message as JSON."""
         return self.model_dump_json().encode()
 

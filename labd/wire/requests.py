@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from labd.core.errors import JobError
 from labd.wire.messages import DEFAULT_CLIENT, REQUESTS, Request, Submit
-from labd.wire.topics import is_name
-from labd.wire.validation import Mistake, explain, not_one_of, show
+from labd.wire.topics import is_topic_level
+from labd.wire.validation import Mistake, format_value, to_mistake, unknown_value_mistake
 
 MAX_REQUEST_BYTES = 65_536
 """A larger request is refused unread; valid ones are far smaller."""
@@ -57,11 +57,11 @@ def parse_request(verb: str, payload: bytes) -> Request:
     Raises:
         BadRequest: with every mistake, and the client if the payload names one.
     """
-    document, mistakes = _decode(payload)
-    client, request = _asker(document)
+    document, mistakes = _decode_json_object(payload)
+    client, request = _read_client_and_request_id(document)
     model = REQUESTS.get(verb)
     if model is None:
-        unknown = [not_one_of("verb", verb, list(REQUESTS))]
+        unknown = [unknown_value_mistake("verb", verb, list(REQUESTS))]
         raise BadRequest("unknown-verb", unknown, client=client, request=request)
     if document is not None:
         try:
@@ -80,7 +80,7 @@ def _explain_all(error: ValidationError, model: type[Request]) -> list[Mistake]:
     every = error.errors(include_url=False, include_context=True)
     deeper = {details["loc"][:-1] for details in every}
     mistakes = [
-        explain(details, keys)
+        to_mistake(details, keys)
         for details in every
         if not (details["type"] == "too_short" and details["loc"] in deeper)
     ]
@@ -92,28 +92,28 @@ def _explain_all(error: ValidationError, model: type[Request]) -> list[Mistake]:
     ]
 
 
-def _decode(payload: bytes) -> tuple[dict[str, Any] | None, list[Mistake]]:
+def _decode_json_object(payload: bytes) -> tuple[dict[str, Any] | None, list[Mistake]]:
     """Return the JSON object, or ``None``, and what is wrong with it."""
     if len(payload) > MAX_REQUEST_BYTES:
-        return _nothing(f"{len(payload)} bytes are too many: at most {MAX_REQUEST_BYTES}")
+        return _no_arguments(f"{len(payload)} bytes are too many: at most {MAX_REQUEST_BYTES}")
     twice: list[Mistake] = []
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = Counter(key for key, _ in items)
-        repeated = (show(key) for key, count in keys.items() if count > 1)
+        repeated = (format_value(key) for key, count in keys.items() if count > 1)
         twice.extend(Mistake(at="", text=f"key {key} is listed more than once") for key in repeated)
         return dict(items)
 
     try:
         value = json.loads(payload.decode("utf-8"), object_pairs_hook=pairs)
     except (ValueError, RecursionError) as error:
-        return _nothing(_why_not_json(error))
+        return _no_arguments(_why_not_json(error))
     if not isinstance(value, dict):
-        return _nothing(f"{show(value)} is not a JSON object")
+        return _no_arguments(f"{format_value(value)} is not a JSON object")
     return cast("dict[str, Any]", value), twice
 
 
-def _nothing(text: str) -> tuple[None, list[Mistake]]:
+def _no_arguments(text: str) -> tuple[None, list[Mistake]]:
     return None, [Mistake(at="", text=text)]
 
 
@@ -129,11 +129,11 @@ def _why_not_json(error: ValueError | RecursionError) -> str:
             return "not a request: a number has thousands of digits"
 
 
-def _asker(document: dict[str, Any] | None) -> tuple[str, str | None]:
+def _read_client_and_request_id(document: dict[str, Any] | None) -> tuple[str, str | None]:
     """Read the client and the request id, even from a request that is otherwise wrong."""
     document = document or {}
     client, request = document.get("client"), document.get("request")
     return (
-        client if isinstance(client, str) and is_name(client) else DEFAULT_CLIENT,
-        request if isinstance(request, str) and is_name(request) else None,
+        client if isinstance(client, str) and is_topic_level(client) else DEFAULT_CLIENT,
+        request if isinstance(request, str) and is_topic_level(request) else None,
     )

@@ -175,7 +175,7 @@ class MeasuredWindow(Window):
         return not self.problems
 
     @classmethod
-    def of(cls, mode: Mode, window: Window) -> Self:
+    def from_window(cls, mode: Mode, window: Window) -> Self:
         """Return ``window`` with the mode it belongs to."""
         known = {field.name: getattr(window, field.name) for field in fields(Window)}
         return cls(mode=mode, **known)

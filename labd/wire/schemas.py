@@ -40,18 +40,18 @@ class DescribedSchema(GenerateJsonSchema):
 
     def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
         """Describe the keys of a model."""
-        return _described(schema["cls"], super().model_schema(schema))
+        return _add_descriptions(schema["cls"], super().model_schema(schema))
 
     def enum_schema(self, schema: EnumSchema) -> JsonSchemaValue:
         """Describe an enumeration."""
-        return _described(schema["cls"], super().enum_schema(schema))
+        return _add_descriptions(schema["cls"], super().enum_schema(schema))
 
     def dataclass_schema(self, schema: DataclassSchema) -> JsonSchemaValue:
         """Describe the keys of a dataclass."""
-        return _described(schema["cls"], super().dataclass_schema(schema))
+        return _add_descriptions(schema["cls"], super().dataclass_schema(schema))
 
 
-def schemas() -> dict[str, dict[str, Any]]:
+def json_schemas() -> dict[str, dict[str, Any]]:
     """Return the JSON Schema of every message and result, by model name."""
     return {
         name: adapter.json_schema(mode=mode, schema_generator=DescribedSchema)
@@ -59,20 +59,20 @@ def schemas() -> dict[str, dict[str, Any]]:
     }
 
 
-def _described(model: type, made: JsonSchemaValue) -> JsonSchemaValue:
+def _add_descriptions(model: type, made: JsonSchemaValue) -> JsonSchemaValue:
     texts: dict[str, str] = {}
     for base in reversed(model.__mro__):
         documented = inspect.cleandoc(base.__doc__ or "")
         texts |= dict(_ARGUMENT.findall(documented.partition("Args:\n")[2]))
     for key, value in made.get("properties", {}).items():
         if key in texts:
-            value["description"] = _plain(texts[key])
+            value["description"] = _to_markdown(texts[key])
     if "description" in made:
-        made["description"] = _plain(made["description"].partition("Args:\n")[0])
+        made["description"] = _to_markdown(made["description"].partition("Args:\n")[0])
     return made
 
 
-def _plain(text: str) -> str:
+def _to_markdown(text: str) -> str:
     """Turn reStructuredText roles and literals into Markdown, and join the lines."""
     marked = _ROLE.sub(lambda found: f"`{found[1] or found[2]}`", text)
     return "\n\n".join(" ".join(part.split()) for part in marked.strip().split("\n\n"))

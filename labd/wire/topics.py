@@ -63,12 +63,12 @@ class Topic:
     user: str = ""
 
 
-def is_name(text: str) -> bool:
+def is_topic_level(text: str) -> bool:
     """Whether ``text`` may be a topic level."""
     return _NAME.fullmatch(text) is not None
 
 
-def as_name(text: str) -> str:
+def to_topic_level(text: str) -> str:
     """Make a topic level of any text, e.g. of a host name with dots."""
     return _NOT_NAME.sub("-", text)[:64] or "-"
 
@@ -85,41 +85,41 @@ class Topics:
     lab: str
 
     def __post_init__(self) -> None:
-        _check("lab", self.lab)
+        _require_topic_level("lab", self.lab)
 
-    def command(self, user: str, verb: str) -> str:
+    def command_topic(self, user: str, verb: str) -> str:
         """Requests of ``user`` for ``verb``."""
-        return self._build(Kind.COMMAND, user=user, verb=verb)
+        return self._format_topic(Kind.COMMAND, user=user, verb=verb)
 
-    def reply(self, user: str, client: str) -> str:
+    def reply_topic(self, user: str, client: str) -> str:
         """Replies to ``client`` of ``user``."""
-        return self._build(Kind.REPLY, user=user, client=client)
+        return self._format_topic(Kind.REPLY, user=user, client=client)
 
-    def daemon(self, host: str) -> str:
+    def daemon_topic(self, host: str) -> str:
         """Retained: whether the daemon on ``host`` is online."""
-        return self._build(Kind.DAEMON, host=host)
+        return self._format_topic(Kind.DAEMON, host=host)
 
-    def station(self, station: str) -> str:
+    def station_topic(self, station: str) -> str:
         """Retained: the state of ``station``."""
-        return self._build(Kind.STATION, station=station)
+        return self._format_topic(Kind.STATION, station=station)
 
-    def job(self, job: str) -> str:
+    def job_topic(self, job: str) -> str:
         """Retained: the state of ``job``."""
-        return self._build(Kind.JOB, job=job)
+        return self._format_topic(Kind.JOB, job=job)
 
-    def event(self, job: str) -> str:
+    def event_topic(self, job: str) -> str:
         """Stream: the events of ``job``."""
-        return self._build(Kind.EVENT, job=job)
+        return self._format_topic(Kind.EVENT, job=job)
 
-    def trace(self, job: str) -> str:
+    def trace_topic(self, job: str) -> str:
         """Stream: binary frames for live plots of ``job``."""
-        return self._build(Kind.TRACE, job=job)
+        return self._format_topic(Kind.TRACE, job=job)
 
-    def every(self, kind: Kind) -> str:
+    def subscription_filter(self, kind: Kind) -> str:
         """Return the subscription filter for all topics of one kind."""
         return _PLACEHOLDER.sub("+", ADDRESSES[kind].replace("{lab}", self.lab))
 
-    def parse(self, topic: str) -> Topic:
+    def parse_topic(self, topic: str) -> Topic:
         """Parse a topic of this lab.
 
         Raises:
@@ -131,12 +131,12 @@ class Topics:
                 return Topic(kind, found.groups()[-1], found.groupdict().get("user", ""))
         raise JobError("bad-topic", f"{topic[:200]!r} is not a topic of lab {self.lab}")
 
-    def _build(self, kind: Kind, **names: str) -> str:
+    def _format_topic(self, kind: Kind, **names: str) -> str:
         for what, name in names.items():
-            _check(what, name)
+            _require_topic_level(what, name)
         return ADDRESSES[kind].format(lab=self.lab, **names)
 
 
-def _check(what: str, name: str) -> None:
-    if not is_name(name):
+def _require_topic_level(what: str, name: str) -> None:
+    if not is_topic_level(name):
         raise JobError("bad-name", f"{name[:80]!r} cannot name a {what}", f"use {NAME_RULE}")

@@ -44,7 +44,7 @@ class Mistake(BaseModel):
         return f"{self.at}: {self.text}" if self.at else self.text
 
 
-def place(loc: Loc) -> str:
+def format_location(loc: Loc) -> str:
     """Format a location as ``station[0].dut.port``."""
     text = ""
     for part in loc:
@@ -55,76 +55,79 @@ def place(loc: Loc) -> str:
     return text
 
 
-def show(value: object) -> str:
+def format_value(value: object) -> str:
     """Format a value in one short line, as JSON and TOML do, with control characters escaped."""
     text = repr(value) if isinstance(value, str | bytes) else json.dumps(value, default=str)
     return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 1]}…"
 
 
-def not_one_of(at: str, value: object, allowed: Sequence[str]) -> Mistake:
+def unknown_value_mistake(at: str, value: object, allowed: Sequence[str]) -> Mistake:
     """Return the mistake of a value that is not in ``allowed``; suggest the nearest."""
     choices = ", ".join(allowed) or "nothing at all"
-    text = f"{show(value)} is not one of {choices}{_did_you_mean(value, allowed)}"
+    text = f"{format_value(value)} is not one of {choices}{_suggest_nearest(value, allowed)}"
     return Mistake(at=at, text=text, allowed=tuple(allowed))
 
 
-def not_a_key(at: str, key: str, allowed: Sequence[str]) -> Mistake:
+def unknown_key_mistake(at: str, key: str, allowed: Sequence[str]) -> Mistake:
     """Return the mistake of an unknown key; suggest the nearest known one."""
     choices = ", ".join(allowed)
-    text = f"{show(key)} is not a key here{_did_you_mean(key, allowed)} (known: {choices})"
+    text = (
+        f"{format_value(key)} is not a key here{_suggest_nearest(key, allowed)} (known: {choices})"
+    )
     return Mistake(at=at, text=text, allowed=tuple(allowed))
 
 
-def explain(error: ErrorDetails, keys: Sequence[str]) -> Mistake:
+def to_mistake(error: ErrorDetails, keys: Sequence[str]) -> Mistake:
     """Translate one error of pydantic.
 
     Args:
         error: as ``ValidationError.errors()`` lists it.
         keys: the keys allowed at the place of an unknown one.
     """
-    at = place(error["loc"])
+    at = format_location(error["loc"])
     if error["type"] == "extra_forbidden":
-        return not_a_key(at, str(error["loc"][-1]), keys)
+        return unknown_key_mistake(at, str(error["loc"][-1]), keys)
     if error["type"] in ("enum", "literal_error"):
-        return not_one_of(at, error["input"], _expected(error))
+        return unknown_value_mistake(at, error["input"], _expected_values(error))
     words = _WORDS.get(error["type"])
     return Mistake(
-        at=at, text=words(error["input"], error.get("ctx", {})) if words else _message(error)
+        at=at,
+        text=words(error["input"], error.get("ctx", {})) if words else _pydantic_message(error),
     )
 
 
-def first_mistake(error: ValidationError) -> str:
+def format_first_error(error: ValidationError) -> str:
     """Return the first error of a document that labd wrote itself, in one line."""
-    return str(explain(error.errors(include_url=False)[0], ()))
+    return str(to_mistake(error.errors(include_url=False)[0], ()))
 
 
-def _did_you_mean(value: object, allowed: Sequence[str]) -> str:
+def _suggest_nearest(value: object, allowed: Sequence[str]) -> str:
     near = difflib.get_close_matches(value, allowed, n=1) if isinstance(value, str) else []
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _expected(error: ErrorDetails) -> list[str]:
+def _expected_values(error: ErrorDetails) -> list[str]:
     expected = str(error.get("ctx", {}).get("expected", ""))
     return re.findall(r"[\w./-]+", re.sub(r"' or '", "' '", expected))
 
 
-def _message(error: ErrorDetails) -> str:
+def _pydantic_message(error: ErrorDetails) -> str:
     message = error["msg"]
-    return f"{show(error['input'])}: {message[:1].lower()}{message[1:]}"
+    return f"{format_value(error['input'])}: {message[:1].lower()}{message[1:]}"
 
 
-def _pattern(value: object, ctx: dict[str, Any]) -> str:
+def _describe_pattern_mismatch(value: object, ctx: dict[str, Any]) -> str:
     pattern = ctx["pattern"]
     words = _PATTERN_WORDS.get(pattern, f"does not match {pattern}")
-    return f"{show(value)} {words}"
+    return f"{format_value(value)} {words}"
 
 
-def _is_not(what: str) -> Callable[[object, dict[str, Any]], str]:
-    return lambda value, _ctx: f"{show(value)} is not {what}"
+def _describe_type_mismatch(what: str) -> Callable[[object, dict[str, Any]], str]:
+    return lambda value, _ctx: f"{format_value(value)} is not {what}"
 
 
-def _limit(word: str, key: str, unit: str = "") -> Callable[[object, dict[str, Any]], str]:
-    return lambda value, ctx: f"{show(value)} is not {word} {ctx[key]}{unit}"
+def _describe_limit(word: str, key: str, unit: str = "") -> Callable[[object, dict[str, Any]], str]:
+    return lambda value, ctx: f"{format_value(value)} is not {word} {ctx[key]}{unit}"
 
 
 _PATTERN_WORDS = {
@@ -135,24 +138,24 @@ _WORDS: dict[str, Callable[[object, dict[str, Any]], str]] = {
     "json_invalid": lambda _value, ctx: f"not JSON: {ctx['error']}",
     "value_error": lambda _value, ctx: str(ctx["error"]),
     "missing": lambda _value, _ctx: "is missing",
-    "string_type": _is_not("a string"),
-    "int_type": _is_not("a whole number"),
-    "int_from_float": _is_not("a whole number"),
-    "int_parsing_size": _is_not("a number of sensible size"),
-    "float_type": _is_not("a number"),
-    "finite_number": _is_not("a finite number"),
-    "bool_type": _is_not("true or false"),
-    "list_type": _is_not("a list"),
-    "tuple_type": _is_not("a list"),
-    "dict_type": _is_not("a table"),
-    "model_type": _is_not("a table"),
-    "string_pattern_mismatch": _pattern,
-    "string_too_short": _limit("at least", "min_length", " characters long"),
-    "string_too_long": _limit("at most", "max_length", " characters long"),
-    "too_short": _limit("at least", "min_length", " long"),
-    "too_long": _limit("at most", "max_length", " long"),
-    "greater_than": _limit("more than", "gt"),
-    "greater_than_equal": _limit("at least", "ge"),
-    "less_than": _limit("less than", "lt"),
-    "less_than_equal": _limit("at most", "le"),
+    "string_type": _describe_type_mismatch("a string"),
+    "int_type": _describe_type_mismatch("a whole number"),
+    "int_from_float": _describe_type_mismatch("a whole number"),
+    "int_parsing_size": _describe_type_mismatch("a number of sensible size"),
+    "float_type": _describe_type_mismatch("a number"),
+    "finite_number": _describe_type_mismatch("a finite number"),
+    "bool_type": _describe_type_mismatch("true or false"),
+    "list_type": _describe_type_mismatch("a list"),
+    "tuple_type": _describe_type_mismatch("a list"),
+    "dict_type": _describe_type_mismatch("a table"),
+    "model_type": _describe_type_mismatch("a table"),
+    "string_pattern_mismatch": _describe_pattern_mismatch,
+    "string_too_short": _describe_limit("at least", "min_length", " characters long"),
+    "string_too_long": _describe_limit("at most", "max_length", " characters long"),
+    "too_short": _describe_limit("at least", "min_length", " long"),
+    "too_long": _describe_limit("at most", "max_length", " long"),
+    "greater_than": _describe_limit("more than", "gt"),
+    "greater_than_equal": _describe_limit("at least", "ge"),
+    "less_than": _describe_limit("less than", "lt"),
+    "less_than_equal": _describe_limit("at most", "le"),
 }

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from labd.core.clock_map import Clock, ClockMap, Mark, fit_clock_map, unwrap
+from labd.core.clock_map import Clock, ClockMap, Mark, fit_clock_map, unwrap_counter_stamps
 from labd.core.errors import MeasurementInvalid
 
 KINDS = ("none", "late", "mislabelled", "false", "host", "drift", "beyond")
@@ -74,7 +74,7 @@ class Case:
 
     def fit(self, host_ns: list[int]) -> ClockMap:
         """Unwrap the counter by the host clock and fit the map."""
-        at_a = unwrap(self.a, WRAPS_AT, self.ticks_a % WRAPS_AT, host_ns)
+        at_a = unwrap_counter_stamps(self.a, WRAPS_AT, self.ticks_a % WRAPS_AT, host_ns)
         pairs = zip(at_a.tolist(), self.ticks_b.tolist(), strict=True)
         return fit_clock_map(self.a, self.b, [Mark(i, j, self.uncertainty_s) for i, j in pairs])
 

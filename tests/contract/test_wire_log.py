@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labd.aio.wire_log import FROM_DEVICE, TO_DEVICE, recorded_wires
+from labd.aio.wire_log import FROM_DEVICE, TO_DEVICE, log_wires_to
 from labd.simulation.instrument_cable import Cable
 from labd.simulation.instruments.reference_dut import SimulatedDut
 from tests.contract.case import Case, plugged
@@ -45,7 +45,7 @@ async def test_a_driver_logs_all_that_it_sends_and_receives(case: Case, tmp_path
     log = tmp_path / "driver.wire"
     async with plugged(case.fake(), case.cable) as cable:
         sent = watch_sent(cable)
-        with recorded_wires(log):
+        with log_wires_to(log):
             await exchange(case, cable.path)
     received = carried(log, FROM_DEVICE)
     assert carried(log, TO_DEVICE) == cable.received
@@ -55,9 +55,9 @@ async def test_a_driver_logs_all_that_it_sends_and_receives(case: Case, tmp_path
 
 async def test_both_ends_of_a_cable_log_the_same(tmp_path: Path) -> None:
     ends = tmp_path / "device.wire", tmp_path / "driver.wire"
-    with recorded_wires(ends[0]):
+    with log_wires_to(ends[0]):
         async with plugged(SimulatedDut()) as cable:
-            with recorded_wires(ends[1]):
+            with log_wires_to(ends[1]):
                 await exchange(CASES[0], cable.path)
     for direction in (TO_DEVICE, FROM_DEVICE):
         assert len(carried(ends[0], direction)) > 0

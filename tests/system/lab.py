@@ -95,7 +95,7 @@ class Lab:
             assert self.process.poll() is None, self.log.read_text()
             try:
                 async with self.client("probe") as client:
-                    stations = await client.stations()
+                    stations = await client.list_stations()
             except LabdError as error:
                 last = str(error)
             else:
@@ -121,7 +121,7 @@ class Lab:
 async def finished(client: LabClient, job: str, deadline_s: float = 300.0) -> list[Any]:
     """Every event of a job, once it has ended."""
     async with asyncio.timeout(deadline_s):
-        return [event async for event in client.follow(job)]
+        return [event async for event in client.follow_events(job)]
 
 
 class HandBench:

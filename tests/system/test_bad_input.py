@@ -61,15 +61,15 @@ async def test_every_command_topic_survives_hostile_payloads(make_lab: Callable[
     lab = make_lab()
     lab.start()
     await lab.ready()
-    back = TOPICS.reply("mallory", "default")
+    back = TOPICS.reply_topic("mallory", "default")
     for verb in (*REQUESTS, "nonsense"):
         for payload in HOSTILE:
-            reply = await ask_raw(lab, TOPICS.command("mallory", verb), payload, back)
+            reply = await ask_raw(lab, TOPICS.command_topic("mallory", verb), payload, back)
             assert not reply["ok"], (verb, payload[:80])
             assert reply["text"], (verb, payload[:80])
             assert reply["errors"], (verb, payload[:80])
     async with lab.client("mallory") as client:
-        assert await client.jobs() == []
+        assert await client.list_jobs() == []
     assert lab.stop() == 0
 
 
@@ -87,9 +87,9 @@ async def test_every_mistake_is_named_with_its_place(make_lab: Callable[..., Lab
     }
     reply = await ask_raw(
         lab,
-        TOPICS.command("alice", "submit"),
+        TOPICS.command_topic("alice", "submit"),
         json.dumps(wrong).encode(),
-        TOPICS.reply("alice", "me"),
+        TOPICS.reply_topic("alice", "me"),
     )
     assert reply["request"] == "r1"
     assert {error["at"] for error in reply["errors"]} == {"job", "modes[1]", "priorty"}
@@ -104,9 +104,9 @@ async def test_a_handwritten_submission_runs(make_lab: Callable[..., Lab]) -> No
     await lab.ready()
     reply = await ask_raw(
         lab,
-        TOPICS.command("bob", "submit"),
+        TOPICS.command_topic("bob", "submit"),
         b'{"job": "hand-1", "benchmark": "digits01", "modes": ["accuracy"]}',
-        TOPICS.reply("bob", "default"),
+        TOPICS.reply_topic("bob", "default"),
     )
     assert reply["ok"]
     assert reply["job"] == "hand-1"
@@ -203,10 +203,10 @@ async def test_ports_that_are_not_there_make_a_bad_station(make_lab: Callable[..
     lab.start()
     await lab.ready()
     async with lab.client() as client:
-        [station] = await client.stations()
-        await client.ask("submit", job="waits", benchmark="digits01", modes=["accuracy"])
+        [station] = await client.list_stations()
+        await client.send_request("submit", job="waits", benchmark="digits01", modes=["accuracy"])
         await asyncio.sleep(0.5)
-        job = await client.job("waits")
+        job = await client.find_job("waits")
     assert station.health == "bad"
     assert "/dev/ttyNONE7" in station.why
     assert job.state == "queued"
@@ -223,7 +223,7 @@ async def test_a_dut_that_never_answers_makes_a_bad_station(
     lab.start()
     await lab.ready(60)
     async with lab.client() as client:
-        [station] = await client.stations()
+        [station] = await client.list_stations()
     assert station.health == "bad"
     assert "dut" in station.why
     assert "Traceback" not in lab.log.read_text()
@@ -240,7 +240,7 @@ async def test_a_monitor_without_sight_of_the_dut_gets_no_energy_jobs(
     lab.start()
     await lab.ready(60)
     async with lab.client() as client:
-        [found] = await client.stations()
+        [found] = await client.list_stations()
     assert found.health == "good"
     assert "no energy jobs: lpm01a does not see the DUT's timestamps" in found.why
     assert "processing_wire" in found.why

@@ -21,9 +21,9 @@ async def test_a_whole_job_is_scored(make_lab: Callable[..., Lab]) -> None:
     lab.start()
     await lab.ready()
     async with lab.client() as client:
-        await client.ask("submit", job="whole", benchmark="digits01")
+        await client.send_request("submit", job="whole", benchmark="digits01")
         events = await finished(client, "whole")
-        status = await client.job("whole")
+        status = await client.find_job("whole")
     assert [event.seq for event in events] == list(range(len(events)))
     assert status.next_seq == len(events)
     assert (status.state, status.verdict) == ("done", "pass")
@@ -99,9 +99,9 @@ async def test_a_station_for_energy_alone_is_found_fit_and_measures(
         lab.start()
         await lab.ready()
         async with lab.client() as client:
-            await client.ask("submit", job="e", benchmark="digits01", modes=["energy"])
+            await client.send_request("submit", job="e", benchmark="digits01", modes=["energy"])
             await finished(client, "e")
-            status = await client.job("e")
+            status = await client.find_job("e")
     finally:
         bench.stop()
     assert (status.verdict, status.reason) == ("pass", "")
@@ -117,7 +117,7 @@ async def test_two_jobs_run_at_once_and_the_third_waits(make_lab: Callable[..., 
     await lab.ready()
     async with lab.client("alice") as alice, lab.client("bob") as bob:
         for client, job in ((alice, "a1"), (bob, "b1"), (alice, "a2")):
-            await client.ask("submit", job=job, benchmark="digits01", modes=["accuracy"])
+            await client.send_request("submit", job=job, benchmark="digits01", modes=["accuracy"])
         events = {job: await finished(alice, job) for job in ("a1", "b1", "a2")}
     started = {job: e.t_ns for job, many in events.items() for e in many if e.type == "started"}
     ended = {job: many[-1].t_ns for job, many in events.items()}
@@ -137,9 +137,9 @@ async def test_frozen_time_gives_the_same_numbers_twice(tmp_path: Path) -> None:
             await lab.ready()
             async with lab.client() as client:
                 modes = ["performance", "energy"]
-                await client.ask("submit", job="f", benchmark="digits01", modes=modes)
+                await client.send_request("submit", job="f", benchmark="digits01", modes=modes)
                 events = await finished(client, "f")
-                status = await client.job("f")
+                status = await client.find_job("f")
         finally:
             assert lab.stop() == 0
         windows = [event.data for event in events if isinstance(event, WindowEvent)]
@@ -162,9 +162,9 @@ async def test_energy_at_a_hundred_kilohertz_agrees_with_a_kilohertz(tmp_path: P
             await lab.ready()
             async with lab.client() as client:
                 asked = {"benchmark": "digits01", "modes": ["energy"], "energy_method": "mlcommons"}
-                await client.ask("submit", job="e", **asked)
+                await client.send_request("submit", job="e", **asked)
                 await finished(client, "e")
-                status = await client.job("e")
+                status = await client.find_job("e")
         finally:
             assert lab.stop() == 0
         assert status.verdict == "pass", status.reason

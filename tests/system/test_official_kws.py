@@ -47,9 +47,9 @@ async def test_the_complete_official_set_is_read_as_tflite_micro_reads_it(
     lab.start()
     await lab.ready()
     async with lab.client() as client:
-        await client.ask("submit", job="kws", benchmark="kws01", modes=["accuracy"])
+        await client.send_request("submit", job="kws", benchmark="kws01", modes=["accuracy"])
         events = await finished(client, "kws", 500)
-        status = await client.job("kws")
+        status = await client.find_job("kws")
     [result] = status.results
     assert events[-1].data.verdict == "pass"
     assert result.score["inputs"] == 1000

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(600)
 
 async def until_event(client: LabClient, job: str, kind: EventType, mode: str = "") -> None:
     async with asyncio.timeout(200):
-        async for event in client.follow(job):
+        async for event in client.follow_events(job):
             if event.type is kind and mode in {"", getattr(event.data, "mode", "")}:
                 return
 
@@ -42,7 +42,7 @@ async def test_kill_9_in_the_middle_of_a_job(make_lab: Callable[..., Lab], mode:
     lab.start()
     await lab.ready()
     async with lab.client() as client:
-        await client.ask("submit", job="k1", benchmark="digits01", modes=[mode])
+        await client.send_request("submit", job="k1", benchmark="digits01", modes=[mode])
         kind = EventType.PROGRESS if mode == "accuracy" else EventType.WINDOW
         await until_event(client, "k1", kind, mode)
     lab.kill()
@@ -50,7 +50,7 @@ async def test_kill_9_in_the_middle_of_a_job(make_lab: Callable[..., Lab], mode:
     await lab.ready()
     async with lab.client() as client:
         events = await finished(client, "k1")
-        status = await client.job("k1")
+        status = await client.find_job("k1")
     assert [event.seq for event in events] == list(range(len(events)))
     assert [e.type for e in events].count(EventType.FINISHED) == 1
     assert [e.type for e in events].count(EventType.STARTED) == 2
@@ -68,7 +68,7 @@ async def test_sigterm_leaves_the_bench_dark_and_free_and_the_job_queued(
     lab.start()
     await lab.ready()
     async with lab.client() as client:
-        await client.ask("submit", job="t1", benchmark="digits01", modes=["energy"])
+        await client.send_request("submit", job="t1", benchmark="digits01", modes=["energy"])
         await until_event(client, "t1", EventType.WINDOW, "energy")
     assert hand_bench.order(query="state")["powered"]
     assert lab.stop() == 0
@@ -89,14 +89,14 @@ async def test_kill_9_of_the_daemon_leaves_a_bench_that_works_again(
     lab.start()
     await lab.ready()
     async with lab.client() as client:
-        await client.ask("submit", job="h1", benchmark="digits01", modes=["energy"])
+        await client.send_request("submit", job="h1", benchmark="digits01", modes=["energy"])
         await until_event(client, "h1", EventType.WINDOW, "energy")
     lab.kill()
     lab.start()
     await lab.ready()
     async with lab.client() as client:
         events = await finished(client, "h1")
-        status = await client.job("h1")
+        status = await client.find_job("h1")
     assert events[-1].data.verdict == "pass", events[-1].data
     assert status.attempt == 2
     assert not hand_bench.order(query="state")["powered"]
@@ -111,11 +111,11 @@ async def test_cancelling_a_running_job_switches_the_board_off(
     lab.start()
     await lab.ready()
     async with lab.client() as client:
-        await client.ask("submit", job="c1", benchmark="digits01", modes=[mode])
-        await client.ask("submit", job="c2", benchmark="digits01", modes=["accuracy"])
+        await client.send_request("submit", job="c1", benchmark="digits01", modes=[mode])
+        await client.send_request("submit", job="c2", benchmark="digits01", modes=["accuracy"])
         await until_event(client, "c1", EventType.WINDOW, mode)
-        assert (await client.ask("cancel", job="c2")).text == "cancelled"
-        await client.ask("cancel", job="c1", reason="changed my mind")
+        assert (await client.send_request("cancel", job="c2")).text == "cancelled"
+        await client.send_request("cancel", job="c1", reason="changed my mind")
         first = await finished(client, "c1")
         second = await finished(client, "c2")
         await lab.ready()
@@ -135,7 +135,7 @@ async def test_a_board_that_hangs_is_an_infra_fault_and_tried_again(
     lab.start()
     await lab.ready()
     async with lab.client() as client:
-        await client.ask("submit", job="b1", benchmark="digits01", modes=["accuracy"])
+        await client.send_request("submit", job="b1", benchmark="digits01", modes=["accuracy"])
         await until_event(client, "b1", EventType.PROGRESS, "accuracy")
         hand_bench.order(fault="hang")
         events = await finished(client, "b1")
@@ -151,7 +151,7 @@ async def test_a_lost_edge_is_never_a_number(
     lab.start()
     await lab.ready()
     async with lab.client() as client:
-        await client.ask("submit", job="e1", benchmark="digits01", modes=["energy"])
+        await client.send_request("submit", job="e1", benchmark="digits01", modes=["energy"])
         await until_event(client, "e1", EventType.WINDOW, "energy")
         hand_bench.order(fault="lose_edge", wire="timestamp", count=1)
         events = await finished(client, "e1")
@@ -171,7 +171,7 @@ async def test_lost_samples_are_never_a_number(
     lab.start()
     await lab.ready()
     async with lab.client() as client:
-        await client.ask("submit", job="s1", benchmark="digits01", modes=["energy"])
+        await client.send_request("submit", job="s1", benchmark="digits01", modes=["energy"])
         await until_event(client, "s1", EventType.WINDOW, "energy")
         hand_bench.order(fault="lose_samples", count=3)
         events = await finished(client, "s1")
@@ -187,7 +187,7 @@ async def test_a_broker_that_dies_comes_back_with_everything(make_lab: Callable[
     lab.start()
     await lab.ready()
     async with lab.client() as client:
-        await client.ask("submit", job="m1", benchmark="digits01", modes=["accuracy"])
+        await client.send_request("submit", job="m1", benchmark="digits01", modes=["accuracy"])
         await until_event(client, "m1", EventType.PROGRESS, "accuracy")
     pid = int((lab.folder / "state" / "broker" / "nats.pid").read_text())
     os.kill(pid, 9)

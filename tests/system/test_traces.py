@@ -12,7 +12,7 @@ import pytest
 
 from labd.client.lab_client import LabClient
 from labd.core.errors import LabdError
-from labd.store.traces.reader import Trace, is_live, read_trace
+from labd.store.traces.reader import Trace, is_being_written, read_trace
 from labd.wire.frames import Frame
 from labd.wire.job_events import WindowEvent
 from tests.system.lab import Lab, finished
@@ -25,12 +25,12 @@ async def measure(client: LabClient, job: str) -> list[Frame]:
     frames: list[Frame] = []
 
     async def collect() -> None:
-        async for frame in client.frames(job):
+        async for frame in client.follow_trace_frames(job):
             frames.append(frame)  # noqa: PERF401 - it is cancelled in the end
 
     collecting = asyncio.create_task(collect())
     await asyncio.sleep(0.5)
-    await client.ask("submit", job=job, benchmark="digits01", modes=["energy"])
+    await client.send_request("submit", job=job, benchmark="digits01", modes=["energy"])
     events = await finished(client, job)
     collecting.cancel()
     assert events[-1].data.verdict == "pass", events[-1].data
@@ -59,7 +59,7 @@ def frames_say_what_the_trace_says(frames: list[Frame], trace: Trace) -> None:
 
 async def until_window(client: LabClient, job: str) -> None:
     async with asyncio.timeout(300):
-        async for event in client.follow(job):
+        async for event in client.follow_events(job):
             if isinstance(event, WindowEvent):
                 return
 
@@ -70,7 +70,7 @@ async def answers(lab: Lab) -> None:
         while True:
             with suppress(LabdError):
                 async with lab.client("probe") as client:
-                    await client.stations()
+                    await client.list_stations()
                     return
             await asyncio.sleep(0.2)
 
@@ -90,14 +90,14 @@ async def test_a_trace_is_published_live_survives_a_kill_and_is_removed_by_the_l
         assert lab.labctl("trace", "t1").returncode == 2
         assert lab.labctl("pin", "t1").returncode == 0
         assert lab.labctl("pin", "t1", user="bob").returncode == 2
-        await client.ask("submit", job="t2", benchmark="digits01", modes=["energy"])
+        await client.send_request("submit", job="t2", benchmark="digits01", modes=["energy"])
         await until_window(client, "t2")
-    assert is_live(traces / "t2" / "1" / "energy")
+    assert is_being_written(traces / "t2" / "1" / "energy")
     lab.kill()
     cut_off = read_trace(traces / "t2" / "1" / "energy")
     assert not cut_off.complete
     assert len(cut_off.edges) >= 3
-    assert np.isfinite(cut_off.summary(1).mean).all()
+    assert np.isfinite(cut_off.summarise_range(1).mean).all()
     lab.config.write_text(lab.config.read_text() + "\n[traces]\nkeep_gb = 0.000001\n")
     lab.start()
     await answers(lab)
@@ -115,7 +115,7 @@ async def test_a_trace_is_published_live_survives_a_kill_and_is_removed_by_the_l
     async with lab.client() as client, asyncio.timeout(100):
         while traces.exists() and list(traces.iterdir()):
             await asyncio.sleep(0.2)
-        assert [(await client.job(job)).removed for job in ("t1", "t2")] == [(1,), (1, 2)]
+        assert [(await client.find_job(job)).removed for job in ("t1", "t2")] == [(1,), (1, 2)]
     shown = lab.labctl("show", "t1")
     assert "traces removed to make room: attempt 1" in shown.stdout
     assert len(json.loads(lab.labctl("events", "t1", "--json").stdout.splitlines()[-1])) > 3

@@ -47,7 +47,7 @@ class AsyncJournal:
             ConfigError: as :class:`Journal`.
         """
         try:
-            self._journal = await self._run(partial(Journal, self._url))
+            self._journal = await self._run_on_thread(partial(Journal, self._url))
         except BaseException:
             self._thread.shutdown(wait=False)
             raise
@@ -73,14 +73,14 @@ class AsyncJournal:
         """Run one method of the journal; cancelling the caller does not stop it."""
         if self._journal is None:
             raise RuntimeError("the journal is not open")
-        return await self._run(partial(operation, self._journal, *args, **kwargs))
+        return await self._run_on_thread(partial(operation, self._journal, *args, **kwargs))
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _run_on_thread(self, work: Callable[[], T]) -> T:
         future = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        future.add_done_callback(self._report)
+        future.add_done_callback(self._report_change)
         return await asyncio.shield(future)
 
-    def _report(self, future: asyncio.Future[T]) -> None:
+    def _report_change(self, future: asyncio.Future[T]) -> None:
         """Report a change, on the loop and in commit order; consume errors without a caller."""
         if future.cancelled() or future.exception() is not None:
             return

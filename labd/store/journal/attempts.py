@@ -47,8 +47,8 @@ def pin_job(journal: Journal, job: str, user: str, now_ns: int) -> bool:
         JobError: ``no-such-job``: unknown, or another user's.
     """
     with transaction(journal.engine) as connection:
-        _require_own(connection, job, user)
-        if _pinned(connection, job):
+        _require_own_job(connection, job, user)
+        if _is_pinned(connection, job):
             return False
         connection.execute(insert(tables.pin).values(job=job, user=user, t_ns=now_ns))
     return True
@@ -61,21 +61,23 @@ def unpin_job(journal: Journal, job: str, user: str) -> bool:
         JobError: ``no-such-job``: unknown, or another user's.
     """
     with transaction(journal.engine) as connection:
-        _require_own(connection, job, user)
-        if not _pinned(connection, job):
+        _require_own_job(connection, job, user)
+        if not _is_pinned(connection, job):
             return False
         connection.execute(delete(tables.pin).where(tables.pin.c.job == job))
     return True
 
 
-def note_removal(journal: Journal, job: str, attempt: int, now_ns: int) -> bool:
+def record_removal(journal: Journal, job: str, attempt: int, now_ns: int) -> bool:
     """Record the removal of an attempt's files, before it is done.
 
     Returns:
         False when they must be kept: the job was pinned, or is in progress.
     """
     with transaction(journal.engine) as connection:
-        found = next((each for each in _attempts(connection, job) if each.attempt == attempt), None)
+        found = next(
+            (each for each in _select_attempts(connection, job) if each.attempt == attempt), None
+        )
         if found is None or found.busy or found.pinned:
             return False
         if not found.removed:
@@ -87,21 +89,21 @@ def note_removal(journal: Journal, job: str, attempt: int, now_ns: int) -> bool:
 def read_attempts(journal: Journal) -> list[Attempt]:
     """Return every attempt at every job."""
     with transaction(journal.engine) as connection:
-        return _attempts(connection, None)
+        return _select_attempts(connection, None)
 
 
-def _require_own(connection: Connection, job: str, user: str) -> None:
+def _require_own_job(connection: Connection, job: str, user: str) -> None:
     known = find_job(connection, job)
     if known is None or known[0].spec.user != user:
         raise JobError("no-such-job", f"you have no job {job}")
 
 
-def _pinned(connection: Connection, job: str) -> bool:
+def _is_pinned(connection: Connection, job: str) -> bool:
     query = select(tables.pin.c.job).where(tables.pin.c.job == job)
     return connection.execute(query).first() is not None
 
 
-def _attempts(connection: Connection, job: str | None) -> list[Attempt]:
+def _select_attempts(connection: Connection, job: str | None) -> list[Attempt]:
     run, removed = tables.run, tables.removed
     same_run = (removed.c.job == run.c.job) & (removed.c.attempt == run.c.attempt)
     query = (

@@ -34,14 +34,16 @@ def open_engine(url: str) -> Engine:
     """
     try:
         sqlite = make_url(url).get_backend_name() == "sqlite"
-        engine = _sqlite(url) if sqlite else create_engine(url, json_serializer=_strict_json)
+        engine = (
+            _open_sqlite(url) if sqlite else create_engine(url, json_serializer=_to_strict_json)
+        )
     except (ArgumentError, ImportError) as error:
         raise ConfigError(
             "journal", f"{url!r} names no database that labd supports: {error}"
         ) from error
     try:
         with engine.begin() as connection:
-            _check_version(connection)
+            _upgrade_schema(connection)
     except DatabaseError as error:
         engine.dispose()
         remedy = "check the path and its permissions, or move the file away"
@@ -72,28 +74,28 @@ def transaction(engine: Engine) -> Generator[Connection]:
         raise LabdBug("journal-data", f"the journal cannot store it: {error.orig}") from error
 
 
-def as_json(record: BaseModel) -> dict[str, Any]:
+def to_json_values(record: BaseModel) -> dict[str, Any]:
     """Return a record as plain JSON values.
 
     Raises:
         LabdBug: a value does not match its schema, or is NaN or infinite.
     """
     try:
-        return json.loads(_strict_json(record.model_dump(mode="json", warnings="error")))
+        return json.loads(_to_strict_json(record.model_dump(mode="json", warnings="error")))
     except (ValueError, TypeError) as error:
         raise LabdBug("journal-data", f"the journal cannot store it: {error}") from error
 
 
-def _strict_json(value: Any) -> str:
+def _to_strict_json(value: Any) -> str:
     return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
-def _sqlite(url: str) -> Engine:
+def _open_sqlite(url: str) -> Engine:
     """Open one connection for one thread at a time; every commit is durable."""
     engine = create_engine(
         url,
         poolclass=StaticPool,
-        json_serializer=_strict_json,
+        json_serializer=_to_strict_json,
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S},
     )
 
@@ -110,7 +112,7 @@ def _sqlite(url: str) -> Engine:
     return engine
 
 
-def _check_version(connection: Connection) -> None:
+def _upgrade_schema(connection: Connection) -> None:
     names = inspect(connection).get_table_names()
     if not names:
         tables.metadata.create_all(connection)

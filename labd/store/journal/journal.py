@@ -1,7 +1,7 @@
 """The journal: every job, attempt, event and result.
 
 Each public method is one transaction. It takes a job one step through
-:func:`labd.core.jobs.advance` and appends the event of that step, so that a job and its events
+:func:`labd.core.jobs.advance_job` and appends the event of that step, so that a job and its events
 agree at any moment, also after a power failure.
 """
 
@@ -13,10 +13,10 @@ from dataclasses import replace
 from sqlalchemy import Engine, func, insert, select
 
 from labd.core.errors import JobError, LabdBug
-from labd.core.jobs import Job, JobSpec, JobState, JobStep, advance
+from labd.core.jobs import Job, JobSpec, JobState, JobStep, advance_job
 from labd.core.model import Verdict
 from labd.store.journal import tables
-from labd.store.journal.database import as_json, open_engine, transaction
+from labd.store.journal.database import open_engine, to_json_values, transaction
 from labd.store.journal.rows import (
     Accepted,
     AttemptOutcome,
@@ -33,7 +33,7 @@ from labd.store.journal.statements import (
     finish_job,
     insert_job,
     insert_run,
-    pick_jobs,
+    newest_jobs_query,
     read_snapshots,
     require_job,
 )
@@ -81,7 +81,7 @@ class Journal:
 
     # ---- requests ------------------------------------------------------------------------
 
-    def submit(self, spec: JobSpec, now_ns: int) -> Accepted | Duplicate:
+    def submit_job(self, spec: JobSpec, now_ns: int) -> Accepted | Duplicate:
         """Queue a job; the same request of the same user again changes nothing.
 
         Raises:
@@ -102,7 +102,7 @@ class Journal:
             "choose another id, such as one with a random part",
         )
 
-    def cancel(self, job_id: str, user: str, now_ns: int, reason: str = "") -> Change:
+    def cancel_job(self, job_id: str, user: str, now_ns: int, reason: str = "") -> Change:
         """Cancel a job: at once while it is queued, else by a request to its attempt.
 
         Repeating it has no effect.
@@ -127,7 +127,7 @@ class Journal:
 
     # ---- steps ---------------------------------------------------------------------------
 
-    def lease(self, job_id: str, station: str, now_ns: int) -> Change:
+    def lease_job(self, job_id: str, station: str, now_ns: int) -> Change:
         """Lease a queued job to a station.
 
         Raises:
@@ -135,10 +135,10 @@ class Journal:
         """
         with transaction(self._engine) as connection:
             job, next_seq = require_job(connection, job_id)
-            after = advance(job, JobStep.LEASE, now_ns, station=station)
+            after = advance_job(job, JobStep.LEASE, now_ns, station=station)
             return append_event(connection, after, next_seq, Leased())
 
-    def start(self, job_id: str, now_ns: int) -> Change:
+    def start_attempt(self, job_id: str, now_ns: int) -> Change:
         """Begin the next attempt at a leased job.
 
         Raises:
@@ -146,11 +146,11 @@ class Journal:
         """
         with transaction(self._engine) as connection:
             job, next_seq = require_job(connection, job_id)
-            after = advance(job, JobStep.START, now_ns)
+            after = advance_job(job, JobStep.START, now_ns)
             insert_run(connection, after)
             return append_event(connection, after, next_seq, Started())
 
-    def requeue(
+    def requeue_job(
         self, job_id: str, reason: str, now_ns: int, outcome: AttemptOutcome = AttemptOutcome.FAULT
     ) -> Change:
         """Queue a leased or running job again; one that was cancelled ends instead.
@@ -168,12 +168,12 @@ class Journal:
             job, next_seq = require_job(connection, job_id)
             if job.cancel_requested:
                 return finish_job(connection, job, next_seq, Verdict.CANCELLED, reason, now_ns)
-            after = advance(job, JobStep.REQUEUE, now_ns, reason=reason)
+            after = advance_job(job, JobStep.REQUEUE, now_ns, reason=reason)
             end_run(connection, job, outcome, reason, now_ns)
             data = Requeued(reason=reason)
             return append_event(connection, after, next_seq, data, station=job.station)
 
-    def finish(self, job_id: str, verdict: Verdict, reason: str, now_ns: int) -> Change:
+    def finish_job(self, job_id: str, verdict: Verdict, reason: str, now_ns: int) -> Change:
         """End a job.
 
         Raises:
@@ -214,43 +214,43 @@ class Journal:
             if job.state is not JobState.RUNNING or job.attempt != attempt:
                 raise LabdBug("result", f"{job_id} is {job.state}, not running attempt {attempt}")
             row = {"job": job_id, "attempt": attempt, "mode": result.mode, "t_ns": now_ns}
-            connection.execute(insert(tables.result).values(row | {"data": as_json(result)}))
+            connection.execute(insert(tables.result).values(row | {"data": to_json_values(result)}))
             after = replace(job, updated_ns=now_ns)
             return append_event(connection, after, next_seq, result.without_windows())
 
     # ---- queries -------------------------------------------------------------------------
 
-    def job(self, job_id: str) -> Job | None:
+    def find_job(self, job_id: str) -> Job | None:
         """Return one job, or ``None``."""
         with transaction(self._engine) as connection:
             found = find_job(connection, job_id)
         return found[0] if found else None
 
-    def jobs(
+    def list_jobs(
         self,
         states: Iterable[JobState] | None = None,
         user: str | None = None,
         limit: int | None = None,
     ) -> list[Job]:
         """Return the newest ``limit`` jobs in these states and of this user, oldest first."""
-        query = pick_jobs(states, user, limit)
+        query = newest_jobs_query(states, user, limit)
         with transaction(self._engine) as connection:
             rows = connection.execute(query).mappings().all()
         return [read_job(row) for row in reversed(rows)]
 
-    def snapshots(
+    def newest_snapshots(
         self,
         states: Iterable[JobState] | None = None,
         user: str | None = None,
         limit: int | None = None,
     ) -> list[Snapshot]:
-        """Return jobs as :meth:`jobs` does, with their results and next event numbers."""
-        query = pick_jobs(states, user, limit)
+        """Return jobs as :meth:`list_jobs` does, with their results and next event numbers."""
+        query = newest_jobs_query(states, user, limit)
         with transaction(self._engine) as connection:
             rows = connection.execute(query).mappings().all()
             return read_snapshots(connection, rows[::-1])
 
-    def snapshot(self, job_id: str) -> Snapshot | None:
+    def find_snapshot(self, job_id: str) -> Snapshot | None:
         """Return one job with its results and next event number, or ``None``."""
         query = select(tables.job).where(tables.job.c.job == job_id)
         with transaction(self._engine) as connection:
@@ -259,9 +259,9 @@ class Journal:
 
     def busy_jobs(self) -> list[Job]:
         """Return the leased and running jobs: those to recover after a restart."""
-        return self.jobs(_BUSY)
+        return self.list_jobs(_BUSY)
 
-    def faults(self, job_id: str) -> int:
+    def count_faults(self, job_id: str) -> int:
         """Return how many attempts at a job ended by a fault of the bench."""
         column = tables.run.c
         query = select(func.count()).where(
@@ -270,7 +270,7 @@ class Journal:
         with transaction(self._engine) as connection:
             return connection.execute(query).scalar_one()
 
-    def events(self, job_id: str, from_seq: int = 0, limit: int | None = None) -> list[Event]:
+    def list_events(self, job_id: str, from_seq: int = 0, limit: int | None = None) -> list[Event]:
         """Return a job's events from number ``from_seq`` on, in order."""
         column = tables.event.c
         query = select(tables.event).where(column.job == job_id, column.seq >= from_seq)

@@ -16,7 +16,7 @@ from labd.core.jobs import Job, JobSpec, JobState
 from labd.core.model import EnergyMethod, Mode, Priority, Verdict
 from labd.wire.job_events import EVENT, Event
 from labd.wire.results import ModeResult
-from labd.wire.validation import first_mistake
+from labd.wire.validation import format_first_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Snapshot:
     removed: tuple[int, ...] = ()
 
 
-def job_row(job: Job) -> dict[str, Any]:
+def to_job_row(job: Job) -> dict[str, Any]:
     """Return a job as a row, without ``number`` and ``next_seq``."""
     spec = job.spec
     return {
@@ -136,7 +136,7 @@ def read_event(row: RowMapping) -> Event:
     Raises:
         InfraError: its data are not an event's.
     """
-    with _readable(f"event {row['seq']} of job {row['job']}"):
+    with _translate_validation_error(f"event {row['seq']} of job {row['job']}"):
         return EVENT.validate_python(dict(row))
 
 
@@ -146,16 +146,16 @@ def read_result(row: RowMapping) -> AttemptResult:
     Raises:
         InfraError: its data are not a result.
     """
-    with _readable(f"a result of job {row['job']}"):
+    with _translate_validation_error(f"a result of job {row['job']}"):
         result = ModeResult.model_validate(row["data"])
     return AttemptResult(row["job"], row["attempt"], row["t_ns"], result)
 
 
 @contextmanager
-def _readable(what: str) -> Generator[None]:
+def _translate_validation_error(what: str) -> Generator[None]:
     """Translate a validation error."""
     try:
         yield
     except ValidationError as error:
-        text = f"the journal holds {what}, which this labd cannot read: {first_mistake(error)}"
+        text = f"the journal holds {what}, which this labd cannot read: {format_first_error(error)}"
         raise InfraError("journal-data", text, "run the labd that wrote it") from error

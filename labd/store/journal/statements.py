@@ -9,17 +9,17 @@ from typing import Any
 from sqlalchemy import Connection, Row, RowMapping, Select, Table, insert, select, update
 
 from labd.core.errors import LabdBug
-from labd.core.jobs import Job, JobState, JobStep, advance
+from labd.core.jobs import Job, JobState, JobStep, advance_job
 from labd.core.model import Verdict
 from labd.store.journal import tables
-from labd.store.journal.database import as_json
+from labd.store.journal.database import to_json_values
 from labd.store.journal.rows import (
     AttemptResult,
     Change,
     Snapshot,
-    job_row,
     read_job,
     read_result,
+    to_job_row,
 )
 from labd.wire.job_events import EventData, Finished, Queued, new_event
 
@@ -48,7 +48,7 @@ def require_job(connection: Connection, job_id: str) -> tuple[Job, int]:
 
 def insert_job(connection: Connection, job: Job) -> Change:
     """Insert a new job and its first event."""
-    connection.execute(insert(tables.job).values(job_row(job) | {"next_seq": 0}))
+    connection.execute(insert(tables.job).values(to_job_row(job) | {"next_seq": 0}))
     spec = job.spec
     data = Queued(user=spec.user, benchmark=spec.benchmark, modes=spec.modes)
     return append_event(connection, job, 0, data)
@@ -82,10 +82,10 @@ def append_event(
         station=station or job.station,
         attempt=job.attempt,
     )
-    columns = as_json(event)
+    columns = to_json_values(event)
     del columns["v"]
     connection.execute(insert(tables.event).values(columns))
-    row = job_row(job) | {"next_seq": seq + 1}
+    row = to_job_row(job) | {"next_seq": seq + 1}
     connection.execute(update(tables.job).where(tables.job.c.job == job.spec.job).values(row))
     return Change(job, (event,), seq + 1)
 
@@ -95,7 +95,7 @@ def finish_job(
 ) -> Change:
     """End a job and its current attempt."""
     step = _ENDING.get(verdict, JobStep.FINISH)
-    after = advance(job, step, now_ns, verdict=verdict, reason=reason)
+    after = advance_job(job, step, now_ns, verdict=verdict, reason=reason)
     end_run(connection, job, verdict, reason, now_ns)
     return append_event(connection, after, seq, Finished(verdict=verdict, reason=reason))
 
@@ -117,7 +117,7 @@ def end_run(connection: Connection, job: Job, outcome: str, reason: str, now_ns:
     )
 
 
-def pick_jobs(
+def newest_jobs_query(
     states: Iterable[JobState] | None, user: str | None, limit: int | None
 ) -> Select[Any]:
     """Select the newest ``limit`` jobs in these states and of this user, newest first."""
@@ -147,9 +147,9 @@ def read_snapshots(connection: Connection, rows: Sequence[RowMapping]) -> list[S
     by_job: defaultdict[str, list[AttemptResult]] = defaultdict(list)
     for result in read_results(connection, job_ids):
         by_job[result.job].append(result)
-    pinned = {row.job for row in _rows_of(connection, tables.pin, job_ids)}
+    pinned = {row.job for row in _select_rows_of_jobs(connection, tables.pin, job_ids)}
     removed: defaultdict[str, list[int]] = defaultdict(list)
-    for row in _rows_of(connection, tables.removed, job_ids):
+    for row in _select_rows_of_jobs(connection, tables.removed, job_ids):
         removed[row.job].append(row.attempt)
     return [
         Snapshot(
@@ -163,7 +163,9 @@ def read_snapshots(connection: Connection, rows: Sequence[RowMapping]) -> list[S
     ]
 
 
-def _rows_of(connection: Connection, table: Table, job_ids: Sequence[str]) -> list[Row[Any]]:
+def _select_rows_of_jobs(
+    connection: Connection, table: Table, job_ids: Sequence[str]
+) -> list[Row[Any]]:
     """Return the rows of a table that belong to these jobs."""
     found: list[Row[Any]] = []
     for start in range(0, len(job_ids), _IDS_PER_QUERY):

@@ -57,7 +57,7 @@ class TraceRange:
         return self.stop - self.start
 
 
-def choose_part(
+def choose_range(
     trace: Trace,
     *,
     window: int | None = None,
@@ -82,7 +82,7 @@ def choose_part(
     _check_seconds(start_s, stop_s, length_s)
     first, last = 0, len(trace.values)
     if window is not None:
-        first, last = _window_span(trace, window)
+        first, last = _sample_range_of_window(trace, window)
     if start_s is not None:
         first = max(first, round(start_s * trace.sample_rate_hz))
     if stop_s is not None:
@@ -115,14 +115,14 @@ def export_csv(trace: Trace, part: TraceRange, output: Path, progress: Progress)
     Raises:
         OSError: a disk operation failed.
     """
-    with replacing(output) as path, path.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(f"# {line}\n" for line in _description(trace, part))
-        names = [*_columns(trace, part), "window", "edges"]
+    with write_then_replace(output) as path, path.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(f"# {line}\n" for line in _describe_export(trace, part))
+        names = [*_column_names(trace, part), "window", "edges"]
         file.write(",".join(names) + "\n")
         template = ",".join([*(_FORMATS.get(name, "%.9g") for name in names[:-2]), "%s,%s\n"])
-        for piece in _pieces(trace, part):
+        for piece in _row_pieces(trace, part):
             columns = [column.tolist() for column in piece.columns.values()]
-            rows = zip(*columns, _blank(piece.windows), piece.edges, strict=True)
+            rows = zip(*columns, _format_window_numbers(piece.windows), piece.edges, strict=True)
             flat = tuple(itertools.chain.from_iterable(rows))
             file.write(_LOST.sub("", template * len(piece.edges) % flat))
             progress(piece.samples)
@@ -142,12 +142,12 @@ def export_parquet(trace: Trace, part: TraceRange, output: Path, progress: Progr
     types = {"index": arrow.int64(), "t_s": arrow.float64(), "samples": arrow.int64()}
     fields = [
         arrow.field(name, types.get(name, arrow.float32()), metadata=_unit_of(name))
-        for name in _columns(trace, part)
+        for name in _column_names(trace, part)
     ]
     fields += [arrow.field("window", arrow.int32()), arrow.field("edges", arrow.string())]
     schema = arrow.schema(fields, metadata={"labd": json.dumps(trace.meta)})
-    with replacing(output) as path, parquet.ParquetWriter(path, schema) as writer:
-        for piece in _pieces(trace, part):
+    with write_then_replace(output) as path, parquet.ParquetWriter(path, schema) as writer:
+        for piece in _row_pieces(trace, part):
             arrays = [
                 arrow.array(column, schema.field(name).type, from_pandas=True)
                 for name, column in piece.columns.items()
@@ -160,7 +160,7 @@ def export_parquet(trace: Trace, part: TraceRange, output: Path, progress: Progr
 
 
 @contextmanager
-def replacing(output: Path) -> Generator[Path]:
+def write_then_replace(output: Path) -> Generator[Path]:
     """Yield a temporary file that replaces ``output`` after the body.
 
     Raises:
@@ -193,7 +193,7 @@ def import_extra(module: str, purpose: str) -> ModuleType:
         raise ConfigError(f"no-{name}", f"{purpose} files need {name}: {error}", EXTRA) from error
 
 
-def started(trace: Trace) -> str:
+def format_start_time(trace: Trace) -> str:
     """Return the UTC time of the first sample by the host."""
     return str(trace.meta["captures"][0]["core:datetime"])
 
@@ -218,7 +218,7 @@ _SYMBOLS = {"s": "s"} | {name.rpartition("_")[2]: unit for name, unit in UNITS.i
 _FORMATS = {"index": "%d", "t_s": "%.9f", "samples": "%d"}
 
 
-def _columns(trace: Trace, part: TraceRange) -> list[str]:
+def _column_names(trace: Trace, part: TraceRange) -> list[str]:
     """Return the names of the numeric columns."""
     if part.decimate == 1:
         return ["index", "t_s", *trace.channels]
@@ -235,33 +235,35 @@ def _unit_of(column: str) -> dict[str, str] | None:
     return {"unit": unit} if unit else None
 
 
-def _pieces(trace: Trace, part: TraceRange) -> Iterator[_Piece]:
+def _row_pieces(trace: Trace, part: TraceRange) -> Iterator[_Piece]:
     edges = _edges_by_row(trace, part)
     step = PIECE_ROWS * part.decimate
     for start in range(part.start, part.stop, step):
         stop = min(start + step, part.stop)
         index = np.arange(start, stop, part.decimate)
         numbers = (
-            _raw(trace, start, stop) if part.decimate == 1 else _figures(trace, start, stop, part)
+            _raw_columns(trace, start, stop)
+            if part.decimate == 1
+            else _decimated_columns(trace, start, stop, part)
         )
         arrays = [index, index / trace.sample_rate_hz, *numbers]
-        columns = dict(zip(_columns(trace, part), arrays, strict=True))
+        columns = dict(zip(_column_names(trace, part), arrays, strict=True))
         texts = [edges.get(row, "") for row in index.tolist()] if edges else [""] * len(index)
-        yield _Piece(stop - start, columns, _windows(trace, index), texts)
+        yield _Piece(stop - start, columns, _window_number_per_row(trace, index), texts)
 
 
-def _raw(trace: Trace, start: int, stop: int) -> list[NDArray[Any]]:
+def _raw_columns(trace: Trace, start: int, stop: int) -> list[NDArray[Any]]:
     return [trace.values[start:stop, column] for column in range(len(trace.channels))]
 
 
-def _figures(trace: Trace, start: int, stop: int, part: TraceRange) -> list[NDArray[Any]]:
+def _decimated_columns(trace: Trace, start: int, stop: int, part: TraceRange) -> list[NDArray[Any]]:
     """Return the count of samples not lost, then minimum, mean and maximum per channel."""
     whole = start + (stop - start) // part.decimate * part.decimate
     count: NDArray[np.int64] = np.empty(0, np.int64)
     figures: list[NDArray[Any]] = []
     for channel in trace.channels:
         parts = [
-            trace.summary(-(-(last - first) // part.decimate), first, last, channel)
+            trace.summarise_range(-(-(last - first) // part.decimate), first, last, channel)
             for first, last in ((start, whole), (whole, stop))
         ]
         if channel == trace.channels[0]:
@@ -287,24 +289,24 @@ def _edges_by_row(trace: Trace, part: TraceRange) -> dict[int, str]:
     }
 
 
-def _windows(trace: Trace, index: NDArray[np.int64]) -> NDArray[np.int32]:
+def _window_number_per_row(trace: Trace, index: NDArray[np.int64]) -> NDArray[np.int32]:
     """Return the number of the window that each row begins in; 0 for none."""
     found = np.zeros(len(index), np.int32)
     for window in trace.windows:
-        if window.span is not None:
-            first, last = map(int, window.span)
+        if window.edge_span is not None:
+            first, last = map(int, window.edge_span)
             found[(index >= first) & (index < last)] = window.number
     return found
 
 
-def _blank(windows: NDArray[np.int32]) -> Sequence[str]:
+def _format_window_numbers(windows: NDArray[np.int32]) -> Sequence[str]:
     if not windows.any():
         return [""] * len(windows)
     return [str(number) if number else "" for number in windows.tolist()]
 
 
-def _window_span(trace: Trace, number: int) -> tuple[int, int]:
-    spans = {each.number: each.span for each in trace.windows if each.span is not None}
+def _sample_range_of_window(trace: Trace, number: int) -> tuple[int, int]:
+    spans = {each.number: each.edge_span for each in trace.windows if each.edge_span is not None}
     if number in spans:
         first, last = spans[number]
         return int(first), int(last)
@@ -313,7 +315,7 @@ def _window_span(trace: Trace, number: int) -> tuple[int, int]:
     raise ConfigError("no-window", f"{trace.path} has no window {number}", known)
 
 
-def _description(trace: Trace, part: TraceRange) -> list[str]:
+def _describe_export(trace: Trace, part: TraceRange) -> list[str]:
     """Return the description of a trace, one line per item."""
     who = trace.instrument
     named = " ".join(filter(None, (who.kind, who.name, who.serial, who.firmware)))
@@ -321,7 +323,7 @@ def _description(trace: Trace, part: TraceRange) -> list[str]:
     lines = [
         f"labd trace {trace.path.name}: {units}",
         f"instrument: {named}{', simulated' if who.simulated else ''}",
-        f"sample rate: {trace.sample_rate_hz!r} Hz, first sample at {started(trace)}",
+        f"sample rate: {trace.sample_rate_hz!r} Hz, first sample at {format_start_time(trace)}",
         f"samples: {part.start} to {part.stop - 1} of {len(trace.values)}"
         + (f", {part.decimate} per row" if part.decimate > 1 else ""),
     ]

@@ -17,7 +17,13 @@ from typing import Any
 import numpy as np
 
 from labd.core.errors import ConfigError
-from labd.store.traces.export_formats import Progress, TraceRange, import_extra, replacing, started
+from labd.store.traces.export_formats import (
+    Progress,
+    TraceRange,
+    format_start_time,
+    import_extra,
+    write_then_replace,
+)
 from labd.store.traces.reader import Trace
 from labd.store.traces.sigmf import UNITS
 
@@ -41,20 +47,20 @@ def export_jls(trace: Trace, part: TraceRange, output: Path, progress: Progress)
         raise ConfigError("jls", "JLS files contain their own summaries", "omit --decimate")
     if round(trace.sample_rate_hz) < 1:
         raise ConfigError("jls", "JLS needs at least one sample per second", "use csv or parquet")
-    with replacing(output) as path:
+    with write_then_replace(output) as path:
         try:
             writer = jls.Writer(str(path))
             try:
-                _define(jls, writer, trace)
+                _define_signals(jls, writer, trace)
                 _write_samples(writer, trace, part, progress)
-                _write_marks(jls, writer, trace, part)
+                _write_utc_and_annotations(jls, writer, trace, part)
             finally:
                 writer.close()
         except RuntimeError as error:
             raise ConfigError("jls", f"pyjls cannot write {output}: {error}") from error
 
 
-def _define(jls: Any, writer: Any, trace: Trace) -> None:
+def _define_signals(jls: Any, writer: Any, trace: Trace) -> None:
     who = trace.instrument
     writer.source_def(
         source_id=_SOURCE,
@@ -86,9 +92,9 @@ def _write_samples(writer: Any, trace: Trace, part: TraceRange, progress: Progre
         progress(stop - start)
 
 
-def _write_marks(jls: Any, writer: Any, trace: Trace, part: TraceRange) -> None:
+def _write_utc_and_annotations(jls: Any, writer: Any, trace: Trace, part: TraceRange) -> None:
     """Write the UTC marks of every signal, then the annotations of the power in order."""
-    epoch_s = datetime.fromisoformat(started(trace)).timestamp()
+    epoch_s = datetime.fromisoformat(format_start_time(trace)).timestamp()
     every = max(1, math.floor(MARK_S * trace.sample_rate_hz))
     for index in sorted({*range(0, len(part), every), len(part) - 1}):
         utc_s = epoch_s + (part.start + index) / trace.sample_rate_hz
@@ -99,7 +105,7 @@ def _write_marks(jls: Any, writer: Any, trace: Trace, part: TraceRange) -> None:
         for edge in trace.edges
     ]
     for window in trace.windows:
-        for index, side in zip(window.span or (), "ab", strict=False):
+        for index, side in zip(window.edge_span or (), "ab", strict=False):
             marks.append((index, jls.AnnotationType.VMARKER, f"{window.number}{side}"))
     for index, kind, text in sorted(marks, key=lambda mark: mark[0]):
         if part.start <= index < part.stop:

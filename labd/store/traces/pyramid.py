@@ -73,30 +73,30 @@ class PyramidFile:
         for samples in LEVELS:
             self._files.append((folder / str(samples)).open("xb", buffering=0))
 
-    def append(self, values: Values) -> None:
+    def append_samples(self, values: Values) -> None:
         """Append the next samples."""
         self._samples += len(values)
         values = np.concatenate([self._tail, values]) if len(self._tail) else values
         whole = len(values) - len(values) % NODE_SAMPLES
         self._tail = values[whole:].copy()
         if whole:
-            self._write(0, nodes_of_samples(values[:whole]))
+            self._write_level(0, nodes_of_samples(values[:whole]))
 
     def close(self) -> None:
         """Mark it as complete and close the files; safe to call twice."""
         if self._files:
             for file in self._files:
                 os.fsync(file.fileno())
-            self.abandon()
+            self.close_incomplete()
             described = {"samples": self._samples, "channels": self._tail.shape[1]}
             (self._folder / WHOLE).write_text(json.dumps(described), encoding="utf-8")
 
-    def abandon(self) -> None:
+    def close_incomplete(self) -> None:
         """Close the files without marking it as complete; safe to call twice."""
         while self._files:
             self._files.pop().close()
 
-    def _write(self, level: int, nodes: Nodes) -> None:
+    def _write_level(self, level: int, nodes: Nodes) -> None:
         write_all(self._files[level], nodes.tobytes())
         if level + 1 == len(LEVELS):
             return
@@ -104,7 +104,7 @@ class PyramidFile:
         whole = len(nodes) - len(nodes) % FAN
         self._tails[level] = nodes[whole:].copy()
         if whole:
-            self._write(level + 1, nodes_of_nodes(nodes[:whole]))
+            self._write_level(level + 1, nodes_of_nodes(nodes[:whole]))
 
 
 def load_pyramid(folder: Path, values: Values, *, live: bool) -> Pyramid:
@@ -116,11 +116,11 @@ def load_pyramid(folder: Path, values: Values, *, live: bool) -> Pyramid:
         live: whether a daemon is writing them.
     """
     kept = _read(folder, values)
-    if kept is not None and (live or _is_whole(folder, values)) and _agrees(kept):
+    if kept is not None and (live or _is_complete(folder, values)) and _agrees_with_samples(kept):
         return kept
-    made = Pyramid.of(values)
+    made = Pyramid.from_samples(values)
     if not live:
-        _keep(folder, made)
+        _store_pyramid(folder, made)
     return made
 
 
@@ -157,7 +157,7 @@ def _read(folder: Path, values: Values) -> Pyramid | None:
             levels.append(map_rows(path, NODE, count, channels, at_once=True))
     except (OSError, ValueError):
         return None
-    return Pyramid.of(values, levels)
+    return Pyramid.from_samples(values, levels)
 
 
 def map_rows(
@@ -184,7 +184,7 @@ def map_rows(
     return np.frombuffer(mapped, dtype).reshape(rows, columns)
 
 
-def _is_whole(folder: Path, values: Values) -> bool:
+def _is_complete(folder: Path, values: Values) -> bool:
     """Whether the pyramid is marked as complete, for this number of samples and channels."""
     try:
         marked = json.loads((folder / WHOLE).read_text(encoding="utf-8"))
@@ -197,7 +197,7 @@ def _is_whole(folder: Path, values: Values) -> bool:
     return marked == {"samples": samples, "channels": channels} and sizes == expected
 
 
-def _agrees(pyramid: Pyramid) -> bool:
+def _agrees_with_samples(pyramid: Pyramid) -> bool:
     """Whether the first, the last and some other nodes match the samples."""
     nodes = pyramid.levels[0]
     if not len(nodes):
@@ -212,7 +212,7 @@ def _agrees(pyramid: Pyramid) -> bool:
     return same and np.allclose(made["sum"], kept["sum"], rtol=1e-9, atol=0)
 
 
-def _keep(folder: Path, pyramid: Pyramid) -> None:
+def _store_pyramid(folder: Path, pyramid: Pyramid) -> None:
     """Replace the stored pyramid, if the disk allows it."""
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

@@ -28,11 +28,11 @@ from labd.store.traces.sigmf import (
     Annotation,
     TracePaths,
     annotate_instrument,
-    in_order,
+    sort_annotations,
 )
 from labd.store.traces.summary import Pyramid, Summary, Values
 from labd.wire.results import WINDOW
-from labd.wire.validation import first_mistake
+from labd.wire.validation import format_first_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,23 +79,23 @@ class Trace:
     @property
     def current_a(self) -> NDArray[np.float32] | None:
         """Ampere by sample index, if the instrument measured it."""
-        return self._channel("current_a")
+        return self._find_channel("current_a")
 
     @property
     def voltage_v(self) -> NDArray[np.float32] | None:
         """Volt by sample index, if the instrument measured it."""
-        return self._channel("voltage_v")
+        return self._find_channel("voltage_v")
 
     @cached_property
     def pyramid(self) -> Pyramid:
         """The pyramid of the samples; computed if it is missing or wrong."""
-        live = is_live(self.path)
-        return load_pyramid(TracePaths(self.path).pyramid, self.values, live=live)
+        live = is_being_written(self.path)
+        return load_pyramid(TracePaths(self.path).pyramid_folder, self.values, live=live)
 
-    def summary(
+    def summarise_range(
         self, points: int, start: int = 0, stop: int | None = None, channel: str = "power_w"
     ) -> Summary:
-        """Return exact minimum, mean and maximum; see :meth:`Pyramid.summary`.
+        """Return exact minimum, mean and maximum; see :meth:`Pyramid.summarise_range`.
 
         Raises:
             ConfigError: ``no-channel``: the trace has no channel of this name.
@@ -104,9 +104,9 @@ class Trace:
             known = ", ".join(self.channels)
             raise ConfigError("no-channel", f"{self.path} has no {channel}", f"it has {known}")
         stop = len(self.values) if stop is None else stop
-        return self.pyramid.summary(start, stop, points, self.channels.index(channel))
+        return self.pyramid.summarise_range(start, stop, points, self.channels.index(channel))
 
-    def _channel(self, name: str) -> NDArray[np.float32] | None:
+    def _find_channel(self, name: str) -> NDArray[np.float32] | None:
         return self.values[:, self.channels.index(name)] if name in self.channels else None
 
 
@@ -122,12 +122,12 @@ def read_trace(path: Path) -> Trace:
         described = meta["global"]
         if described["core:datatype"] != DATATYPE:
             raise ConfigError("no-trace", f"{path} holds {described['core:datatype']} samples")
-        channels = _channels(described)
+        channels = _parse_channels(described)
         annotations = meta["annotations"]
-        rows = paths.data.stat().st_size // (DTYPE.itemsize * len(channels))
+        rows = paths.data_file.stat().st_size // (DTYPE.itemsize * len(channels))
         return Trace(
             path=path,
-            values=map_rows(paths.data, DTYPE, rows, len(channels)),
+            values=map_rows(paths.data_file, DTYPE, rows, len(channels)),
             channels=channels,
             instrument=Identity(**described["labd:instrument"]),
             format=StreamFormat(**described["labd:format"]),
@@ -145,7 +145,7 @@ def read_trace(path: Path) -> Trace:
             meta=meta,
         )
     except ValidationError as error:
-        what = f"{path} has a window that labd cannot read: {first_mistake(error)}"
+        what = f"{path} has a window that labd cannot read: {format_first_error(error)}"
         raise ConfigError("no-trace", what) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
@@ -153,13 +153,13 @@ def read_trace(path: Path) -> Trace:
         ) from error
 
 
-def is_live(path: Path) -> bool:
+def is_being_written(path: Path) -> bool:
     """Whether a live process holds the lock of this trace, i.e. writes it.
 
     Raises:
         OSError: its data cannot be opened.
     """
-    with TracePaths(path).data.open("rb") as file:
+    with TracePaths(path).data_file.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -180,25 +180,25 @@ def seal_trace(path: Path) -> bool:
         OSError: a disk operation failed.
     """
     paths = TracePaths(path)
-    if not paths.events.exists() or is_live(path):
+    if not paths.events_file.exists() or is_being_written(path):
         return False
     trace = read_trace(path)
     described = trace.meta["global"]
     if "labd:samples" not in described:
-        with paths.data.open("r+b") as file:
+        with paths.data_file.open("r+b") as file:
             file.truncate(trace.values.nbytes)
             described["core:sha512"] = hashlib.file_digest(file, "sha512").hexdigest()
         described["labd:samples"] = len(trace.values)
         whole = annotate_instrument(trace.instrument, len(trace.values))
-        trace.meta["annotations"] = in_order([whole, *trace.meta["annotations"]])
-        drop_pyramid(paths.pyramid)
-        load_pyramid(paths.pyramid, trace.values, live=False)
-        write_json(paths.meta, trace.meta)
-    paths.events.unlink()
+        trace.meta["annotations"] = sort_annotations([whole, *trace.meta["annotations"]])
+        drop_pyramid(paths.pyramid_folder)
+        load_pyramid(paths.pyramid_folder, trace.values, live=False)
+        write_json(paths.meta_file, trace.meta)
+    paths.events_file.unlink()
     return True
 
 
-def _channels(described: dict[str, Any]) -> tuple[str, ...]:
+def _parse_channels(described: dict[str, Any]) -> tuple[str, ...]:
     """Return the names of the columns; the first traces had one, without a name."""
     listed = described.get("labd:channels", [{"name": "power_w"}])
     channels = tuple(each["name"] for each in listed)
@@ -211,18 +211,18 @@ def _channels(described: dict[str, Any]) -> tuple[str, ...]:
 
 def _read_meta(paths: TracePaths) -> dict[str, Any]:
     """Return the metadata; of a trace that is not closed, with the annotations of its events."""
-    meta = json.loads(paths.meta.read_text(encoding="utf-8"))
+    meta = json.loads(paths.meta_file.read_text(encoding="utf-8"))
     if "labd:samples" in meta["global"]:
         return meta
     try:
-        events = paths.events.read_bytes()
+        events = paths.events_file.read_bytes()
     except FileNotFoundError:  # it has been closed meanwhile, or has none
-        return json.loads(paths.meta.read_text(encoding="utf-8"))
-    meta["annotations"] = in_order(_annotations(events))
+        return json.loads(paths.meta_file.read_text(encoding="utf-8"))
+    meta["annotations"] = sort_annotations(_parse_annotations(events))
     return meta
 
 
-def _annotations(events: bytes) -> list[Annotation]:
+def _parse_annotations(events: bytes) -> list[Annotation]:
     """Parse annotations up to the first line that is truncated or not on the disk."""
     annotations: list[Annotation] = []
     windows: list[Annotation] = []

@@ -39,30 +39,30 @@ class TracePaths:
     trace: Path
 
     @property
-    def data(self) -> Path:
+    def data_file(self) -> Path:
         """The samples."""
-        return self._with(DATA)
+        return self._path_with_suffix(DATA)
 
     @property
-    def meta(self) -> Path:
+    def meta_file(self) -> Path:
         """The metadata."""
-        return self._with(META)
+        return self._path_with_suffix(META)
 
     @property
-    def events(self) -> Path:
+    def events_file(self) -> Path:
         """Annotations of a trace that is not closed."""
-        return self._with(EVENTS)
+        return self._path_with_suffix(EVENTS)
 
     @property
-    def pyramid(self) -> Path:
+    def pyramid_folder(self) -> Path:
         """Its pyramid's folder."""
-        return self._with(PYRAMID)
+        return self._path_with_suffix(PYRAMID)
 
-    def _with(self, suffix: str) -> Path:
+    def _path_with_suffix(self, suffix: str) -> Path:
         return self.trace.with_name(f"{self.trace.name}{suffix}")
 
 
-def describe(
+def global_metadata(
     stream_format: StreamFormat, instrument: Identity, channels: Sequence[str]
 ) -> dict[str, Any]:
     """Return the global object, as far as it is known when the trace begins."""
@@ -83,7 +83,7 @@ def describe(
     }
 
 
-def capture(started: datetime) -> dict[str, Any]:
+def capture_segment(started: datetime) -> dict[str, Any]:
     """Return the capture segment; ``started`` (UTC) is when the host opened the trace."""
     moment = started.isoformat(timespec="microseconds").replace("+00:00", "Z")
     return {"core:sample_start": 0, "core:global_index": 0, "core:datetime": moment}
@@ -109,9 +109,9 @@ def annotate_item(item: Edge | Gap | TimeMark) -> Annotation:
 def annotate_window(window: Window) -> Annotation:
     """Annotate a window; one without edges covers no sample and is placed at sample 0."""
     place: dict[str, Any] = {"core:sample_start": 0, "core:sample_count": 0}
-    if window.span is not None:
-        first = math.floor(window.span[0])
-        count = math.ceil(window.span[1]) - first
+    if window.edge_span is not None:
+        first = math.floor(window.edge_span[0])
+        count = math.ceil(window.edge_span[1]) - first
         place = {"core:sample_start": first, "core:sample_count": count}
     return place | {
         "core:label": f"window {window.number}",
@@ -134,6 +134,6 @@ def annotate_instrument(instrument: Identity, samples: int) -> Annotation:
     }
 
 
-def in_order(annotations: Iterable[Annotation]) -> list[Annotation]:
+def sort_annotations(annotations: Iterable[Annotation]) -> list[Annotation]:
     """Sort annotations by first sample, as SigMF requires."""
     return sorted(annotations, key=lambda each: each["core:sample_start"])

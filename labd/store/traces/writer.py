@@ -7,8 +7,8 @@ metadata. While the trace is written, edges, gaps, time marks and windows are ap
 ``<name>.sigmf-events``, one JSON annotation per line; closing the trace moves them into the
 metadata. ``<name>.sigmf-pyramid/`` is described in :mod:`labd.store.traces.pyramid`.
 
-After a kill -9 everything passed to :meth:`TraceFile.write` is on the disk; after a power failure
-of the host, everything but the last five seconds (``SYNC_S``).
+After a kill -9 everything passed to :meth:`TraceFile.write_items` is on the disk; after a power
+failure of the host, everything but the last five seconds (``SYNC_S``).
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from labd.store.traces.sigmf import (
     annotate_instrument,
     annotate_item,
     annotate_window,
-    capture,
-    describe,
-    in_order,
+    capture_segment,
+    global_metadata,
+    sort_annotations,
 )
 from labd.store.traces.summary import Values
 
@@ -91,9 +91,9 @@ class TraceFile:
         self._synced = time.monotonic()
         self._pyramid: PyramidFile | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._data = self._paths.data.open("xb", buffering=0)
+        self._data = self._paths.data_file.open("xb", buffering=0)
         fcntl.flock(self._data, fcntl.LOCK_EX)
-        self._events = self._paths.events.open("xb", buffering=0)
+        self._events = self._paths.events_file.open("xb", buffering=0)
         self._write_meta(closed=False, complete=False)
 
     def __enter__(self) -> Self:
@@ -107,7 +107,7 @@ class TraceFile:
     ) -> None:
         self.close(complete=kind is None)
 
-    def write(self, items: Sequence[StreamItem]) -> None:
+    def write_items(self, items: Sequence[StreamItem]) -> None:
         """Append stream items, in order.
 
         Raises:
@@ -118,13 +118,13 @@ class TraceFile:
             raise self._broken
         try:
             for item in items:
-                self._take(item)
+                self._write_item(item)
         finally:
-            self._flush()
+            self._flush_samples()
             self._flush_events()
-            self._sync()
+            self._sync_to_disk()
 
-    def mark_windows(self, windows: Sequence[Window]) -> None:
+    def annotate_windows(self, windows: Sequence[Window]) -> None:
         """Annotate the windows measured in this trace; replaces earlier ones."""
         self._windows = [annotate_window(window) for window in windows]
         self._unwritten.append({"windows": self._windows})
@@ -141,39 +141,39 @@ class TraceFile:
         try:
             if self._broken is None:
                 self._open_channels(("power_w",))
-                self._flush()
+                self._flush_samples()
             os.fsync(self._data.fileno())
             if self._pyramid is not None and self._broken is None:
                 self._pyramid.close()
             self._write_meta(closed=True, complete=complete and self._broken is None)
-            self._paths.events.unlink(missing_ok=True)
+            self._paths.events_file.unlink(missing_ok=True)
         finally:
             if self._pyramid is not None:
-                self._pyramid.abandon()
+                self._pyramid.close_incomplete()
             self._events.close()
             self._data.close()
 
     # ---- items ---------------------------------------------------------------------------
 
-    def _take(self, item: StreamItem) -> None:
+    def _write_item(self, item: StreamItem) -> None:
         if isinstance(item, (Edge, TimeMark)):
-            self._note(item)
+            self._annotate_item(item)
             return
         if item.index != self._samples:
             what = f"trace at sample {self._samples} was given sample {item.index}"
             raise LabdBug("trace-order", what)
         if isinstance(item, Samples):
-            self._append(item)
+            self._append_samples(item)
         else:
-            self._note(item)
-            self._pad(item.count)
+            self._annotate_item(item)
+            self._append_nan(item.count)
 
-    def _note(self, item: Edge | Gap | TimeMark) -> None:
+    def _annotate_item(self, item: Edge | Gap | TimeMark) -> None:
         annotation = annotate_item(item)
         self._annotations.append(annotation)
         self._unwritten.append(annotation)
 
-    def _append(self, samples: Samples) -> None:
+    def _append_samples(self, samples: Samples) -> None:
         given = {"power_w": samples.power_w, "current_a": samples.current_a}
         given["voltage_v"] = samples.voltage_v
         there = {name: values for name, values in given.items() if values is not None}
@@ -185,17 +185,17 @@ class TraceFile:
         for column, name in enumerate(self._channels):
             if name in there:
                 values[:, column] = there[name]
-        self._put(values)
+        self._put_block(values)
         self._samples += len(samples)
 
-    def _pad(self, count: int) -> None:
+    def _append_nan(self, count: int) -> None:
         self._samples += count
         if not self._channels:
             self._leading += count
             return
         for at in range(0, count, _BLOCK_SAMPLES):
             some = min(count - at, _BLOCK_SAMPLES)
-            self._put(np.full((some, len(self._channels)), np.nan, DTYPE))
+            self._put_block(np.full((some, len(self._channels)), np.nan, DTYPE))
 
     def _open_channels(self, channels: tuple[str, ...]) -> None:
         """Take the channels of the first samples, then write the gap before them."""
@@ -203,19 +203,19 @@ class TraceFile:
             return
         self._channels = channels
         self._write_meta(closed=False, complete=False)
-        self._pyramid = PyramidFile(self._paths.pyramid, len(channels))
+        self._pyramid = PyramidFile(self._paths.pyramid_folder, len(channels))
         leading, self._leading = self._leading, 0
         self._samples -= leading
-        self._pad(leading)
+        self._append_nan(leading)
 
     # ---- the disk ------------------------------------------------------------------------
 
-    def _put(self, values: Values) -> None:
+    def _put_block(self, values: Values) -> None:
         self._block.append(values)
         if self._samples + len(values) - self._written >= _BLOCK_SAMPLES:
-            self._flush()
+            self._flush_samples()
 
-    def _flush(self) -> None:
+    def _flush_samples(self) -> None:
         """Write the collected block: the samples first, then their pyramid."""
         if not self._block:
             return
@@ -224,7 +224,7 @@ class TraceFile:
         try:
             self._write_samples(values)
             if self._pyramid is not None:
-                self._pyramid.append(values)
+                self._pyramid.append_samples(values)
         except OSError as error:
             self._broken = error
             raise
@@ -248,24 +248,24 @@ class TraceFile:
             self._unwritten = []
             write_all(self._events, "".join(f"{line}\n" for line in lines).encode())
 
-    def _sync(self) -> None:
+    def _sync_to_disk(self) -> None:
         if time.monotonic() - self._synced >= SYNC_S:
             os.fdatasync(self._data.fileno())
             os.fdatasync(self._events.fileno())
             self._synced = time.monotonic()
 
     def _write_meta(self, *, closed: bool, complete: bool) -> None:
-        described = describe(self._format, self._instrument, self._channels or ("power_w",))
+        described = global_metadata(self._format, self._instrument, self._channels or ("power_w",))
         described["labd:complete"] = complete
         annotations: list[Annotation] = []
         if closed:
             described["core:sha512"] = self._hash.hexdigest()
             described["labd:samples"] = self._written
             whole = annotate_instrument(self._instrument, self._written)
-            annotations = in_order([whole, *self._annotations, *self._windows])
+            annotations = sort_annotations([whole, *self._annotations, *self._windows])
         meta = {
             "global": described,
-            "captures": [capture(self._started)],
+            "captures": [capture_segment(self._started)],
             "annotations": annotations,
         }
-        write_json(self._paths.meta, meta)
+        write_json(self._paths.meta_file, meta)

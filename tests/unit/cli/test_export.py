@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from labd.cli.labd import main
 from labd.core.jobs import JobSpec
 from labd.core.model import Identity, Mode, Samples, StreamFormat, Verdict
-from labd.store.journal.attempts import note_removal, pin_job
+from labd.store.journal.attempts import pin_job, record_removal
 from labd.store.journal.journal import Journal
 from labd.store.run_files import remove_run
 from labd.store.traces.writer import TraceFile
@@ -44,7 +44,7 @@ def run(*arguments: str) -> Result:
 
 def make(path: Path) -> None:
     with TraceFile(path, FORMAT, Identity("power", "LPM01A")) as file:
-        file.write([Samples(0, np.ones(100))])
+        file.write_items([Samples(0, np.ones(100))])
 
 
 @pytest.mark.parametrize(
@@ -131,19 +131,19 @@ def test_a_format_that_is_named_goes_before_the_suffix(home: Path) -> None:
 def test_files_that_were_swept_are_said_to_be(home: Path) -> None:
     (home / "state").mkdir()
     journal = Journal(f"sqlite:///{home / 'state' / 'labd.sqlite3'}")
-    journal.submit(JobSpec("j1", "ann", "digits01", (Mode.ENERGY,)), 1)
+    journal.submit_job(JobSpec("j1", "ann", "digits01", (Mode.ENERGY,)), 1)
     for now in (1, 2):
-        journal.lease("j1", "v1", now)
-        journal.start("j1", now)
+        journal.lease_job("j1", "v1", now)
+        journal.start_attempt("j1", now)
         if now == 1:
-            journal.requeue("j1", "a fault", now)
-    journal.finish("j1", Verdict.PASS, "", 3)
+            journal.requeue_job("j1", "a fault", now)
+    journal.finish_job("j1", Verdict.PASS, "", 3)
     make(home / "state" / "traces" / "j1" / "2" / "energy")
-    assert note_removal(journal, "j1", 1, 4)
+    assert record_removal(journal, "j1", 1, 4)
     refusal = "the files of j1, attempt 1, were removed to make room: keep_days or keep_gb"
     assert refusal in run("export", "j1/1").output
     assert run("export", "j1").output.startswith("j1-2-energy.csv")
-    assert note_removal(journal, "j1", 2, 5)
+    assert record_removal(journal, "j1", 2, 5)
     journal.close()
     remove_run(home / "state" / "traces", "j1", 2)
     swept = run("export", "j1")
@@ -160,11 +160,11 @@ def test_traces_lists_what_would_go(home: Path) -> None:
     (home / "state").mkdir()
     journal = Journal(f"sqlite:///{home / 'state' / 'labd.sqlite3'}")
     for now, job in enumerate(["old", "pinned", "running"], 1):
-        journal.submit(JobSpec(job, "ann", "digits01", (Mode.ENERGY,)), now)
-        journal.lease(job, "v1", now)
-        journal.start(job, now)
+        journal.submit_job(JobSpec(job, "ann", "digits01", (Mode.ENERGY,)), now)
+        journal.lease_job(job, "v1", now)
+        journal.start_attempt(job, now)
         if job != "running":
-            journal.finish(job, Verdict.PASS, "", now)
+            journal.finish_job(job, Verdict.PASS, "", now)
         make(home / "state" / "traces" / job / "1" / "energy")
     pin_job(journal, "pinned", "ann", 9)
     journal.close()

@@ -8,7 +8,7 @@ import pytest
 
 from labd.cli import render as tables
 from labd.cli import terminal
-from labd.cli.render_energy import energy_lines, method_of
+from labd.cli.render_energy import format_energy_score, method_of
 from labd.wire.job_events import EVENT, Event
 from labd.wire.messages import JobStatus, ModeSummary
 from labd.wire.results import WINDOW
@@ -82,18 +82,18 @@ def shown(
 
 def test_energy_by_every_method_and_what_else_is_known() -> None:
     windows = [WINDOW.validate_python(window(number)) for number in (1, 2, 3)]
-    assert energy_lines(SCORE, windows) == [
+    assert format_energy_score(SCORE, windows) == [
         "54.774 µJ/inf by labd · 54.779 eembc · 54.774 mlcommons",
         "idle 1.665 mW, 18.43 µJ/inf of it baseline · 17339 µC per window",
     ]
-    assert energy_lines(BY_EEMBC, [], "eembc") == [
+    assert format_energy_score(BY_EEMBC, [], "eembc") == [
         "54.779 µJ/inf by eembc · 54.774 labd · 54.774 mlcommons",
         "idle 1.665 mW",
     ]
     bare = {"median_energy_uj": 2.0}
     less = WINDOW.validate_python(window(1, idle_power_uw=None, charge_uc=None))
-    assert energy_lines(bare, [less]) == ["2.000 µJ/inf by labd"]
-    assert energy_lines({}, windows) == []
+    assert format_energy_score(bare, [less]) == ["2.000 µJ/inf by labd"]
+    assert format_energy_score({}, windows) == []
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_the_method_a_score_follows(score: dict[str, float], method: str) -> Non
 
 
 def test_another_method_is_marked_in_the_results() -> None:
-    assert tables.score_text(job(SCORE).results[0]) == "54.774"
-    assert tables.score_text(job(BY_EEMBC).results[0]) == "54.779 by eembc"
+    assert tables.format_mode_score(job(SCORE).results[0]) == "54.774"
+    assert tables.format_mode_score(job(BY_EEMBC).results[0]) == "54.779 by eembc"
 
 
 def test_a_job_is_shown_whole_on_100_columns(

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from labd.cli.render_score import fold_path, place_of, show_overview
+from labd.cli.render_score import fold_path, path_below_given, show_overview
 from labd.cli.score import score
 from labd.core.model import Finding
 from labd.rescore import find_tasks, rescore_folder
@@ -29,7 +29,7 @@ from tests.unit.rescore import made_folders as made
 def test_a_session_is_named_from_the_folder_given(
     folder: str, given: list[str], place: str
 ) -> None:
-    assert place_of(Path(folder), [Path(name) for name in given]) == place
+    assert path_below_given(Path(folder), [Path(name) for name in given]) == place
 
 
 def test_paths_break_behind_slashes_only() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labd.core.clock_map import Clock, Mark, fit_clock_map, unwrap
+from labd.core.clock_map import Clock, Mark, fit_clock_map, unwrap_counter_stamps
 from labd.core.errors import LabdBug, MeasurementInvalid
 from tests.campaigns.clock_maps import KINDS, WRAPS_AT, run
 
@@ -96,33 +96,36 @@ def test_unwrapping_gives_back_what_wrapped(start: int, steps: list[int], late: 
     for step in steps:
         true.append(true[-1] + step)
     host_ns = [1000 * (at + late * (k % 2)) for k, at in enumerate(true)]
-    assert unwrap(DUT, WRAPS_AT, [at % WRAPS_AT for at in true], host_ns).tolist() == true
+    assert (
+        unwrap_counter_stamps(DUT, WRAPS_AT, [at % WRAPS_AT for at in true], host_ns).tolist()
+        == true
+    )
 
 
 def test_whole_wraps_between_two_stamps_are_counted_by_the_hosts_clock() -> None:
     true = np.array([5, 1000, 1000 + 3 * WRAPS_AT + 17, 1000 + 4 * WRAPS_AT])
     host = [int(t) * 1000 + 30_000_000 * k for k, t in enumerate(true)]
-    assert unwrap(DUT, WRAPS_AT, true % WRAPS_AT, host).tolist() == true.tolist()
+    assert unwrap_counter_stamps(DUT, WRAPS_AT, true % WRAPS_AT, host).tolist() == true.tolist()
 
 
 def test_a_step_back_is_refused() -> None:
     with pytest.raises(MeasurementInvalid, match="lies before the previous one"):
-        unwrap(DUT, WRAPS_AT, [5000, 4000], [0, 1_000_000])
+        unwrap_counter_stamps(DUT, WRAPS_AT, [5000, 4000], [0, 1_000_000])
 
 
 @pytest.mark.parametrize("bad", [[1.0, float("nan")], [1.0, float("inf")], [[1, 2]], ["a"]])
 def test_what_is_no_time_is_a_bug(bad: list[object]) -> None:
     with pytest.raises(LabdBug):
-        unwrap(US, WRAPS_AT, bad, [0, 1])  # type: ignore[arg-type]
+        unwrap_counter_stamps(US, WRAPS_AT, bad, [0, 1])  # type: ignore[arg-type]
 
 
 def test_stamps_out_of_range_or_without_a_host_time_are_a_bug() -> None:
     with pytest.raises(LabdBug, match="outside 0 to"):
-        unwrap(DUT, WRAPS_AT, [WRAPS_AT], [0])
+        unwrap_counter_stamps(DUT, WRAPS_AT, [WRAPS_AT], [0])
     with pytest.raises(LabdBug, match="host times"):
-        unwrap(DUT, WRAPS_AT, [1, 2], [0])
-    assert unwrap(US, WRAPS_AT, [], []).tolist() == []
-    assert unwrap(US, WRAPS_AT, [4, 4], [0, 0]).tolist() == [4, 4]
+        unwrap_counter_stamps(DUT, WRAPS_AT, [1, 2], [0])
+    assert unwrap_counter_stamps(US, WRAPS_AT, [], []).tolist() == []
+    assert unwrap_counter_stamps(US, WRAPS_AT, [4, 4], [0, 0]).tolist() == [4, 4]
 
 
 # ---- marks -------------------------------------------------------------------------------

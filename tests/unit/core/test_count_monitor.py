@@ -54,11 +54,11 @@ def judge(chunks: Arrivals) -> tuple[list[Lost], CountMonitor]:
     clock, found, shift, index = CountMonitor(RULES), list[Lost](), 0, 0
     for received, t_ns in chunks:
         index = received + shift
-        missing = clock.observe(index, t_ns)
+        missing = clock.observe_delivery(index, t_ns)
         if missing is not None:
             found.append(missing)
             shift += missing.count
-            clock.restart(index + missing.count)
+            clock.restart_at(index + missing.count)
     return found, clock
 
 
@@ -139,14 +139,14 @@ def test_what_a_busy_host_may_hide_is_remembered() -> None:
 def test_the_last_chunks_are_judged_by_the_quickest_of_them() -> None:
     busy, prompt = CountMonitor(RULES), CountMonitor(RULES)
     for index, t_ns in arrivals(5, late_us=lambda t: 4000.0 if t > 4.5 else 0.0):
-        busy.observe(index, t_ns)
+        busy.observe_delivery(index, t_ns)
     assert busy.confirmed < 451_000
-    assert busy.finish(499_500) is None
+    assert busy.settle_at_end(499_500) is None
     assert busy.confirmed == 499_500
     assert 300 < busy.possibly_missing < 500
     for index, t_ns in arrivals(5, late_us=lambda t: 80_000.0 if t > 4.5 else 0.0):
-        prompt.observe(index, t_ns)
-    assert prompt.finish(499_500) is None
+        prompt.observe_delivery(index, t_ns)
+    assert prompt.settle_at_end(499_500) is None
     assert prompt.confirmed < 451_000
 
 
@@ -170,8 +170,8 @@ def test_a_break_is_resolved_to_the_wrap_in_a_second() -> None:
     for sample, t_ns in arrivals(10):
         index = sample - 64 * 12 if sample > 500_000 else sample
         if sample == 500_500:
-            clock.counter_broke(index)
-        missing = clock.observe(index, t_ns)
+            clock.on_counter_break(index)
+        missing = clock.observe_delivery(index, t_ns)
         if missing is not None:
             found.append((sample, missing))
             break
@@ -207,11 +207,11 @@ def test_what_a_break_hides_is_right_or_possibly_missing(
         index = sample - lost + shift
         if sample > broke and not broken:
             broken = True
-            clock.counter_broke(index - 500)
-        found = clock.observe(index, t_ns)
+            clock.on_counter_break(index - 500)
+        found = clock.observe_delivery(index, t_ns)
         if found is not None:
             shift += found.count
-            clock.restart(index + found.count)
+            clock.restart_at(index + found.count)
     assert clock.confirmed > broke
     irregular = jitter_us > 100  # beyond what the module promises, a wrap may go undetected
     assert abs(64 * (wraps + missing) - shift) <= clock.possibly_missing + 64 * irregular
@@ -227,11 +227,11 @@ def test_a_break_is_resolved_exactly_once_the_host_was_observed(
     for sample, t_ns in arrivals(broke_s + 3, ppm=ppm, seed=seed):
         index = sample - 64 * missing * (sample > broke)
         if broke < sample <= broke + 500:
-            clock.counter_broke(index)
-        result = clock.observe(index + found, t_ns)
+            clock.on_counter_break(index)
+        result = clock.observe_delivery(index + found, t_ns)
         if result is not None:
             found += result.count
-            clock.restart(index + found)
+            clock.restart_at(index + found)
     assert (found, clock.possibly_missing) == (64 * missing, 0)
 
 

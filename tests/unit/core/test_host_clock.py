@@ -25,8 +25,8 @@ def marks_of(late_ns: list[int]) -> list[TimeMark]:
     marks, found = MinimumDelayFilter(RATE_HZ, CELL_S), list[TimeMark]()
     for number, late in enumerate(late_ns, 1):
         index = number * CHUNK
-        marks.add(index, round(taken_ns(index)) + late)
-        found += marks.marks(index)
+        marks.add_observation(index, round(taken_ns(index)) + late)
+        found += marks.finished_marks(index)
     return found
 
 
@@ -55,16 +55,16 @@ def test_the_quickest_chunk_of_half_a_second_is_the_mark() -> None:
 def test_a_mark_waits_for_its_samples_and_dies_in_a_gap() -> None:
     marks = MinimumDelayFilter(RATE_HZ, CELL_S)
     for index in (1000, 6000, 11_000, 16_000):
-        marks.add(index, round(taken_ns(index)))
-    assert marks.marks(999) == []
-    assert [mark.index for mark in marks.marks(1000)] == [1000.0]
-    marks.drop(Gap(5000, 2000))
-    assert [mark.index for mark in marks.marks(12_000)] == [11_000.0]
-    marks.drop(Gap(15_000, 2000))
-    assert marks.marks(20_000) == []
-    marks.add(21_000, round(taken_ns(21_000)))
-    marks.add(26_000, round(taken_ns(26_000)))
-    assert [mark.index for mark in marks.marks(30_000)] == [21_000.0]
+        marks.add_observation(index, round(taken_ns(index)))
+    assert marks.finished_marks(999) == []
+    assert [mark.index for mark in marks.finished_marks(1000)] == [1000.0]
+    marks.drop_recent(Gap(5000, 2000))
+    assert [mark.index for mark in marks.finished_marks(12_000)] == [11_000.0]
+    marks.drop_recent(Gap(15_000, 2000))
+    assert marks.finished_marks(20_000) == []
+    marks.add_observation(21_000, round(taken_ns(21_000)))
+    marks.add_observation(26_000, round(taken_ns(26_000)))
+    assert [mark.index for mark in marks.finished_marks(30_000)] == [21_000.0]
 
 
 def test_marks_hold_the_true_time_of_a_fast_stream() -> None:
@@ -72,8 +72,8 @@ def test_marks_hold_the_true_time_of_a_fast_stream() -> None:
     random = np.random.default_rng(1)
     marks, found = MinimumDelayFilter(100_000, 1.0), list[TimeMark]()
     for index in range(700, 1_000_000, 700):
-        marks.add(index, index * 10_000 + round(random.exponential(80_000)))
-        found += marks.marks(index)
+        marks.add_observation(index, index * 10_000 + round(random.exponential(80_000)))
+        found += marks.finished_marks(index)
     assert 8 <= len(found) <= 11
     for mark in found:
         assert abs(mark.t_ns - mark.index * 10_000) <= mark.uncertainty_ns <= 2_000_000

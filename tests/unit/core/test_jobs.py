@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labd.core.errors import LabdBug
-from labd.core.jobs import TRANSITIONS, Job, JobSpec, JobState, JobStep, advance
+from labd.core.jobs import TRANSITIONS, Job, JobSpec, JobState, JobStep, advance_job
 from labd.core.model import Mode, Verdict
 
 SPEC = JobSpec("j1", "alice", "digits01", (Mode.ACCURACY,))
@@ -21,7 +21,7 @@ def job_in(state: JobState) -> Job:
 
 def take(job: Job, step: JobStep) -> Job:
     verdict = Verdict.PASS if step is JobStep.FINISH else None
-    return advance(job, step, 9, station="s2", verdict=verdict, reason="why")
+    return advance_job(job, step, 9, station="s2", verdict=verdict, reason="why")
 
 
 @pytest.mark.parametrize(("state", "step"), list(itertools.product(JobState, JobStep)))
@@ -54,14 +54,14 @@ def test_a_requeued_job_belongs_to_no_station() -> None:
 
 def test_a_lease_names_its_station() -> None:
     with pytest.raises(LabdBug, match="names its station"):
-        advance(job_in(JobState.QUEUED), JobStep.LEASE, 9)
+        advance_job(job_in(JobState.QUEUED), JobStep.LEASE, 9)
 
 
 def test_an_ending_has_a_verdict_and_nothing_else_has() -> None:
     with pytest.raises(LabdBug):
-        advance(job_in(JobState.RUNNING), JobStep.FINISH, 9)
+        advance_job(job_in(JobState.RUNNING), JobStep.FINISH, 9)
     with pytest.raises(LabdBug):
-        advance(job_in(JobState.QUEUED), JobStep.LEASE, 9, station="s", verdict=Verdict.PASS)
+        advance_job(job_in(JobState.QUEUED), JobStep.LEASE, 9, station="s", verdict=Verdict.PASS)
 
 
 @pytest.mark.parametrize(

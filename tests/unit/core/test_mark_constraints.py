@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labd.core.clock_map import Floats
-from labd.core.mark_constraints import MarkConstraints, feasible_region, polygon
+from labd.core.mark_constraints import MarkConstraints, feasible_polygon, feasible_region
 
 RATE = 2e-4
 
@@ -49,7 +49,10 @@ def test_the_polygon_has_the_corners_found_one_by_one(first: int) -> None:
     empty = 0
     for seed in range(first, first + 50):
         marks = some_marks(seed)
-        slow, fast = every_corner(*marks, RATE), polygon(MarkConstraints.of(*marks, RATE)).corners
+        slow, fast = (
+            every_corner(*marks, RATE),
+            feasible_polygon(MarkConstraints.from_marks(*marks, RATE)).corners,
+        )
         assert len(fast) == len(slow)
         empty += not len(slow)
         if len(slow):
@@ -62,7 +65,9 @@ def test_the_polygon_has_the_corners_found_one_by_one(first: int) -> None:
 @given(count=st.integers(1, 50), at=st.floats(-1, 1), rate=st.floats(-RATE, RATE))
 def test_exact_marks_leave_a_point_or_a_line(count: int, at: float, rate: float) -> None:
     x = np.linspace(0, 600, count)
-    found = polygon(MarkConstraints.of(x, at + rate * x, np.zeros(count), RATE)).corners
+    found = feasible_polygon(
+        MarkConstraints.from_marks(x, at + rate * x, np.zeros(count), RATE)
+    ).corners
     if count == 1:
         assert sorted(found[:, 1].tolist()) == [-RATE, RATE]
         assert found[:, 0] == pytest.approx(at)
@@ -74,7 +79,9 @@ def test_exact_marks_leave_a_point_or_a_line(count: int, at: float, rate: float)
 @given(count=st.integers(2, 60), half=st.sampled_from([1e-6, 1e-3, 0.1]))
 def test_equal_marks_are_bound_by_the_outer_two(count: int, half: float) -> None:
     x = np.linspace(-300, 300, count)
-    found = polygon(MarkConstraints.of(x, np.full(count, 0.25), np.full(count, half), RATE)).corners
+    found = feasible_polygon(
+        MarkConstraints.from_marks(x, np.full(count, 0.25), np.full(count, half), RATE)
+    ).corners
     worst = min(half / 300, RATE)
     assert np.abs(found[:, 1]).max() == pytest.approx(worst)
     assert np.abs(found[:, 0] - 0.25).max() == pytest.approx(half)
@@ -84,8 +91,10 @@ def test_equal_marks_are_bound_by_the_outer_two(count: int, half: float) -> None
 def test_ten_thousand_marks_give_a_small_polygon() -> None:
     rng = np.random.default_rng(1)
     x = rng.uniform(-300, 300, 10_000)
-    found = polygon(
-        MarkConstraints.of(x, 3e-5 * x + rng.uniform(-1e-3, 1e-3, 10_000), x * 0 + 1.5e-3, RATE)
+    found = feasible_polygon(
+        MarkConstraints.from_marks(
+            x, 3e-5 * x + rng.uniform(-1e-3, 1e-3, 10_000), x * 0 + 1.5e-3, RATE
+        )
     ).corners
     assert 4 <= len(found) < 60
     assert (np.abs(found - [0.0, 3e-5]).max(axis=0) < [6e-4, 5e-6]).all()
@@ -101,7 +110,7 @@ def reach(found: Floats, x: Floats) -> Floats:
 
 
 def without(marks: tuple[Floats, Floats, Floats], left_out: int) -> MarkConstraints:
-    return MarkConstraints.of(*(np.delete(part, left_out) for part in marks), RATE)
+    return MarkConstraints.from_marks(*(np.delete(part, left_out) for part in marks), RATE)
 
 
 PLACES = np.linspace(-400, 400, 9)
@@ -112,8 +121,8 @@ def test_the_region_holds_all_that_remains_without_any_one_mark(first: int) -> N
     seen = 0
     for seed in range(first, first + 50):
         marks = some_marks(seed)
-        constraints = MarkConstraints.of(*marks, RATE)
-        if len(constraints.x) < 4 or not len(polygon(constraints).corners):
+        constraints = MarkConstraints.from_marks(*marks, RATE)
+        if len(constraints.x) < 4 or not len(feasible_polygon(constraints).corners):
             continue
         seen += 1
         found = feasible_region(constraints)
@@ -131,17 +140,17 @@ def test_the_region_holds_all_that_remains_without_any_one_mark(first: int) -> N
 def test_many_active_marks_are_left_out_in_groups_and_leave_no_less() -> None:
     x = np.linspace(-300, 300, 60)
     marks = x, 1e-8 * x**2, np.full(60, 1.5e-3)  # a drift: every mark touches
-    constraints = MarkConstraints.of(*marks, RATE)
-    assert len(polygon(constraints).active) > 32
+    constraints = MarkConstraints.from_marks(*marks, RATE)
+    assert len(feasible_polygon(constraints).active) > 32
     found = feasible_region(constraints)
     assert found is not None
     high, low = reach(found.corners, PLACES)
     for k in range(60):
-        left_high, left_low = reach(polygon(without(marks, k)).corners, PLACES)
+        left_high, left_low = reach(feasible_polygon(without(marks, k)).corners, PLACES)
         assert (high >= left_high - 1e-12).all()
         assert (low <= left_low + 1e-12).all()
     assert (high - low).max() < 1.2 * np.ptp(
-        reach(polygon(constraints).corners, PLACES), axis=0
+        reach(feasible_polygon(constraints).corners, PLACES), axis=0
     ).max()
 
 
@@ -154,8 +163,8 @@ def test_one_mark_against_all_others_is_left_out_and_covered(count: int, at: flo
     apart = 0.5 + 5e-5 * x + rng.uniform(-1, 1, count) * half
     bad = round(at * (count - 1))
     apart[bad] += 1.0
-    constraints = MarkConstraints.of(x, apart, half, RATE)
-    assert not len(polygon(constraints).corners)
+    constraints = MarkConstraints.from_marks(x, apart, half, RATE)
+    assert not len(feasible_polygon(constraints).corners)
     found = feasible_region(constraints)
     others = feasible_region(without((x, apart, half), bad))
     assert found is not None
@@ -169,11 +178,13 @@ def test_two_marks_against_all_others_or_one_of_few_are_refused() -> None:
     x = np.linspace(-300, 300, 30)
     apart, half = np.zeros(30), np.full(30, 0.01)
     apart[7], apart[20] = 1.0, -1.0
-    assert feasible_region(MarkConstraints.of(x, apart, half, RATE)) is None
+    assert feasible_region(MarkConstraints.from_marks(x, apart, half, RATE)) is None
     few = slice(3, 10)
-    assert feasible_region(MarkConstraints.of(x[few], apart[few], half[few], RATE)) is None
+    assert feasible_region(MarkConstraints.from_marks(x[few], apart[few], half[few], RATE)) is None
     one_more = slice(3, 11)
-    found = feasible_region(MarkConstraints.of(x[one_more], apart[one_more], half[one_more], RATE))
+    found = feasible_region(
+        MarkConstraints.from_marks(x[one_more], apart[one_more], half[one_more], RATE)
+    )
     assert found is not None
     assert found.outlier_candidates == 1
 
@@ -183,7 +194,7 @@ def test_where_any_of_some_marks_may_be_the_wrong_one_all_are_candidates() -> No
     x = np.append(x, 0.0)
     apart = np.zeros(9)
     apart[8] = 0.05
-    found = feasible_region(MarkConstraints.of(x, apart, np.full(9, 0.01), RATE))
+    found = feasible_region(MarkConstraints.from_marks(x, apart, np.full(9, 0.01), RATE))
     assert found is not None
     assert found.outlier_candidates == 2
     high, low = reach(found.corners, np.zeros(1))
@@ -193,10 +204,10 @@ def test_where_any_of_some_marks_may_be_the_wrong_one_all_are_candidates() -> No
 
 @pytest.mark.parametrize("seed", range(1, 60, 2))
 def test_the_middle_has_the_smallest_error_at_both_ends(seed: int) -> None:
-    found = feasible_region(MarkConstraints.of(*some_marks(seed), RATE))
+    found = feasible_region(MarkConstraints.from_marks(*some_marks(seed), RATE))
     if found is None or found.first_s == found.last_s:
         return
-    offset, rate = found.middle
+    offset, rate = found.centre
     assert abs(rate) <= RATE * (1 + 1e-9)
     ends = np.array([found.first_s, found.last_s])
     high, low = reach(found.corners, ends) - (offset + rate * ends)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from labd.core.health import Activity, Health
 from labd.core.jobs import Job, JobSpec, JobState
 from labd.core.model import Mode, Part, Priority
-from labd.core.schedule import StationView, impossible, plan, unsuitable
+from labd.core.schedule import StationView, plan_assignments, why_no_station, why_station_unsuitable
 
 ALL = frozenset(Part)
 NO_POWER = frozenset({Part.DUT, Part.FLASHER})
@@ -37,7 +37,7 @@ def station(
 
 
 def test_the_oldest_job_goes_first() -> None:
-    planned = plan([job("old"), job("new")], [station("s1")])
+    planned = plan_assignments([job("old"), job("new")], [station("s1")])
     assert [(a.job, a.station) for a in planned.assignments] == [("old", "s1")]
     assert planned.waiting == {"new": "waiting for a station: s1 is taken by a job that goes first"}
 
@@ -49,61 +49,65 @@ def test_a_higher_priority_class_goes_before_an_older_job() -> None:
         job("new"),
         job("now", priority=Priority.INTERACTIVE),
     ]
-    planned = plan(jobs, [station("s1"), station("s2"), station("s3")])
+    planned = plan_assignments(jobs, [station("s1"), station("s2"), station("s3")])
     assert [a.job for a in planned.assignments] == ["now", "old", "new"]
     assert set(planned.waiting) == {"night"}
 
 
 def test_a_lower_class_takes_a_station_that_the_higher_cannot_use() -> None:
     jobs = [job("a", priority=Priority.OVERNIGHT), job("e", Mode.ENERGY)]
-    planned = plan(jobs, [station("s1", NO_POWER)])
+    planned = plan_assignments(jobs, [station("s1", NO_POWER)])
     assert [a.job for a in planned.assignments] == ["a"]
 
 
 def test_two_stations_take_two_jobs() -> None:
-    planned = plan([job("a"), job("b"), job("c")], [station("s1"), station("s2")])
+    planned = plan_assignments([job("a"), job("b"), job("c")], [station("s1"), station("s2")])
     assert {(a.job, a.station) for a in planned.assignments} == {("a", "s1"), ("b", "s2")}
     assert set(planned.waiting) == {"c"}
 
 
 def test_energy_needs_a_power_monitor() -> None:
-    planned = plan([job("e", Mode.ENERGY)], [station("s1", NO_POWER), station("s2")])
+    planned = plan_assignments([job("e", Mode.ENERGY)], [station("s1", NO_POWER), station("s2")])
     assert planned.assignments[0].station == "s2"
 
 
 def test_energy_needs_a_part_that_sees_the_timestamps() -> None:
     blind = station("s1", sees_timestamps=False)
     jobs = [job("e", Mode.ACCURACY, Mode.ENERGY), job("a")]
-    planned = plan(jobs, [blind, station("s2")])
+    planned = plan_assignments(jobs, [blind, station("s2")])
     assert [(a.job, a.station) for a in planned.assignments] == [("e", "s2"), ("a", "s1")]
-    planned = plan(jobs, [blind, station("s2", activity=Activity.RUNNING)])
+    planned = plan_assignments(jobs, [blind, station("s2", activity=Activity.RUNNING)])
     assert [(a.job, a.station) for a in planned.assignments] == [("a", "s1")]
     assert planned.waiting == {"e": "waiting for a station: s2 is running"}
     reason = "s1: no way to see the DUT's timestamps, which energy mode needs"
-    assert plan(jobs, [blind]).waiting == {"e": reason}
-    assert impossible(jobs[0].spec, [blind]) == reason
-    assert impossible(jobs[1].spec, [blind]) == ""
+    assert plan_assignments(jobs, [blind]).waiting == {"e": reason}
+    assert why_no_station(jobs[0].spec, [blind]) == reason
+    assert why_no_station(jobs[1].spec, [blind]) == ""
 
 
 def test_a_job_behind_one_that_must_wait_still_runs() -> None:
     jobs = [job("e", Mode.ENERGY), job("a")]
-    planned = plan(jobs, [station("s1", NO_POWER), station("s2", activity=Activity.RUNNING)])
+    planned = plan_assignments(
+        jobs, [station("s1", NO_POWER), station("s2", activity=Activity.RUNNING)]
+    )
     assert [a.job for a in planned.assignments] == ["a"]
     assert planned.waiting["e"] == "waiting for a station: s2 is running"
 
 
 def test_a_bad_station_is_not_used_and_the_reason_is_stated() -> None:
     bad = station("s1", health=Health.BAD, why="port missing")
-    planned = plan([job("a")], [bad])
+    planned = plan_assignments([job("a")], [bad])
     assert planned.assignments == ()
     assert planned.waiting["a"] == "waiting for a station: s1 is bad (port missing)"
 
 
 def test_impossible_jobs_are_explained() -> None:
-    assert "no power monitor" in impossible(job("e", Mode.ENERGY).spec, [station("s", NO_POWER)])
-    assert "there is no station 'x'" in impossible(job("a", station="x").spec, [station("s")])
-    assert impossible(job("a").spec, []) == "the lab has no station"
-    assert impossible(job("a").spec, [station("s")]) == ""
+    assert "no power monitor" in why_no_station(
+        job("e", Mode.ENERGY).spec, [station("s", NO_POWER)]
+    )
+    assert "there is no station 'x'" in why_no_station(job("a", station="x").spec, [station("s")])
+    assert why_no_station(job("a").spec, []) == "the lab has no station"
+    assert why_no_station(job("a").spec, [station("s")]) == ""
 
 
 views = st.builds(
@@ -129,7 +133,7 @@ def test_every_queued_job_is_assigned_once_or_has_a_reason(
         job(f"j{i}", *modes, state=state, priority=priority)
         for i, (modes, state, priority) in enumerate(wanted)
     ]
-    planned = plan(jobs, stations)
+    planned = plan_assignments(jobs, stations)
     placed = [a.job for a in planned.assignments]
     used = [a.station for a in planned.assignments]
     queued = {j.spec.job for j in jobs if j.state is JobState.QUEUED}
@@ -144,7 +148,7 @@ def test_every_queued_job_is_assigned_once_or_has_a_reason(
         spec = next(j.spec for j in jobs if j.spec.job == assignment.job)
         assert view.health is Health.GOOD
         assert view.activity is Activity.IDLE
-        assert unsuitable(spec, view) == ""
+        assert why_station_unsuitable(spec, view) == ""
     idle = [
         v
         for v in stations
@@ -152,7 +156,7 @@ def test_every_queued_job_is_assigned_once_or_has_a_reason(
     ]
     for name in planned.waiting:
         spec = next(j.spec for j in jobs if j.spec.job == name)
-        assert all(unsuitable(spec, view) for view in idle)
+        assert all(why_station_unsuitable(spec, view) for view in idle)
 
 
 @given(st.lists(specs, max_size=12), st.lists(views, max_size=6, unique_by=lambda v: v.name))
@@ -164,7 +168,7 @@ def test_no_job_takes_a_station_from_one_that_goes_first(
         f"j{i}": job(f"j{i}", *modes, state=state, priority=priority)
         for i, (modes, state, priority) in enumerate(wanted)
     }
-    planned = plan(jobs.values(), stations)
+    planned = plan_assignments(jobs.values(), stations)
     numbers = {name: number for number, name in enumerate(jobs)}
     by_name = {view.name: view for view in stations}
     for assignment in planned.assignments:
@@ -173,4 +177,4 @@ def test_no_job_takes_a_station_from_one_that_goes_first(
             waiter = jobs[name].spec
             first = (order.index(waiter.priority), numbers[name])
             if first < (order.index(taker.priority), numbers[assignment.job]):
-                assert unsuitable(waiter, by_name[assignment.station])
+                assert why_station_unsuitable(waiter, by_name[assignment.station])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labd.core.wakeword import DOCUMENTED_GRACE_S, duty_cycle, score_wakewords
+from labd.core.wakeword import DOCUMENTED_GRACE_S, compute_duty_cycle, score_wakewords
 
 WORDS = [(10.0, 10.5), (20.0, 20.5)]
 
@@ -50,7 +50,7 @@ def test_without_any_pulse_there_is_no_start() -> None:
 
 
 def test_duty_cycle_is_processing_time_over_period() -> None:
-    found = duty_cycle([0.0, 0.032, 0.064], [0.008, 0.040, 0.072])
+    found = compute_duty_cycle([0.0, 0.032, 0.064], [0.008, 0.040, 0.072])
     assert found.duty_cycle == pytest.approx(0.25)
     assert found.throughput_ips == pytest.approx(125.0)
 
@@ -62,4 +62,4 @@ def test_edges_that_cannot_be_paired_make_no_number(
     starts: list[float], stops: list[float]
 ) -> None:
     with pytest.raises(ValueError, match=r"paired|period|times"):
-        duty_cycle(starts, stops)
+        compute_duty_cycle(starts, stops)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from labd.core.errors import MeasurementInvalid
 from labd.core.model import ClockCheck, Edge, EnergyMethod, Gap, Samples, StreamFormat
-from labd.core.recording import Recording, assemble
+from labd.core.recording import Recording, assemble_recording
 from labd.core.runner_arithmetic import eembc_energy
 from labd.core.windows import (
     Batch,
@@ -131,7 +131,7 @@ def test_a_window_beyond_the_recording_is_invalid() -> None:
 
 
 def test_items_assemble_with_lost_samples_as_nan() -> None:
-    whole = assemble(
+    whole = assemble_recording(
         FORMAT,
         [
             Samples(0, np.array([1.0, 2.0])),
@@ -149,7 +149,7 @@ def test_items_assemble_with_lost_samples_as_nan() -> None:
 @pytest.mark.parametrize("index", [1, 3])
 def test_a_skipped_or_repeated_index_is_refused(index: int) -> None:
     with pytest.raises(MeasurementInvalid, match="expected 2"):
-        assemble(FORMAT, [Samples(0, np.ones(2)), Samples(index, np.ones(1))])
+        assemble_recording(FORMAT, [Samples(0, np.ones(2)), Samples(index, np.ones(1))])
 
 
 @given(
@@ -194,7 +194,7 @@ def test_energy_between_any_positions_is_the_difference_of_the_running_total(
 
 def test_a_stretch_from_the_middle_keeps_the_acquisitions_positions() -> None:
     items = [Samples(700, np.arange(700.0, 800.0)), Gap(800, 5, "x"), Samples(805, np.ones(95))]
-    part = assemble(FORMAT, items)
+    part = assemble_recording(FORMAT, items)
     assert (part.start, part.end) == (700, 900)
     assert part.energy_uj(710, 712) == pytest.approx((710 + 711) * 1e3)
     with pytest.raises(MeasurementInvalid, match="lost inside"):
@@ -205,9 +205,11 @@ def test_a_stretch_from_the_middle_keeps_the_acquisitions_positions() -> None:
 
 def test_charge_comes_from_current_where_it_is_measured_else_from_the_set_voltage() -> None:
     power, current = np.full(100, 0.03), np.full(100, 0.011)
-    measured = assemble(FORMAT, [Samples(0, power, current), Gap(100, 3), Samples(103, power)])
+    measured = assemble_recording(
+        FORMAT, [Samples(0, power, current), Gap(100, 3), Samples(103, power)]
+    )
     assert measured.charge_uc(0, 50) == pytest.approx(0.03 * 0.05 / 3.0 * 1e6)
-    measured = assemble(FORMAT, [Samples(0, power, current), Gap(100, 3)])
+    measured = assemble_recording(FORMAT, [Samples(0, power, current), Gap(100, 3)])
     assert measured.charge_uc(0, 50) == pytest.approx(0.011 * 0.05 * 1e6)
     unknown = Recording(replace(FORMAT, voltage_v=None), power, (), ())
     assert unknown.charge_uc(0, 50) is None

@@ -27,7 +27,7 @@ Step = Callable[[], Awaitable[None]]
 
 class ScriptedBench:
     identities: dict[str, Any] = {}  # noqa: RUF012
-    simulated = True
+    is_simulated = True
 
 
 class ScriptedRunner:

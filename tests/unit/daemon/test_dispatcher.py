@@ -91,7 +91,7 @@ class Floor:
 
     async def types(self, job: str) -> list[EventType]:
         """Types of a job's events, whose numbers have no hole."""
-        events = await self.job_log.query_journal(Journal.events, job)
+        events = await self.job_log.query_journal(Journal.list_events, job)
         assert [event.seq for event in events] == list(range(len(events)))
         return [event.type for event in events]
 
@@ -140,7 +140,7 @@ async def test_a_check_that_starts_while_a_job_is_leased_sends_it_back(
     types = await floor.types("j1")
     assert types[:3] == [EventType.QUEUED, EventType.LEASED, EventType.REQUEUED]
     assert types.count(EventType.STARTED) == 1
-    assert await floor.job_log.query_journal(Journal.faults, "j1") == 0
+    assert await floor.job_log.query_journal(Journal.count_faults, "j1") == 0
 
 
 async def test_a_check_that_fails_meanwhile_leaves_the_job_in_the_queue(

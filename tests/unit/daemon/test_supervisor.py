@@ -100,7 +100,7 @@ async def test_a_stop_while_running_requeues(stage: Stage, task: asyncio.Task[No
     await stage.runner.running.wait()
     await stopped(task)
     assert await stage.ended() == ("queued", "")
-    assert await stage.job_log.query_journal(Journal.faults, "j1") == 0
+    assert await stage.job_log.query_journal(Journal.count_faults, "j1") == 0
     assert stage.runner.opened == stage.runner.closed
 
 

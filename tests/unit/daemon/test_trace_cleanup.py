@@ -43,12 +43,12 @@ class Place:
         return TraceFile(self.traces / job / str(attempt) / "energy", FORMAT, WHO)
 
     async def begin(self, job: str) -> None:
-        if await self.job_log.query_journal(Journal.job, job) is None:
+        if await self.job_log.query_journal(Journal.find_job, job) is None:
             await self.job_log.submit_job(JobSpec(job, "ann", "digits01", (Mode.ENERGY,)))
         await self.job_log.lease_job(job, "v1")
         attempt = (await self.job_log.start_attempt(job)).attempt
         with self.trace(job, attempt) as file:
-            file.write([Samples(0, np.full(1000, 0.5))])
+            file.write_items([Samples(0, np.full(1000, 0.5))])
 
     async def run(self, job: str, day: float) -> None:
         """A job that ended on this day, with its files."""
@@ -182,7 +182,7 @@ async def test_a_failing_disk_is_tried_again(place: Place, monkeypatch: pytest.M
             failed_often.set()
         raise OSError("dead disk")
 
-    monkeypatch.setattr(module, "delete_remains", fail)
+    monkeypatch.setattr(module, "delete_interrupted_removals", fail)
     cleanup = TraceCleanup(
         place.job_log, place.traces, RetentionLimits(), place.now_ns, interval_s=0.0
     )

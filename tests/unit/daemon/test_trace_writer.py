@@ -15,7 +15,7 @@ from labd.core.errors import InfraError, LabdBug
 from labd.core.model import Edge, Gap, Identity, Samples, StreamFormat
 from labd.daemon import trace_writer as tracing
 from labd.daemon.trace_writer import LiveFrames, open_trace
-from labd.store.traces.reader import is_live, read_trace
+from labd.store.traces.reader import is_being_written, read_trace
 from labd.store.traces.writer import TraceFile
 from labd.wire.frames import FrameMaker, decode_frame
 
@@ -55,10 +55,10 @@ async def test_everything_given_is_there_in_order(writing: Writing) -> None:
             )
             if at % 1000 == 0:
                 await asyncio.sleep(0.15)
-        assert is_live(writing.path)
+        assert is_being_written(writing.path)
     found = read_trace(writing.path)
     assert found.complete
-    assert not is_live(writing.path)
+    assert not is_being_written(writing.path)
     expected = np.arange(3000.0)
     expected[9::10] = np.nan
     np.testing.assert_array_equal(found.power_w, expected)
@@ -95,7 +95,7 @@ async def test_a_disk_error_is_reported_at_the_next_write(
         async with writing.open() as trace:
             await trace.write_items([samples(0, 10)])
             await asyncio.sleep(0.2)
-            monkeypatch.setattr(TraceFile, "write", refuse)
+            monkeypatch.setattr(TraceFile, "write_items", refuse)
             await trace.write_items([samples(10, 10)])
             await asyncio.sleep(0.3)
             await trace.write_items([samples(20, 10)])
@@ -155,13 +155,13 @@ async def test_a_slow_disk_slows_whoever_writes(
     writing: Writing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
-    real = TraceFile.write
+    real = TraceFile.write_items
 
     def slow(self: TraceFile, items: Any) -> None:
         assert gate.wait(30)
         real(self, items)
 
-    monkeypatch.setattr(TraceFile, "write", slow)
+    monkeypatch.setattr(TraceFile, "write_items", slow)
     monkeypatch.setattr(tracing, "MAX_GATHERED", 1000)
 
     async def fill(trace: Any) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from labd.core.errors import JobError
-from labd.core.suite import SUITE, benchmark
+from labd.core.suite import SUITE, find_benchmark
 from labd.procedure.dataset import find_dataset
 
 KWS = SUITE["kws01"]
@@ -90,4 +90,4 @@ def test_the_built_in_set_is_complete() -> None:
 
 def test_an_unknown_benchmark_lists_the_known_ones() -> None:
     with pytest.raises(JobError, match="use one of ad01, digits01, ic01, kws01, vww01"):
-        benchmark("kws1")
+        find_benchmark("kws1")

@@ -22,7 +22,7 @@ from labd.core.model import (
     Window,
 )
 from labd.core.recording import Recording
-from labd.core.windows import energies
+from labd.core.windows import energies_by_method
 from labd.daemon.run_recorder import RunEvidence
 from labd.rescore import SessionScore, find_tasks, is_sound, rescore_folder
 from labd.store.traces.writer import TraceFile
@@ -46,11 +46,11 @@ def write_trace(folder: Path, *, complete: bool = True) -> list[Window]:
     recording = Recording(FORMAT, power, (), ())
     windows: list[Window] = []
     with TraceFile(folder / "energy", FORMAT, Identity("lpm01a", "made up")) as file:
-        file.write([Samples(0, power)])
+        file.write_items([Samples(0, power)])
         for number in range(1, 6):
             first, second = 12_000.0 * number - 11_000.25, 12_000.0 * number - 500.5
-            energy = energies(recording, first, second)[EnergyMethod.LABD]
-            file.write([Edge(first, "timestamp", rising=False)])
+            energy = energies_by_method(recording, first, second)[EnergyMethod.LABD]
+            file.write_items([Edge(first, "timestamp", rising=False)])
             windows.append(
                 Window(
                     number,
@@ -67,7 +67,7 @@ def write_trace(folder: Path, *, complete: bool = True) -> list[Window]:
                     second,
                 )
             )
-        file.mark_windows(windows)
+        file.annotate_windows(windows)
         file.close(complete=complete)
     return windows
 
@@ -137,7 +137,7 @@ def test_a_run_that_measured_nothing_has_lost_nothing(tmp_path: Path) -> None:
 
 def test_a_run_cut_off_is_reported(tmp_path: Path) -> None:
     file = TraceFile(tmp_path / "energy", FORMAT, Identity("lpm01a", "made up"))
-    file.write([Samples(0, np.ones(100))])
+    file.write_items([Samples(0, np.ones(100))])
     file.close(complete=False)
     found = scores(tmp_path)[Mode.ENERGY]
     assert "trace-short" in codes(found)

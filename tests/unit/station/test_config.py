@@ -366,8 +366,8 @@ json_like = st.recursive(
 @given(st.dictionaries(st.sampled_from(["lab", "broker", "station", "x"]), json_like, max_size=4))
 def test_any_document_is_checked_without_a_crash(document: dict[str, Any]) -> None:
     checked = check_stations_file(document, registry_of(FAKES), Path("/nowhere"))
-    assert checked.found or checked.file is not None
-    for found in checked.found:
+    assert checked.mistakes or checked.file is not None
+    for found in checked.mistakes:
         assert str(found.mistake)
 
 

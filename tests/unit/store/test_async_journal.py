@@ -42,20 +42,20 @@ async def test_methods_run_on_one_other_thread(url: str) -> None:
 
 async def test_answers_and_errors_come_back(url: str) -> None:
     async with AsyncJournal(url) as journal:
-        assert isinstance(await journal(Journal.submit, SPEC, 1), Accepted)
+        assert isinstance(await journal(Journal.submit_job, SPEC, 1), Accepted)
         with pytest.raises(LabdBug, match="has no job"):
-            await journal(Journal.lease, "nothing", "s1", 2)
-        assert (await journal(Journal.lease, "j1", "s1", 2)).next_seq == 2
+            await journal(Journal.lease_job, "nothing", "s1", 2)
+        assert (await journal(Journal.lease_job, "j1", "s1", 2)).next_seq == 2
 
 
 async def test_every_change_is_reported_in_the_order_of_the_commits(url: str) -> None:
     reported: list[Change] = []
     async with AsyncJournal(url, on_change=reported.append) as journal:
         specs = [replace(SPEC, job=f"j{number}") for number in range(50)]
-        await asyncio.gather(*(journal(Journal.submit, spec, 1) for spec in specs))
-        await journal(Journal.submit, specs[0], 2)
-        await journal(Journal.jobs)
-        stored = [job.spec.job for job in await journal(Journal.jobs)]
+        await asyncio.gather(*(journal(Journal.submit_job, spec, 1) for spec in specs))
+        await journal(Journal.submit_job, specs[0], 2)
+        await journal(Journal.list_jobs)
+        stored = [job.spec.job for job in await journal(Journal.list_jobs)]
     assert [change.job.spec.job for change in reported] == stored
     assert len(reported) == 50
 
@@ -65,14 +65,14 @@ async def test_a_cancelled_task_neither_loses_nor_repeats_its_transaction(url: s
     gate = Gate()
     async with AsyncJournal(url, on_change=reported.append) as journal:
         holding = asyncio.create_task(journal(gate.hold))
-        submitting = asyncio.create_task(journal(Journal.submit, SPEC, 1))
+        submitting = asyncio.create_task(journal(Journal.submit_job, SPEC, 1))
         await asyncio.sleep(0.01)
         submitting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await submitting
         gate.open()
         await holding
-        found = await journal(Journal.events, "j1")
+        found = await journal(Journal.list_events, "j1")
     assert [event.seq for event in found] == [0]
     assert [change.job.spec.job for change in reported] == ["j1"]
 
@@ -81,7 +81,7 @@ async def test_an_error_nobody_waits_for_any_more_is_quiet(url: str) -> None:
     gate = Gate()
     async with AsyncJournal(url) as journal:
         holding = asyncio.create_task(journal(gate.hold))
-        failing = asyncio.create_task(journal(Journal.start, "nothing", 1))
+        failing = asyncio.create_task(journal(Journal.start_attempt, "nothing", 1))
         await asyncio.sleep(0.01)
         failing.cancel()
         await asyncio.wait({failing})
@@ -91,11 +91,11 @@ async def test_an_error_nobody_waits_for_any_more_is_quiet(url: str) -> None:
 
 async def test_closing_waits_for_what_was_asked(url: str) -> None:
     async with AsyncJournal(url) as journal:
-        asking = asyncio.create_task(journal(Journal.submit, SPEC, 1))
+        asking = asyncio.create_task(journal(Journal.submit_job, SPEC, 1))
         await asyncio.sleep(0)
     await asking
     again = Journal(url)
-    assert again.job("j1") is not None
+    assert again.find_job("j1") is not None
     again.close()
 
 

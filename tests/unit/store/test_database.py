@@ -46,7 +46,7 @@ def test_an_older_journal_is_brought_up_to_date_and_keeps_its_jobs(
 ) -> None:
     """Version 1 knew one way to make energy of samples, and its jobs keep it."""
     journal = Journal(url)
-    journal.submit(SPEC, 1)
+    journal.submit_job(SPEC, 1)
     journal.close()
     with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
         raw.execute("ALTER TABLE job DROP COLUMN energy_method")
@@ -54,7 +54,7 @@ def test_an_older_journal_is_brought_up_to_date_and_keeps_its_jobs(
     raw.close()
     for _ in range(2):
         journal = Journal(url)
-        job = journal.job("j1")
+        job = journal.find_job("j1")
         journal.close()
         assert job is not None
         assert job.spec == replace(SPEC, energy_method=EnergyMethod.MLCOMMONS)
@@ -62,7 +62,7 @@ def test_an_older_journal_is_brought_up_to_date_and_keeps_its_jobs(
 
 def test_a_journal_from_before_pins_gets_them(url: str, tmp_path: Path) -> None:
     journal = Journal(url)
-    journal.submit(SPEC, 1)
+    journal.submit_job(SPEC, 1)
     journal.close()
     with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
         raw.execute("DROP TABLE pin")
@@ -71,7 +71,7 @@ def test_a_journal_from_before_pins_gets_them(url: str, tmp_path: Path) -> None:
     raw.close()
     journal = Journal(url)
     assert pin_job(journal, "j1", "ann", 2)
-    snapshot = journal.snapshot("j1")
+    snapshot = journal.find_snapshot("j1")
     assert snapshot is not None
     assert (snapshot.pinned, snapshot.removed) == (True, ())
     assert read_attempts(journal) == []
@@ -111,10 +111,10 @@ def test_a_journal_locked_by_another_program(
     other = sqlite3.connect(tmp_path / "labd.sqlite3", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(InfraError, match="database is locked"):
-        journal.submit(SPEC, 1)
+        journal.submit_job(SPEC, 1)
     other.execute("ROLLBACK")
     other.close()
-    journal.submit(SPEC, 1)
+    journal.submit_job(SPEC, 1)
     journal.close()
 
 
@@ -138,9 +138,9 @@ def test_a_process_killed_inside_a_transaction_changes_nothing(url: str) -> None
     done = subprocess.run([sys.executable, "-c", KILLED, url], timeout=30, check=False)
     assert done.returncode == -signal.SIGKILL
     journal = Journal(url)
-    assert [event.type for event in journal.events("j1")] == ["queued"]
+    assert [event.type for event in journal.list_events("j1")] == ["queued"]
     assert journal.busy_jobs() == []
-    assert journal.lease("j1", "s1", 3).next_seq == 2
+    assert journal.lease_job("j1", "s1", 3).next_seq == 2
     journal.close()
 
 

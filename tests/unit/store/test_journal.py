@@ -41,13 +41,13 @@ RESULT = ModeResult.model_validate(
 
 
 def running(journal: Journal, job: str = "j1", station: str = "s1") -> Change:
-    journal.submit(replace(SPEC, job=job), 1)
-    journal.lease(job, station, 2)
-    return journal.start(job, 3)
+    journal.submit_job(replace(SPEC, job=job), 1)
+    journal.lease_job(job, station, 2)
+    return journal.start_attempt(job, 3)
 
 
 def measured(runtime_s: Any) -> MeasuredWindow:
-    return MeasuredWindow.of(Mode.ENERGY, replace(WINDOW, runtime_s=runtime_s))
+    return MeasuredWindow.from_window(Mode.ENERGY, replace(WINDOW, runtime_s=runtime_s))
 
 
 def open_runs(journal: Journal) -> list[str]:
@@ -55,7 +55,7 @@ def open_runs(journal: Journal) -> list[str]:
 
 
 def types(journal: Journal, job: str = "j1") -> list[str]:
-    events = journal.events(job)
+    events = journal.list_events(job)
     assert [event.seq for event in events] == list(range(len(events)))
     return [event.type for event in events]
 
@@ -64,7 +64,7 @@ def types(journal: Journal, job: str = "j1") -> list[str]:
 
 
 def test_what_is_submitted_comes_back_as_it_was(journal: Journal, url: str) -> None:
-    accepted = journal.submit(SPEC, 7)
+    accepted = journal.submit_job(SPEC, 7)
     assert isinstance(accepted, Accepted)
     assert accepted.job == Job(SPEC, JobState.QUEUED, 7, 7)
     assert accepted.next_seq == 1
@@ -73,15 +73,15 @@ def test_what_is_submitted_comes_back_as_it_was(journal: Journal, url: str) -> N
     assert event.data == Queued(user="ann", benchmark="kws01", modes=(Mode.ENERGY, Mode.ACCURACY))
     journal.close()
     again = Journal(url)
-    assert again.job("j1") == accepted.job
-    assert again.events("j1") == [event]
+    assert again.find_job("j1") == accepted.job
+    assert again.list_events("j1") == [event]
     again.close()
 
 
 def test_submitting_again_changes_nothing(journal: Journal) -> None:
-    journal.submit(SPEC, 1)
-    journal.lease("j1", "s1", 2)
-    again = journal.submit(SPEC, 3)
+    journal.submit_job(SPEC, 1)
+    journal.lease_job("j1", "s1", 2)
+    again = journal.submit_job(SPEC, 3)
     assert isinstance(again, Duplicate)
     assert again.events == ()
     assert again.next_seq == 2
@@ -101,20 +101,20 @@ def test_submitting_again_changes_nothing(journal: Journal) -> None:
     ],
 )
 def test_one_id_is_one_request_of_one_user(journal: Journal, other: dict[str, Any]) -> None:
-    journal.submit(SPEC, 1)
+    journal.submit_job(SPEC, 1)
     with pytest.raises(JobError, match="choose another id") as caught:
-        journal.submit(replace(SPEC, **other), 2)
+        journal.submit_job(replace(SPEC, **other), 2)
     assert caught.value.code == "job-exists"
     assert "ann" not in str(caught.value)
-    assert len(journal.jobs()) == 1
+    assert len(journal.list_jobs()) == 1
 
 
 # ---- cancel ------------------------------------------------------------------------------
 
 
 def test_a_waiting_job_is_cancelled_at_once(journal: Journal) -> None:
-    journal.submit(SPEC, 1)
-    change = journal.cancel("j1", "ann", 2, "typo")
+    journal.submit_job(SPEC, 1)
+    change = journal.cancel_job("j1", "ann", 2, "typo")
     assert change.job.verdict is Verdict.CANCELLED
     assert change.job.reason == "cancelled by ann: typo"
     assert [event.type for event in change.events] == ["finished"]
@@ -122,7 +122,7 @@ def test_a_waiting_job_is_cancelled_at_once(journal: Journal) -> None:
 
 def test_a_running_job_is_asked_to_stop(journal: Journal) -> None:
     running(journal)
-    change = journal.cancel("j1", "ann", 4)
+    change = journal.cancel_job("j1", "ann", 4)
     assert change.job.state is JobState.RUNNING
     assert change.job.cancel_requested
     assert [event.type for event in change.events] == ["note"]
@@ -130,31 +130,31 @@ def test_a_running_job_is_asked_to_stop(journal: Journal) -> None:
 
 def test_a_job_given_up_is_not_tried_again(journal: Journal) -> None:
     running(journal)
-    journal.cancel("j1", "ann", 4)
-    change = journal.requeue("j1", "station lost", 5)
+    journal.cancel_job("j1", "ann", 4)
+    change = journal.requeue_job("j1", "station lost", 5)
     assert change.job.verdict is Verdict.CANCELLED
     assert open_runs(journal) == []
 
 
 def test_cancelling_again_is_harmless(journal: Journal) -> None:
     running(journal)
-    journal.submit(replace(SPEC, job="j2"), 1)
+    journal.submit_job(replace(SPEC, job="j2"), 1)
     for job in ("j1", "j2"):
-        journal.cancel(job, "ann", 4)
-        again = journal.cancel(job, "ann", 5)
+        journal.cancel_job(job, "ann", 4)
+        again = journal.cancel_job(job, "ann", 5)
         assert again.events == ()
-        assert again.next_seq == len(journal.events(job))
+        assert again.next_seq == len(journal.list_events(job))
 
 
 def test_what_cannot_be_cancelled(journal: Journal) -> None:
     running(journal)
     for job, user in (("j1", "bob"), ("nothing", "ann")):
         with pytest.raises(JobError) as caught:
-            journal.cancel(job, user, 4)
+            journal.cancel_job(job, user, 4)
         assert caught.value.code == "no-such-job"
-    journal.finish("j1", Verdict.PASS, "", 5)
+    journal.finish_job("j1", Verdict.PASS, "", 5)
     with pytest.raises(JobError) as caught:
-        journal.cancel("j1", "ann", 6)
+        journal.cancel_job("j1", "ann", 6)
     assert caught.value.code == "job-done"
 
 
@@ -164,18 +164,18 @@ def test_what_cannot_be_cancelled(journal: Journal) -> None:
 def test_a_whole_life(journal: Journal) -> None:
     running(journal)
     journal.append_event("j1", Phase(mode=Mode.ENERGY, phase="warmup"), 4)
-    journal.requeue("j1", "power monitor lost", 5)
-    journal.lease("j1", "s2", 6)
-    assert journal.start("j1", 7).job.attempt == 2
+    journal.requeue_job("j1", "power monitor lost", 5)
+    journal.lease_job("j1", "s2", 6)
+    assert journal.start_attempt("j1", 7).job.attempt == 2
     journal.record_result("j1", 2, RESULT, 8)
-    done = journal.finish("j1", Verdict.PASS, "", 9)
+    done = journal.finish_job("j1", Verdict.PASS, "", 9)
     assert types(journal) == [
         *("queued", "leased", "started", "phase", "requeued"),
         *("leased", "started", "result", "finished"),
     ]
     assert done.next_seq == 9
-    assert [event.station for event in journal.events("j1")] == ["", *["s1"] * 4, *["s2"] * 4]
-    assert [event.attempt for event in journal.events("j1")] == [0, 0, 1, 1, 1, 1, 2, 2, 2]
+    assert [event.station for event in journal.list_events("j1")] == ["", *["s1"] * 4, *["s2"] * 4]
+    assert [event.attempt for event in journal.list_events("j1")] == [0, 0, 1, 1, 1, 1, 2, 2, 2]
     with journal.engine.begin() as connection:
         assert [tuple(row) for row in connection.execute(select(tables.run))] == [
             ("j1", 1, "s1", 3, 5, "fault", "power monitor lost"),
@@ -187,35 +187,35 @@ def test_a_whole_life(journal: Journal) -> None:
 def test_a_step_that_is_not_in_the_table_changes_nothing(journal: Journal) -> None:
     before = running(journal)
     with pytest.raises(LabdBug, match="is running and cannot lease"):
-        journal.lease("j1", "s9", 9)
+        journal.lease_job("j1", "s9", 9)
     with pytest.raises(LabdBug, match="is running and cannot start"):
-        journal.start("j1", 9)
-    assert journal.job("j1") == before.job
-    assert len(journal.events("j1")) == before.next_seq
+        journal.start_attempt("j1", 9)
+    assert journal.find_job("j1") == before.job
+    assert len(journal.list_events("j1")) == before.next_seq
     with pytest.raises(LabdBug, match="has no job nothing"):
-        journal.lease("nothing", "s1", 9)
+        journal.lease_job("nothing", "s1", 9)
 
 
 def test_a_station_does_one_job_at_a_time(journal: Journal) -> None:
     running(journal)
-    journal.submit(replace(SPEC, job="j2"), 4)
+    journal.submit_job(replace(SPEC, job="j2"), 4)
     with pytest.raises(LabdBug, match="refused a change"):
-        journal.lease("j2", "s1", 5)
+        journal.lease_job("j2", "s1", 5)
     assert types(journal, "j2") == ["queued"]
-    assert journal.lease("j2", "s2", 5).job.station == "s2"
-    journal.finish("j1", Verdict.PASS, "", 6)
-    journal.submit(replace(SPEC, job="j3"), 7)
-    journal.lease("j3", "s1", 8)
+    assert journal.lease_job("j2", "s2", 5).job.station == "s2"
+    journal.finish_job("j1", Verdict.PASS, "", 6)
+    journal.submit_job(replace(SPEC, job="j3"), 7)
+    journal.lease_job("j3", "s1", 8)
 
 
 def test_nothing_follows_the_end(journal: Journal) -> None:
     running(journal)
-    journal.finish("j1", Verdict.INVALID, "gap in window 1", 4)
+    journal.finish_job("j1", Verdict.INVALID, "gap in window 1", 4)
     progress = Progress(mode=Mode.ENERGY, done=1, total=5, unit="windows")
     with pytest.raises(LabdBug, match="is done and takes no Progress"):
         journal.append_event("j1", progress, 5)
     with pytest.raises(LabdBug, match="cannot finish"):
-        journal.finish("j1", Verdict.PASS, "", 5)
+        journal.finish_job("j1", Verdict.PASS, "", 5)
     assert types(journal)[-1] == "finished"
 
 
@@ -233,8 +233,8 @@ def test_what_json_cannot_hold_is_refused_whole(journal: Journal, value: object)
         journal.append_event("j1", measured(value), 4)
     with pytest.raises(LabdBug, match="the journal cannot store it"):
         journal.record_result("j1", 1, result, 4)
-    assert journal.job("j1") == before.job
-    snapshot = journal.snapshot("j1")
+    assert journal.find_job("j1") == before.job
+    snapshot = journal.find_snapshot("j1")
     assert snapshot is not None
     assert snapshot.results == ()
 
@@ -245,14 +245,14 @@ def test_what_json_cannot_hold_is_refused_whole(journal: Journal, value: object)
 def test_a_result_is_kept_whole_and_reported_short(journal: Journal) -> None:
     running(journal)
     change = journal.record_result("j1", 1, RESULT, 4)
-    assert json.loads(change.events[0].payload())["data"] == {
+    assert json.loads(change.events[0].to_json_bytes())["data"] == {
         "mode": "energy",
         "verdict": "pass",
         "reasons": [],
         "score": {"energy_per_inference_uj": 12.5},
         "details": RESULT.details.model_dump(mode="json"),
     }
-    snapshot = journal.snapshot("j1")
+    snapshot = journal.find_snapshot("j1")
     assert snapshot is not None
     (kept,) = snapshot.results
     assert (kept.job, kept.attempt, kept.result.mode, kept.t_ns) == ("j1", 1, Mode.ENERGY, 4)
@@ -268,7 +268,7 @@ def test_results_belong_to_the_running_attempt(journal: Journal) -> None:
     journal.record_result("j1", 1, RESULT, 4)
     with pytest.raises(LabdBug, match="refused a change"):
         journal.record_result("j1", 1, RESULT, 5)
-    journal.finish("j1", Verdict.PASS, "", 6)
+    journal.finish_job("j1", Verdict.PASS, "", 6)
     with pytest.raises(LabdBug, match="is done"):
         journal.record_result("j1", 1, RESULT.model_copy(update={"mode": Mode.ACCURACY}), 7)
     assert types(journal) == ["queued", "leased", "started", "result", "finished"]
@@ -279,30 +279,30 @@ def test_results_belong_to_the_running_attempt(journal: Journal) -> None:
 
 def test_jobs_come_oldest_first_and_the_limit_keeps_the_newest(journal: Journal) -> None:
     for job, now in (("c", 5), ("a", 5), ("b", 1)):
-        journal.submit(replace(SPEC, job=job), now)
-    assert [job.spec.job for job in journal.jobs()] == ["b", "c", "a"]
-    assert [job.spec.job for job in journal.jobs(limit=2)] == ["c", "a"]
-    assert [each.job.spec.job for each in journal.snapshots(limit=2)] == ["c", "a"]
+        journal.submit_job(replace(SPEC, job=job), now)
+    assert [job.spec.job for job in journal.list_jobs()] == ["b", "c", "a"]
+    assert [job.spec.job for job in journal.list_jobs(limit=2)] == ["c", "a"]
+    assert [each.job.spec.job for each in journal.newest_snapshots(limit=2)] == ["c", "a"]
 
 
 def test_jobs_by_state_and_user(journal: Journal) -> None:
     running(journal)
-    journal.submit(replace(SPEC, job="j2", user="bob"), 1)
-    assert [job.spec.job for job in journal.jobs([JobState.QUEUED])] == ["j2"]
-    assert [job.spec.job for job in journal.jobs(user="ann")] == ["j1"]
-    assert journal.jobs([]) == []
+    journal.submit_job(replace(SPEC, job="j2", user="bob"), 1)
+    assert [job.spec.job for job in journal.list_jobs([JobState.QUEUED])] == ["j2"]
+    assert [job.spec.job for job in journal.list_jobs(user="ann")] == ["j1"]
+    assert journal.list_jobs([]) == []
     assert [job.spec.job for job in journal.busy_jobs()] == ["j1"]
     assert open_runs(journal) == ["j1"]
-    assert journal.job("nothing") is None
-    assert journal.snapshot("nothing") is None
+    assert journal.find_job("nothing") is None
+    assert journal.find_snapshot("nothing") is None
 
 
 def test_events_from_a_number_on(journal: Journal) -> None:
     running(journal)
-    assert [event.seq for event in journal.events("j1", 1)] == [1, 2]
-    assert [event.seq for event in journal.events("j1", 0, 2)] == [0, 1]
-    assert journal.events("j1", 3) == []
-    assert journal.events("nothing") == []
+    assert [event.seq for event in journal.list_events("j1", 1)] == [1, 2]
+    assert [event.seq for event in journal.list_events("j1", 0, 2)] == [0, 1]
+    assert journal.list_events("j1", 3) == []
+    assert journal.list_events("nothing") == []
 
 
 def test_more_jobs_than_one_statement_takes(
@@ -312,7 +312,7 @@ def test_more_jobs_than_one_statement_takes(
     for number in range(5):
         running(journal, f"j{number}", f"s{number}")
         journal.record_result(f"j{number}", 1, RESULT, 4)
-    found = journal.snapshots()
+    found = journal.newest_snapshots()
     assert [[result.job for result in each.results] for each in found] == [
         [f"j{number}"] for number in range(5)
     ]
@@ -320,8 +320,8 @@ def test_more_jobs_than_one_statement_takes(
 
 def test_only_the_benchs_faults_are_counted(journal: Journal) -> None:
     running(journal)
-    journal.requeue("j1", "cable", 5)
-    journal.lease("j1", "s1", 6)
-    journal.start("j1", 7)
-    journal.requeue("j1", "labd was stopped", 8, AttemptOutcome.INTERRUPTED)
-    assert journal.faults("j1") == 1
+    journal.requeue_job("j1", "cable", 5)
+    journal.lease_job("j1", "s1", 6)
+    journal.start_attempt("j1", 7)
+    journal.requeue_job("j1", "labd was stopped", 8, AttemptOutcome.INTERRUPTED)
+    assert journal.count_faults("j1") == 1

@@ -42,23 +42,27 @@ class Lives(RuleBasedStateMachine):
         return self.now
 
     def step(self, job: str, step: JobStep, station: str = "") -> None:
-        before = self.journal.job(job)
+        before = self.journal.find_job(job)
         allowed = before is not None and (before.state, step) in TRANSITIONS
         if step is JobStep.LEASE and any(each.station == station for each in self.busy()):
             allowed = False
         try:
             change = {
-                JobStep.LEASE: lambda: self.journal.lease(job, station, self.tick()),
-                JobStep.START: lambda: self.journal.start(job, self.tick()),
-                JobStep.REQUEUE: lambda: self.journal.requeue(job, "lost", self.tick()),
-                JobStep.FINISH: lambda: self.journal.finish(job, Verdict.FAIL, "x", self.tick()),
-                JobStep.EXPIRE: lambda: self.journal.finish(job, Verdict.EXPIRED, "x", self.tick()),
+                JobStep.LEASE: lambda: self.journal.lease_job(job, station, self.tick()),
+                JobStep.START: lambda: self.journal.start_attempt(job, self.tick()),
+                JobStep.REQUEUE: lambda: self.journal.requeue_job(job, "lost", self.tick()),
+                JobStep.FINISH: lambda: self.journal.finish_job(
+                    job, Verdict.FAIL, "x", self.tick()
+                ),
+                JobStep.EXPIRE: lambda: self.journal.finish_job(
+                    job, Verdict.EXPIRED, "x", self.tick()
+                ),
             }[step]()
         except LabdBug:
             gives_up = before is not None and before.cancel_requested and step is JobStep.REQUEUE
             assert not allowed, (before, step)
             assert not gives_up or before.state not in BUSY
-            assert self.journal.job(job) == before
+            assert self.journal.find_job(job) == before
             return
         assert allowed, (before, step)
         assert before is not None
@@ -70,13 +74,13 @@ class Lives(RuleBasedStateMachine):
         assert change.next_seq == self.reported[job]
 
     def busy(self) -> list[Job]:
-        return [each for each in self.journal.jobs() if each.state in BUSY]
+        return [each for each in self.journal.list_jobs() if each.state in BUSY]
 
     @rule(job=jobs, modes=st.sampled_from([(Mode.ENERGY,), tuple(Mode)]))
     def submit(self, job: str, modes: tuple[Mode, ...]) -> None:
-        before = self.journal.job(job)
+        before = self.journal.find_job(job)
         try:
-            change = self.journal.submit(JobSpec(job, "ann", "kws01", modes), self.tick())
+            change = self.journal.submit_job(JobSpec(job, "ann", "kws01", modes), self.tick())
         except JobError:
             assert before is not None
             assert before.spec.modes != modes
@@ -103,7 +107,7 @@ class Lives(RuleBasedStateMachine):
     @rule(job=jobs)
     def cancel(self, job: str) -> None:
         try:
-            change = self.journal.cancel(job, "ann", self.tick())
+            change = self.journal.cancel_job(job, "ann", self.tick())
         except JobError:
             assert self.expected.get(job, JobState.DONE) is JobState.DONE
             return
@@ -129,13 +133,13 @@ class Lives(RuleBasedStateMachine):
 
     @invariant()
     def states_are_as_the_table_says(self) -> None:
-        found = {job.spec.job: job.state for job in self.journal.jobs()}
+        found = {job.spec.job: job.state for job in self.journal.list_jobs()}
         assert found == self.expected
 
     @invariant()
     def events_have_no_hole_and_end_with_the_end(self) -> None:
         for job, state in self.expected.items():
-            events = self.journal.events(job)
+            events = self.journal.list_events(job)
             assert [event.seq for event in events] == list(range(self.reported[job]))
             finished = [event.seq for event in events if event.type is EventType.FINISHED]
             assert finished == ([len(events) - 1] if state is JobState.DONE else [])

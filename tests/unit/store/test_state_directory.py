@@ -24,18 +24,18 @@ with StateDirectory(Path(sys.argv[1])).lock():
 def test_the_layout(tmp_path: Path) -> None:
     state = StateDirectory(tmp_path)
     assert state.journal_url == f"sqlite:///{tmp_path}/labd.sqlite3"
-    assert state.traces("j1", 2) == tmp_path / "traces" / "j1" / "2"
-    assert state.broker == tmp_path / "broker"
+    assert state.traces_of_attempt("j1", 2) == tmp_path / "traces" / "j1" / "2"
+    assert state.broker_directory == tmp_path / "broker"
 
 
 def test_only_one_daemon_at_a_time(tmp_path: Path) -> None:
     state = StateDirectory(tmp_path / "new" / "state")
-    with state.lock():
-        with pytest.raises(ConfigError) as caught, state.lock():
+    with state.hold_lock():
+        with pytest.raises(ConfigError) as caught, state.hold_lock():
             pass
         assert caught.value.code == "state-busy"
         assert f"process {os.getpid()}" in str(caught.value)
-    with state.lock():
+    with state.hold_lock():
         pass
 
 
@@ -46,10 +46,10 @@ def test_a_killed_daemon_leaves_no_lock(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(ConfigError, match=f"process {holder.pid}"), state.lock():
+        with pytest.raises(ConfigError, match=f"process {holder.pid}"), state.hold_lock():
             pass
         holder.kill()
-    with state.lock():
+    with state.hold_lock():
         assert (tmp_path / "labd.lock").read_text() == f"{os.getpid()}\n"
 
 
@@ -57,7 +57,7 @@ def test_a_state_that_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with (
         pytest.raises(ConfigError, match=r"set `state` in \[lab\]"),
-        StateDirectory(tmp_path / "file").lock(),
+        StateDirectory(tmp_path / "file").hold_lock(),
     ):
         pass
 

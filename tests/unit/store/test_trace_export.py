@@ -17,7 +17,7 @@ import pytest
 from labd.core.errors import ConfigError
 from labd.core.model import ClockCheck, Edge, Gap, Identity, Samples, StreamFormat, Window
 from labd.store.traces import export_formats as module
-from labd.store.traces.export_formats import TraceRange, choose_part, export_csv, export_parquet
+from labd.store.traces.export_formats import TraceRange, choose_range, export_csv, export_parquet
 from labd.store.traces.jls import export_jls
 from labd.store.traces.reader import Trace, read_trace
 from labd.store.traces.writer import TraceFile
@@ -46,16 +46,18 @@ def make(folder: Path, *, channels: bool = False, rate: float = 1000.0) -> Trace
     power = np.linspace(0.001, 0.002, SAMPLES)
     items = [Samples(0, power, power / 3, np.full(SAMPLES, 3.0)) if channels else Samples(0, power)]
     with TraceFile(folder / "energy", replace(FORMAT, sample_rate_hz=rate), WHO) as file:
-        file.write([*items, *EDGES, Gap(SAMPLES, 50, "lost")])
+        file.write_items([*items, *EDGES, Gap(SAMPLES, 50, "lost")])
         after = np.full(10, 0.5)
-        file.write(
+        file.write_items(
             [
                 Samples(SAMPLES + 50, after, after, after)
                 if channels
                 else Samples(SAMPLES + 50, after)
             ]
         )
-        file.mark_windows([WINDOW, replace(WINDOW, number=3, start_index=None, stop_index=None)])
+        file.annotate_windows(
+            [WINDOW, replace(WINDOW, number=3, start_index=None, stop_index=None)]
+        )
     return read_trace(folder / "energy")
 
 
@@ -84,12 +86,12 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def test_a_part_is_a_window_or_seconds_or_both(trace: Trace) -> None:
-    assert choose_part(trace) == TraceRange(0, 1060)
-    assert choose_part(trace, window=2) == TraceRange(100, 600)
-    assert choose_part(trace, start_s=0.2) == TraceRange(200, 1060)
-    assert choose_part(trace, start_s=0, stop_s=0.3, decimate=4) == TraceRange(0, 300, 4)
-    assert choose_part(trace, window=2, stop_s=0.3) == TraceRange(100, 300)
-    assert choose_part(trace, window=2, stop_s=9, decimate=500) == TraceRange(100, 600, 500)
+    assert choose_range(trace) == TraceRange(0, 1060)
+    assert choose_range(trace, window=2) == TraceRange(100, 600)
+    assert choose_range(trace, start_s=0.2) == TraceRange(200, 1060)
+    assert choose_range(trace, start_s=0, stop_s=0.3, decimate=4) == TraceRange(0, 300, 4)
+    assert choose_range(trace, window=2, stop_s=0.3) == TraceRange(100, 300)
+    assert choose_range(trace, window=2, stop_s=9, decimate=500) == TraceRange(100, 600, 500)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_a_part_is_a_window_or_seconds_or_both(trace: Trace) -> None:
 )
 def test_what_is_not_there(trace: Trace, wanted: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        choose_part(trace, **wanted)
+        choose_range(trace, **wanted)
     assert said in str(caught.value)
 
 
@@ -128,7 +130,7 @@ def test_csv_has_every_sample(
 ) -> None:
     monkeypatch.setattr(module, "PIECE_ROWS", piece)
     done = Counted()
-    export_csv(trace, choose_part(trace), tmp_path / "out.csv", done)
+    export_csv(trace, choose_range(trace), tmp_path / "out.csv", done)
     comments, rows = read_csv(tmp_path / "out.csv")
     assert comments[1] == "# instrument: power LPM01A 42 1.0.6, simulated"
     assert "sample rate: 1000.0 Hz" in comments[2]
@@ -151,7 +153,7 @@ def test_csv_has_every_sample(
 
 def test_csv_of_a_window_and_all_channels(tmp_path: Path) -> None:
     trace = make(tmp_path, channels=True)
-    export_csv(trace, choose_part(trace, window=2), tmp_path / "out.csv", Counted())
+    export_csv(trace, choose_range(trace, window=2), tmp_path / "out.csv", Counted())
     comments, rows = read_csv(tmp_path / "out.csv")
     assert list(rows[0])[2:5] == ["power_w", "current_a", "voltage_v"]
     assert len(rows) == 500
@@ -161,7 +163,7 @@ def test_csv_of_a_window_and_all_channels(tmp_path: Path) -> None:
 
 def test_csv_decimated(trace: Trace, tmp_path: Path) -> None:
     done = Counted()
-    export_csv(trace, choose_part(trace, start_s=0.01, decimate=64), tmp_path / "out.csv", done)
+    export_csv(trace, choose_range(trace, start_s=0.01, decimate=64), tmp_path / "out.csv", done)
     _, rows = read_csv(tmp_path / "out.csv")
     names = ["samples", "power_min_w", "power_mean_w", "power_max_w"]
     assert list(rows[0]) == ["index", "t_s", *names, "window", "edges"]
@@ -177,9 +179,9 @@ def test_csv_decimated(trace: Trace, tmp_path: Path) -> None:
 
 def test_csv_says_that_a_trace_is_incomplete(tmp_path: Path) -> None:
     file = TraceFile(tmp_path / "energy", FORMAT, WHO)
-    file.write([Samples(0, np.ones(3))])
+    file.write_items([Samples(0, np.ones(3))])
     trace = read_trace(tmp_path / "energy")
-    export_csv(trace, choose_part(trace), tmp_path / "out.csv", Counted())
+    export_csv(trace, choose_range(trace), tmp_path / "out.csv", Counted())
     assert read_csv(tmp_path / "out.csv")[0][-1].startswith("# incomplete")
     file.close()
 
@@ -190,7 +192,7 @@ def test_an_export_that_fails_leaves_nothing(trace: Trace, tmp_path: Path) -> No
 
     (tmp_path / "out.csv").write_text("before")
     with pytest.raises(OSError, match="no space"):
-        export_csv(trace, choose_part(trace), tmp_path / "out.csv", fail)
+        export_csv(trace, choose_range(trace), tmp_path / "out.csv", fail)
     assert (tmp_path / "out.csv").read_text() == "before"
     assert not list(tmp_path.glob(".*"))
 
@@ -202,7 +204,7 @@ def test_parquet_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs labd[export]")
     monkeypatch.setattr(module, "PIECE_ROWS", 300)
     trace = make(tmp_path, channels=True)
-    export_parquet(trace, choose_part(trace), tmp_path / "out.parquet", Counted())
+    export_parquet(trace, choose_range(trace), tmp_path / "out.parquet", Counted())
     table = parquet.read_table(tmp_path / "out.parquet")
     assert table.column_names == [
         *("index", "t_s", "power_w", "current_a", "voltage_v", "window", "edges")
@@ -226,7 +228,7 @@ def test_parquet_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_parquet_decimated(trace: Trace, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs labd[export]")
-    export_parquet(trace, choose_part(trace, decimate=10), tmp_path / "out.parquet", Counted())
+    export_parquet(trace, choose_range(trace, decimate=10), tmp_path / "out.parquet", Counted())
     table = parquet.read_table(tmp_path / "out.parquet")
     assert table.num_rows == 106
     assert table.schema.field("power_mean_w").metadata == {b"unit": b"W"}
@@ -277,7 +279,7 @@ def jls(tmp_path: Path) -> Callable[..., tuple[Trace, Jls]]:
 
     def make_jls(*, rate: float = 1000.0, channels: bool = True, **part: Any) -> tuple[Trace, Jls]:
         trace = make(tmp_path, channels=channels, rate=rate)
-        export_jls(trace, choose_part(trace, **part), tmp_path / "out.jls", Counted())
+        export_jls(trace, choose_range(trace, **part), tmp_path / "out.jls", Counted())
         return trace, Jls(tmp_path / "out.jls")
 
     return make_jls

@@ -32,7 +32,7 @@ def plain_summary(
 
 
 def same(pyramid: Pyramid, start: int, stop: int, points: int, channel: int = 0) -> None:
-    found = pyramid.summary(start, stop, points, channel)
+    found = pyramid.summarise_range(start, stop, points, channel)
     plain = plain_summary(pyramid.values[:, channel], start, stop, points)
     expected = np.array(plain).reshape(-1, 4)
     np.testing.assert_array_equal(found.low, expected[:, 0])
@@ -47,7 +47,7 @@ def written(folder: Path, values: np.ndarray, pieces: list[int]) -> Pyramid:
     file = PyramidFile(folder, values.shape[1])
     at = 0
     for piece in [*pieces, len(values)]:
-        file.append(values[at : at + piece])
+        file.append_samples(values[at : at + piece])
         at += piece
     file.close()
     return load_pyramid(folder, values, live=False)
@@ -70,7 +70,7 @@ def test_a_summary_is_exact(
     values: np.ndarray, points: int, span: tuple[int, int], channel: int
 ) -> None:
     start, stop = sorted(min(each, len(values)) for each in span)
-    same(Pyramid.of(values), start, stop, points, min(channel, values.shape[1] - 1))
+    same(Pyramid.from_samples(values), start, stop, points, min(channel, values.shape[1] - 1))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def kept(long: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Pyramid:
 
 
 def test_a_pyramid_from_the_disk_is_that_made_at_once(long: np.ndarray, kept: Pyramid) -> None:
-    made = Pyramid.of(long)
+    made = Pyramid.from_samples(long)
     for ours, theirs, size in zip(kept.levels, made.levels, LEVELS, strict=True):
         assert len(ours) == len(theirs) == len(long) // size
         for key in ("low", "high", "count"):
@@ -107,17 +107,17 @@ def test_a_long_summary_is_exact(kept: Pyramid, data: st.DataObject) -> None:
 
 
 def test_a_range_is_cut_to_what_there_is() -> None:
-    pyramid = Pyramid.of(np.ones((100, 1), "<f4"))
-    found = pyramid.summary(-5, 1000, 4)
+    pyramid = Pyramid.from_samples(np.ones((100, 1), "<f4"))
+    found = pyramid.summarise_range(-5, 1000, 4)
     assert list(found.bounds) == [0, 25, 50, 75, 100]
-    assert len(pyramid.summary(60, 50, 4).mean) == 0
-    assert len(pyramid.summary(200, 300, 4).mean) == 0
+    assert len(pyramid.summarise_range(60, 50, 4).mean) == 0
+    assert len(pyramid.summarise_range(200, 300, 4).mean) == 0
 
 
 def test_a_spike_of_one_sample_is_seen() -> None:
     power = np.full((1_000_000, 1), 0.001, np.float32)
     power[654_321] = 0.5
-    found = Pyramid.of(power).summary(0, len(power), 1000)
+    found = Pyramid.from_samples(power).summarise_range(0, len(power), 1000)
     assert found.high.argmax() == 654
     assert found.high.max() == 0.5
     assert found.low.max() < 0.0011
@@ -203,19 +203,19 @@ def test_a_pyramid_still_being_written_is_left_alone(tmp_path: Path) -> None:
     """Its last nodes may be on their way, or ahead of the samples a reader has mapped."""
     folder = tmp_path / "p.sigmf-pyramid"
     file = PyramidFile(folder, 1)
-    file.append(VALUES[:9_000])
+    file.append_samples(VALUES[:9_000])
     check(folder, live=True)
-    file.append(np.concatenate([VALUES[9_000:], VALUES]))
+    file.append_samples(np.concatenate([VALUES[9_000:], VALUES]))
     check(folder, live=True)
     assert not (folder / "whole").exists()
-    file.abandon()
+    file.close_incomplete()
 
 
 def test_a_node_is_as_documented() -> None:
     assert NODE.itemsize == 24
     values = np.arange(64, dtype="<f4").reshape(-1, 1)
     values[3] = np.nan
-    node = Pyramid.of(values).levels[0].tobytes()
+    node = Pyramid.from_samples(values).levels[0].tobytes()
     assert (
         node
         == np.array([2016 - 3], "<f8").tobytes()

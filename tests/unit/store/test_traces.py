@@ -28,7 +28,7 @@ from labd.core.model import (
     TimeMark,
     Window,
 )
-from labd.store.traces.reader import is_live, read_trace, seal_trace
+from labd.store.traces.reader import is_being_written, read_trace, seal_trace
 from labd.store.traces.writer import TraceFile
 
 FORMAT = StreamFormat(1000.0, 0.0005, 100.0, "energy", 3.0)
@@ -51,17 +51,17 @@ def samples(index: int, *power: float) -> Samples:
 
 def write(path: Path, *items: StreamItem) -> None:
     with TraceFile(path, FORMAT, WHO) as file:
-        file.write(items)
+        file.write_items(items)
 
 
 def test_a_trace_comes_back_as_it_was_measured(tmp_path: Path) -> None:
     edges = (Edge(2.5, "d7", rising=False), Edge(14.25, "d7", rising=False))
     path = tmp_path / "traces" / "power"
     with TraceFile(path, FORMAT, WHO) as file:
-        file.write([samples(0, 0.5, 0.25, 1.0), edges[0]])
-        file.write([Gap(3, 2, "buffer overflow")])
-        file.write([samples(5, *[0.125] * 10), edges[1]])
-        file.mark_windows([WINDOW])
+        file.write_items([samples(0, 0.5, 0.25, 1.0), edges[0]])
+        file.write_items([Gap(3, 2, "buffer overflow")])
+        file.write_items([samples(5, *[0.125] * 10), edges[1]])
+        file.annotate_windows([WINDOW])
     trace = read_trace(path)
     expected = [0.5, 0.25, 1.0, np.nan, np.nan, *[0.125] * 10]
     np.testing.assert_array_equal(trace.power_w, np.array(expected, np.float32))
@@ -75,8 +75,8 @@ def test_a_trace_comes_back_as_it_was_measured(tmp_path: Path) -> None:
 def test_the_files_are_sigmf(tmp_path: Path) -> None:
     path = tmp_path / "power"
     with TraceFile(path, FORMAT, WHO) as file:
-        file.write([samples(0, 0.5, 0.25), Gap(2, 20, "lost"), Edge(2.5, "d7", rising=True)])
-        file.mark_windows([WINDOW])
+        file.write_items([samples(0, 0.5, 0.25), Gap(2, 20, "lost"), Edge(2.5, "d7", rising=True)])
+        file.annotate_windows([WINDOW])
     data = (tmp_path / "power.sigmf-data").read_bytes()
     meta = json.loads((tmp_path / "power.sigmf-meta").read_text())
     assert data[:8] == bytes.fromhex("0000003f 0000803e")
@@ -106,8 +106,8 @@ def test_another_program_reads_the_trace_and_accepts_its_metadata(tmp_path: Path
     sigmf = pytest.importorskip("sigmf", reason="the dev extra has it")
     path = tmp_path / "power"
     with TraceFile(path, FORMAT, WHO) as file:
-        file.write([samples(0, 0.5, 0.25), Gap(2, 18, "lost"), Edge(2.5, "d7", rising=True)])
-        file.mark_windows([WINDOW])
+        file.write_items([samples(0, 0.5, 0.25), Gap(2, 18, "lost"), Edge(2.5, "d7", rising=True)])
+        file.annotate_windows([WINDOW])
     read = sigmf.fromfile(str(tmp_path / "power.sigmf-meta"))
     read.validate()
     np.testing.assert_array_equal(read.read_samples(), [0.5, 0.25, *[np.nan] * 18])
@@ -119,9 +119,9 @@ def test_another_program_finds_every_annotation_where_it_is(tmp_path: Path) -> N
     unmeasured = replace(WINDOW, number=2, start_index=None, stop_index=None)
     columns = np.linspace(1, 2, 20), np.linspace(3, 4, 20), np.full(20, 3.0)
     with TraceFile(tmp_path / "power", FORMAT, WHO) as file:
-        file.write([Samples(0, *columns), Edge(2.5, "d7", rising=False)])
-        file.write([TimeMark(9.0, 1, 1, "host"), Edge(14.25, "d7", rising=False), Gap(20, 3)])
-        file.mark_windows([WINDOW, unmeasured])
+        file.write_items([Samples(0, *columns), Edge(2.5, "d7", rising=False)])
+        file.write_items([TimeMark(9.0, 1, 1, "host"), Edge(14.25, "d7", rising=False), Gap(20, 3)])
+        file.annotate_windows([WINDOW, unmeasured])
     read = sigmf.fromfile(str(tmp_path / "power.sigmf-meta"))
     read.validate()
     np.testing.assert_array_equal(
@@ -143,11 +143,11 @@ def test_another_program_finds_every_annotation_where_it_is(tmp_path: Path) -> N
 
 def test_samples_out_of_place_are_refused(tmp_path: Path) -> None:
     with TraceFile(tmp_path / "power", FORMAT, WHO) as file:
-        file.write([samples(0, 1.0)])
+        file.write_items([samples(0, 1.0)])
         for wrong in (samples(0, 1.0), samples(2, 1.0), Gap(2, 1)):
             with pytest.raises(LabdBug, match="at sample 1 was given sample"):
-                file.write([wrong])
-        file.write([samples(1, 2.0)])
+                file.write_items([wrong])
+        file.write_items([samples(1, 2.0)])
     assert list(read_trace(tmp_path / "power").power_w) == [1.0, 2.0]
 
 
@@ -208,8 +208,8 @@ def test_a_trace_cut_off_by_a_kill_is_readable_and_says_so(tmp_path: Path) -> No
     assert trace.edges == (Edge(12.5, "d7", rising=False),)
     assert trace.gaps == (Gap(1000, 5, "lost"),)
     assert trace.meta["global"]["labd:instrument"]["name"] == "x"
-    assert not is_live(path)
-    found = trace.summary(2, 0, 2000)
+    assert not is_being_written(path)
+    found = trace.summarise_range(2, 0, 2000)
     assert list(found.mean) == [0.5, 0.25]
     assert list(found.count) == [1000, 995]
 
@@ -250,19 +250,19 @@ def test_events_that_never_reached_the_disk_do_not_count(tmp_path: Path) -> None
 def test_a_trace_is_readable_while_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "power"
     with TraceFile(path, FORMAT, WHO) as file:
-        file.write([samples(0, *np.arange(10_000)), Edge(7.0, "d7", rising=True)])
-        file.mark_windows([WINDOW])
-        file.mark_windows([WINDOW, WINDOW])
-        assert is_live(path)
+        file.write_items([samples(0, *np.arange(10_000)), Edge(7.0, "d7", rising=True)])
+        file.annotate_windows([WINDOW])
+        file.annotate_windows([WINDOW, WINDOW])
+        assert is_being_written(path)
         assert not seal_trace(path)
         trace = read_trace(path)
         assert not trace.complete
         assert trace.edges == (Edge(7.0, "d7", rising=True),)
         assert len(trace.windows) == 2
-        assert list(trace.summary(2).high) == [4999.0, 9999.0]
+        assert list(trace.summarise_range(2).high) == [4999.0, 9999.0]
         assert not (tmp_path / "power.sigmf-pyramid" / "whole").exists()
-        file.write([samples(10_000, 1.0)])
-    assert not is_live(path)
+        file.write_items([samples(10_000, 1.0)])
+    assert not is_being_written(path)
     assert len(read_trace(path).windows) == 2
 
 
@@ -270,10 +270,10 @@ def test_current_and_voltage_are_kept_where_they_were_measured(tmp_path: Path) -
     path = tmp_path / "power"
     power, current, voltage = np.array([[0.5, 0.75], [0.25, 0.375], [2.0, 2.0]])
     with TraceFile(path, FORMAT, WHO) as file:
-        file.write([Gap(0, 1, "start"), Samples(1, power, current, voltage)])
-        file.write([Samples(3, power, None, voltage)])
+        file.write_items([Gap(0, 1, "start"), Samples(1, power, current, voltage)])
+        file.write_items([Samples(3, power, None, voltage)])
         with pytest.raises(LabdBug, match="given sample 9"):
-            file.write([Samples(9, power, current)])
+            file.write_items([Samples(9, power, current)])
     trace = read_trace(path)
     assert trace.channels == ("power_w", "current_a", "voltage_v")
     np.testing.assert_array_equal(trace.power_w, [np.nan, 0.5, 0.75, 0.5, 0.75])
@@ -281,16 +281,16 @@ def test_current_and_voltage_are_kept_where_they_were_measured(tmp_path: Path) -
     np.testing.assert_array_equal(trace.voltage_v, [np.nan, 2.0, 2.0, 2.0, 2.0])
     assert trace.meta["global"]["core:num_channels"] == 3
     assert (tmp_path / "power.sigmf-data").stat().st_size == 5 * 12
-    assert list(trace.summary(1, channel="current_a").high) == [0.375]
+    assert list(trace.summarise_range(1, channel="current_a").high) == [0.375]
     with pytest.raises(ConfigError, match="no charge"):
-        trace.summary(1, channel="charge")
+        trace.summarise_range(1, channel="charge")
 
 
 def test_a_channel_cannot_appear_later(tmp_path: Path) -> None:
     with TraceFile(tmp_path / "power", FORMAT, WHO) as file:
-        file.write([samples(0, 1.0)])
+        file.write_items([samples(0, 1.0)])
         with pytest.raises(LabdBug, match="current_a"):
-            file.write([samples(1, 2.0), Samples(2, np.array([1.0]), np.array([1.0]))])
+            file.write_items([samples(1, 2.0), Samples(2, np.array([1.0]), np.array([1.0]))])
     trace = read_trace(tmp_path / "power")
     assert trace.current_a is None
     assert list(trace.power_w) == [1.0, 2.0]
@@ -306,7 +306,7 @@ def test_a_trace_of_nothing_but_a_gap(tmp_path: Path) -> None:
 def test_a_run_that_failed_leaves_an_incomplete_trace(tmp_path: Path) -> None:
     path = tmp_path / "power"
     with pytest.raises(LabdBug), TraceFile(path, FORMAT, WHO) as file:
-        file.write([samples(0, 1.0), Edge(0.5, "d7", rising=True), samples(7, 1.0)])
+        file.write_items([samples(0, 1.0), Edge(0.5, "d7", rising=True), samples(7, 1.0)])
     trace = read_trace(path)
     assert not trace.complete
     assert trace.edges == (Edge(0.5, "d7", rising=True),)
@@ -333,19 +333,19 @@ class FullDisk:
 def test_a_full_disk_leaves_what_was_written_and_nothing_shifted(tmp_path: Path) -> None:
     path = tmp_path / "power"
     file = TraceFile(path, FORMAT, WHO)
-    file.write([samples(0, 1.0, 2.0)])
+    file.write_items([samples(0, 1.0, 2.0)])
     good = file._data
     file._data = FullDisk(good)  # type: ignore[assignment]
     with pytest.raises(OSError, match="No space"):
-        file.write([samples(2, 3.0, 4.0)])
+        file.write_items([samples(2, 3.0, 4.0)])
     file._data = good
     with pytest.raises(OSError, match="No space"):
-        file.write([samples(4, 5.0)])
+        file.write_items([samples(4, 5.0)])
     file.close()
     trace = read_trace(path)
     assert list(trace.power_w) == [1.0, 2.0]
     assert not trace.complete
-    assert list(trace.summary(1).mean) == [1.5]
+    assert list(trace.summarise_range(1).mean) == [1.5]
 
 
 @given(lengths=st.lists(st.integers(0, 90_000), max_size=6), cut=st.integers(1, 3))
@@ -365,7 +365,7 @@ def test_however_it_is_cut_the_trace_is_the_same(lengths: list[int], cut: int) -
             seen: list[np.ndarray] = []
             with TraceFile(Path(folder) / name, FORMAT, WHO, watch=seen.append) as file:
                 for first in range(0, len(items), step):
-                    file.write(items[first : first + step])
+                    file.write_items(items[first : first + step])
             trace = read_trace(Path(folder) / name)
             found.append((trace.values.tobytes(), trace.gaps))
             assert np.concatenate([*seen, np.empty(0, "<f4")]).tobytes() == found[-1][0]

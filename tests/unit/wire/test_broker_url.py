@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labd.core.errors import ConfigError
-from labd.wire.broker_url import Address, parse_url
+from labd.wire.broker_url import Address, parse_broker_url
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from labd.wire.broker_url import Address, parse_url
     ],
 )
 def test_addresses(url: str, address: Address) -> None:
-    assert parse_url(url) == address
+    assert parse_broker_url(url) == address
 
 
 @pytest.mark.parametrize(
@@ -32,15 +32,15 @@ def test_addresses(url: str, address: Address) -> None:
 )
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(ConfigError, match="write mqtt://host:port"):
-        parse_url(url)
+        parse_broker_url(url)
 
 
 def test_a_password_is_never_shown() -> None:
-    address = parse_url("mqtt://ann:secret@lab")
+    address = parse_broker_url("mqtt://ann:secret@lab")
     assert "secret" not in f"{address} {address!r}"
     for url in ("mqtts://ann:secret@lab", "mqtt://ann:secret@lab:x", "mqtt://ann:secret@lab/x"):
         with pytest.raises(ConfigError) as caught:
-            parse_url(url)
+            parse_broker_url(url)
         assert "secret" not in str(caught.value)
 
 
@@ -48,4 +48,4 @@ def test_a_password_is_never_shown() -> None:
 def test_any_text_is_an_address_or_a_config_error(text: str) -> None:
     for url in (text, f"mqtt://{text}"):
         with suppress(ConfigError):
-            parse_url(url)
+            parse_broker_url(url)

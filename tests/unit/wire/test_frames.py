@@ -28,7 +28,7 @@ FRAME = Frame(
 
 
 def test_a_frame_is_as_documented() -> None:
-    payload = FRAME.encode()
+    payload = FRAME.to_bytes()
     assert payload[:48] == bytes.fromhex(
         "4c544631"  # LTF1
         "0200"  # points
@@ -47,7 +47,7 @@ def test_a_frame_is_as_documented() -> None:
 
 
 def test_a_frame_comes_back() -> None:
-    found = decode_frame(FRAME.encode())
+    found = decode_frame(FRAME.to_bytes())
     for key in ("attempt", "trace", "number", "last", "samples_per_point", "first", "stop"):
         assert getattr(found, key) == getattr(FRAME, key)
     assert found.sample_rate_hz == 1e5
@@ -59,11 +59,11 @@ def test_a_frame_comes_back() -> None:
     [
         b"",
         b"LTF1",
-        FRAME.encode()[:-1],
-        FRAME.encode() + b"\0",
-        b"LTF2" + FRAME.encode()[4:],
-        FRAME.encode()[:16] + bytes(4) + FRAME.encode()[20:],
-        FRAME.encode()[:32] + struct.pack("<Q", 99_000) + FRAME.encode()[40:],
+        FRAME.to_bytes()[:-1],
+        FRAME.to_bytes() + b"\0",
+        b"LTF2" + FRAME.to_bytes()[4:],
+        FRAME.to_bytes()[:16] + bytes(4) + FRAME.to_bytes()[20:],
+        FRAME.to_bytes()[:32] + struct.pack("<Q", 99_000) + FRAME.to_bytes()[40:],
     ],
 )
 def test_what_is_no_frame(payload: bytes) -> None:
@@ -83,14 +83,14 @@ def test_frames_tell_what_the_samples_say(power: np.ndarray, cuts: list[int], ra
     frames = []
     at = 0
     for cut in [*sorted(min(cut, len(power)) for cut in cuts), len(power)]:
-        maker.feed(power[at:cut])
+        maker.add_samples(power[at:cut])
         at = cut
-        frames.append(maker.take())
-    frames = [frame for frame in (*frames, maker.take(last=True)) if frame is not None]
+        frames.append(maker.take_frame())
+    frames = [frame for frame in (*frames, maker.take_frame(last=True)) if frame is not None]
     assert [frame.number for frame in frames] == list(range(len(frames)))
     assert [frame.last for frame in frames] == [False] * (len(frames) - 1) + [True]
     at = 0
-    for frame in (decode_frame(each.encode()) for each in frames):
+    for frame in (decode_frame(each.to_bytes()) for each in frames):
         assert frame.first == at
         for point, (low, mean, high) in enumerate(frame.points):
             start = at + point * frame.samples_per_point
@@ -108,13 +108,13 @@ def test_frames_tell_what_the_samples_say(power: np.ndarray, cuts: list[int], ra
 def test_more_than_a_frame_holds_is_skipped_not_kept() -> None:
     """A frozen bench makes hours a second."""
     maker = FrameMaker(1, 0, 200.0)
-    maker.feed(np.arange(MAX_POINTS + 500, dtype=np.float32))
-    maker.feed(np.arange(10, dtype=np.float32))
-    frame = maker.take()
+    maker.add_samples(np.arange(MAX_POINTS + 500, dtype=np.float32))
+    maker.add_samples(np.arange(10, dtype=np.float32))
+    frame = maker.take_frame()
     assert frame is not None
     assert len(frame.points) == MAX_POINTS
     assert (frame.first, frame.stop) == (510, MAX_POINTS + 510)
     assert frame.points[0, 1] == 510
     assert frame.points[-1, 1] == 9
-    assert maker.take() is None
-    assert frame.encode()
+    assert maker.take_frame() is None
+    assert frame.to_bytes()

@@ -34,12 +34,12 @@ def test_a_state_survives_the_wire() -> None:
             ModeSummary(mode=Mode.ENERGY, attempt=1, verdict=Verdict.PASS, score={"uj": 12.5}),
         ),
     )
-    assert JobStatus.model_validate_json(status.payload()) == status
+    assert JobStatus.model_validate_json(status.to_json_bytes()) == status
 
 
 def test_a_client_ignores_what_a_newer_lab_adds() -> None:
     event = NoteEvent(job="j", seq=0, t_ns=1, data=Note(text="x"))
-    newer = json.loads(event.payload()) | {"mood": "good"}
+    newer = json.loads(event.to_json_bytes()) | {"mood": "good"}
     newer["data"]["colour"] = "red"
     assert EVENT.validate_python(newer) == event
 
@@ -52,7 +52,7 @@ def test_a_silent_number_cannot_be_sent() -> None:
 def test_a_reply_lists_its_errors() -> None:
     mistake = Mistake(at="modes[0]", text="'x' is not one of a", allowed=("a",))
     reply = Reply(ok=False, request="r", verb="submit", code="bad-request", errors=(mistake,))
-    assert json.loads(reply.payload())["errors"] == [
+    assert json.loads(reply.to_json_bytes())["errors"] == [
         {"at": "modes[0]", "text": "'x' is not one of a", "allowed": ["a"]}
     ]
 

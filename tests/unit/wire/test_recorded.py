@@ -31,7 +31,7 @@ def test_every_type_of_event_was_recorded() -> None:
 @pytest.mark.parametrize("recorded", EVENTS, ids=lambda each: f"{each['type']}-{each['seq']}")
 def test_an_event_is_read_and_written_as_it_was(recorded: dict[str, Any]) -> None:
     event = EVENT.validate_python(recorded)
-    assert json.loads(event.payload()) == recorded
+    assert json.loads(event.to_json_bytes()) == recorded
 
 
 @pytest.mark.parametrize("recorded", RESULTS, ids=lambda each: each["mode"])
@@ -65,10 +65,10 @@ async def test_a_run_writes_what_was_recorded(tmp_path: Path) -> None:
             await reporter.store_result(result)
         await jobs.finish_job(spec.job, Verdict.PASS, "")
         found = [
-            json.loads(each.payload())
-            for each in await jobs.query_journal(Journal.events, spec.job)
+            json.loads(each.to_json_bytes())
+            for each in await jobs.query_journal(Journal.list_events, spec.job)
         ]
-        snapshot = await jobs.query_journal(Journal.snapshot, spec.job)
+        snapshot = await jobs.query_journal(Journal.find_snapshot, spec.job)
     recorded = [each for each in EVENTS if each["job"] == spec.job]
     assert _sorted(found) == _sorted(recorded)
     assert snapshot is not None
@@ -99,6 +99,6 @@ def test_what_older_versions_did_not_write_yet_is_not_asked_for() -> None:
 def test_a_window_keeps_its_numbers_in_its_event() -> None:
     check = ClockCheck("host", 1.0, 0.1, "text")
     window = Window(3, "a.bin", 10, 1.0, 10.0, check, ("too short",), methods={"labd": 1.5})
-    event = MeasuredWindow.of(Mode.ENERGY, window)
+    event = MeasuredWindow.from_window(Mode.ENERGY, window)
     assert (event.mode, event.valid) == (Mode.ENERGY, False)
     assert WINDOW.dump_python(event) == WINDOW.dump_python(window)

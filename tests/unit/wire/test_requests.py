@@ -50,7 +50,7 @@ def test_a_whole_submission() -> None:
     found = parse_request("submit", json.dumps(payload).encode())
     assert isinstance(found, Submit)
     assert (found.client, found.request) == ("cli", "r1")
-    assert found.spec("ann") == JobSpec(
+    assert found.to_job_spec("ann") == JobSpec(
         job="j-1",
         user="ann",
         benchmark="kws01",
@@ -65,7 +65,7 @@ def test_a_whole_submission() -> None:
 def test_the_shortest_submission_measures_everything() -> None:
     found = parse_request("submit", b'{"job": "j", "benchmark": "kws01"}')
     assert isinstance(found, Submit)
-    assert found.spec("ann") == JobSpec("j", "ann", "kws01", tuple(Mode))
+    assert found.to_job_spec("ann") == JobSpec("j", "ann", "kws01", tuple(Mode))
     assert found.client == "default"
 
 

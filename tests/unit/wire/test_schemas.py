@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from labd.cli.schema import documents
-from labd.wire.asyncapi import asyncapi
+from labd.cli.schema import schema_documents
+from labd.wire.asyncapi import asyncapi_document
 from labd.wire.job_events import EventType
 from labd.wire.messages import REQUESTS
-from labd.wire.schemas import schemas
+from labd.wire.schemas import json_schemas
 from labd.wire.topics import ADDRESSES, Kind
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -41,10 +41,12 @@ def resolve(document: dict[str, Any], ref: str) -> Any:
 def test_the_committed_copy_is_current() -> None:
     folder = DOCS / "schema"
     kept = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
-    assert kept == documents(), "run: labd schema --write docs/schema"
+    assert kept == schema_documents(), "run: labd schema --write docs/schema"
 
 
-@pytest.mark.parametrize("document", [*schemas().values(), asyncapi()], ids=[*schemas(), "async"])
+@pytest.mark.parametrize(
+    "document", [*json_schemas().values(), asyncapi_document()], ids=[*json_schemas(), "async"]
+)
 def test_every_reference_is_to_something(document: dict[str, Any]) -> None:
     for ref in refs(document):
         assert resolve(document, ref) is not None
@@ -53,7 +55,7 @@ def test_every_reference_is_to_something(document: dict[str, Any]) -> None:
 def test_what_was_recorded_matches_its_schema() -> None:
     validate = pytest.importorskip("jsonschema", reason="the dev extra has it").validate
     recorded = json.loads((Path(__file__).parent / "recorded_job.json").read_text())
-    made = schemas()
+    made = json_schemas()
     for event in recorded["events"]:
         validate(event, made["Event"])
     for result in recorded["results"]:
@@ -63,7 +65,7 @@ def test_what_was_recorded_matches_its_schema() -> None:
 
 
 def test_every_message_has_a_schema() -> None:
-    found = schemas()
+    found = json_schemas()
     assert set(found) == {
         *("Submit", "Cancel", "Pin", "Unpin", "ListJobs", "ListStations", "ReplayEvents"),
         *("Reply", "JobStatus", "StationStatus", "DaemonStatus", "Event"),
@@ -76,14 +78,14 @@ def test_every_message_has_a_schema() -> None:
 
 
 def test_the_keys_of_a_window_are_described_from_its_docstring() -> None:
-    measured = schemas()["Event"]["$defs"]["MeasuredWindow"]["properties"]
+    measured = json_schemas()["Event"]["$defs"]["MeasuredWindow"]["properties"]
     assert {key for key, value in measured.items() if "description" not in value} == set()
     assert "energy_uj" in measured["energy_uncertainty_uj"]["description"]
     assert measured["valid"]["type"] == "boolean"
 
 
 def test_the_asyncapi_document_has_what_version_3_asks_for() -> None:
-    document = asyncapi()
+    document = asyncapi_document()
     assert re.fullmatch(r"3\.\d+\.\d+", document["asyncapi"])
     assert document["info"]["title"]
     assert document["info"]["version"]
@@ -104,7 +106,7 @@ def test_the_asyncapi_document_has_what_version_3_asks_for() -> None:
 
 
 def test_the_asyncapi_document_and_the_manual_have_every_topic() -> None:
-    described = {channel["address"] for channel in asyncapi()["channels"].values()}
+    described = {channel["address"] for channel in asyncapi_document()["channels"].values()}
     command = ADDRESSES[Kind.COMMAND]
     assert described == {
         *(command.replace("{verb}", verb) for verb in REQUESTS),
@@ -116,7 +118,7 @@ def test_the_asyncapi_document_and_the_manual_have_every_topic() -> None:
 
 
 def test_every_type_of_event_has_its_message() -> None:
-    document = asyncapi()
+    document = asyncapi_document()
     messages = document["channels"]["event"]["messages"].values()
     payloads = [resolve(document, message["$ref"])["payload"] for message in messages]
     types = [resolve(document, each["$ref"])["properties"]["type"]["const"] for each in payloads]
@@ -124,4 +126,4 @@ def test_every_type_of_event_has_its_message() -> None:
 
 
 def test_the_documents_are_json() -> None:
-    assert all(json.loads(text) for text in documents().values())
+    assert all(json.loads(text) for text in schema_documents().values())

@@ -21,7 +21,7 @@ from drivers.n6705.config import N6705Config
 from drivers.n6705.driver import N6705
 from labd.core.errors import JobError
 from labd.core.model import Build, EnergyMethod, Mode, Verdict, Window
-from labd.core.suite import benchmark
+from labd.core.suite import find_benchmark
 from labd.daemon.run_recorder import RunEvidence
 from labd.procedure import edges_from_counter as by_counter
 from labd.procedure import energy
@@ -103,7 +103,7 @@ def dataset(tmp_path: Path) -> Dataset:
     for number in range(2):
         (folder / f"tst_{number}.bin").write_bytes(bytes(490))
     (folder / "y_labels.csv").write_text("".join(f"tst_{n}.bin,12,11\n" for n in range(2)))
-    return find_dataset([tmp_path / "sets"], benchmark("kws01"))
+    return find_dataset([tmp_path / "sets"], find_benchmark("kws01"))
 
 
 @asynccontextmanager
@@ -130,7 +130,7 @@ async def session(
             dut.boot()
             ready = await bench.prepare_dut(Build.ENERGY)
             evidence = RunEvidence(folder)
-            suite = benchmark("kws01")
+            suite = find_benchmark("kws01")
             method = EnergyMethod.LABD
             yield ModeRun(bench, ready, method, suite, dataset, Quietly(), evidence), monitor
 
