@@ -43,6 +43,7 @@ OVERRUN_S = 5.0
 
 _TICK_S = 0.005  # while samples stream
 _IDLE_S = 0.5  # while nothing does
+_LOOK_NS = 200_000  # between two looks for input while something happens: each costs system calls
 _PS_PER_NS = 1000
 
 
@@ -72,11 +73,15 @@ class Pace:
         self._outside = outside
         self._wall_ns = wall_ns
         self._idle_since_ns = wall_ns()
+        self._next_look_ns = 0
 
     def step(self) -> None:
         """Execute, or jump to the next signal, or wait."""
-        self._outside.orders()
-        self._take_input()
+        wall_ns = self._wall_ns()
+        if wall_ns >= self._next_look_ns:
+            self._next_look_ns = wall_ns + _LOOK_NS
+            self._outside.orders()
+            self._take_input()
         wiring = self._wiring
         if wiring.is_executing:
             wiring.execute_slice()
@@ -99,6 +104,7 @@ class Pace:
         if next_ps is not None:
             timeout_s = min(timeout_s, max(0.0, (next_ps - now_ps) / PS_PER_S))
         self._outside.wait(timeout_s)
+        self._next_look_ns = 0
         wall_ns = self._wall_ns()
         now_ps += (wall_ns - self._idle_since_ns) * _PS_PER_NS
         self._idle_since_ns = wall_ns

@@ -33,6 +33,7 @@ _STANDARD_BAUDS = (
     *(115_200, 230_400, 460_800, 921_600, 1_000_000, 2_000_000),
 )
 _PROBE_SLICES = 500
+_RUNNING = CpuState.RUNNING  # a name: an enum's attribute is slow to look up before Python 3.12
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,28 +102,29 @@ class StationHardware:
     @property
     def is_executing(self) -> bool:
         """Whether the CPU has something to do."""
-        return self.board.state is CpuState.RUNNING
+        return self.board.state is _RUNNING
 
     @property
     def next_signal_ps(self) -> int | None:
         """When a wire next changes, if nothing that takes visible time comes first."""
-        signals = (
-            [] if self.agenda.next_waits or self.agenda.next_ps is None else [self.agenda.next_ps]
-        )
-        uart = self.board.next_signal_ps
-        if uart is not None and (self.agenda.next_ps is None or uart <= self.agenda.next_ps):
-            signals.append(uart)
-        return min(signals, default=None)
+        uart_ps, agenda_ps = self.board.next_signal_ps, self.agenda.next_ps
+        if uart_ps is not None and (agenda_ps is None or uart_ps <= agenda_ps):
+            return uart_ps
+        return None if self.agenda.next_waits else agenda_ps
 
     @property
     def next_event_ps(self) -> int | None:
         """When the next pending event is due."""
-        due = (
-            self.agenda.next_ps,
+        event_ps = self.agenda.next_ps
+        uart_ps, end_ps = (
             self.board.next_signal_ps,
             self.monitor.acquisition_end_ps if self.monitor else None,
         )
-        return min((at_ps for at_ps in due if at_ps is not None), default=None)
+        if uart_ps is not None and (event_ps is None or uart_ps < event_ps):
+            event_ps = uart_ps
+        if end_ps is not None and (event_ps is None or end_ps < event_ps):
+            event_ps = end_ps
+        return event_ps
 
     def advance_to(self, at_ps: int) -> None:
         """Let time pass while the CPU does not execute; not beyond the next event."""
@@ -258,7 +260,7 @@ def _find_firmware_baud(firmware: FlashContents, log: logging.LoggerAdapter[logg
     board.flash(firmware)
     board.power_on(USB_MV)
     for _ in range(_PROBE_SLICES):
-        if board.state is not CpuState.RUNNING:
+        if board.state is not _RUNNING:
             break
         board.run_slice()
     nearest = min(_STANDARD_BAUDS, key=lambda baud: abs(baud - board.uart_baud))

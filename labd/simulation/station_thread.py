@@ -35,6 +35,8 @@ class StationThread:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         self.wiring = StationHardware(config, image, directory / config.name, self.log)
+        self._ports = list(self.wiring.ports.values())
+        self._power_port = self.wiring.ports.get("power")
         self.drive = FlashDrive(directory / config.name / "drive")
         self._directory = directory / config.name
         self._mode = (
@@ -122,14 +124,13 @@ class StationThread:
         while not self._stopping:
             self._hold_back()
             self._mode.step()
-            for port in self.wiring.ports.values():
-                if port.has_whole_line or not self.wiring.is_executing:
+            for port in self._ports:
+                if port.waiting_bytes and (port.has_whole_line or not self.wiring.is_executing):
                     port.flush()
 
     def _hold_back(self) -> None:
         """Wait for a slow reader of the power stream, at most :data:`OVERRUN_S`."""
-        port = self.wiring.ports.get("power")
-        monitor = self.wiring.monitor
+        port, monitor = self._power_port, self.wiring.monitor
         if port is None or monitor is None or port.waiting_bytes <= TRANSMIT_BUFFER:
             return
         deadline = time.monotonic() + OVERRUN_S

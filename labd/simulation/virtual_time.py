@@ -11,7 +11,8 @@ import asyncio
 import heapq
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 PS_PER_S = 1_000_000_000_000
 PS_PER_MS = 1_000_000_000
@@ -31,12 +32,11 @@ class Timeline:
     now_ps: int = 0
 
 
-@dataclass(order=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     due_ps: int
-    order: int
-    action: Callable[[int], None] = field(compare=False)
-    waits: bool = field(compare=False)
+    order: int  # unique: two entries are never compared beyond it
+    action: Callable[[int], None]
+    waits: bool
 
 
 class Agenda:

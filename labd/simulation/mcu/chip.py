@@ -22,6 +22,7 @@ _LPUART1_IRQ = 70
 _LPUART1_BASE = 0x4000_8000
 _LPUART1_FUNCTION, _TX_PIN, _RX_PIN = 8, 7, 8  # PG7 and PG8, alternate function 8
 _PAGE_BITS = 10
+_LPUART1_PAGE = _LPUART1_BASE >> _PAGE_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +67,16 @@ class Chip:
         self._ports["F"].connect(13, pins.timestamp)
         self._ports["E"].connect(9, pins.processing)
         self._ports["B"].connect(8, pins.detected)
-        self._gated: dict[tuple[int, int], Peripheral] = {}
+        self._gated: dict[tuple[int, int], Slot] = {}
         self._bus = PeripheralBus(log)
         self._attach_all()
         self.rcc.on_peripheral_reset = self._reset_peripherals
+        self.rcc.on_enables = self._gate_clocks
 
     def read(self, address: int, size: int) -> int:
         """Load a register for the CPU."""
-        self._note(address)
+        if address >> _PAGE_BITS != _LPUART1_PAGE:
+            self.uart.forget_polls()
         return self._bus.read(address, size)
 
     def write(self, address: int, size: int, value: int) -> None:
@@ -82,7 +85,8 @@ class Chip:
         Raises:
             ClockError: the store asks for a clock the chip cannot run with.
         """
-        self._note(address)
+        if address >> _PAGE_BITS != _LPUART1_PAGE:
+            self.uart.forget_polls()
         self._bus.write(address, size, value)
 
     def reset(self, cause: int) -> None:
@@ -95,10 +99,6 @@ class Chip:
         """Remove the supply: release the pins, lose the bytes on the way."""
         self.reset(0)
         self.uart.power_off()
-
-    def _note(self, address: int) -> None:
-        if address >> _PAGE_BITS != _LPUART1_BASE >> _PAGE_BITS:
-            self.uart.forget_polls()
 
     def _on_clocks(self, clocks: clock_tree.Clocks) -> None:
         self._timer.rebase()
@@ -135,7 +135,7 @@ class Chip:
             ("SCS", 0xE000_E000, 0x1000, self.control),
             ("DBGMCU", 0xE004_2000, 0x400, Registers({0: DBGMCU_IDCODE})),
         ):
-            self._bus.attach(Slot(name, base, size, part, lambda: True))
+            self._bus.attach(Slot(name, base, size, part, is_clocked=True))
         self._attach_gated("PWR", 0x4000_7000, self.rcc.pwr, (clock_tree.APB1_1, 28))
         self._attach_gated("TIM2", 0x4000_0000, self._timer, (clock_tree.APB1_1, 0))
         self._attach_gated("LPUART1", _LPUART1_BASE, self.uart, (clock_tree.APB1_2, 0))
@@ -147,10 +147,15 @@ class Chip:
     def _attach_gated(
         self, name: str, base: int, part: Peripheral, enable: tuple[int, int]
     ) -> None:
-        self._gated[enable] = part
-        self._bus.attach(Slot(name, base, 0x400, part, lambda: self.rcc.enabled(*enable)))
+        slot = Slot(name, base, 0x400, part, is_clocked=False)
+        self._gated[enable] = slot
+        self._bus.attach(slot)
+
+    def _gate_clocks(self) -> None:
+        for enable, slot in self._gated.items():
+            slot.is_clocked = self.rcc.enabled(*enable)
 
     def _reset_peripherals(self, enable_register: int, bits: int) -> None:
-        for (register, bit), part in self._gated.items():
+        for (register, bit), slot in self._gated.items():
             if register == enable_register and bits >> bit & 1:
-                part.reset()
+                slot.peripheral.reset()

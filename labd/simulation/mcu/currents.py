@@ -17,7 +17,6 @@ Every energy that comes from this bench is simulated, and labd marks it so.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -62,12 +61,12 @@ class Total(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
+class _Segment(NamedTuple):
     start_ps: int
     current_na: int
     voltage_mv: int
-    before: Total
+    charge_na_ps: int  # delivered before it, as the energy
+    energy_na_mv_ps: int
 
 
 class Ledger:
@@ -79,7 +78,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._starts = [0]
-        self._segments = [_Segment(0, 0, 0, Total())]
+        self._segments = [_Segment(0, 0, 0, 0, 0)]
         self.change_count = 0
         """How often current or voltage have changed."""
 
@@ -96,10 +95,12 @@ class Ledger:
     def set(self, at_ps: int, current_na: int, voltage_mv: int) -> None:
         """Set what the supply delivers from ``at_ps`` on; times never decrease."""
         last = self._segments[-1]
-        if (last.current_na, last.voltage_mv) == (current_na, voltage_mv):
+        if last.current_na == current_na and last.voltage_mv == voltage_mv:
             return
         self.change_count += 1
-        segment = _Segment(at_ps, current_na, voltage_mv, self.at(at_ps))
+        charge = last.current_na * (at_ps - last.start_ps)
+        energy = last.energy_na_mv_ps + charge * last.voltage_mv
+        segment = _Segment(at_ps, current_na, voltage_mv, last.charge_na_ps + charge, energy)
         if at_ps == last.start_ps:
             self._segments[-1] = segment
             return
@@ -118,8 +119,7 @@ class Ledger:
             segment = self._segments[index]
         charge = segment.current_na * (at_ps - segment.start_ps)
         return Total(
-            segment.before.charge_na_ps + charge,
-            segment.before.energy_na_mv_ps + charge * segment.voltage_mv,
+            segment.charge_na_ps + charge, segment.energy_na_mv_ps + charge * segment.voltage_mv
         )
 
     def currents_a(self, start_ps: int, period_ps: int, count: int) -> NDArray[np.float64]:
@@ -142,14 +142,17 @@ class Ledger:
         if len(parts) == 1:
             charge = float(parts[0].current_na * period_ps)
             return np.full(count, charge), np.full(count, charge * parts[0].voltage_mv)
-        before = self.at(start_ps)
-        begun = [
-            (0, Total()),
-            *((p.start_ps - start_ps, p.before.since(before)) for p in parts[1:]),
-        ]
+        charge, energy = self.at(start_ps)
+        first_part = parts[0]._replace(
+            start_ps=start_ps, charge_na_ps=charge, energy_na_mv_ps=energy
+        )
         rows = [
-            (since_ps, *total, part.current_na, part.current_na * part.voltage_mv)
-            for (since_ps, total), part in zip(begun, parts, strict=True)
+            (
+                *(part.start_ps - start_ps, part.charge_na_ps - charge),
+                *(part.energy_na_mv_ps - energy, part.current_na),
+                part.current_na * part.voltage_mv,
+            )
+            for part in (first_part, *parts[1:])
         ]
         starts, charges, energies, currents, powers = np.array(rows, np.float64).T
         ends = np.arange(count + 1) * float(period_ps)

@@ -64,17 +64,22 @@ class SliceEnd:
     detail: str = ""
 
 
+_SLICE_DONE, _SLEEPING = SliceEnd(SliceOutcome.SLICE_DONE), SliceEnd(SliceOutcome.SLEEPING)
+
+
 class Engine:
     """One Cortex-M4 with its memories; peripherals are callbacks of (address, size[, value])."""
 
     def __init__(self) -> None:
         self._uc = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
         self._uc.ctl_set_cpu_model(UC_CPU_ARM_CORTEX_M4)
-        self._buffers: list[ctypes.Array[ctypes.c_char]] = []  # kept alive: the engine points in
+        self._blocks: list[tuple[int, ctypes.Array[ctypes.c_char]]] = []
+        """The memories and their addresses; kept alive, because the engine points into them."""
         self._before = 0
         self._running = False
         self._stopped = False
         self._pc = 0
+        self._register = ctypes.c_uint64()
         self._counter = self._find_counter()
         self.exact_count = self._counter is not None
         self._slice = SLICE if self.exact_count else COARSE_SLICE
@@ -82,9 +87,9 @@ class Engine:
     def map_memory(self, size: int, *bases: int, writable: bool) -> ctypes.Array[ctypes.c_char]:
         """Map one block of memory at every base (aliases) and return the block itself."""
         block = ctypes.create_string_buffer(size)
-        self._buffers.append(block)
         protection = UC_PROT_ALL if writable else UC_PROT_READ | UC_PROT_EXEC
         for base in bases:
+            self._blocks.append((base, block))
             self._uc.mem_map_ptr(base, size, protection, ctypes.addressof(block))
         return block
 
@@ -92,7 +97,9 @@ class Engine:
         self, block: ctypes.Array[ctypes.c_char], offset: int, size: int, base: int
     ) -> None:
         """Show part of a writable block at another address too."""
-        self._uc.mem_map_ptr(base, size, UC_PROT_ALL, ctypes.addressof(block) + offset)
+        part = (ctypes.c_char * size).from_buffer(block, offset)
+        self._blocks.append((base, part))
+        self._uc.mem_map_ptr(base, size, UC_PROT_ALL, ctypes.addressof(part))
 
     def map_registers(
         self,
@@ -116,7 +123,8 @@ class Engine:
         """Instructions executed since construction, the current one not counted."""
         if not self._running or self._counter is None:
             return self._before
-        return self._before + max(self._counter.value - 1, 0)
+        count = self._counter.value
+        return self._before + count - 1 if count else self._before
 
     @property
     def pc(self) -> int:
@@ -126,7 +134,7 @@ class Engine:
     @property
     def interrupts_masked(self) -> bool:
         """PRIMASK, between slices."""
-        return bool(self._uc.reg_read(UC_ARM_REG_PRIMASK))
+        return bool(self._read_register(UC_ARM_REG_PRIMASK))
 
     def reset(self, stack: int, entry: int) -> None:
         """Start over at ``entry`` with this stack; code that was translated is forgotten."""
@@ -154,22 +162,31 @@ class Engine:
         executed = self._slice if self._counter is None else self._counter.value
         self._running = False
         self._before += min(executed, self._slice)
-        self._pc = self._uc.reg_read(UC_ARM_REG_PC)
+        self._pc = self._read_register(UC_ARM_REG_PC)
         if fault:
             return SliceEnd(SliceOutcome.FAULT, fault)
         if self._stopped:
             return SliceEnd(SliceOutcome.STOPPED)
         if executed <= self._slice and self._code_at(self._pc - 2) in _WAIT_INSTRUCTIONS:
-            return SliceEnd(SliceOutcome.SLEEPING)
+            return _SLEEPING
         if self._code_at(self._pc) == _BRANCH_TO_SELF:
             return SliceEnd(SliceOutcome.LOOPING)
-        return SliceEnd(SliceOutcome.SLICE_DONE)
+        return _SLICE_DONE
 
     def _set_register(self, register: int, value: int) -> None:
         self._uc.reg_write(register, value)  # pyright: ignore[reportUnknownMemberType]
 
+    def _read_register(self, register: int) -> int:
+        """Return a register; the binding's ``reg_read`` takes three times as long."""
+        self._uc._do_reg_read(register, ctypes.byref(self._register))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage,reportUnknownMemberType]
+        return self._register.value
+
     def _code_at(self, address: int) -> bytes:
-        return bytes(self._uc.mem_read(address, 2))
+        """Return the two bytes of code at an address; nothing where no memory is."""
+        for base, block in self._blocks:
+            if base <= address < base + len(block):
+                return ctypes.string_at(ctypes.addressof(block) + address - base, 2)
+        return b""
 
     def _find_counter(self) -> ctypes.c_uint64 | None:
         """Locate the engine's own instruction counter; None unless exactly one field fits.
@@ -193,4 +210,6 @@ class Engine:
             )
             fits &= {offset for offset in fits if fields[offset // 8] == count + 1}
         self._uc.mem_unmap(scratch, 0x1000)
-        return ctypes.c_uint64.from_address(handle + fits.pop()) if len(fits) == 1 else None
+        if len(fits) != 1:
+            return None
+        return ctypes.c_uint64.from_address(handle + fits.pop())

@@ -59,6 +59,8 @@ class Lpuart:
     def reset(self) -> None:
         """Take reset values; bytes on the line from the other side stay there."""
         self._registers = Registers({})
+        self._store_control(0)
+        self._kernel_hz = self._baud = 0
         self._received: deque[int] = deque()
         self._overrun = False
         self._data_free_ps = 0
@@ -73,9 +75,23 @@ class Lpuart:
     @property
     def baud(self) -> int:
         """Speed in force, 0 when it is not set up: 256 × kernel clock / (prescaler × BRR)."""
+        kernel_hz = self._chip.kernel_hz()
+        if kernel_hz != self._kernel_hz:
+            self._kernel_hz, self._baud = kernel_hz, self._baud_at(kernel_hz)
+        return self._baud
+
+    def _baud_at(self, kernel_hz: int) -> int:
         divider = self._registers.read(_BRR) & 0xF_FFFF
         prescaler = _PRESCALERS[min(self._registers.read(_PRESC) & 0xF, len(_PRESCALERS) - 1)]
-        return 256 * self._chip.kernel_hz() // (prescaler * divider) if divider >= _MIN_BRR else 0
+        return 256 * kernel_hz // (prescaler * divider) if divider >= _MIN_BRR else 0
+
+    def _store_control(self, control: int) -> None:
+        """Keep CR1 and what every access needs of it."""
+        enabled = bool(control & _UE)
+        self._interrupts = control & (_RXNEIE | _TXEIE | _TCIE) if enabled else 0
+        self._sends = enabled and bool(control & _TE)
+        self._receives = enabled and bool(control & _RE)
+        self._depth = _FIFO_DEPTH if control & _FIFOEN else 1
 
     # -- the wire's side
 
@@ -97,38 +113,38 @@ class Lpuart:
         """Restart the count of idle polls: the CPU did something else."""
         self._idle_polls = 0
 
-    def settle(self) -> None:
-        """Receive the bytes that have arrived; raise the interrupt line if enabled."""
-        now = self._chip.now_ps()
-        while self._line and self._line[0][0] <= now:
-            _, byte = self._line.popleft()
-            self._take(byte)
-        if self._interrupting(now):
+    def settle(self, now_ps: int) -> None:
+        """Receive the bytes that have arrived by now; raise the interrupt line if enabled."""
+        line = self._line
+        while line and line[0][0] <= now_ps:
+            self._take(line.popleft()[1])
+        if self._interrupts and self._interrupting(now_ps):
             self._chip.on_interrupt()
 
     def _take(self, byte: int) -> None:
-        control = self._registers.read(_CR1)
-        if control & (_UE | _RE) != _UE | _RE or not self.baud or not self._chip.receiving():
+        if not self._receives or not self.baud or not self._chip.receiving():
             return
-        if len(self._received) < (_FIFO_DEPTH if control & _FIFOEN else 1):
+        if len(self._received) < self._depth:
             self._received.append(byte)
         else:
             self._overrun = True
 
     def _interrupting(self, now: int) -> bool:
-        control = self._registers.read(_CR1)
-        receive = control & _RXNEIE and (self._received or self._overrun)
-        empty = control & _TXEIE and now >= self._data_free_ps
-        complete = control & _TCIE and now >= self.busy_until_ps
-        return bool(control & _UE and (receive or empty or complete))
+        enabled = self._interrupts
+        return bool(
+            (enabled & _RXNEIE and (self._received or self._overrun))
+            or (enabled & _TXEIE and now >= self._data_free_ps)
+            or (enabled & _TCIE and now >= self.busy_until_ps)
+        )
 
     # -- the CPU's side
 
     def read(self, offset: int) -> int:
         """Return a register: ISR and RDR are live, the rest is storage."""
-        self.settle()
+        now = self._chip.now_ps()
+        self.settle(now)
         if offset == _ISR:
-            return self._status()
+            return self._status(now)
         self._idle_polls = 0
         if offset == _RDR:
             return self._received.popleft() if self._received else 0
@@ -136,49 +152,54 @@ class Lpuart:
 
     def write(self, offset: int, value: int, mask: int) -> None:
         """Write a register: TDR sends, ICR clears, the rest is storage."""
-        self.settle()
+        now = self._chip.now_ps()
+        self.settle(now)
         self._idle_polls = 0
         if offset == _TDR:
-            self._send(value & 0xFF)
+            self._send(value & 0xFF, now)
         elif offset == _ICR:
             self._overrun = self._overrun and not value & _ORE
         else:
             self._registers.write(offset, value, mask)
-            self.settle()
+            self._store_control(self._registers.read(_CR1))
+            self._kernel_hz = self._baud = 0
+            self.settle(now)
 
-    def _send(self, byte: int) -> None:
-        control, baud, now = self._registers.read(_CR1), self.baud, self._chip.now_ps()
-        if control & (_UE | _TE) != _UE | _TE or not baud or now < self._data_free_ps:
+    def _send(self, byte: int, now: int) -> None:
+        baud = self.baud
+        if not self._sends or not baud or now < self._data_free_ps:
             return  # not set up, or written over a byte not yet taken: lost
         start = max(now, self.busy_until_ps)
         self._data_free_ps = start
         self.busy_until_ps = start + character_duration_ps(baud)
         self._chip.transmit(byte, self.busy_until_ps, baud)
 
-    def _status(self) -> int:
-        self._skip_waiting()
-        now = self._chip.now_ps()
-        control = self._registers.read(_CR1)
+    def _status(self, now: int) -> int:
+        now = self._skip_waiting(now)
         flags = _ORE if self._overrun else 0
         flags |= _RXNE if self._received else 0
         flags |= _TXE if now >= self._data_free_ps else 0
         flags |= _TC if now >= self.busy_until_ps else 0
-        flags |= _TEACK if control & _TE and control & _UE else 0
-        return flags | (_REACK if control & _RE and control & _UE else 0)
+        flags |= _TEACK if self._sends else 0
+        return flags | (_REACK if self._receives else 0)
 
-    def _skip_waiting(self) -> None:
-        now = self._chip.now_ps()
+    def _skip_waiting(self, now: int) -> int:
+        """Let time pass that the CPU would spend polling; return the time after it."""
         if now < self._data_free_ps:
-            self._chip.stall_until(self._data_free_ps)
-            self.settle()
-            return
+            return self._stall_until(self._data_free_ps)
         self._idle_polls += 1
         if self._received or self._idle_polls < 2:  # noqa: PLR2004 - the first read is no poll
-            return
+            return now
         pending = [t for t in (self.busy_until_ps, self.next_arrival_ps) if t and t > now]
         if pending:
-            self._chip.stall_until(min(pending))
-            self.settle()
-        elif self._idle_polls >= POLLS_TO_IDLE:
+            return self._stall_until(min(pending))
+        if self._idle_polls >= POLLS_TO_IDLE:
             self._idle_polls = 0
             self._chip.on_idle()
+        return now
+
+    def _stall_until(self, at_ps: int) -> int:
+        self._chip.stall_until(at_ps)
+        now = self._chip.now_ps()
+        self.settle(now)
+        return now

@@ -8,7 +8,6 @@ something that is not there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,7 +50,7 @@ class Registers:
         self.values = dict(self._reset_values)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Slot:
     """Address range of a peripheral, and whether its clock is on."""
 
@@ -59,7 +58,7 @@ class Slot:
     base: int
     size: int
     peripheral: Peripheral
-    clocked: Callable[[], bool]
+    is_clocked: bool
 
 
 class PeripheralBus:
@@ -80,31 +79,25 @@ class PeripheralBus:
 
     def read(self, address: int, size: int) -> int:
         """Return the ``size`` bytes the CPU reads at ``address``."""
-        slot = self._answering(address)
-        if slot is None:
+        slot = self._pages.get(address >> self._PAGE_BITS)
+        if slot is None or not slot.is_clocked:
+            self._report(address, slot)
             return 0
         shift = 8 * (address & 3)
         return slot.peripheral.read((address & ~3) - slot.base) >> shift & ((1 << 8 * size) - 1)
 
     def write(self, address: int, size: int, value: int) -> None:
         """Take the ``size`` bytes the CPU writes at ``address``."""
-        slot = self._answering(address)
-        if slot is not None:
-            shift = 8 * (address & 3)
-            mask = ((1 << 8 * size) - 1) << shift
-            slot.peripheral.write((address & ~3) - slot.base, value << shift & mask, mask)
-
-    def _answering(self, address: int) -> Slot | None:
         slot = self._pages.get(address >> self._PAGE_BITS)
-        if slot is None:
-            self._report(address, "nothing is modelled there")
-            return None
-        if not slot.clocked():
-            self._report(address, f"the clock of {slot.name} is off")
-            return None
-        return slot
+        if slot is None or not slot.is_clocked:
+            self._report(address, slot)
+            return
+        shift = 8 * (address & 3)
+        mask = ((1 << 8 * size) - 1) << shift
+        slot.peripheral.write((address & ~3) - slot.base, value << shift & mask, mask)
 
-    def _report(self, address: int, why: str) -> None:
+    def _report(self, address: int, slot: Slot | None) -> None:
         if address not in self._reported:
             self._reported.add(address)
+            why = f"the clock of {slot.name} is off" if slot else "nothing is modelled there"
             self._log.warning("access to %#010x: %s (reads 0, writes are ignored)", address, why)

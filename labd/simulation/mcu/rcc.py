@@ -127,8 +127,12 @@ class Rcc:
         self.flash = Flash(self._apply)
         self._registers = Registers({CR: 0x63, PLLCFGR: 0x1000, 0x48: 0x100})
         self._started_ps: dict[str, int] = {}
+        self._running: set[str] = set()
+        """Oscillators seen ready since they were switched on."""
         self._reset_flags = 0
         self.on_peripheral_reset: Callable[[int, int], None] = lambda _register, _bits: None
+        self.on_enables: Callable[[], None] = lambda: None
+        """Called when a peripheral's clock may have been switched on or off."""
         self.clocks = Clocks(4 * MHZ, 4 * MHZ, 4 * MHZ, 4 * MHZ, "normal")
 
     def reset_with_cause(self, cause: int) -> None:
@@ -137,7 +141,9 @@ class Rcc:
         self.pwr.reset()
         self.flash.reset()
         self._started_ps.clear()
+        self._running.clear()
         self._reset_flags = cause
+        self.on_enables()
         self._apply()
 
     def reset(self) -> None:
@@ -150,8 +156,9 @@ class Rcc:
     def lpuart1_hz(self) -> int:
         """Kernel clock of LPUART1 (CCIPR bits 11:10); 0 when the source is not running."""
         source = self._registers.read(CCIPR) >> 10 & 3
-        hsi = HSI16_HZ if self._ready("HSI16") else 0
-        return (self.clocks.pclk1, self.clocks.sysclk, hsi, LSE_HZ)[source]
+        if source == 2:  # noqa: PLR2004 - HSI16
+            return HSI16_HZ if self._ready("HSI16") else 0
+        return (self.clocks.pclk1, self.clocks.sysclk, 0, LSE_HZ)[source]
 
     def read(self, offset: int) -> int:
         """Return a register: CR and CFGR show what runs; the rest is storage."""
@@ -174,25 +181,33 @@ class Rcc:
         self._registers.write(offset, value, mask)
         after = self._registers.read(offset)
         if offset == CR:
-            self._start("HSI16", started=bool(after & ~before & _HSION))
-            self._start("PLL", started=bool(after & ~before & _PLLON))
+            self._switch("HSI16", _HSION, before, after)
+            self._switch("PLL", _PLLON, before, after)
         elif offset == CSR and after & _RMVF:
             self._reset_flags = 0
             self._registers.write(CSR, 0, _RMVF)
         elif offset + _RESET_TO_ENABLE in _ENABLES and after & ~before & WORD:
             self.on_peripheral_reset(offset + _RESET_TO_ENABLE, after)
+        elif offset in _ENABLES:
+            self.on_enables()
         if offset in (CR, CFGR, PLLCFGR):
             self._apply()
 
-    def _start(self, oscillator: str, *, started: bool) -> None:
-        if started:
+    def _switch(self, oscillator: str, bit: int, before: int, after: int) -> None:
+        if after & ~before & bit:
             self._started_ps[oscillator] = self._now_ps()
+        elif not after & bit:
+            self._started_ps.pop(oscillator, None)
+            self._running.discard(oscillator)
 
     def _ready(self, oscillator: str) -> bool:
-        bit = _HSION if oscillator == "HSI16" else _PLLON
-        if not self._registers.read(CR) & bit:
+        if oscillator in self._running:
+            return True
+        started_ps = self._started_ps.get(oscillator)
+        if started_ps is None or self._now_ps() - started_ps < _STARTUP_PS[oscillator]:
             return False
-        return self._now_ps() - self._started_ps[oscillator] >= _STARTUP_PS[oscillator]
+        self._running.add(oscillator)
+        return True
 
     def _msi_hz(self) -> int:
         control = self._registers.read(CR)

@@ -230,7 +230,7 @@ def test_a_byte_raises_the_interrupt_that_ends_wfi(chip: Chip, world: World) -> 
     chip.write(0xE000_E100 + 4 * 2, 4, 1 << 6)
     chip.uart.arrive(world.now_ps, 0x30)
     assert not chip.control.wakes
-    chip.uart.settle()
+    chip.uart.settle(world.now_ps)
     assert chip.control.wakes
     chip.read(RDR, 4)
     chip.write(0xE000_E280 + 4 * 2, 4, 1 << 6)
