@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from drivers.n6705.elog import records_of
-from drivers.scpi.codec import ScpiBlock, ScpiDecoder, values_in
+from drivers.n6705.elog import parse_records
+from drivers.scpi.codec import ScpiBlock, ScpiDecoder, parse_values
 from drivers.scpi.record_clock import Moment, RecordClock
 from drivers.scpi.record_stream import RecordStream
 from labd.core.model import Samples
@@ -43,15 +43,15 @@ def ours(data: bytes) -> int:
     stream = RecordStream(
         RecordClock(RATE_HZ, 15.0), lambda index, rows: Samples(index, rows[:, 0] * 3.0, rows[:, 0])
     )
-    stream.clock.start(Moment(0, 0))
+    stream.clock.note_start(Moment(0, 0))
     items = []
     for chunk in chunks(data):
         for reply in decoder.feed(chunk):
             if isinstance(reply, ScpiBlock):
-                rows = records_of(reply.data, 1)
+                rows = parse_records(reply.data, 1)
                 now = (stream.received_samples + len(rows)) * PERIOD_NS
-                items += stream.add(rows, Moment(now, now), drained=True)
-    items += stream.complete()
+                items += stream.add_records(rows, Moment(now, now), drained=True)
+    items += stream.release_tail()
     return sum(len(item) for item in items if isinstance(item, Samples))
 
 
@@ -84,7 +84,7 @@ def readings() -> bytes:
 
 
 def ours_text(data: bytes) -> int:
-    return len(values_in(data, "ascii", "big"))
+    return len(parse_values(data, "ascii", "big"))
 
 
 def plain_text(data: bytes) -> int:

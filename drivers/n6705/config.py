@@ -52,7 +52,7 @@ class N6705Config(MonitorConfig):
     answer_s: float = Field(5.0, gt=0, le=60, description="longest wait for an answer, seconds")
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _check_combination(self) -> Self:
         if self.io_channel == self.channel:
             raise ValueError("io_channel is the slot that supplies the DUT; it must be another")
         if self.io_threshold_a is not None and self.io_channel is None:
@@ -78,7 +78,7 @@ class N6705Config(MonitorConfig):
         return 1, self.max_mv
 
     @property
-    def line(self) -> CurrentStepLine | None:
+    def current_step_line(self) -> CurrentStepLine | None:
         """Reader of the timestamp line in the current of the second slot."""
         if self.io_threshold_a is None:
             return None

@@ -70,12 +70,12 @@ class N6705:
             self._is_n6705 = True
             for command in (f"ABOR:ELOG (@1:{SLOTS})", "ABOR:DLOG", "*CLS"):
                 await self._session.write(command)  # an error for an empty slot, or without a log
-            await self._session.run("*RST")
+            await self._session.run_commands("*RST")
             await self._session.ask("*OPC?")
-            plan = await self._plan()
+            plan = await self._make_plan()
             self._elog = ElogSettings(self._session, plan)
-            if any(await self._session.ask_switches(f"OUTP? {plan.slots}", len(plan.models))):
-                raise self._session.mismatch("all outputs off after *RST", "one that is on")
+            if any(await self._session.ask_switches(f"OUTP? {plan.slot_list}", len(plan.models))):
+                raise self._session.mismatch_error("all outputs off after *RST", "one that is on")
             await self._set_up_outputs(plan)
             self._period_s = await self._elog.set_up(self.config.period_s)
         return identity
@@ -91,10 +91,10 @@ class N6705:
             if self._acquisition:
                 await self._acquisition.abandon()
             if self._is_n6705:
-                off = self._session.with_reconnect(self._switch_off)
+                off = self._session.run_with_reconnect(self._switch_off)
                 await step("switching the DUT off", off)
             if self._elog:
-                await step("stopping the log", self._elog.abort())
+                await step("stopping the log", self._elog.abort_log())
 
     async def _disconnect(self) -> None:
         self._is_n6705, self._elog = False, None
@@ -112,7 +112,7 @@ class N6705:
             clock_tolerance_ppm=CRYSTAL_PPM,  # unpublished
             quantity="current",
             voltage_v=None if self.config.measure_voltage else set_v,
-            timestamp_line=LINE if self.config.line else "",
+            timestamp_line=LINE if self.config.current_step_line else "",
         )
 
     @property
@@ -129,7 +129,7 @@ class N6705:
             JobError: more than the station allows or the module supplies.
             InstrumentError: the instrument refused or ignored a command.
         """
-        plan = self._opened().plan
+        plan = self._require_open().plan
         if voltage_mv is None:
             await self._switch_off()
             return
@@ -139,24 +139,26 @@ class N6705:
         if voltage_mv != self._voltage_mv:  # the power is computed with this one
             refuse_while_acquiring(self._acquisition, "another voltage", self._session.where)
         volts = voltage_mv / 1000
-        await self._session.run(f"VOLT {volts:.3f},{plan.outputs}")
-        read_v = await self._session.ask_numbers(f"VOLT? {plan.outputs}", len(plan.supplying))
+        await self._session.run_commands(f"VOLT {volts:.3f},{plan.output_list}")
+        read_v = await self._session.ask_numbers(f"VOLT? {plan.output_list}", len(plan.supplying))
         if max(abs(read_v - volts)) > VOLT_TOLERANCE * volts:
-            raise self._session.mismatch(f"{volts:g} V", f"{read_v.tolist()} V")
-        await self._session.run(f"OUTP ON,{plan.outputs}")
-        if not all(await self._session.ask_switches(f"OUTP? {plan.outputs}", len(plan.supplying))):
-            raise self._session.mismatch("the outputs on", "one that is off")
+            raise self._session.mismatch_error(f"{volts:g} V", f"{read_v.tolist()} V")
+        await self._session.run_commands(f"OUTP ON,{plan.output_list}")
+        if not all(
+            await self._session.ask_switches(f"OUTP? {plan.output_list}", len(plan.supplying))
+        ):
+            raise self._session.mismatch_error("the outputs on", "one that is off")
         self._voltage_mv = voltage_mv
 
     def acquire(self, time_base: TimeBase = TimeBase.HOST) -> ElogAcquisition:
         """See :class:`drivers.base.interfaces.PowerMonitor`."""
         refuse_virtual_time(time_base, self._session.where)
-        elog = self._opened()
+        elog = self._require_open()
         refuse_while_acquiring(self._acquisition, "acquire", self._session.where)
         if self._voltage_mv is None and not self.config.measure_voltage:
             raise LabdBug("no-voltage", "acquire before supply", where=self._session.where)
         clock = RecordClock(1 / self._period_s, BUFFER_S)
-        stream = RecordStream(clock, self._samples, self.config.line)
+        stream = RecordStream(clock, self._to_samples, self.config.current_step_line)
         self._acquisition = ElogAcquisition(
             elog, stream, self._clock, self.config, self._period_s, self._poll_s, self._arm_s
         )
@@ -164,10 +166,10 @@ class N6705:
 
     async def self_check(self) -> list[Finding]:
         """Report tripped protections of the outputs and wrong functions of the logger."""
-        elog = self._opened()
+        elog = self._require_open()
         plan = elog.plan
         states = await self._session.ask_numbers(
-            f"STAT:QUES:COND? {plan.outputs}", len(plan.supplying)
+            f"STAT:QUES:COND? {plan.output_list}", len(plan.supplying)
         )
         findings = [
             Finding(
@@ -179,15 +181,15 @@ class N6705:
             if state
         ]
         try:
-            await elog.check()
+            await elog.check_functions()
         except InstrumentError as fault:
             findings.append(Finding(fault.code, fault.what, fault.remedy))
         return findings
 
     # ---- steps ---------------------------------------------------------------------------
 
-    async def _plan(self) -> ElogPlan:
-        models = await self._models()
+    async def _make_plan(self) -> ElogPlan:
+        models = await self._read_models()
         supplying = [n for n in (self.config.channel, self.config.io_channel) if n is not None]
         for channel in supplying:
             model = models.get(channel, "no module")
@@ -199,62 +201,62 @@ class N6705:
                     "name a slot with a power supply module in stations.toml",
                     self._session.where,
                 )
-        logged = supplying if self.config.line else supplying[:1]
+        logged = supplying if self.config.current_step_line else supplying[:1]
         return ElogPlan(models, tuple(supplying), tuple(logged), self.config.measure_voltage)
 
-    async def _models(self) -> dict[int, str]:
+    async def _read_models(self) -> dict[int, str]:
         """Read the module in each slot; an empty slot answers with an error, or not at all."""
         count = int((await self._session.ask_numbers("SYST:CHAN?", 1))[0])
         models: dict[int, str] = {}
         for slot in range(1, SLOTS + 1):
             if len(models) == count:
                 break
-            if model := await self._model(slot):
+            if model := await self._read_model(slot):
                 models[slot] = model
         return models
 
-    async def _model(self, slot: int) -> str:
+    async def _read_model(self, slot: int) -> str:
         """Read the module in a slot; empty if there is none."""
         try:
             answer = await self._session.ask(f"SYST:CHAN:MOD? (@{slot});:SYST:ERR?")
         except DeadlineExceeded:  # the error may end the message before its second query
-            await self._session.errors()
+            await self._session.read_errors()
             return ""
         model, _, error = answer.rpartition(";")
-        refused = await self._session.errors()
+        refused = await self._session.read_errors()
         return "" if refused or not error.lstrip("+").startswith("0") else model.strip(' "')
 
     async def _set_up_outputs(self, plan: ElogPlan) -> None:
         limits = (self.config.current_limit_a, self.config.io_current_limit_a)
         for channel, limit_a in zip(plan.supplying, limits, strict=False):
             if SMU.match(plan.models[channel]):
-                await self._session.run(
+                await self._session.run_commands(
                     f"EMUL PS2Q,(@{channel})",
                     f"FUNC VOLT,(@{channel})",
                     f"CURR:LIM {limit_a:g},(@{channel})",
                 )
             else:
-                await self._session.run(f"CURR {limit_a:g},(@{channel})")
+                await self._session.run_commands(f"CURR {limit_a:g},(@{channel})")
         highest_v = await self._session.ask_numbers(
-            f"VOLT? MAX,{plan.outputs}", len(plan.supplying)
+            f"VOLT? MAX,{plan.output_list}", len(plan.supplying)
         )
         self._highest_mv = min(self.config.max_mv, int(min(highest_v) * 1000))
 
     async def _switch_off(self) -> None:
         if self._elog is None:
-            await self._session.run("*RST")  # opening failed before the modules were known
+            await self._session.run_commands("*RST")  # opening failed before the modules were known
             return
         plan = self._elog.plan
-        await self._session.run(f"OUTP OFF,{plan.outputs}")
-        if any(await self._session.ask_switches(f"OUTP? {plan.outputs}", len(plan.supplying))):
-            raise self._session.mismatch("the outputs off", "one that is on")
+        await self._session.run_commands(f"OUTP OFF,{plan.output_list}")
+        if any(await self._session.ask_switches(f"OUTP? {plan.output_list}", len(plan.supplying))):
+            raise self._session.mismatch_error("the outputs off", "one that is on")
 
-    def _opened(self) -> ElogSettings:
+    def _require_open(self) -> ElogSettings:
         if self._elog is None:
             raise LabdBug("n6705-closed", "it is not open", where=self._session.where)
         return self._elog
 
-    def _samples(self, index: int, records: Records) -> Samples:
+    def _to_samples(self, index: int, records: Records) -> Samples:
         current_a = records[:, 0]
         if self.config.measure_voltage:
             return Samples(index, current_a * records[:, 1], current_a, records[:, 1])

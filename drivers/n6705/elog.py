@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivers.n6705.config import N6705Config
-from drivers.scpi.codec import values_in
+from drivers.scpi.codec import parse_values
 from drivers.scpi.polling import Clock, PolledAcquisition
 from drivers.scpi.record_clock import Moment
 from drivers.scpi.record_stream import Records, RecordStream
@@ -58,22 +58,22 @@ class ElogPlan:
     with_voltage: bool
 
     @property
-    def slots(self) -> str:
+    def slot_list(self) -> str:
         """All occupied slots as a channel list."""
         return channel_list(self.models)
 
     @property
-    def outputs(self) -> str:
+    def output_list(self) -> str:
         """The supplying channels as a channel list."""
         return channel_list(self.supplying)
 
     @property
-    def log(self) -> str:
+    def logged_list(self) -> str:
         """The logged channels as a channel list."""
         return channel_list(self.logged)
 
     @property
-    def on(self) -> dict[str, set[int]]:
+    def wanted_functions(self) -> dict[str, set[int]]:
         """Channels on which each logging function has to be on."""
         voltage = {self.logged[0]} if self.with_voltage else set[int]()
         return {"CURR": set(self.logged), "CURR:MINM": set(), "VOLT": voltage, "VOLT:MINM": set()}
@@ -84,19 +84,19 @@ def channel_list(channels: Iterable[int]) -> str:
     return f"(@{','.join(map(str, channels))})"
 
 
-def records_of(block: bytes, fields: int) -> Records:
+def parse_records(block: bytes, fields: int) -> Records:
     """Return the records of a block (float32, big-endian), shape (n, fields).
 
     Raises:
         ValueError: it does not consist of complete records.
     """
-    values = values_in(block, "real32", "big")
+    values = parse_values(block, "real32", "big")
     if len(values) % fields:
         raise ValueError(f"{len(values)} values are no whole number of records of {fields}")
     return values.reshape(-1, fields)
 
 
-def listed(states: dict[str, set[int]]) -> str:
+def format_functions(states: dict[str, set[int]]) -> str:
     """Return logging functions and their channels as text."""
     parts = [f"{name} on {channel_list(sorted(on))}" for name, on in states.items() if on]
     return ", ".join(parts) or "none"
@@ -117,54 +117,55 @@ class ElogSettings:
         """
         plan = self.plan
         for name in FUNCTIONS:
-            await self.session.run(f"SENS:ELOG:FUNC:{name} OFF,{plan.slots}")
-        for name, channels in plan.on.items():
+            await self.session.run_commands(f"SENS:ELOG:FUNC:{name} OFF,{plan.slot_list}")
+        for name, channels in plan.wanted_functions.items():
             for channel in sorted(channels):
-                await self._switch_on(name, channel)
+                await self._enable_function(name, channel)
         for channel in plan.logged:
             if SMU.match(plan.models[channel]):
-                await self.session.run(f"SENS:ELOG:CURR:RANG:AUTO ON,(@{channel})")
-        await self.session.run(
+                await self.session.run_commands(f"SENS:ELOG:CURR:RANG:AUTO ON,(@{channel})")
+        await self.session.run_commands(
             "SENS:SWE:TINT:RES RES20",
-            f"SENS:ELOG:PER {period_s:g},{plan.log}",
+            f"SENS:ELOG:PER {period_s:g},{plan.logged_list}",
             "FORM REAL",
             "FORM:BORD NORM",
         )
-        await self.check()
-        return await self._rounded(period_s)
+        await self.check_functions()
+        return await self._read_period(period_s)
 
-    async def functions(self) -> dict[str, set[int]]:
+    async def read_functions(self) -> dict[str, set[int]]:
         """Read the channels, of all slots, on which each logging function is on."""
         models = self.plan.models
         found: dict[str, set[int]] = {}
         for name in FUNCTIONS:
-            query = f"SENS:ELOG:FUNC:{name}? {self.plan.slots}"
+            query = f"SENS:ELOG:FUNC:{name}? {self.plan.slot_list}"
             states = await self.session.ask_switches(query, len(models))
             found[name] = {slot for slot, on in zip(models, states, strict=True) if on}
         return found
 
-    async def check(self) -> None:
+    async def check_functions(self) -> None:
         """Check that exactly the functions of the plan are on, on every slot.
 
         Raises:
             InstrumentError: ``elog-functions``; another function would share the records.
         """
-        states, wanted = await self.functions(), self.plan.on
+        states, wanted = await self.read_functions(), self.plan.wanted_functions
         if states != wanted:
             raise InstrumentError(
                 "elog-functions",
-                f"functions that log: {listed(states)}; wanted: {listed(wanted)}",
+                f"functions that log: {format_functions(states)}; "
+                f"wanted: {format_functions(wanted)}",
                 "stop what else uses the instrument; power-cycle it if it refuses",
                 self.session.where,
             )
 
-    async def abort(self) -> None:
+    async def abort_log(self) -> None:
         """Stop the log, if one runs."""
-        await self.session.run(f"ABOR:ELOG {self.plan.log}")
+        await self.session.run_commands(f"ABOR:ELOG {self.plan.logged_list}")
 
-    async def _switch_on(self, name: str, channel: int) -> None:
+    async def _enable_function(self, name: str, channel: int) -> None:
         try:
-            await self.session.run(f"SENS:ELOG:FUNC:{name} ON,(@{channel})")
+            await self.session.run_commands(f"SENS:ELOG:FUNC:{name} ON,(@{channel})")
         except InstrumentError as exc:
             raise InstrumentError(
                 "module-unfit",
@@ -174,14 +175,16 @@ class ElogSettings:
                 self.session.where,
             ) from exc
 
-    async def _rounded(self, wanted_s: float) -> float:
+    async def _read_period(self, wanted_s: float) -> float:
         """Read back the integration period, a multiple of 20.48 µs."""
-        query = f"SENS:ELOG:PER? {self.plan.log}"
+        query = f"SENS:ELOG:PER? {self.plan.logged_list}"
         periods_s = await self.session.ask_numbers(query, len(self.plan.logged))
         wrong = abs(periods_s / wanted_s - 1) > PERIOD_TOLERANCE
         if any(wrong) or min(periods_s) != max(periods_s):
             found = ", ".join(f"{period_s:g}" for period_s in periods_s.tolist())
-            raise self.session.mismatch(f"an integration period of {wanted_s:g} s", f"{found} s")
+            raise self.session.mismatch_error(
+                f"an integration period of {wanted_s:g} s", f"{found} s"
+            )
         return float(periods_s[0])
 
 
@@ -196,7 +199,7 @@ class ChannelCounts:
         self._period_s = period_s
         self._leads: deque[tuple[int, int, float]] = deque()  # time, lead, largest possible lead
 
-    def fault(self, lead: int, first: Moment, last: Moment) -> str:
+    def find_difference(self, lead: int, first: Moment, last: Moment) -> str:
         """Return what is wrong with the counts; empty if nothing is.
 
         Args:
@@ -238,25 +241,25 @@ class ElogAcquisition(PolledAcquisition):
         self._waiting: list[Records] = [np.empty((0, 1)) for _ in self._plan.logged]
         self._counts_check = ChannelCounts(period_s)
 
-    async def _prepare(self) -> None:
-        await self._settings.abort()
-        await self._settings.check()
-        await self._session.run(
-            f"TRIG:ELOG:SOUR BUS,{self._plan.log}", f"INIT:ELOG {self._plan.log}"
+    async def _prepare_log(self) -> None:
+        await self._settings.abort_log()
+        await self._settings.check_functions()
+        await self._session.run_commands(
+            f"TRIG:ELOG:SOUR BUS,{self._plan.logged_list}", f"INIT:ELOG {self._plan.logged_list}"
         )
         await asyncio.sleep(self._arm_s)
 
-    async def _start(self) -> None:
-        await self._session.run(f"TRIG:ELOG {self._plan.log}")
+    async def _start_log(self) -> None:
+        await self._session.run_commands(f"TRIG:ELOG {self._plan.logged_list}")
 
-    async def _fetch(self) -> tuple[Records, bool]:
+    async def _fetch_records(self) -> tuple[Records, bool]:
         """Return the records that all logged channels have, side by side."""
         drained = True
         asked: list[Moment] = []
         for place, channel in enumerate(self._plan.logged):
             fields = 1 + (self._plan.with_voltage and place == 0)
             before_ns = self._clock()
-            records = await self._fetch_from(channel, fields)
+            records = await self._fetch_from_channel(channel, fields)
             asked.append(Moment(before_ns, self._clock()))
             drained = drained and len(records) < FETCH_RECORDS
             if place == 0 and not self._plan.with_voltage:
@@ -264,35 +267,37 @@ class ElogAcquisition(PolledAcquisition):
             before = self._waiting[place]
             self._waiting[place] = np.concatenate([before, records]) if len(before) else records
         lead = len(self._waiting[-1]) - len(self._waiting[0])
-        if drained and (fault := self._counts_check.fault(lead, asked[0], asked[-1])):
-            raise self._wrong(fault)
+        if drained and (fault := self._counts_check.find_difference(lead, asked[0], asked[-1])):
+            raise self._records_error(fault)
         whole = min(map(len, self._waiting))
         records = np.hstack([waiting[:whole] for waiting in self._waiting])
         self._waiting = [waiting[whole:] for waiting in self._waiting]
         return records, drained
 
-    async def _fetch_from(self, channel: int, fields: int) -> Records:
+    async def _fetch_from_channel(self, channel: int, fields: int) -> Records:
         query = f"FETC:ELOG? {FETCH_RECORDS},(@{channel})"
         block = await self._session.ask_bytes(query)
-        errors = await self._session.errors()  # a synchronised answer confirms the block before it
+        errors = (
+            await self._session.read_errors()
+        )  # a synchronised answer confirms the block before it
         if errors:
-            raise self._wrong(f"the log failed: {'; '.join(errors)}")
+            raise self._records_error(f"the log failed: {'; '.join(errors)}")
         try:
-            return records_of(block, fields)
+            return parse_records(block, fields)
         except ValueError as exc:
-            raise await self._explain(str(exc)) from exc
+            raise await self._record_error(str(exc)) from exc
 
-    async def _halt(self) -> None:
-        await self._settings.abort()
+    async def _stop_log(self) -> None:
+        await self._settings.abort_log()
 
-    async def _explain(self, problem: str) -> InstrumentError:
+    async def _record_error(self, problem: str) -> InstrumentError:
         try:
-            states = await self._settings.functions()
+            states = await self._settings.read_functions()
         except InfraError as fault:
-            return self._wrong(f"{problem}; its functions cannot be read: {fault.what}")
-        return self._wrong(f"{problem}; functions that log: {listed(states)}")
+            return self._records_error(f"{problem}; its functions cannot be read: {fault.what}")
+        return self._records_error(f"{problem}; functions that log: {format_functions(states)}")
 
-    def _wrong(self, what: str) -> InstrumentError:
+    def _records_error(self, what: str) -> InstrumentError:
         remedy = (
             "use the instrument neither from another program nor at its front panel; a host that "
             "polls more than 20 s late loses records too"

@@ -63,7 +63,7 @@ class ScpiDecoder:
         self._dead = False
 
     @property
-    def rest(self) -> bytes:
+    def incomplete_response(self) -> bytes:
         """The beginning of an incomplete response."""
         return bytes(self._buffer)
 
@@ -72,45 +72,45 @@ class ScpiDecoder:
         if self._dead:
             return []
         self._buffer += data
-        return self._all(whole=False)
+        return self._parse_responses(whole=False)
 
-    def end(self) -> list[ScpiReply]:
+    def end_message(self) -> list[ScpiReply]:
         """Take the end of a message as the transport reports it; return what it completed."""
-        return [] if self._dead else self._all(whole=True)
+        return [] if self._dead else self._parse_responses(whole=True)
 
-    def _all(self, *, whole: bool) -> list[ScpiReply]:
+    def _parse_responses(self, *, whole: bool) -> list[ScpiReply]:
         replies: list[ScpiReply] = []
-        while self._buffer and (reply := self._next(whole=whole)):
+        while self._buffer and (reply := self._parse_response(whole=whole)):
             replies.append(reply)
             if isinstance(reply, ScpiDamage):
                 self._dead = True
                 self._buffer.clear()
         return replies
 
-    def _next(self, *, whole: bool) -> ScpiReply | None:
+    def _parse_response(self, *, whole: bool) -> ScpiReply | None:
         buffer = self._buffer
         if buffer[0] != ord("#"):
-            return self._text(whole=whole)
+            return self._parse_text(whole=whole)
         if len(buffer) == 1:
             return ScpiDamage("a response that is '#' alone") if whole else None
         if not buffer[1:2].isdigit():  # a number such as #H1F
-            return self._text(whole=whole)
+            return self._parse_text(whole=whole)
         if buffer[1] == ord("0"):
-            return self._indefinite(whole=whole)
-        return self._definite(whole=whole)
+            return self._parse_indefinite_block(whole=whole)
+        return self._parse_definite_block(whole=whole)
 
-    def _text(self, *, whole: bool) -> ScpiReply | None:
+    def _parse_text(self, *, whole: bool) -> ScpiReply | None:
         end = self._buffer.find(b"\n", self._searched)
         if end < 0 and not whole:
             self._searched = len(self._buffer)
             return ScpiDamage("a line that does not end") if self._searched > MAX_TEXT else None
         end = end if end >= 0 else len(self._buffer)
-        raw = self._take(end, 1)
+        raw = self._take_bytes(end, 1)
         if not raw.isascii():
             return ScpiDamage(f"a line with bytes that are no text: {raw[:40]!r}")
         return ScpiText(raw.decode("ascii").strip())
 
-    def _definite(self, *, whole: bool) -> ScpiReply | None:
+    def _parse_definite_block(self, *, whole: bool) -> ScpiReply | None:
         head = 2 + self._buffer[1] - ord("0")
         digits = bytes(self._buffer[2:head])
         if digits and not digits.isdigit():
@@ -119,19 +119,19 @@ class ScpiDecoder:
             return ScpiDamage("a block that ends inside its length") if whole else None
         if int(digits) > MAX_BLOCK:
             return ScpiDamage(f"a block of {int(digits)} bytes")
-        return self._block(head, int(digits), whole=whole)
+        return self._take_block(head, int(digits), whole=whole)
 
-    def _indefinite(self, *, whole: bool) -> ScpiReply | None:
+    def _parse_indefinite_block(self, *, whole: bool) -> ScpiReply | None:
         size = self.indefinite_bytes
         if size:
-            return self._block(2, size, whole=whole)
+            return self._take_block(2, size, whole=whole)
         if not whole:
             return (
                 None if len(self._buffer) <= MAX_BLOCK else ScpiDamage("a block that does not end")
             )
-        return ScpiBlock(self._take(len(self._buffer), 0)[2:].removesuffix(b"\n"))
+        return ScpiBlock(self._take_bytes(len(self._buffer), 0)[2:].removesuffix(b"\n"))
 
-    def _block(self, head: int, size: int, *, whole: bool) -> ScpiReply | None:
+    def _take_block(self, head: int, size: int, *, whole: bool) -> ScpiReply | None:
         """Take a block of known size; it is valid only if the response ends after it."""
         have, end = len(self._buffer), head + size
         if have < end:
@@ -143,10 +143,10 @@ class ScpiDecoder:
         ending = 2 if after == b"\r\n" else 1 if after[:1] == b"\n" else 0
         if after and not ending:
             return ScpiDamage(f"{after[:1]!r} after a block of {size} bytes instead of its end")
-        return ScpiBlock(self._take(end, ending)[head:])
+        return ScpiBlock(self._take_bytes(end, ending)[head:])
 
-    def _take(self, end: int, ending: int) -> bytes:
-        """Remove and return ``end`` bytes; remove the ``ending`` after them."""
+    def _take_bytes(self, end: int, ending: int) -> bytes:
+        """Remove and return ``end_message`` bytes; remove the ``ending`` after them."""
         taken = bytes(self._buffer[:end])
         del self._buffer[: end + ending]
         self._searched = 0
@@ -158,7 +158,7 @@ class ScpiDecoder:
 _ERROR = re.compile(r"([+-]?\d+)\s*(?:,.*)?")
 
 
-def error_in(answer: str) -> str:
+def parse_error(answer: str) -> str:
     """Return the error in a response to ``SYST:ERR?``, empty for ``+0,"No error"``.
 
     Raises:
@@ -170,7 +170,7 @@ def error_in(answer: str) -> str:
     return answer if int(found[1]) else ""
 
 
-def switches_in(answer: str) -> list[bool]:
+def parse_switches(answer: str) -> list[bool]:
     """Return the on/off states in a response such as ``1,0,0,0``.
 
     Raises:
@@ -183,7 +183,7 @@ def switches_in(answer: str) -> list[bool]:
     return [states[word] for word in words]
 
 
-def values_in(payload: bytes, form: NumberFormat, order: ByteOrder) -> NDArray[np.float64]:
+def parse_values(payload: bytes, form: NumberFormat, order: ByteOrder) -> NDArray[np.float64]:
     """Return the numbers of a response; NaN for an overload or a reading not taken.
 
     Raises:

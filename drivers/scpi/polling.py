@@ -56,22 +56,22 @@ class PolledAcquisition(BackgroundAcquisition):
     # ---- the commands of an instrument ----------------------------------------------------
 
     @abstractmethod
-    async def _prepare(self) -> None:
+    async def _prepare_log(self) -> None:
         """Make the log ready to start."""
 
     @abstractmethod
-    async def _start(self) -> None:
+    async def _start_log(self) -> None:
         """Start the log; return when the instrument has confirmed it."""
 
     @abstractmethod
-    async def _fetch(self) -> tuple[Records, bool]:
+    async def _fetch_records(self) -> tuple[Records, bool]:
         """Return the records since the last poll, and whether there were no more."""
 
     @abstractmethod
-    async def _halt(self) -> None:
+    async def _stop_log(self) -> None:
         """Stop the log."""
 
-    async def _explain(self, problem: str) -> InstrumentError:
+    async def _record_error(self, problem: str) -> InstrumentError:
         """Make the error of a wrong record count; may read the instrument's settings."""
         return InstrumentError(
             "record-rate",
@@ -88,34 +88,34 @@ class PolledAcquisition(BackgroundAcquisition):
 
     async def _start_instrument(self) -> None:
         self._touched = True
-        await self._prepare()
+        await self._prepare_log()
         before_ns = self._clock()
-        await self._start()
-        self._records.clock.start(Moment(before_ns, self._clock()))
+        await self._start_log()
+        self._records.clock.note_start(Moment(before_ns, self._clock()))
         self._started.set()
 
     async def _read_stream(self) -> None:
         await self._started.wait()
-        while not await self._poll():
+        while not await self._poll_records():
             pass
-        await self._halt()  # fails if the session is out of sync, before the tail is confirmed
-        self._queue_items(self._records.complete())
+        await self._stop_log()  # fails if the session is out of sync, before the tail is confirmed
+        self._queue_items(self._records.release_tail())
         self._halted = True
 
-    async def _poll(self) -> bool:
+    async def _poll_records(self) -> bool:
         """Poll once; return whether it was the last time."""
         last = self._stop_asked.is_set()
         before_ns = self._clock()
-        records, drained = await self._fetch()
+        records, drained = await self._fetch_records()
         moment = Moment(before_ns, self._clock())
-        self._queue_items(self._records.add(records, moment, drained=drained))
+        self._queue_items(self._records.add_records(records, moment, drained=drained))
         if self._records.clock.fault:
-            raise await self._explain(self._records.clock.fault)
+            raise await self._record_error(self._records.clock.fault)
         if drained and not last:
-            await self._pause()
+            await self._wait_poll_interval()
         return last and (drained or (self._fills_answers and self._records.clock.on_time))
 
-    async def _pause(self) -> None:
+    async def _wait_poll_interval(self) -> None:
         try:
             async with asyncio.timeout(self._poll_s):
                 await self._stop_asked.wait()
@@ -127,4 +127,4 @@ class PolledAcquisition(BackgroundAcquisition):
         await self._wait_until(lambda: self._halted, "end of the log", STOP_S)
 
     def _settle_unconfirmed_tail(self, reason: str) -> Sequence[StreamItem]:
-        return self._records.settle(reason)
+        return self._records.rest_as_gap(reason)

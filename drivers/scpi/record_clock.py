@@ -83,12 +83,12 @@ class RecordClock:
         self._recent: deque[_CountDelay] = deque()  # of the last CONFIRM_NS
         self._earlier: deque[_CountDelay] = deque()  # of WINDOW_NS before that
 
-    def start(self, when: Moment) -> None:
+    def note_start(self, when: Moment) -> None:
         """Note when the log was started; record 0 begins then or soon after."""
         self._origin = (0, when)
         self._mark_due_ns = when.after_ns + MARK_NS
 
-    def count(self, total: int, when: Moment, *, drained: bool) -> list[TimeMark]:
+    def add_count(self, total: int, when: Moment, *, drained: bool) -> list[TimeMark]:
         """Take a count since the start; return a time mark about once per second.
 
         ``when`` lies between query and answer; ``drained`` if the instrument had no more records.
@@ -98,23 +98,23 @@ class RecordClock:
         self.on_time = True
         most_s = MOST_DELAY_S - SLACK_S
         constant_s, update_s = self._learned_s or (0.0, most_s if drained else 0.0)
-        self._compare(self._origin, total, when, (constant_s + update_s, 0.0), drained=drained)
+        self._check_count(self._origin, total, when, (constant_s + update_s, 0.0), drained=drained)
         if self._anchors:
             spread_s = (update_s, update_s if self._learned_s else most_s)
-            self._compare(self._anchors[0], total, when, spread_s, drained=drained)
+            self._check_count(self._anchors[0], total, when, spread_s, drained=drained)
         if self.fault or not self.on_time or not total:  # no delay before the first record
             return []
-        self._learn(total, when, self._origin[1], drained=drained)
+        self._learn_delay(total, when, self._origin[1], drained=drained)
         if self.fault:
             return []
-        self._confirm(total, when, self._origin[1])
+        self._confirm_count(total, when, self._origin[1])
         self._add_candidate(total, when, drained=drained)
         if when.after_ns < self._mark_due_ns:
             return []
         self._mark_due_ns = when.after_ns + MARK_NS
-        return self._take_mark()
+        return self._take_time_marks()
 
-    def finish(self) -> list[TimeMark]:
+    def confirm_all(self) -> list[TimeMark]:
         """Confirm all records of a log that has ended, if the last count was right.
 
         In a log too short to learn from, the count has to be within :data:`SLACK_S`.
@@ -123,11 +123,11 @@ class RecordClock:
         if self.fault or not self._right or unproven:
             return []
         self.confirmed = self._right[-1][0]
-        return self._take_mark()
+        return self._take_time_marks()
 
     # ---- the count -----------------------------------------------------------------------
 
-    def _compare(
+    def _check_count(
         self,
         anchor: tuple[int, Moment],
         total: int,
@@ -164,7 +164,7 @@ class RecordClock:
             f"are {share:.2f} times the expected number: {cause} another number of values"
         )
 
-    def _learn(self, total: int, when: Moment, start: Moment, *, drained: bool) -> None:
+    def _learn_delay(self, total: int, when: Moment, start: Moment, *, drained: bool) -> None:
         """Learn the inherent delay of a count; find a rise of its minimum."""
         due_ns = total * 1e9 / self._rate_hz
         delay = _CountDelay(
@@ -192,7 +192,7 @@ class RecordClock:
             self._earlier.popleft()
         seen_ns = when.after_ns - self._earlier[0].when.after_ns if self._earlier else 0
         if seen_ns >= 2 * CONFIRM_NS:  # the minimum may not have shown in less
-            self._find_rise()
+            self._find_delay_rise()
 
     def _fewer_until_ns(self, total: int) -> float:
         """Return when the instrument was last polled and had fewer records than this."""
@@ -200,7 +200,7 @@ class RecordClock:
             return -math.inf
         return float(self._drained[1].before_ns)
 
-    def _find_rise(self) -> None:
+    def _find_delay_rise(self) -> None:
         """Set the fault if the minimum of the delay has risen: lost records, or too slow a log.
 
         The minimum of one second is known to within the update interval and the poll interval.
@@ -222,7 +222,7 @@ class RecordClock:
             elapsed_s = (now.when.after_ns - before.when.after_ns) * 1e-9
             self._set_fault(now.total - before.total, elapsed_s * self._rate_hz, few=True)
 
-    def _confirm(self, total: int, when: Moment, start: Moment) -> None:
+    def _confirm_count(self, total: int, when: Moment, start: Moment) -> None:
         self._right.append((total, when.after_ns))
         self._anchors.append((total, when))
         while self._anchors[0][1].after_ns < when.after_ns - WINDOW_NS:
@@ -257,7 +257,7 @@ class RecordClock:
         delay_ns = when.after_ns - total * period_ns
         self._candidates.append(_Candidate(total, earliest_ns, fewer_ns, when.after_ns, delay_ns))
 
-    def _take_mark(self) -> list[TimeMark]:
+    def _take_time_marks(self) -> list[TimeMark]:
         """Return the mark of the count with the smallest delay since the last mark.
 
         The first one is preceded by the mark of the start. The spread of the delays shows the

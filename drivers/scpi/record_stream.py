@@ -18,7 +18,7 @@ Records = NDArray[np.float64]
 """Shape (n, values per record)."""
 
 
-def _missing(records: Records) -> NDArray[np.bool_]:
+def _lacks_reading(records: Records) -> NDArray[np.bool_]:
     """Return which records lack a reading, shape (n,)."""
     return np.logical_or.reduce(np.isnan(records), axis=1)
 
@@ -43,7 +43,7 @@ class CurrentStepLine:
         self._lower_a = threshold_a - hysteresis_a / 2
         self._last = self._UNKNOWN
 
-    def edges(self, index: int, current_a: NDArray[np.float64]) -> list[Edge]:
+    def find_edges(self, index: int, current_a: NDArray[np.float64]) -> list[Edge]:
         """Return the edges in the next records.
 
         Args:
@@ -87,27 +87,27 @@ class RecordStream:
         self._released = 0
         self._edges: deque[Edge] = deque()
 
-    def add(self, records: Records, when: Moment, *, drained: bool) -> list[StreamItem]:
+    def add_records(self, records: Records, when: Moment, *, drained: bool) -> list[StreamItem]:
         """Take the records of one poll; return what they confirmed.
 
         ``drained`` if the instrument had no more.
         """
         if self._line is not None:
-            seen = np.where(_missing(records), np.nan, records[:, -1])
-            edges = self._line.edges(self.received_samples, seen)
+            seen = np.where(_lacks_reading(records), np.nan, records[:, -1])
+            edges = self._line.find_edges(self.received_samples, seen)
             self._edges.extend(edges)
             self.edges_seen += sum(not edge.rising for edge in edges)
         self._records.append(records)
         self.received_samples += len(records)
-        marks = self.clock.count(self.received_samples, when, drained=drained)
-        return [*self._release(self.clock.confirmed), *marks]
+        marks = self.clock.add_count(self.received_samples, when, drained=drained)
+        return [*self._release_until(self.clock.confirmed), *marks]
 
-    def complete(self) -> list[StreamItem]:
+    def release_tail(self) -> list[StreamItem]:
         """Return the tail of a log that has ended and was drained."""
-        marks = self.clock.finish()
-        return [*self._release(self.clock.confirmed), *marks]
+        marks = self.clock.confirm_all()
+        return [*self._release_until(self.clock.confirmed), *marks]
 
-    def settle(self, reason: str) -> list[StreamItem]:
+    def rest_as_gap(self, reason: str) -> list[StreamItem]:
         """Make a gap of what has not been confirmed."""
         index, self._released = self._released, self.received_samples
         lost = self._edges
@@ -117,7 +117,7 @@ class RecordStream:
             return []
         return [Gap(index, self.received_samples - index, (self.clock.fault or reason) + note)]
 
-    def _release(self, end: int) -> list[StreamItem]:
+    def _release_until(self, end: int) -> list[StreamItem]:
         """Return the records before ``end``, cut at edges and gaps."""
         count = end - self._released
         if count <= 0:
@@ -125,7 +125,7 @@ class RecordStream:
         records = np.concatenate(self._records)
         records, self._records = records[:count], [records[count:]]
         first, self._released = self._released, end
-        missing = _missing(records)
+        missing = _lacks_reading(records)
         edges: dict[int, list[Edge]] = {}
         while self._edges and self._edges[0].index < end:
             edge = self._edges.popleft()

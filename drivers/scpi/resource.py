@@ -34,7 +34,7 @@ def _socket_address(resource: str) -> str:
     return resource if resource.startswith("socket://") else ""
 
 
-def _known_resource(resource: str) -> str:
+def _check_resource(resource: str) -> str:
     address = _socket_address(resource)
     if re.fullmatch(r"socket://[^:/]+:\d+", address) or (not address and _VISA.fullmatch(resource)):
         return resource
@@ -48,7 +48,7 @@ def _known_resource(resource: str) -> str:
 Resource = Annotated[
     str,
     Field(description="the instrument's address: a TCP socket or a VISA resource name"),
-    AfterValidator(_known_resource),
+    AfterValidator(_check_resource),
 ]
 VisaBackend = Annotated[
     str,
@@ -59,7 +59,7 @@ VisaBackend = Annotated[
 ]
 
 
-def port_to(resource: str, visa: str, device: str) -> SocketPort | VisaPort:
+def create_port(resource: str, visa: str, device: str) -> SocketPort | VisaPort:
     """Return the closed port to an instrument; ``device`` names its driver in error texts."""
     address = _socket_address(resource)
     if address:
@@ -70,7 +70,7 @@ def port_to(resource: str, visa: str, device: str) -> SocketPort | VisaPort:
 class SocketPort:
     """The raw TCP socket of an instrument at an address ``socket://host:port``."""
 
-    simulated = False  # a socket does not show what answers
+    is_simulated = False  # a socket does not show what answers
 
     def __init__(self, address: str, device: str) -> None:
         self._link = Link(address, 0, device)
@@ -83,13 +83,17 @@ class SocketPort:
         return self._link.is_open
 
     @property
-    def leftovers(self) -> str:
+    def unrequested_response(self) -> str:
         """A response that no query asked for; normally empty."""
         for chunk in self._link.take_arrived_chunks():
             self._replies.extend(self._decoder.feed(chunk.data))
         if self._replies:
             return repr(self._replies[0])
-        return format_quote(self._decoder.rest.decode("latin-1")) if self._decoder.rest else ""
+        return (
+            format_quote(self._decoder.incomplete_response.decode("latin-1"))
+            if self._decoder.incomplete_response
+            else ""
+        )
 
     async def open(self, deadline_s: float) -> None:
         """Connect; faults as for :meth:`drivers.base.serial_link.Link.open`."""
@@ -102,7 +106,7 @@ class SocketPort:
         """Disconnect; safe to call twice."""
         await self._link.close()
 
-    async def reset(self, deadline_s: float) -> None:
+    async def reconnect(self, deadline_s: float) -> None:
         """Connect again.
 
         An instrument with a single control connection may need a moment to notice that the old
@@ -132,7 +136,7 @@ class SocketPort:
         """Send one message."""
         await self._link.write(data, deadline_s)
 
-    async def reply(self, deadline_s: float, indefinite_bytes: int = 0) -> ScpiReply:
+    async def read_response(self, deadline_s: float, indefinite_bytes: int = 0) -> ScpiReply:
         """Return the next response.
 
         Raises:
@@ -146,7 +150,7 @@ class SocketPort:
                     chunk = await self._link.read(None)
                     self._replies.extend(self._decoder.feed(chunk.data))
         except TimeoutError as exc:
-            received = format_quote(self._decoder.rest.decode("latin-1"))
+            received = format_quote(self._decoder.incomplete_response.decode("latin-1"))
             raise DeadlineExceeded(
                 "no-answer",
                 f"no answer within {deadline_s:g} s, received {received}",

@@ -13,8 +13,15 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.scpi.codec import ScpiBlock, ScpiDamage, ScpiText, error_in, switches_in, values_in
-from drivers.scpi.resource import port_to
+from drivers.scpi.codec import (
+    ScpiBlock,
+    ScpiDamage,
+    ScpiText,
+    parse_error,
+    parse_switches,
+    parse_values,
+)
+from drivers.scpi.resource import create_port
 from labd.core.errors import DeadlineExceeded, InstrumentError, TransportError, Where
 from labd.core.model import Identity
 from labd.protocol.lines import format_quote
@@ -57,7 +64,7 @@ class ScpiSession:
         self._error_query = error_query
         self._identify_query = identify_query
         self._identity = ""
-        self._port = port_to(resource, visa, device)
+        self._port = create_port(resource, visa, device)
         self._one_at_a_time = asyncio.Lock()
         self._in_step = True
         self._loss: TransportError | None = None
@@ -72,17 +79,17 @@ class ScpiSession:
         self._in_step, self._loss = True, None
         await self._port.open(self._answer_s)
 
-    async def with_reconnect(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def run_with_reconnect(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do ``work``, over a new connection if the old one is lost or out of sync.
 
         Raises:
             InfraError: what connecting, or the second try, raised.
         """
-        await self._reconnect()
+        await self._reconnect_if_lost()
         try:
             await work()
         except TransportError:
-            await self._reconnect()
+            await self._reconnect_if_lost()
             await work()
 
     async def close(self) -> None:
@@ -92,48 +99,48 @@ class ScpiSession:
     async def write(self, command: str) -> None:
         """Send a command without reading the error queue."""
         async with self._one_at_a_time:
-            await self._get_in_step()
-            await self._send(command)
+            await self._ensure_synchronised()
+            await self._send_command(command)
             self._in_step = True
 
     async def ask(self, query: str) -> str:
         """Send a query and return the line that answers it."""
-        reply = await self._exchange(query)
+        reply = await self._exchange_query(query)
         if isinstance(reply, ScpiText):
             return reply.text
-        raise self._out_of_step(query, "a block of bytes instead of a line")
+        raise self._out_of_step_error(query, "a block of bytes instead of a line")
 
     async def ask_bytes(self, query: str, indefinite_bytes: int = 0) -> bytes:
         """Send a query and return the data of the block, or the bytes of the line, in the answer.
 
         An indefinite length block has ``indefinite_bytes`` of data.
         """
-        reply = await self._exchange(query, indefinite_bytes)
+        reply = await self._exchange_query(query, indefinite_bytes)
         return reply.data if isinstance(reply, ScpiBlock) else reply.text.encode("ascii")
 
     async def ask_numbers(self, query: str, count: int) -> NDArray[np.float64]:
         """Send a query and return the numbers that answer it, shape (count,)."""
         answer = await self.ask(query)
         try:
-            numbers = values_in(answer.encode("ascii"), "ascii", "big")
+            numbers = parse_values(answer.encode("ascii"), "ascii", "big")
         except ValueError:
             numbers = np.empty(0)
         if len(numbers) != count or np.isnan(numbers).any():
-            raise self.mismatch(f"{count} numbers to '{query}'", format_quote(answer))
+            raise self.mismatch_error(f"{count} numbers to '{query}'", format_quote(answer))
         return numbers
 
     async def ask_switches(self, query: str, count: int) -> list[bool]:
         """Send a query and return the on/off states that answer it, ``count`` of them."""
         answer = await self.ask(query)
         try:
-            states = switches_in(answer)
+            states = parse_switches(answer)
         except ValueError:
             states = []
         if len(states) != count:
-            raise self.mismatch(f"{count} states to '{query}'", format_quote(answer))
+            raise self.mismatch_error(f"{count} states to '{query}'", format_quote(answer))
         return states
 
-    def mismatch(self, wanted: str, got: str) -> InstrumentError:
+    def mismatch_error(self, wanted: str, got: str) -> InstrumentError:
         """Make the error of an instrument whose settings are not those commanded."""
         return InstrumentError(
             "instrument-unlike",
@@ -157,10 +164,10 @@ class ScpiSession:
                 self.where,
             )
         maker, model, serial, firmware = (part.strip() for part in f"{answer},,,".split(",")[:4])
-        simulated = self._port.simulated or serial == SIMULATED_SERIAL
+        simulated = self._port.is_simulated or serial == SIMULATED_SERIAL
         return Identity(kind, f"{maker} {model}".strip(), serial, firmware, simulated)
 
-    async def errors(self) -> list[str]:
+    async def read_errors(self) -> list[str]:
         """Read the error queue until it is empty, which confirms that answers are synchronised."""
         if not self._error_query:
             await self._check_identity()
@@ -169,15 +176,15 @@ class ScpiSession:
         while len(found) < MAX_ERRORS:
             answer = await self.ask(self._error_query)
             try:
-                error = error_in(answer)
+                error = parse_error(answer)
             except ValueError as exc:
-                raise self._out_of_step(self._error_query, format_quote(answer)) from exc
+                raise self._out_of_step_error(self._error_query, format_quote(answer)) from exc
             if not error:
                 break
             found.append(error)
         return found
 
-    async def run(self, *commands: str) -> None:
+    async def run_commands(self, *commands: str) -> None:
         """Send commands one by one until one is refused.
 
         Raises:
@@ -185,7 +192,7 @@ class ScpiSession:
         """
         for command in commands:
             await self.write(command)
-            errors = await self.errors()
+            errors = await self.read_errors()
             if errors:
                 raise InstrumentError(
                     "command-refused",
@@ -196,24 +203,24 @@ class ScpiSession:
 
     # ---- inside --------------------------------------------------------------------------
 
-    async def _reconnect(self) -> None:
+    async def _reconnect_if_lost(self) -> None:
         if self._loss or not self._in_step:
             log.info("%s: reconnecting", self.where.device)
-            await self._port.reset(self._answer_s)
+            await self._port.reconnect(self._answer_s)
             self._in_step, self._loss = True, None
 
     async def _check_identity(self) -> None:
         answer = await self.ask(self._identify_query)
         if not answer or answer != (self._identity or answer):
-            raise self._out_of_step(self._identify_query, format_quote(answer))
+            raise self._out_of_step_error(self._identify_query, format_quote(answer))
         self._identity = answer
 
-    async def _exchange(self, query: str, size: int = 0) -> ScpiText | ScpiBlock:
+    async def _exchange_query(self, query: str, size: int = 0) -> ScpiText | ScpiBlock:
         async with self._one_at_a_time:
-            await self._get_in_step()
-            await self._send(query)
+            await self._ensure_synchronised()
+            await self._send_command(query)
             try:
-                reply = await self._port.reply(self._answer_s, size)
+                reply = await self._port.read_response(self._answer_s, size)
             except DeadlineExceeded as exc:
                 what = f"'{query}': {exc.what}"
                 raise DeadlineExceeded(exc.code, what, exc.remedy, self.where) from exc
@@ -221,11 +228,11 @@ class ScpiSession:
                 self._loss = exc
                 raise
             if isinstance(reply, ScpiDamage):
-                raise self._out_of_step(query, reply.what)
+                raise self._out_of_step_error(query, reply.what)
             self._in_step = True
             return reply
 
-    async def _send(self, command: str) -> None:
+    async def _send_command(self, command: str) -> None:
         self._in_step = False  # until the exchange is complete, also if it is cancelled
         try:
             await self._port.write(command.encode("ascii") + b"\n", self._answer_s)
@@ -233,18 +240,18 @@ class ScpiSession:
             self._loss = exc
             raise
 
-    async def _get_in_step(self) -> None:
+    async def _ensure_synchronised(self) -> None:
         if self._loss:
             raise TransportError(
                 self._loss.code, self._loss.what, self._loss.remedy, self.where
             ) from self._loss
         if not self._in_step:
-            await self._port.reset(self._answer_s)
+            await self._port.reconnect(self._answer_s)
             self._in_step = True
-        if leftovers := self._port.leftovers:
-            raise self._out_of_step("", f"{leftovers}, which no query asked for")
+        if leftovers := self._port.unrequested_response:
+            raise self._out_of_step_error("", f"{leftovers}, which no query asked for")
 
-    def _out_of_step(self, query: str, what: str) -> InstrumentError:
+    def _out_of_step_error(self, query: str, what: str) -> InstrumentError:
         self._in_step = False
         return InstrumentError(
             "scpi-out-of-step",

@@ -57,7 +57,7 @@ class _CallThread:
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        threading.Thread(target=self._serve, name="visa", daemon=True).start()
+        threading.Thread(target=self._run_calls, name="visa", daemon=True).start()
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
         """Run ``work`` after the calls submitted before it."""
@@ -76,11 +76,11 @@ class _CallThread:
         self._calls.put(call)
         return future
 
-    def end(self) -> None:
+    def end_thread(self) -> None:
         """End after the call in progress."""
         self._calls.put(None)
 
-    def _serve(self) -> None:
+    def _run_calls(self) -> None:
         while call := self._calls.get():
             call()
 
@@ -115,12 +115,12 @@ class VisaPort:
         return self._thread is not None
 
     @property
-    def simulated(self) -> bool:
+    def is_simulated(self) -> bool:
         """Whether it is known that no hardware is connected."""
         return self._backend.endswith("@sim")
 
     @property
-    def leftovers(self) -> str:
+    def unrequested_response(self) -> str:
         """A response that no query asked for; normally empty."""
         return repr(self._unasked[0]) if self._unasked else ""
 
@@ -130,13 +130,13 @@ class VisaPort:
         self._decoder, self._unasked = ScpiDecoder(), []
         self._wire = open_port_log(self._resource)
         try:
-            self._device = await self._call(
+            self._device = await self._call_in_thread(
                 deadline_s, "opening", lambda: _opened(self._resource, self._backend, deadline_s)
             )
         except BaseException:
             if self._running:
                 self._running.add_done_callback(_close_abandoned)
-            self._drop()
+            self._drop_thread()
             raise
 
     async def close(self) -> None:
@@ -144,17 +144,17 @@ class VisaPort:
         device, self._device = self._device, None
         try:
             if device is not None:
-                await self._call(CLOSE_S, "closing", device.close)
+                await self._call_in_thread(CLOSE_S, "closing", device.close)
         finally:
-            self._drop()
+            self._drop_thread()
 
-    async def reset(self, deadline_s: float) -> None:
+    async def reconnect(self, deadline_s: float) -> None:
         """Open it again once the abandoned call has returned."""
         if self._running and not self._running.done():
             abandoned = asyncio.wrap_future(self._running)
             await asyncio.wait({abandoned}, timeout=deadline_s)
             if not abandoned.done():
-                raise self._late("the abandoned call", deadline_s)
+                raise self._deadline_error("the abandoned call", deadline_s)
             abandoned.exception()  # its caller is gone: asyncio need not report it
         with suppress(InfraError):  # a lost connection cannot be closed, only replaced
             await self.close()
@@ -162,7 +162,7 @@ class VisaPort:
 
     async def write(self, data: bytes, deadline_s: float) -> None:
         """Send one message."""
-        device, wire = self._opened(), self._wire
+        device, wire = self._require_open(), self._wire
 
         def work() -> None:
             device.timeout = max(1.0, deadline_s * 1000)
@@ -170,11 +170,11 @@ class VisaPort:
             if wire:
                 wire.log_sent(data)
 
-        await self._call(deadline_s, repr(data.decode("ascii").strip()), work)
+        await self._call_in_thread(deadline_s, repr(data.decode("ascii").strip()), work)
 
-    async def reply(self, deadline_s: float, indefinite_bytes: int = 0) -> ScpiReply:
+    async def read_response(self, deadline_s: float, indefinite_bytes: int = 0) -> ScpiReply:
         """Return the next response."""
-        device, decoder, marks_ends = self._opened(), self._decoder, self._marks_ends
+        device, decoder, marks_ends = self._require_open(), self._decoder, self._marks_ends
         decoder.indefinite_bytes = indefinite_bytes
         wire = self._wire
 
@@ -187,15 +187,15 @@ class VisaPort:
                 if wire:
                     wire.log_received(data)
                 replies = decoder.feed(data)
-                replies += decoder.end() if marks_ends else []
+                replies += decoder.end_message() if marks_ends else []
             return replies
 
-        reply, *self._unasked = await self._call(deadline_s, "the answer", work)
+        reply, *self._unasked = await self._call_in_thread(deadline_s, "the answer", work)
         return reply
 
     # ---- the thread ----------------------------------------------------------------------
 
-    async def _call(self, deadline_s: float, what: str, work: Callable[[], T]) -> T:
+    async def _call_in_thread(self, deadline_s: float, what: str, work: Callable[[], T]) -> T:
         if self._thread is None:
             raise LabdBug("visa-closed", "the instrument is not open", where=self._where)
         future = self._thread.submit(work)
@@ -204,27 +204,27 @@ class VisaPort:
             async with asyncio.timeout(deadline_s + GRACE_S):
                 return await asyncio.wrap_future(future)
         except TimeoutError as exc:
-            raise self._late(what, deadline_s) from exc
+            raise self._deadline_error(what, deadline_s) from exc
         except Exception as exc:  # backends also raise those of RPC, USB and sockets
-            raise self._translated(exc, what, deadline_s) from exc
+            raise self._translate_error(exc, what, deadline_s) from exc
 
-    def _drop(self) -> None:
+    def _drop_thread(self) -> None:
         """Let the thread end by itself: a call in it may never return."""
         if self._thread is not None:
-            self._thread.end()
+            self._thread.end_thread()
         self._thread = self._device = None
 
-    def _opened(self) -> MessageBasedResource:
+    def _require_open(self) -> MessageBasedResource:
         if self._device is None:
             raise LabdBug("visa-closed", "the instrument is not open", where=self._where)
         return self._device
 
     # ---- faults --------------------------------------------------------------------------
 
-    def _translated(self, exc: Exception, what: str, deadline_s: float) -> InfraError:
+    def _translate_error(self, exc: Exception, what: str, deadline_s: float) -> InfraError:
         code = exc.error_code if isinstance(exc, pyvisa.VisaIOError) else None
         if code == StatusCode.error_timeout:
-            return self._late(what, deadline_s)
+            return self._deadline_error(what, deadline_s)
         if code in _BUSY:
             remedy = "stop the other program that holds it"
             return TransportError("port-busy", f"{what}: {exc}", remedy, self._where)
@@ -244,7 +244,7 @@ class VisaPort:
             self._where,
         )
 
-    def _late(self, what: str, deadline_s: float) -> DeadlineExceeded:
+    def _deadline_error(self, what: str, deadline_s: float) -> DeadlineExceeded:
         remedy = "check that the instrument is on, and its display; power-cycle it if it hangs"
         text = f"{what} took longer than {deadline_s:g} s"
         return DeadlineExceeded("no-answer", text, remedy, self._where)

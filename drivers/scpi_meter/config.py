@@ -37,7 +37,7 @@ def placeholders_in(command: str) -> list[str]:
     return names
 
 
-def filled(command: str, values: Mapping[str, float]) -> str:
+def fill_placeholders(command: str, values: Mapping[str, float]) -> str:
     """Return a command with its placeholders replaced; ``{volts:.3f}`` formats a number.
 
     Raises:
@@ -52,27 +52,27 @@ def filled(command: str, values: Mapping[str, float]) -> str:
     return "".join(parts)
 
 
-def _readable(command: str) -> str:
+def _check_is_command(command: str) -> str:
     if not command.isascii() or not command.strip() or "\n" in command:
         raise ValueError(f"{command!r} is no command: one line of plain characters")
     placeholders_in(command)
     return command
 
 
-def _commanding(command: str) -> str:
+def _check_no_query(command: str) -> str:
     outside = command.replace("'", '"').split('"')[::2]
     if any("?" in part for part in outside):
         raise ValueError(f"{command!r} asks for an answer that is never read")
     return command
 
 
-def _asking(command: str) -> str:
+def _check_is_query(command: str) -> str:
     if "?" not in command:
         raise ValueError(f"{command!r} asks for nothing: a query has a question mark")
     return command
 
 
-def _filling(*names: str) -> AfterValidator:
+def _check_placeholders(*names: str) -> AfterValidator:
     """Fill the placeholders for a trial, so that a wrong one is reported with the table."""
     values = {name: _EXAMPLES[name] for name in names}
 
@@ -81,7 +81,7 @@ def _filling(*names: str) -> AfterValidator:
             if name not in values:
                 raise ValueError(f"unknown placeholder {{{name}}}; known: {', '.join(values)}")
         try:
-            filled(command, values)
+            fill_placeholders(command, values)
         except ValueError as exc:
             raise ValueError(f"{command!r}: {exc}") from exc
         return command
@@ -92,11 +92,13 @@ def _filling(*names: str) -> AfterValidator:
 _EXAMPLES = {"rate_hz": 1000.0, "period_s": 0.001, "volts": 3.0, "millivolts": 3000, "readings": 9}
 """An example value of each placeholder."""
 
-Command = Annotated[str, AfterValidator(_readable), AfterValidator(_commanding)]
-Query = Annotated[str, AfterValidator(_readable), AfterValidator(_asking)]
-Ordinary = Annotated[Command, _filling("rate_hz", "period_s", "readings")]
-Supplying = Annotated[Command, _filling("rate_hz", "period_s", "volts", "millivolts", "readings")]
-Reading = Annotated[Query, _filling("rate_hz", "period_s", "readings")]
+Command = Annotated[str, AfterValidator(_check_is_command), AfterValidator(_check_no_query)]
+Query = Annotated[str, AfterValidator(_check_is_command), AfterValidator(_check_is_query)]
+Ordinary = Annotated[Command, _check_placeholders("rate_hz", "period_s", "readings")]
+Supplying = Annotated[
+    Command, _check_placeholders("rate_hz", "period_s", "volts", "millivolts", "readings")
+]
+Reading = Annotated[Query, _check_placeholders("rate_hz", "period_s", "readings")]
 
 
 # ---- the table ---------------------------------------------------------------------------
@@ -163,7 +165,7 @@ class ScpiMeterConfig(MonitorConfig):
         """Whether the table has commands to supply the DUT."""
         return bool(self.supply_on)
 
-    def values(self, voltage_mv: int | None = None) -> dict[str, float]:
+    def placeholder_values(self, voltage_mv: int | None = None) -> dict[str, float]:
         """Return the values of the placeholders."""
         values: dict[str, float] = {"rate_hz": self.rate_hz, "period_s": 1 / self.rate_hz}
         if self.readings:
@@ -173,7 +175,7 @@ class ScpiMeterConfig(MonitorConfig):
         return values
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _check_table(self) -> Self:
         if bool(self.supply_on) != bool(self.supply_off):
             raise ValueError("supply_on needs supply_off, and the reverse: a DUT must go off again")
         if self.can_supply_dut and self.voltage_mv is not None:
@@ -189,12 +191,12 @@ class ScpiMeterConfig(MonitorConfig):
             raise ValueError(f"check is {self.check!r}, which asks for nothing")
         if self.scale == 0 or not np.isfinite(self.scale):
             raise ValueError("scale is a number other than 0")
-        for place, command in self._commands():
+        for place, command in self._named_commands():
             if not self.readings and "readings" in placeholders_in(command):
                 raise ValueError(f"{place}: {{readings}} has no value: give `readings` too")
         return self
 
-    def _commands(self) -> Iterator[tuple[str, str]]:
+    def _named_commands(self) -> Iterator[tuple[str, str]]:
         yield "read", self.read
         for name in ("setup", "supply_on", "supply_off", "start", "stop"):
             for number, command in enumerate(getattr(self, name)):

@@ -12,12 +12,12 @@ from functools import partial
 from drivers.base.acquisition import refuse_virtual_time, refuse_while_acquiring
 from drivers.base.closing import close_in_steps, close_on_failure
 from drivers.base.registry import register_power_monitor
-from drivers.scpi.codec import values_in
+from drivers.scpi.codec import parse_values
 from drivers.scpi.polling import Clock, PolledAcquisition
 from drivers.scpi.record_clock import RecordClock
 from drivers.scpi.record_stream import Records, RecordStream
 from drivers.scpi.session import ScpiSession
-from drivers.scpi_meter.config import ScpiMeterConfig, filled
+from drivers.scpi_meter.config import ScpiMeterConfig, fill_placeholders
 from labd.aio.host_time import host_time_ns
 from labd.core.errors import JobError, LabdBug
 from labd.core.model import Finding, Identity, Samples, StreamFormat, TimeBase
@@ -39,7 +39,7 @@ class ScpiMeterAcquisition(PolledAcquisition):
         unfinished: bool,
     ) -> None:
         records = RecordClock(config.rate_hz, config.buffer_s)
-        stream = RecordStream(records, self._samples)
+        stream = RecordStream(records, self._to_samples)
         super().__init__(
             session,
             stream,
@@ -49,41 +49,45 @@ class ScpiMeterAcquisition(PolledAcquisition):
             fills_answers=config.readings is not None,
         )
         self._config = config
-        self._values = config.values()
+        self._values = config.placeholder_values()
         self._volts = voltage_mv / 1000
         self._unfinished = unfinished
         width = NUMBER_BYTES.get(config.format, 0)
         self._block_bytes = width * (config.readings or 0)
 
-    async def _prepare(self) -> None:
+    async def _prepare_log(self) -> None:
         """Stop the measurement before if it was not stopped."""
         if self._unfinished:
-            await self._halt()
+            await self._stop_log()
 
-    async def _start(self) -> None:
-        await self._session.run(*(filled(c, self._values) for c in self._config.start))
+    async def _start_log(self) -> None:
+        await self._session.run_commands(
+            *(fill_placeholders(c, self._values) for c in self._config.start)
+        )
 
-    async def _fetch(self) -> tuple[Records, bool]:
-        query = filled(self._config.read, self._values)
+    async def _fetch_records(self) -> tuple[Records, bool]:
+        query = fill_placeholders(self._config.read, self._values)
         payload = await self._session.ask_bytes(query, self._block_bytes)
-        errors = await self._session.errors()  # a synchronised answer confirms the one before
+        errors = await self._session.read_errors()  # a synchronised answer confirms the one before
         if errors:
-            raise await self._explain(f"'{query}' failed: {'; '.join(errors)}")
+            raise await self._record_error(f"'{query}' failed: {'; '.join(errors)}")
         try:
-            values = values_in(payload, self._config.format, self._config.byte_order)
+            values = parse_values(payload, self._config.format, self._config.byte_order)
         except ValueError as exc:
             what = f"'{query}' was answered by no {self._config.format} numbers: {exc}"
-            raise await self._explain(what) from exc
+            raise await self._record_error(what) from exc
         most = self._config.readings
         if most and len(values) > most:
-            raise await self._explain(f"'{query}' gave {len(values)} readings, {most} at most")
+            raise await self._record_error(f"'{query}' gave {len(values)} readings, {most} at most")
         drained = most is None or len(values) < most
         return values.reshape(-1, 1) * self._config.scale, drained
 
-    async def _halt(self) -> None:
-        await self._session.run(*(filled(c, self._values) for c in self._config.stop))
+    async def _stop_log(self) -> None:
+        await self._session.run_commands(
+            *(fill_placeholders(c, self._values) for c in self._config.stop)
+        )
 
-    def _samples(self, index: int, records: Records) -> Samples:
+    def _to_samples(self, index: int, records: Records) -> Samples:
         values = records[:, 0]
         if self._config.quantity == "power":
             return Samples(index, values)
@@ -124,8 +128,8 @@ class ScpiMeter:
             identity = await self._session.identify("scpi-meter", self.config.expect)
             self._known = True
             await self._stop_predecessor()
-            await self._session.run(*self._filled(self.config.setup))
-            await self._session.run(*self._filled(self.config.supply_off))
+            await self._session.run_commands(*self._fill_commands(self.config.setup))
+            await self._session.run_commands(*self._fill_commands(self.config.supply_off))
         return identity
 
     @property
@@ -156,7 +160,7 @@ class ScpiMeter:
         if not self.can_supply_dut:
             raise LabdBug("no-supply", "this meter supplies nothing", where=self._session.where)
         if voltage_mv is None:
-            await self._session.run(*self._filled(self.config.supply_off))
+            await self._session.run_commands(*self._fill_commands(self.config.supply_off))
             return
         lowest, highest = self.config.supply_mv
         if not lowest <= voltage_mv <= highest:
@@ -164,7 +168,7 @@ class ScpiMeter:
             raise JobError("voltage-range", what, "ask for one of these", self._session.where)
         if voltage_mv != self._voltage_mv:  # the power is computed with this one
             refuse_while_acquiring(self._acquisition, "another voltage", self._session.where)
-        await self._session.run(*self._filled(self.config.supply_on, voltage_mv))
+        await self._session.run_commands(*self._fill_commands(self.config.supply_on, voltage_mv))
         self._voltage_mv = voltage_mv
 
     def acquire(self, time_base: TimeBase = TimeBase.HOST) -> ScpiMeterAcquisition:
@@ -187,7 +191,7 @@ class ScpiMeter:
     async def self_check(self) -> list[Finding]:
         """Report the errors in its error queue."""
         self._require_open()
-        errors = await self._session.errors()
+        errors = await self._session.read_errors()
         return [
             Finding("scpi-meter-error", f"error queue of the instrument: {error}")
             for error in errors
@@ -205,9 +209,9 @@ class ScpiMeter:
                 await self._acquisition.abandon()
             if self._known:
                 for commands in (self.config.supply_off, self.config.stop):
-                    run = partial(self._session.run, *self._filled(commands))
+                    run = partial(self._session.run_commands, *self._fill_commands(commands))
                     what = ", ".join(map(repr, commands))
-                    await step(what, self._session.with_reconnect(run))
+                    await step(what, self._session.run_with_reconnect(run))
 
     async def _disconnect(self) -> None:
         self._known = False
@@ -217,13 +221,16 @@ class ScpiMeter:
 
     async def _stop_predecessor(self) -> None:
         """Stop what a predecessor left running and clear the error queue."""
-        for command in (*self._filled(self.config.supply_off), *self._filled(self.config.stop)):
+        for command in (
+            *self._fill_commands(self.config.supply_off),
+            *self._fill_commands(self.config.stop),
+        ):
             await self._session.write(command)
-        await self._session.errors()
+        await self._session.read_errors()
 
-    def _filled(self, commands: tuple[str, ...], voltage_mv: int | None = None) -> list[str]:
-        values = self.config.values(voltage_mv)
-        return [filled(command, values) for command in commands]
+    def _fill_commands(self, commands: tuple[str, ...], voltage_mv: int | None = None) -> list[str]:
+        values = self.config.placeholder_values(voltage_mv)
+        return [fill_placeholders(command, values) for command in commands]
 
     def _require_open(self) -> None:
         if not self._known:

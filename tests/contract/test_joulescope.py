@@ -437,7 +437,7 @@ async def test_an_instrument_that_came_back_can_be_opened_again(
     old = made()
     await old.open()
     USB.unplug(fake)
-    while not old._usb.removed:  # type: ignore[union-attr]
+    while not old._usb.is_removed:  # type: ignore[union-attr]
         await asyncio.sleep(0.001)
     again = plug()
     with pytest.raises(TransportError):
@@ -484,7 +484,7 @@ async def test_messages_that_arrive_during_the_stop_are_kept(
             await progress_to(acquisition, 9500)
             fake.tamper = lambda messages: last.extend(messages) or []
             fake.measure_for(0.5)
-            monkeypatch.setattr(usb, "publish", publish)
+            monkeypatch.setattr(usb, "publish_values", publish)
         assert acquisition.received_samples > 14_500
 
 

@@ -238,7 +238,7 @@ async def test_a_call_that_never_returns_does_not_keep_the_process_alive() -> No
         "    port._device = object()\n"
         "    port._thread = __import__('drivers.scpi.visa').scpi.visa._CallThread()\n"
         "    try:\n"
-        "        await port._call(0.0, 'hanging', lambda: time.sleep(3600))\n"
+        "        await port._call_in_thread(0.0, 'hanging', lambda: time.sleep(3600))\n"
         "    except DeadlineExceeded:\n"
         "        print('deadline')\n"
         "asyncio.run(main())\n"

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.n6705.elog import ChannelCounts, ElogPlan, channel_list, listed, records_of
+from drivers.n6705.elog import (
+    ChannelCounts,
+    ElogPlan,
+    channel_list,
+    format_functions,
+    parse_records,
+)
 from drivers.scpi.codec import ScpiBlock, ScpiDecoder, ScpiText
 from drivers.scpi.record_clock import Moment, RecordClock
 from drivers.scpi.record_stream import CurrentStepLine, RecordStream
@@ -24,28 +30,33 @@ RECORDS[2500, 0] = np.nan
 
 
 def test_records_are_float32_big_endian_to_the_byte() -> None:
-    rows = records_of(bytes.fromhex("3f800000 40000000 3f000000 40400000"), 2)
+    rows = parse_records(bytes.fromhex("3f800000 40000000 3f000000 40400000"), 2)
     np.testing.assert_array_equal(rows, [[1.0, 2.0], [0.5, 3.0]])
-    assert records_of(b"", 2).shape == (0, 2)
+    assert parse_records(b"", 2).shape == (0, 2)
 
 
 def test_incomplete_records_are_refused() -> None:
     with pytest.raises(ValueError, match="3 values are no whole number of records of 2"):
-        records_of(bytes(12), 2)
+        parse_records(bytes(12), 2)
     with pytest.raises(ValueError, match="multiple"):
-        records_of(bytes(7), 1)
+        parse_records(bytes(7), 1)
 
 
 def test_channels_and_functions_are_written_in_scpi_notation() -> None:
     assert channel_list((1, 3)) == "(@1,3)"
-    assert (PLAN.slots, PLAN.outputs, PLAN.log) == ("(@1,2,4)", "(@1,2)", "(@1,2)")
-    assert listed(PLAN.on) == "CURR on (@1,2), VOLT on (@1)"
-    assert listed({"CURR": set()}) == "none"
+    assert (PLAN.slot_list, PLAN.output_list, PLAN.logged_list) == ("(@1,2,4)", "(@1,2)", "(@1,2)")
+    assert format_functions(PLAN.wanted_functions) == "CURR on (@1,2), VOLT on (@1)"
+    assert format_functions({"CURR": set()}) == "none"
 
 
 def test_only_the_planned_functions_have_to_be_on() -> None:
     one = ElogPlan({1: "N6781A", 2: "N6731B"}, (1, 2), (1,), with_voltage=False)
-    assert one.on == {"CURR": {1}, "CURR:MINM": set(), "VOLT": set(), "VOLT:MINM": set()}
+    assert one.wanted_functions == {
+        "CURR": {1},
+        "CURR:MINM": set(),
+        "VOLT": set(),
+        "VOLT:MINM": set(),
+    }
 
 
 def wire(polls: list[int]) -> bytes:
@@ -66,7 +77,7 @@ def decoded(data: bytes, cuts: list[int]) -> list[StreamItem]:
         lambda index, rows: Samples(index, rows[:, 0] * 3.0, rows[:, 0]),
         CurrentStepLine("io", 1e-3, 1e-4),
     )
-    stream.clock.start(Moment(0, 0))
+    stream.clock.note_start(Moment(0, 0))
     items: list[StreamItem] = []
     block = b""
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
@@ -76,11 +87,11 @@ def decoded(data: bytes, cuts: list[int]) -> list[StreamItem]:
                 block = reply.data
                 continue
             assert reply == ScpiText('+0,"No error"')
-            rows = records_of(block, 2)
+            rows = parse_records(block, 2)
             now = round((stream.received_samples + len(rows)) * PERIOD_S * 1e9) + 100_000
-            items += stream.add(rows, Moment(now - 100_000, now), drained=True)
+            items += stream.add_records(rows, Moment(now - 100_000, now), drained=True)
     assert stream.clock.fault == ""
-    return items + stream.complete()
+    return items + stream.release_tail()
 
 
 def flat(items: list[StreamItem]) -> list[object]:
@@ -120,7 +131,7 @@ def leads(lost: tuple[int, int], update_ms: int, *, seconds: float = 4.0) -> str
                 made_ms = (asked_ms + 30 * channel) // update_ms * update_ms - 30 * channel
             counts.append(int(made_ms) - lost[channel] * (now_ms > 2000))
         first, last = (Moment(int(at * 1e6), int((at + 2) * 1e6)) for at in (now_ms, now_ms + 6))
-        if fault := check.fault(counts[1] - counts[0], first, last):
+        if fault := check.find_difference(counts[1] - counts[0], first, last):
             return fault
         now_ms += 75.3
     return ""

@@ -16,9 +16,9 @@ from drivers.scpi.codec import (
     ScpiDecoder,
     ScpiReply,
     ScpiText,
-    error_in,
-    switches_in,
-    values_in,
+    parse_error,
+    parse_switches,
+    parse_values,
 )
 
 PAYLOAD = np.linspace(0.001, 0.02, 60).astype(">f4").tobytes() + b"\n\r\n#15abcde\n#0;,"
@@ -110,7 +110,7 @@ def test_damage_is_reported_and_ends_decoding(data: bytes, what: str) -> None:
     assert isinstance(damage, ScpiDamage)
     assert what in damage.what
     assert decoder.feed(b"1\n") == []
-    assert decoder.end() == []
+    assert decoder.end_message() == []
 
 
 def test_responses_before_the_damage_are_kept() -> None:
@@ -129,7 +129,7 @@ def test_an_indefinite_length_block_ends_after_the_known_length() -> None:
     ]
     decoder = ScpiDecoder()
     assert decoder.feed(b"#0" + data + b"\n") == []
-    assert decoder.end() == [ScpiBlock(data)]
+    assert decoder.end_message() == [ScpiBlock(data)]
 
 
 @pytest.mark.parametrize(
@@ -144,42 +144,42 @@ def test_an_indefinite_length_block_ends_after_the_known_length() -> None:
 )
 def test_a_transport_that_marks_the_end_needs_no_line_feed(data: bytes, reply: ScpiReply) -> None:
     decoder = ScpiDecoder()
-    assert decoder.feed(data) + decoder.end() == [reply]
-    assert decoder.end() == []
+    assert decoder.feed(data) + decoder.end_message() == [reply]
+    assert decoder.end_message() == []
 
 
 @pytest.mark.parametrize("data", [b"#", b"#3", b"#31", b"#15hell"])
 def test_a_message_that_ends_too_early_is_damage(data: bytes) -> None:
     decoder = ScpiDecoder()
     assert decoder.feed(data) == []
-    (damage,) = decoder.end()
+    (damage,) = decoder.end_message()
     assert isinstance(damage, ScpiDamage)
 
 
 def test_what_has_begun_is_known() -> None:
     decoder = ScpiDecoder()
     decoder.feed(b"1\n#15he")
-    assert decoder.rest == b"#15he"
+    assert decoder.incomplete_response == b"#15he"
 
 
 @pytest.mark.parametrize("answer", ['+0,"No error"', '0,"No error"', "0", "+0, No error", "-0"])
 def test_no_error_is_none(answer: str) -> None:
-    assert error_in(answer) == ""
+    assert parse_error(answer) == ""
 
 
 def test_an_error_is_returned_as_received() -> None:
-    assert error_in('-222,"Data out of range"') == '-222,"Data out of range"'
-    assert error_in('+308,"This model; no"') == '+308,"This model; no"'
+    assert parse_error('-222,"Data out of range"') == '-222,"Data out of range"'
+    assert parse_error('+308,"This model; no"') == '+308,"This model; no"'
     for answer in ("", "No error", "1.5E-3", "#H0"):
         with pytest.raises(ValueError, match=f"^{answer}$"):
-            error_in(answer)
+            parse_error(answer)
 
 
 def test_switches_are_read_in_every_spelling() -> None:
-    assert switches_in("1,0, +1 ,off,ON") == [True, False, True, False, True]
+    assert parse_switches("1,0, +1 ,off,ON") == [True, False, True, False, True]
     for answer in ("", "1,2", "1;0", "-1"):
         with pytest.raises(ValueError, match=f"^{answer}$"):
-            switches_in(answer)
+            parse_switches(answer)
 
 
 @pytest.mark.parametrize("order", ["big", "little"])
@@ -187,24 +187,24 @@ def test_switches_are_read_in_every_spelling() -> None:
 def test_numbers_of_a_block_to_the_byte(order: str, form: str, kind: str) -> None:
     numbers = np.array([0.5, -2.0, 1e-6, 9.9e37, -9.9e37, 9.91e37, np.nan, np.inf])
     data = numbers.astype((">" if order == "big" else "<") + kind).tobytes()
-    values = values_in(data, form, order)  # type: ignore[arg-type]
+    values = parse_values(data, form, order)  # type: ignore[arg-type]
     np.testing.assert_array_equal(values[:3], numbers[:3].astype(kind).astype(float))
     assert np.isnan(values[3:]).all()
     with pytest.raises(ValueError, match="multiple"):
-        values_in(data[:-1], form, order)  # type: ignore[arg-type]
+        parse_values(data[:-1], form, order)  # type: ignore[arg-type]
 
 
 def test_known_bytes_are_known_numbers() -> None:
     data = bytes.fromhex("3f800000 c0000000 3a83126f")
     np.testing.assert_array_equal(
-        values_in(data, "real32", "big"), [1.0, -2.0, float(np.float32(0.001))]
+        parse_values(data, "real32", "big"), [1.0, -2.0, float(np.float32(0.001))]
     )
 
 
 def test_numbers_of_a_line() -> None:
-    values = values_in(b"+1.5E-03,-2,9.91E+37, 4 \n", "ascii", "big")
+    values = parse_values(b"+1.5E-03,-2,9.91E+37, 4 \n", "ascii", "big")
     np.testing.assert_array_equal(values, [1.5e-3, -2.0, np.nan, 4.0])
-    assert values_in(b"\n", "ascii", "big").shape == (0,)
+    assert parse_values(b"\n", "ascii", "big").shape == (0,)
     for text in (b"1.0E-32.0E-3", b"1,,2", b"1;2", b"\xff", b"one"):
         with pytest.raises(ValueError):  # noqa: PT011 - the library's own words
-            values_in(text, "ascii", "big")
+            parse_values(text, "ascii", "big")

@@ -33,7 +33,7 @@ def samples_of(index: int, rows: NDArray[np.float64]) -> Samples:
 def a_stream(*, line: bool = True, buffer_s: float = 15.0) -> RecordStream:
     step = CurrentStepLine("io", THRESHOLD_A, BAND_A) if line else None
     stream = RecordStream(RecordClock(RATE_HZ, buffer_s), samples_of, step)
-    stream.clock.start(Moment(0, 1000))
+    stream.clock.note_start(Moment(0, 1000))
     return stream
 
 
@@ -55,9 +55,9 @@ def played(
     places = [0, *polls, len(rows)]
     for start, end in itertools.pairwise(places):
         now = end * 1_000_000 + 1500
-        items += stream.add(rows[start:end], Moment(now - 500, now), drained=True)
+        items += stream.add_records(rows[start:end], Moment(now - 500, now), drained=True)
         assert stream.clock.fault == ""
-    return items + stream.complete()
+    return items + stream.release_tail()
 
 
 def flat(items: list[StreamItem]) -> list[object]:
@@ -123,17 +123,17 @@ def test_within_the_hysteresis_band_the_level_does_not_change() -> None:
     line = CurrentStepLine("io", THRESHOLD_A, BAND_A)
     middle = THRESHOLD_A
     fall = Edge(3.0, "io", rising=False)
-    assert line.edges(0, np.array([middle, LOW_A, middle, HIGH_A])) == [fall]
-    assert line.edges(4, np.array([middle, middle, LOW_A])) == [Edge(6.0, "io", rising=True)]
-    assert line.edges(7, np.array([np.nan, middle])) == []
-    assert line.edges(9, np.array([HIGH_A, LOW_A])) == [Edge(10.0, "io", rising=True)]
-    assert line.edges(11, np.empty(0)) == []
+    assert line.find_edges(0, np.array([middle, LOW_A, middle, HIGH_A])) == [fall]
+    assert line.find_edges(4, np.array([middle, middle, LOW_A])) == [Edge(6.0, "io", rising=True)]
+    assert line.find_edges(7, np.array([np.nan, middle])) == []
+    assert line.find_edges(9, np.array([HIGH_A, LOW_A])) == [Edge(10.0, "io", rising=True)]
+    assert line.find_edges(11, np.empty(0)) == []
 
 
 def test_edges_are_counted_on_arrival() -> None:
     stream = a_stream()
     rows = log([100, 200], [])[:300]
-    items = stream.add(rows, Moment(299_500_000, 300_000_000), drained=True)
+    items = stream.add_records(rows, Moment(299_500_000, 300_000_000), drained=True)
     assert (stream.received_samples, stream.edges_seen) == (300, 2)
     assert items == []
 
@@ -145,7 +145,7 @@ def test_records_are_released_after_a_later_count_was_right() -> None:
     got = 0
     for end in range(100, 5100, 100):
         now = end * 1_000_000
-        released += stream.add(rows[end - 100 : end], Moment(now - 10, now), drained=True)
+        released += stream.add_records(rows[end - 100 : end], Moment(now - 10, now), drained=True)
         got = sum(len(item) for item in released if isinstance(item, Samples))
         learned = end * 1_000_000 > LEARN_NS
         assert got == (end - CONFIRM_NS // 1_000_000 if learned else 0)
@@ -157,9 +157,11 @@ def test_unconfirmed_records_are_a_gap() -> None:
     rows = log([3800], [])[:4000]
     for start, end in ((0, 500), (500, 2500), (2500, 4000)):
         now = end * 1_000_000
-        stream.add(rows[start:end], Moment(now - 10, now), drained=True)
-    assert stream.settle("broken off") == [Gap(2500, 1500, "broken off; 2 edges in it dropped")]
-    assert stream.settle("broken off") == []
+        stream.add_records(rows[start:end], Moment(now - 10, now), drained=True)
+    assert stream.rest_as_gap("broken off") == [
+        Gap(2500, 1500, "broken off; 2 edges in it dropped")
+    ]
+    assert stream.rest_as_gap("broken off") == []
 
 
 @pytest.mark.parametrize(
@@ -173,10 +175,10 @@ def test_a_wrong_rate_is_found_before_anything_is_released(pace: float, by_s: fl
         new = int(now_ms * pace) - sent
         sent += new
         moment = Moment(now_ms * 1_000_000 - 500, now_ms * 1_000_000)
-        items += stream.add(np.ones((new, 1)), moment, drained=True)
+        items += stream.add_records(np.ones((new, 1)), moment, drained=True)
     assert stream.clock.fault
     assert not any(isinstance(item, Samples) for item in items)
-    gap = stream.settle("never mind")[-1]
+    gap = stream.rest_as_gap("never mind")[-1]
     assert isinstance(gap, Gap)
     assert (gap.index, gap.end, gap.reason) == (0, sent, stream.clock.fault)
 
@@ -184,39 +186,39 @@ def test_a_wrong_rate_is_found_before_anything_is_released(pace: float, by_s: fl
 def test_a_loss_late_in_a_long_log_is_found() -> None:
     """After an hour the count may be off by two seconds since the start, but not in ten."""
     clock = RecordClock(RATE_HZ, 15.0)
-    clock.start(Moment(0, 0))
+    clock.note_start(Moment(0, 0))
     for now_ms in range(250, 3_600_000, 250):
         now = now_ms * 1_000_000
-        clock.count(now_ms, Moment(now, now), drained=True)
+        clock.add_count(now_ms, Moment(now, now), drained=True)
     assert clock.fault == ""
-    clock.count(3_600_000 - 400, Moment(3600 * SECOND, 3600 * SECOND), drained=True)
+    clock.add_count(3_600_000 - 400, Moment(3600 * SECOND, 3600 * SECOND), drained=True)
     assert "some were lost" in clock.fault
 
 
 @pytest.mark.parametrize("ppm", [-500, 500])
 def test_an_ordinary_clock_is_no_fault(ppm: int) -> None:
     clock = RecordClock(RATE_HZ, 15.0)
-    clock.start(Moment(0, 0))
+    clock.note_start(Moment(0, 0))
     for now_ms in range(250, 3_600_000, 250):
         now = now_ms * 1_000_000
         total = int(now_ms * (1 + ppm * 1e-6))
-        clock.count(total, Moment(now, now), drained=True)
+        clock.add_count(total, Moment(now, now), drained=True)
     assert clock.fault == ""
 
 
 def test_a_late_count_is_no_fault_while_the_buffer_can_hold_the_rest() -> None:
     clock = RecordClock(RATE_HZ, buffer_s=5.0)
-    clock.start(Moment(0, 0))
+    clock.note_start(Moment(0, 0))
     late = Moment(6 * SECOND, 6 * SECOND)
-    clock.count(2000, late, drained=False)
+    clock.add_count(2000, late, drained=False)
     assert clock.fault == ""
     assert not clock.on_time
     assert clock.confirmed == 0
-    clock.count(6000, late, drained=False)
+    clock.add_count(6000, late, drained=False)
     assert clock.on_time
-    clock.count(6000, Moment(11 * SECOND, 11 * SECOND), drained=False)
+    clock.add_count(6000, Moment(11 * SECOND, 11 * SECOND), drained=False)
     assert clock.fault == ""
-    clock.count(6001, Moment(12 * SECOND, 12 * SECOND), drained=False)
+    clock.add_count(6001, Moment(12 * SECOND, 12 * SECOND), drained=False)
     assert "some were lost" in clock.fault
 
 
@@ -233,16 +235,16 @@ def test_marks_bound_the_time_of_their_record(
     """An instrument that counts by its own clock and updates its count at intervals."""
     clock = RecordClock(RATE_HZ, 15.0)
     marks: list[TimeMark] = []
-    clock.start(Moment(-2_000_000, 3_000_000))
+    clock.note_start(Moment(-2_000_000, 3_000_000))
     now_s = 0.003
     for pause_s, trip_s in zip(pauses, trips, strict=True):
         now_s += pause_s
         served_s = now_s + trip_s / 2
         total = int(served_s * 1000 * (1 + ppm * 1e-6) // update_ms * update_ms)
         moment = Moment(round(now_s * 1e9), round((now_s + trip_s) * 1e9))
-        marks += clock.count(total, moment, drained=True)
+        marks += clock.add_count(total, moment, drained=True)
         now_s += trip_s
-    marks += clock.finish()
+    marks += clock.confirm_all()
     assert clock.fault == ""
     assert len(marks) >= 2
     slack_ns = 0 if update_ms == 1 else update_ms * 1e6  # seen at one phase alone, it cannot show
@@ -254,11 +256,11 @@ def test_marks_bound_the_time_of_their_record(
 
 def test_the_quickest_answer_limits_the_uncertainty_of_a_mark() -> None:
     clock = RecordClock(RATE_HZ, 15.0)
-    clock.start(Moment(0, 0))
+    clock.note_start(Moment(0, 0))
     marks: list[TimeMark] = []
     for now_ms in range(100, 1200, 100):
         now = now_ms * 1_000_000
-        marks += clock.count(now_ms, Moment(now - 200_000, now), drained=True)
+        marks += clock.add_count(now_ms, Moment(now - 200_000, now), drained=True)
     first, mark = marks
     assert first.index == 0
     assert mark.uncertainty_ns <= 600_000 + 1
@@ -266,13 +268,13 @@ def test_the_quickest_answer_limits_the_uncertainty_of_a_mark() -> None:
 
 def test_slow_updates_widen_the_uncertainty_of_marks() -> None:
     clock = RecordClock(RATE_HZ, 15.0)
-    clock.start(Moment(-10_000_000, 10_000_000))
+    clock.note_start(Moment(-10_000_000, 10_000_000))
     marks: list[TimeMark] = []
     for hundred_ms in range(6, 20):
         for phase_ms in (20, 55, 95):  # never right after the update
             now = (hundred_ms * 100 + phase_ms) * 1_000_000
             moment = Moment(now - 200_000, now)
-            marks += clock.count(hundred_ms * 100, moment, drained=True)
+            marks += clock.add_count(hundred_ms * 100, moment, drained=True)
     first, mark = marks
     assert first.index == 0
     true_ns = mark.index * 1e6
@@ -283,11 +285,11 @@ def test_slow_updates_widen_the_uncertainty_of_marks() -> None:
 def test_a_meter_that_may_hold_more_is_bounded_by_the_start() -> None:
     """Only its highest rate bounds when it reached a count."""
     clock = RecordClock(RATE_HZ, 1.0)
-    clock.start(Moment(0, 1_000_000))
+    clock.note_start(Moment(0, 1_000_000))
     marks: list[TimeMark] = []
     for now_ms in range(100, 1200, 100):
         now = (now_ms + 1) * 1_000_000
-        marks += clock.count(now_ms, Moment(now - 90_000_000, now), drained=False)
+        marks += clock.add_count(now_ms, Moment(now - 90_000_000, now), drained=False)
     first, mark = marks
     assert first.index == 0
     assert mark.uncertainty_ns < 2_000_000
@@ -330,7 +332,7 @@ def polled(
         answered_s = now_s + float(random.uniform(0.001, 0.008))
         new = max(0, count(now_s + (answered_s - now_s) / 2) - stream.received_samples)
         moment = Moment(round(now_s * 1e9), round(answered_s * 1e9))
-        items += stream.add(np.full((new, 1), 0.005), moment, drained=True)
+        items += stream.add_records(np.full((new, 1), 0.005), moment, drained=True)
         now_s = answered_s + 0.07
 
     def true_s(index: int) -> float:
@@ -353,7 +355,7 @@ def test_a_constant_latency_and_slow_updates_are_no_loss(
     for seed in range(3):
         stream, items, true_s = polled(latency_ms, update_ms, seed=seed, ppm=ppm)
         assert stream.clock.fault == ""
-        items += stream.complete()
+        items += stream.release_tail()
         samples = [item for item in items if isinstance(item, Samples)]
         assert sum(map(len, samples)) == stream.received_samples
         assert stream.received_samples >= (30 - 0.08 - (latency_ms + update_ms) / 1000) * 999
@@ -374,7 +376,7 @@ def test_lost_records_are_a_fault(latency_ms: int, update_ms: int, least: int, m
     for seed in range(3):
         stream, items, _ = polled(latency_ms, update_ms, seed=seed, lost=least + more)
         assert "some were lost" in stream.clock.fault
-        assert isinstance(stream.settle("never mind")[-1], Gap)
+        assert isinstance(stream.rest_as_gap("never mind")[-1], Gap)
         assert sum(len(item) for item in items if isinstance(item, Samples)) > 10_000
 
 
@@ -390,11 +392,11 @@ def test_a_wrong_rate_is_found_at_any_latency(latency_ms: int, update_ms: int, p
 def test_one_late_update_is_no_loss() -> None:
     """One count is 60 ms late, the others are not."""
     clock = RecordClock(RATE_HZ, 15.0)
-    clock.start(Moment(0, 0))
+    clock.note_start(Moment(0, 0))
     for now_ms in range(50, 20_000, 50):
         late_ms = 60 if 10_000 < now_ms <= 10_100 else 0
         now = now_ms * 1_000_000
-        clock.count(now_ms - late_ms, Moment(now, now), drained=True)
+        clock.add_count(now_ms - late_ms, Moment(now, now), drained=True)
     assert clock.fault == ""
 
 
@@ -402,10 +404,10 @@ def test_a_log_too_short_to_learn_from_must_be_on_time() -> None:
     for latency_ms, right in ((100, True), (300, False)):
         stream, _, _ = polled(latency_ms, 0, seconds=2)
         assert stream.clock.fault == ""
-        got = sum(len(item) for item in stream.complete() if isinstance(item, Samples))
+        got = sum(len(item) for item in stream.release_tail() if isinstance(item, Samples))
         assert got == (stream.received_samples if right else 0)
 
 
 def test_records_before_the_start_are_an_error() -> None:
     with pytest.raises(ValueError, match="before the start"):
-        RecordClock(RATE_HZ, 15.0).count(1, Moment(0, 0), drained=True)
+        RecordClock(RATE_HZ, 15.0).add_count(1, Moment(0, 0), drained=True)
