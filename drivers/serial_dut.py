@@ -13,8 +13,9 @@ from drivers.base.registry import register_dut_port
 from drivers.base.serial_link import Link
 from labd.core.errors import DeadlineExceeded, InfraError, LabdBug
 from labd.core.model import Finding, Identity
+from labd.protocol.failure_texts import errors_in
 from labd.protocol.lines import Line, text_before_ready
-from labd.protocol.replies import errors_in, has_booted, has_name, refuse_restart
+from labd.protocol.replies import has_booted, has_name, refuse_restart, refuse_unsolicited
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class DirectChannel:
                 "resynchronise, or power-cycle the DUT",
                 self._link.where,
             )
-        refuse_restart(text, self._reader.take_arrived_lines(), self._link.where)
+        refuse_unsolicited(text, self._reader.take_arrived_lines(), self._link.where)
         reply = await self._exchange_command(text, deadline_s)
         refuse_restart(text, reply, self._link.where)
         return reply

@@ -14,7 +14,7 @@ from drivers.base.serial_link import Link
 from labd.core.errors import InfraError
 from labd.protocol.lines import Line, format_quote
 from labd.protocol.relay import RelayedReply
-from labd.protocol.replies import refuse_restart
+from labd.protocol.replies import refuse_restart, refuse_unsolicited
 
 DB_BYTES_RELAYED = 26
 """Payload bytes per ``db`` line that fit the boards' command buffers."""
@@ -58,10 +58,11 @@ class RelayChannel:
                 "resynchronise, or power-cycle the DUT",
                 self._link.where,
             )
-        refuse_restart(text, self._take_unsolicited_lines(), self._link.where)
+        refuse_unsolicited(text, self._take_unsolicited_lines(), self._link.where)
         self._in_step = False  # until the answer is complete, whatever interrupts this
         reply = await self._exchange_command(text, deadline_s)
-        refuse_restart(text, [*reply.stray, *reply.lines], self._link.where)
+        refuse_unsolicited(text, reply.stray, self._link.where)
+        refuse_restart(text, reply.lines, self._link.where)
         self._in_step = True
         if reply.echoes_other_than(text):
             raise InfraError(

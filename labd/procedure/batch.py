@@ -14,7 +14,7 @@ from labd.core.suite import MAX_INFERENCES, MIN_WINDOW_S, Benchmark
 from labd.core.windows import HOST_TOLERANCE_S
 from labd.procedure.dataset import Row
 from labd.procedure.mode_run import ModeRun
-from labd.protocol.replies import InferReply
+from labd.protocol.infer_reply import InferReply
 from labd.protocol.words import COUNTER_MODULUS
 
 PLANNED_WINDOW_S = MIN_WINDOW_S * 1.05

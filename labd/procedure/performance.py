@@ -19,7 +19,7 @@ from labd.procedure.batch import (
     run_timed_batch,
 )
 from labd.procedure.mode_run import ModeRun, result_from_windows
-from labd.protocol.replies import InferReply
+from labd.protocol.infer_reply import InferReply
 from labd.wire.results import ModeResult
 
 

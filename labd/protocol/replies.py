@@ -6,54 +6,42 @@ between, trailing commas, line noise.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from labd.core.errors import DutError, InfraError, Where
+from labd.core.errors import DutError, InfraError, LabdError, Where
 from labd.core.model import Build
+from labd.protocol.failure_texts import errors_in
 from labd.protocol.lines import Line, format_quote, has_word
-from labd.protocol.words import (
-    BOOTED,
-    COUNTER_MODULUS,
-    INFER_DONE,
-    INFER_START,
-    LAP,
-    LOAD_DONE,
-    MODEL,
-    NAME,
-    PROFILE,
-    RESULTS,
-    TIMESTAMP_MODE,
-    WARMUP_START,
-)
+from labd.protocol.words import BOOTED, LAP, LOAD_DONE, MODEL, NAME, PROFILE, TIMESTAMP_MODE
 
-# An `e-[` that ends a message's own name (`m-profile-[`, `m-name-[`) is no error; an echo
-# may be glued to either, so nothing is anchored.
-_ERROR = re.compile(r"(?P<message>m-[a-z-]*)?e-\[(?P<text>[^\]]*)\]?")
-_BARE_FAILURE = re.compile(
-    r"Supplied buffer size \d+ exceeds maximum of \d+|Input db has \d+ elemented, expected \d+"
-)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?", re.ASCII)
-_COUNT = r"([0-9]{1,20})"
-_IN_BRACKETS = r"([^\]]*)\]"
+COUNT = r"([0-9]{1,20})"
+IN_BRACKETS = r"([^\]]*)\]"
 
 
-def _pattern_after(word: str, pattern: str) -> re.Pattern[str]:
+def pattern_after(word: str, pattern: str) -> re.Pattern[str]:
+    """Compile a pattern that follows a word of the protocol; an echo may precede the word."""
     return re.compile(re.escape(word) + pattern)
 
 
-_NAME = _pattern_after(NAME, r"(?:dut-)?\[(.*)\]")
-_PROFILE = _pattern_after(PROFILE, _IN_BRACKETS)
-_MODEL = _pattern_after(MODEL, _IN_BRACKETS)
-_RESULTS = _pattern_after(RESULTS, _IN_BRACKETS)
-_TIMESTAMP_MODE = _pattern_after(TIMESTAMP_MODE, "(performance|energy)")
-_LAP = _pattern_after(LAP, _COUNT + r"(?=m-|[^\w.]|$)")
-_EXPECTING = _pattern_after("m-[Expecting ", _COUNT + r" bytes\]")
-_WARMUP_START = _pattern_after(WARMUP_START, _COUNT)
-_INFER_START = _pattern_after(INFER_START, _COUNT)
-_INFER_DONE = _pattern_after(INFER_DONE, "")
+_NAME = pattern_after(NAME, r"(?:dut-)?\[(.*)\]")
+_PROFILE = pattern_after(PROFILE, IN_BRACKETS)
+_MODEL = pattern_after(MODEL, IN_BRACKETS)
+_TIMESTAMP_MODE = pattern_after(TIMESTAMP_MODE, "(performance|energy)")
+_LAP = pattern_after(LAP, COUNT + r"(?=m-|[^\w.]|$)")
+_EXPECTING = pattern_after("m-[Expecting ", COUNT + r" bytes\]")
+
+REPLY_DAMAGED = "reply-damaged"
+"""Code of a reply that the line damaged; the command may be sent again."""
+
+_UNKNOWN = re.compile(r"Unknown command: ?(.*)")
+_UNPRINTABLE = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]")
+_WORD = re.compile(r"m-(?:infer|warmup|lap|results)")
+_WHOLE_WORD = re.compile(
+    r"m-(?:infer-done|warmup-done|(?:infer|warmup)-start-\d+|results-\[[^\]]*\])"
+    r"(?=m-|[^A-Za-z0-9]|$)|m-lap-us-"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,51 +62,8 @@ class LoadReply:
     restarts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class InferReply:
-    """Checked reply to one ``infer`` command.
-
-    Args:
-        iterations: measured inferences, as echoed.
-        warmups: inferences before them, as echoed.
-        laps_us: the DUT's counter at both timestamps; ``None`` from an energy build.
-        results: output tensor of the last inference.
-        start_ns: host's monotonic time of arrival of ``m-infer-start``.
-        done_ns: the same of ``m-infer-done``.
-        lines: the whole reply.
-    """
-
-    iterations: int
-    warmups: int
-    laps_us: tuple[int, int] | None
-    results: tuple[float, ...]
-    start_ns: int
-    done_ns: int
-    lines: tuple[Line, ...]
-
-    @property
-    def command(self) -> str:
-        """The command that it answers, as an error quotes it."""
-        return f"infer {self.iterations} {self.warmups}"
-
-    @property
-    def runtime_us(self) -> int | None:
-        """Time between the laps, at most 71.6 minutes: one counter wrap."""
-        if self.laps_us is None:
-            return None
-        return (self.laps_us[1] - self.laps_us[0]) % COUNTER_MODULUS
-
-
-def errors_in(lines: Sequence[Line]) -> list[str]:
-    """Return the texts of all errors that the firmware reported, with or without ``e-[…]``."""
-    found: list[str] = []
-    for line in lines:
-        found += [m["text"] for m in _ERROR.finditer(line.text) if m["message"] is None]
-        found += _BARE_FAILURE.findall(line.text)
-    return found
-
-
-def _first_match(pattern: re.Pattern[str], lines: Sequence[Line]) -> str | None:
+def first_match(pattern: re.Pattern[str], lines: Sequence[Line]) -> str | None:
+    """Return the first group of the first match, ``None`` without one."""
     return next((m[1] for line in lines if (m := pattern.search(line.text))), None)
 
 
@@ -126,17 +71,17 @@ def laps_in(lines: Sequence[Line]) -> list[int]:
     """Return all lap counters in order; one line may have several.
 
     Raises:
-        DutError: one of them is not a plain number.
+        LabdError: one of them is not a plain number; see :func:`malformed_reply`.
     """
     laps = [int(lap) for line in lines for lap in _LAP.findall(line.text)]
     if len(laps) != sum(line.text.count(LAP) for line in lines):
-        raise dut_error("lap-damaged", f"{LAP} is not followed by a plain number", lines)
+        raise malformed_reply("lap-damaged", f"{LAP} is not followed by a plain number", lines)
     return laps
 
 
 def build_in(lines: Sequence[Line]) -> Build | None:
     """Return the build that a prologue announces."""
-    mode = _first_match(_TIMESTAMP_MODE, lines)
+    mode = first_match(_TIMESTAMP_MODE, lines)
     return Build(mode) if mode else None
 
 
@@ -161,9 +106,22 @@ def refuse_restart(command: str, lines: Sequence[Line], where: Where) -> None:
         )
 
 
+def refuse_unsolicited(command: str, lines: Sequence[Line], where: Where) -> None:
+    """Refuse what the DUT sent before a command: that it restarted, or a late error.
+
+    Raises:
+        InfraError: ``dut-restarted``.
+        DutError: ``late-error``; the reply before was not what it seemed.
+    """
+    refuse_restart(command, lines, where)
+    if errors := errors_in(lines):
+        what = f"after its last reply, before '{command[:40]}', the DUT sent: {'; '.join(errors)}"
+        raise dut_error("late-error", what, lines)
+
+
 def has_name(lines: Sequence[Line]) -> bool:
     """Return whether these lines contain an answer to ``name``."""
-    return _first_match(_NAME, lines) is not None
+    return first_match(_NAME, lines) is not None
 
 
 def parse_identity(
@@ -172,17 +130,18 @@ def parse_identity(
     """Parse the answers to ``name`` and ``profile``.
 
     Raises:
-        DutError: the name or the model is missing.
+        LabdError: the name or the model is missing; see :func:`malformed_reply`.
     """
-    name, model = _first_match(_NAME, named), _first_match(_MODEL, profiled)
+    name, model = first_match(_NAME, named), first_match(_MODEL, profiled)
     if name is None or model is None:
-        raise dut_error("identify", "the DUT does not report name and model", [*named, *profiled])
-    return DutProfile(name, model, _first_match(_PROFILE, profiled) or "", build)
+        what = "the DUT does not report name and model"
+        raise malformed_reply("identify", what, [*named, *profiled])
+    return DutProfile(name, model, first_match(_PROFILE, profiled) or "", build)
 
 
 def expected_bytes(lines: Sequence[Line]) -> int | None:
     """Return the size in the answer to ``db load``, ``None`` if it has none."""
-    text = _first_match(_EXPECTING, lines)
+    text = first_match(_EXPECTING, lines)
     return None if text is None else int(text)
 
 
@@ -191,74 +150,54 @@ def is_load_done(lines: Sequence[Line]) -> bool:
     return has_word(LOAD_DONE, lines)
 
 
-def parse_results(text: str) -> tuple[float, ...]:
-    """Return the numbers between the brackets of ``m-results-[…]``; empty items are skipped.
-
-    Raises:
-        ValueError: an item is not a finite number.
-    """
-    return tuple(_parse_number(item.strip()) for item in text.split(",") if item.strip())
-
-
-def _parse_number(text: str) -> float:
-    number = float(text) if _NUMBER.fullmatch(text) else math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{text[:40]!r} is no number")
-    return number
-
-
-def parse_infer(lines: Sequence[Line], iterations: int, warmups: int) -> InferReply:
-    """Parse and check a reply to ``infer N W``.
-
-    Raises:
-        DutError: it contains an error, a wrong echo, or wrong laps or results.
-    """
-    if errors := errors_in(lines):
-        raise dut_error("infer-refused", f"infer failed: {'; '.join(errors)}", lines)
-    start, done = _first_index(_INFER_START, lines), _first_index(_INFER_DONE, lines)
-    if start is None or done is None or done < start:
-        raise dut_error("infer-incomplete", "m-infer-start or m-infer-done is missing", lines)
-    _check_echo(INFER_START, _first_match(_INFER_START, lines), iterations, lines)
-    _check_echo(WARMUP_START, _first_match(_WARMUP_START, lines), warmups, lines)
-    laps = laps_in(lines[start : done + 1])
-    if len(laps) not in {0, 2}:
-        raise dut_error("infer-laps", f"infer printed {len(laps)} timestamps instead of 2", lines)
-    return InferReply(
-        iterations=iterations,
-        warmups=warmups,
-        laps_us=(laps[0], laps[1]) if laps else None,
-        results=_parse_output(lines),
-        start_ns=lines[start].t_ns,
-        done_ns=lines[done].t_ns,
-        lines=tuple(lines),
-    )
-
-
-def _first_index(pattern: re.Pattern[str], lines: Sequence[Line]) -> int | None:
-    return next((i for i, line in enumerate(lines) if pattern.search(line.text)), None)
-
-
-def _check_echo(word: str, seen: str | None, asked: int, lines: Sequence[Line]) -> None:
-    if seen is None and asked == 0:
-        return
-    if seen is None or int(seen) != asked:
-        raise dut_error("infer-echo", f"{word}{asked} expected, the DUT sent {seen}", lines)
-
-
-def _parse_output(lines: Sequence[Line]) -> tuple[float, ...]:
-    text = _first_match(_RESULTS, lines)
-    try:
-        results = parse_results(text or "")
-    except ValueError:
-        raise dut_error("infer-results", f"{RESULTS}{text}] are not numbers", lines) from None
-    if not results:
-        raise dut_error("infer-results", "infer printed no results", lines)
-    return results
-
-
 def dut_error(code: str, what: str, lines: Sequence[Line]) -> DutError:
     """Return a firmware error that quotes the reply."""
     return DutError(code, f"{what}; reply: {format_reply(lines)}", "check the firmware")
+
+
+def malformed_reply(code: str, what: str, lines: Sequence[Line]) -> LabdError:
+    """Return the error of a reply that violates the protocol.
+
+    It is the line's fault if the reply has unprintable bytes or broken words, as after an overrun
+    of the UART, and else the firmware's.
+    """
+    if not is_damaged(lines):
+        return dut_error(code, what, lines)
+    return InfraError(
+        REPLY_DAMAGED,
+        f"the reply was damaged on the line: {what}; reply: {format_reply(lines)}",
+        "check the wiring and the baud rate",
+    )
+
+
+def is_damaged(lines: Sequence[Line]) -> bool:
+    """Return whether a reply has unprintable bytes, or words of the protocol that are broken."""
+    return any(
+        _UNPRINTABLE.search(line.text) or len(_WORD.findall(line.text)) != _whole_words(line.text)
+        for line in lines
+    )
+
+
+def _whole_words(text: str) -> int:
+    return len(_WHOLE_WORD.findall(text))
+
+
+def refused_command(
+    code: str, word: str, errors: Sequence[str], lines: Sequence[Line]
+) -> LabdError:
+    """Return the error of a refused command, which begins with ``word``.
+
+    It is the line's fault if the DUT names another command than was sent.
+    """
+    what = "; ".join(errors)
+    named = [found[1].strip() for error in errors if (found := _UNKNOWN.match(error))]
+    if any(other != word for other in named):
+        return InfraError(
+            REPLY_DAMAGED,
+            f"the command was damaged on the line: {what}",
+            "check the wiring and the baud rate",
+        )
+    return dut_error(code, what, lines)
 
 
 def format_reply(lines: Sequence[Line]) -> str:

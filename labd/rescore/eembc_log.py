@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from labd.protocol.replies import parse_results
+from labd.protocol.infer_reply import parse_results
 
 _PREFIX = re.compile(r"\s*(\d{1,9}\.\d{3}) ([\w-]{1,20}): ?")
 _COMMAND = re.compile(r"(?:io |dut )?infer (\d{1,9})")

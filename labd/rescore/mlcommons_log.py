@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from labd.protocol.duty_cycle import TICK_S
-from labd.protocol.replies import parse_results
+from labd.protocol.infer_reply import parse_results
 from labd.protocol.words import DUTY_STARTS, DUTY_STOPS, READY
 
 _FILE = re.compile(r"Loading file (\S+\.bin) segment (\d{1,9})")

@@ -7,21 +7,22 @@ from collections.abc import Sequence
 from drivers.base.interfaces import RELAY_DAMAGED, CommandChannel
 from labd.core.errors import QUOTED_COMMAND, InfraError, LabdBug, LabdError, quoting_command
 from labd.core.model import Build
+from labd.protocol.failure_texts import errors_in, failures_in
+from labd.protocol.infer_reply import InferReply, parse_infer
 from labd.protocol.lines import Line
 from labd.protocol.replies import (
     DutProfile,
-    InferReply,
     LoadReply,
     build_in,
     dut_error,
-    errors_in,
     expected_bytes,
     format_db_commands,
     format_reply,
+    is_damaged,
     is_load_done,
     laps_in,
     parse_identity,
-    parse_infer,
+    refused_command,
 )
 from labd.protocol.words import LOAD_DONE
 
@@ -58,6 +59,24 @@ class Dut:
         profiled = await self._ask("profile", deadline_s)
         with quoting_command("name, profile"):
             return parse_identity(named, profiled, self._build)
+
+    async def observe_build(self) -> tuple[Build, str]:
+        """Return the build by the answer to ``timestamp``, and both signs of it as text.
+
+        It decides, not the boot text, which may be missed. A DUT that prints no lap is asked again,
+        because the text may be lost.
+        """
+        laps: list[int] = []
+        lines: list[Line] = []
+        for _ in range(2):
+            lines = await self._ask("timestamp", self._answer_s)
+            with quoting_command("timestamp"):
+                laps = laps_in(lines)
+            if laps:
+                break
+        boot = f"its boot text names the {self._build} build" if self._build else "no boot text"
+        answers = f"{boot}; 'timestamp' is answered by {format_reply(lines)}"
+        return Build.PERFORMANCE if laps else Build.ENERGY, answers
 
     async def set_timestamp(self) -> int | None:
         """Set a timestamp; return the lap counter, or ``None`` from an energy build (a pulse)."""
@@ -98,7 +117,8 @@ class Dut:
     async def _ask(self, text: str, deadline_s: float) -> list[Line]:
         lines = await self._run_command(text, deadline_s)
         if errors := errors_in(lines):
-            raise dut_error(f"{text}-refused", f"{text}: {'; '.join(errors)}", lines)
+            with quoting_command(text):
+                raise refused_command(f"{text}-refused", text, errors, lines)
         return lines
 
     async def _run_command(self, command: str, deadline_s: float) -> list[Line]:
@@ -117,26 +137,43 @@ class Dut:
     async def _load_lines(self, data: bytes) -> LabdError | None:
         load = f"db load {len(data)}"
         opened = await self._run_command(load, self._answer_s)
-        errors, size = errors_in(opened), expected_bytes(opened)
-        if any("exceeds maximum" in error for error in errors):
-            raise dut_error("load-too-big", f"{load}: the DUT refuses {len(data)} bytes", opened)
-        if errors or size not in {None, len(data)}:
-            return _load_error(load, errors or [f"the DUT expects {size} bytes"], opened)
+        failures, size = failures_in(opened), expected_bytes(opened)
+        if failures or size not in {None, len(data)}:
+            return _load_fault(load, failures or [f"the DUT expects {size} bytes"], opened)
         commands = format_db_commands(data, self._channel.db_bytes)
         for number, command in enumerate(commands, start=1):
             lines = await self._run_command(command, self._answer_s)
-            errors, done = errors_in(lines), is_load_done(lines)
-            if errors or done != (number == len(commands)):
+            failures, done = failures_in(lines), is_load_done(lines)
+            if failures or done != (number == len(commands)):
                 where = f"{load}, line {number} of {len(commands)}, {command[:QUOTED_COMMAND]}"
-                return _load_error(where, errors, lines)
+                return _load_fault(where, failures, lines)
         return None
 
 
-def _load_error(command: str, errors: list[str], lines: Sequence[Line]) -> LabdError:
-    """Return the error of a damaged load: firmware without ``db``, or bytes lost on the line."""
-    what = f"{command}: {'; '.join(errors) or f'{LOAD_DONE} too early or too late'}"
-    if "Unknown command: db" in errors:
-        return dut_error("load-unknown", what, lines)
+_LOST_BYTES = (
+    "Insufficent",
+    "Invalid hex digit",
+    "Unknown command",
+    "Command 'db",
+    "Buffer not allocated",
+    "the DUT expects",
+)
+"""Beginnings of the failures that bytes lost on the line cause."""
+
+
+def _load_fault(command: str, failures: list[str], lines: Sequence[Line]) -> LabdError:
+    """Return the fault of a load that is worth another attempt: bytes were lost on the line.
+
+    Raises:
+        DutError: the firmware has no ``db``, or refuses this load.
+    """
+    what = f"{command}: {'; '.join(failures) or f'{LOAD_DONE} too early or too late'}"
+    if "Unknown command: db" in failures:
+        raise dut_error("load-unknown", what, lines)
+    if any("exceeds maximum" in failure or "malloc" in failure for failure in failures):
+        raise dut_error("load-too-big", what, lines)
+    if not all(failure.startswith(_LOST_BYTES) for failure in failures) and not is_damaged(lines):
+        raise dut_error("load-refused", what, lines)
     return InfraError(
         "load-damaged",
         f"{what}; reply: {format_reply(lines)}",

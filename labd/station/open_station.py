@@ -234,9 +234,9 @@ class StationBench:
         if self._monitor_supplies_dut or image is not None:
             await dut.wait_for_boot(BOOT_DEADLINE_S)  # nothing else restarts the board
         profile = await dut.identify(IDENTIFY_DEADLINE_S)
-        seen = profile.build or await _observe_build_by_timestamp(dut)
+        seen, signs = await dut.observe_build()
         if seen is not build:
-            raise self._wrong_build_error(seen, build, image)
+            raise self._wrong_build_error(seen, build, image, signs)
         name, sha256 = (image.path.name, image.sha256) if image else ("", "")
         return Ready(dut, profile, build, route, name, sha256, voltage)
 
@@ -340,13 +340,13 @@ class StationBench:
         return self._voltage_mv
 
     def _wrong_build_error(
-        self, seen: Build, wanted: Build, image: FirmwareImage | None
+        self, seen: Build, wanted: Build, image: FirmwareImage | None, signs: str
     ) -> LabdError:
         where = Where(station=self._station.name, device="dut")
         if image is None:
-            what = f"the board runs the {seen} build, this mode needs the {wanted} build"
+            what = f"the board runs the {seen} build, this mode needs the {wanted} build ({signs})"
             return JobError("wrong-build", what, "flash it, or give the station a flasher", where)
-        what = f"{image.path} marks time as the {seen} build does"
+        what = f"{image.path} marks time as the {seen} build does ({signs})"
         return DutError("wrong-build", what, f"build it as {wanted}", where)
 
     async def _close_all_parts(self) -> list[str]:
@@ -369,11 +369,3 @@ class StationBench:
                 f"{doing} took more than {deadline_s:g} s",
                 where=Where(station=self._station.name),
             ) from None
-
-
-async def _observe_build_by_timestamp(dut: Dut) -> Build:
-    """Return the build of a DUT without prologue; asked twice, because a lap text may be lost."""
-    for _ in range(2):
-        if await dut.set_timestamp() is not None:
-            return Build.PERFORMANCE
-    return Build.ENERGY

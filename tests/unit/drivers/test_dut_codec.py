@@ -11,18 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labd.core.errors import DutError
+from labd.core.errors import DutError, InfraError
 from labd.core.model import Build
+from labd.protocol.failure_texts import errors_in
+from labd.protocol.infer_reply import parse_infer, parse_results
 from labd.protocol.lines import MAX_LINE, Line, LineSplitter, text_before_ready
-from labd.protocol.replies import (
-    COUNTER_MODULUS,
-    build_in,
-    errors_in,
-    format_db_commands,
-    laps_in,
-    parse_infer,
-    parse_results,
-)
+from labd.protocol.replies import REPLY_DAMAGED, build_in, format_db_commands, laps_in
+from labd.protocol.words import COUNTER_MODULUS
 
 REPLY = """\
 m-warmup-start-10
@@ -139,9 +134,53 @@ def test_a_wrong_infer_reply_is_refused_and_quoted(old: str, new: str, code: str
     assert "reply: " in caught.value.what
 
 
-def test_results_may_be_negative_or_end_in_a_comma() -> None:
-    assert parse_results("-0.125,0.977,") == (-0.125, 0.977)
-    assert parse_results(" 1.5e-3, .5,2. ") == (0.0015, 0.5, 2.0)
+@pytest.mark.parametrize(
+    ("lines_changed", "why"),
+    [
+        ("m-infer-done\x02\x10PI[0.999,0.000]", "v1.2 syntiant, 9600 baud: bytes were overrun"),
+        ("m-infer-doneb\x05\x02TI[0.000,0.999]", "v1.2 syntiant"),
+        ("m-infer-doneI[0.000,0.999]", "the same, its bytes from 0x80 on dropped"),
+        ("m-infer-done\nm-resu\x7fts-[0.000,0.999]", "one byte"),
+        ("m-infer-done\nm-results-[0.000,0.9", "the end of a line"),
+    ],
+)
+def test_a_damaged_reply_is_the_lines_fault(lines_changed: str, why: str) -> None:
+    text = REPLY.replace("m-infer-done\nm-results-[0.000,0.007,0.992]", lines_changed)
+    assert text != REPLY
+    with pytest.raises(InfraError, match="damaged on the line") as caught:
+        parse_infer(lines(text), 70, 10)
+    assert caught.value.code == REPLY_DAMAGED
+
+
+def test_an_error_that_names_another_command_is_the_lines_fault() -> None:
+    with pytest.raises(InfraError, match="the command was damaged"):
+        parse_infer(lines("e-[Unknown command: ifer]"), 70, 10)
+    with pytest.raises(DutError):
+        parse_infer(lines("e-[Unknown command: infer]"), 70, 10)
+
+
+@pytest.mark.parametrize("text", ["m-results-[]", "m-results-[ ]", "Done.\tm-results-[]\t"])
+def test_empty_results_are_none(text: str) -> None:
+    """Published performance builds print them: v1.2 bosch, with a printf without floats."""
+    reply = REPLY.replace("m-results-[0.000,0.007,0.992]", text)
+    assert parse_infer(lines(reply), 70, 10).results == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "results"),
+    [
+        ("-0.125,0.977,", (-0.125, 0.977)),
+        (" 1.5e-3, .5,2. ", (0.0015, 0.5, 2.0)),
+        ("11.772", (11.772,)),
+        ("0,1,0", (0.0, 1.0, 0.0)),
+        ("+0.500,-0.000", (0.5, -0.0)),
+        ("9.920e-01,3.906E-003", (0.992, 0.003906)),
+        ("0.10,,0.20,", (0.1, 0.2)),
+        ("\t0.1 ,\t0.2 ", (0.1, 0.2)),
+    ],
+)
+def test_results_come_in_many_formats(text: str, results: tuple[float, ...]) -> None:
+    assert parse_results(text) == results
 
 
 @pytest.mark.parametrize("text", ["nan,0.1", "inf", "1_0", "0x1", "0.1;0.2", "\u0661", "9" * 400])

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.io_manager.eembc_laps import LapLog
+from labd.protocol.infer_reply import parse_infer
 from labd.protocol.lines import Line
 from labd.protocol.relay import RelayedReply, split_relayed
-from labd.protocol.replies import parse_infer
 
 INFER = [
     "m-dut-passthrough(infer 50 1)",

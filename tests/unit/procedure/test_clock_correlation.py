@@ -21,7 +21,7 @@ from labd.procedure.clock_correlation import (
     positions_from_counter,
     to_clock_map_record,
 )
-from labd.protocol.replies import InferReply
+from labd.protocol.infer_reply import InferReply
 
 BAUD = 9600
 TICK_S = 1e-5
