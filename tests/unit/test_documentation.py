@@ -84,7 +84,7 @@ def test_every_part_in_a_hardware_page_is_accepted_by_its_driver(page: Path) -> 
             for part in Part:
                 if part in table:
                     values = dict(table[part])
-                    assert registry.configure(part, values.pop("driver"), values)
+                    assert registry.configure_part(part, values.pop("driver"), values)
 
 
 def test_there_are_commands_and_parts_to_check() -> None:

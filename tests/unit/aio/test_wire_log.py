@@ -72,7 +72,7 @@ def test_a_killed_process_loses_the_last_second_at_most(tmp_path: Path) -> None:
         "import os, sys, time; from pathlib import Path;"
         "from labd.aio.wire_log import WireLog, PortLog;"
         "port = PortLog(WireLog(Path(sys.argv[1])), 'p');"
-        "port.sent(b'first'); time.sleep(1); port.sent(b'last'); os.kill(os.getpid(), 9)"
+        "port.log_sent(b'first'); time.sleep(1); port.log_sent(b'last'); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=False, timeout=30)
     assert b"|first|" in path.read_bytes()

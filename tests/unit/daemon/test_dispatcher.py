@@ -343,7 +343,7 @@ async def test_a_message_that_cannot_be_published_does_not_stop_the_others(
     published: list[str] = []
 
     class Link:
-        async def publish(self, topic: str, _payload: bytes, **_options: bool) -> None:
+        async def publish_message(self, topic: str, _payload: bytes, **_options: bool) -> None:
             if topic == "broken":
                 raise ValueError(topic)
             published.append(topic)

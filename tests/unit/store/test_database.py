@@ -124,13 +124,13 @@ from labd.core.jobs import JobSpec
 from labd.core.model import EnergyMethod, Mode
 from labd.store.journal import journal as module
 journal = module.Journal(sys.argv[1])
-journal.submit(JobSpec("j1", "ann", "kws01", tuple(Mode)), 1)
+journal.submit_job(JobSpec("j1", "ann", "kws01", tuple(Mode)), 1)
 real = module.append_event
 def dying(*args, **more):
     real(*args, **more)
     os.kill(os.getpid(), signal.SIGKILL)
 module.append_event = dying
-journal.lease("j1", "s1", 2)
+journal.lease_job("j1", "s1", 2)
 """
 
 

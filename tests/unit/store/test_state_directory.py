@@ -15,7 +15,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from labd.store.state_directory import StateDirectory
-with StateDirectory(Path(sys.argv[1])).lock():
+with StateDirectory(Path(sys.argv[1])).hold_lock():
     print("held", flush=True)
     time.sleep(60)
 """

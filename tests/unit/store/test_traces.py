@@ -181,12 +181,12 @@ from typing import Any
 import numpy as np
 from labd.core.model import Edge, Gap, Identity, Samples, StreamFormat
 from labd.store.traces.writer import TraceFile
-from labd.store.traces.reader import is_live
+from labd.store.traces.reader import is_being_written
 path = Path(sys.argv[1])
 file = TraceFile(path, StreamFormat(1000.0, 0.0, 0.0, "energy"), Identity("p", "x"))
-file.write([Samples(0, np.full(1000, 0.5)), Edge(12.5, "d7", rising=False)])
-file.write([Gap(1000, 5, "lost"), Samples(1005, np.full(995, 0.25))])
-assert is_live(path)
+file.write_items([Samples(0, np.full(1000, 0.5)), Edge(12.5, "d7", rising=False)])
+file.write_items([Gap(1000, 5, "lost"), Samples(1005, np.full(995, 0.25))])
+assert is_being_written(path)
 file._data.write(b"\\0\\0")
 file._events.write(b'{"core:label": "d7 ri')
 os.kill(os.getpid(), signal.SIGKILL)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from drivers.serial_dut import SerialDut, SerialDutConfig
 from labd.core.model import Build, EnergyMethod, Mode, TimeBase, Window
-from labd.core.suite import benchmark
+from labd.core.suite import find_benchmark
 from labd.daemon.run_recorder import RunEvidence
 from labd.procedure.dataset import find_dataset
 from labd.procedure.mode_run import ModeRun
@@ -65,7 +65,7 @@ async def performance_run(
 ) -> AsyncGenerator[tuple[ModeRun, SilentReporter]]:
     """Open the station with the DUT, prepared for performance, and a data set of zeros."""
     dut.results = (0.0,) * 11 + (1.0,)
-    suite = benchmark("kws01")
+    suite = find_benchmark("kws01")
     dataset = find_dataset([make_kws01_set(folder, inputs)], suite)
     async with plugged(dut) as uart:
         parts = Parts(dut=SerialDut(SerialDutConfig(port=uart.path)))
