@@ -9,17 +9,18 @@ from pathlib import Path
 import click
 
 from labd.cli.options import wire_log_option
+from labd.wire.simulated_instruments import INSTRUMENTS, JOULESCOPE_NOTE
 
-INSTRUMENTS = (
-    *("serial-dut", "mlcommons-interface", "eembc-io-manager"),
-    *("lpm01a", "ppk2", "n6705", "otii", "scpi-meter", "joulescope"),
-)
-"""By driver name; the last one is only explained."""
+JOULESCOPE = "joulescope"
+"""Driver whose simulated instrument is not served, only explained."""
 
 
 @click.command()
 @click.argument(
-    "instrument", required=False, type=click.Choice(INSTRUMENTS), metavar="[INSTRUMENT]"
+    "instrument",
+    required=False,
+    type=click.Choice([*INSTRUMENTS, JOULESCOPE]),
+    metavar="[INSTRUMENT]",
 )
 @click.option(
     "--link",
@@ -43,10 +44,22 @@ def fake(
     line when ready: {"<instrument>": PATH}, and on standard error its table for stations.toml.
     Without INSTRUMENT it lists all instruments. Ends with SIGTERM or Ctrl-C.
     """
-    command = [sys.executable, "-m", "labd.simulation.instrument_process"]
-    command += [instrument] if instrument else []
+    if instrument is None:
+        click.echo(_format_instruments())
+        return
+    if instrument == JOULESCOPE:
+        raise click.UsageError(JOULESCOPE_NOTE)
+    if build and not INSTRUMENTS[instrument].has_dut:
+        raise click.UsageError(f"--build: {instrument} has no DUT in it")
+    command = [sys.executable, "-m", "labd.simulation.instrument_process", instrument]
     command += ["--link", str(link)] if link else []
-    command += ["--build", build] if build else []
+    command += ["--energy"] if build == "energy" else []
     command += ["--wire-log", str(wire_log)] if wire_log else []
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - the fake takes this process over
+
+
+def _format_instruments() -> str:
+    """Return the list of the instruments, one per line."""
+    lines = [f"  {name:20} {each.description}" for name, each in INSTRUMENTS.items()]
+    return "\n".join(("instruments:", *lines, "", JOULESCOPE_NOTE))

@@ -32,6 +32,14 @@ class StreamingDevice(Device, Protocol):
         ...
 
 
+class NetworkDevice(Device, Protocol):
+    """A device on a network."""
+
+    def on_connect(self) -> None:
+        """React to a host that has connected, as a server that greets it."""
+        ...
+
+
 class Cable(Protocol):
     """The device's end of a cable."""
 
@@ -147,13 +155,13 @@ class PtyCable(_OutboxCable):
 class TcpCable(_OutboxCable):
     """A network cable: a listening socket on loopback that serves one host at a time.
 
-    ``on_connect`` is called when a host has connected (some servers greet it). While one is
-    connected another one is refused, as by instruments with a single control socket.
+    While a host is connected another one is refused, as by instruments with a single control
+    socket.
     """
 
-    def __init__(self, device: Device, on_connect: Callable[[], None] | None = None) -> None:
+    def __init__(self, device: NetworkDevice) -> None:
         super().__init__(device)
-        self._on_connect = on_connect
+        self._on_connect = device.on_connect
         self._server = socket.create_server(("127.0.0.1", 0))
         self._server.settimeout(0)
         self.port: int = self._server.getsockname()[1]
@@ -185,8 +193,7 @@ class TcpCable(_OutboxCable):
         self._peer = peer
         self._outbox.clear()
         self._loop.add_reader(peer, self._read_host_bytes)
-        if self._on_connect is not None:
-            self._on_connect()
+        self._on_connect()
 
     def _read_host_bytes(self) -> None:
         if self._peer is None:

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -17,89 +16,7 @@ from typing import Any, cast
 from labd.aio.wire_log import log_wires_to
 from labd.core.errors import ConfigError
 from labd.simulation.instrument_cable import Cable, Device, StreamingDevice
-
-
-@dataclass(frozen=True)
-class ServedInstrument:
-    """One simulated instrument.
-
-    Args:
-        serve: ``module:function``; the function returns the cable of a new instrument that
-            follows the wall clock.
-        what: its description.
-        table: for stations.toml, with ``%s`` for its address.
-        dut: it includes a DUT, whose build can be chosen.
-    """
-
-    serve: str
-    what: str
-    table: str
-    dut: bool = False
-
-
-SCPI_METER_TABLE = """[station.power]
-driver = "scpi-meter"
-resource = "%s"
-expect = "acme"
-rate_hz = 1000
-supply_on = ["SOUR:VOLT {volts:.3f}", "OUTP ON"]
-supply_off = ["OUTP OFF"]
-start = ["INIT"]
-read = "FETC?"
-stop = ["ABOR"]"""
-
-INSTRUMENTS = {
-    "serial-dut": ServedInstrument(
-        "labd.simulation.instruments.reference_dut:serve_reference_dut_on_pty",
-        "a kws01 board on its own serial port",
-        'dut = { driver = "serial-dut", port = "%s" }',
-        dut=True,
-    ),
-    "mlcommons-interface": ServedInstrument(
-        "labd.simulation.instruments.interface_board:serve_interface_board_on_pty",
-        "STM32H573I-DK, a kws01 DUT behind",
-        'io = { driver = "mlcommons-interface", port = "%s" }',
-        dut=True,
-    ),
-    "eembc-io-manager": ServedInstrument(
-        "labd.simulation.instruments.eembc_uno:serve_eembc_uno_on_pty",
-        "Arduino UNO, a kws01 DUT behind",
-        'io = { driver = "eembc-io-manager", port = "%s", timestamp_wire = true }',
-        dut=True,
-    ),
-    "lpm01a": ServedInstrument(
-        "labd.simulation.instruments.lpm01a.device:serve_lpm01a_on_pty",
-        "X-NUCLEO-LPM01A, ASCII and binary",
-        'power = { driver = "lpm01a", port = "%s" }',
-    ),
-    "ppk2": ServedInstrument(
-        "labd.simulation.instruments.ppk2.device:serve_ppk2_on_pty",
-        "Nordic PPK2, 100 kS/s",
-        'power = { driver = "ppk2", port = "%s" }',
-    ),
-    "n6705": ServedInstrument(
-        "labd.simulation.instruments.n6705:serve_n6705_on_tcp",
-        "Keysight N6705C, SCPI over a socket",
-        'power = { driver = "n6705", resource = "%s" }',
-    ),
-    "otii": ServedInstrument(
-        "labd.simulation.instruments.otii:serve_otii_on_tcp",
-        "Qoitech Otii server, JSON over a socket",
-        'power = { driver = "otii", port = %s }',
-    ),
-    "scpi-meter": ServedInstrument(
-        "labd.simulation.instruments.scpi_meter:serve_scpi_meter_on_tcp",
-        "a source-measure unit, SCPI over a socket",
-        SCPI_METER_TABLE,
-    ),
-}
-"""By driver name."""
-
-LIVE_JOULESCOPE = "labd.simulation.joulescope_library:LiveDriver"
-
-JOULESCOPE = f"""a Joulescope has no public byte protocol: its simulation replaces the vendor's
-library inside labd, and is not served here. In stations.toml:
-  power = {{ driver = "joulescope", library = "{LIVE_JOULESCOPE}" }}"""
+from labd.wire.simulated_instruments import INSTRUMENTS
 
 PTY_FOLDER = "/dev/pts/"
 
@@ -127,7 +44,7 @@ async def serve_instrument(name: str, link: Path | None = None, *, energy: bool 
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    cable = serve(energy=energy) if instrument.dut else serve()
+    cable = serve(energy=energy) if instrument.has_dut else serve()
     try:
         if link is not None:
             make_link(link, cable.path)
@@ -193,28 +110,18 @@ async def _stream_until(device: Device, ended: asyncio.Event) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Serve one simulated instrument, or list all; :mod:`labd.cli.fake` describes the options."""
+    """Serve one simulated instrument; :mod:`labd.cli.fake` describes the options."""
     parser = argparse.ArgumentParser(prog="labd fake", add_help=False)
-    parser.add_argument("instrument", nargs="?", choices=[*INSTRUMENTS, "joulescope"])
+    parser.add_argument("instrument", choices=INSTRUMENTS)
     parser.add_argument("--link", type=Path)
-    parser.add_argument("--build")
+    parser.add_argument("--energy", action="store_true")
     parser.add_argument("--wire-log", type=Path)
     given = parser.parse_args(argv)
-    if given.instrument is None:
-        listed = "\n".join(f"  {name:20} {one.what}" for name, one in INSTRUMENTS.items())
-        sys.stdout.write(f"instruments:\n{listed}\n\n{JOULESCOPE}\n")
-        return
-    if given.instrument == "joulescope":
-        parser.error(JOULESCOPE)
-    if given.build and not INSTRUMENTS[given.instrument].dut:
-        parser.error(f"--build: {given.instrument} has no DUT in it")
     try:
         with log_wires_to(given.wire_log):
-            asyncio.run(
-                serve_instrument(given.instrument, given.link, energy=given.build == "energy")
-            )
-    except LinkRefusedError as trouble:
-        parser.error(f"--link: {trouble}")
+            asyncio.run(serve_instrument(given.instrument, given.link, energy=given.energy))
+    except LinkRefusedError as error:
+        parser.error(f"--link: {error}")
     except ConfigError as error:
         parser.error(str(error))
 

@@ -28,7 +28,7 @@ from labd.core.errors import (
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 from labd.simulation.instrument_cable import TcpCable
 from labd.simulation.instruments import synthetic_load
-from labd.simulation.instruments.n6705 import IO_IDLE_A, PULL_UP_A, TICK_S, SimulatedN6705, lan
+from labd.simulation.instruments.n6705 import IO_IDLE_A, PULL_UP_A, TICK_S, SimulatedN6705
 from tests.contract.acquisition import (
     HandClock,
     all_of,
@@ -66,7 +66,7 @@ async def connected(
 ) -> AsyncGenerator[tuple[N6705, HandClock, TcpCable]]:
     clock = fake.clock
     assert isinstance(clock, HandClock)
-    opening = open_monitor(fake, lan, lambda cable: driver_for(cable, clock, **config))
+    opening = open_monitor(fake, TcpCable, lambda cable: driver_for(cable, clock, **config))
     async with opening as (monitor, cable):
         yield monitor, clock, cable
 
@@ -251,7 +251,7 @@ async def test_lost_records_end_the_acquisition(fake: SimulatedN6705, lost: dict
 @pytest.mark.parametrize("delay_s", [0.0, 0.03])
 async def test_real_time(delay_s: float) -> None:
     fake = SimulatedN6705(clock=lambda: host_time_ns() / 1e9)
-    async with plugged(fake, lan) as cable:
+    async with plugged(fake, TcpCable) as cable:
         monitor = driver_for(cable)
         await monitor.open()
         await monitor.set_dut_supply(3000)
@@ -322,7 +322,7 @@ async def test_an_unreported_function_is_detected_by_the_rate(fake: SimulatedN67
 
 async def test_a_function_that_cannot_be_switched_off_is_refused(fake: SimulatedN6705) -> None:
     fake.stuck_functions = {"VOLT"}
-    async with plugged(fake, lan) as cable:
+    async with plugged(fake, TcpCable) as cable:
         with pytest.raises(InstrumentError) as caught:
             await driver_for(cable).open()
     assert caught.value.code in ("elog-functions", "module-unfit")
@@ -434,7 +434,7 @@ async def test_a_byte_lost_or_doubled_in_a_block_never_gives_a_sample(
 
 async def test_another_instrument_is_refused_and_gets_no_command(fake: SimulatedN6705) -> None:
     fake.name = "E36312A"
-    async with plugged(fake, lan) as cable:
+    async with plugged(fake, TcpCable) as cable:
         with pytest.raises(InstrumentError, match="E36312A"):
             await driver_for(cable).open()
     assert fake.commands == ["*IDN?"]
@@ -452,7 +452,7 @@ async def test_another_instrument_is_refused_and_gets_no_command(fake: Simulated
 async def test_an_unfit_module_is_refused(
     clock: HandClock, modules: dict[int, str], config: dict[str, object], why: str
 ) -> None:
-    async with plugged(SimulatedN6705(modules, clock), lan) as cable:
+    async with plugged(SimulatedN6705(modules, clock), TcpCable) as cable:
         with pytest.raises(InstrumentError) as caught:
             await driver_for(cable, **config).open()
     assert caught.value.code == "module-unfit"
@@ -461,7 +461,7 @@ async def test_an_unfit_module_is_refused(
 
 async def test_a_module_without_current_logging_is_refused(fake: SimulatedN6705) -> None:
     fake.refuses = {"SENS:ELOG:FUNC:CURR ON": '+302,"Option not installed"'}
-    async with plugged(fake, lan) as cable:
+    async with plugged(fake, TcpCable) as cable:
         with pytest.raises(InstrumentError, match=r"N6781A, cannot log CURR.*Option not installed"):
             await driver_for(cable).open()
     assert not fake.is_powered
@@ -470,7 +470,7 @@ async def test_a_module_without_current_logging_is_refused(fake: SimulatedN6705)
 async def test_an_output_that_stays_on_after_a_reset_is_refused(fake: SimulatedN6705) -> None:
     fake.channels[2].reset = lambda: None  # type: ignore[method-assign]
     fake.channels[2].output = True
-    async with plugged(fake, lan) as cable:
+    async with plugged(fake, TcpCable) as cable:
         with pytest.raises(InstrumentError, match="all outputs off"):
             await driver_for(cable).open()
 
@@ -531,7 +531,7 @@ async def test_an_empty_slot_before_the_duts_is_skipped(clock: HandClock, *, cur
 async def test_an_instrument_that_falls_silent_while_opening_is_no_empty_slot(
     fake: SimulatedN6705,
 ) -> None:
-    async with plugged(fake, lan) as cable:
+    async with plugged(fake, TcpCable) as cable:
         whole = cable.send
         cable.device.send = lambda data: whole(data) if b"+2" not in data else die(data)
 
@@ -572,7 +572,7 @@ async def test_a_protection_that_tripped_is_a_finding(fake: SimulatedN6705) -> N
 
 
 async def test_open_stops_the_log_of_a_predecessor_that_died(fake: SimulatedN6705) -> None:
-    async with plugged(fake, lan) as cable:
+    async with plugged(fake, TcpCable) as cable:
         predecessor = Link(cable.path, 0, "predecessor")
         await predecessor.open()
         await predecessor.write(

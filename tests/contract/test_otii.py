@@ -26,7 +26,7 @@ from labd.core.errors import (
 )
 from labd.core.model import Edge, Gap, Samples, StreamItem, TimeMark
 from labd.simulation.instrument_cable import TcpCable
-from labd.simulation.instruments.otii import Loss, SimulatedOtii, make_ace, make_arc, server
+from labd.simulation.instruments.otii import Loss, SimulatedOtii, make_ace, make_arc
 from labd.simulation.instruments.synthetic_load import synthetic_current_a, timestamp_falls_between
 from tests.contract.acquisition import all_of, by_index, only, open_monitor
 from tests.contract.case import plugged
@@ -44,7 +44,7 @@ def made(fake: SimulatedOtii, cable: TcpCable, **config: object) -> Otii:
 
 @asynccontextmanager
 async def connected(fake: SimulatedOtii, **config: object) -> AsyncGenerator[tuple[Otii, TcpCable]]:
-    async with open_monitor(fake, server, lambda cable: made(fake, cable, **config)) as opened:
+    async with open_monitor(fake, TcpCable, lambda cable: made(fake, cable, **config)) as opened:
         yield opened
 
 
@@ -387,7 +387,7 @@ async def test_one_of_several_devices_must_be_named() -> None:
     with pytest.raises(ConfigError, match=r"2 devices: arc-1 .*, ace-2"):
         async with connected(fake):
             pytest.fail("it chose one by itself")
-    async with plugged(fake, server) as cable:
+    async with plugged(fake, TcpCable) as cable:
         for wanted, model in (("ace-2", "Ace"), (make_arc(1)["device_id"], "Arc")):
             instrument = made(fake, cable, device=wanted)
             identity = await instrument.open()
@@ -425,7 +425,7 @@ async def test_a_failed_setup_leaves_the_dut_off_and_the_licence_free(
 
 
 async def test_open_stops_the_recording_of_a_predecessor_that_died(fake: SimulatedOtii) -> None:
-    async with plugged(fake, server) as cable:
+    async with plugged(fake, TcpCable) as cable:
         predecessor = made(fake, cable)
         await predecessor.open()
         await predecessor.set_dut_supply(3000)
@@ -525,14 +525,14 @@ async def test_a_device_the_server_lost_is_a_finding(fake: SimulatedOtii) -> Non
 
 
 async def test_a_missing_server_is_a_transport_error(fake: SimulatedOtii) -> None:
-    async with plugged(fake, server) as cable:
+    async with plugged(fake, TcpCable) as cable:
         instrument = made(fake, cable)
     with pytest.raises(TransportError):
         await instrument.open()
 
 
 async def test_another_service_at_the_port_is_refused(fake: SimulatedOtii) -> None:
-    async with plugged(fake, server) as cable:
+    async with plugged(fake, TcpCable) as cable:
         fake.on_connect = lambda: fake.send(b"SSH-2.0-OpenSSH\r\n")  # type: ignore[method-assign]
         cable._on_connect = fake.on_connect
         with pytest.raises(InstrumentError, match=r"SSH-2\.0"):

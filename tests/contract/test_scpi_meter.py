@@ -25,7 +25,7 @@ from labd.core.errors import (
 from labd.core.model import Gap, StreamItem, TimeMark
 from labd.simulation.instrument_cable import TcpCable
 from labd.simulation.instruments import synthetic_load
-from labd.simulation.instruments.scpi_meter import OVERLOAD, SimulatedScpiMeter, lan
+from labd.simulation.instruments.scpi_meter import OVERLOAD, SimulatedScpiMeter
 from tests.contract.acquisition import (
     HandClock,
     all_of,
@@ -74,7 +74,7 @@ async def connected(
 ) -> AsyncGenerator[tuple[ScpiMeter, HandClock, TcpCable]]:
     clock = fake.clock
     assert isinstance(clock, HandClock)
-    opening = open_monitor(fake, lan, lambda cable: meter_at(cable, clock.ns, **config))
+    opening = open_monitor(fake, TcpCable, lambda cable: meter_at(cable, clock.ns, **config))
     async with opening as (meter, cable):
         yield meter, clock, cable
 
@@ -202,7 +202,7 @@ async def test_lost_readings_end_the_acquisition(fake: SimulatedScpiMeter, lost:
 
 async def test_real_time() -> None:
     fake = SimulatedScpiMeter(RATE_HZ, lambda: host_time_ns() / 1e9)
-    async with plugged(fake, lan) as cable:
+    async with plugged(fake, TcpCable) as cable:
         meter = meter_at(cable, poll_s=0.07)
         await meter.open()
         await meter.set_dut_supply(3000)
@@ -415,7 +415,7 @@ async def test_a_refused_supply_switches_nothing_on(fake: SimulatedScpiMeter) ->
 
 async def test_another_instrument_is_refused_and_gets_no_command(fake: SimulatedScpiMeter) -> None:
     fake.name = "OTHER,9000,1,1"
-    async with plugged(fake, lan) as cable:
+    async with plugged(fake, TcpCable) as cable:
         meter = meter_at(cable)
         with pytest.raises(InstrumentError, match="OTHER,9000"):
             await meter.open()
@@ -424,7 +424,7 @@ async def test_another_instrument_is_refused_and_gets_no_command(fake: Simulated
 
 async def test_a_wrong_command_in_the_table_fails_at_opening(fake: SimulatedScpiMeter) -> None:
     fake.refuses = {"SENS:RATE": '-113,"Undefined header"'}
-    async with plugged(fake, lan) as cable:
+    async with plugged(fake, TcpCable) as cable:
         meter = meter_at(cable)
         with pytest.raises(InstrumentError, match="'SENS:RATE 1000' refused: -113"):
             await meter.open()

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from drivers.base.registry import DUT_PORTS, IO_MANAGERS, POWER_MONITORS, Registry
-from labd.cli import fake
+from labd.cli.fake import JOULESCOPE
 from labd.core.model import Edge, Gap, Part, Samples
-from labd.simulation import instrument_process
 from labd.simulation.instruments.synthetic_load import RUN_A, SLEEP_A
 from labd.station.config import load_config
 from labd.station.dut import Dut
+from labd.wire.simulated_instruments import INSTRUMENTS
 from tests.system.lab import Lab, finished
 
 pytestmark = pytest.mark.timeout(600)
@@ -151,8 +151,10 @@ def test_a_joulescope_is_faked_inside_labd() -> None:
     assert "has no public byte protocol" in refused.stderr
 
 
-def test_the_command_names_the_instruments_that_the_simulation_has() -> None:
-    assert set(fake.INSTRUMENTS) == {*instrument_process.INSTRUMENTS, "joulescope"}
+def test_every_instrument_has_the_name_of_a_driver() -> None:
+    registry = Registry.from_entry_points()
+    assert all(registry.find_driver(name) for name in (*INSTRUMENTS, JOULESCOPE))
+    assert set(INSTRUMENTS) == {*MONITORS, *ROUTES, "scpi-meter"}
 
 
 def test_a_link_is_a_path_that_stays(tmp_path: Path) -> None:

@@ -317,11 +317,6 @@ class SimulatedN6705:
             raise Refused('-211,"Trigger ignored"')
 
 
-def lan(instrument: SimulatedN6705) -> TcpCable:
-    """Return the instrument's network socket."""
-    return TcpCable(instrument, instrument.on_connect)
-
-
 def serve_n6705_on_tcp() -> TcpCable:
     """Return the instrument on a socket of this machine."""
-    return lan(SimulatedN6705())
+    return TcpCable(SimulatedN6705())

@@ -363,13 +363,8 @@ def _encode_line(message: Fields) -> bytes:
     return json.dumps(message).encode() + b"\r\n"
 
 
-def server(device: SimulatedOtii) -> TcpCable:
-    """Return the server on a socket of this machine."""
-    return TcpCable(device, device.on_connect)
-
-
 def serve_otii_on_tcp() -> TcpCable:
     """Return a server with one Arc, which records by the wall clock."""
     otii = SimulatedOtii()
     otii.clock_ns = time.monotonic_ns
-    return server(otii)
+    return TcpCable(otii)

@@ -159,11 +159,6 @@ class SimulatedScpiMeter:
         return f"#{len(size)}{size}".encode() + data + b"\n"
 
 
-def lan(meter: SimulatedScpiMeter) -> TcpCable:
-    """Return the instrument's network socket."""
-    return TcpCable(meter, meter.on_connect)
-
-
 def serve_scpi_meter_on_tcp() -> TcpCable:
     """Return the instrument on a socket of this machine."""
-    return lan(SimulatedScpiMeter())
+    return TcpCable(SimulatedScpiMeter())

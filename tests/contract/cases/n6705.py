@@ -3,7 +3,8 @@ from __future__ import annotations
 from drivers.n6705.config import N6705Config
 from drivers.n6705.driver import N6705
 from labd.simulation.hislip_cable import HislipCable
-from labd.simulation.instruments.n6705 import SimulatedN6705, lan
+from labd.simulation.instrument_cable import TcpCable
+from labd.simulation.instruments.n6705 import SimulatedN6705
 from tests.contract.case import Case
 
 CASES = [
@@ -17,5 +18,5 @@ CASES = [
         babble=None,
         serial=False,
     )
-    for cable in (lan, HislipCable)
+    for cable in (TcpCable, HislipCable)
 ]

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from drivers.otii.config import OtiiConfig
 from drivers.otii.driver import Otii
-from labd.simulation.instruments.otii import SimulatedOtii, server
+from labd.simulation.instrument_cable import TcpCable
+from labd.simulation.instruments.otii import SimulatedOtii
 from tests.contract.case import Case
 
 
@@ -18,7 +19,7 @@ CASES = [
         otii,
         lambda driver: driver.set_dut_supply(3000),
         b'{"type": "requ',
-        cable=server,
+        cable=TcpCable,
         babble=None,
         serial=False,
     )

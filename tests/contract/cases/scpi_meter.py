@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from drivers.scpi_meter.config import ScpiMeterConfig
 from drivers.scpi_meter.driver import ScpiMeter
-from labd.simulation.instruments.scpi_meter import SimulatedScpiMeter, lan
+from labd.simulation.instrument_cable import TcpCable
+from labd.simulation.instruments.scpi_meter import SimulatedScpiMeter
 from tests.contract.case import Case
 
 
@@ -30,7 +31,7 @@ CASES = [
         driver,
         lambda meter: meter.set_dut_supply(3000),
         b"SOUR:VOLT 30",
-        cable=lan,
+        cable=TcpCable,
         babble=None,
         serial=False,
     )

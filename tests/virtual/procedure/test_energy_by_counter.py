@@ -28,8 +28,9 @@ from labd.procedure import energy
 from labd.procedure.dataset import Dataset, find_dataset
 from labd.procedure.energy import measure_energy
 from labd.procedure.mode_run import ModeRun
+from labd.simulation.instrument_cable import TcpCable
 from labd.simulation.instruments.eembc_uno import SimulatedEembcUno
-from labd.simulation.instruments.n6705 import SimulatedN6705, lan
+from labd.simulation.instruments.n6705 import SimulatedN6705
 from labd.simulation.instruments.reference_dut import SimulatedDut
 from labd.simulation.uart_waveform import character_duration_ps
 from labd.simulation.virtual_time import LoopAgenda
@@ -123,7 +124,7 @@ async def session(
         emulated=None,
     )
     setup = JobSetup("kws01", (), {Build.ENERGY: BAUD, Build.PERFORMANCE: 115200})
-    async with plugged(SimulatedEembcUno(dut)) as uart, plugged(feeding, lan) as network:
+    async with plugged(SimulatedEembcUno(dut)) as uart, plugged(feeding, TcpCable) as network:
         io = EembcIoManager(EembcIoManagerConfig(port=uart.path, timestamp_wire=timed))
         monitor = N6705(N6705Config(resource=network.path, current_limit_a=0.2))
         async with StationBench(station, setup, Parts(io=io, power=monitor)) as bench:
