@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from labd.cli.options import wire_log_option
+from labd.cli.terminal import print_line
 from labd.wire.simulated_instruments import INSTRUMENTS, JOULESCOPE_NOTE
 
 JOULESCOPE = "joulescope"
@@ -45,7 +46,7 @@ def fake(
     Without INSTRUMENT it lists all instruments. Ends with SIGTERM or Ctrl-C.
     """
     if instrument is None:
-        click.echo(_format_instruments())
+        print_line(_format_instruments())
         return
     if instrument == JOULESCOPE:
         raise click.UsageError(JOULESCOPE_NOTE)
