@@ -15,7 +15,8 @@ has a minimum, and lost samples raise that minimum for good.
 
 With a PPK2's rules (a step is one counter wrap, 64 samples or 640 µs) a loss of one step is found
 from about the third second on, if the host reads one delivery per half second within 0.1 ms of
-the minimum, as an idle host does. If the delay is irregular from the start, the loss of one step
+the minimum, as an idle host does; the cell in which the loss lies is not needed if more than half
+of it came after the loss. If the delay is irregular from the start, the loss of one step
 in the first 3 s may go undetected: 64 samples are 0.0064 % of a window of 10 s. A delay of 50 ms
 could hide 0.5 % of it, which the second clock that times a window detects.
 """
@@ -157,8 +158,9 @@ class CountMonitor:
                 self._accept_delay_as_minimum(index, delay, index, most)
             self._confirm_samples(index)
         else:
-            self._unconfirmed.add_delivery(index, delay, least, most)
-        self._cell.add_delivery(index, delay, least, most)
+            self._unconfirmed.add_delivery(index, delay, least, most, least)
+        level = self._minimum_level_ns(index, delay)  # the minimum may have moved in the cell
+        self._cell.add_delivery(index, delay, least, most, level)
         return self._close_cell(index) if index - self._cell.start >= self._cell_samples else None
 
     def settle_at_end(self, index: int) -> Lost | None:
@@ -267,7 +269,10 @@ class CountMonitor:
     def _steps_of_minimum_rise(self, cells: Sequence[_Cell]) -> int:
         """Return by how many steps the minimum delay has risen; 0 if not by a whole number."""
         rules = self._rules
-        before = [self._minimum_level_ns(*point) for point in list(self._minima)[1 - len(cells) :]]
+        minima = list(self._minima)
+        if self._late[0].start - self.confirmed > self._cell_samples / 2:
+            minima = minima[:-1]  # of less than half a cell: the loss cut it short
+        before = [self._minimum_level_ns(*point) for point in minima[1 - len(cells) :]]
         after = [self._minimum_level_ns(cell.index, cell.delay) for cell in cells]
         steady = max(map(_delay_spread_ns, (before, after))) <= rules.steady_ns if before else False
         if len(before) < len(cells) - 1 or not steady:
@@ -338,16 +343,20 @@ class CountMonitor:
 class _Cell:
     """The quickest delivery of a stretch: its index, its delay, and the limits of its lateness."""
 
-    __slots__ = ("delay", "index", "least", "most", "start")
+    __slots__ = ("delay", "index", "least", "most", "rank", "start")
 
     def __init__(self, start: int) -> None:
         self.start = self.index = start
         self.delay = 0.0
-        self.least = self.most = math.inf
+        self.rank = self.least = self.most = math.inf
 
-    def add_delivery(self, index: int, delay: float, least: float, most: float) -> None:
-        if least < self.least:
+    def add_delivery(
+        self, index: int, delay: float, least: float, most: float, rank: float
+    ) -> None:
+        """Keep the delivery of the lowest rank; ranks of one stretch have one reference, ns."""
+        if rank < self.rank:
             self.index, self.delay, self.least, self.most = index, delay, least, most
+            self.rank = rank
 
 
 def _least_delay_ns(cell: _Cell) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from drivers.ppk2.stream import RULES
@@ -106,6 +106,7 @@ def test_a_late_host_is_no_loss(late_us: Callable[[float], float], ppm: float) -
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(-60, 60), st.integers(1, 60), st.floats(12, 25), st.integers(0, 1000))
+@example(0.0, 1, 16.0078125, 11)  # one late delivery is all that the cell has before the loss
 def test_any_number_of_wraps_is_missed_once_the_rate_is_known(
     ppm: float, wraps: int, at_s: float, seed: int
 ) -> None:
@@ -219,6 +220,7 @@ def test_what_a_break_hides_is_right_or_possibly_missing(
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(-100, 100), st.integers(0, 1000), st.floats(4, 12), st.integers(0, 60))
+@example(100.0, 167, 4.0, 0)  # the minimum moves within a cell, to a delivery that is late
 def test_a_break_is_resolved_exactly_once_the_host_was_observed(
     ppm: float, seed: int, broke_s: float, missing: int
 ) -> None:
