@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from labd.cli.render_energy import OWN_METHOD, format_energy_score, method_of
+from labd.cli.render_energy import OWN_METHOD, format_energy_score
 from labd.cli.terminal import make_console, print_line, styled
 from labd.core.model import ClockCheck, Identity, Mode, Verdict, Window
 from labd.core.retention import DAY_NS, RunFiles
@@ -231,8 +231,8 @@ def format_mode_score(summary: ModeSummary | None) -> str:
         text = f"{score['median_throughput_ips']:.3f}"
     elif "median_energy_uj" in score:
         text = f"{score['median_energy_uj']:.3f}"
-        method = method_of(score)
-        text += "" if method == OWN_METHOD else f" by {method}"
+        method = summary.method or OWN_METHOD
+        text += "" if method is OWN_METHOD else f" by {method}"
     elif "auc" in score:
         text = f"AUC {score['auc']:.3f}"
     return f"{text} ({summary.verdict})" if summary.verdict is Verdict.INVALID else text
@@ -286,7 +286,7 @@ def _show_energy(
     measured = [window for window in windows if window.mode is Mode.ENERGY]
     for result in results:
         if result.mode is Mode.ENERGY:
-            lines = format_energy_score(result.score, measured, result.details.method or "")
+            lines = format_energy_score(result.score, measured, result.details.method or OWN_METHOD)
             for number, line in enumerate(lines):
                 console.print(styled(f"{'        ' if number else 'energy: '}{line}"))
 

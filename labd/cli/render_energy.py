@@ -11,27 +11,18 @@ SCORE = "median_energy_uj"
 OWN_METHOD = EnergyMethod.LABD
 
 
-def method_of(score: Mapping[str, float]) -> str:
-    """Infer the method that the score follows; ``labd`` if it agrees with another."""
-    named = {name.removeprefix(f"{SCORE}_"): score[name] for name in score if name != SCORE}
-    if SCORE not in score or named.get(OWN_METHOD, score[SCORE]) == score[SCORE]:
-        return OWN_METHOD
-    return next((method for method, uj in named.items() if uj == score[SCORE]), OWN_METHOD)
-
-
 def format_energy_score(
-    score: Mapping[str, float], windows: Sequence[Window], method: str = ""
+    score: Mapping[str, float], windows: Sequence[Window], method: EnergyMethod
 ) -> list[str]:
     """Format the score beside the other methods', then medians of the windows.
 
     Args:
         score: of energy mode.
         windows: of energy mode.
-        method: that the score follows; inferred from the numbers if empty.
+        method: that the score follows.
     """
     if SCORE not in score:
         return []
-    method = method or method_of(score)
     others = [
         f"{uj:.3f} {name.removeprefix(f'{SCORE}_')}"
         for name, uj in score.items()

@@ -287,6 +287,7 @@ class JobLog:
                     verdict=each.result.verdict,
                     reasons=each.result.reasons,
                     score=each.result.score,
+                    method=each.result.details.method,
                 )
                 for each in snapshot.results
             ),

@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 from labd.core.health import Activity, Health
 from labd.core.jobs import JobSpec, JobState
 from labd.core.model import EnergyMethod, Mode, Priority, Verdict
+from labd.wire.results import IfKnown
 from labd.wire.topics import NAME_PATTERN
 from labd.wire.validation import REMARK_PATTERN, Mistake
 
@@ -227,6 +228,7 @@ class ModeSummary(LabMessage):
         verdict: pass, fail or invalid.
         reasons: why it is not ``pass``.
         score: named numbers.
+        method: energy: the arithmetic that the score follows; absent in other modes.
     """
 
     mode: Mode
@@ -234,6 +236,7 @@ class ModeSummary(LabMessage):
     verdict: Verdict
     reasons: tuple[str, ...] = ()
     score: dict[str, FiniteFloat] = {}
+    method: IfKnown[EnergyMethod] = None
 
 
 class JobStatus(LabMessage):

@@ -8,7 +8,8 @@ import pytest
 
 from labd.cli import render as tables
 from labd.cli import terminal
-from labd.cli.render_energy import format_energy_score, method_of
+from labd.cli.render_energy import format_energy_score
+from labd.core.model import EnergyMethod
 from labd.wire.job_events import EVENT, Event
 from labd.wire.messages import JobStatus, ModeSummary
 from labd.wire.results import WINDOW
@@ -82,37 +83,27 @@ def shown(
 
 def test_energy_by_every_method_and_what_else_is_known() -> None:
     windows = [WINDOW.validate_python(window(number)) for number in (1, 2, 3)]
-    assert format_energy_score(SCORE, windows) == [
+    assert format_energy_score(SCORE, windows, EnergyMethod.LABD) == [
         "54.774 µJ/inf by labd · 54.779 eembc · 54.774 mlcommons",
         "idle 1.665 mW, 18.43 µJ/inf of it baseline · 17339 µC per window",
     ]
-    assert format_energy_score(BY_EEMBC, [], "eembc") == [
+    assert format_energy_score(BY_EEMBC, [], EnergyMethod.EEMBC) == [
         "54.779 µJ/inf by eembc · 54.774 labd · 54.774 mlcommons",
         "idle 1.665 mW",
     ]
     bare = {"median_energy_uj": 2.0}
     less = WINDOW.validate_python(window(1, idle_power_uw=None, charge_uc=None))
-    assert format_energy_score(bare, [less]) == ["2.000 µJ/inf by labd"]
-    assert format_energy_score({}, windows) == []
-
-
-@pytest.mark.parametrize(
-    ("score", "method"),
-    [
-        (SCORE, "labd"),
-        (BY_EEMBC, "eembc"),
-        (SCORE | {"median_energy_uj": 54.7740001}, "mlcommons"),
-        ({"median_energy_uj": 1.0, "idle_power_uw": 1.0}, "labd"),
-        ({}, "labd"),
-    ],
-)
-def test_the_method_a_score_follows(score: dict[str, float], method: str) -> None:
-    assert method_of(score) == method
+    assert format_energy_score(bare, [less], EnergyMethod.LABD) == ["2.000 µJ/inf by labd"]
+    assert format_energy_score({}, windows, EnergyMethod.LABD) == []
 
 
 def test_another_method_is_marked_in_the_results() -> None:
-    assert tables.format_mode_score(job(SCORE).results[0]) == "54.774"
-    assert tables.format_mode_score(job(BY_EEMBC).results[0]) == "54.779 by eembc"
+    [summary] = job(SCORE).results
+    assert tables.format_mode_score(summary) == "54.774"
+    by_labd = summary.model_copy(update={"method": EnergyMethod.LABD})
+    assert tables.format_mode_score(by_labd) == "54.774"
+    by_mlcommons = summary.model_copy(update={"method": EnergyMethod.MLCOMMONS})
+    assert tables.format_mode_score(by_mlcommons) == "54.774 by mlcommons"
 
 
 def test_a_job_is_shown_whole_on_100_columns(
