@@ -137,7 +137,7 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
     if status.waiting:
         console.print(f"waiting: {status.waiting}")
     last = [event for event in events if event.attempt == status.attempt]
-    windows = [event.data for event in last if isinstance(event, WindowEvent)]
+    windows = _final_windows(last)
     results = [event.data for event in last if isinstance(event, ResultEvent)]
     if windows:
         console.print(make_windows_table(windows))
@@ -151,6 +151,16 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
         console.print(f"traces removed to make room: attempt {which}")
     for result in results:
         _show_evidence(console, result, removed=status.attempt in status.removed)
+
+
+def _final_windows(events: Sequence[Event]) -> list[MeasuredWindow]:
+    """Return the windows in order: of several events of one window the last holds it."""
+    found = {
+        (event.data.mode, event.data.number): event.data
+        for event in events
+        if isinstance(event, WindowEvent)
+    }
+    return list(found.values())
 
 
 def make_runs_table(runs: Sequence[tuple[RunFiles, str]], now_ns: int) -> Table:
@@ -191,18 +201,28 @@ def make_windows_table(windows: Sequence[MeasuredWindow]) -> Table:
             _format_energy_uncertainty(window),
             "" if idle_uw is None else f"{idle_uw / 1000:.3f}",
             _format_clock_check(window.check),
-            "yes" if window.valid else styled("no", "magenta"),
+            _format_validity(window),
         )
     return table
 
 
 def format_window_problems(windows: Sequence[MeasuredWindow]) -> list[str]:
-    """Return the problems of windows, one line each."""
+    """Return the problems of windows, and why some do not count, one line each."""
     return [
         f"{window.mode} window {window.number}: {problem}"
         for window in windows
-        for problem in window.problems
+        for problem in (*window.problems, *_not_counted_notes(window))
     ]
+
+
+def _not_counted_notes(window: Window) -> list[str]:
+    return [] if window.is_counted else [f"not counted: {window.not_counted}"]
+
+
+def _format_validity(window: Window) -> Text:
+    if not window.is_counted:
+        return styled("not counted", "yellow")
+    return styled("yes") if window.valid else styled("no", "magenta")
 
 
 def show_reasons(jobs: Sequence[JobStatus]) -> None:
@@ -271,11 +291,14 @@ def format_event_data(event: Event) -> str:
 def format_window(window: MeasuredWindow) -> str:
     """Format a window in one line."""
     energy = window.energy_per_inference_uj
+    remarks = [*_not_counted_notes(window), "; ".join(window.problems)]
+    if window.problems and window.is_counted:
+        remarks = [f"INVALID: {remarks[-1]}"]
     return (
         f"{window.mode}: window {window.number}, {window.inferences} inferences in "
         f"{window.runtime_s:.3f} s"
         + (f", {energy:.3f} µJ each" if energy else f", {window.throughput_ips:.3f}/s")
-        + (f" — INVALID: {'; '.join(window.problems)}" if window.problems else "")
+        + "".join(f" — {remark}" for remark in remarks if remark)
     )
 
 
@@ -283,7 +306,7 @@ def _show_energy(
     console: Console, windows: Sequence[MeasuredWindow], results: Sequence[ModeVerdict]
 ) -> None:
     """Print the energy score by every method, and the idle power."""
-    measured = [window for window in windows if window.mode is Mode.ENERGY]
+    measured = [window for window in windows if window.mode is Mode.ENERGY and window.is_counted]
     for result in results:
         if result.mode is Mode.ENERGY:
             lines = format_energy_score(result.score, measured, result.details.method or OWN_METHOD)

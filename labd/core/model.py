@@ -244,6 +244,9 @@ class Window:
         idle_power_uw: what the board drew just before the batch.
         baseline_per_inference_uj: what it would have drawn idle for as long, per inference.
         methods: energy per inference by every method that applies, µJ.
+        not_counted: why score and verdict leave the window out; empty if it counts.
+        laps_us: the DUT's counter at the two timestamps; ``None`` from an energy build.
+        outputs: of the last inference, as the DUT printed them.
     """
 
     number: int
@@ -264,11 +267,19 @@ class Window:
     idle_power_uw: float | None = None
     baseline_per_inference_uj: float | None = None
     methods: dict[str, float] = field(default_factory=dict[str, float])
+    not_counted: str = ""
+    laps_us: tuple[int, int] | None = None
+    outputs: tuple[float, ...] = ()
 
     @property
     def valid(self) -> bool:
         """Whether the window's number may be used."""
         return not self.problems
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether score and verdict rest on the window; a counted one may be invalid."""
+        return not self.not_counted
 
     @property
     def edge_span(self) -> tuple[float, float] | None:

@@ -216,15 +216,30 @@ def _energy_problems(window: Window) -> tuple[str, ...]:
     return ()
 
 
-def length_problems(window: Window) -> tuple[str, ...]:
-    """Return why a window's length, inferences or clocks are not valid."""
+def is_too_short(window: Window) -> bool:
+    """Whether the only thing wrong with a window is its length or number of inferences."""
+    short = shortness_problems(window)
+    return bool(short) and window.runtime_s > 0 and set(window.problems) <= set(short)
+
+
+def is_surely_long_enough(check: ClockCheck) -> bool:
+    """Whether an independent clock alone shows that a window is long enough."""
+    return check.seconds is not None and check.seconds - check.tolerance_s >= MIN_WINDOW_S
+
+
+def shortness_problems(window: Window) -> tuple[str, ...]:
+    """Return why a window is too short."""
     problems: list[str] = []
     if window.runtime_s < MIN_WINDOW_S:
         problems.append(f"lasts {window.runtime_s:.6f} s, less than {MIN_WINDOW_S:g} s")
     if window.inferences < MIN_INFERENCES:
         problems.append(f"holds {window.inferences} inferences, less than {MIN_INFERENCES}")
-    problems.extend(clock_problems(window.runtime_s, window.check))
     return tuple(problems)
+
+
+def length_problems(window: Window) -> tuple[str, ...]:
+    """Return why a window's length, inferences or clocks are not valid."""
+    return (*shortness_problems(window), *clock_problems(window.runtime_s, window.check))
 
 
 def clock_problems(runtime_s: float, check: ClockCheck) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from drivers.base.interfaces import IoManager
 from labd.core.errors import DutError, InstrumentError, JobError
 from labd.core.host_clock import CRYSTAL_PPM, HOST_PPM
 from labd.core.model import ClockCheck, TimeBase
-from labd.core.suite import MAX_INFERENCES, MIN_WINDOW_S, Benchmark
+from labd.core.suite import MAX_INFERENCES, MIN_WINDOW_S, WINDOWS, Benchmark
 from labd.core.windows import HOST_TOLERANCE_S
 from labd.procedure.dataset import Row
 from labd.procedure.mode_run import ModeRun
@@ -40,6 +40,12 @@ async def load_input(run: ModeRun, data: bytes, file: str) -> None:
 async def load_row(run: ModeRun, row: Row) -> None:
     """Load the input of a window's batch: the file, or the first window of it."""
     await load_input(run, next(run.dataset.iter_inputs(row)), row.file)
+
+
+def choose_window_rows(run: ModeRun) -> list[Row]:
+    """Return the inputs of a mode's windows: the first ones of the data set."""
+    rows = run.dataset.rows
+    return [rows[i % len(rows)] for i in range(WINDOWS)]
 
 
 def check_outputs(reply: InferReply, benchmark: Benchmark, file: str) -> None:

@@ -28,6 +28,9 @@ DRAIN_DEADLINE_S = 5.0
 STILL_S = 0.3
 """When nothing comes for this long, every sample taken so far has been received."""
 
+CONFIRM_DEADLINE_S = 15.0
+"""Longest wait for the confirmation of a window's samples; a PPK2 takes 6 s under host load."""
+
 QUIET_DEADLINE_S = 30.0
 """An input whose edges do not cease within this is not the DUT's timestamp."""
 
@@ -114,6 +117,17 @@ class Capture:
             if time.monotonic() > deadline or not await self._has_progress(EDGE_STILL_S):
                 return self.received_samples
         return (await self.wait_until_quiet()).received
+
+    async def wait_until_confirmed(self, stop: int) -> None:
+        """Wait until the samples before ``stop`` are confirmed, as long as anything comes.
+
+        A driver that cannot confirm them in time raises nothing here: their window is evaluated
+        later.
+        """
+        deadline = time.monotonic() + CONFIRM_DEADLINE_S
+        while self.closed_through < stop and time.monotonic() < deadline:
+            if not await self._has_progress(EDGE_STILL_S):
+                return
 
     async def stop_acquisition(self) -> None:
         """End the acquisition; then everything received is confirmed or a gap."""

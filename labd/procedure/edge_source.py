@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from drivers.base.interfaces import PowerMonitor
 from labd.core.clock_map import ClockMap
-from labd.core.model import ClockCheck, Edge, Mode, Part, Window
+from labd.core.model import ClockCheck, Edge, Mode, Part
+from labd.core.window_plan import WindowPlan
 from labd.core.windows import Batch, energy_window
 from labd.procedure.batch import PLANNED_WINDOW_S, BatchTiming
 from labd.procedure.capture import Capture, Position
@@ -32,7 +33,7 @@ class EdgeSource(ABC):
 
     Attributes:
         planned_window_s: length that windows are planned for, s.
-        windows: evaluated so far, in order.
+        plan: of the mode's windows; holds those that were measured.
         clocks: maps between the clocks of the run, for the evidence.
         problems: why the run as a whole is invalid.
         idle_uw: readings of the DUT's idle power, µW.
@@ -40,9 +41,9 @@ class EdgeSource(ABC):
 
     planned_window_s = PLANNED_WINDOW_S
 
-    def __init__(self, run: ModeRun) -> None:
+    def __init__(self, run: ModeRun, files: Sequence[str]) -> None:
         self.run = run
-        self.windows: list[Window] = []
+        self.plan = WindowPlan(files, self.planned_window_s)
         self.clocks: list[ClockMap] = []
         self.problems: list[str] = []
         self.idle_uw: list[float] = []
@@ -66,7 +67,7 @@ class EdgeSource(ABC):
 
     @abstractmethod
     async def add_batch(self, capture: Capture, measured: MeasuredBatch) -> None:
-        """Add the next batch."""
+        """Add the next batch; let the plan know its window, or at least its length."""
 
     @abstractmethod
     async def evaluate_remaining(self, capture: Capture) -> None:
@@ -99,8 +100,9 @@ class EdgeSource(ABC):
             idle_power_uw=idle_power_uw,
             edge_uncertainty_s=edge_uncertainty_s,
         )
-        await self.run.report.report_window(Mode.ENERGY, window)
-        self.windows.append(window)
+        window = replace(window, outputs=measured.timing.reply.results)
+        for changed in self.plan.add(window):
+            await self.run.report.report_window(Mode.ENERGY, changed)
 
 
 def run_clocks(run: ModeRun, capture: Capture) -> RunClocks:

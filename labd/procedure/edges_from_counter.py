@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+from collections.abc import Sequence
 
 from drivers.base.interfaces import PowerMonitor
 from labd.core.errors import InstrumentError, JobError, MeasurementInvalid
 from labd.core.model import Edge, TimeBase
 from labd.core.suite import MIN_WINDOW_S
+from labd.core.windows import performance_window
 from labd.procedure.batch import (
     PROBE_DEADLINE_S,
     BatchTiming,
@@ -31,7 +33,7 @@ class CounterEdges(EdgeSource):
 
     planned_window_s = 3 * MIN_WINDOW_S  # longer, since edges are uncertain by milliseconds
 
-    def __init__(self, run: ModeRun) -> None:
+    def __init__(self, run: ModeRun, files: Sequence[str]) -> None:
         if run.bench.batch_timer(run.ready.build) is None:
             raise JobError(
                 "no-timestamps",
@@ -47,7 +49,7 @@ class CounterEdges(EdgeSource):
                 "bench does not follow the host clock",
                 "use an emulated monitor that sees them",
             )
-        super().__init__(run)
+        super().__init__(run, files)
         self._marks: list[BatchTiming] = []
         self._measured: list[MeasuredBatch] = []
 
@@ -79,9 +81,16 @@ class CounterEdges(EdgeSource):
         return (await capture.wait_until_quiet()).received
 
     async def add_batch(self, capture: Capture, measured: MeasuredBatch) -> None:
-        """Add a batch; keep only the samples around it."""
+        """Add a batch; keep only the samples around it.
+
+        Its window is evaluated at the end of the run; the plan takes its length by the counter.
+        """
         self.read_idle_power(capture, measured.start - capture.quiet_samples, measured.start)
         self._measured.append(measured)
+        seconds = check_by_best_clock(self.run, measured.timing).seconds
+        if seconds is not None:
+            check = check_by_host_clock(self.run, measured.timing.reply)
+            self.plan.add(performance_window(measured.batch, round(seconds * 1e6), check))
         capture.drop_before(measured.stop, self.pending_ranges)
 
     async def evaluate_remaining(self, capture: Capture) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from drivers.base.interfaces import PowerMonitor
 from labd.core.errors import DutError, InstrumentError, MeasurementInvalid
 from labd.core.model import Edge
+from labd.core.windows import is_surely_long_enough
 from labd.procedure.batch import PROBE_DEADLINE_S, BatchTiming, check_by_best_clock
 from labd.procedure.capture import Capture, Position, start_capture
 from labd.procedure.clock_correlation import compare_clocks
@@ -23,8 +24,8 @@ sent by then, and the next command is sent later."""
 class MonitorEdges(EdgeSource):
     """Edges in the power monitor's stream; a batch is evaluated once it is confirmed."""
 
-    def __init__(self, run: ModeRun) -> None:
-        super().__init__(run)
+    def __init__(self, run: ModeRun, files: Sequence[str]) -> None:
+        super().__init__(run, files)
         self._pending: list[MeasuredBatch] = []
         self._syncs: list[tuple[int, int]] = []
         self._counted: list[tuple[BatchTiming, Sequence[Edge]]] = []
@@ -72,8 +73,14 @@ class MonitorEdges(EdgeSource):
         return await capture.wait_for_edges(before, 2)
 
     async def add_batch(self, capture: Capture, measured: MeasuredBatch) -> None:
-        """Add a batch; evaluate those that are confirmed."""
+        """Add a batch; evaluate those that are confirmed.
+
+        Confirmation takes seconds with some monitors. It is waited for only if another clock
+        leaves open whether the batch was long enough.
+        """
         self._pending.append(measured)
+        if not is_surely_long_enough(check_by_best_clock(self.run, measured.timing)):
+            await capture.wait_until_confirmed(measured.stop)
         while self._pending and capture.closed_through >= self._pending[0].stop:
             await self._evaluate_next_batch(capture)
 

@@ -15,10 +15,11 @@ from drivers.base.interfaces import PowerMonitor
 from labd.core.errors import DeadlineExceeded, InfraError, InstrumentError
 from labd.core.model import Finding, Mode, Part, Window
 from labd.core.scoring import median_energy_uj
-from labd.core.suite import WARMUPS, WINDOWS
-from labd.core.windows import Batch, inferences_for_window
+from labd.core.suite import WARMUPS
+from labd.core.windows import Batch
 from labd.procedure.batch import (
     check_outputs,
+    choose_window_rows,
     clear_interval_log,
     infer_deadline_s,
     load_row,
@@ -38,37 +39,35 @@ from labd.wire.results import ModeResult, ResultDetails
 async def measure_energy(
     run: ModeRun, monitor: PowerMonitor, throughput_ips: float | None
 ) -> ModeResult:
-    """Measure :data:`WINDOWS` energy windows, each on another input file.
+    """Measure five energy windows, each on another input file.
 
     ``throughput_ips``, the result of performance mode on the same code, replaces the probe.
 
     Raises:
         JobError: no part of this station sees the DUT's timestamps.
+        MeasurementInvalid: an inference is too short for the protocol.
     """
     sees = bool(monitor.stream_format.timestamp_line)
-    source = MonitorEdges(run) if sees else CounterEdges(run)
-    dataset = run.dataset
-    rows = [dataset.rows[i % len(dataset.rows)] for i in range(WINDOWS)]
+    rows = choose_window_rows(run)
+    files = [row.file for row in rows]
+    source = MonitorEdges(run, files) if sees else CounterEdges(run, files)
     await run.report.report_phase(Mode.ENERGY, "probe")
     await load_row(run, rows[0])
     await clear_interval_log(run)
-    inferences, inference_s = await _plan_batch(source, monitor, throughput_ips)
+    inference_s = await _inference_s(source, monitor, throughput_ips)
+    source.plan.begin(inference_s)
     await run.report.report_phase(Mode.ENERGY, "windows")
     async with start_capture(run, monitor, "energy") as capture:
         await source.make_sync_mark(capture)
-        for number, row in enumerate(rows, 1):
-            batch = Batch(number, row.file, inferences)
-            await _measure_batch(run, source, capture, batch, row, inference_s)
-            await capture.annotate_windows(source.windows)
-            await run.report.report_progress(number, WINDOWS, "windows")
+        await _measure_windows(run, source, capture, rows, inference_s)
         late = await _error_of_optional(
             source.make_sync_mark(capture), "the sync mark at the end of the run"
         )
         await capture.stop_acquisition()
         findings = await _monitor_findings(run)
         await source.evaluate_remaining(capture)
-        await capture.annotate_windows(source.windows)
-    score = _median_scores(source.windows)
+        await capture.annotate_windows(source.plan.windows)
+    score = _median_scores(source.plan.counted)
     if source.idle_uw:
         score["idle_power_uw"] = statistics.fmean(source.idle_uw)
     serious = [f"power monitor: {finding.text}" for finding in findings if finding.serious]
@@ -78,9 +77,20 @@ async def measure_energy(
         clocks=tuple(to_clock_map_record(each) for each in source.clocks),
         findings=(*late, *(finding.text for finding in findings)),
     )
-    return result_from_windows(
-        Mode.ENERGY, source.windows, score, (*source.problems, *serious), details
-    )
+    problems = (*source.plan.problems, *source.problems, *serious)
+    return result_from_windows(Mode.ENERGY, source.plan.windows, score, problems, details)
+
+
+async def _measure_windows(
+    run: ModeRun, source: EdgeSource, capture: Capture, rows: Sequence[Row], inference_s: float
+) -> None:
+    """Run the batches that the plan asks for, until it has its windows or is abandoned."""
+    by_file = {row.file: row for row in rows}
+    while (batch := source.plan.next_batch()) is not None:
+        row = by_file[batch.input_file]
+        await _measure_batch(run, source, capture, batch, row, inference_s)
+        await capture.annotate_windows(source.plan.windows)
+        await run.report.report_progress(source.plan.done, len(rows), "windows")
 
 
 async def _monitor_findings(run: ModeRun) -> list[Finding]:
@@ -100,17 +110,13 @@ async def _error_of_optional(work: Awaitable[None], what: str) -> list[str]:
     return []
 
 
-async def _plan_batch(
+async def _inference_s(
     source: EdgeSource, monitor: PowerMonitor, throughput_ips: float | None
-) -> tuple[int, float]:
-    """Return the inferences per window and the seconds per inference."""
+) -> float:
+    """Return the seconds per inference: by performance mode, otherwise by probes."""
     if throughput_ips:
-        inference_s = 1.0 / throughput_ips
-    else:
-        inference_s = await measure_inference_s(
-            lambda inferences: source.measure_probe_s(monitor, inferences)
-        )
-    return inferences_for_window(1, inference_s, source.planned_window_s), inference_s
+        return 1.0 / throughput_ips
+    return await measure_inference_s(lambda inferences: source.measure_probe_s(monitor, inferences))
 
 
 async def _measure_batch(

@@ -89,9 +89,14 @@ def result_from_windows(
     problems: Sequence[str] = (),
     details: ResultDetails | None = None,
 ) -> ModeResult:
-    """Return the result of a mode: pass if every window is valid and there are no problems."""
+    """Return the result of a mode: pass if every counted window is valid, without problems."""
     reasons = (
-        *(f"window {window.number} {problem}" for window in windows for problem in window.problems),
+        *(
+            f"window {window.number} {problem}"
+            for window in windows
+            if window.is_counted
+            for problem in window.problems
+        ),
         *problems,
     )
     return ModeResult(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from labd.core.errors import DutError
 from labd.core.model import Mode, Window
 from labd.core.scoring import median_throughput_ips
-from labd.core.suite import WARMUPS, WINDOWS
-from labd.core.windows import Batch, inferences_for_window, performance_window
+from labd.core.suite import WARMUPS
+from labd.core.window_plan import WindowPlan
+from labd.core.windows import Batch, performance_window
 from labd.procedure.batch import (
     PLANNED_WINDOW_S,
     PROBE_DEADLINE_S,
     check_by_best_clock,
     check_outputs,
+    choose_window_rows,
     clear_interval_log,
     infer_deadline_s,
     load_row,
@@ -24,33 +28,39 @@ from labd.wire.results import ModeResult
 
 
 async def measure_performance(run: ModeRun) -> ModeResult:
-    """Probe, then measure :data:`WINDOWS` windows, each on another input file."""
-    dut, dataset, report = run.ready.dut, run.dataset, run.report
+    """Probe, then measure five windows, each on another input file."""
+    dut, report = run.ready.dut, run.report
     await report.report_phase(Mode.PERFORMANCE, "probe")
-    rows = [dataset.rows[i % len(dataset.rows)] for i in range(WINDOWS)]
+    rows = choose_window_rows(run)
     await load_row(run, rows[0])
 
     async def probe_runtime_s(inferences: int) -> float:
         return require_runtime_us(await dut.run_inferences(inferences, 1, PROBE_DEADLINE_S)) / 1e6
 
     inference_s = await measure_inference_s(probe_runtime_s)
-    inferences = inferences_for_window(1, inference_s, PLANNED_WINDOW_S)
+    plan = WindowPlan([row.file for row in rows], PLANNED_WINDOW_S)
+    plan.begin(inference_s)
     await clear_interval_log(run)
     await report.report_phase(Mode.PERFORMANCE, "windows")
-    windows: list[Window] = []
-    for number, row in enumerate(rows, 1):
-        await load_row(run, row)
-        deadline = infer_deadline_s(inferences + WARMUPS, inference_s)
-        timing = await run_timed_batch(run, inferences, WARMUPS, deadline)
-        check_outputs(timing.reply, run.benchmark, row.file)
-        runtime = require_runtime_us(timing.reply)
-        check = check_by_best_clock(run, timing)
-        batch = Batch(number, row.file, inferences)
-        windows.append(performance_window(batch, runtime, check))
-        await report.report_window(Mode.PERFORMANCE, windows[-1])
-        await report.report_progress(number, WINDOWS, "windows")
-    score = {"median_throughput_ips": median_throughput_ips(windows)}
-    return result_from_windows(Mode.PERFORMANCE, windows, score)
+    by_file = {row.file: row for row in rows}
+    while (batch := plan.next_batch()) is not None:
+        await load_row(run, by_file[batch.input_file])
+        for window in plan.add(await _measure_window(run, batch, inference_s)):
+            await report.report_window(Mode.PERFORMANCE, window)
+        await report.report_progress(plan.done, len(rows), "windows")
+    score = {"median_throughput_ips": median_throughput_ips(plan.counted)}
+    return result_from_windows(Mode.PERFORMANCE, plan.windows, score, plan.problems)
+
+
+async def _measure_window(run: ModeRun, batch: Batch, inference_s: float) -> Window:
+    """Run a batch on the loaded input; make its window by the DUT's counter."""
+    deadline_s = infer_deadline_s(batch.inferences + WARMUPS, inference_s)
+    timing = await run_timed_batch(run, batch.inferences, WARMUPS, deadline_s)
+    reply = timing.reply
+    check_outputs(reply, run.benchmark, batch.input_file)
+    check = check_by_best_clock(run, timing)
+    window = performance_window(batch, require_runtime_us(reply), check)
+    return replace(window, laps_us=reply.laps_us, outputs=reply.results)
 
 
 def require_runtime_us(reply: InferReply) -> int:

@@ -55,8 +55,10 @@ def _draw_trace(axes: Any, trace: Trace) -> None:
         if window.edge_span is None or window.energy_per_inference_uj is None:
             continue
         start, stop = (index / rate for index in window.edge_span)
-        axes.axvspan(start, stop, color="#e8a33d", alpha=0.22, linewidth=0)
+        color = "#e8a33d" if window.is_counted else "#7f7f7f"
+        axes.axvspan(start, stop, color=color, alpha=0.22, linewidth=0)
         text = f"window {window.number}\n{window.energy_per_inference_uj:.3f} µJ/inf"
+        text += "" if window.is_counted else "\nnot counted"
         axes.text(
             (start + stop) / 2,
             0.03,

@@ -42,6 +42,7 @@ FINDINGS = {
     "trace-short": "the trace ends before a window does",
     "window-count": "not five windows (one for wake word)",
     "window-differs": "a recomputed window differs from the published one",
+    "window-left-out": "a window does not count, although it is long enough and was not repeated",
     "window-short": "a window lasts less than 10 s",
     "windows-missing-in-log": "the log covers fewer windows than the result text lists",
     "windows-unpublished": "the raw data hold windows that the result text does not list",
@@ -64,6 +65,7 @@ DAMAGE = frozenset(
         "trace-altered",
         "trace-lost",
         "trace-short",
+        "window-left-out",
     }
 )
 """Codes that make a folder unsound even if its numbers agree."""

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ from labd.core.errors import ConfigError, MeasurementInvalid
 from labd.core.model import EnergyMethod, Finding, Mode, Window
 from labd.core.recording import Recording
 from labd.core.runner_arithmetic import WindowEnergy
+from labd.core.window_plan import is_rightly_left_out
 from labd.core.windows import energies_by_method
+from labd.protocol.words import COUNTER_MODULUS
 from labd.rescore.accuracy_scores import LoggedAnswer, score_mlcommons
 from labd.rescore.compare import (
     compare_with_published,
@@ -177,10 +180,42 @@ def _score_trace(meta: Path, result: ResultFile | None) -> tuple[Recomputed, Pub
     _check_hash(trace, raw)
     published = _to_published(score, windows if result else trace.windows)
     chosen = result.details.method if result else None
-    for window in trace.windows:
+    _check_left_out([_by_trace(trace, window) for window in trace.windows], raw)
+    for window in filter(_is_counted, trace.windows):
         _add_window(trace, window, chosen or _infer_method(window), raw)
     score_windows(raw, published)
     return raw, published
+
+
+def _is_counted(window: Window) -> bool:
+    return window.is_counted
+
+
+def _by_trace(trace: Trace, window: Window) -> Window:
+    """Return a window with its length by the edges in the trace."""
+    if window.edge_span is None:
+        return window
+    first, second = window.edge_span
+    return replace(window, runtime_s=(second - first) / trace.sample_rate_hz)
+
+
+def _by_laps(window: Window) -> Window:
+    """Return a window with its length by the DUT's counter at its ends, if they were kept."""
+    if window.laps_us is None:
+        return window
+    start_us, stop_us = window.laps_us
+    return replace(window, runtime_s=(stop_us - start_us) % COUNTER_MODULUS / 1e6)
+
+
+def _check_left_out(windows: Sequence[Window], raw: Recomputed) -> None:
+    """Report windows that do not count although no rule leaves them out."""
+    for window in windows:
+        if not window.is_counted and not is_rightly_left_out(window, windows):
+            text = (
+                f"window {window.number} does not count ({window.not_counted}), but lasts "
+                f"{window.runtime_s:.6g} s and has no later one with more inferences"
+            )
+            raw.add_finding("window-left-out", text)
 
 
 def _cut_text(trace: Trace) -> str:
@@ -252,11 +287,13 @@ def _window_energy(trace: Trace, first: float, second: float, method: EnergyMeth
 
 
 def _score_laps(windows: Sequence[Window], published: Published) -> Recomputed:
-    """Recompute throughputs from the runtimes; the laps themselves are not kept."""
+    """Recompute runtimes from the laps and throughputs from the runtimes."""
     raw = Recomputed()
+    measured = [_by_laps(window) for window in windows]
+    _check_left_out(measured, raw)
     raw.windows += [
         ScoredWindow.from_runtime(each.number, each.inferences, each.runtime_s)
-        for each in windows
+        for each in filter(_is_counted, measured)
         if each.runtime_s > 0
     ]
     score_windows(raw, published)
@@ -264,10 +301,10 @@ def _score_laps(windows: Sequence[Window], published: Published) -> Recomputed:
 
 
 def _to_published(score: Mapping[str, float], windows: Sequence[Window]) -> Published:
-    """Return labd's result as published numbers."""
+    """Return labd's result as published numbers, without the windows that do not count."""
     stated = tuple(
         PublishedWindow(each.number, _to_printed({key: getattr(each, key) for key in WINDOW_KEYS}))
-        for each in windows
+        for each in filter(_is_counted, windows)
     )
     known = _to_printed({key: score.get(key) for key in SCORE_KEYS})
     return Published(known, (stated,) if stated else ())

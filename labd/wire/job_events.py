@@ -161,7 +161,10 @@ class ProgressEvent(JobEvent):
 
 
 class WindowEvent(JobEvent):
-    """A window was measured, valid or not."""
+    """A window was measured, valid or not, or does not count any more.
+
+    The last event of a window's number in a mode and attempt holds the window.
+    """
 
     type: Literal[EventType.WINDOW] = EventType.WINDOW
     data: MeasuredWindow

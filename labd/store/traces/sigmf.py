@@ -107,14 +107,19 @@ def annotate_item(item: Edge | Gap | TimeMark) -> Annotation:
 
 
 def annotate_window(window: Window) -> Annotation:
-    """Annotate a window; one without edges covers no sample and is placed at sample 0."""
+    """Annotate a window; one without edges covers no sample and is placed at sample 0.
+
+    A comment says why a window does not count.
+    """
     place: dict[str, Any] = {"core:sample_start": 0, "core:sample_count": 0}
     if window.edge_span is not None:
         first = math.floor(window.edge_span[0])
         count = math.ceil(window.edge_span[1]) - first
         place = {"core:sample_start": first, "core:sample_count": count}
+    comment = {} if window.is_counted else {"core:comment": f"not counted: {window.not_counted}"}
     return place | {
         "core:label": f"window {window.number}",
+        **comment,
         "labd:window": WINDOW.dump_python(window, mode="json"),
     }
 

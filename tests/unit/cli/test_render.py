@@ -136,3 +136,22 @@ def test_files_that_are_there_are_not_called_removed(
     assert "removed" not in text
     assert "traces: pinned" in text
     assert "  trace: energy" in text
+
+
+def test_a_window_that_does_not_count_is_marked_and_shown_in_its_last_form(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    too_short = "lasts 9.900000 s, less than 10 s"
+    reason = "too short: repeated with 112 inferences"
+    first = window(1, mode="performance", problems=[too_short], not_counted=reason)
+    second = window(2, mode="performance")
+    replaced = second | {"not_counted": "measured again as window 3"}
+    events = [event("window", each) for each in (first, second, replaced)]
+    text = shown(capsys, monkeypatch, job(SCORE), *events)
+    assert text.count("not counted") == 4  # twice in the table, twice below it
+    assert f"performance window 1: {too_short}" in text
+    assert f"performance window 1: not counted: {reason}" in text
+    assert "performance window 2: not counted: measured again as window 3" in text
+    line = tables.format_event_line(events[0])
+    assert line.endswith(f" — not counted: {reason} — {too_short}")
+    assert "INVALID" not in line

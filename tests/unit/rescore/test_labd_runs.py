@@ -193,3 +193,64 @@ def test_a_damaged_result_is_a_finding_not_a_crash(tmp_path: Path, content: str)
     for found in scores(tmp_path).values():
         assert "labd-bug" not in codes(found), found.findings
         assert found.agrees is None
+
+
+async def write_performance(folder: Path, *windows: Window) -> SessionScore:
+    counted = [window.throughput_ips for window in windows if window.is_counted]
+    score = {"median_throughput_ips": float(np.median(counted))}
+    result = ModeResult(
+        mode=Mode.PERFORMANCE, verdict=Verdict.PASS, score=score, windows=tuple(windows)
+    )
+    await RunEvidence(folder).write_result_copy("job", "kws01", result)
+    return scores(folder)[Mode.PERFORMANCE]
+
+
+def lapped(number: int, inferences: int, runtime_us: int, **more: object) -> Window:
+    """Return a window whose laps wrap."""
+    start_us = 2**32 - 1000
+    laps_us = (start_us, (start_us + runtime_us) % 2**32)
+    window = Window(
+        number, "a.bin", inferences, runtime_us / 1e6, 1e6 * inferences / runtime_us, CHECK
+    )
+    return replace(window, laps_us=laps_us, **more)
+
+
+async def test_kept_short_windows_do_not_count_here_either(tmp_path: Path) -> None:
+    short = lapped(1, 100, 9_900_000, not_counted="too short: repeated with 107 inferences")
+    found = await write_performance(
+        tmp_path, short, *(lapped(n, 107, 10_600_000) for n in range(2, 7))
+    )
+    assert found.agrees is True
+    assert codes(found) == []
+    assert [window.number for window in found.windows] == [2, 3, 4, 5, 6]
+
+
+async def test_a_window_left_out_without_a_reason_is_found(tmp_path: Path) -> None:
+    better = lapped(1, 107, 10_500_000, not_counted="too short: repeated with 107 inferences")
+    found = await write_performance(
+        tmp_path, better, *(lapped(n, 107, 10_600_000) for n in range(2, 7))
+    )
+    assert codes(found) == ["window-left-out"]
+    assert "window 1 does not count (too short: repeated" in found.findings[0].text
+    assert "but lasts 10.5 s and has no later one with more inferences" in found.findings[0].text
+    assert not is_sound(found)
+
+
+async def test_runtimes_are_recomputed_from_the_laps(tmp_path: Path) -> None:
+    windows = [lapped(n, 107, 10_600_000) for n in range(1, 6)]
+    windows[2] = replace(windows[2], runtime_s=10.7, throughput_ips=10.0)
+    found = await write_performance(tmp_path, *windows)
+    assert found.agrees is False
+    assert set(codes(found)) == {"window-differs"}
+
+
+def test_an_energy_window_that_does_not_count_is_left_out(tmp_path: Path) -> None:
+    windows = write_trace(tmp_path)
+    meta = json.loads((tmp_path / "energy.sigmf-meta").read_text())
+    last = meta["annotations"][-1]["labd:window"]
+    assert last["number"] == 5
+    last["not_counted"] = "measured again"
+    (tmp_path / "energy.sigmf-meta").write_text(json.dumps(meta))
+    found = scores(tmp_path)[Mode.ENERGY]
+    assert codes(found) == ["window-left-out", "window-count"]
+    assert len(found.windows) == len(windows) - 1

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from drivers.io_manager.eembc_uno import EembcIoManager, EembcIoManagerConfig
 from drivers.n6705.config import N6705Config
 from drivers.n6705.driver import N6705
+from labd.core import window_plan, windows
 from labd.core.errors import JobError
 from labd.core.model import Build, EnergyMethod, Mode, Verdict, Window
 from labd.core.suite import find_benchmark
 from labd.daemon.run_recorder import RunEvidence
+from labd.procedure import batch as batch_module
 from labd.procedure import edges_from_counter as by_counter
-from labd.procedure import energy
 from labd.procedure.dataset import Dataset, find_dataset
 from labd.procedure.energy import measure_energy
 from labd.procedure.mode_run import ModeRun
@@ -33,7 +34,7 @@ from labd.simulation.instruments.eembc_uno import SimulatedEembcUno
 from labd.simulation.instruments.n6705 import SimulatedN6705
 from labd.simulation.instruments.reference_dut import SimulatedDut
 from labd.simulation.uart_waveform import character_duration_ps
-from labd.simulation.virtual_time import LoopAgenda
+from labd.simulation.virtual_time import PS_PER_S, LoopAgenda
 from labd.station.config import StationConfig
 from labd.station.open_station import JobSetup, Parts, StationBench
 from labd.wire.results import ModeResult
@@ -138,8 +139,12 @@ async def session(
 
 @pytest.fixture(autouse=True)
 def short_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two windows of two seconds: their length is then the one thing wrong with them."""
-    monkeypatch.setattr(energy, "WINDOWS", 2)
+    """Two windows of two seconds: their length is then the one thing wrong with them.
+
+    They are not repeated for it.
+    """
+    monkeypatch.setattr(window_plan, "is_too_short", lambda _: False)
+    monkeypatch.setattr(batch_module, "WINDOWS", 2)
     monkeypatch.setattr(by_counter.CounterEdges, "planned_window_s", WINDOW_S)
     monkeypatch.setattr(StationBench, "is_simulated", property(lambda _: False))
 
@@ -183,3 +188,23 @@ async def test_without_a_counter_there_is_no_energy(dataset: Dataset, tmp_path: 
         with pytest.raises(JobError, match="no input for the DUT's timestamps") as caught:
             await measure_energy(running, monitor, 1 / INFERENCE_S)
     assert caught.value.code == "no-timestamps"
+
+
+async def test_a_window_that_the_counter_finds_too_short_is_repeated(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window_plan, "is_too_short", windows.is_too_short)
+    monkeypatch.setattr(windows, "MIN_WINDOW_S", 1.0)
+    monkeypatch.setattr(by_counter.CounterEdges, "planned_window_s", 1.2)
+    dut = TimedDut()
+    dut.batch_ps = lambda number: round(number * (0.015 if number > 50 else INFERENCE_S) * PS_PER_S)
+    async with session(dut, dataset, tmp_path / "run") as (running, monitor):
+        result = await measure_energy(running, monitor, 1 / INFERENCE_S)
+    short, *counted = result.windows
+    assert short.inferences == 60
+    assert short.not_counted == f"too short: repeated with {counted[0].inferences} inferences"
+    assert short.energy_uj is not None
+    assert [window.input_file for window in counted] == ["tst_0.bin", "tst_1.bin"]
+    assert all(window.runtime_s > 1.0 and window.is_counted for window in counted)
+    assert len({window.inferences for window in counted}) == 1
+    assert not any("lasts" in reason for reason in result.reasons)

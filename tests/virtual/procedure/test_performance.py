@@ -9,7 +9,7 @@ import pytest
 from labd.core.errors import DutError, MeasurementInvalid
 from labd.core.suite import MAX_INFERENCES
 from labd.procedure.performance import measure_performance
-from labd.simulation.instruments.reference_dut import SimulatedDut
+from labd.simulation.instruments.reference_dut import KNOWN_FIRMWARES, SimulatedDut
 from labd.simulation.virtual_time import PS_PER_US
 from tests.virtual.procedure.dut_station import performance_run
 
@@ -62,3 +62,71 @@ async def test_the_shortest_inference_that_the_protocol_can_time_is_timed(tmp_pa
         result = await measure_performance(run)
     assert result.verdict == "pass"
     assert 0.99 * MAX_INFERENCES < largest_batch(dut) <= MAX_INFERENCES
+
+
+def speeding_dut(fast_us: int, *, from_inferences: int) -> SimulatedDut:
+    """Return a DUT that takes 100 ms per inference, and less in batches of this size."""
+    dut = SimulatedDut()
+    dut.batch_ps = lambda number: (
+        number * (fast_us if number >= from_inferences else 100_000) * PS_PER_US
+    )
+    return dut
+
+
+async def test_a_dut_that_is_faster_in_windows_than_in_the_probe_gets_its_number(
+    tmp_path: Path,
+) -> None:
+    async with performance_run(speeding_dut(94_500, from_inferences=50), tmp_path) as (run, seen):
+        result = await measure_performance(run)
+    assert (result.verdict, result.reasons) == ("pass", ())
+    short, *counted = result.windows
+    assert short.runtime_s == pytest.approx(105 * 0.0945)
+    assert short.not_counted == "too short: repeated with 112 inferences"
+    assert [window.number for window in counted] == [2, 3, 4, 5, 6]
+    assert [window.input_file for window in counted] == [f"tst_{n}.bin" for n in range(5)]
+    assert {window.inferences for window in counted} == {112}
+    assert result.score["median_throughput_ips"] == pytest.approx(1 / 0.0945)
+    assert seen.windows == list(result.windows)
+
+
+async def test_one_fast_input_gives_every_window_its_n_and_each_change_is_reported(
+    tmp_path: Path,
+) -> None:
+    dut = SimulatedDut()
+    dut.batch_ps = lambda number: number * (90_000 if dut.input[0] == 2 else 100_000) * PS_PER_US
+    async with performance_run(dut, tmp_path) as (run, seen):
+        result = await measure_performance(run)
+    assert result.verdict == "pass"
+    counted = [window for window in result.windows if window.is_counted]
+    assert {window.inferences for window in counted} == {117}
+    assert sorted(window.input_file for window in counted) == [f"tst_{n}.bin" for n in range(5)]
+    assert len(result.windows) == 8
+    last_report = {window.number: window for window in seen.windows}
+    assert [last_report[number] for number in range(1, 9)] == list(result.windows)
+
+
+async def test_a_dut_that_is_never_slow_enough_ends_early_and_says_what_was_tried(
+    tmp_path: Path,
+) -> None:
+    dut = SimulatedDut()
+    dut.batch_ps = lambda number: (
+        number * 100_000 * PS_PER_US if number < 50 else 9_950_000 * PS_PER_US
+    )
+    async with performance_run(dut, tmp_path) as (run, _):
+        result = await measure_performance(run)
+    assert result.verdict == "invalid"
+    assert len(result.windows) == 4
+    assert result.reasons[0] == "window 4 lasts 9.950000 s, less than 10 s"
+    assert "after 3 repeats of it and 3 in this mode: 105 in 9.950 s" in result.reasons[1]
+
+
+async def test_a_window_keeps_its_laps_and_outputs(tmp_path: Path) -> None:
+    dut = SimulatedDut(KNOWN_FIRMWARES["wrapping-laps"])
+    async with performance_run(dut, tmp_path) as (run, _):
+        result = await measure_performance(run)
+    for window in result.windows:
+        assert window.outputs == dut.results
+        assert window.laps_us is not None
+        start, stop = window.laps_us
+        assert (stop - start) % 2**32 == round(window.runtime_s * 1e6)
+        assert window.inferences == 68
