@@ -9,6 +9,7 @@ import click
 from labd import __version__
 from labd.cli.lazy_group import LazyGroup
 from labd.cli.options import Target
+from labd.wire.broker_url import parse_broker_url
 from labd.wire.topics import to_topic_level
 
 COMMANDS = {
@@ -52,13 +53,15 @@ Exit status: 0 pass or done, 1 fail, 2 refused or wrong usage, 3 invalid,
 @click.option(
     "--user",
     envvar="LABD_USER",
-    help="Submit and cancel as this user.  [env: LABD_USER; default: your login name]",
+    help="Submit and cancel as this user.  [env: LABD_USER; default: the broker URL's user, "
+    "else your login name]",
 )
 @click.version_option(__version__)
 @click.pass_context
 def main(context: click.Context, broker: str, lab: str, user: str | None) -> None:
     """Queue MLPerf Tiny jobs on a lab of boards and watch them."""
-    context.obj = Target(broker, lab, user or to_topic_level(getpass.getuser()))
+    user = user or to_topic_level(parse_broker_url(broker).user or getpass.getuser())
+    context.obj = Target(broker, lab, user)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from labd.cli.options import config_option, wire_log_option
 from labd.core.errors import LabdError, first_fault
 from labd.daemon.daemon import serve_lab
 from labd.station.config import load_config
+from labd.wire.broker_url import parse_broker_url
 
 log = structlog.get_logger(__name__)
 
@@ -65,4 +66,4 @@ def serve(
 
 
 def _log_ready(lab: str, url: str) -> None:
-    log.info("ready", lab=lab, url=url)
+    log.info("ready", lab=lab, url=str(parse_broker_url(url)))

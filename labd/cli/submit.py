@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from labd.cli.lab_command import send_and_print_request, with_client
-from labd.cli.options import json_option
+from labd.cli.options import json_option, keep_option
 from labd.cli.watch import watch_jobs
 from labd.client.lab_client import LabClient
 from labd.core.model import EnergyMethod, Mode, Priority
+from labd.wire.topics import NAME_RULE, is_topic_level
 from labd.wire.validation import unknown_value_mistake
 
 
@@ -23,6 +24,13 @@ def _parse_modes(
         if mode not in list(Mode):
             raise click.BadParameter(str(unknown_value_mistake("", mode, list(Mode))))
     return modes
+
+
+def _check_job_id(_context: click.Context, _option: click.Parameter, job: str | None) -> str | None:
+    """Refuse an empty id, as of an unset variable: a random one would make the job run again."""
+    if job is not None and not is_topic_level(job):
+        raise click.BadParameter(f"{job!r} is not a job id: {NAME_RULE}")
+    return job
 
 
 @click.command()
@@ -45,8 +53,13 @@ def _parse_modes(
     type=click.Choice([each.value for each in EnergyMethod]),
     help="Arithmetic of the energy score.  [default: labd]",
 )
-@click.option("--job", help="Job id; submitting the same id twice is harmless.  [default: random]")
+@click.option(
+    "--job",
+    callback=_check_job_id,
+    help="Job id; submitting the same id twice is harmless.  [default: random]",
+)
 @click.option("--watch", is_flag=True, help="Follow until the job ends; exit with its verdict.")
+@keep_option
 @json_option
 @with_client
 async def submit(

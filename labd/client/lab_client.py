@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 import secrets
 import time
@@ -10,12 +11,12 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from labd.core.errors import JobError, TransportError
+from labd.core.errors import JobError, TransportError, Where
 from labd.mqtt.inbox import Inbox
 from labd.mqtt.link import MqttLink
 from labd.wire.job_events import EVENT, Event, FinishedEvent
-from labd.wire.messages import JobStatus, Reply, StationStatus
-from labd.wire.topics import Topics
+from labd.wire.messages import DaemonStatus, JobStatus, Reply, StationStatus
+from labd.wire.topics import Kind, Topics
 
 if TYPE_CHECKING:
     from labd.wire.frames import Frame
@@ -24,6 +25,13 @@ REPEAT_S = 2.0
 """Interval between repetitions of a request; requests are idempotent."""
 
 ANSWER_DEADLINE_S = 10.0
+REQUEST_LIFETIME_S = 60.0
+"""How long a request has an effect: the broker keeps it while the daemon is away. Longer than the
+answer deadline by more than two clocks synchronised by NTP differ."""
+
+STATUS_DEADLINE_S = 2.0
+"""How long the broker may take to deliver the daemon's retained status."""
+
 PATIENCE_S = 120.0
 """How long a lab may be unreachable while its jobs are followed."""
 
@@ -78,22 +86,33 @@ class LabClient:
             await asyncio.gather(self._reader, return_exceptions=True)
         await self._link.__aexit__(kind, error, traceback)
 
-    async def send_request(self, verb: str, **fields: Any) -> Reply:
+    async def send_request(
+        self, verb: str, *, lifetime_s: float = REQUEST_LIFETIME_S, **fields: Any
+    ) -> Reply:
         """Send a request and return its reply.
+
+        Args:
+            verb: of the request.
+            lifetime_s: a lab that receives it later refuses it.
+            fields: its keys; those that are ``None`` are left out.
 
         Raises:
             JobError: the lab refused it.
-            TransportError: no reply came.
+            TransportError: no reply came; the text says what becomes of the request.
         """
         request = secrets.token_hex(8)
+        expires_ns = time.time_ns() + round(lifetime_s * 1e9)
+        head = {"v": 1, "client": self._name, "request": request, "expires_ns": expires_ns}
         body = {key: value for key, value in fields.items() if value is not None}
-        payload = json.dumps({"v": 1, "client": self._name, "request": request, **body}).encode()
+        payload = json.dumps(head | body).encode()
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[request] = answer
         try:
-            reply = await self._repeat_until_reply(
+            reply = await self._repeat_until_answered(
                 self._topics.command_topic(self.user, verb), payload, answer
             )
+        except TimeoutError:
+            raise await self._explain_missing_reply(verb, fields.get("job"), expires_ns) from None
         finally:
             del self._waiting[request]
         if not reply.ok:
@@ -169,23 +188,66 @@ class LabClient:
                 if time.monotonic() > deadline:
                     raise
 
-    async def _repeat_until_reply(
+    async def _repeat_until_answered(
         self, topic: str, payload: bytes, answer: asyncio.Future[Reply]
     ) -> Reply:
+        """Send a request until it is answered.
+
+        Raises:
+            TimeoutError: it was not, within :data:`ANSWER_DEADLINE_S`.
+        """
+        async with asyncio.timeout(ANSWER_DEADLINE_S):
+            while True:
+                await self._link.publish_message(topic, payload)
+                done, _ = await asyncio.wait({answer}, timeout=REPEAT_S)
+                if done:
+                    return answer.result()
+
+    async def _explain_missing_reply(
+        self, verb: str, job: str | None, expires_ns: int
+    ) -> TransportError:
+        """Make the error of a request without a reply, by what the daemon last reported."""
+        lab = f"lab {self._lab!r} at {self._link.address}"
+        daemon = await self._read_daemon_status()
+        if daemon is None:
+            what = f"{lab} did not answer, and the broker knows no daemon of it"
+            remedy = "check --lab, and whether `labd serve` runs"
+        elif daemon.state == "offline":
+            what = f"the daemon of {lab} is offline; it ran on host {daemon.host}"
+            remedy = "start `labd serve` there"
+        else:
+            what = (
+                f"the daemon of {lab} is online on host {daemon.host}, but does not answer user "
+                f"{self.user}"
+            )
+            remedy = (
+                f"check that the broker lets {self._link.address.user or 'anonymous clients'} "
+                f"publish to {self._topics.command_topic(self.user, verb)} and read "
+                f"{self._topics.reply_topic(self.user, self._name)}"
+            )
+        if job is not None:
+            until = dt.datetime.fromtimestamp(expires_ns / 1e9).astimezone()
+            remedy += (
+                f"; the request may still take effect until {until:%Y-%m-%d %H:%M:%S}; it is safe "
+                f"to send it again for job {job}"
+            )
+        return TransportError("no-answer", what, remedy, Where(job=job or ""))
+
+    async def _read_daemon_status(self) -> DaemonStatus | None:
+        """Return the retained status of the lab's daemon, if the broker delivers one."""
+        found: DaemonStatus | None = None
         try:
-            async with asyncio.timeout(ANSWER_DEADLINE_S):
-                while True:
-                    await self._link.publish_message(topic, payload)
-                    done, _ = await asyncio.wait({answer}, timeout=REPEAT_S)
-                    if done:
-                        return answer.result()
-        except TimeoutError:
-            raise TransportError(
-                "no-answer",
-                f"lab {self._lab!r} at {self._link.address} did not answer in "
-                f"{ANSWER_DEADLINE_S:g} s",
-                "is labd serve running, is --lab right, may this user publish?",
-            ) from None
+            async with (
+                self._link.subscribe(self._topics.subscription_filter(Kind.DAEMON)) as inbox,
+                asyncio.timeout(STATUS_DEADLINE_S),
+            ):
+                async for message in inbox:
+                    found = DaemonStatus.model_validate_json(message.payload)
+                    if found.state == "online":
+                        break
+        except TimeoutError:  # the broker reports no end of the retained messages
+            return found
+        return found
 
     async def _receive_replies(self, listening: asyncio.Event) -> None:
         async with self._link.subscribe(self._topics.reply_topic(self.user, self._name)) as inbox:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -52,6 +53,7 @@ class RequestHandler:
         job_log: holds the jobs; its outbox carries the replies.
         dispatcher: schedules and cancels jobs.
         status: of the stations.
+        now_ns: wall clock, ns since the epoch.
     """
 
     config: LabConfig
@@ -59,6 +61,7 @@ class RequestHandler:
     job_log: JobLog
     dispatcher: Dispatcher
     status: StatusPublisher
+    now_ns: Callable[[], int] = time.time_ns
 
     async def serve_requests(self, inbox: Inbox) -> None:
         """Answer requests one after the other until cancelled."""
@@ -91,9 +94,21 @@ class RequestHandler:
             reply = _error_reply(error).model_copy(update={"errors": error.errors})
             client, number = error.client or DEFAULT_CLIENT, error.request
         else:
-            reply = await self._execute_with_error_reply(user, request)
+            reply = self._refuse_expired(request)
+            reply = reply or await self._execute_with_error_reply(user, request)
             client, number = request.client, request.request
         return client, reply.model_copy(update={"verb": verb, "request": number})
+
+    def _refuse_expired(self, request: Request) -> Reply | None:
+        """Return an error reply to a request that the broker has kept for too long."""
+        now_ns = self.now_ns()
+        if request.expires_ns is None or now_ns <= request.expires_ns:
+            return None
+        late_s = (now_ns - request.expires_ns) / 1e9
+        text = f"the request expired {late_s:.1f} s before the daemon received it"
+        remedy = "send it again; if that fails too, compare the clocks of client and daemon"
+        error = JobError("request-expired", text, remedy)
+        return _error_reply(error, getattr(request, "job", None) or "")
 
     async def _execute_with_error_reply(self, user: str, request: Request) -> Reply:
         job = getattr(request, "job", None) or ""

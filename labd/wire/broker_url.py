@@ -34,6 +34,8 @@ def parse_broker_url(url: str) -> Address:
     """
     try:
         parts = urlsplit(url)
+        if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+            raise _malformed_url_error("write / ? # in its user or password as %2F %3F %23")
         port = DEFAULT_PORT if parts.port is None else parts.port
     except ValueError as error:
         raise _malformed_url_error(str(error).split(":")[0]) from None

@@ -58,6 +58,9 @@ class ClientRequest(BaseModel):
         v: version of the wire contract.
         client: last level of the topic that the reply is published on.
         request: id that the reply repeats.
+        expires_ns: after this time, ns since the epoch, the request has no effect; the clocks of
+            client and daemon must agree to a few seconds. A broker keeps requests while the
+            daemon is away.
         job: id of a job of the user.
     """
 
@@ -66,6 +69,7 @@ class ClientRequest(BaseModel):
     v: Literal[1] = 1
     client: Name = DEFAULT_CLIENT
     request: Name | None = None
+    expires_ns: int | None = Field(default=None, ge=0)
 
 
 class Submit(ClientRequest):

@@ -44,6 +44,13 @@ def test_a_password_is_never_shown() -> None:
         assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("password", ["pa/ss", "pa?ss", "pa#ss"])
+def test_a_raw_separator_in_a_password_is_named(password: str) -> None:
+    with pytest.raises(ConfigError, match="%2F %3F %23") as caught:
+        parse_broker_url(f"mqtt://ann:{password}@lab")
+    assert "pa" not in caught.value.what.replace("password", "")
+
+
 @given(st.text())
 def test_any_text_is_an_address_or_a_config_error(text: str) -> None:
     for url in (text, f"mqtt://{text}"):

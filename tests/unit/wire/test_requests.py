@@ -94,8 +94,8 @@ def test_every_mistake_at_once_each_with_its_place() -> None:
         }
     )
     keys = (
-        "v, client, request, job, benchmark, modes, station, firmware, priority, voltage_mv, "
-        "energy_method"
+        "v, client, request, expires_ns, job, benchmark, modes, station, firmware, priority, "
+        "voltage_mv, energy_method"
     )
     assert sorted(lines(error)) == [
         "benchmark: is missing",
