@@ -14,7 +14,7 @@ from labd.daemon.emulated_benches import describe_emulated_station, format_bench
 from labd.station.config import load_config
 
 
-@click.command()
+@click.command("bench")
 @config_option
 @click.argument("names", nargs=-1)
 @click.option("--freeze", is_flag=True, help="Deterministic time: same commands, same bytes.")
@@ -29,7 +29,7 @@ from labd.station.config import load_config
     help="Folder for ports and flash drives.  [default: <state>/bench-by-hand]",
 )
 @wire_log_option
-def bench(
+def bench_command(
     config: Path,
     names: tuple[str, ...],
     freeze: bool,

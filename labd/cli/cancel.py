@@ -9,7 +9,7 @@ from labd.cli.options import json_option, keep_option
 from labd.client.lab_client import LabClient
 
 
-@click.command()
+@click.command("cancel")
 @click.argument("job")
 @click.option("--reason", default="", help="Reason, for the record.")
 @keep_option

@@ -4,54 +4,53 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
 from drivers.base.registry import Registry
 from labd.cli.options import config_option, json_option
-from labd.cli.render import make_check_table, show_table
+from labd.cli.render import StationCheck, make_check_table, show_table
 from labd.cli.terminal import print_line
 from labd.core.model import Mode
 from labd.core.schedule import missing_for_mode
 from labd.station.config import SEE_TIMESTAMPS, LabConfig, StationConfig, load_config
 
 
-@click.command()
+@click.command("check")
 @config_option
 @json_option
-def check(config: Path, as_json: bool) -> None:
+def check_command(config: Path, as_json: bool) -> None:
     """Check stations.toml as `labd serve` would, and report errors and warnings.
 
     Opens no port and starts nothing. Exit status: 0 the file can be served (there may be
     warnings), 2 it has mistakes, each of which is listed with its line.
     """
     lab = load_config(config, Registry.from_entry_points())
-    stations = [_describe_station(station) for station in lab.stations]
+    stations = [_check_station(station) for station in lab.stations]
     warnings = list(_lab_warnings(lab))
     if as_json:
-        whole = {"lab": lab.name, "stations": stations, "warnings": warnings}
+        whole = {"lab": lab.name, "stations": list(map(asdict, stations)), "warnings": warnings}
         print_line(json.dumps(whole, indent=2))
     else:
         _print_checked_lab(config, lab, stations, warnings)
 
 
-def _describe_station(station: StationConfig) -> dict[str, Any]:
-    """Describe one station; ``modes`` maps each mode to why it cannot run, or to "" if it can."""
+def _check_station(station: StationConfig) -> StationCheck:
     parts = frozenset(station.parts)
-    return {
-        "station": station.name,
-        "board": station.board,
-        "emulated": station.emulated is not None,
-        "voltage_mv": station.voltage_mv,
-        "parts": {str(part): config.driver for part, config in station.parts.items()},
-        "modes": {
+    return StationCheck(
+        station=station.name,
+        board=station.board,
+        emulated=station.emulated is not None,
+        voltage_mv=station.voltage_mv,
+        parts={str(part): config.driver for part, config in station.parts.items()},
+        modes={
             str(mode): missing_for_mode(mode, parts, sees_timestamps=station.sees_timestamps)
             for mode in Mode
         },
-        "warnings": list(_station_warnings(station)),
-    }
+        warnings=list(_station_warnings(station)),
+    )
 
 
 def _station_warnings(station: StationConfig) -> Iterator[str]:
@@ -75,10 +74,10 @@ def _lab_warnings(lab: LabConfig) -> Iterator[str]:
 
 
 def _print_checked_lab(
-    config: Path, lab: LabConfig, stations: list[dict[str, Any]], warnings: list[str]
+    config: Path, lab: LabConfig, stations: list[StationCheck], warnings: list[str]
 ) -> None:
     show_table(make_check_table(stations))
-    listed = [f"{each['station']}: {text}" for each in stations for text in each["warnings"]]
+    listed = [f"{each.station}: {text}" for each in stations for text in each.warnings]
     for text in (*listed, *warnings):
         print_line(f"warning: {text}")
     count = len(listed) + len(warnings)

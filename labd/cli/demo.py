@@ -39,7 +39,7 @@ JOBS = (
 """User, job id, modes."""
 
 
-@click.command()
+@click.command("demo")
 @config_option
 @click.option(
     "--directory",
@@ -49,7 +49,7 @@ JOBS = (
     help="Folder for the files of the demonstration; its content is replaced.",
 )
 @click.pass_context
-def demo(context: click.Context, config: Path, directory: Path) -> None:
+def demo_command(context: click.Context, config: Path, directory: Path) -> None:
     """Run a demonstration: three jobs of two users on two emulated stations.
 
     Without a stations.toml here it uses the one that `labd init` writes.

@@ -12,13 +12,15 @@ from labd.client.lab_client import LabClient
 from labd.wire.job_events import Event
 
 
-@click.command()
+@click.command("events")
 @click.argument("job")
 @click.option("--from", "from_seq", type=int, default=0, help="First event number.")
 @click.option("--follow", "-f", is_flag=True, help="Follow until the job has finished.")
 @json_option
 @with_client
-async def events(client: LabClient, job: str, from_seq: int, follow: bool, as_json: bool) -> int:
+async def events_command(
+    client: LabClient, job: str, from_seq: int, follow: bool, as_json: bool
+) -> int:
     """Print the numbered events of a JOB."""
 
     def print_event(event: Event) -> None:

@@ -21,7 +21,7 @@ from labd.store.traces.reader import Trace, read_trace
 FORMATS = ("csv", "parquet", "jls")
 
 
-@click.command()
+@click.command("export")
 @click.argument("trace")
 @click.option(
     "--format",
@@ -49,7 +49,7 @@ FORMATS = ("csv", "parquet", "jls")
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @config_option
-def export(
+def export_command(
     trace: str,
     form: str | None,
     output: Path | None,

@@ -16,7 +16,7 @@ JOULESCOPE = "joulescope"
 """Driver whose simulated instrument is not served, only explained."""
 
 
-@click.command()
+@click.command("fake")
 @click.argument(
     "instrument",
     required=False,
@@ -35,7 +35,7 @@ JOULESCOPE = "joulescope"
     "[default: performance]",
 )
 @wire_log_option
-def fake(
+def fake_command(
     instrument: str | None, link: Path | None, build: str | None, wire_log: Path | None
 ) -> None:
     """Serve one simulated INSTRUMENT, for developing and debugging drivers.

@@ -11,9 +11,9 @@ from labd.core.errors import ConfigError
 from labd.data import bundled
 
 
-@click.command()
+@click.command("init")
 @click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path))
-def init(directory: Path) -> None:
+def init_command(directory: Path) -> None:
     """Write a commented stations.toml into DIRECTORY.
 
     It describes two emulated stations that work as they stand, and has examples of real ones.

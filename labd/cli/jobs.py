@@ -10,7 +10,7 @@ from labd.cli.render import make_jobs_table, print_models, show_table
 from labd.client.lab_client import LabClient
 
 
-@click.command()
+@click.command("jobs")
 @click.option("--state", "states", multiple=True, help="queued, leased, running or done.")
 @click.option("--mine", is_flag=True, help="Show only your own jobs.")
 @click.option(
@@ -18,7 +18,7 @@ from labd.client.lab_client import LabClient
 )
 @json_option
 @with_client
-async def jobs(
+async def jobs_command(
     client: LabClient, states: tuple[str, ...], mine: bool, limit: int, as_json: bool
 ) -> int:
     """List jobs, oldest first."""

@@ -32,11 +32,11 @@ def with_client(
     @click.pass_obj
     @wraps(work)
     def command(target: Target, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        async def connected() -> int:
+        async def run_connected() -> int:
             async with LabClient(target.broker, target.lab, target.user) as client:
                 return await work(client, *args, **kwargs)
 
-        sys.exit(_exit_status(connected()))
+        sys.exit(_exit_status(run_connected()))
 
     return command
 
@@ -55,7 +55,7 @@ def _exit_status(work: Coroutine[Any, Any, int]) -> int:
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
-        print_line("labctl: interrupted; the job goes on (labctl cancel ends it)", err=True)
+        print_line("labctl: interrupted; the job still runs (labctl cancel ends it)", err=True)
         return INTERRUPTED_STATUS
     except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -30,7 +30,7 @@ class _MistakeError(click.ClickException):
 
 
 class LazyGroup(click.Group):
-    """A group whose command ``name`` is the function ``name`` of the module ``labd.cli.<name>``.
+    """A group whose command ``name`` is ``<name>_command`` of the module ``labd.cli.<name>``.
 
     Args:
         summaries: the help line of every command: the first sentence of its docstring.
@@ -51,7 +51,8 @@ class LazyGroup(click.Group):
         del ctx
         if cmd_name not in self.summaries:
             return None
-        command: click.Command = getattr(import_module(f"labd.cli.{cmd_name}"), cmd_name)
+        module = import_module(f"labd.cli.{cmd_name}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -9,10 +9,10 @@ from labd.cli.options import json_option
 from labd.client.lab_client import LabClient
 
 
-@click.command()
+@click.command("pin")
 @click.argument("job")
 @json_option
 @with_client
-async def pin(client: LabClient, job: str, as_json: bool) -> int:
+async def pin_command(client: LabClient, job: str, as_json: bool) -> int:
     """Keep the traces of a JOB of your own, whatever the lab's limits."""
     return await send_and_print_request(client, "pin", as_json=as_json, job=job)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pydantic import BaseModel
 from rich import box
@@ -112,18 +112,41 @@ def make_stations_table(stations: Sequence[StationStatus]) -> Table:
     return table
 
 
-def make_check_table(stations: Sequence[Mapping[str, Any]]) -> Table:
+@dataclass(frozen=True, slots=True)
+class StationCheck:
+    """A station as stations.toml describes it.
+
+    Args:
+        station: its name.
+        board: its DUT.
+        emulated: whether labd emulates it.
+        voltage_mv: supply of the DUT.
+        parts: the driver's name of each part.
+        modes: for each mode, why the station cannot run it; empty if it can.
+        warnings: of this station.
+    """
+
+    station: str
+    board: str
+    emulated: bool
+    voltage_mv: int
+    parts: dict[str, str]
+    modes: dict[str, str]
+    warnings: list[str]
+
+
+def make_check_table(stations: Sequence[StationCheck]) -> Table:
     """Tabulate stations as stations.toml describes them, with the modes they can run."""
     table = _make_table("station", "board", "bench", "mV", "parts", "modes", "cannot run")
     for station in stations:
-        lacking = [f"{mode}: {why}" for mode, why in station["modes"].items() if why]
+        lacking = [f"{mode}: {why}" for mode, why in station.modes.items() if why]
         table.add_row(
-            station["station"],
-            station["board"],
-            "emulated" if station["emulated"] else "real",
-            str(station["voltage_mv"]),
-            "\n".join(f"{part}: {driver}" for part, driver in station["parts"].items()),
-            "\n".join(mode for mode, why in station["modes"].items() if not why),
+            station.station,
+            station.board,
+            "emulated" if station.emulated else "real",
+            str(station.voltage_mv),
+            "\n".join(f"{part}: {driver}" for part, driver in station.parts.items()),
+            "\n".join(mode for mode, why in station.modes.items() if not why),
             styled("\n".join(lacking), "yellow"),
         )
     return table

@@ -17,7 +17,7 @@ from labd.wire.validation import unknown_value_mistake
 ASYNCAPI_FILE = "asyncapi.json"
 
 
-@click.command()
+@click.command("schema")
 @click.argument("name", required=False)
 @click.option("--asyncapi", "as_asyncapi", is_flag=True, help="Print an AsyncAPI 3.0 document.")
 @click.option(
@@ -26,7 +26,7 @@ ASYNCAPI_FILE = "asyncapi.json"
     type=click.Path(file_okay=False, path_type=Path),
     help="Write every schema and the AsyncAPI document into this folder.",
 )
-def schema(name: str | None, as_asyncapi: bool, folder: Path | None) -> None:
+def schema_command(name: str | None, as_asyncapi: bool, folder: Path | None) -> None:
     """Print the JSON Schemas of the wire protocol and of results, or of NAME alone."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

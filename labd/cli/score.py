@@ -23,10 +23,10 @@ PARALLEL_FROM = 24
 """Fewer folders take less time than the start of another process."""
 
 
-@click.command()
+@click.command("score")
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_option
-def score(folders: tuple[Path, ...], as_json: bool) -> None:
+def score_command(folders: tuple[Path, ...], as_json: bool) -> None:
     """Recompute official session folders, or runs of labd, from their raw data.
 
     FOLDERS are session folders or trees of them (the repository of a whole round). Every

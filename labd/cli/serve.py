@@ -21,7 +21,7 @@ from labd.wire.broker_url import parse_broker_url
 log = structlog.get_logger(__name__)
 
 
-@click.command()
+@click.command("serve")
 @config_option
 @click.option(
     "--state", type=click.Path(path_type=Path), help="State directory, instead of the file's."
@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 @wire_log_option
 @click.option("--log-json", is_flag=True, help="Log as JSON, one object per line.")
 @click.option("--verbose", "-v", is_flag=True, help="Log debug messages too.")
-def serve(
+def serve_command(
     config: Path,
     state: Path | None,
     port: int | None,

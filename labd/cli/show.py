@@ -13,11 +13,11 @@ from labd.cli.terminal import print_line
 from labd.client.lab_client import LabClient
 
 
-@click.command()
+@click.command("show")
 @click.argument("job")
 @json_option
 @with_client
-async def show(client: LabClient, job: str, as_json: bool) -> int:
+async def show_command(client: LabClient, job: str, as_json: bool) -> int:
     """Show the scores, windows and evidence of a JOB."""
     status = await client.find_job(job)
     events = await client.list_events(job)

@@ -10,10 +10,10 @@ from labd.cli.render import make_stations_table, print_models, show_table
 from labd.client.lab_client import LabClient
 
 
-@click.command()
+@click.command("stations")
 @json_option
 @with_client
-async def stations(client: LabClient, as_json: bool) -> int:
+async def stations_command(client: LabClient, as_json: bool) -> int:
     """List the stations with their health and activity."""
     found = await client.list_stations()
     if as_json:

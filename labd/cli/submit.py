@@ -62,7 +62,7 @@ def _check_job_id(_context: click.Context, _option: click.Parameter, job: str | 
 @keep_option
 @json_option
 @with_client
-async def submit(
+async def submit_command(
     client: LabClient,
     benchmark: str,
     job: str | None,

@@ -23,11 +23,11 @@ COLUMNS = 40
 LINE_S = 1.0
 
 
-@click.command()
+@click.command("trace")
 @click.argument("job")
 @json_option
 @with_client
-async def trace(client: LabClient, job: str, as_json: bool) -> int:
+async def trace_command(client: LabClient, job: str, as_json: bool) -> int:
     """Show the power of a JOB while it is measured.
 
     Prints one line per second, or with --json every frame as one JSON object.

@@ -24,10 +24,10 @@ from labd.store.run_files import find_runs
 from labd.store.state_directory import StateDirectory
 
 
-@click.command()
+@click.command("traces")
 @config_option
 @json_option
-def traces(config: Path, as_json: bool) -> None:
+def traces_command(config: Path, as_json: bool) -> None:
     """List the runs that have files here, and those that the next clean-up would remove.
 
     The oldest run comes first. Nothing is removed: the daemon does that, hourly and at its
@@ -74,7 +74,7 @@ def _print_runs(listed: list[tuple[RunFiles, str]], lab: LabConfig) -> None:
     going = sum(run.size_bytes for run, goes in listed if goes)
     free = shutil.disk_usage(lab.state).free
     keep = lab.keep
-    days = "for ever" if keep.days is None else f"{keep.days:g} days"
+    days = "any age" if keep.days is None else f"{keep.days:g} days"
     size = "any size" if keep.size_bytes is None else f"{keep.size_bytes / 1e9:g} GB"
     print_line(
         f"{total / 1e9:.3f} GB in {len(listed)} runs, {going / 1e9:.3f} GB will be removed; "

@@ -29,11 +29,11 @@ VERDICT_STATUS = {"pass": 0, "fail": 1, "invalid": 3, "infra": 4, "cancelled": 5
 """Exit status by verdict."""
 
 
-@click.command()
+@click.command("watch")
 @click.argument("jobs", nargs=-1, required=True)
 @json_option
 @with_client
-async def watch(client: LabClient, jobs: tuple[str, ...], as_json: bool) -> int:
+async def watch_command(client: LabClient, jobs: tuple[str, ...], as_json: bool) -> int:
     """Follow JOBS until they end; exit with the worst verdict."""
     return await watch_jobs(client, list(jobs), as_json=as_json)
 

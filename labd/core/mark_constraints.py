@@ -196,8 +196,8 @@ def feasible_polygon(marks: MarkConstraints) -> Polygon:
     parts = [
         np.stack([np.where(shut, (lowest + highest) / 2, lowest), ends], axis=1),
         np.stack([highest, ends], axis=1)[~shut],
-        low.between(first, last, finest),
-        high.between(first, last, finest),
+        low.breakpoints_between(first, last, finest),
+        high.breakpoints_between(first, last, finest),
     ]
     return Polygon(
         np.concatenate(parts), _active_constraints(low, high, first - finest, last + finest)
@@ -236,7 +236,7 @@ class _Envelope:
         start, stop = np.searchsorted(self.breaks, [first, last]).tolist()
         return self.mark[start : stop + 1]
 
-    def between(self, first: float, last: float, finest: float) -> Floats:
+    def breakpoints_between(self, first: float, last: float, finest: float) -> Floats:
         """Breakpoints (offset, rate) between two rates, at least ``finest`` apart: (k, 2)."""
         breaks = self.breaks[(self.breaks > first + finest) & (self.breaks < last - finest)]
         breaks = breaks[np.diff(breaks, prepend=-np.inf) > finest]

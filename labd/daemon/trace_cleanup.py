@@ -29,7 +29,7 @@ class TraceCleanup:
     """Keeps the lab's traces within its limits.
 
     Args:
-        job_log: knows the runs.
+        job_log: records the removals.
         traces: the folder of every job's traces.
         limits: how much is kept.
         now_ns: wall clock, ns since the epoch.

@@ -55,8 +55,8 @@ class Dut:
             DutError: it answers without a name or a model.
         """
         await self._channel.resynchronise(deadline_s)
-        named = await self._ask("name", deadline_s)
-        profiled = await self._ask("profile", deadline_s)
+        named = await self._run_accepted_command("name", deadline_s)
+        profiled = await self._run_accepted_command("profile", deadline_s)
         with quoting_command("name, profile"):
             return parse_identity(named, profiled, self._build)
 
@@ -69,7 +69,7 @@ class Dut:
         laps: list[int] = []
         lines: list[Line] = []
         for _ in range(2):
-            lines = await self._ask("timestamp", self._answer_s)
+            lines = await self._run_accepted_command("timestamp", self._answer_s)
             with quoting_command("timestamp"):
                 laps = laps_in(lines)
             if laps:
@@ -80,7 +80,7 @@ class Dut:
 
     async def set_timestamp(self) -> int | None:
         """Set a timestamp; return the lap counter, or ``None`` from an energy build (a pulse)."""
-        lines = await self._ask("timestamp", self._answer_s)
+        lines = await self._run_accepted_command("timestamp", self._answer_s)
         with quoting_command("timestamp"):
             laps = laps_in(lines)
         return laps[0] if laps else None
@@ -114,7 +114,7 @@ class Dut:
         with quoting_command(command):
             return parse_infer(lines, iterations, warmups)
 
-    async def _ask(self, text: str, deadline_s: float) -> list[Line]:
+    async def _run_accepted_command(self, text: str, deadline_s: float) -> list[Line]:
         lines = await self._run_command(text, deadline_s)
         if errors := errors_in(lines):
             with quoting_command(text):

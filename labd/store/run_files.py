@@ -22,7 +22,7 @@ UNKNOWN = "not in the journal"
 
 
 def find_runs(traces: Path, attempts: Iterable[Attempt] = ()) -> list[RunFiles]:
-    """Return every run that has files, with what the journal knows of it."""
+    """Return every run that has files, with its state in the journal."""
     known = {(each.job, each.attempt): each for each in attempts}
     return [
         _total_size_bytes(run, job.name, int(run.name), known.get((job.name, int(run.name))))

@@ -95,25 +95,27 @@ def _explain_all(error: ValidationError, model: type[Request]) -> list[Mistake]:
 def _decode_json_object(payload: bytes) -> tuple[dict[str, Any] | None, list[Mistake]]:
     """Return the JSON object, or ``None``, and what is wrong with it."""
     if len(payload) > MAX_REQUEST_BYTES:
-        return _no_arguments(f"{len(payload)} bytes are too many: at most {MAX_REQUEST_BYTES}")
+        return _undecodable_request(
+            f"{len(payload)} bytes are too many: at most {MAX_REQUEST_BYTES}"
+        )
     twice: list[Mistake] = []
 
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    def collect_pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = Counter(key for key, _ in items)
         repeated = (format_value(key) for key, count in keys.items() if count > 1)
         twice.extend(Mistake(at="", text=f"key {key} is listed more than once") for key in repeated)
         return dict(items)
 
     try:
-        value = json.loads(payload.decode("utf-8"), object_pairs_hook=pairs)
+        value = json.loads(payload.decode("utf-8"), object_pairs_hook=collect_pairs)
     except (ValueError, RecursionError) as error:
-        return _no_arguments(_why_not_json(error))
+        return _undecodable_request(_why_not_json(error))
     if not isinstance(value, dict):
-        return _no_arguments(f"{format_value(value)} is not a JSON object")
+        return _undecodable_request(f"{format_value(value)} is not a JSON object")
     return cast("dict[str, Any]", value), twice
 
 
-def _no_arguments(text: str) -> tuple[None, list[Mistake]]:
+def _undecodable_request(text: str) -> tuple[None, list[Mistake]]:
     return None, [Mistake(at="", text=text)]
 
 

@@ -1,4 +1,4 @@
-"""The files of attempts as the journal knows them: pinned, removed, or still in use.
+"""The files of attempts as recorded in the journal: pinned, removed, or still in use.
 
 Each function is one transaction; :class:`.async_journal.AsyncJournal` runs it like a method of
 the journal.

@@ -115,7 +115,7 @@ def load_pyramid(folder: Path, values: Values, *, live: bool) -> Pyramid:
         values: the samples.
         live: whether a daemon is writing them.
     """
-    kept = _read(folder, values)
+    kept = _read_stored_levels(folder, values)
     if kept is not None and (live or _is_complete(folder, values)) and _agrees_with_samples(kept):
         return kept
     made = Pyramid.from_samples(values)
@@ -145,7 +145,7 @@ def write_all(file: IO[bytes], data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-def _read(folder: Path, values: Values) -> Pyramid | None:
+def _read_stored_levels(folder: Path, values: Values) -> Pyramid | None:
     """Read the stored nodes of these samples; ``None`` if that fails."""
     channels = values.shape[1]
     levels: list[Nodes] = []

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from labd.cli.render_score import fold_path, path_below_given, show_overview
-from labd.cli.score import score
+from labd.cli.score import score_command
 from labd.core.model import Finding
 from labd.rescore import find_tasks, rescore_folder
 from tests.unit.rescore import made_folders as made
@@ -43,7 +43,7 @@ def test_no_word_of_the_table_is_broken(tmp_path: Path) -> None:
     made.write_performance(results / "kws" / "performance", laps=made.rising(9_000_000))
     lost = made.write_energy(results / "ic" / "energy")
     (lost / "trace1-energy.bin").unlink()
-    done = CliRunner().invoke(score, [str(tmp_path)])
+    done = CliRunner().invoke(score_command, [str(tmp_path)])
     assert done.exit_code == 1
     assert str(tmp_path) not in done.output
     words = done.output.split()
@@ -73,7 +73,7 @@ def test_a_narrow_terminal_breaks_no_word_either(
 
 def test_a_file_is_answered_with_its_folder(tmp_path: Path) -> None:
     folder = made.write_performance(tmp_path / "some session")
-    done = CliRunner().invoke(score, [str(folder / "log.txt")])
+    done = CliRunner().invoke(score_command, [str(folder / "log.txt")])
     assert done.exit_code == 2
     assert "log.txt is a file" in done.output
     assert f"labd score '{folder}'" in done.output
