@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -39,6 +40,12 @@ log = structlog.get_logger(__name__)
     help="Folder of data sets to search first; may be repeated.  [env: LABD_DATASETS, "
     "separated by ':']",
 )
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Serve the lab although its jobs are in the journal of another state directory; they "
+    "are not known here.",
+)
 @wire_log_option
 @click.option("--log-json", is_flag=True, help="Log as JSON, one object per line.")
 @click.option("--verbose", "-v", is_flag=True, help="Log debug messages too.")
@@ -47,6 +54,7 @@ def serve_command(
     state: Path | None,
     port: int | None,
     datasets: tuple[Path, ...],
+    take_over: bool,
     wire_log: Path | None,
     log_json: bool,
     verbose: bool,
@@ -58,7 +66,8 @@ def serve_command(
     lab = replace(lab, datasets=(*(each.absolute() for each in datasets), *lab.datasets))
     try:
         with log_wires_to(wire_log):
-            asyncio.run(serve_lab(lab, registry, lambda url: _log_ready(lab.name, url)))
+            announce = partial(_log_ready, lab.name)
+            asyncio.run(serve_lab(lab, registry, announce, take_over=take_over))
     except ExceptionGroup as group:
         fault = first_fault(group)
         known = isinstance(fault, LabdError)

@@ -53,14 +53,14 @@ class BackgroundTasks:
         await self.start_task(_run_and_restart(run, started, restart_s))
         return started
 
-    async def wait_unless_stopped(self, wanted: Coroutine[Any, Any, Any]) -> None:
+    async def wait_unless_stopped(self, wanted: Awaitable[Any]) -> None:
         """Wait for something.
 
         Raises:
             StopRequestedError: the daemon is to end.
-            Exception: the one with which one of the tasks failed.
+            Exception: the one with which it, or one of the tasks, failed.
         """
-        waiting = asyncio.create_task(wanted)
+        waiting = asyncio.ensure_future(wanted)
         stopping = asyncio.create_task(self._stop.wait())
         try:
             every = {waiting, stopping, *self._tasks}
@@ -70,6 +70,7 @@ class BackgroundTasks:
                     task.result()
             if self._stop.is_set():
                 raise StopRequestedError
+            waiting.result()
         finally:
             waiting.cancel()
             stopping.cancel()

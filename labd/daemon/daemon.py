@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import structlog
 
 from drivers.base.registry import Registry
+from labd import __version__
 from labd.core.errors import LabdError
 from labd.daemon.background_tasks import BackgroundTasks, StopRequestedError, stop_on_signals
 from labd.daemon.dispatcher import Dispatcher
 from labd.daemon.emulated_benches import EmulatedBench, describe_emulated_station
 from labd.daemon.job_log import JobLog
+from labd.daemon.lab_claim import LabClaimant, new_instance, open_claimant
 from labd.daemon.recovery import requeue_abandoned_jobs
 from labd.daemon.request_handler import RequestHandler
 from labd.daemon.run_recorder import RunEvidence
@@ -30,7 +34,9 @@ from labd.mqtt.inbox import Inbox
 from labd.mqtt.link import MqttLink, Will
 from labd.station.config import LabConfig, StationConfig
 from labd.store.journal.async_journal import AsyncJournal
+from labd.store.journal.journal import Journal
 from labd.store.state_directory import StateDirectory
+from labd.wire.messages import DaemonStatus
 from labd.wire.topics import Kind, Topics, to_topic_level
 
 log = structlog.get_logger(__name__)
@@ -40,16 +46,23 @@ BROKER_RESTART_S = 1.0
 BENCH_RESTART_S = 2.0
 
 
-async def serve_lab(config: LabConfig, registry: Registry, ready: Callable[[str], None]) -> None:
+async def serve_lab(
+    config: LabConfig,
+    registry: Registry,
+    ready: Callable[[str], None],
+    *,
+    take_over: bool = False,
+) -> None:
     """Serve a lab until SIGTERM or SIGINT.
 
     Args:
         config: the lab.
         registry: the installed drivers.
         ready: called with the broker's URL once requests are answered.
+        take_over: serve the lab although another journal holds its jobs.
 
     Raises:
-        ConfigError: the configuration cannot work on this host.
+        ConfigError: the configuration cannot work on this host, or another daemon serves the lab.
         TransportError: the broker cannot be reached.
     """
     stop = stop_on_signals()
@@ -59,7 +72,9 @@ async def serve_lab(config: LabConfig, registry: Registry, ready: Callable[[str]
         journal = await stack.enter_async_context(AsyncJournal(state.journal_url))
         tasks = BackgroundTasks(stack, stop)
         try:
-            await Daemon(config, registry, state, journal).start_and_serve(stack, tasks, ready)
+            status = _starting_status(config.state, await journal(Journal.journal_id))
+            daemon = Daemon(config, registry, state, journal, status)
+            await daemon.start_and_serve(stack, tasks, ready, take_over=take_over)
         except StopRequestedError:
             log.info("stopping")
 
@@ -72,22 +87,27 @@ class Daemon:
         registry: the installed drivers.
         state: locked.
         journal: open.
+        status: of this process.
     """
 
     def __init__(
-        self, config: LabConfig, registry: Registry, state: StateDirectory, journal: AsyncJournal
+        self,
+        config: LabConfig,
+        registry: Registry,
+        state: StateDirectory,
+        journal: AsyncJournal,
+        status: DaemonStatus,
     ) -> None:
         self._config = config
         self._registry = registry
         self._state = state
-        self._host = to_topic_level(socket.gethostname())
         self._topics = Topics(config.name)
         self._job_log = JobLog(self._topics, journal, time.time_ns)
         self._frames = LiveFrames()
         self._supervisors = {each.name: self._make_supervisor(each) for each in config.stations}
         self._dispatcher = Dispatcher(self._job_log, self._supervisors)
         self._status = StatusPublisher(
-            self._host, self._topics, self._job_log, self._supervisors, time.time_ns
+            status, self._topics, self._job_log, self._supervisors, time.time_ns
         )
         self._requests = RequestHandler(
             config, self._topics, self._job_log, self._dispatcher, self._status
@@ -97,12 +117,25 @@ class Daemon:
         )
 
     async def start_and_serve(
-        self, stack: AsyncExitStack, tasks: BackgroundTasks, ready: Callable[[str], None]
+        self,
+        stack: AsyncExitStack,
+        tasks: BackgroundTasks,
+        ready: Callable[[str], None],
+        *,
+        take_over: bool,
     ) -> None:
         """Start the parts in order; the stack ends them in the reverse order."""
         url = await self._start_broker(tasks)
+        claimant = await stack.enter_async_context(
+            open_claimant(
+                url, self._topics, self._status.daemon_status("online"), take_over=take_over
+            )
+        )
+        claiming = asyncio.create_task(claimant.claim())
+        stack.callback(claiming.cancel)
         await self._start_benches(tasks)
-        link, inbox = await stack.enter_async_context(self._connect_to_broker(url))
+        await tasks.wait_unless_stopped(claiming)
+        link, inbox = await stack.enter_async_context(self._connect_to_broker(url, claimant))
         await requeue_abandoned_jobs(self._job_log, "labd was restarted")
         await stack.enter_async_context(self._publish_outbox_and_frames(link, tasks))
         stack.push_async_callback(self._requeue_leased_jobs)
@@ -137,14 +170,14 @@ class Daemon:
             await tasks.wait_unless_stopped(each.wait())
 
     @asynccontextmanager
-    async def _connect_to_broker(self, url: str) -> AsyncGenerator[tuple[MqttLink, Inbox]]:
+    async def _connect_to_broker(
+        self, url: str, claimant: LabClaimant
+    ) -> AsyncGenerator[tuple[MqttLink, Inbox]]:
         """Connect to the broker, which keeps requests while the daemon is away."""
-        will = Will(
-            self._topics.daemon_topic(self._host),
-            self._status.daemon_status("offline").to_json_bytes(),
-        )
-        name = f"labd-{self._config.name}-{self._host}"
-        link = MqttLink(url, name, will=will, persistent=True)
+        offline = self._status.daemon_status("offline")
+        will = Will(self._topics.daemon_topic(offline.host), offline.to_json_bytes())
+        link = MqttLink(url, f"labd-{self._config.name}", will=will, persistent=True)
+        link.before_reconnect = claimant.claim
         inbox = link.add_subscription(self._topics.subscription_filter(Kind.COMMAND))
         async with link:
             link.on_connect.append(self._status.republish_retained)
@@ -192,3 +225,17 @@ class Daemon:
     def _on_station_change(self, supervisor: Supervisor) -> None:
         self._status.publish_station(supervisor)
         self._dispatcher.request_planning()
+
+
+def _starting_status(state_directory: Path, journal: str) -> DaemonStatus:
+    """Return the status of this process."""
+    return DaemonStatus(
+        host=to_topic_level(socket.gethostname()),
+        state="online",
+        version=__version__,
+        since_ns=time.time_ns(),
+        pid=os.getpid(),
+        instance=new_instance(),
+        state_directory=str(state_directory),
+        journal=journal,
+    )

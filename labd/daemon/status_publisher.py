@@ -8,7 +8,6 @@ from typing import Literal
 
 import structlog
 
-from labd import __version__
 from labd.core.errors import LabdError
 from labd.daemon.job_log import JobLog
 from labd.daemon.supervisor import Supervisor
@@ -22,7 +21,7 @@ class StatusPublisher:
     """Builds and publishes status messages.
 
     Args:
-        host: this host, as a topic level.
+        started: the daemon's own status, with its host, process, journal and start.
         topics: of the lab.
         job_log: its outbox carries the messages.
         supervisors: of every station, by name.
@@ -31,24 +30,21 @@ class StatusPublisher:
 
     def __init__(
         self,
-        host: str,
+        started: DaemonStatus,
         topics: Topics,
         job_log: JobLog,
         supervisors: Mapping[str, Supervisor],
         now_ns: Callable[[], int],
     ) -> None:
-        self._host = host
+        self._started = started
         self._topics = topics
         self._job_log = job_log
         self._supervisors = supervisors
         self._now_ns = now_ns
-        self._since_ns = now_ns()
 
     def daemon_status(self, state: Literal["online", "offline"]) -> DaemonStatus:
         """Return the daemon's status."""
-        return DaemonStatus(
-            host=self._host, state=state, version=__version__, since_ns=self._since_ns
-        )
+        return self._started.model_copy(update={"state": state})
 
     def station_statuses(self) -> list[StationStatus]:
         """Return the status of every station."""
@@ -57,7 +53,9 @@ class StatusPublisher:
     def publish_daemon(self, state: Literal["online", "offline"]) -> None:
         """Publish the daemon's status."""
         payload = self.daemon_status(state).to_json_bytes()
-        self._job_log.queue_message(self._topics.daemon_topic(self._host), payload, retain=True)
+        self._job_log.queue_message(
+            self._topics.daemon_topic(self._started.host), payload, retain=True
+        )
 
     def publish_station(self, supervisor: Supervisor) -> None:
         """Publish one station's status."""
@@ -80,7 +78,7 @@ class StatusPublisher:
         station = supervisor.station
         return StationStatus(
             station=supervisor.name,
-            host=self._host,
+            host=self._started.host,
             board=station.board,
             health=supervisor.health,
             activity=supervisor.activity,

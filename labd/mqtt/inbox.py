@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Self
 
-from labd.core.errors import TransportError
+from labd.core.errors import ConfigError, TransportError
 
 MAX_MESSAGES = 10_000
 MAX_BYTES = 64_000_000
@@ -71,8 +71,11 @@ class Inbox:
 
         Raises:
             TransportError: the link is closed and the queue empty.
+            ConfigError: the link gave its client id up to another program.
         """
         while not self._waiting:
+            if isinstance(self._end, ConfigError):
+                raise self._end
             if self._end is not None:
                 raise TransportError(
                     "bus-closed", "the link to the broker is closed"

@@ -61,8 +61,9 @@ class MqttLink:
         will: last will.
         persistent: the broker keeps QoS 1 messages for this id while it is disconnected.
 
-    Callbacks in ``on_connect`` run after every connect, also the first, once the subscriptions
-    are restored; they may publish.
+    ``before_reconnect`` runs before every connect but the first; it raises ConfigError to give the
+    client id up, which ends the link. Callbacks in ``on_connect`` run after every connect, also
+    the first, once the subscriptions are restored; they may publish.
 
     Raises:
         ConfigError: ``url`` is malformed.
@@ -73,6 +74,7 @@ class MqttLink:
     ) -> None:
         self.address = parse_broker_url(url)
         self.on_connect: list[Callable[[], Awaitable[None]]] = []
+        self.before_reconnect: Callable[[], Awaitable[None]] | None = None
         self._client_id = client_id
         self._will = will
         self._persistent = persistent
@@ -234,6 +236,8 @@ class MqttLink:
         """Connect, serve until the connection is lost, and return the reason."""
         failure: Exception = LabdBug("bus", "a connection ended without a reason")
         try:
+            if self._connects and self.before_reconnect is not None:
+                await self.before_reconnect()
             async with self._create_client() as client, asyncio.TaskGroup() as group:
                 self._connection = _Connection(client)
                 group.create_task(self._sort_into_inboxes(client), name="mqtt receive")

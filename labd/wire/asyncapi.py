@@ -12,7 +12,14 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from labd.wire.job_events import Event
-from labd.wire.messages import REQUESTS, DaemonStatus, JobStatus, Reply, StationStatus
+from labd.wire.messages import (
+    REQUESTS,
+    DaemonStatus,
+    JobStatus,
+    LabClaim,
+    Reply,
+    StationStatus,
+)
 from labd.wire.schemas import DescribedSchema
 from labd.wire.topics import ADDRESSES, NAME_RULE, Kind
 
@@ -35,6 +42,7 @@ PARAMETERS = {
     "user": "who asks, and is answered; the broker's access list guards it",
     "client": "the `client` of the request",
     "host": "host of a daemon",
+    "instance": "id of one life of a daemon's process",
     "station": "name of a station",
     "job": "id of a job",
 }
@@ -56,6 +64,11 @@ def asyncapi_document() -> dict[str, Any]:
         "daemon": _describe_channel(
             Kind.DAEMON, ["DaemonStatus"], "The state of a daemon; `offline` is its last will."
         ),
+        "claim": _describe_channel(
+            Kind.CLAIM,
+            ["LabClaim"],
+            "Claims to the lab, among daemons: one that is about to connect asks, others answer.",
+        ),
         "station": _describe_channel(Kind.STATION, ["StationStatus"], "The state of a station."),
         "job": _describe_channel(Kind.JOB, ["JobStatus"], "The state of a job."),
         "event": _describe_channel(
@@ -65,7 +78,9 @@ def asyncapi_document() -> dict[str, Any]:
     }
     operations = {verb: _describe_request(verb) for verb in requests}
     operations |= {
+        "receiveClaim": {**_describe_publication("claim"), "action": "receive"},
         "publishDaemon": _describe_publication("daemon", retain=True),
+        "publishClaim": _describe_publication("claim"),
         "publishStation": _describe_publication("station", retain=True),
         "publishJob": _describe_publication("job", retain=True),
         "publishEvent": _describe_publication("event"),
@@ -94,7 +109,7 @@ def asyncapi_document() -> dict[str, Any]:
 
 def _describe_messages() -> tuple[dict[str, Any], dict[str, Any]]:
     """Return every message, and the schemas that their payloads refer to."""
-    sent = (Reply, JobStatus, StationStatus, DaemonStatus, *EVENTS)
+    sent = (Reply, JobStatus, StationStatus, DaemonStatus, LabClaim, *EVENTS)
     inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
         *((model.__name__, "validation", TypeAdapter(model)) for model in REQUESTS.values()),
         *((model.__name__, "serialization", TypeAdapter(model)) for model in sent),

@@ -344,10 +344,44 @@ class DaemonStatus(LabMessage):
         host: where it runs.
         state: online or offline.
         version: of labd.
-        since_ns: when it came online, ns since the epoch.
+        since_ns: when it was started, ns since the epoch.
+        pid: its process on that host.
+        instance: id of this life of the process.
+        state_directory: that holds its journal, on that host.
+        journal: id of the journal that holds the lab's jobs; empty from labd 0.1.
     """
 
     host: str
     state: Literal["online", "offline"]
     version: str
+    since_ns: int
+    pid: int = 0
+    instance: str = ""
+    state_directory: str = ""
+    journal: str = ""
+
+
+class LabClaim(LabMessage):
+    """A daemon's claim to its lab, published before it connects; other daemons answer with theirs.
+
+    A daemon that holds the lab goes first, then the one that was started first.
+
+    Args:
+        instance: id of this life of the process.
+        asks: whether it asks for answers.
+        holds: whether it holds the lab.
+        host: where it runs.
+        pid: its process on that host.
+        state_directory: that holds its journal, on that host.
+        journal: id of its journal.
+        since_ns: when it was started, ns since the epoch.
+    """
+
+    instance: Name
+    asks: bool
+    holds: bool
+    host: str
+    pid: int
+    state_directory: str
+    journal: str
     since_ns: int

@@ -11,13 +11,27 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core.core_schema import DataclassSchema, EnumSchema, ModelSchema
 
 from labd.wire.job_events import EVENT
-from labd.wire.messages import REQUESTS, DaemonStatus, JobStatus, LabMessage, Reply, StationStatus
+from labd.wire.messages import (
+    REQUESTS,
+    DaemonStatus,
+    JobStatus,
+    LabClaim,
+    LabMessage,
+    Reply,
+    StationStatus,
+)
 from labd.wire.results import WINDOW, ModeResult, ResultFile
 
 _ARGUMENT = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 _ROLE = re.compile(r":\w+:`~?[\w.]*?(\w+)`|``(.+?)``")
 
-PUBLISHED: tuple[type[LabMessage], ...] = (Reply, JobStatus, StationStatus, DaemonStatus)
+PUBLISHED: tuple[type[LabMessage], ...] = (
+    Reply,
+    JobStatus,
+    StationStatus,
+    DaemonStatus,
+    LabClaim,
+)
 
 MODELS: dict[str, tuple[TypeAdapter[Any], JsonSchemaMode]] = {
     **{model.__name__: (TypeAdapter(model), "validation") for model in REQUESTS.values()},

@@ -25,6 +25,7 @@ class Kind(StrEnum):
     COMMAND = "command"
     REPLY = "reply"
     DAEMON = "daemon"
+    CLAIM = "claim"
     STATION = "station"
     JOB = "job"
     EVENT = "event"
@@ -35,6 +36,7 @@ ADDRESSES: dict[Kind, str] = {
     Kind.COMMAND: "labd/{lab}/u/{user}/do/{verb}",
     Kind.REPLY: "labd/{lab}/u/{user}/re/{client}",
     Kind.DAEMON: "labd/{lab}/daemon/{host}",
+    Kind.CLAIM: "labd/{lab}/claim/{instance}",
     Kind.STATION: "labd/{lab}/station/{station}",
     Kind.JOB: "labd/{lab}/job/{job}",
     Kind.EVENT: "labd/{lab}/job/{job}/event",
@@ -54,7 +56,7 @@ class Topic:
 
     Args:
         kind: what it carries.
-        name: the verb, client, host, station or job.
+        name: the verb, client, host, instance, station or job.
         user: who asks or is answered; empty where the topic has no user.
     """
 
@@ -98,6 +100,10 @@ class Topics:
     def daemon_topic(self, host: str) -> str:
         """Retained: whether the daemon on ``host`` is online."""
         return self._format_topic(Kind.DAEMON, host=host)
+
+    def claim_topic(self, instance: str) -> str:
+        """Claim to the lab by one daemon, before it connects."""
+        return self._format_topic(Kind.CLAIM, instance=instance)
 
     def station_topic(self, station: str) -> str:
         """Retained: the state of ``station``."""

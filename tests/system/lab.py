@@ -38,28 +38,33 @@ def free_port() -> int:
 class Lab:
     """A daemon that a test starts, kills and restarts; its files survive in ``folder``."""
 
-    def __init__(self, folder: Path, stations: str, datasets: list[Path] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stations: str,
+        datasets: list[Path] | None = None,
+        broker: str | None = None,
+    ) -> None:
         self.folder = folder
         self.port = free_port()
+        self.url = broker or f"mqtt://127.0.0.1:{self.port}"
         self.config = folder / "stations.toml"
         sets = [str(path) for path in [REPO / "datasets", *(datasets or [])]]
         shelf = [str(folder / "firmware"), str(PREBUILT)]
         self.config.write_text(
             f"[lab]\nname = '{LAB}'\nstate = 'state'\nfirmware = {shelf}\ndatasets = {sets}\n"
-            f"[broker]\nport = {self.port}\n{stations}"
+            f"[broker]\n{f'url = {broker!r}' if broker else f'port = {self.port}'}\n{stations}"
         )
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "labd.log"
 
-    @property
-    def url(self) -> str:
-        return f"mqtt://127.0.0.1:{self.port}"
-
-    def start(self, *options: str) -> None:
+    def start(self, *options: str, host: str = "") -> None:
+        """Start the daemon, on a host of this name if one is given."""
         serve = [sys.executable, "-m", "labd.cli.labd", "serve", "--config", str(self.config)]
+        named = ["unshare", "-r", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host]
         with self.log.open("ab") as stream:
             self.process = subprocess.Popen(
-                [*serve, *options],
+                [*(named if host else []), *serve, *options],
                 stderr=stream,
                 cwd=self.folder,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -116,7 +117,8 @@ def _upgrade_schema(connection: Connection) -> None:
     names = inspect(connection).get_table_names()
     if not names:
         tables.metadata.create_all(connection)
-        connection.execute(insert(tables.schema).values(version=tables.SCHEMA_VERSION))
+        row = {"version": tables.SCHEMA_VERSION, "journal": _new_id()}
+        connection.execute(insert(tables.schema).values(row))
         return
     if tables.schema.name not in names:
         raise ConfigError("journal", "the database holds something other than labd's journal")
@@ -129,3 +131,9 @@ def _upgrade_schema(connection: Connection) -> None:
     if version != tables.SCHEMA_VERSION:
         what = f"the journal has schema version {version}, this labd knows {tables.SCHEMA_VERSION}"
         raise ConfigError("journal-version", what, "run the labd that wrote it, or a newer one")
+    unnamed = tables.schema.c.journal == ""
+    connection.execute(update(tables.schema).where(unnamed).values(journal=_new_id()))
+
+
+def _new_id() -> str:
+    return secrets.token_hex(8)

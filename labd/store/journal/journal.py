@@ -220,6 +220,11 @@ class Journal:
 
     # ---- queries -------------------------------------------------------------------------
 
+    def journal_id(self) -> str:
+        """Return the id of this journal, which was made with it."""
+        with transaction(self._engine) as connection:
+            return connection.execute(select(tables.schema.c.journal)).scalar_one()
+
     def find_job(self, job_id: str) -> Job | None:
         """Return one job, or ``None``."""
         with transaction(self._engine) as connection:

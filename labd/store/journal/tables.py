@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 UPGRADES: dict[int, tuple[str, ...]] = {
     1: ("ALTER TABLE job ADD COLUMN energy_method TEXT NOT NULL DEFAULT 'mlcommons'",),
@@ -34,10 +34,12 @@ UPGRADES: dict[int, tuple[str, ...]] = {
             PRIMARY KEY (job, attempt),
             FOREIGN KEY (job, attempt) REFERENCES run (job, attempt))""",
     ),
+    3: ("ALTER TABLE schema ADD COLUMN journal TEXT NOT NULL DEFAULT ''",),
 }
 """Statements that upgrade a journal from one version to the next; no accepted job is lost.
 
-Version 1 had one energy method, ``mlcommons``; version 2 kept the files of every run.
+Version 1 had one energy method, ``mlcommons``; version 2 kept the files of every run; version 3
+had no id.
 """
 
 metadata = MetaData()
@@ -46,7 +48,9 @@ schema = Table(
     "schema",
     metadata,
     Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("journal", Text, nullable=False),
 )
+"""One row: the version, and the random id of this journal."""
 
 job = Table(
     "job",

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from labd.core.errors import LabdBug, TransportError
+from labd.core.errors import ConfigError, LabdBug, TransportError
 from labd.mqtt.inbox import Inbox, ReceivedMessage
 from labd.mqtt.link import MAX_PAYLOAD_BYTES, MqttLink, Will
 
@@ -135,6 +135,29 @@ async def test_a_callback_that_breaks_is_not_hidden(broker: Broker) -> None:
         async with link:
             pass
     assert caught.group_contains(LabdBug, match="broken")
+
+
+async def test_a_link_asks_before_it_comes_back_and_may_give_up(broker: Broker) -> None:
+    link, asked = MqttLink(broker.url, "a"), 0
+
+    async def give_up() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise TransportError("no-broker", "later")
+        raise ConfigError("lab-held", "another has it")
+
+    link.before_reconnect = give_up
+    inbox = link.add_subscription("labd/lab/x")
+    await link.__aenter__()
+    assert asked == 0
+    await broker.stop()
+    await broker.start()
+    with pytest.raises(ConfigError, match="another has it"):
+        await receive(inbox)
+    assert asked == 2
+    with pytest.raises(ConfigError, match="another has it"):
+        await link.__aexit__(None, None, None)
 
 
 async def test_nobody_listens() -> None:

@@ -5,15 +5,16 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, inspect
 
 from labd.core.errors import ConfigError, InfraError
 from labd.core.jobs import JobSpec
 from labd.core.model import EnergyMethod, Mode
-from labd.store.journal.attempts import pin_job, read_attempts
+from labd.store.journal.attempts import pin_job
 from labd.store.journal.journal import Journal
 
 SPEC = JobSpec("j1", "ann", "kws01", tuple(Mode))
@@ -36,45 +37,83 @@ def test_a_newer_labds_journal_is_left_alone(url: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
         raw.execute("UPDATE schema SET version = 99")
     raw.close()
-    with pytest.raises(ConfigError, match="has schema version 99, this labd knows 3") as caught:
+    with pytest.raises(ConfigError, match="has schema version 99, this labd knows 4") as caught:
         Journal(url)
     assert caught.value.code == "journal-version"
+
+
+def make_journal_v3(path: Path) -> sqlite3.Connection:
+    """Make a journal as labd wrote it at schema version 3, with four jobs."""
+    raw = sqlite3.connect(path)
+    raw.executescript((Path(__file__).parent / "journal-v3.sql").read_text())
+    return raw
 
 
 def test_an_older_journal_is_brought_up_to_date_and_keeps_its_jobs(
     url: str, tmp_path: Path
 ) -> None:
-    """Version 1 knew one way to make energy of samples, and its jobs keep it."""
+    with closing(make_journal_v3(tmp_path / "labd.sqlite3")):
+        pass
+    Journal(url).close()
     journal = Journal(url)
-    journal.submit_job(SPEC, 1)
+    states = {job.spec.job: job.state for job in journal.list_jobs()}
+    assert states == {"done": "done", "retried": "queued", "running": "running", "queued": "queued"}
+    assert [event.type for event in journal.list_events("retried")][-1] == "requeued"
+    assert journal.count_faults("retried") == 1
+    snapshot = journal.find_snapshot("done")
+    assert snapshot is not None
+    assert (snapshot.pinned, snapshot.results[0].result.score["top1_pct"]) == (True, 98.5)
+    made = Journal(f"sqlite:///{tmp_path / 'new.sqlite3'}")
+    with journal.engine.connect() as old, made.engine.connect() as new:
+        assert _columns(old) == _columns(new)
+    made.close()
     journal.close()
-    with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
+
+
+def _columns(connection: Connection) -> dict[str, set[tuple[str, str]]]:
+    """Name and type of every column, by table."""
+    found = inspect(connection)
+    return {
+        table: {(each["name"], str(each["type"])) for each in found.get_columns(table)}
+        for table in found.get_table_names()
+    }
+
+
+def test_a_journal_keeps_the_id_that_it_was_made_with(url: str, tmp_path: Path) -> None:
+    with closing(make_journal_v3(tmp_path / "labd.sqlite3")):
+        pass
+    ids: list[str] = []
+    for address in (url, url, f"sqlite:///{tmp_path / 'new.sqlite3'}"):
+        journal = Journal(address)
+        ids.append(journal.journal_id())
+        journal.close()
+    assert ids[0] == ids[1] != ids[2]
+    assert all(ids)
+
+
+def test_a_journal_of_version_1_keeps_its_arithmetic(url: str, tmp_path: Path) -> None:
+    """Version 1 knew one way to make energy of samples, and its jobs keep it."""
+    with closing(make_journal_v3(tmp_path / "labd.sqlite3")) as raw, raw:
         raw.execute("ALTER TABLE job DROP COLUMN energy_method")
         raw.execute("UPDATE schema SET version = 1")
-    raw.close()
     for _ in range(2):
         journal = Journal(url)
-        job = journal.find_job("j1")
+        job = journal.find_job("queued")
         journal.close()
         assert job is not None
-        assert job.spec == replace(SPEC, energy_method=EnergyMethod.MLCOMMONS)
+        assert job.spec.energy_method is EnergyMethod.MLCOMMONS
 
 
 def test_a_journal_from_before_pins_gets_them(url: str, tmp_path: Path) -> None:
-    journal = Journal(url)
-    journal.submit_job(SPEC, 1)
-    journal.close()
-    with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
+    with closing(make_journal_v3(tmp_path / "labd.sqlite3")) as raw, raw:
         raw.execute("DROP TABLE pin")
         raw.execute("DROP TABLE removed")
         raw.execute("UPDATE schema SET version = 2")
-    raw.close()
     journal = Journal(url)
-    assert pin_job(journal, "j1", "ann", 2)
-    snapshot = journal.find_snapshot("j1")
+    assert pin_job(journal, "queued", "ann", 2)
+    snapshot = journal.find_snapshot("queued")
     assert snapshot is not None
     assert (snapshot.pinned, snapshot.removed) == (True, ())
-    assert read_attempts(journal) == []
     journal.close()
 
 

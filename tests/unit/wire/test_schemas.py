@@ -68,7 +68,7 @@ def test_every_message_has_a_schema() -> None:
     found = json_schemas()
     assert set(found) == {
         *("Submit", "Cancel", "Pin", "Unpin", "ListJobs", "ListStations", "ReplayEvents"),
-        *("Reply", "JobStatus", "StationStatus", "DaemonStatus", "Event"),
+        *("Reply", "JobStatus", "StationStatus", "DaemonStatus", "LabClaim", "Event"),
         *("Window", "ModeResult", "ResultFile"),
     }
     assert found["Submit"]["additionalProperties"] is False

@@ -19,6 +19,7 @@ def test_what_is_built_is_read_back(user: str, name: str) -> None:
         LAB.command_topic(user, name): Topic(Kind.COMMAND, name, user),
         LAB.reply_topic(user, name): Topic(Kind.REPLY, name, user),
         LAB.daemon_topic(name): Topic(Kind.DAEMON, name),
+        LAB.claim_topic(name): Topic(Kind.CLAIM, name),
         LAB.station_topic(name): Topic(Kind.STATION, name),
         LAB.job_topic(name): Topic(Kind.JOB, name),
         LAB.event_topic(name): Topic(Kind.EVENT, name),
