@@ -48,7 +48,7 @@ class Station:
     def __init__(self, folder: Path) -> None:
         config = EmulatedStation(name="benchmark", image=ELF, parts=["dut", "io"])
         self._thread = StationThread(config, parse_image(ELF.read_bytes()), folder)
-        self._port = os.open(self._thread.paths["dut"], os.O_RDWR | os.O_NOCTTY)
+        self._port = os.open(self._thread.port_paths["dut"], os.O_RDWR | os.O_NOCTTY)
         tty.setraw(self._port)
         self._thread.start()
         running = next(each for each in threading.enumerate() if each.name == "benchmark")

@@ -94,9 +94,9 @@ class BenchProcess:
         try:
             for station in self._stations.values():
                 station.start()
-            _print_json_line({name: station.paths for name, station in self._stations.items()})
+            _print_json_line({name: station.port_paths for name, station in self._stations.items()})
             while not self._end_requested and all(
-                station.alive for station in self._stations.values()
+                station.is_alive for station in self._stations.values()
             ):
                 self._serve_once([sys.stdin.fileno()] if control else [])
         finally:

@@ -54,7 +54,7 @@ def submit_command(stations: dict[str, StationThread], request: Request) -> Futu
         except BadRequestError as error:
             return {"ok": False, "error": str(error)}
 
-    return station.order(run_action, changes="fault" in request)
+    return station.submit_order(run_action, changes="fault" in request)
 
 
 def _parse_part(hardware: StationHardware, request: Request) -> str:
@@ -131,7 +131,7 @@ def _last_window_energy(hardware: StationHardware, _request: Request) -> BenchAn
     if len(hardware.timestamp_falls) < 2:  # noqa: PLR2004 - a window has two ends
         raise BadRequestError("there were no two timestamp edges yet")
     start, end = hardware.timestamp_falls
-    delivered = end.total.since(start.total)
+    delivered = end.total.difference_from(start.total)
     return {
         "start_ps": start.at_ps,
         "end_ps": end.at_ps,

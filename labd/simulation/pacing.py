@@ -50,15 +50,15 @@ _PS_PER_NS = 1000
 class Outside(Protocol):
     """The world outside virtual time, as a station's thread reaches it."""
 
-    def wait(self, timeout_s: float | None) -> None:
+    def wait_for_input(self, timeout_s: float | None) -> None:
         """Pass waiting output on and sleep until a host or an order sends something."""
         ...
 
-    def inputs(self) -> list[tuple[str, bytes]]:
+    def receive_input(self) -> list[tuple[str, bytes]]:
         """Return what hosts have sent since the last call, by part, in order of arrival."""
         ...
 
-    def orders(self) -> bool:
+    def execute_orders(self) -> bool:
         """Execute the orders given meanwhile; return whether any changed something."""
         ...
 
@@ -80,7 +80,7 @@ class Pace:
         wall_ns = self._wall_ns()
         if wall_ns >= self._next_look_ns:
             self._next_look_ns = wall_ns + _LOOK_NS
-            self._outside.orders()
+            self._outside.execute_orders()
             self._take_input()
         wiring = self._wiring
         if wiring.is_executing:
@@ -90,20 +90,20 @@ class Pace:
             wiring.advance_to(signal_ps)
             self._idle_since_ns = self._wall_ns()
         else:
-            self._idle()
+            self._wait_idle()
 
     def _take_input(self) -> None:
-        for part, data in self._outside.inputs():
+        for part, data in self._outside.receive_input():
             self._wiring.receive_from_host(part, data)
 
-    def _idle(self) -> None:
+    def _wait_idle(self) -> None:
         next_ps = self._wiring.next_event_ps
         now_ps = self._wiring.timeline.now_ps
         streaming = self._wiring.monitor is not None and self._wiring.monitor.is_acquiring
         timeout_s = _TICK_S if streaming else _IDLE_S
         if next_ps is not None:
             timeout_s = min(timeout_s, max(0.0, (next_ps - now_ps) / PS_PER_S))
-        self._outside.wait(timeout_s)
+        self._outside.wait_for_input(timeout_s)
         self._next_look_ns = 0
         wall_ns = self._wall_ns()
         now_ps += (wall_ns - self._idle_since_ns) * _PS_PER_NS
@@ -128,14 +128,14 @@ class Freeze:
         if wiring.is_executing:
             wiring.execute_slice()
             if wiring.timeline.now_ps - self._busy_since_ps > LOST_PS:
-                self._take_next()
+                self._take_next_input()
         elif (event_ps := wiring.next_event_ps) is not None:
             wiring.advance_to(event_ps)
         elif not self._settled:
             wiring.advance_to(self._settle_end_ps())
             self._settled = True
-        elif not self._take_next():
-            self._outside.wait(None)
+        elif not self._take_next_input():
+            self._outside.wait_for_input(None)
 
     def _settle_end_ps(self) -> int:
         """Return when settling ends: at the first time stamp after the minimum."""
@@ -143,27 +143,27 @@ class Freeze:
         monitor = self._wiring.monitor
         return end_ps if monitor is None else monitor.next_time_stamp_ps(end_ps)
 
-    def _take_next(self) -> bool:
+    def _take_next_input(self) -> bool:
         """Take one order or one command; return whether there was one."""
-        if self._outside.orders():
-            self._begin()
+        if self._outside.execute_orders():
+            self._mark_busy()
             return True
-        self._collect()
+        self._collect_commands()
         if not self._commands:
             return False
         part, command = self._commands.pop(0)
         if not self._wiring.is_executing:
             self._wiring.advance_to(self._wiring.timeline.now_ps + TURNAROUND_PS)
-        self._begin()
+        self._mark_busy()
         self._wiring.receive_from_host(part, command)
         return True
 
-    def _begin(self) -> None:
+    def _mark_busy(self) -> None:
         self._settled = False
         self._busy_since_ps = self._wiring.timeline.now_ps
 
-    def _collect(self) -> None:
-        for part, data in self._outside.inputs():
+    def _collect_commands(self) -> None:
+        for part, data in self._outside.receive_input():
             text = self._text[part]
             text += data
             while size := self._wiring.first_command_size(part, text):

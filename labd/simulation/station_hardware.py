@@ -107,7 +107,7 @@ class StationHardware:
     @property
     def next_signal_ps(self) -> int | None:
         """When a wire next changes, if nothing that takes visible time comes first."""
-        uart_ps, agenda_ps = self.board.next_signal_ps, self.agenda.next_ps
+        uart_ps, agenda_ps = self.board.next_uart_event_ps, self.agenda.next_ps
         if uart_ps is not None and (agenda_ps is None or uart_ps <= agenda_ps):
             return uart_ps
         return None if self.agenda.next_waits else agenda_ps
@@ -117,7 +117,7 @@ class StationHardware:
         """When the next pending event is due."""
         event_ps = self.agenda.next_ps
         uart_ps, end_ps = (
-            self.board.next_signal_ps,
+            self.board.next_uart_event_ps,
             self.monitor.acquisition_end_ps if self.monitor else None,
         )
         if uart_ps is not None and (event_ps is None or uart_ps < event_ps):
@@ -138,7 +138,7 @@ class StationHardware:
 
     def _run_due_events(self) -> None:
         self.agenda.run_due(self.timeline.now_ps)
-        self.board.resume()
+        self.board.wake_if_due()
         if self.monitor is not None:
             self.monitor.advance_to(self.timeline.now_ps, self._waiting_power_bytes())
 
@@ -203,7 +203,7 @@ class StationHardware:
             if not self.board.is_powered:
                 self.board.power_on(voltage_mv)
 
-        self.agenda.at(self.timeline.now_ps + _BROWN_OUT_PS, restore_supply, waits=True)
+        self.agenda.schedule(self.timeline.now_ps + _BROWN_OUT_PS, restore_supply, waits=True)
 
     def lose_dut_input(self, count: int) -> None:
         """Lose the next bytes on the DUT's receive wire."""
@@ -226,7 +226,7 @@ class StationHardware:
             return
         self._last_arrival_ps = max(self._last_arrival_ps, end_ps)
         for seen in character_as_received(byte, baud, self.board.uart_baud):
-            self.board.receive(self._last_arrival_ps, seen)
+            self.board.receive_byte(self._last_arrival_ps, seen)
 
     def _on_dut_byte(self, byte: int, end_ps: int, baud: int) -> None:
         if "dut" in self.ports:
@@ -238,7 +238,7 @@ class StationHardware:
         if not level:
             self.timestamp_falls = [
                 *self.timestamp_falls[-1:],
-                TimestampFall(at_ps, self.board.ledger.at(at_ps)),
+                TimestampFall(at_ps, self.board.ledger.total_until(at_ps)),
             ]
         self.timestamp.pass_edge(at_ps, level)
 

@@ -45,17 +45,17 @@ class StationThread:
             else Pace(self.wiring, self, time.monotonic_ns)
         )
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread = threading.Thread(target=self._run_until_stopped, name=self.name, daemon=True)
 
     # -- the bench's side
 
     @property
-    def paths(self) -> dict[str, str]:
+    def port_paths(self) -> dict[str, str]:
         """The pseudo-terminals by part."""
         return {part: port.path for part, port in self.wiring.ports.items()}
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether its thread runs."""
         return self._thread.is_alive()
 
@@ -66,7 +66,7 @@ class StationThread:
     def stop(self) -> None:
         """End the thread and remove everything the station has put into the file system."""
         self._stopping = True
-        self._wake()
+        self._wake_thread()
         self._thread.join()
         for port in self.wiring.ports.values():
             port.unplug()
@@ -74,10 +74,10 @@ class StationThread:
         if self._directory.is_dir() and not any(self._directory.iterdir()):
             self._directory.rmdir()
 
-    def order(
+    def submit_order(
         self, action: Callable[[StationHardware], dict[str, object]], *, changes: bool
     ) -> Future[dict[str, object]]:
-        """Do something in the station's thread, between two steps of its time.
+        """Run an action in the station's thread, between two steps of its time.
 
         Args:
             action: returns the answer.
@@ -90,7 +90,7 @@ class StationThread:
             answer.set_result(result)
             return changes and bool(result.get("ok", True))
 
-        self._post(carry_out)
+        self._enqueue_order(carry_out)
         return answer
 
     def poll_drive(self) -> None:
@@ -109,26 +109,26 @@ class StationThread:
                 self.drive.write_failure_report(reason)
             return not reason
 
-        self._post(flash)
+        self._enqueue_order(flash)
 
-    def _post(self, order: Order) -> None:
+    def _enqueue_order(self, order: Order) -> None:
         self._orders.put(order)
-        self._wake()
+        self._wake_thread()
 
-    def _wake(self) -> None:
+    def _wake_thread(self) -> None:
         os.write(self._wake_write, b"\0")
 
     # -- its thread
 
-    def _run(self) -> None:
+    def _run_until_stopped(self) -> None:
         while not self._stopping:
-            self._hold_back()
+            self._wait_for_power_reader()
             self._mode.step()
             for port in self._ports:
                 if port.waiting_bytes and (port.has_whole_line or not self.wiring.is_executing):
                     port.flush()
 
-    def _hold_back(self) -> None:
+    def _wait_for_power_reader(self) -> None:
         """Wait for a slow reader of the power stream, at most :data:`OVERRUN_S`."""
         port, monitor = self._power_port, self.wiring.monitor
         if port is None or monitor is None or port.waiting_bytes <= TRANSMIT_BUFFER:
@@ -146,7 +146,7 @@ class StationThread:
 
     # -- Outside
 
-    def wait(self, timeout_s: float | None) -> None:
+    def wait_for_input(self, timeout_s: float | None) -> None:
         """Pass waiting output on and sleep until input arrives."""
         ports = self.wiring.ports.values()
         for port in ports:
@@ -159,12 +159,12 @@ class StationThread:
         if self._wake_read in ready:
             os.read(self._wake_read, 4096)
 
-    def inputs(self) -> list[tuple[str, bytes]]:
+    def receive_input(self) -> list[tuple[str, bytes]]:
         """Return what hosts have sent."""
         received = [(part, port.receive()) for part, port in self.wiring.ports.items()]
         return [(part, data) for part, data in received if data]
 
-    def orders(self) -> bool:
+    def execute_orders(self) -> bool:
         """Execute the orders given meanwhile."""
         changed = False
         while True:

@@ -20,7 +20,7 @@ PS_PER_US = 1_000_000
 _PS_PER_NS = 1000
 
 
-def periods(count: int, hz: int) -> int:
+def periods_ps(count: int, hz: int) -> int:
     """Return the duration of ``count`` periods of a clock of ``hz``, ps, rounded down."""
     return count * PS_PER_S // hz
 
@@ -55,14 +55,14 @@ class Agenda:
         self._heap: list[_Entry] = []
         self._order = 0
 
-    def at(self, due_ps: int, action: Callable[[int], None], *, waits: bool = False) -> None:
+    def schedule(self, due_ps: int, action: Callable[[int], None], *, waits: bool = False) -> None:
         """Run ``action(due_ps)`` when time reaches ``due_ps``."""
         heapq.heappush(self._heap, _Entry(due_ps, self._order, action, waits))
         self._order += 1
 
     @property
     def next_ps(self) -> int | None:
-        """When the earliest event is due."""
+        """Time of the earliest event."""
         return self._heap[0].due_ps if self._heap else None
 
     @property
@@ -93,9 +93,9 @@ class LoopAgenda(Agenda):
         self._timer: asyncio.TimerHandle | None = None
         super().__init__(self._wall_ps if real_time else lambda: self._standing.now_ps)
 
-    def at(self, due_ps: int, action: Callable[[int], None], *, waits: bool = False) -> None:
-        """See :meth:`Agenda.at`; to be called within the loop."""
-        super().at(due_ps, action, waits=waits)
+    def schedule(self, due_ps: int, action: Callable[[int], None], *, waits: bool = False) -> None:
+        """Run ``action(due_ps)`` at ``due_ps``; call it within the event loop."""
+        super().schedule(due_ps, action, waits=waits)
         self._arm()
 
     def _wall_ps(self) -> int:

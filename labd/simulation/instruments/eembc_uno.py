@@ -58,7 +58,7 @@ class SimulatedEembcUno:
         self._is_starting, self._waits_for_ready, self._host, self._line = True, False, "", b""
         self.send(TORN)
         runs_ps = self._agenda.now_ps() + round(boot_s * PS_PER_S)
-        self._agenda.at(runs_ps, self._on_sketch_started, waits=True)
+        self._agenda.schedule(runs_ps, self._on_sketch_started, waits=True)
 
     def _on_sketch_started(self, _at_ps: int) -> None:
         self._is_starting = False

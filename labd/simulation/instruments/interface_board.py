@@ -97,7 +97,9 @@ class SimulatedInterfaceBoard:
         """Send characters from the host, one after the other at 115200 baud, from now on."""
         start = max(self._agenda.now_ps(), self._host_line_free_ps)
         self._host_line_free_ps = start + len(data) * character_duration_ps(HOST_BAUD)
-        self._agenda.at(self._host_line_free_ps, lambda at_ps: self._on_host_bytes(at_ps, data))
+        self._agenda.schedule(
+            self._host_line_free_ps, lambda at_ps: self._on_host_bytes(at_ps, data)
+        )
 
     def _on_host_bytes(self, at_ps: int, data: bytes) -> None:
         for byte in data:
@@ -115,7 +117,7 @@ class SimulatedInterfaceBoard:
 
     def receive_dut_byte(self, byte: int, end_ps: int, baud: int) -> None:
         """Take a character from the DUT, sent at ``baud``, complete at ``end_ps``."""
-        self._agenda.at(end_ps, lambda at_ps: self._on_dut_byte(at_ps, byte, baud))
+        self._agenda.schedule(end_ps, lambda at_ps: self._on_dut_byte(at_ps, byte, baud))
 
     def _on_dut_byte(self, at_ps: int, byte: int, baud: int) -> None:
         if not self._ready:
@@ -153,7 +155,7 @@ class SimulatedInterfaceBoard:
                 self._ready = True
                 self._clear_edge_logs(at_ps)
 
-        self._agenda.at(self._agenda.now_ps() + _RESET_PS, finish_restart, waits=True)
+        self._agenda.schedule(self._agenda.now_ps() + _RESET_PS, finish_restart, waits=True)
 
     def _tick_at(self, at_ps: int) -> int:
         return ((at_ps - self._tick_zero_ps) * self._tick_mhz // (1000 * PS_PER_S)) & 0xFFFF_FFFF
@@ -185,7 +187,7 @@ class SimulatedInterfaceBoard:
         elif busy_ps == _WAIT_FOR_DUT:
             self._waiting_for_dut = True
         else:
-            self._agenda.at(at_ps + busy_ps, lambda then_ps: self._resume_task(task, then_ps))
+            self._agenda.schedule(at_ps + busy_ps, lambda then_ps: self._resume_task(task, then_ps))
 
     def _resume_task(self, task: Task, at_ps: int) -> None:
         if self._task is task:

@@ -223,7 +223,7 @@ class SimulatedDut:
         self.is_computing = True
         self.on_processing(True)  # noqa: FBT003 - a level
         due_ps = self.agenda.now_ps() + self.batch_ps(iterations)
-        self.agenda.at(due_ps, self._finish_computing, waits=True)
+        self.agenda.schedule(due_ps, self._finish_computing, waits=True)
 
     def _finish_computing(self, _at_ps: int) -> None:
         if not self.is_computing:

@@ -2,7 +2,7 @@
 
 Time while executing: cycles = retired instructions × 1.3 + stalls. 1.3 is an average for
 compiled code on a Cortex-M4 behind the ART accelerator; stalls are the waits the UART model
-shortens. Between slices time is the station's; ``resume`` synchronises the two again.
+shortens. Between slices time is the station's; ``wake_if_due`` synchronises the two again.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Board:
         self._idle = False
         self._engine = Engine()
         self._map_memory(seed)
-        self._chip = Chip(self._as_cpu(), pins, transmit, log)
+        self._chip = Chip(self._make_cpu_interface(), pins, transmit, log)
         self._set_currents(self._chip.rcc.clocks)
         for base, size in REGISTER_REGIONS:
             self._engine.map_registers(base, size, self._read_register, self._write_register)
@@ -92,12 +92,12 @@ class Board:
         struct.pack_into("<III", system, _UID_OFFSET, 0x0045_0030 + seed, 0x3139_5115, 0x2037_3558)
         struct.pack_into("<H", system, _FLASH_SIZE_OFFSET, FLASH_SIZE >> 10)
 
-    def _as_cpu(self) -> Cpu:
+    def _make_cpu_interface(self) -> Cpu:
         return Cpu(
             now_ps=self.now_ps,
-            cycles=self._cycles,
+            cycles=self._elapsed_cycles,
             stall_until=self._stall_until,
-            on_clocks=self._on_clocks,
+            on_clock_change=self._on_clock_change,
             on_idle=self._on_idle,
             on_reset_request=self._on_reset_request,
         )
@@ -111,7 +111,7 @@ class Board:
 
     @property
     def uart_baud(self) -> int:
-        """The speed the firmware has set its UART to; 0 before it has."""
+        """Baud rate that the firmware has set its UART to; 0 before it has."""
         return self._chip.uart.baud
 
     def flash(self, image: FlashContents) -> None:
@@ -131,42 +131,44 @@ class Board:
     def set_voltage(self, voltage_mv: int) -> None:
         """Change the supply voltage of a running board."""
         self.voltage_mv = voltage_mv
-        self._account()
+        self._record_current()
 
     def power_off(self) -> None:
         """Cut the supply."""
         self.state = _OFF
         self.voltage_mv = 0
         self._chip.power_off()
-        self._account()
+        self._record_current()
 
     def restart(self, cause: int) -> None:
         """Reset the chip; RAM keeps what it holds."""
         self.state, self.why_stuck = _RUNNING, ""
         self._fault, self._reset_requested, self._idle = "", False, False
         self._chip.reset(cause)
-        self._take_up()
+        self._synchronise_clock()
         stack, entry = struct.unpack_from("<II", self._flash)
         self._engine.reset(stack, entry)
-        self._account()
+        self._record_current()
 
     def hang(self, why: str) -> None:
         """Stop the CPU; its current stays."""
         if self.is_powered:
             self.state, self.why_stuck = _STUCK, why
-            self._log.error("the board is stuck at pc %#010x: %s", self._engine.pc, why)
-            self._account()
+            self._log.error(
+                "the board is stuck at pc %#010x: %s", self._engine.program_counter, why
+            )
+            self._record_current()
 
-    def receive(self, at_ps: int, byte: int) -> None:
+    def receive_byte(self, at_ps: int, byte: int) -> None:
         """Receive a byte, complete at ``at_ps``; it is lost while the board is off."""
         if self.is_powered:
-            self._chip.uart.arrive(at_ps, byte)
+            self._chip.uart.add_arrival(at_ps, byte)
 
     # -- running
 
     @property
-    def next_signal_ps(self) -> int | None:
-        """When the UART next has something to do: a byte arriving, or the last one sent."""
+    def next_uart_event_ps(self) -> int | None:
+        """Time of the UART's next event: a byte has arrived, or the last one is sent."""
         if not self.is_powered:
             return None
         arrival_ps, sent_ps = self._chip.uart.next_arrival_ps, self._chip.uart.busy_until_ps
@@ -178,22 +180,22 @@ class Board:
         """Return the present time, exact also inside a register access."""
         if not self._executing:
             return self._timeline.now_ps
-        executed = self._engine.retired * _CPI_NUMERATOR // _CPI_DENOMINATOR
+        executed = self._engine.retired_instructions * _CPI_NUMERATOR // _CPI_DENOMINATOR
         cycles = executed + self._stalls - self._epoch_cycles
         return self._epoch_ps + cycles * PS_PER_S // self._hz
 
-    def resume(self) -> None:
+    def wake_if_due(self) -> None:
         """Leave sleep or polling if an interrupt or a UART byte has arrived."""
         state = self.state
         if state is _OFF:
             return
-        self._chip.uart.settle(self._timeline.now_ps)
-        if (state is _SLEEPING and self._chip.control.wakes) or (
+        self._chip.uart.process_arrivals(self._timeline.now_ps)
+        if (state is _SLEEPING and self._chip.control.is_wake_pending) or (
             state is _POLLING and self._chip.uart.has_input
         ):
             self.state = _RUNNING
-            self._take_up()
-            self._account()
+            self._synchronise_clock()
+            self._record_current()
 
     def run_slice(self) -> None:
         """Execute one slice of instructions and advance the station's time with it."""
@@ -205,32 +207,32 @@ class Board:
             self.hang(self._fault or end.detail)
         elif self._reset_requested:
             self.restart(RESET_SOFTWARE)
-        elif self._chip.control.wakes and not self._engine.interrupts_masked:
+        elif self._chip.control.is_wake_pending and not self._engine.interrupts_masked:
             self.hang("the firmware takes an interrupt, which this machine does not model")
         elif self._idle:
             self.state, self._idle = _POLLING, False
         elif end.outcome is _SLEPT:
             self.state = _SLEEPING
-            self._account()
-            self.resume()
+            self._record_current()
+            self.wake_if_due()
         elif end.outcome is _LOOPED:
             self.hang("the firmware stands in an endless loop")
 
-    def _cycles(self) -> int:
-        return self._engine.retired * _CPI_NUMERATOR // _CPI_DENOMINATOR + self._stalls
+    def _elapsed_cycles(self) -> int:
+        return self._engine.retired_instructions * _CPI_NUMERATOR // _CPI_DENOMINATOR + self._stalls
 
-    def _take_up(self) -> None:
+    def _synchronise_clock(self) -> None:
         """Synchronise the CPU's cycles with the station's time from here on."""
-        self._epoch_ps, self._epoch_cycles = self.now_ps(), self._cycles()
+        self._epoch_ps, self._epoch_cycles = self.now_ps(), self._elapsed_cycles()
         self._hz = self._chip.rcc.clocks.hclk
 
     def _stall_until(self, at_ps: int) -> None:
         self._stalls += max(0, -(-(at_ps - self.now_ps()) * self._hz // PS_PER_S))
 
-    def _on_clocks(self, clocks: Clocks) -> None:
+    def _on_clock_change(self, clocks: Clocks) -> None:
         self._set_currents(clocks)
-        self._take_up()
-        self._account()
+        self._synchronise_clock()
+        self._record_current()
 
     def _set_currents(self, clocks: Clocks) -> None:
         hclk, supply_range = clocks.hclk, clocks.range
@@ -245,25 +247,25 @@ class Board:
         self._reset_requested = True
         self._engine.stop()
 
-    def _account(self) -> None:
+    def _record_current(self) -> None:
         current = 0
         if self.is_powered:
             current = self._sleep_na if self.state is _SLEEPING else self._run_na
-        self.ledger.set(self.now_ps(), current, self.voltage_mv)
+        self.ledger.set_supply(self.now_ps(), current, self.voltage_mv)
 
     def _read_register(self, address: int, size: int) -> int:
         try:
             return self._chip.read(address, size)
         except ClockError as fault:
-            self._stop_with(fault)
+            self._stop_on_clock_error(fault)
             return 0
 
     def _write_register(self, address: int, size: int, value: int) -> None:
         try:
             self._chip.write(address, size, value)
         except ClockError as fault:
-            self._stop_with(fault)
+            self._stop_on_clock_error(fault)
 
-    def _stop_with(self, fault: ClockError) -> None:
+    def _stop_on_clock_error(self, fault: ClockError) -> None:
         self._fault = str(fault)
         self._engine.stop()

@@ -41,7 +41,7 @@ class Cpu:
     now_ps: Callable[[], int]
     cycles: Callable[[], int]
     stall_until: Callable[[int], None]
-    on_clocks: Callable[[clock_tree.Clocks], None]
+    on_clock_change: Callable[[clock_tree.Clocks], None]
     on_idle: Callable[[], None]
     on_reset_request: Callable[[], None]
 
@@ -59,8 +59,8 @@ class Chip:
         self._cpu = cpu
         self._transmit = transmit
         self.control = SystemControl(cpu.on_reset_request)
-        self.rcc = clock_tree.Rcc(cpu.now_ps, self._on_clocks)
-        self.uart = Lpuart(self._uart_surroundings())
+        self.rcc = clock_tree.Rcc(cpu.now_ps, self._on_clock_change)
+        self.uart = Lpuart(self._make_uart_surroundings())
         self._timer = Tim2(cpu.now_ps, lambda: self.rcc.clocks.timer1)
         self._dwt = Dwt(cpu.cycles)
         self._ports = {letter: self._make_port(letter) for letter in "ABCDEFGHI"}
@@ -69,14 +69,14 @@ class Chip:
         self._ports["B"].connect(8, pins.detected)
         self._gated: dict[tuple[int, int], Slot] = {}
         self._bus = PeripheralBus(log)
-        self._attach_all()
+        self._attach_peripherals()
         self.rcc.on_peripheral_reset = self._reset_peripherals
-        self.rcc.on_enables = self._gate_clocks
+        self.rcc.on_gate_change = self._update_clock_gates
 
     def read(self, address: int, size: int) -> int:
         """Load a register for the CPU."""
         if address >> _PAGE_BITS != _LPUART1_PAGE:
-            self.uart.forget_polls()
+            self.uart.reset_poll_count()
         return self._bus.read(address, size)
 
     def write(self, address: int, size: int, value: int) -> None:
@@ -86,7 +86,7 @@ class Chip:
             ClockError: the store asks for a clock the chip cannot run with.
         """
         if address >> _PAGE_BITS != _LPUART1_PAGE:
-            self.uart.forget_polls()
+            self.uart.reset_poll_count()
         self._bus.write(address, size, value)
 
     def reset(self, cause: int) -> None:
@@ -100,16 +100,16 @@ class Chip:
         self.reset(0)
         self.uart.power_off()
 
-    def _on_clocks(self, clocks: clock_tree.Clocks) -> None:
-        self._timer.rebase()
-        self._cpu.on_clocks(clocks)
+    def _on_clock_change(self, clocks: clock_tree.Clocks) -> None:
+        self._timer.latch_count()
+        self._cpu.on_clock_change(clocks)
 
-    def _uart_surroundings(self) -> Surroundings:
+    def _make_uart_surroundings(self) -> Surroundings:
         return Surroundings(
             now_ps=self._cpu.now_ps,
             stall_until=self._cpu.stall_until,
             kernel_hz=self.rcc.lpuart1_hz,
-            receiving=lambda: self._is_uart_pin(_RX_PIN),
+            is_receive_pin_connected=lambda: self._is_uart_pin(_RX_PIN),
             transmit=self._on_transmit,
             on_interrupt=lambda: self.control.raise_interrupt(_LPUART1_IRQ),
             on_idle=self._cpu.on_idle,
@@ -127,7 +127,7 @@ class Chip:
             return GpioPort(letter, self._cpu.now_ps, lambda: self.rcc.pwr.port_g_supplied)
         return GpioPort(letter, self._cpu.now_ps, lambda: True)
 
-    def _attach_all(self) -> None:
+    def _attach_peripherals(self) -> None:
         for name, base, size, part in (
             ("RCC", 0x4002_1000, 0x400, self.rcc),
             ("FLASH", 0x4002_2000, 0x400, self.rcc.flash),
@@ -151,9 +151,9 @@ class Chip:
         self._gated[enable] = slot
         self._bus.attach(slot)
 
-    def _gate_clocks(self) -> None:
+    def _update_clock_gates(self) -> None:
         for enable, slot in self._gated.items():
-            slot.is_clocked = self.rcc.enabled(*enable)
+            slot.is_clocked = self.rcc.is_clock_enabled(*enable)
 
     def _reset_peripherals(self, enable_register: int, bits: int) -> None:
         for (register, bit), slot in self._gated.items():

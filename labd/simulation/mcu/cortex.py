@@ -38,7 +38,7 @@ class SystemControl:
         self._pending |= 1 << number
 
     @property
-    def wakes(self) -> bool:
+    def is_wake_pending(self) -> bool:
         """Whether an enabled interrupt is pending, which ends WFI even under PRIMASK."""
         return bool(self._pending & self._enabled)
 

@@ -32,7 +32,7 @@ _KEPT_SEGMENTS = 8192
 
 
 def core_current_na(hclk_hz: int, supply_range: str, *, asleep: bool) -> int:
-    """Current of the chip in nanoamperes, executing or in Sleep mode."""
+    """Return the current of the chip, nA, executing or in Sleep mode."""
     per_mhz = SLEEP_NA_PER_MHZ if asleep else RUN_NA_PER_MHZ
     return per_mhz * hclk_hz * _CORE_MV[supply_range] // (_CORE_MV["boost"] * 1_000_000)
 
@@ -53,7 +53,7 @@ class Total(NamedTuple):
         """The energy, rounded once."""
         return self.energy_na_mv_ps / JOULE
 
-    def since(self, earlier: Total) -> Total:
+    def difference_from(self, earlier: Total) -> Total:
         """Return the difference of two totals."""
         return Total(
             self.charge_na_ps - earlier.charge_na_ps,
@@ -92,8 +92,8 @@ class Ledger:
         """The current drawn now."""
         return self._segments[-1].current_na
 
-    def set(self, at_ps: int, current_na: int, voltage_mv: int) -> None:
-        """Set what the supply delivers from ``at_ps`` on; times never decrease."""
+    def set_supply(self, at_ps: int, current_na: int, voltage_mv: int) -> None:
+        """Record what the supply delivers from ``at_ps`` on; times never decrease."""
         last = self._segments[-1]
         if last.current_na == current_na and last.voltage_mv == voltage_mv:
             return
@@ -109,7 +109,7 @@ class Ledger:
         if len(self._starts) > _KEPT_SEGMENTS:
             self.forget_before(self._starts[_KEPT_SEGMENTS // 2])
 
-    def at(self, at_ps: int) -> Total:
+    def total_until(self, at_ps: int) -> Total:
         """Return charge and energy delivered up to ``at_ps``."""
         segment = self._segments[-1]
         if at_ps < segment.start_ps:
@@ -142,7 +142,7 @@ class Ledger:
         if len(parts) == 1:
             charge = float(parts[0].current_na * period_ps)
             return np.full(count, charge), np.full(count, charge * parts[0].voltage_mv)
-        charge, energy = self.at(start_ps)
+        charge, energy = self.total_until(start_ps)
         first_part = parts[0]._replace(
             start_ps=start_ps, charge_na_ps=charge, energy_na_mv_ps=energy
         )

@@ -1,11 +1,11 @@
 """The CPU: a Cortex-M4 of the unicorn engine, behind a small typed surface.
 
-This is the only file that sees unicorn. It adds what the engine lacks for timing:
-``retired``, the count of instructions executed, valid also inside a register access.
+This is the only file that sees unicorn. It adds what the engine lacks for timing, a count of the
+instructions executed that is valid also inside a register access (``retired_instructions``).
 Unicorn counts instructions for ``emu_start(count=…)`` in a field of its internal structure; the
 field's place is found by running known loops and is checked once at construction. Where it
-cannot be found (another build of the engine) ``retired`` falls back to whole slices, made
-short: timing is then coarse (``exact_count`` is False) but still monotonic and repeatable.
+cannot be found (another build of the engine) the count advances by whole slices, made short:
+timing is then coarse (``exact_count`` is False) but still monotonic and repeatable.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Engine:
         self._stopped = False
         self._pc = 0
         self._register = ctypes.c_uint64()
-        self._counter = self._find_counter()
+        self._counter = self._find_instruction_counter()
         self.exact_count = self._counter is not None
         self._slice = SLICE if self.exact_count else COARSE_SLICE
 
@@ -96,7 +96,7 @@ class Engine:
     def map_alias(
         self, block: ctypes.Array[ctypes.c_char], offset: int, size: int, base: int
     ) -> None:
-        """Show part of a writable block at another address too."""
+        """Map part of a writable block at another address too."""
         part = (ctypes.c_char * size).from_buffer(block, offset)
         self._blocks.append((base, part))
         self._uc.mem_map_ptr(base, size, UC_PROT_ALL, ctypes.addressof(part))
@@ -119,7 +119,7 @@ class Engine:
         self._uc.mmio_map(base, size, on_read, None, on_write, None)
 
     @property
-    def retired(self) -> int:
+    def retired_instructions(self) -> int:
         """Instructions executed since construction, the current one not counted."""
         if not self._running or self._counter is None:
             return self._before
@@ -127,17 +127,17 @@ class Engine:
         return self._before + count - 1 if count else self._before
 
     @property
-    def pc(self) -> int:
+    def program_counter(self) -> int:
         """Address of the next instruction, between slices."""
         return self._pc
 
     @property
     def interrupts_masked(self) -> bool:
-        """PRIMASK, between slices."""
+        """Whether PRIMASK is set, between slices."""
         return bool(self._read_register(UC_ARM_REG_PRIMASK))
 
     def reset(self, stack: int, entry: int) -> None:
-        """Start over at ``entry`` with this stack; code that was translated is forgotten."""
+        """Restart at ``entry`` with this stack pointer; drop translated code."""
         self._uc.ctl_flush_tb()
         self._set_register(UC_ARM_REG_SP, stack)
         self._set_register(UC_ARM_REG_PRIMASK, 0)
@@ -167,9 +167,9 @@ class Engine:
             return SliceEnd(SliceOutcome.FAULT, fault)
         if self._stopped:
             return SliceEnd(SliceOutcome.STOPPED)
-        if executed <= self._slice and self._code_at(self._pc - 2) in _WAIT_INSTRUCTIONS:
+        if executed <= self._slice and self._read_code(self._pc - 2) in _WAIT_INSTRUCTIONS:
             return _SLEEPING
-        if self._code_at(self._pc) == _BRANCH_TO_SELF:
+        if self._read_code(self._pc) == _BRANCH_TO_SELF:
             return SliceEnd(SliceOutcome.LOOPING)
         return _SLICE_DONE
 
@@ -181,14 +181,14 @@ class Engine:
         self._uc._do_reg_read(register, ctypes.byref(self._register))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage,reportUnknownMemberType]
         return self._register.value
 
-    def _code_at(self, address: int) -> bytes:
+    def _read_code(self, address: int) -> bytes:
         """Return the two bytes of code at an address; nothing where no memory is."""
         for base, block in self._blocks:
             if base <= address < base + len(block):
                 return ctypes.string_at(ctypes.addressof(block) + address - base, 2)
         return b""
 
-    def _find_counter(self) -> ctypes.c_uint64 | None:
+    def _find_instruction_counter(self) -> ctypes.c_uint64 | None:
         """Locate the engine's own instruction counter; None unless exactly one field fits.
 
         After ``emu_start(count=n)`` it holds n + 1: it is raised before each instruction and

@@ -33,24 +33,24 @@ class GpioPort:
         self._wires[pin] = wire
 
     def reset(self) -> None:
-        """Take reset values: pins become analog and release their wires."""
+        """Reset every register: pins become analog and release their wires."""
         self._registers.reset()
-        self._drive()
+        self._drive_wires()
 
     def alternate_function(self, pin: int) -> int | None:
-        """The alternate function a pin is switched to, or None when it is not."""
-        if self._mode(pin) != _ALTERNATE or not self._supplied():
+        """Return the alternate function that a pin is switched to; None if it is to none."""
+        if self._pin_mode(pin) != _ALTERNATE or not self._supplied():
             return None
         return self._registers.read(_AFRH if pin > 7 else _AFRL) >> 4 * (pin & 7) & 0xF  # noqa: PLR2004
 
     def read(self, offset: int) -> int:
         """Return a register: IDR shows the wires; write-only registers read 0."""
         if offset == _IDR:
-            return self._inputs()
+            return self._input_levels()
         return 0 if offset in (_BSRR, _BRR) else self._registers.read(offset)
 
     def write(self, offset: int, value: int, mask: int) -> None:
-        """Store, then drive the wires accordingly."""
+        """Write a register, then drive the wires accordingly."""
         if offset == _BSRR:
             self._registers.write(_ODR, 0, value >> 16)
             self._registers.write(_ODR, _LOW_HALF, value & _LOW_HALF)
@@ -58,29 +58,29 @@ class GpioPort:
             self._registers.write(_ODR, 0, value & _LOW_HALF)
         else:
             self._registers.write(offset, value, mask)
-        self._drive()
+        self._drive_wires()
 
-    def _mode(self, pin: int) -> int:
+    def _pin_mode(self, pin: int) -> int:
         return self._registers.read(_MODER) >> 2 * pin & 3
 
-    def _output(self, pin: int) -> bool | None:
+    def _driven_level(self, pin: int) -> bool | None:
         """Return the level a pin drives, or None if it drives none."""
-        if self._mode(pin) != _OUTPUT or not self._supplied():
+        if self._pin_mode(pin) != _OUTPUT or not self._supplied():
             return None
         high = bool(self._registers.read(_ODR) >> pin & 1)
         open_drain = self._registers.read(_OTYPER) >> pin & 1
         return None if high and open_drain else high
 
-    def _drive(self) -> None:
+    def _drive_wires(self) -> None:
         for pin, wire in self._wires.items():
-            wire.drive(self._now_ps(), self._output(pin))
+            wire.drive(self._now_ps(), self._driven_level(pin))
 
-    def _inputs(self) -> int:
+    def _input_levels(self) -> int:
         if not self._supplied():
             return 0
         levels = 0
         for pin in range(PINS):
             wire = self._wires.get(pin)
-            high = wire.level if wire else self._output(pin)
+            high = wire.level if wire else self._driven_level(pin)
             levels |= bool(high) << pin
         return levels

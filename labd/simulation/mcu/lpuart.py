@@ -40,7 +40,7 @@ class Surroundings:
     stall_until: Callable[[int], None]
     """Let the CPU wait, running, until a time."""
     kernel_hz: Callable[[], int]
-    receiving: Callable[[], bool]
+    is_receive_pin_connected: Callable[[], bool]
     """Whether the receive pin is switched to the UART."""
     transmit: Callable[[int, int, int], None]
     """A byte leaves: (byte, time of its last bit, baud)."""
@@ -57,9 +57,9 @@ class Lpuart:
         self.reset()
 
     def reset(self) -> None:
-        """Take reset values; bytes on the line from the other side stay there."""
+        """Reset every register; keep the bytes that are on the line towards the receiver."""
         self._registers = Registers({})
-        self._store_control(0)
+        self._decode_control(0)
         self._kernel_hz = self._baud = 0
         self._received: deque[int] = deque()
         self._overrun = False
@@ -85,8 +85,8 @@ class Lpuart:
         prescaler = _PRESCALERS[min(self._registers.read(_PRESC) & 0xF, len(_PRESCALERS) - 1)]
         return 256 * kernel_hz // (prescaler * divider) if divider >= _MIN_BRR else 0
 
-    def _store_control(self, control: int) -> None:
-        """Keep CR1 and what every access needs of it."""
+    def _decode_control(self, control: int) -> None:
+        """Decode CR1 into what every access needs of it."""
         enabled = bool(control & _UE)
         self._interrupts = control & (_RXNEIE | _TXEIE | _TCIE) if enabled else 0
         self._sends = enabled and bool(control & _TE)
@@ -95,7 +95,7 @@ class Lpuart:
 
     # -- the wire's side
 
-    def arrive(self, at_ps: int, byte: int) -> None:
+    def add_arrival(self, at_ps: int, byte: int) -> None:
         """Add a byte whose stop bit reaches the receive pin at ``at_ps`` (in order of time)."""
         self._line.append((at_ps, byte))
 
@@ -109,27 +109,27 @@ class Lpuart:
         """Whether RDR holds something."""
         return bool(self._received)
 
-    def forget_polls(self) -> None:
-        """Restart the count of idle polls: the CPU did something else."""
+    def reset_poll_count(self) -> None:
+        """Restart the count of idle polls, because the CPU did something else."""
         self._idle_polls = 0
 
-    def settle(self, now_ps: int) -> None:
+    def process_arrivals(self, now_ps: int) -> None:
         """Receive the bytes that have arrived by now; raise the interrupt line if enabled."""
         line = self._line
         while line and line[0][0] <= now_ps:
-            self._take(line.popleft()[1])
-        if self._interrupts and self._interrupting(now_ps):
+            self._receive_byte(line.popleft()[1])
+        if self._interrupts and self._is_interrupt_active(now_ps):
             self._chip.on_interrupt()
 
-    def _take(self, byte: int) -> None:
-        if not self._receives or not self.baud or not self._chip.receiving():
+    def _receive_byte(self, byte: int) -> None:
+        if not self._receives or not self.baud or not self._chip.is_receive_pin_connected():
             return
         if len(self._received) < self._depth:
             self._received.append(byte)
         else:
             self._overrun = True
 
-    def _interrupting(self, now: int) -> bool:
+    def _is_interrupt_active(self, now: int) -> bool:
         enabled = self._interrupts
         return bool(
             (enabled & _RXNEIE and (self._received or self._overrun))
@@ -142,9 +142,9 @@ class Lpuart:
     def read(self, offset: int) -> int:
         """Return a register: ISR and RDR are live, the rest is storage."""
         now = self._chip.now_ps()
-        self.settle(now)
+        self.process_arrivals(now)
         if offset == _ISR:
-            return self._status(now)
+            return self._read_status(now)
         self._idle_polls = 0
         if offset == _RDR:
             return self._received.popleft() if self._received else 0
@@ -153,19 +153,19 @@ class Lpuart:
     def write(self, offset: int, value: int, mask: int) -> None:
         """Write a register: TDR sends, ICR clears, the rest is storage."""
         now = self._chip.now_ps()
-        self.settle(now)
+        self.process_arrivals(now)
         self._idle_polls = 0
         if offset == _TDR:
-            self._send(value & 0xFF, now)
+            self._send_byte(value & 0xFF, now)
         elif offset == _ICR:
             self._overrun = self._overrun and not value & _ORE
         else:
             self._registers.write(offset, value, mask)
-            self._store_control(self._registers.read(_CR1))
+            self._decode_control(self._registers.read(_CR1))
             self._kernel_hz = self._baud = 0
-            self.settle(now)
+            self.process_arrivals(now)
 
-    def _send(self, byte: int, now: int) -> None:
+    def _send_byte(self, byte: int, now: int) -> None:
         baud = self.baud
         if not self._sends or not baud or now < self._data_free_ps:
             return  # not set up, or written over a byte not yet taken: lost
@@ -174,7 +174,7 @@ class Lpuart:
         self.busy_until_ps = start + character_duration_ps(baud)
         self._chip.transmit(byte, self.busy_until_ps, baud)
 
-    def _status(self, now: int) -> int:
+    def _read_status(self, now: int) -> int:
         now = self._skip_waiting(now)
         flags = _ORE if self._overrun else 0
         flags |= _RXNE if self._received else 0
@@ -201,5 +201,5 @@ class Lpuart:
     def _stall_until(self, at_ps: int) -> int:
         self._chip.stall_until(at_ps)
         now = self._chip.now_ps()
-        self.settle(now)
+        self.process_arrivals(now)
         return now

@@ -26,7 +26,7 @@ class Peripheral(Protocol):
         ...
 
     def reset(self) -> None:
-        """Take every register to its reset value."""
+        """Reset every register."""
         ...
 
 
@@ -46,7 +46,7 @@ class Registers:
         self.values[offset] = (self.values.get(offset, 0) & ~mask) | (value & mask)
 
     def reset(self) -> None:
-        """Take reset values."""
+        """Reset every register."""
         self.values = dict(self._reset_values)
 
 
@@ -62,7 +62,7 @@ class Slot:
 
 
 class PeripheralBus:
-    """Dispatches the CPU's register accesses to peripherals, in 1 KiB pages."""
+    """Address decoder of the CPU's register accesses, in pages of 1 KiB."""
 
     _PAGE_BITS = 10
 
@@ -81,22 +81,22 @@ class PeripheralBus:
         """Return the ``size`` bytes the CPU reads at ``address``."""
         slot = self._pages.get(address >> self._PAGE_BITS)
         if slot is None or not slot.is_clocked:
-            self._report(address, slot)
+            self._log_unanswered(address, slot)
             return 0
         shift = 8 * (address & 3)
         return slot.peripheral.read((address & ~3) - slot.base) >> shift & ((1 << 8 * size) - 1)
 
     def write(self, address: int, size: int, value: int) -> None:
-        """Take the ``size`` bytes the CPU writes at ``address``."""
+        """Write ``size`` bytes at ``address`` for the CPU."""
         slot = self._pages.get(address >> self._PAGE_BITS)
         if slot is None or not slot.is_clocked:
-            self._report(address, slot)
+            self._log_unanswered(address, slot)
             return
         shift = 8 * (address & 3)
         mask = ((1 << 8 * size) - 1) << shift
         slot.peripheral.write((address & ~3) - slot.base, value << shift & mask, mask)
 
-    def _report(self, address: int, slot: Slot | None) -> None:
+    def _log_unanswered(self, address: int, slot: Slot | None) -> None:
         if address not in self._reported:
             self._reported.add(address)
             why = f"the clock of {slot.name} is off" if slot else "nothing is modelled there"

@@ -82,7 +82,7 @@ class Pwr(Registers):
         self._changed = changed
 
     def write(self, offset: int, value: int, mask: int) -> None:
-        """Store, then let the clock rules be checked again."""
+        """Write a register, then check the clock rules again."""
         super().write(offset, value, mask)
         self._changed()
 
@@ -107,7 +107,7 @@ class Flash(Registers):
         self._changed = changed
 
     def write(self, offset: int, value: int, mask: int) -> None:
-        """Store, then let the clock rules be checked again."""
+        """Write a register, then check the clock rules again."""
         super().write(offset, value, mask)
         self._changed()
 
@@ -120,44 +120,46 @@ class Flash(Registers):
 class Rcc:
     """Reset and clock control, with its rules for PWR and FLASH."""
 
-    def __init__(self, now_ps: Callable[[], int], on_clocks: Callable[[Clocks], None]) -> None:
+    def __init__(
+        self, now_ps: Callable[[], int], on_clock_change: Callable[[Clocks], None]
+    ) -> None:
         self._now_ps = now_ps
-        self._on_clocks = on_clocks
-        self.pwr = Pwr(self._apply)
-        self.flash = Flash(self._apply)
+        self._on_clock_change = on_clock_change
+        self.pwr = Pwr(self._update_clocks)
+        self.flash = Flash(self._update_clocks)
         self._registers = Registers({CR: 0x63, PLLCFGR: 0x1000, 0x48: 0x100})
         self._started_ps: dict[str, int] = {}
         self._running: set[str] = set()
         """Oscillators seen ready since they were switched on."""
         self._reset_flags = 0
         self.on_peripheral_reset: Callable[[int, int], None] = lambda _register, _bits: None
-        self.on_enables: Callable[[], None] = lambda: None
+        self.on_gate_change: Callable[[], None] = lambda: None
         """Called when a peripheral's clock may have been switched on or off."""
         self.clocks = Clocks(4 * MHZ, 4 * MHZ, 4 * MHZ, 4 * MHZ, "normal")
 
     def reset_with_cause(self, cause: int) -> None:
-        """Take the whole clock tree to its reset state; ``cause`` is added to RCC_CSR."""
+        """Reset the whole clock tree and show ``cause`` in RCC_CSR."""
         self._registers.reset()
         self.pwr.reset()
         self.flash.reset()
         self._started_ps.clear()
         self._running.clear()
         self._reset_flags = cause
-        self.on_enables()
-        self._apply()
+        self.on_gate_change()
+        self._update_clocks()
 
     def reset(self) -> None:
         """Do nothing: RCC has no reset bit."""
 
-    def enabled(self, register: int, bit: int) -> bool:
-        """Whether a peripheral's clock is on."""
+    def is_clock_enabled(self, register: int, bit: int) -> bool:
+        """Return whether a peripheral's clock is on."""
         return bool(self._registers.read(register) >> bit & 1)
 
     def lpuart1_hz(self) -> int:
-        """Kernel clock of LPUART1 (CCIPR bits 11:10); 0 when the source is not running."""
+        """Return LPUART1's kernel clock (CCIPR bits 11:10); 0 while its source does not run."""
         source = self._registers.read(CCIPR) >> 10 & 3
         if source == 2:  # noqa: PLR2004 - HSI16
-            return HSI16_HZ if self._ready("HSI16") else 0
+            return HSI16_HZ if self._is_ready("HSI16") else 0
         return (self.clocks.pclk1, self.clocks.sysclk, 0, LSE_HZ)[source]
 
     def read(self, offset: int) -> int:
@@ -166,11 +168,11 @@ class Rcc:
         if offset == CR:
             value &= ~(_MSIRDY | _HSIRDY | _PLLRDY)
             value |= _MSIRDY if value & _MSION else 0
-            value |= _HSIRDY if self._ready("HSI16") else 0
-            return value | (_PLLRDY if self._ready("PLL") else 0)
+            value |= _HSIRDY if self._is_ready("HSI16") else 0
+            return value | (_PLLRDY if self._is_ready("PLL") else 0)
         if offset == CFGR:
-            self._apply()
-            return value & ~0xC | self._switched << 2
+            self._update_clocks()
+            return value & ~0xC | self._active_source << 2
         if offset == CSR:
             return value & ~0xFF00_0000 | self._reset_flags
         return value
@@ -181,26 +183,26 @@ class Rcc:
         self._registers.write(offset, value, mask)
         after = self._registers.read(offset)
         if offset == CR:
-            self._switch("HSI16", _HSION, before, after)
-            self._switch("PLL", _PLLON, before, after)
+            self._switch_oscillator("HSI16", _HSION, before, after)
+            self._switch_oscillator("PLL", _PLLON, before, after)
         elif offset == CSR and after & _RMVF:
             self._reset_flags = 0
             self._registers.write(CSR, 0, _RMVF)
         elif offset + _RESET_TO_ENABLE in _ENABLES and after & ~before & WORD:
             self.on_peripheral_reset(offset + _RESET_TO_ENABLE, after)
         elif offset in _ENABLES:
-            self.on_enables()
+            self.on_gate_change()
         if offset in (CR, CFGR, PLLCFGR):
-            self._apply()
+            self._update_clocks()
 
-    def _switch(self, oscillator: str, bit: int, before: int, after: int) -> None:
+    def _switch_oscillator(self, oscillator: str, bit: int, before: int, after: int) -> None:
         if after & ~before & bit:
             self._started_ps[oscillator] = self._now_ps()
         elif not after & bit:
             self._started_ps.pop(oscillator, None)
             self._running.discard(oscillator)
 
-    def _ready(self, oscillator: str) -> bool:
+    def _is_ready(self, oscillator: str) -> bool:
         if oscillator in self._running:
             return True
         started_ps = self._started_ps.get(oscillator)
@@ -229,29 +231,29 @@ class Rcc:
         if source == 0:
             return self._msi_hz() if self._registers.read(CR) & _MSION else 0
         if source == 1:
-            return HSI16_HZ if self._ready("HSI16") else 0
-        return self._pll_hz() if source == 3 and self._ready("PLL") else 0  # noqa: PLR2004
+            return HSI16_HZ if self._is_ready("HSI16") else 0
+        return self._pll_hz() if source == 3 and self._is_ready("PLL") else 0  # noqa: PLR2004
 
     @property
-    def _switched(self) -> int:
+    def _active_source(self) -> int:
         """SWS: the source asked for once it runs, MSI until then."""
         wanted = self._registers.read(CFGR) & 3
         return wanted if self._source_hz(wanted) else 0
 
-    def _apply(self) -> None:
+    def _update_clocks(self) -> None:
         settings = self._registers.read(CFGR)
-        sysclk = self._source_hz(self._switched) or _MSI_HZ[6]
+        sysclk = self._source_hz(self._active_source) or _MSI_HZ[6]
         hclk = sysclk // _AHB_DIVIDERS.get(settings >> 4 & 0xF, 1)
         apb1 = _APB_DIVIDERS.get(settings >> 8 & 7, 1)
         pclk1 = hclk // apb1
         timer1 = pclk1 if apb1 == 1 else 2 * pclk1
-        self._check(hclk)
+        self._check_limits(hclk)
         clocks = Clocks(sysclk, hclk, pclk1, timer1, self.pwr.range)
         if clocks != self.clocks:
             self.clocks = clocks
-            self._on_clocks(clocks)
+            self._on_clock_change(clocks)
 
-    def _check(self, hclk: int) -> None:
+    def _check_limits(self, hclk: int) -> None:
         limit = _LIMITS[self.pwr.range]
         if hclk > limit.top_hz:
             raise ClockError(f"{hclk} Hz is too fast for voltage range '{self.pwr.range}'")

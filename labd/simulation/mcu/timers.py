@@ -13,7 +13,7 @@ _UG, _UIF = 1 << 0, 1 << 0
 
 
 class Tim2:
-    """Counts up from its kernel clock; the prescaler is taken over by an update event."""
+    """TIM2 counting up from its kernel clock; an update event loads the prescaler."""
 
     def __init__(self, now_ps: Callable[[], int], kernel_hz: Callable[[], int]) -> None:
         self._now_ps = now_ps
@@ -28,9 +28,9 @@ class Tim2:
         self._count = 0
         self._since_ps = 0
 
-    def rebase(self) -> None:
-        """Keep the count before the kernel clock or a setting changes."""
-        self._count = self._elapsed()
+    def latch_count(self) -> None:
+        """Latch the present count, because the kernel clock or a setting changes."""
+        self._count = self._present_count()
         self._since_ps = self._now_ps()
         running = self._registers.read(_CR1) & _CEN
         self._hz = self._kernel_hz() if running else 0
@@ -38,27 +38,27 @@ class Tim2:
     def read(self, offset: int) -> int:
         """Return a register: CNT is live, SR shows overflows."""
         if offset == _CNT:
-            return self._elapsed() % (self._registers.read(_ARR) + 1)
-        if offset == _SR and self._elapsed() > self._registers.read(_ARR):
-            self.rebase()
+            return self._present_count() % (self._registers.read(_ARR) + 1)
+        if offset == _SR and self._present_count() > self._registers.read(_ARR):
+            self.latch_count()
             self._count %= self._registers.read(_ARR) + 1
             self._registers.write(_SR, _UIF, _UIF)
         return 0 if offset == _EGR else self._registers.read(offset)
 
     def write(self, offset: int, value: int, mask: int) -> None:
         """Write a register; counting continues from the present count."""
-        self.rebase()
+        self.latch_count()
         if offset == _EGR:
-            self._update(value)
+            self._generate_update(value)
         elif offset == _CNT:
             self._count = value & mask
         elif offset == _SR:
             self._registers.write(_SR, 0, mask & ~value)  # flags are cleared by writing 0
         else:
             self._registers.write(offset, value, mask)
-            self.rebase()
+            self.latch_count()
 
-    def _update(self, value: int) -> None:
+    def _generate_update(self, value: int) -> None:
         if not value & _UG:
             return
         self._count = 0
@@ -66,7 +66,7 @@ class Tim2:
         if not self._registers.read(_CR1) & (_UDIS | _URS):
             self._registers.write(_SR, _UIF, _UIF)
 
-    def _elapsed(self) -> int:
+    def _present_count(self) -> int:
         ticks = (self._now_ps() - self._since_ps) * self._hz // (self._divider * PS_PER_S)
         return self._count + ticks
 
@@ -89,16 +89,16 @@ class Dwt:
     def read(self, offset: int) -> int:
         """Return a register: CYCCNT is live; CTRL shows one comparator set and the enable bit."""
         if offset == self._CYCCNT:
-            return self._now() & WORD
+            return self._present_count() & WORD
         return 0x4000_0000 | self._enabled if offset == self._CTRL else 0
 
     def write(self, offset: int, value: int, mask: int) -> None:
         """Write a register: enable, or set the count."""
-        self._value, self._from = self._now(), self._cycles()
+        self._value, self._from = self._present_count(), self._cycles()
         if offset == self._CYCCNT:
             self._value = value & mask
         elif offset == self._CTRL:
             self._enabled = bool(value & mask & 1)
 
-    def _now(self) -> int:
+    def _present_count(self) -> int:
         return self._value + (self._cycles() - self._from if self._enabled else 0)

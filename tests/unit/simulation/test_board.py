@@ -133,8 +133,8 @@ def test_cycles_are_instructions_times_cpi_at_four_megahertz() -> None:
 def test_off_draws_nothing_and_receives_nothing() -> None:
     board = make_board()
     board.flash(REMEMBERS)
-    board.receive(5, 0x41)
-    assert board.next_signal_ps is None
+    board.receive_byte(5, 0x41)
+    assert board.next_uart_event_ps is None
     assert board.ledger.current_na == 0
 
 

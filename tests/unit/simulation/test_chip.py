@@ -55,7 +55,7 @@ def chip(world: World) -> Chip:
         now_ps=lambda: world.now_ps,
         cycles=lambda: world.now_ps // 250_000,
         stall_until=lambda at_ps: _stall(world, at_ps),
-        on_clocks=lambda _clocks: None,
+        on_clock_change=lambda _clocks: None,
         on_idle=lambda: setattr(world, "idle", world.idle + 1),
         on_reset_request=lambda: setattr(world, "resets", world.resets + 1),
     )
@@ -216,7 +216,7 @@ def test_sending_takes_wire_time_and_txe_returns_first(chip: Chip, world: World)
 def test_a_byte_not_read_in_time_is_an_overrun(chip: Chip, world: World) -> None:
     _start_uart(chip, world)
     for n in range(3):
-        chip.uart.arrive(world.now_ps + n, 0x30 + n)
+        chip.uart.add_arrival(world.now_ps + n, 0x30 + n)
     world.now_ps += 10
     assert chip.read(ISR, 4) & (RXNE | ORE) == RXNE | ORE
     assert chip.read(RDR, 4) == 0x30
@@ -228,13 +228,13 @@ def test_a_byte_not_read_in_time_is_an_overrun(chip: Chip, world: World) -> None
 def test_a_byte_raises_the_interrupt_that_ends_wfi(chip: Chip, world: World) -> None:
     _start_uart(chip, world)
     chip.write(0xE000_E100 + 4 * 2, 4, 1 << 6)
-    chip.uart.arrive(world.now_ps, 0x30)
-    assert not chip.control.wakes
-    chip.uart.settle(world.now_ps)
-    assert chip.control.wakes
+    chip.uart.add_arrival(world.now_ps, 0x30)
+    assert not chip.control.is_wake_pending
+    chip.uart.process_arrivals(world.now_ps)
+    assert chip.control.is_wake_pending
     chip.read(RDR, 4)
     chip.write(0xE000_E280 + 4 * 2, 4, 1 << 6)
-    assert not chip.control.wakes
+    assert not chip.control.is_wake_pending
 
 
 def test_polling_for_input_is_reported_as_idle(chip: Chip, world: World) -> None:

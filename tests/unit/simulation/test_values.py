@@ -37,8 +37,8 @@ def test_the_ledger_is_the_sum_of_current_times_time(
         charge += current * duration
         energy += current * voltage * duration
         current, voltage = next_current, next_voltage
-        ledger.set(now, current, voltage)
-    total = ledger.at(now + tail)
+        ledger.set_supply(now, current, voltage)
+    total = ledger.total_until(now + tail)
     assert total.charge_na_ps == charge + current * tail
     assert total.energy_na_mv_ps == energy + current * voltage * tail
 
@@ -46,10 +46,10 @@ def test_the_ledger_is_the_sum_of_current_times_time(
 def test_the_ledger_forgets_but_does_not_lose() -> None:
     ledger = Ledger()
     for step in range(20_000):
-        ledger.set(step, 1 + step % 2, 3300)
-    assert ledger.at(20_000).charge_na_ps == 30_000
+        ledger.set_supply(step, 1 + step % 2, 3300)
+    assert ledger.total_until(20_000).charge_na_ps == 30_000
     with pytest.raises(ValueError, match="older"):
-        ledger.at(ledger.oldest_ps - 1)
+        ledger.total_until(ledger.oldest_ps - 1)
 
 
 def test_currents_follow_frequency_and_core_voltage() -> None:
@@ -134,10 +134,10 @@ def test_events_run_in_time_order_those_they_add_included() -> None:
     def chain(at_ps: int) -> None:
         seen.append(at_ps)
         if at_ps < 3:
-            agenda.at(at_ps + 1, chain)
+            agenda.schedule(at_ps + 1, chain)
 
-    agenda.at(5, seen.append, waits=True)
-    agenda.at(1, chain)
+    agenda.schedule(5, seen.append, waits=True)
+    agenda.schedule(1, chain)
     assert (agenda.next_ps, agenda.next_waits) == (1, False)
     agenda.run_due(4)
     assert seen == [1, 2, 3]

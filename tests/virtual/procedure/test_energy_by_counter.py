@@ -79,7 +79,7 @@ class TimedDut(SimulatedDut):
 
     def _report_inference_done(self) -> None:
         sent_ps = self.agenda.now_ps() + 14 * character_duration_ps(BAUD)
-        self.agenda.at(sent_ps, lambda _: super(TimedDut, self)._report_inference_done())
+        self.agenda.schedule(sent_ps, lambda _: super(TimedDut, self)._report_inference_done())
 
 
 class Quietly:

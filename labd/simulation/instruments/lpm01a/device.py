@@ -218,7 +218,7 @@ class SimulatedLpm01a:
         self._lines.clear()
         self._restarting = True
         self.on_restart()
-        self.agenda.at(self.agenda.now_ps() + _RESTART_PS, self._end_restart, waits=True)
+        self.agenda.schedule(self.agenda.now_ps() + _RESTART_PS, self._end_restart, waits=True)
         return ""
 
     def _end_restart(self, _at_ps: int) -> None:
@@ -237,7 +237,7 @@ class SimulatedLpm01a:
             self._send_reply(f"ack {line}{answer}")
             self._execute_queued_lines()
 
-        self.agenda.at(self.agenda.now_ps() + duration_ps, acknowledge, waits=True)
+        self.agenda.schedule(self.agenda.now_ps() + duration_ps, acknowledge, waits=True)
 
     # -- the target's supply
 
@@ -276,7 +276,9 @@ class SimulatedLpm01a:
                 if changes == self._power_changes:
                     self._switch_output(on=True)
 
-            self.agenda.at(self.agenda.now_ps() + seconds_to_ps(off_s), switch_on_again, waits=True)
+            self.agenda.schedule(
+                self.agenda.now_ps() + seconds_to_ps(off_s), switch_on_again, waits=True
+            )
         return ""
 
     def _switch_output(self, *, on: bool) -> None:
@@ -314,7 +316,7 @@ class SimulatedLpm01a:
                 self._begin_stream(plan, at_ps)
 
         if not self._settings.trigger_d7:
-            self.agenda.at(self.agenda.now_ps() + delay_ps, on_trigger, waits=True)
+            self.agenda.schedule(self.agenda.now_ps() + delay_ps, on_trigger, waits=True)
         return ""
 
     def _begin_stream(self, plan: AcquisitionPlan, start_ps: int) -> None:

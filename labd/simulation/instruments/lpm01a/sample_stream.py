@@ -36,7 +36,7 @@ from labd.simulation.instruments.lpm01a.formats import (
     format_decimal,
 )
 from labd.simulation.instruments.synthetic_load import Consumption
-from labd.simulation.virtual_time import PS_PER_S, periods
+from labd.simulation.virtual_time import PS_PER_S, periods_ps
 
 SAMPLES_PER_TIME_STAMP = 1000
 _NOISE_SIGMA = 0.0005
@@ -77,7 +77,7 @@ class SampleStream:
         self.format = plan.make_format()
         self.load_percent = 0
         self._start_ps = start_ps
-        self._period_ps = periods(1, plan.hz)
+        self._period_ps = periods_ps(1, plan.hz)
         self._ledger = ledger
         self._send = send
         self._seed = seed
@@ -155,7 +155,7 @@ class SampleStream:
 
     def _completion_ps(self, samples: int) -> int:
         """Return when this many samples are complete."""
-        return self._start_ps + periods(samples, self.plan.hz)
+        return self._start_ps + periods_ps(samples, self.plan.hz)
 
     def _complete_sample_count(self, now_ps: int) -> int:
         """Return how many samples are complete by then."""
