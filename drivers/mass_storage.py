@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from drivers.base.identity import make_identity
 from drivers.base.interfaces import DriverConfig
 from drivers.base.registry import register_flasher
 from labd.core.elf_image import load_segments
@@ -111,8 +112,7 @@ class NucleoDrive:
         board = next((line for line in details.splitlines() if "NUCLEO" in line), "")
         version = _VERSION.search(details)
         firmware = version[1] if version else ""
-        simulated = firmware == "virtual"
-        return Identity("nucleo-drive", board.strip(), firmware=firmware, simulated=simulated)
+        return make_identity("nucleo-drive", board.strip(), firmware=firmware)
 
     async def flash(self, image: Path) -> None:
         """Write the ELF ``image`` and wait until the programmer has accepted it.

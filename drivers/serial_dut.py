@@ -7,6 +7,7 @@ import logging
 from pydantic import Field
 
 from drivers.base.closing import close_on_failure
+from drivers.base.identity import make_identity
 from drivers.base.interfaces import CommandChannel, DriverConfig
 from drivers.base.line_reader import LineReader
 from drivers.base.registry import register_dut_port
@@ -148,7 +149,7 @@ class SerialDut:
             await self._link.open()
             await self._link.read_until_quiet(QUIET_S, deadline_s=2.0)
             self._channel = DirectChannel(self._link)
-        return Identity(kind="serial-dut", name="", simulated=self._link.is_simulated)
+        return make_identity("serial-dut", "", address=self._link.port)
 
     @property
     def command_channel(self) -> CommandChannel:

@@ -28,6 +28,7 @@ from drivers.base.acquisition import (
     refuse_while_acquiring,
 )
 from drivers.base.closing import close_in_steps, close_on_failure
+from drivers.base.identity import make_identity
 from drivers.base.interfaces import MonitorConfig
 from drivers.base.line_reader import LineReader
 from drivers.base.registry import register_power_monitor
@@ -188,8 +189,8 @@ class Acme9000:
             await self._link.write(b"\nstop\nv 0\n")
             await self._link.read_until_quiet(QUIET_S, self.config.answer_s)
             maker, model, serial, firmware = await self._identify()
-            return Identity(
-                "acme-9000", f"{maker} {model}", serial, firmware, self._link.is_simulated
+            return make_identity(
+                "acme-9000", f"{maker} {model}", serial, firmware, address=self._link.port
             )
 
     @property

@@ -43,7 +43,7 @@ async def close_in_steps(
     """
     faults: list[LabdError] = []
 
-    async def step(what: str, work: Awaitable[object]) -> None:
+    async def attempt_step(what: str, work: Awaitable[object]) -> None:
         try:
             async with asyncio.timeout(step_s):
                 await work
@@ -56,7 +56,7 @@ async def close_in_steps(
             faults.append(fault)
 
     try:
-        yield step
+        yield attempt_step
     finally:
         await free()
     if faults:

@@ -264,6 +264,11 @@ class PowerMonitor(Driver, Protocol):
     """Measures, and often supplies, the DUT."""
 
     @property
+    def config(self) -> MonitorConfig:
+        """Its table in stations.toml."""
+        ...
+
+    @property
     def stream_format(self) -> StreamFormat:
         """Units, rate and tolerances of the stream; valid after ``open``."""
         ...

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,11 +122,6 @@ class Link:
     def is_open(self) -> bool:
         """Whether the port is held, lost or not."""
         return self._transport is not None
-
-    @property
-    def is_simulated(self) -> bool:
-        """Whether the port is a pseudo-terminal, without hardware."""
-        return os.path.realpath(self.port).startswith("/dev/pts/")
 
     async def open(self) -> None:
         """Take the port exclusively.

@@ -25,6 +25,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from drivers.base.closing import close_on_failure
+from drivers.base.identity import make_identity
 from drivers.base.interfaces import CommandChannel, IoConfig, TimerEdge
 from drivers.base.line_reader import LineReader
 from drivers.base.registry import register_io_manager
@@ -220,11 +221,11 @@ class EembcIoManager:
             version = await self._run_board_command("version")
             await self._set_up_timer()
             self._channel = EembcChannel(self, self._link, self._reader)
-        self._identity = Identity(
+        self._identity = make_identity(
             "eembc-io-manager",
             name=" ".join(line.text for line in name),
             firmware=" ".join(line.text for line in version),
-            simulated=self._link.is_simulated,
+            address=self._link.port,
         )
         return self._identity
 

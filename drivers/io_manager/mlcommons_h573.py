@@ -24,6 +24,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from drivers.base.closing import close_on_failure
+from drivers.base.identity import make_identity
 from drivers.base.interfaces import CommandChannel, IoConfig, TimerEdge
 from drivers.base.line_reader import LineReader
 from drivers.base.registry import register_io_manager
@@ -218,7 +219,7 @@ class MlcommonsInterface:
         return self._make_identity("" if waiting else BOARD_NAME)
 
     def _make_identity(self, name: str) -> Identity:
-        return Identity("mlcommons-interface", name, simulated=self._link.is_simulated)
+        return make_identity("mlcommons-interface", name, address=self._link.port)
 
     async def wait_until_free(self, deadline_s: float) -> Identity:
         """Let a DUT that has just been powered end the command that the board waits for.

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from drivers.base.identity import SIMULATED
 from drivers.base.interfaces import MonitorConfig
 from drivers.joulescope.library import LIBRARY
 from labd.core.errors import ConfigError, TransportError, Where
@@ -85,13 +86,22 @@ class JoulescopeConfig(MonitorConfig):
     )
     answer_s: float = Field(3.0, gt=0, le=60, description="longest wait for an answer, seconds")
     library: str = Field(
-        LIBRARY, description="module:class of its driver library; any other one is simulated"
+        LIBRARY,
+        description="module:class of its driver library; another one than the maker's is a "
+        "simulation and has 'simulat' in its name",
     )
 
     @property
     def supply_range_mv(self) -> tuple[int, int]:
         """Up to the voltage range, above which no reading is valid; it supplies nothing."""
         return 1, 1000 * int(self.voltage_range.split()[0])
+
+    @field_validator("library")
+    @classmethod
+    def _check_library(cls, library: str) -> str:
+        if library != LIBRARY and SIMULATED not in library.lower():
+            raise ValueError(f"'{library}' is neither {LIBRARY} nor named as a simulation")
+        return library
 
     @field_validator("rate_hz")
     @classmethod
@@ -127,7 +137,7 @@ class JoulescopeConfig(MonitorConfig):
         return tuple((f"{topic}/ctrl", int(on)) for topic in topics)
 
 
-def choose(paths: Sequence[str], serial: str, where: Where) -> str:
+def choose_path(paths: Sequence[str], serial: str, where: Where) -> str:
     """Return the path of the configured instrument, such as ``u/js220/000123``.
 
     Raises:

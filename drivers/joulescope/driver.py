@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from drivers.base.acquisition import BackgroundAcquisition, refuse_while_acquiring
 from drivers.base.closing import close_on_failure
+from drivers.base.identity import make_identity
 from drivers.base.registry import register_power_monitor
 from drivers.joulescope.aligner import TICK_HZ, MessageAligner
 from drivers.joulescope.config import (
@@ -23,11 +24,16 @@ from drivers.joulescope.config import (
     JoulescopeConfig,
     JoulescopeModel,
     Settings,
-    choose,
+    choose_path,
     settings_for,
 )
-from drivers.joulescope.library import LIBRARY
-from drivers.joulescope.usb import GRACE_S, INBOX_MESSAGES, MessageInbox, UsbInstrument
+from drivers.joulescope.usb import (
+    GRACE_S,
+    INBOX_MESSAGES,
+    REMOVAL_NOTICE_S,
+    MessageInbox,
+    UsbInstrument,
+)
 from labd.core.errors import LabdBug, TransportError, Where
 from labd.core.host_clock import CRYSTAL_PPM
 from labd.core.model import Finding, Identity, StreamFormat, StreamItem, TimeBase
@@ -135,11 +141,13 @@ class Joulescope:
         silence_s: float = SILENCE_S,
         inbox_messages: int = INBOX_MESSAGES,
         grace_s: float = GRACE_S,
+        removal_s: float = REMOVAL_NOTICE_S,
     ) -> None:
         self.config = config
         self._silence_s = silence_s
         self._inbox_messages = inbox_messages
         self._grace_s = grace_s
+        self._removal_s = removal_s
         self._where = Where(device=f"joulescope {config.serial}".strip())
         self._usb: UsbInstrument | None = None
         self._model = MODELS["js220"]
@@ -152,7 +160,7 @@ class Joulescope:
             raise LabdBug("already-open", "open twice", where=self._where)
         self._acquisition = None
         self._usb = usb = UsbInstrument(
-            self.config.library, self.config.answer_s, self._where, self._grace_s
+            self.config.library, self.config.answer_s, self._where, self._grace_s, self._removal_s
         )
         signals = {
             **{LINES[line]: line for line in self.config.all_lines},
@@ -163,8 +171,9 @@ class Joulescope:
             await usb.open(self._choose_instrument, topics)
             await usb.publish_values("setting it up", self._settings)
             firmware = await self._read_firmware(usb)
-        serial, simulated = usb.path.rpartition("/")[2], self.config.library != LIBRARY
-        return Identity("joulescope", f"Joulescope {self._model.name}", serial, firmware, simulated)
+        serial, library = usb.path.rpartition("/")[2], self.config.library
+        name = f"Joulescope {self._model.name}"
+        return make_identity("joulescope", name, serial, firmware, address=library)
 
     @property
     def stream_format(self) -> StreamFormat:
@@ -233,7 +242,7 @@ class Joulescope:
 
     def _choose_instrument(self, paths: Sequence[str]) -> str:
         """Choose the instrument, and check the settings before its supply is interrupted."""
-        path = choose(paths, self.config.serial, self._where)
+        path = choose_path(paths, self.config.serial, self._where)
         self._model = MODELS[path.split("/")[1]]
         self._settings = settings_for(self.config, self._model, self._where)
         return path

@@ -31,6 +31,10 @@ REMOVED = "@/!remove"
 GRACE_S = 1.0
 """How much longer than the library's own timeout a call may take to return."""
 
+REMOVAL_NOTICE_S = 0.3
+"""Longest wait for the library's notice of a removal after a call that failed. Assumed: the notice
+comes from USB hotplug, within some 100 ms."""
+
 REMOVED_CLOSE_S = 0.5
 """Longest wait for the library to close an instrument that was unplugged."""
 
@@ -39,6 +43,7 @@ INBOX_MESSAGES = 1000
 
 _CODE = re.compile(r"failed (\d+) \w+")
 _DENIED, _BUSY, _IN_USE = 18, 19, 21  # jsdrv/error_code.h
+_NOT_BY_REMOVAL = {_DENIED, _BUSY, _IN_USE}
 _UDEV = (
     "install Jetperch's udev rules (72-joulescope.rules), replug the instrument, and check that "
     "no other program, such as the Joulescope UI, has it open"
@@ -113,19 +118,28 @@ class UsbInstrument:
         call_s: timeout of a single library call.
         where: the instrument, for error texts.
         grace_s: see :data:`GRACE_S`.
+        removal_s: see :data:`REMOVAL_NOTICE_S`.
 
     Attributes:
         path: of the instrument, such as ``u/js220/000123``, once it is found.
         inbox: receives the messages while an acquisition runs.
     """
 
-    def __init__(self, library: str, call_s: float, where: Where, grace_s: float = GRACE_S) -> None:
+    def __init__(
+        self,
+        library: str,
+        call_s: float,
+        where: Where,
+        grace_s: float = GRACE_S,
+        removal_s: float = REMOVAL_NOTICE_S,
+    ) -> None:
         self.call_s = call_s
         self.where = where
         self.path = ""
         self.inbox: MessageInbox | None = None
         self._library = library
         self._grace_s = grace_s
+        self._removal_s = removal_s
         self._shared: SharedLibrary | None = None  # set and cleared on the instrument's thread
         self._thread = ThreadPoolExecutor(1, f"{where.device} calls")
         self._closed = False
@@ -186,13 +200,13 @@ class UsbInstrument:
     async def publish_values(self, what: str, values: Sequence[tuple[str, str | int]]) -> None:
         """Publish values by topic below the instrument's path; it acknowledges each."""
 
-        def work(library: JoulescopeLibrary) -> None:
+        def publish_each(library: JoulescopeLibrary) -> None:
             for topic, value in values:
                 if self._wire:
                     self._wire.log_sent(f"{topic} {value}".encode())
                 library.publish(f"{self.path}/{topic}", value, timeout=self.call_s)
 
-        await self.call_library(what, work, len(values))
+        await self.call_library(what, publish_each, len(values))
 
     async def close(self, last_values: Sequence[tuple[str, str | int]]) -> None:
         """Close the instrument and leave the library; safe to call twice.
@@ -218,7 +232,7 @@ class UsbInstrument:
         if self.is_removed and not future.done():
             await asyncio.wait({future}, timeout=REMOVED_CLOSE_S)
         if future.done():
-            self._raise_as_labd_error("closing it", future)
+            await self._raise_as_labd_error("closing it", future)
         elif not self.is_removed:
             raise self._no_answer_error("closing it", limit_s)
 
@@ -306,18 +320,38 @@ class UsbInstrument:
             {future, self._removed}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
         )
         if future.done():
-            self._raise_as_labd_error(what, future)
+            await self._raise_as_labd_error(what, future)
             return future.result()
         if self.is_removed:
             raise self.removed_error()
         raise self._no_answer_error(what, limit_s)
+
+    async def _is_gone(self) -> bool:
+        """Return whether a call failed because the instrument was unplugged.
+
+        The call may fail before the library announces the removal, so the list of connected
+        instruments is read and the notice is awaited, each for ``removal_s`` at most.
+        """
+        if not self.path:
+            return False
+        if not self._closed:
+            listing = asyncio.wrap_future(self._thread.submit(self._list_paths))
+            listing.add_done_callback(_mark_exception_retrieved)
+            await asyncio.wait({listing}, timeout=self._removal_s)
+            if listing.done() and not listing.exception() and self.path not in listing.result():
+                self._on_removal()
+        await asyncio.wait({self._removed}, timeout=self._removal_s)
+        return self.is_removed
+
+    def _list_paths(self) -> list[str]:
+        return self._require_library().device_paths()
 
     def _no_answer_error(self, what: str, limit_s: float) -> DeadlineExceeded:
         text = f"{what}: no answer within {limit_s:g} s"
         remedy = "check its USB cable; if it stays silent, unplug it and plug it in again"
         return DeadlineExceeded("no-answer", text, remedy, self.where)
 
-    def _raise_as_labd_error(self, what: str, future: asyncio.Future[Any]) -> None:
+    async def _raise_as_labd_error(self, what: str, future: asyncio.Future[Any]) -> None:
         """Raise the exception of a call as one of :mod:`labd.core.errors`."""
         exc = future.exception()
         if exc is None:
@@ -325,12 +359,13 @@ class UsbInstrument:
         if isinstance(exc, LabdError):
             exc.where = self.where
             raise exc
-        if self.is_removed:
+        found = _CODE.search(str(exc))
+        code = int(found[1]) if found else 0
+        failed = isinstance(exc, (RuntimeError, TimeoutError))
+        if self.is_removed or (failed and code not in _NOT_BY_REMOVAL and await self._is_gone()):
             raise self.removed_error() from exc
         if isinstance(exc, TimeoutError):
             raise self._no_answer_error(what, self.call_s) from exc
-        found = _CODE.search(str(exc))
-        code = int(found[1]) if found else 0
         if code in {_BUSY, _IN_USE}:
             raise TransportError("port-busy", f"{what}: {exc}", _UDEV, self.where) from exc
         if code == _DENIED:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from drivers.base.acquisition import refuse_left_running, refuse_while_acquiring
 from drivers.base.closing import close_in_steps, close_on_failure
+from drivers.base.identity import make_identity
 from drivers.base.line_reader import LineReader
 from drivers.base.registry import register_power_monitor
 from drivers.base.serial_link import Link
@@ -86,7 +87,7 @@ class Lpm01a:
         async with close_on_failure(self.close):
             serial, firmware = await self._take_control()
             await self._set_up(firmware)
-        return Identity("lpm01a", "X-NUCLEO-LPM01A", serial, firmware, self._link.is_simulated)
+        return make_identity("lpm01a", "X-NUCLEO-LPM01A", serial, firmware, address=self._link.port)
 
     @property
     def stream_format(self) -> StreamFormat:
@@ -98,7 +99,7 @@ class Lpm01a:
             clock_tolerance_ppm=CRYSTAL_PPM,
             quantity=self.config.output,
             voltage_v=self._voltage_mv / 1000 if self._voltage_mv else None,
-            timestamp_line=TIMESTAMP_LINE if self.config.format == "ascii" else "",
+            timestamp_line=TIMESTAMP_LINE if self.config.sees_timestamps else "",
         )
 
     @property

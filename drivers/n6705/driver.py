@@ -112,7 +112,7 @@ class N6705:
             clock_tolerance_ppm=CRYSTAL_PPM,  # unpublished
             quantity="current",
             voltage_v=None if self.config.measure_voltage else set_v,
-            timestamp_line=LINE if self.config.current_step_line else "",
+            timestamp_line=LINE if self.config.sees_timestamps else "",
         )
 
     @property

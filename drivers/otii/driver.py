@@ -16,6 +16,7 @@ from drivers.base.acquisition import (
     refuse_while_acquiring,
 )
 from drivers.base.closing import close_in_steps, close_on_failure
+from drivers.base.identity import make_identity
 from drivers.base.registry import register_power_monitor
 from drivers.base.serial_link import Link
 from drivers.otii.acquisition import POLL_S, Clock, OtiiAcquisition
@@ -83,8 +84,7 @@ class Otii:
             version = await self._set_up(self._device)
         server = str(greeting.get("otii_version", ""))
         firmware = f"{version} (Otii {server})"
-        simulated = device.model == "Simulator" or "simulated" in server
-        return Identity("otii", f"Otii {device.model}", device.id, firmware, simulated)
+        return make_identity("otii", f"Otii {device.model}", device.id, firmware)
 
     @property
     def stream_format(self) -> StreamFormat:

@@ -63,7 +63,7 @@ class Ppk2Acquisition(BackgroundAcquisition):
     async def _stop_instrument(self) -> None:
         """Wait until the host's clock confirms the received samples, stop, wait for silence."""
         received = self.received_samples
-        await self._wait_for_silence(LINGER_S, lambda: self._decoder.confirmed >= received)
+        await self._wait_for_silence(LINGER_S, lambda: self._decoder.confirmed_samples >= received)
         await self._link.write(STOP)
         if not await self._wait_for_silence(self._stop_s):
             raise InstrumentError(

@@ -16,6 +16,7 @@ import re
 
 from drivers.base.acquisition import refuse_left_running, refuse_while_acquiring
 from drivers.base.closing import close_in_steps, close_on_failure
+from drivers.base.identity import make_identity
 from drivers.base.registry import register_power_monitor
 from drivers.base.serial_link import Link
 from drivers.ppk2.acquisition import QUIET_S, STOP, STOP_S, Ppk2Acquisition
@@ -296,11 +297,11 @@ class Ppk2:
         mode = "source meter" if self.config.mode == "source" else "ampere meter, voltage as stated"
         spikes = "spike filter" if self.config.spike_filter else "no spike filter"
         typical = ", typical calibration values" if metadata.typical else ""
-        return Identity(
+        return make_identity(
             "ppk2",
             f"Nordic PPK2, {mode}, {spikes}{typical}",
             firmware=f"HW {facts.get('HW', '?')}, IA {facts.get('IA', '?')}",
-            simulated=self._link.is_simulated,
+            address=self._link.port,
         )
 
     def _make_word_meaning(self) -> WordMeaning:

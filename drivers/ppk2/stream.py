@@ -145,7 +145,7 @@ class StreamDecoder:
         return self._received
 
     @property
-    def confirmed(self) -> int:
+    def confirmed_samples(self) -> int:
         """The index up to which the host's clock confirms the count; all of it in virtual time."""
         return self._end if self._clock is None else self._clock.confirmed
 
@@ -292,7 +292,7 @@ class StreamDecoder:
 
     def _release_confirmed(self, end: int) -> list[StreamItem]:
         """Deliver the words before ``end_index`` that the host's clock confirms."""
-        end = min(end, self.confirmed)
+        end = min(end, self.confirmed_samples)
         items: list[StreamItem] = []
         while self._waiting:
             first = self._waiting[0]

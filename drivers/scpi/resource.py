@@ -70,7 +70,7 @@ def create_port(resource: str, visa: str, device: str) -> SocketPort | VisaPort:
 class SocketPort:
     """The raw TCP socket of an instrument at an address ``socket://host:port``."""
 
-    is_simulated = False  # a socket does not show what answers
+    backend = ""  # no VISA library
 
     def __init__(self, address: str, device: str) -> None:
         self._link = Link(address, 0, device)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.base.identity import make_identity
 from drivers.scpi.codec import (
     ScpiBlock,
     ScpiDamage,
@@ -29,8 +30,6 @@ from labd.protocol.lines import format_quote
 log = logging.getLogger(__name__)
 
 MAX_ERRORS = 32
-SIMULATED_SERIAL = "SIMULATED"
-"""Serial number of a simulated instrument, which marks its results as simulated."""
 
 
 class ScpiSession:
@@ -164,8 +163,8 @@ class ScpiSession:
                 self.where,
             )
         maker, model, serial, firmware = (part.strip() for part in f"{answer},,,".split(",")[:4])
-        simulated = self._port.is_simulated or serial == SIMULATED_SERIAL
-        return Identity(kind, f"{maker} {model}".strip(), serial, firmware, simulated)
+        name = f"{maker} {model}".strip()
+        return make_identity(kind, name, serial, firmware, address=self._port.backend)
 
     async def read_errors(self) -> list[str]:
         """Read the error queue until it is empty, which confirms that answers are synchronised."""

@@ -63,7 +63,7 @@ class _CallThread:
         """Run ``work`` after the calls submitted before it."""
         future: Future[T] = Future()
 
-        def call() -> None:
+        def run_and_store_result() -> None:
             if not future.set_running_or_notify_cancel():
                 return
             try:
@@ -73,7 +73,7 @@ class _CallThread:
             else:
                 future.set_result(result)
 
-        self._calls.put(call)
+        self._calls.put(run_and_store_result)
         return future
 
     def end_thread(self) -> None:
@@ -99,7 +99,7 @@ class VisaPort:
 
     def __init__(self, resource: str, backend: str, where: Where) -> None:
         self._resource = resource
-        self._backend = backend
+        self.backend = backend
         self._where = where
         self._marks_ends = not resource.upper().endswith("::SOCKET")  # reports a message's end
         self._thread: _CallThread | None = None
@@ -115,11 +115,6 @@ class VisaPort:
         return self._thread is not None
 
     @property
-    def is_simulated(self) -> bool:
-        """Whether it is known that no hardware is connected."""
-        return self._backend.endswith("@sim")
-
-    @property
     def unrequested_response(self) -> str:
         """A response that no query asked for; normally empty."""
         return repr(self._unasked[0]) if self._unasked else ""
@@ -131,7 +126,9 @@ class VisaPort:
         self._wire = open_port_log(self._resource)
         try:
             self._device = await self._call_in_thread(
-                deadline_s, "opening", lambda: _opened(self._resource, self._backend, deadline_s)
+                deadline_s,
+                "opening",
+                lambda: _open_resource(self._resource, self.backend, deadline_s),
             )
         except BaseException:
             if self._running:
@@ -164,13 +161,13 @@ class VisaPort:
         """Send one message."""
         device, wire = self._require_open(), self._wire
 
-        def work() -> None:
+        def write_message() -> None:
             device.timeout = max(1.0, deadline_s * 1000)
             device.write_raw(data)
             if wire:
                 wire.log_sent(data)
 
-        await self._call_in_thread(deadline_s, repr(data.decode("ascii").strip()), work)
+        await self._call_in_thread(deadline_s, repr(data.decode("ascii").strip()), write_message)
 
     async def read_response(self, deadline_s: float, indefinite_bytes: int = 0) -> ScpiReply:
         """Return the next response."""
@@ -178,7 +175,7 @@ class VisaPort:
         decoder.indefinite_bytes = indefinite_bytes
         wire = self._wire
 
-        def work() -> list[ScpiReply]:
+        def read_responses() -> list[ScpiReply]:
             end_s = time.monotonic() + deadline_s
             replies: list[ScpiReply] = []
             while not replies:
@@ -190,7 +187,7 @@ class VisaPort:
                 replies += decoder.end_message() if marks_ends else []
             return replies
 
-        reply, *self._unasked = await self._call_in_thread(deadline_s, "the answer", work)
+        reply, *self._unasked = await self._call_in_thread(deadline_s, "the answer", read_responses)
         return reply
 
     # ---- the thread ----------------------------------------------------------------------
@@ -257,7 +254,7 @@ def _close_abandoned(opening: Future[MessageBasedResource]) -> None:
             opening.result().close()
 
 
-def _opened(resource: str, backend: str, deadline_s: float) -> MessageBasedResource:
+def _open_resource(resource: str, backend: str, deadline_s: float) -> MessageBasedResource:
     """Open and clear an instrument; runs in the thread of its port."""
     if backend == "@py" and (found := _LAN.match(resource)):
         # pyvisa-py hides why it failed and leaves its socket to the garbage collector

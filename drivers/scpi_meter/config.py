@@ -76,7 +76,7 @@ def _check_placeholders(*names: str) -> AfterValidator:
     """Fill the placeholders for a trial, so that a wrong one is reported with the table."""
     values = {name: _EXAMPLES[name] for name in names}
 
-    def check(command: str) -> str:
+    def check_filled(command: str) -> str:
         for name in placeholders_in(command):
             if name not in values:
                 raise ValueError(f"unknown placeholder {{{name}}}; known: {', '.join(values)}")
@@ -86,7 +86,7 @@ def _check_placeholders(*names: str) -> AfterValidator:
             raise ValueError(f"{command!r}: {exc}") from exc
         return command
 
-    return AfterValidator(check)
+    return AfterValidator(check_filled)
 
 
 _EXAMPLES = {"rate_hz": 1000.0, "period_s": 0.001, "volts": 3.0, "millivolts": 3000, "readings": 9}

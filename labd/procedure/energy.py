@@ -47,7 +47,7 @@ async def measure_energy(
         JobError: no part of this station sees the DUT's timestamps.
         MeasurementInvalid: an inference is too short for the protocol.
     """
-    sees = bool(monitor.stream_format.timestamp_line)
+    sees = monitor.config.sees_timestamps
     rows = choose_window_rows(run)
     files = [row.file for row in rows]
     source = MonitorEdges(run, files) if sees else CounterEdges(run, files)

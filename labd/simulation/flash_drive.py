@@ -14,7 +14,7 @@ from pathlib import Path
 
 POLL_S = 0.02
 _STEADY_POLLS = 5
-_DETAILS = "Version: virtual\r\nBoard: NUCLEO-L4R5ZI\r\nTarget: STM32L4R5ZIT6, 2048 KB flash\r\n"
+_DETAILS = "Version: simulated\r\nBoard: NUCLEO-L4R5ZI\r\nTarget: STM32L4R5ZIT6, 2048 KB flash\r\n"
 _OWN = frozenset(("DETAILS.TXT", "FAIL.TXT"))
 
 

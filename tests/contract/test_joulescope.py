@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import itertools
 import sys
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -447,6 +448,48 @@ async def test_an_instrument_that_came_back_can_be_opened_again(
         assert len(power_of(await recorded(again, monitor))) > ALMOST_A_SECOND
         with pytest.raises(TransportError, match="open already"):
             await made().open()
+
+
+async def test_a_call_that_fails_before_the_removal_is_announced_reports_the_removal(
+    fake: SimulatedJoulescope,
+) -> None:
+    async with opened({"removal_s": 0.1}, answer_s=0.2) as monitor:
+        del USB.devices[fake.path]  # gone, but the library has not announced it
+        with pytest.raises(TransportError, match="went away"):
+            await monitor.self_check()
+        began = time.monotonic()
+        await monitor.close()
+        assert time.monotonic() - began < 0.5
+
+
+async def test_a_removal_that_is_announced_after_a_failed_call_is_awaited(
+    fake: SimulatedJoulescope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(driver: SimulatedDriver, *_: object, **__: object) -> None:
+        text = "jsdrv_publish failed 7 IO | Input/output error"
+        threading.Timer(0.05, driver.notify_subscribers, ("@/!remove", fake.path)).start()
+        raise RuntimeError(text)
+
+    async with opened({"removal_s": 5.0}) as monitor:
+        monkeypatch.setattr(SimulatedDriver, "publish", fail)
+        began = time.monotonic()
+        with pytest.raises(TransportError, match="went away"):
+            await monitor.self_check()
+        assert time.monotonic() - began < 4.0
+
+
+async def test_a_refused_call_of_a_connected_instrument_stays_a_refusal(
+    fake: SimulatedJoulescope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("jsdrv_publish failed 5 PARAMETER_INVALID | no")
+
+    async with opened({"removal_s": 0.1}) as monitor:
+        with monkeypatch.context() as patch:
+            patch.setattr(SimulatedDriver, "publish", fail)
+            with pytest.raises(InstrumentError, match="PARAMETER_INVALID"):
+                await monitor.self_check()
+        assert await monitor.self_check() == []
 
 
 async def test_the_next_acquisition_stops_an_abandoned_one(fake: SimulatedJoulescope) -> None:

@@ -131,7 +131,7 @@ async def test_a_missing_drive_is_named(tmp_path: Path, image: Path) -> None:
 
 
 async def test_a_simulated_drive_is_identified(drive: Path) -> None:
-    write(drive / "DETAILS.TXT", b"Version: virtual\r\nBoard: NUCLEO-L4R5ZI\r\n")
+    write(drive / "DETAILS.TXT", b"Version: simulated\r\nBoard: NUCLEO-L4R5ZI\r\n")
     assert (await NucleoDrive(NucleoDriveConfig(path=drive)).open()).simulated
 
 
