@@ -15,7 +15,9 @@ from labd.client.lab_client import LabClient
 @keep_option
 @json_option
 @with_client
-async def cancel(client: LabClient, job: str, reason: str, lifetime_s: float, as_json: bool) -> int:
+async def cancel_command(
+    client: LabClient, job: str, reason: str, lifetime_s: float, as_json: bool
+) -> int:
     """Cancel a JOB of your own, queued or running."""
     return await send_and_print_request(
         client, "cancel", as_json=as_json, lifetime_s=lifetime_s, job=job, reason=reason

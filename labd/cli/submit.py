@@ -33,7 +33,7 @@ def _check_job_id(_context: click.Context, _option: click.Parameter, job: str | 
     return job
 
 
-@click.command()
+@click.command("submit")
 @click.argument("benchmark")
 @click.option(
     "--modes",
