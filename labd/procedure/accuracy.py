@@ -11,7 +11,7 @@ from labd.core.errors import MeasurementInvalid
 from labd.core.model import Mode, Verdict
 from labd.core.scoring import auc_eembc, auc_mlcommons, exact_area, top1_pct
 from labd.core.suite import Benchmark, Metric
-from labd.procedure.batch import PROBE_DEADLINE_S, check_outputs, load_input
+from labd.procedure.batch import PROBE_DEADLINE_S, check_outputs, load_input, repeat_if_damaged
 from labd.procedure.dataset import Row
 from labd.procedure.mode_run import ModeRun, OutputRow
 from labd.wire.results import ModeResult, ResultDetails
@@ -47,7 +47,7 @@ async def _mean_output(run: ModeRun, row: Row) -> tuple[float, ...]:
     outputs: list[tuple[float, ...]] = []
     for data in run.dataset.iter_inputs(row):
         await load_input(run, data, row.file)
-        reply = await dut.run_inferences(1, 0, PROBE_DEADLINE_S)
+        reply = await repeat_if_damaged(run, lambda: dut.run_inferences(1, 0, PROBE_DEADLINE_S))
         check_outputs(reply, run.benchmark, row.file)
         outputs.append(reply.results)
     return tuple(sum(column) / len(column) for column in zip(*outputs, strict=True))

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from drivers.base.interfaces import IoManager
-from labd.core.errors import DutError, InstrumentError, JobError
+from drivers.base.interfaces import RELAY_DAMAGED, IoManager
+from labd.core.errors import DutError, InfraError, InstrumentError, JobError, LabdError
 from labd.core.host_clock import CRYSTAL_PPM, HOST_PPM
 from labd.core.model import ClockCheck, TimeBase
 from labd.core.suite import MAX_INFERENCES, MIN_WINDOW_S, WINDOWS, Benchmark
 from labd.core.windows import HOST_TOLERANCE_S
 from labd.procedure.dataset import Row
 from labd.procedure.mode_run import ModeRun
-from labd.protocol.infer_reply import InferReply
+from labd.protocol.infer_reply import MALFORMED, InferReply
 from labd.protocol.words import COUNTER_MODULUS
+
+T = TypeVar("T")
 
 PLANNED_WINDOW_S = MIN_WINDOW_S * 1.05
 """Planned length of a window, so that a slightly faster batch is still valid."""
@@ -25,6 +28,9 @@ PROBE_S = 1.0
 
 PROBE_INFERENCES = 10
 PROBE_DEADLINE_S = 300.0
+
+REPLY_ATTEMPTS = 3
+WORTH_REPEATING = MALFORMED | {RELAY_DAMAGED}
 
 PIN_TOLERANCE_S = 0.005
 """Of the processing pin, which also covers the text of the second lap (2 ms at 115200 baud)."""
@@ -48,12 +54,40 @@ def choose_window_rows(run: ModeRun) -> list[Row]:
     return [rows[i % len(rows)] for i in range(WINDOWS)]
 
 
+async def repeat_if_damaged(run: ModeRun, work: Callable[[], Awaitable[T]]) -> T:
+    """Repeat work around one ``infer`` whose reply the line damaged, or may have damaged.
+
+    Raises:
+        InfraError: the line damaged every reply, visibly at least once.
+        DutError: every reply was whole, and wrong.
+    """
+    faults: list[LabdError] = []
+    while True:
+        try:
+            return await work()
+        except (InfraError, DutError) as fault:
+            if fault.code not in WORTH_REPEATING:
+                raise
+            faults.append(fault)
+        if len(faults) == REPLY_ATTEMPTS:
+            raise next((fault for fault in faults if isinstance(fault, InfraError)), faults[-1])
+        await run.report.report_note("repeated, because the reply was damaged", (faults[-1].what,))
+
+
 def check_outputs(reply: InferReply, benchmark: Benchmark, file: str) -> None:
     """Check the number of the model's outputs.
 
     Raises:
         JobError: it differs, most likely because the firmware holds another model.
+        DutError: the DUT prints no outputs.
     """
+    if not reply.results:
+        raise DutError(
+            "no-outputs",
+            f"{reply.command} on {file}: the DUT printed m-results-[]; accuracy is judged by "
+            "its outputs",
+            "let the firmware print them: many a printf has no floating point by default",
+        )
     if len(reply.results) != benchmark.outputs:
         raise JobError(
             "outputs",
@@ -61,6 +95,12 @@ def check_outputs(reply: InferReply, benchmark: Benchmark, file: str) -> None:
             f"{benchmark.name} has {benchmark.outputs}",
             "check that the firmware holds this benchmark's model",
         )
+
+
+def check_window_outputs(reply: InferReply, benchmark: Benchmark, file: str) -> None:
+    """Check the outputs of a window, which a DUT may leave out: no number depends on them."""
+    if reply.results:
+        check_outputs(reply, benchmark, file)
 
 
 def infer_deadline_s(inferences: int, inference_s: float) -> float:

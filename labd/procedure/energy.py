@@ -18,15 +18,17 @@ from labd.core.scoring import median_energy_uj
 from labd.core.suite import WARMUPS
 from labd.core.windows import Batch
 from labd.procedure.batch import (
-    check_outputs,
+    BatchTiming,
+    check_window_outputs,
     choose_window_rows,
     clear_interval_log,
     infer_deadline_s,
     load_row,
     measure_inference_s,
+    repeat_if_damaged,
     run_timed_batch,
 )
-from labd.procedure.capture import Capture, start_capture
+from labd.procedure.capture import Capture, Position, start_capture
 from labd.procedure.clock_correlation import to_clock_map_record
 from labd.procedure.dataset import Row
 from labd.procedure.edge_source import EdgeSource, MeasuredBatch
@@ -116,7 +118,11 @@ async def _inference_s(
     """Return the seconds per inference: by performance mode, otherwise by probes."""
     if throughput_ips:
         return 1.0 / throughput_ips
-    return await measure_inference_s(lambda inferences: source.measure_probe_s(monitor, inferences))
+    return await measure_inference_s(
+        lambda inferences: repeat_if_damaged(
+            source.run, lambda: source.measure_probe_s(monitor, inferences)
+        )
+    )
 
 
 async def _measure_batch(
@@ -129,11 +135,15 @@ async def _measure_batch(
 ) -> None:
     """Load one input, wait until the line is quiet, run the batch, wait for its end."""
     await load_row(run, row)
-    before = await capture.wait_until_quiet()
-    capture.drop_before(before.received - capture.quiet_samples, source.pending_ranges)
     deadline = infer_deadline_s(batch.inferences + WARMUPS, inference_s)
-    timing = await run_timed_batch(run, batch.inferences, WARMUPS, deadline)
-    check_outputs(timing.reply, run.benchmark, row.file)
+
+    async def run_batch() -> tuple[Position, BatchTiming]:
+        before = await capture.wait_until_quiet()
+        capture.drop_before(before.received - capture.quiet_samples, source.pending_ranges)
+        return before, await run_timed_batch(run, batch.inferences, WARMUPS, deadline)
+
+    before, timing = await repeat_if_damaged(run, run_batch)
+    check_window_outputs(timing.reply, run.benchmark, row.file)
     stop = await source.wait_for_batch_end(capture, before)
     await source.add_batch(capture, MeasuredBatch(batch, timing, before.received, stop))
 

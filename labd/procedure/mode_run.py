@@ -99,11 +99,22 @@ def result_from_windows(
         ),
         *problems,
     )
+    details = details or ResultDetails()
+    if unchecked := unchecked_outputs(windows):
+        details = details.model_copy(update={"findings": (*(details.findings or ()), *unchecked)})
     return ModeResult(
         mode=mode,
         verdict=Verdict.INVALID if reasons else Verdict.PASS,
         reasons=reasons,
         score=score,
         windows=tuple(windows),
-        details=details or ResultDetails(),
+        details=details,
     )
+
+
+def unchecked_outputs(windows: Sequence[Window]) -> tuple[str, ...]:
+    """Return the finding that windows came without outputs, if any did."""
+    silent = sum(not window.outputs for window in windows)
+    if not silent:
+        return ()
+    return (f"outputs not checked: the DUT printed m-results-[] in {silent} windows",)

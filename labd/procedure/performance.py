@@ -14,12 +14,13 @@ from labd.procedure.batch import (
     PLANNED_WINDOW_S,
     PROBE_DEADLINE_S,
     check_by_best_clock,
-    check_outputs,
+    check_window_outputs,
     choose_window_rows,
     clear_interval_log,
     infer_deadline_s,
     load_row,
     measure_inference_s,
+    repeat_if_damaged,
     run_timed_batch,
 )
 from labd.procedure.mode_run import ModeRun, result_from_windows
@@ -35,7 +36,10 @@ async def measure_performance(run: ModeRun) -> ModeResult:
     await load_row(run, rows[0])
 
     async def probe_runtime_s(inferences: int) -> float:
-        return require_runtime_us(await dut.run_inferences(inferences, 1, PROBE_DEADLINE_S)) / 1e6
+        reply = await repeat_if_damaged(
+            run, lambda: dut.run_inferences(inferences, 1, PROBE_DEADLINE_S)
+        )
+        return require_runtime_us(reply) / 1e6
 
     inference_s = await measure_inference_s(probe_runtime_s)
     plan = WindowPlan([row.file for row in rows], PLANNED_WINDOW_S)
@@ -55,9 +59,11 @@ async def measure_performance(run: ModeRun) -> ModeResult:
 async def _measure_window(run: ModeRun, batch: Batch, inference_s: float) -> Window:
     """Run a batch on the loaded input; make its window by the DUT's counter."""
     deadline_s = infer_deadline_s(batch.inferences + WARMUPS, inference_s)
-    timing = await run_timed_batch(run, batch.inferences, WARMUPS, deadline_s)
+    timing = await repeat_if_damaged(
+        run, lambda: run_timed_batch(run, batch.inferences, WARMUPS, deadline_s)
+    )
     reply = timing.reply
-    check_outputs(reply, run.benchmark, batch.input_file)
+    check_window_outputs(reply, run.benchmark, batch.input_file)
     check = check_by_best_clock(run, timing)
     window = performance_window(batch, require_runtime_us(reply), check)
     return replace(window, laps_us=reply.laps_us, outputs=reply.results)

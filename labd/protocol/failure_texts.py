@@ -103,8 +103,8 @@ _NO_FAILURE = re.compile(
     rf"(?:{_FAILURE}|overflow|underrun)\b"
 )
 _ZERO_FAILURES = re.compile(
-    rf"\b{_FAILURE}{_COUNTED}\s*(?:is|are|[:=])?\s*[(\[]?\s*(?:0x0+|0+|none|no|ok|false)"
-    r"(?![\w.]|\s*[a-z]*\s*!)"
+    rf"\b{_FAILURE}{_COUNTED}\s*(?:is|are|[:=])?\s*[(\[]?\s*(?:0x0+|0+|none|no|ok|false)(?![\w.])"
+    r"(?=\s*(?:$|[,;)\](/|]|of\b|out\b|in\b|\w+\s*[:=]|\w+\s+\d))"
 )
 _TERM = re.compile(  # "error rate 0.01", "fail-safe clock", "on error"
     r"\b(?:errors?|fail|faults?)[- ](?:free|safe|over|toleran\w*|rates?|ratio|percentage|bounds?"

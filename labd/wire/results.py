@@ -105,7 +105,7 @@ class ResultDetails(Provenance):
         trace: energy: name of the trace.
         method: energy: the arithmetic that the score follows.
         clocks: energy: maps between the clocks of the run.
-        findings: energy: what the power monitor's self-check noticed.
+        findings: what the power monitor's self-check noticed, and that outputs were not checked.
     """
 
     outputs: IfKnown[str] = None

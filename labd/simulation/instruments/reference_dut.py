@@ -86,6 +86,7 @@ class SimulatedDut:
         is_hung: ignores the host until this is set false.
         batch_ps: returns the time that a number of inferences takes, ps.
         corrupt_command: changes a command on its way to the DUT.
+        reword_line: changes a line on its way to the host; a character is a byte.
         after_command: called with a command before its ``m-ready``.
         on_pulse: called at each timestamp of the energy build.
         on_processing: called with the level of the processing pin when it changes.
@@ -118,6 +119,7 @@ class SimulatedDut:
             number * self.us_per_inference * PS_PER_US
         )
         self.corrupt_command: Callable[[str], str] = lambda text: text
+        self.reword_line: Callable[[str], str] = lambda text: text
         self.after_command: Callable[[str], None] = lambda _: None
         self.on_pulse: Callable[[], None] = lambda: None
         self.on_processing: Callable[[bool], None] = lambda _: None
@@ -258,7 +260,8 @@ class SimulatedDut:
     def _print_line(self, text: str) -> None:
         if self.quirks.debug_text and not text.endswith(READY):
             self.send(b"[vendor] heap 1234 free\r\n")
-        line = text.encode() + (b"\n" if self.quirks.bare_newline else b"\r\n")
+        end = "\n" if self.quirks.bare_newline else "\r\n"
+        line = f"{self.reword_line(text)}{end}".encode("latin-1")
         if self.quirks.noise:
             line = b"\x00\xff" + line[:3] + b"\x80" + line[3:]
         self.send(line)
