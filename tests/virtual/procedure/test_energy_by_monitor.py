@@ -48,7 +48,7 @@ async def energy_run(
     def pulse() -> None:
         now_ps = dut.agenda.now_ps()
         monitor.on_timestamp_edge(now_ps, level=False)
-        dut.agenda.at(
+        dut.agenda.schedule(
             now_ps + PS_PER_MS, lambda at_ps: monitor.on_timestamp_edge(at_ps, level=True)
         )
 
