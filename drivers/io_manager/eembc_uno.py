@@ -65,7 +65,7 @@ class EembcChannel(RelayChannel):
     def __init__(self, board: EembcIoManager, link: Link, reader: LineReader) -> None:
         super().__init__(link, reader, DUT_SILENT, waiting=False)
         self._board = board
-        self._between: list[Line] = []  # text of the DUT during commands of the board's own
+        self._between: list[Line] = []  # text of the DUT during commands to the board
 
     async def expect_boot(self) -> None:
         """Discard what the DUT has sent so far; its prologue arrives by itself."""
@@ -104,7 +104,7 @@ class EembcChannel(RelayChannel):
         self._in_step = True
 
     def add_unsolicited_lines(self, lines: Sequence[Line]) -> None:
-        """Take the DUT's text that arrived during a command of the board's own."""
+        """Take the DUT's text that arrived during a command to the board."""
         self.feed_late_lines(lines)
         self._between += lines
 
@@ -239,7 +239,7 @@ class EembcIoManager:
             raise ConfigError(
                 "io-baud",
                 f"the DUT's UART needs {baud} baud; the io-manager supports {DUT_BAUD} only",
-                f"give the station a `dut` port of its own for this mode, or, if its firmware "
+                f"give the station a separate `dut` port for this mode, or, if its firmware "
                 f"uses {DUT_BAUD}, set it in the station's `baud` table",
                 self._link.where,
             )
@@ -375,7 +375,7 @@ class EembcIoManager:
         )
 
     async def _run_board_command(self, text: str, deadline_s: float | None = None) -> list[Line]:
-        """Send a command of the board's own and return its lines before ``m-ready``."""
+        """Send a command to the board itself and return the lines before ``m-ready``."""
         self._forward_dut_lines(self._reader.take_arrived_lines())
         answer: list[Line] = []
         remedy = "check its USB cable; unplug it and plug it in again"

@@ -423,7 +423,7 @@ class MlcommonsInterface:
         return has_word(BOARD_NAME, received)
 
     async def _run_board_command(self, text: str) -> list[Line]:
-        """Send a command of the board's own and return the lines before its ``m-ready``.
+        """Send a command to the board itself and return the lines before its ``m-ready``.
 
         It is not sent to a board that waits for its DUT: the answer would come too late.
         """
@@ -438,7 +438,7 @@ class MlcommonsInterface:
     async def _exchange_board_command(
         self, text: str, received: list[Line], deadline_s: float
     ) -> None:
-        """Send a command of the board's own and append the lines up to its ``m-ready``."""
+        """Send a command to the board itself and append the lines up to its ``m-ready``."""
         self._forward_dut_lines(self._reader.take_arrived_lines())
         async with self._reader.answer_deadline(deadline_s, f"'{text}'", received, DUT_SILENT):
             await self._link.write(f"{text}%".encode("ascii"))

@@ -157,7 +157,7 @@ def choose_path(paths: Sequence[str], serial: str, where: Where) -> str:
         remedy = "finish its update with the Joulescope UI or python -m pyjoulescope_driver program"
         raise ConfigError("bootloader", f"{found[0]} is in bootloader mode", remedy, where)
     if name not in MODELS:
-        remedy = f"this driver knows {', '.join(MODELS)}"
+        remedy = f"this driver supports {', '.join(MODELS)}"
         raise ConfigError("unknown-model", f"{found[0]} is of an unknown model", remedy, where)
     return found[0]
 

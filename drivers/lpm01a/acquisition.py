@@ -81,14 +81,16 @@ class Lpm01aAcquisition(BackgroundAcquisition):
         for item in items:
             if isinstance(item, Gap):
                 self._arrivals.drop_recent(item)
-        return self._arrivals.finished_marks(self._check.confirmed_end)
+        return self._arrivals.finished_marks(self._check.confirmed_samples)
 
     async def _stop_instrument(self) -> None:
         """Wait until a time stamp confirms the received samples, and stop."""
         check, received, stamps = self._check, self.received_samples, self._check.stamps
         with suppress(DeadlineExceeded):  # a stalled stream: its unconfirmed tail becomes a gap
             await self._wait_until(
-                lambda: check.completed or check.confirmed_end >= received or check.stamps > stamps,
+                lambda: (
+                    check.completed or check.confirmed_samples >= received or check.stamps > stamps
+                ),
                 "time stamp",
                 self._stamp_s,
             )

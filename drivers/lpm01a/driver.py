@@ -42,7 +42,7 @@ CALIBRATION_S = 15.0
 QUIET_S = 0.25
 LOOK_S = 0.1
 MARK_S = 0.5  # one time mark per this interval
-CLOSE_STEP_S = 4.0  # three of them and the port's own 2 s, whatever ``answer_s`` says
+CLOSE_STEP_S = 4.0  # at most three steps, then 2 s for the port; independent of ``answer_s``
 
 
 @register_power_monitor(config=Lpm01aConfig)

@@ -111,7 +111,7 @@ class StampCheck:
         self._items: list[StreamItem] = []
 
     @property
-    def confirmed_end(self) -> int:
+    def confirmed_samples(self) -> int:
         """Index after the last confirmed sample."""
         return self._anchor[0]
 

@@ -68,7 +68,7 @@ class ElogPlan:
         return channel_list(self.supplying)
 
     @property
-    def logged_list(self) -> str:
+    def logged_channels(self) -> str:
         """The logged channels as a channel list."""
         return channel_list(self.logged)
 
@@ -113,7 +113,7 @@ class ElogSettings:
         """Set the logging functions of every slot; return the integration period it rounded to.
 
         Raises:
-            InstrumentError: a module cannot log what the plan wants, or ignored a command.
+            InstrumentError: a module cannot log a function of the plan, or ignored a command.
         """
         plan = self.plan
         for name in FUNCTIONS:
@@ -126,7 +126,7 @@ class ElogSettings:
                 await self.session.run_commands(f"SENS:ELOG:CURR:RANG:AUTO ON,(@{channel})")
         await self.session.run_commands(
             "SENS:SWE:TINT:RES RES20",
-            f"SENS:ELOG:PER {period_s:g},{plan.logged_list}",
+            f"SENS:ELOG:PER {period_s:g},{plan.logged_channels}",
             "FORM REAL",
             "FORM:BORD NORM",
         )
@@ -161,7 +161,7 @@ class ElogSettings:
 
     async def abort_log(self) -> None:
         """Stop the log, if one runs."""
-        await self.session.run_commands(f"ABOR:ELOG {self.plan.logged_list}")
+        await self.session.run_commands(f"ABOR:ELOG {self.plan.logged_channels}")
 
     async def _enable_function(self, name: str, channel: int) -> None:
         try:
@@ -177,7 +177,7 @@ class ElogSettings:
 
     async def _read_period(self, wanted_s: float) -> float:
         """Read back the integration period, a multiple of 20.48 µs."""
-        query = f"SENS:ELOG:PER? {self.plan.logged_list}"
+        query = f"SENS:ELOG:PER? {self.plan.logged_channels}"
         periods_s = await self.session.ask_numbers(query, len(self.plan.logged))
         wrong = abs(periods_s / wanted_s - 1) > PERIOD_TOLERANCE
         if any(wrong) or min(periods_s) != max(periods_s):
@@ -217,7 +217,7 @@ class ChannelCounts:
         ahead = min(lead - most for _, lead, most in self._leads) > 0
         if len(leads) < LASTING_POLLS or not (ahead or max(leads) < -SPARE_RECORDS):
             return ""
-        return f"its channels differ by {min(leads, key=abs)} records for good: some were lost"
+        return f"its channels differ by {min(leads, key=abs)} records permanently: some were lost"
 
 
 class ElogAcquisition(PolledAcquisition):
@@ -245,12 +245,13 @@ class ElogAcquisition(PolledAcquisition):
         await self._settings.abort_log()
         await self._settings.check_functions()
         await self._session.run_commands(
-            f"TRIG:ELOG:SOUR BUS,{self._plan.logged_list}", f"INIT:ELOG {self._plan.logged_list}"
+            f"TRIG:ELOG:SOUR BUS,{self._plan.logged_channels}",
+            f"INIT:ELOG {self._plan.logged_channels}",
         )
         await asyncio.sleep(self._arm_s)
 
     async def _start_log(self) -> None:
-        await self._session.run_commands(f"TRIG:ELOG {self._plan.logged_list}")
+        await self._session.run_commands(f"TRIG:ELOG {self._plan.logged_channels}")
 
     async def _fetch_records(self) -> tuple[Records, bool]:
         """Return the records that all logged channels have, side by side."""

@@ -180,9 +180,9 @@ class RecordingLengthCheck:
     """Compares the number of samples in a recording with the time since its start.
 
     Samples reach the recording with a delay by USB and the server, which has a minimum; lost
-    samples raise that minimum for good. A poll whose delay is within :data:`LOST_S` of the minimum
-    confirms the samples it saw; if three cells of 2 s have no such poll, samples are lost. A loss
-    shorter than :data:`LOST_S` is not detected here.
+    samples raise that minimum permanently. A poll whose delay is within :data:`LOST_S` of the
+    minimum confirms the samples it saw; if three cells of 2 s have no such poll, samples are lost.
+    A loss shorter than :data:`LOST_S` is not detected here.
 
     ``before_ns`` is the host time before the recording was started.
 

@@ -163,7 +163,7 @@ class Otii:
             if self._device and self._acquisition and self._acquisition.was_left_running:
                 await step("stopping the recording", self._stop_recording(self._device))
             if self._licence:
-                await self._licence.give_back(step)
+                await self._licence.return_licence(step)
 
     async def _disconnect(self) -> None:
         self._device = self._licence = None

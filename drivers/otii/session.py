@@ -218,7 +218,7 @@ class OtiiLicence:
         await self._session.request("otii_reserve_license", {"license_id": free.get("id")})
         self._reserved = free.get("id")
 
-    async def give_back(self, step: CloseStep) -> None:
+    async def return_licence(self, step: CloseStep) -> None:
         """Return what :meth:`acquire` got, in steps of a close."""
         if self._reserved is not None:
             back = self._session.request("otii_return_license", {"license_id": self._reserved})

@@ -20,7 +20,7 @@ Clock = Callable[[], int]
 
 
 class PolledAcquisition(BackgroundAcquisition):
-    """Start a log, poll its records, stop it; a subclass knows the commands.
+    """Start a log, poll its records, stop it; a subclass sends the instrument's commands.
 
     Args:
         session: the instrument.

@@ -8,7 +8,7 @@ after it.
 
 A count is delayed by a constant (the log starts late, or records appear late) and by the time
 since the instrument last updated it. Both are learned in the first seconds; from then on the delay
-has a minimum, which lost records raise for good. The uncertainty of a time mark includes both, for
+has a minimum, which lost records raise permanently. The uncertainty of a time mark includes both:
 it is unknown which part of the constant precedes the measurement and which follows it.
 """
 
@@ -172,7 +172,7 @@ class RecordClock:
             when,
             when.before_ns - start.after_ns - due_ns,
             when.after_ns - start.before_ns - due_ns,
-            self._fewer_until_ns(total) - start.after_ns - due_ns,
+            self._last_poll_with_fewer_ns(total) - start.after_ns - due_ns,
         )
         self._first_ns = min(
             self._first_ns, start.before_ns + delay.most_ns + due_ns * COUNT_PPM * 1e-6
@@ -194,7 +194,7 @@ class RecordClock:
         if seen_ns >= 2 * CONFIRM_NS:  # the minimum may not have shown in less
             self._find_delay_rise()
 
-    def _fewer_until_ns(self, total: int) -> float:
+    def _last_poll_with_fewer_ns(self, total: int) -> float:
         """Return when the instrument was last polled and had fewer records than this."""
         if self._drained is None or self._drained[0] >= total:
             return -math.inf
@@ -252,7 +252,7 @@ class RecordClock:
         if not drained:
             earliest_ns = when.after_ns - SLACK_S * 1e9 - max(latency_ns, self._most_delay_ns)
         else:
-            fewer_ns = self._fewer_until_ns(total) - period_ns - latency_ns
+            fewer_ns = self._last_poll_with_fewer_ns(total) - period_ns - latency_ns
         self._drained = (total, when) if drained else None
         delay_ns = when.after_ns - total * period_ns
         self._candidates.append(_Candidate(total, earliest_ns, fewer_ns, when.after_ns, delay_ns))

@@ -1,7 +1,7 @@
 """VISA instruments (USB, GPIB, VXI-11, HiSLIP) through pyvisa, one thread per instrument.
 
 A call that its caller has abandoned runs on in its thread until VISA's own timeout ends it.
-Therefore a port has one thread, knows the call in progress, and is reopened before its next use.
+Therefore a port has one thread, keeps the call in progress, and is reopened before its next use.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ class VisaPort:
             raise self._translate_error(exc, what, deadline_s) from exc
 
     def _drop_thread(self) -> None:
-        """Let the thread end by itself: a call in it may never return."""
+        """Release the thread without waiting for it: a call in it may never return."""
         if self._thread is not None:
             self._thread.end_thread()
         self._thread = self._device = None

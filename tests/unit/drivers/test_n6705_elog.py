@@ -44,7 +44,11 @@ def test_incomplete_records_are_refused() -> None:
 
 def test_channels_and_functions_are_written_in_scpi_notation() -> None:
     assert channel_list((1, 3)) == "(@1,3)"
-    assert (PLAN.slot_list, PLAN.output_list, PLAN.logged_list) == ("(@1,2,4)", "(@1,2)", "(@1,2)")
+    assert (PLAN.slot_list, PLAN.output_list, PLAN.logged_channels) == (
+        "(@1,2,4)",
+        "(@1,2)",
+        "(@1,2)",
+    )
     assert format_functions(PLAN.wanted_functions) == "CURR on (@1,2), VOLT on (@1)"
     assert format_functions({"CURR": set()}) == "none"
 
