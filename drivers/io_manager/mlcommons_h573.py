@@ -179,6 +179,7 @@ class MlcommonsInterface:
         self._link = Link(config.port, BAUD, "mlcommons-interface")
         self._reader = LineReader(self._link)
         self._channel: MlcommonsChannel | None = None
+        self._name = ""  # as last answered
         self._dut_baud: int | None = None  # as last read or set
         self._resets = 0
 
@@ -213,13 +214,14 @@ class MlcommonsInterface:
             await self._link.open()
             self._reader = LineReader(self._link)
             await self._reader.read_until_quiet(QUIET_S, self.answer_s)
+            self._name = ""
             waiting = not await self._has_expected_name() and not await self.reset_by_command()
             self._dut_baud = None
             self._channel = MlcommonsChannel(self, self._link, self._reader, waiting=waiting)
-        return self._make_identity("" if waiting else BOARD_NAME)
+        return self._make_identity()
 
-    def _make_identity(self, name: str) -> Identity:
-        return make_identity("mlcommons-interface", name, address=self._link.port)
+    def _make_identity(self) -> Identity:
+        return make_identity("mlcommons-interface", self._name, address=self._link.port)
 
     async def wait_until_free(self, deadline_s: float) -> Identity:
         """Let a DUT that has just been powered end the command that the board waits for.
@@ -229,7 +231,7 @@ class MlcommonsInterface:
             DeadlineExceeded: the board stays silent.
         """
         if self._channel is None or not self._channel.is_command_open:
-            return self._make_identity(BOARD_NAME)
+            return self._make_identity()
         try:
             async with self._reader.answer_deadline(
                 deadline_s, "end of an old command", [], SILENT
@@ -241,7 +243,7 @@ class MlcommonsInterface:
                 raise
         self._channel.forget_open_command()
         await self._reader.read_until_quiet(QUIET_S, self.answer_s)  # answers to earlier tries
-        return self._make_identity(BOARD_NAME)
+        return self._make_identity()
 
     async def probe_if_waiting(self) -> None:
         """Ask a board that seems to wait for its DUT for its name.
@@ -351,7 +353,7 @@ class MlcommonsInterface:
             except DeadlineExceeded:
                 if received:
                     raise
-            if has_word(BOARD_NAME, received):
+            if self._keep_name(received):
                 return True
         if not answered:
             return False
@@ -420,7 +422,13 @@ class MlcommonsInterface:
         except DeadlineExceeded:
             return False
         self._forward_dut_lines(await self._reader.read_until_quiet(QUIET_S, self.answer_s))
-        return has_word(BOARD_NAME, received)
+        return self._keep_name(received)
+
+    def _keep_name(self, received: list[Line]) -> bool:
+        """Keep the board's name for its identity; return whether the lines contain it."""
+        named = [line.text for line in received if BOARD_NAME in line.text]
+        self._name = named[0] if named else self._name
+        return bool(named)
 
     async def _run_board_command(self, text: str) -> list[Line]:
         """Send a command to the board itself and return the lines before its ``m-ready``.

@@ -16,6 +16,9 @@ from labd.procedure.performance import measure_performance
 from labd.station.open_station import Ready, StationBench
 from labd.wire.results import ModeResult, Provenance
 
+SIMULATED = "simulated"
+"""Added to the name of a simulated DUT: its firmware, and so its answers, are those of a board."""
+
 
 async def run_benchmark(
     bench: StationBench, spec: JobSpec, dataset: Dataset, report: Reporter, evidence: EvidenceWriter
@@ -53,9 +56,12 @@ def combine_verdicts(results: list[ModeResult]) -> Verdict:
 
 def provenance_of_run(bench: StationBench, ready: Ready) -> Provenance:
     """Return the provenance of this run's numbers."""
+    name = ready.profile.name
+    if bench.is_dut_simulated(ready.route) and SIMULATED not in name:
+        name = f"{name} ({SIMULATED})"
     return Provenance(
         simulated=bench.is_simulated,
-        dut=ready.profile.name,
+        dut=name,
         route=ready.route,
         firmware=ready.firmware,
         firmware_sha256=ready.firmware_sha256,

@@ -178,6 +178,11 @@ class StationBench:
         emulated = self._station.emulated is not None
         return emulated or any(who.simulated for who in self._identities.values())
 
+    def is_dut_simulated(self, route: str) -> bool:
+        """Return whether the DUT behind this route (``dut`` or ``io``) is simulated."""
+        part = self._identities.get(route)
+        return self._station.emulated is not None or (part is not None and part.simulated)
+
     @property
     def time_base(self) -> TimeBase:
         """The clock that the station's instruments follow."""

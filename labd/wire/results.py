@@ -77,7 +77,7 @@ class Provenance(Record):
 
     Args:
         simulated: whether any part is emulated or simulated; never valid as a submission.
-        dut: the name that the DUT answers with.
+        dut: the name that the DUT answers with, and ``(simulated)`` if it is.
         route: ``dut`` (its own port) or ``io`` (through the I/O manager).
         firmware: image that labd flashed; empty when it did not flash.
         firmware_sha256: of that image.

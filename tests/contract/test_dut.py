@@ -42,7 +42,7 @@ async def test_a_session_with_every_observed_firmware(habits: FirmwareQuirks) ->
         fake.boot()
         await dut.wait_for_boot(1.0)
         profile = await dut.identify(1.0)
-        assert (profile.name, profile.model) == ("unspecified", "kws01")
+        assert (profile.name, profile.model) == ("simulated", "kws01")
         assert profile.build is Build.PERFORMANCE
         assert await dut.set_timestamp() is not None
         assert (await dut.load_input(INPUT)).restarts == ()
@@ -89,7 +89,7 @@ async def test_a_stale_prologue_does_not_answer_the_name() -> None:
     async with connected(fake) as (dut, _):
         fake.boot()
         profile = await dut.identify(2.0)
-        assert (profile.name, profile.model) == ("unspecified", "kws01")
+        assert (profile.name, profile.model) == ("simulated", "kws01")
 
 
 class LateDut(SimulatedDut):
@@ -115,14 +115,14 @@ async def test_a_prologue_with_the_name_is_not_the_answer() -> None:
     prologue = b"m-name-dut-[Xilinx]\r\nm-init-done\r\nm-ready\r\n"
     async with connected(LateDut(0.1, 0.5, prologue=prologue)) as (dut, _):
         profile = await dut.identify(5.0)
-        assert (profile.name, profile.model) == ("unspecified", "kws01")
+        assert (profile.name, profile.model) == ("simulated", "kws01")
 
 
 async def test_answers_to_repeated_questions_are_awaited() -> None:
     """A busy DUT answers the repeats too, when it is done."""
     async with connected(LateDut(1.3, 0.5, 0.5)) as (dut, _):
         profile = await dut.identify(5.0)
-        assert (profile.name, profile.model) == ("unspecified", "kws01")
+        assert (profile.name, profile.model) == ("simulated", "kws01")
 
 
 def damage(nth: int, how: Callable[[str], str]) -> Callable[[str], str]:
@@ -204,7 +204,7 @@ async def test_a_hung_dut_ends_in_a_deadline_and_its_late_answer_is_not_taken() 
         fake.receive(b"infer 10 1%")  # it finishes after all
         with pytest.raises(InfraError, match="was not sent"):
             await dut.set_timestamp()
-        assert (await dut.identify(2.0)).name == "unspecified"
+        assert (await dut.identify(2.0)).name == "simulated"
         assert await dut.set_timestamp() is not None
 
 

@@ -105,7 +105,10 @@ async def test_a_board_that_boots_when_the_port_opens_is_waited_for(
         io = EembcIoManager(EembcIoManagerConfig(port=pty.path, answer_s=0.5, boot_s=4.0))
         reset_when_opened(io, board, boot_s=1.2)
         identity = await io.open()
-        assert (identity.name, identity.firmware) == ("m-name-[io-manager]", "m-version-[1.0.3]")
+        assert (identity.name, identity.firmware) == (
+            "m-name-[io-manager]",
+            "m-version-[1.0.3-simulated]",
+        )
         assert (await (await booted(io, fake)).identify(1.0)).model == "kws01"
         assert board.resets == 1
         await io.close()
@@ -182,7 +185,7 @@ async def test_a_prologue_with_a_name_is_no_answer_to_name(
 
     fake.receive = boot_first  # type: ignore[method-assign]
     async with connected(board) as (io, _):
-        assert (await Dut(io.command_channel).identify(6.0)).name == "unspecified"
+        assert (await Dut(io.command_channel).identify(6.0)).name == "simulated"
 
 
 async def test_the_speed_to_the_dut_cannot_be_set(board: SimulatedEembcUno) -> None:

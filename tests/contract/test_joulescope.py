@@ -247,7 +247,11 @@ async def test_the_identity_names_model_serial_and_firmware(fake: SimulatedJoule
     monitor = made()
     identity = await monitor.open()
     assert (identity.kind, identity.name) == ("joulescope", "Joulescope JS220")
-    assert (identity.serial, identity.firmware, identity.simulated) == ("000123", "1.3.2", True)
+    assert (identity.serial, identity.firmware, identity.simulated) == (
+        "simulated-000123",
+        "1.3.2",
+        True,
+    )
     await monitor.close()
 
 

@@ -273,7 +273,7 @@ async def test_ampere_mode_is_set_and_named(fake: SimulatedPpk2) -> None:
         monitor = Ppk2(Ppk2Config(port=pty.path, mode="ampere", answer_s=0.5, spike_filter=False))
         identity = await monitor.open()
         assert identity.name == "Nordic PPK2, ampere meter, voltage as stated, no spike filter"
-        assert identity.firmware == "HW 9173, IA 56"
+        assert identity.firmware == "HW 9173-simulated, IA 56"
         assert monitor.can_supply_dut
         assert monitor.stream_format.voltage_v is None
         await monitor.set_dut_supply(1900)

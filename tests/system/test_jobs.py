@@ -64,6 +64,26 @@ async def test_labctl_watches_a_job_and_its_status_is_the_verdict(
     assert lab.labctl("stations").stdout.count("v1") == 1
 
 
+async def test_a_run_on_the_emulated_bench_states_it_in_names(
+    make_lab: Callable[..., Lab],
+) -> None:
+    """A copied folder must not be taken for one of the real board."""
+    lab = make_lab()
+    lab.start()
+    await lab.ready()
+    watched = lab.labctl("submit", "digits01", "--modes", "accuracy", "--job", "e1", "--watch")
+    assert watched.returncode == 0, watched.stderr
+    (file,) = (lab.folder / "state").rglob("result-accuracy.json")
+    details = json.loads(file.read_text())["details"]
+    assert details["dut"].endswith(" (simulated)")
+    for part in ("io", "power", "flasher"):
+        who = details["instruments"][part]
+        assert "simulated" in f"{who['name']} {who['serial']} {who['firmware']}", part
+    shown = lab.labctl("show", "e1").stdout
+    assert f"dut: {details['dut']}" in shown
+    assert details["instruments"]["power"]["firmware"] in shown
+
+
 async def test_a_dut_alone_does_accuracy_and_performance(
     make_lab: Callable[..., Lab], hand_bench: HandBench
 ) -> None:

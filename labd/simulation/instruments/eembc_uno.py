@@ -82,7 +82,7 @@ class SimulatedEembcUno:
         elif word == "name":
             self._send_answer(f"{NAME}[io-manager]")
         elif word == "version":
-            self._send_answer("m-version-[1.0.3]")
+            self._send_answer("m-version-[1.0.3-simulated]")
         elif word == "tm":
             self.both_edges, self.timer = rest != "0", False
             mode = "CHANGE" if self.both_edges else "FALLING"

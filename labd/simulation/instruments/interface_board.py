@@ -19,6 +19,9 @@ from labd.simulation.instruments.reference_dut import SimulatedDut
 from labd.simulation.uart_waveform import character_as_received, character_duration_ps
 from labd.simulation.virtual_time import PS_PER_MS, PS_PER_S, Agenda, LoopAgenda
 
+BOARD_NAME = "tinyML Enhanced Interface Board (simulated)"
+"""The real board answers with the first part only."""
+
 HOST_BAUD = 115_200
 DEFAULT_DUT_BAUD = 9600
 _TOP_BAUD = 2_000_000
@@ -206,7 +209,7 @@ class SimulatedInterfaceBoard:
     def _command_handlers(self) -> dict[str, Callable[[str], Task]]:
         """Return the commands in the order in which the firmware tries them."""
         return {
-            "name": lambda _: self._print_answer("tinyML Enhanced Interface Board\r\n"),
+            "name": lambda _: self._print_answer(f"{BOARD_NAME}\r\n"),
             "dut": self._relay_command_to_dut,
             "ls": lambda _: self._print_answer(""),  # the SD card is empty
             "play": self._play_wav_file,

@@ -85,7 +85,10 @@ class SimulatedJoulescope:
     """
 
     def __init__(
-        self, model: str = "js220", serial: str = "000123", load: JoulescopeLoad | None = None
+        self,
+        model: str = "js220",
+        serial: str = "simulated-000123",
+        load: JoulescopeLoad | None = None,
     ) -> None:
         self.model = model
         self.serial = serial

@@ -179,7 +179,7 @@ class SimulatedDut:
         self._print_ready()
 
     def _report_name(self, _: list[str]) -> None:
-        self._print_line(f"{NAME}dut-[unspecified]")
+        self._print_line(f"{NAME}dut-[simulated]")
 
     def _report_profile(self, _: list[str]) -> None:
         self._print_line(f"{PROFILE}ULPMark for tinyML Firmware V0.0.1]")

@@ -122,7 +122,7 @@ class StationHost:
         """Drop what the board has queued from the DUT: setting its speed restarts it."""
         assert self.ask_io("setbaud 9600") == ["set baud to: 9600"]
         time.sleep(0.7)  # its restart takes 0.5 s, in which what is sent is lost
-        assert self.ask_io("name") == ["tinyML Enhanced Interface Board"]
+        assert self.ask_io("name") == ["tinyML Enhanced Interface Board (simulated)"]
 
     def power_up(self) -> None:
         """Settings of an energy run, target on, prologue out of the way."""

@@ -23,7 +23,7 @@ def powered(station: Any) -> Any:
 
 
 def test_its_own_commands(station: Any) -> None:
-    assert station.ask_io("name") == ["tinyML Enhanced Interface Board"]
+    assert station.ask_io("name") == ["tinyML Enhanced Interface Board (simulated)"]
     assert station.ask_io("checkbaud") == ["baud is: 9600"]
     assert station.ask_io("ls") == []
     assert station.ask_io("nothing known") == []
@@ -39,7 +39,7 @@ def test_its_own_commands(station: Any) -> None:
 def test_a_known_word_with_a_tail_gets_no_answer(station: Any, command: bytes) -> None:
     station.io.send(command)
     assert station.io.quiet() == b""
-    assert station.ask_io("name") == ["tinyML Enhanced Interface Board"]
+    assert station.ask_io("name") == ["tinyML Enhanced Interface Board (simulated)"]
 
 
 def test_passthrough_to_the_byte(powered: Any) -> None:

@@ -28,7 +28,7 @@ def test_answers_to_the_byte(station: Any) -> None:
     port = station.power
     for command, reply in (
         (b"powershield\r\n", b"ack powershield 540619864-1110659081-4784204"),
-        (b"version\n", b"ack version: 1.0.6"),
+        (b"version\n", b"ack version: 1.0.6-simulated"),
         (b"status\r\n", b"ack status ok"),
         (b"temp degc\r\n", b"ack temp degc 28.0"),
         (b"echo a  b\r\n", b"echo a  b"),

@@ -73,7 +73,7 @@ class SimulatedLpm01a:
         self.send: Callable[[bytes], None] = lambda _: None
         self.agenda = agenda or LoopAgenda(real_time=False)
         self.load = load or SyntheticLoad()
-        self.version = "1.0.6"
+        self.version = "1.0.6-simulated"
         self.refuses: set[str] = set()
         self.refusal = "error"
         self.ignores_commands = False

@@ -55,7 +55,7 @@ def calibration_lines() -> dict[str, str]:
     lines = {"Calibrated": "0"}
     for name, row in METADATA.items():
         lines |= {f"{name}{index}": value for index, value in enumerate(row)}
-    return lines | {"HW": "9173", "IA": "56"}
+    return lines | {"HW": "9173-simulated", "IA": "56"}
 
 
 def format_metadata(lines: Mapping[str, str]) -> bytes:
