@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -28,7 +30,13 @@ from labd.core.errors import ConfigError, TransportError
 
 _POLL_S = 0.02
 _PROBE_DEADLINE_S = 1.0
+_STORE_DEADLINE_S = 5.0
+_PROBE_PAYLOAD = bytes(4096)
+_WATCH_FAILURES = 2
+_MIN_FREE_BYTES = 1 << 20
 _QUOTED_LINES = 3
+
+log = logging.getLogger(__name__)
 
 _CONFIG = """\
 # written by labd at every start; changes are lost
@@ -59,6 +67,7 @@ class EmbeddedBroker:
         host: address to listen at.
         start_deadline_s: from its start until it answers MQTT.
         stop_deadline_s: from SIGTERM to SIGKILL.
+        watch_s: interval between two checks that it stores messages.
     """
 
     def __init__(
@@ -69,12 +78,14 @@ class EmbeddedBroker:
         host: str = "127.0.0.1",
         start_deadline_s: float = 10.0,
         stop_deadline_s: float = 5.0,
+        watch_s: float = 10.0,
     ) -> None:
         self.host = host
         self.port = port
         self._directory = directory.absolute()
         self._start_deadline_s = start_deadline_s
         self._stop_deadline_s = stop_deadline_s
+        self._watch_s = watch_s
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -91,7 +102,32 @@ class EmbeddedBroker:
         """
         async with self:
             started.set()
-            await self.wait_until_ended()
+            await self._watch()
+
+    async def _watch(self) -> None:
+        """Wait until it ends, or until it stores no messages although its disk has room.
+
+        A NATS server whose disk was full does not recover when space is freed.
+
+        Raises:
+            TransportError: it has to be started again.
+        """
+        ended = asyncio.create_task(self.wait_until_ended())
+        failed = 0
+        try:
+            while failed < _WATCH_FAILURES:
+                await asyncio.wait({ended}, timeout=self._watch_s)
+                if ended.done():
+                    return ended.result()
+                if await _stores_message(self.host, self.port, _STORE_DEADLINE_S):
+                    failed = 0
+                elif self._is_disk_full():
+                    log.warning("%s", self._disk_full_error().what)
+                else:
+                    failed += 1
+        finally:
+            ended.cancel()
+        raise self._broker_died_error("stores no messages")
 
     async def wait_until_ended(self) -> None:
         """Wait until it ends.
@@ -116,7 +152,21 @@ class EmbeddedBroker:
             _terminate_orphan, self._pid_file, self._config_file, self._stop_deadline_s
         )
         await self._refuse_taken_port()
-        self._write_config()
+        try:
+            self._write_config()
+            await self._start_and_wait(server)
+        except (TransportError, OSError) as error:
+            if self._is_disk_full():
+                raise self._disk_full_error() from error
+            if isinstance(error, OSError) or not self._store.exists():
+                raise
+            log.warning("%s; starting it with an empty store, its own is kept beside it", error)
+            await asyncio.to_thread(self._set_store_aside)
+            await self._start_and_wait(server)
+        return self
+
+    async def _start_and_wait(self, server: str) -> None:
+        """Start the process and wait until it stores a message; end it if it does not."""
         self._log_file.unlink(missing_ok=True)
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", die_with_parent.__file__, str(os.getpid())),
@@ -131,7 +181,6 @@ class EmbeddedBroker:
         except BaseException:
             await self._terminate()
             raise
-        return self
 
     async def __aexit__(
         self,
@@ -153,6 +202,10 @@ class EmbeddedBroker:
         return self._directory / "nats.conf"
 
     @property
+    def _store(self) -> Path:
+        return self._directory / "jetstream"
+
+    @property
     def _log_file(self) -> Path:
         return self._directory / "nats.log"
 
@@ -162,7 +215,7 @@ class EmbeddedBroker:
             port=self.port,
             pid_file=_quote_nats_path(self._pid_file),
             log_file=_quote_nats_path(self._log_file),
-            store=_quote_nats_path(self._directory / "jetstream"),
+            store=_quote_nats_path(self._store),
         )
         self._config_file.write_text(text, encoding="utf-8")
 
@@ -182,10 +235,23 @@ class EmbeddedBroker:
         while time.monotonic() < deadline:
             if process.returncode is not None:
                 raise self._broker_died_error("ended while starting")
-            if await _answers_mqtt(self.host, self.port):
+            if await _stores_message(self.host, self.port, _PROBE_DEADLINE_S):
                 return
             await asyncio.sleep(_POLL_S)
         raise self._broker_died_error(f"does not answer after {self._start_deadline_s:g} s")
+
+    def _set_store_aside(self) -> None:
+        """Rename a damaged store; the daemon publishes from its journal what was retained."""
+        aside = self._store.with_name("jetstream.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        self._store.rename(aside)
+
+    def _is_disk_full(self) -> bool:
+        return shutil.disk_usage(self._directory).free < _MIN_FREE_BYTES
+
+    def _disk_full_error(self) -> TransportError:
+        what = f"the disk of {self._directory} is full: the embedded broker stores no messages"
+        return TransportError("disk-full", what, "free some space")
 
     def _broker_died_error(self, what: str) -> TransportError:
         return TransportError(
@@ -234,20 +300,30 @@ def _is_port_taken(host: str, port: int) -> bool:
     return False
 
 
+def _create_probe(host: str, port: int, deadline_s: float) -> aiomqtt.Client:
+    version = aiomqtt.ProtocolVersion.V311
+    identifier = f"labd-probe-{secrets.token_hex(4)}"  # a broker may still hold an earlier one
+    return aiomqtt.Client(host, port, identifier=identifier, protocol=version, timeout=deadline_s)
+
+
 async def _answers_mqtt(host: str, port: int) -> bool:
     """Return whether an MQTT connection to the port succeeds."""
-    client = aiomqtt.Client(
-        host,
-        port,
-        identifier="labd-probe",
-        protocol=aiomqtt.ProtocolVersion.V311,
-        timeout=_PROBE_DEADLINE_S,
-    )
     try:
-        async with client:
+        async with _create_probe(host, port, _PROBE_DEADLINE_S):
             return True
     except aiomqtt.MqttError:
         return False
+
+
+async def _stores_message(host: str, port: int, deadline_s: float) -> bool:
+    """Return whether the broker acknowledges a retained message, which it has to store."""
+    try:
+        async with _create_probe(host, port, deadline_s) as client:
+            for payload in (_PROBE_PAYLOAD, b""):  # an empty one removes it
+                await client.publish("labd-probe", payload, qos=1, retain=True)
+    except aiomqtt.MqttError:
+        return False
+    return True
 
 
 def _terminate_orphan(pid_file: Path, config_file: Path, deadline_s: float) -> None:

@@ -2,9 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -153,6 +158,89 @@ async def test_another_process_with_the_old_number_is_left_alone(tmp_path: Path)
     finally:
         sleeper.kill()
         await sleeper.wait()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 16 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    if subprocess.run(mounting, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Fill a disk with one file."""
+    file = disk / "filling"
+    with file.open("wb", buffering=0) as stream:
+        size = 1 << 20
+        while size:
+            try:
+                stream.write(bytes(size))
+            except OSError:
+                size //= 2
+    return file
+
+
+@pytest.mark.timeout(120)
+async def test_it_stores_again_after_its_disk_was_full(small_disk: Path) -> None:
+    broker = EmbeddedBroker(small_disk / "broker", free_port(), watch_s=0.2)
+
+    async def run() -> None:
+        while True:  # as the daemon does
+            with suppress(TransportError):
+                await broker.run_until_ended(asyncio.Event())
+
+    running = asyncio.create_task(run())
+    await stored(broker.url)
+    filling = fill(small_disk)
+    with pytest.raises(TransportError):
+        await stored(broker.url, deadline_s=3.0)
+    filling.unlink()
+    await stored(broker.url)
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def stored(url: str, deadline_s: float = 60.0) -> None:
+    """Publish a retained message until the broker has stored it.
+
+    Raises:
+        TransportError: it has not, within the deadline.
+    """
+    try:
+        async with asyncio.timeout(deadline_s):
+            while True:
+                with suppress(TransportError):
+                    async with MqttLink(url, f"writer-{time.monotonic_ns()}") as link:
+                        await link.publish_message("t", bytes(100_000), retain=True, deadline_s=2.0)
+                        return
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise TransportError("not-stored", "the broker stored nothing") from None
+
+
+async def test_a_full_disk_is_named_at_the_start(small_disk: Path) -> None:
+    fill(small_disk)
+    with pytest.raises(TransportError, match=r"disk of .* is full") as caught:
+        async with EmbeddedBroker(small_disk / "broker", free_port()):
+            pass
+    assert caught.value.remedy == "free some space"
+
+
+async def test_a_damaged_store_is_set_aside(tmp_path: Path) -> None:
+    port = free_port()
+    async with EmbeddedBroker(tmp_path, port) as broker:
+        await stored(broker.url)
+    store = tmp_path / "jetstream" / "jetstream"
+    shutil.rmtree(store)
+    store.write_text("no directory")
+    async with EmbeddedBroker(tmp_path, port) as broker:
+        await stored(broker.url)
+    assert (tmp_path / "jetstream.damaged" / "jetstream").read_text() == "no directory"
 
 
 async def test_a_port_taken_by_a_broker(tmp_path: Path) -> None:
