@@ -31,7 +31,7 @@ from labd.wire.job_events import (
     WindowEvent,
 )
 from labd.wire.messages import JobStatus, ModeSummary, StationStatus
-from labd.wire.results import ClockMapRecord, MeasuredWindow, ModeVerdict
+from labd.wire.results import ClockMapRecord, DatasetRecord, MeasuredWindow, ModeVerdict
 
 VERDICT_STYLE = {
     Verdict.PASS: "green",
@@ -166,6 +166,7 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
         console.print(make_windows_table(windows))
         for line in format_window_problems(windows):
             console.print(styled(line, "magenta"))
+    _print_accuracy(console, results)
     _show_energy(console, windows, results)
     if status.pinned:
         console.print("traces: pinned")
@@ -325,6 +326,16 @@ def format_window(window: MeasuredWindow) -> str:
     )
 
 
+def _print_accuracy(console: Console, results: Sequence[ModeVerdict]) -> None:
+    """Print every accuracy score; the table above has only the one that the target is for."""
+    for result in results:
+        if result.mode is Mode.ACCURACY:
+            names = {"top1_pct": "top-1 {:.1f} %", "auc": "AUC {:.3f}"}
+            names |= {"auc_eembc": "AUC {:.2f} by eembc", "inputs": "{:.0f} inputs"}
+            texts = [names[key].format(result.score[key]) for key in names if key in result.score]
+            console.print(styled(f"accuracy: {', '.join(texts) or 'no score'}"))
+
+
 def _show_energy(
     console: Console, windows: Sequence[MeasuredWindow], results: Sequence[ModeVerdict]
 ) -> None:
@@ -346,6 +357,8 @@ def _show_evidence(console: Console, result: ModeVerdict, *, removed: bool) -> N
                     f"{part}: {_format_identity(who)}"
                     for part, who in result.details.instruments.items()
                 ]
+            case "dataset", DatasetRecord() as dataset:
+                lines = [f"data: {_format_dataset(dataset)}"]
             case "clocks", tuple():
                 lines = [
                     f"clock: {_format_clock_map(each)}" for each in result.details.clocks or ()
@@ -356,6 +369,14 @@ def _show_evidence(console: Console, result: ModeVerdict, *, removed: bool) -> N
                 lines = [f"{key}: {value}"] if value not in (None, "", (), []) else []
         for line in lines:
             console.print(styled(f"  {line}"))
+
+
+def _format_dataset(dataset: DatasetRecord) -> str:
+    """Format a data set in one line."""
+    return (
+        f"{dataset.standing}: {dataset.text}; {dataset.sent} inputs sent, "
+        f"SHA-256 {dataset.sent_sha256[:16]}…"
+    )
 
 
 def _format_identity(identity: Identity) -> str:
@@ -390,7 +411,8 @@ def _format_clock_map(clock: ClockMapRecord) -> str:
 def _format_state(job: JobStatus) -> Text:
     if job.verdict is None:
         return styled(job.state)
-    return styled(job.verdict, VERDICT_STYLE[job.verdict])
+    text = f"{job.verdict}, custom data" if job.custom_data else job.verdict
+    return styled(text, VERDICT_STYLE[job.verdict])
 
 
 def _format_local_time(t_ns: int) -> str:

@@ -58,6 +58,13 @@ def _check_job_id(_context: click.Context, _option: click.Parameter, job: str | 
     callback=_check_job_id,
     help="Job id; submitting the same id twice is harmless.  [default: random]",
 )
+@click.option("--labels", help="Labels file of the data set.  [default: y_labels.csv]")
+@click.option(
+    "--custom-data",
+    is_flag=True,
+    default=None,
+    help="Accept a data set other than the official one; without it, the verdict is invalid.",
+)
 @click.option("--watch", is_flag=True, help="Follow until the job ends; exit with its verdict.")
 @keep_option
 @json_option

@@ -75,6 +75,8 @@ class JobSpec:
         priority: priority class.
         voltage_mv: supply voltage; ``None`` means the station's setting.
         energy_method: arithmetic of the energy score.
+        labels: labels file of the data set; empty means ``y_labels.csv``.
+        custom_data: whether a data set other than the official one may pass.
     """
 
     job: str
@@ -86,6 +88,8 @@ class JobSpec:
     priority: Priority = Priority.NORMAL
     voltage_mv: int | None = None
     energy_method: EnergyMethod = EnergyMethod.LABD
+    labels: str = ""
+    custom_data: bool = False
 
 
 @dataclass(frozen=True, slots=True)

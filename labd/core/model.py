@@ -60,6 +60,21 @@ class EnergyMethod(StrEnum):
     EEMBC = "eembc"
 
 
+class DataStanding(StrEnum):
+    """How far a data set is an official one.
+
+    ``official``: a published list, and the bytes as sent are the published ones.
+    ``unverified``: a published list, whose bytes could not be compared or are made by each user.
+    ``part``: fewer files than the official set, all labelled as there.
+    ``custom``: anything else.
+    """
+
+    OFFICIAL = "official"
+    UNVERIFIED = "unverified"
+    PART = "part"
+    CUSTOM = "custom"
+
+
 class TimeBase(StrEnum):
     """The clock that a station's instruments follow: the host's, or an emulated bench's own."""
 

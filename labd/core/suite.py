@@ -44,6 +44,11 @@ class Benchmark:
     official: bool = True
     baud: int = 115200
 
+    @property
+    def classes(self) -> int:
+        """Classes in the labels; with one output (an anomaly score) there are two."""
+        return max(self.outputs, 2)
+
 
 SUITE: dict[str, Benchmark] = {
     benchmark.name: benchmark

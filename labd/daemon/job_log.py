@@ -16,7 +16,8 @@ import structlog
 
 from labd.core.errors import InfraError, LabdBug, TransportError
 from labd.core.jobs import Job, JobSpec, JobState
-from labd.core.model import Verdict
+from labd.core.model import DataStanding, Verdict
+from labd.core.suite import SUITE
 from labd.mqtt.link import MqttLink
 from labd.store.journal.async_journal import AsyncJournal
 from labd.store.journal.attempts import pin_job, record_removal, unpin_job
@@ -279,6 +280,7 @@ class JobLog:
             updated_ns=job.updated_ns,
             waiting=self._waiting.get(job.spec.job, "") if job.state is JobState.QUEUED else "",
             simulated=any(each.result.details.simulated for each in snapshot.results),
+            custom_data=_has_custom_data(snapshot),
             next_seq=snapshot.next_seq,
             results=tuple(
                 ModeSummary(
@@ -294,6 +296,14 @@ class JobLog:
             pinned=snapshot.pinned,
             removed=snapshot.removed,
         )
+
+
+def _has_custom_data(snapshot: Snapshot) -> bool:
+    """Return whether a result of an official benchmark is on other data than its data set."""
+    entry = SUITE.get(snapshot.job.spec.benchmark)
+    datasets = (each.result.details.dataset for each in snapshot.results)
+    standings = {dataset.standing for dataset in datasets if dataset is not None}
+    return bool(entry and entry.official and standings & {DataStanding.PART, DataStanding.CUSTOM})
 
 
 async def _publish_until_accepted(

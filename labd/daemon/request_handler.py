@@ -19,7 +19,7 @@ from labd.daemon.dispatcher import Dispatcher
 from labd.daemon.job_log import JobLog
 from labd.daemon.status_publisher import StatusPublisher
 from labd.mqtt.inbox import Inbox, ReceivedMessage
-from labd.procedure.dataset import find_dataset
+from labd.procedure.dataset import LABELS, find_dataset
 from labd.station.config import LabConfig
 from labd.station.firmware_images import find_image
 from labd.store.journal.journal import Journal
@@ -212,7 +212,7 @@ def check_feasible(spec: JobSpec, views: Sequence[StationView], config: LabConfi
     reason = why_no_station(spec, views)
     if reason:
         raise JobError("no-station", f"no station can run this job: {reason}")
-    find_dataset(config.datasets, entry)
+    find_dataset(config.datasets, entry, spec.modes, spec.labels or LABELS)
     check_firmware(spec, views, config)
 
 

@@ -11,7 +11,7 @@ from labd.core.jobs import JobSpec
 from labd.core.model import Build, Finding, Part
 from labd.core.suite import ENERGY_BAUD, find_benchmark
 from labd.daemon.run_recorder import RunEvidence, RunReporter
-from labd.procedure.dataset import find_dataset
+from labd.procedure.dataset import LABELS, find_dataset
 from labd.procedure.health_check import KNOWN, check_station
 from labd.procedure.run import run_benchmark
 from labd.station.config import SEE_TIMESTAMPS, LabConfig, StationConfig
@@ -51,7 +51,11 @@ class StationRunner:
     ) -> AsyncIterator[ModeResult]:
         """Run a job's modes on the open station."""
         dataset = await asyncio.to_thread(
-            find_dataset, self._lab.datasets, find_benchmark(spec.benchmark)
+            find_dataset,
+            self._lab.datasets,
+            find_benchmark(spec.benchmark),
+            spec.modes,
+            spec.labels or LABELS,
         )
         async for result in run_benchmark(bench, spec, dataset, reporter, evidence):
             yield result

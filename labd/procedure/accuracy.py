@@ -31,7 +31,6 @@ async def measure_accuracy(run: ModeRun) -> ModeResult:
     score, notes = await asyncio.to_thread(_compute_metrics, outputs, labels, run.benchmark)
     details = ResultDetails(
         outputs=kept,
-        labels_sha256=run.dataset.sha256,
         target=run.benchmark.target,
         notes=tuple(notes),
     )
@@ -45,8 +44,8 @@ async def _mean_output(run: ModeRun, row: Row) -> tuple[float, ...]:
     """Average the outputs over a file's windows (one window for most benchmarks)."""
     dut = run.ready.dut
     outputs: list[tuple[float, ...]] = []
-    for data in run.dataset.iter_inputs(row):
-        await load_input(run, data, row.file)
+    for number, data in enumerate(run.dataset.iter_inputs(row)):
+        await load_input(run, data, row.file, number)
         reply = await repeat_if_damaged(run, lambda: dut.run_inferences(1, 0, PROBE_DEADLINE_S))
         check_outputs(reply, run.benchmark, row.file)
         outputs.append(reply.results)

@@ -11,7 +11,7 @@ from drivers.base.interfaces import RELAY_DAMAGED, IoManager
 from labd.core.errors import DutError, InfraError, InstrumentError, JobError, LabdError
 from labd.core.host_clock import CRYSTAL_PPM, HOST_PPM
 from labd.core.model import ClockCheck, TimeBase
-from labd.core.suite import MAX_INFERENCES, MIN_WINDOW_S, WINDOWS, Benchmark
+from labd.core.suite import MAX_INFERENCES, MIN_WINDOW_S, Benchmark
 from labd.core.windows import HOST_TOLERANCE_S
 from labd.procedure.dataset import Row
 from labd.procedure.mode_run import ModeRun
@@ -36,9 +36,10 @@ PIN_TOLERANCE_S = 0.005
 """Of the processing pin, which also covers the text of the second lap (2 ms at 115200 baud)."""
 
 
-async def load_input(run: ModeRun, data: bytes, file: str) -> None:
-    """Load an input; report a load that had to be restarted."""
+async def load_input(run: ModeRun, data: bytes, file: str, number: int = 0) -> None:
+    """Load input ``number`` of a file; report a load that had to be restarted."""
     loaded = await run.ready.dut.load_input(data)
+    run.sent.add(data, file, number)
     if loaded.restarts:
         await run.report.report_note(f"{file}: loaded again", loaded.restarts)
 
@@ -46,12 +47,6 @@ async def load_input(run: ModeRun, data: bytes, file: str) -> None:
 async def load_row(run: ModeRun, row: Row) -> None:
     """Load the input of a window's batch: the file, or the first window of it."""
     await load_input(run, next(run.dataset.iter_inputs(row)), row.file)
-
-
-def choose_window_rows(run: ModeRun) -> list[Row]:
-    """Return the inputs of a mode's windows: the first ones of the data set."""
-    rows = run.dataset.rows
-    return [rows[i % len(rows)] for i in range(WINDOWS)]
 
 
 async def repeat_if_damaged(run: ModeRun, work: Callable[[], Awaitable[T]]) -> T:

@@ -20,7 +20,6 @@ from labd.core.windows import Batch
 from labd.procedure.batch import (
     BatchTiming,
     check_window_outputs,
-    choose_window_rows,
     clear_interval_log,
     infer_deadline_s,
     load_row,
@@ -50,7 +49,7 @@ async def measure_energy(
         MeasurementInvalid: an inference is too short for the protocol.
     """
     sees = monitor.config.sees_timestamps
-    rows = choose_window_rows(run)
+    rows = run.dataset.window_rows
     files = [row.file for row in rows]
     source = MonitorEdges(run, files) if sees else CounterEdges(run, files)
     await run.report.report_phase(Mode.ENERGY, "probe")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labd.core.errors import JobError
-from labd.core.model import Build, Finding
+from labd.core.model import Build, Finding, Mode
 from labd.core.suite import find_benchmark
 from labd.procedure.dataset import Dataset, find_dataset
 from labd.station.dut import Dut
@@ -40,7 +40,9 @@ async def check_station(bench: StationBench, datasets: Sequence[Path]) -> list[F
         await bench.identify_any_build()
         return findings
     try:
-        dataset = await asyncio.to_thread(find_dataset, datasets, find_benchmark(KNOWN))
+        dataset = await asyncio.to_thread(
+            find_dataset, datasets, find_benchmark(KNOWN), (Mode.ACCURACY,)
+        )
         ready = await bench.prepare_dut(Build.PERFORMANCE)
     except JobError as error:
         if error.code not in NOT_HERE:

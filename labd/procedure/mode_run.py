@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from labd.core.model import EnergyMethod, Identity, Mode, StreamFormat, StreamItem, Verdict, Window
 from labd.core.suite import Benchmark
-from labd.procedure.dataset import Dataset
+from labd.procedure.dataset import Dataset, SentInputs
 from labd.station.open_station import Ready, StationBench
 from labd.wire.results import ModeResult, ResultDetails
 
@@ -71,7 +71,10 @@ class EvidenceWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModeRun:
-    """An open station, its DUT, the data, and the receivers of events and evidence."""
+    """An open station, its DUT, the data, and the receivers of events and evidence.
+
+    ``sent`` collects the inputs that were sent to the DUT.
+    """
 
     bench: StationBench
     ready: Ready
@@ -80,6 +83,7 @@ class ModeRun:
     dataset: Dataset
     report: Reporter
     evidence: EvidenceWriter
+    sent: SentInputs = field(default_factory=SentInputs)
 
 
 def result_from_windows(

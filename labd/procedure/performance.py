@@ -15,7 +15,6 @@ from labd.procedure.batch import (
     PROBE_DEADLINE_S,
     check_by_best_clock,
     check_window_outputs,
-    choose_window_rows,
     clear_interval_log,
     infer_deadline_s,
     load_row,
@@ -32,7 +31,7 @@ async def measure_performance(run: ModeRun) -> ModeResult:
     """Probe, then measure five windows, each on another input file."""
     dut, report = run.ready.dut, run.report
     await report.report_phase(Mode.PERFORMANCE, "probe")
-    rows = choose_window_rows(run)
+    rows = run.dataset.window_rows
     await load_row(run, rows[0])
 
     async def probe_runtime_s(inferences: int) -> float:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from labd.core.errors import JobError, LabdBug
 from labd.core.jobs import JobSpec
 from labd.core.model import BUILD_FOR, Mode, Verdict
+from labd.core.official_sets import judge_bytes, unofficial_reason
 from labd.core.suite import Benchmark, find_benchmark
 from labd.procedure.accuracy import measure_accuracy
 from labd.procedure.dataset import Dataset
@@ -14,7 +15,7 @@ from labd.procedure.energy import measure_energy
 from labd.procedure.mode_run import EvidenceWriter, ModeRun, Reporter
 from labd.procedure.performance import measure_performance
 from labd.station.open_station import Ready, StationBench
-from labd.wire.results import ModeResult, Provenance
+from labd.wire.results import DatasetRecord, ModeResult, Provenance
 
 SIMULATED = "simulated"
 """Added to the name of a simulated DUT: its firmware, and so its answers, are those of a board."""
@@ -42,7 +43,37 @@ async def run_benchmark(
         result = await _measure_mode(mode, run, throughput)
         throughput = result.score.get("median_throughput_ips", throughput)
         details = result.details.model_copy(update=dict(provenance_of_run(bench, ready)))
-        yield result.model_copy(update={"details": details})
+        result = result.model_copy(update={"details": details})
+        yield add_dataset_record(result, run, custom_data=spec.custom_data)
+
+
+def add_dataset_record(result: ModeResult, run: ModeRun, *, custom_data: bool) -> ModeResult:
+    """Return a result with its data set; on an unofficial one the verdict is invalid.
+
+    Args:
+        result: of one mode.
+        run: that gave it.
+        custom_data: whether the job accepts a data set of its own.
+    """
+    dataset, sent = run.dataset, run.sent
+    judgement = judge_bytes(dataset.judgement, result.mode, sent.sha256)
+    record = DatasetRecord(
+        folder=str(dataset.folder),
+        labels=dataset.labels,
+        labels_sha256=dataset.sha256,
+        files=len(dataset.rows),
+        standing=judgement.standing,
+        text=judgement.text,
+        sent=sent.count,
+        sent_sha256=sent.sha256,
+    )
+    details = result.details.model_copy(update={"dataset": record})
+    result = result.model_copy(update={"details": details})
+    reason = unofficial_reason(judgement, custom_data=custom_data)
+    if not run.benchmark.official or not reason:
+        return result
+    invalid = {"verdict": Verdict.INVALID, "reasons": (*result.reasons, reason)}
+    return result.model_copy(update=invalid)
 
 
 def combine_verdicts(results: list[ModeResult]) -> Verdict:
@@ -62,6 +93,7 @@ def provenance_of_run(bench: StationBench, ready: Ready) -> Provenance:
     return Provenance(
         simulated=bench.is_simulated,
         dut=name,
+        model=ready.profile.model,
         route=ready.route,
         firmware=ready.firmware,
         firmware_sha256=ready.firmware_sha256,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labd.core.errors import MeasurementInvalid
+from labd.core.model import Mode
+from labd.core.official_labels import label_of
+from labd.core.official_sets import DataJudgement, LabelledFile, judge_bytes, judge_files
 from labd.core.scoring import (
     auc_eembc,
     auc_eembc_anomaly,
@@ -17,11 +21,8 @@ from labd.core.scoring import (
     top1_anomaly_pct,
     top1_pct,
 )
-from labd.rescore.labels import label_of
+from labd.core.suite import SUITE, Benchmark, Metric
 from labd.rescore.session_score import Recomputed
-
-SET_SIZES = {"kws01": (1000,), "ic01": (200,), "vww01": (1000, 1985), "ad01": (248, 72)}
-"""Files per official set; vww01 and ad01 have two lists."""
 
 Outputs = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -29,28 +30,60 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class LoggedAnswer:
-    """Outputs of a DUT for one input; ``label`` if the session has it."""
+    """Outputs of a DUT for one input.
+
+    Args:
+        file: of the input.
+        outputs: as logged.
+        label: if the session has it.
+        inputs: that the outputs are the mean of; ``None`` if unknown.
+    """
 
     file: str
     outputs: tuple[float, ...]
     label: int | None = None
+    inputs: int | None = 1
 
 
-def _check_count(
-    answers: Sequence[LoggedAnswer], benchmark: str | None, result: Recomputed
-) -> None:
-    """Report if the number of files is not that of the official set.
+def judge_answers(
+    answers: Sequence[LoggedAnswer],
+    benchmark: str | None,
+    result: Recomputed,
+    sent_sha256: str = "",
+) -> DataJudgement | None:
+    """Judge the data set of an accuracy session; report one that is not official.
 
-    The windows of one file of ad01 count once.
+    Args:
+        answers: in the order in which they were run.
+        benchmark: that was run.
+        result: gets the finding.
+        sent_sha256: of the inputs as sent, if the session has it.
+
+    Returns:
+        the judgement; ``None`` for a benchmark without official data set.
     """
-    files = len({a.file for a in answers} if benchmark == "ad01" else answers)
-    sizes = SET_SIZES.get(benchmark or "", (files,))
-    if files in sizes:
-        return
-    expected = " or ".join(str(size) for size in sizes)
-    what = "a part of" if files < min(sizes) else "not"
-    text = f"{files} files have results, the set holds {expected}: this is {what} the official set"
-    result.add_finding("result-count", text)
+    entry = SUITE.get(benchmark or "")
+    if entry is None or not entry.official or not answers:
+        return None
+    judgement = judge_files(entry.name, _labelled_files(answers, entry))
+    if sent_sha256:
+        judgement = judge_bytes(judgement, Mode.ACCURACY, sent_sha256)
+    if not judgement.is_official:
+        result.add_finding("unofficial", judgement.text)
+    return judgement
+
+
+def _labelled_files(answers: Sequence[LoggedAnswer], entry: Benchmark) -> list[LabelledFile]:
+    """Return the files that were run; of anomaly detection, each has one answer per window."""
+    files = [LabelledFile(a.file, _class_of(a, entry.name), a.inputs) for a in answers]
+    if entry.metric is not Metric.AUC or None in {a.inputs for a in answers}:
+        return files
+    counts = Counter(each.file for each in files)
+    return [replace(each, inputs=counts[file]) for file, each in {f.file: f for f in files}.items()]
+
+
+def _class_of(answer: LoggedAnswer, benchmark: str) -> int | None:
+    return label_of(benchmark, answer.file) if answer.label is None else answer.label
 
 
 def score_eembc(answers: Sequence[LoggedAnswer], benchmark: str | None, result: Recomputed) -> None:
@@ -119,18 +152,12 @@ def _answers_with_labels(
     """Return the answers of the usual length with their classes; none if a class is unknown."""
     if not answers:
         return []
-    _check_count(answers, benchmark, result)
     negative = sum(any(value < 0 for value in answer.outputs) for answer in answers)
     if negative:
         result.add_finding(
             "negative-score", f"{negative} of {len(answers)} results hold a negative value"
         )
-    found = [
-        LoggedAnswer(
-            a.file, a.outputs, label_of(benchmark or "", a.file) if a.label is None else a.label
-        )
-        for a in answers
-    ]
+    found = [replace(a, label=_class_of(a, benchmark or "")) for a in answers]
     unknown = [answer.file for answer in found if answer.label is None]
     if unknown:
         text = f"the class of {len(unknown)} inputs is unknown, the first: {unknown[0] or '?'}"

@@ -221,6 +221,7 @@ CAUSES = (
     "lost-stamp",
     "windows-missing-in-log",
     "result-count",
+    "unofficial",
     "results-damaged",
     "labels-unknown",
     "auc-impossible",

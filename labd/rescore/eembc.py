@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from labd.core.model import Finding
 from labd.core.runner_arithmetic import WindowEnergy, eembc_energy
 from labd.protocol.words import COUNTER_MODULUS
-from labd.rescore.accuracy_scores import LoggedAnswer, score_eembc
+from labd.rescore.accuracy_scores import LoggedAnswer, judge_answers, score_eembc
 from labd.rescore.compare import median_scores
 from labd.rescore.eembc_log import EembcSession, Inference
 from labd.rescore.lost_stamps import LostStamps, find_lost, pair_stamps
@@ -145,6 +145,7 @@ def score_accuracy(session: EembcSession, benchmark: str | None) -> Recomputed:
     if silent or (session.loads and session.loads != len(session.inferences)):
         text = f"{session.loads} inputs were loaded, {len(answers)} results are logged"
         result.add_finding("result-count", text)
+    judge_answers(answers, benchmark, result)
     score_eembc(answers, benchmark, result)
     _note_odd(session, result)
     return result

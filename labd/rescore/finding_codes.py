@@ -40,6 +40,7 @@ FINDINGS = {
     "trace-lost": "samples within a window are lost",
     "trace-missing": "there are no energy samples: energy cannot be recomputed",
     "trace-short": "the trace ends before a window does",
+    "unofficial": "the inputs are not the benchmark's official set",
     "window-count": "not five windows (one for wake word)",
     "window-differs": "a recomputed window differs from the published one",
     "window-left-out": "a window does not count, although it is long enough and was not repeated",
@@ -66,6 +67,7 @@ DAMAGE = frozenset(
         "trace-lost",
         "trace-short",
         "window-left-out",
+        "unofficial",
     }
 )
 """Codes that make a folder unsound even if its numbers agree."""

@@ -24,7 +24,7 @@ from labd.core.runner_arithmetic import WindowEnergy
 from labd.core.window_plan import is_rightly_left_out
 from labd.core.windows import energies_by_method
 from labd.protocol.words import COUNTER_MODULUS
-from labd.rescore.accuracy_scores import LoggedAnswer, score_mlcommons
+from labd.rescore.accuracy_scores import LoggedAnswer, judge_answers, score_mlcommons
 from labd.rescore.compare import (
     compare_with_published,
     limit_findings,
@@ -125,7 +125,7 @@ def _recompute_mode(
     """Score a mode from its raw data; return that and the published numbers."""
     published = _to_published(result.score, result.windows) if result else Published()
     if mode is Mode.ACCURACY and (outputs := files.first_of_kind("outputs")):
-        return _score_outputs(outputs, benchmark), published
+        return _score_outputs(outputs, benchmark, result), published
     if mode is Mode.ENERGY and (meta := files.first_of_kind("sigmf")):
         return _score_trace(meta, result)
     if mode is Mode.PERFORMANCE and result:
@@ -149,19 +149,22 @@ def _note_missing_data(
     return raw
 
 
-def _score_outputs(path: Path, benchmark: str | None) -> Recomputed:
+def _score_outputs(path: Path, benchmark: str | None, result: ResultFile | None) -> Recomputed:
     raw = Recomputed()
     answers: list[LoggedAnswer] = []
     lines = TextLines(path)
     odd = 0
     for row in csv.reader(lines):
         try:
-            answers.append(LoggedAnswer(row[0], tuple(float(x) for x in row[2:]), int(row[1])))
+            outputs = tuple(float(x) for x in row[2:])
+            answers.append(LoggedAnswer(row[0], outputs, int(row[1]), inputs=None))
         except (ValueError, IndexError):
             odd += 1
     if lines.damage or odd or not answers:
         text = lines.damage or f"{odd} of {odd + len(answers)} rows hold no outputs"
         raw.add_finding("file-damaged", f"{path.name}: {text}")
+    dataset = result.details.dataset if result else None
+    judge_answers(answers, benchmark, raw, dataset.sent_sha256 if dataset else "")
     score_mlcommons(answers, benchmark, raw)
     return raw
 

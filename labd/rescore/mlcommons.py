@@ -12,13 +12,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from labd.core.model import Mode
+from labd.core.model import DataStanding, Mode
+from labd.core.official_labels import wakewords_s
 from labd.core.runner_arithmetic import WindowEnergy, mlcommons_energy
 from labd.core.wakeword import DOCUMENTED_GRACE_S, WORDS, compute_duty_cycle, score_wakewords
 from labd.protocol.words import COUNTER_MODULUS
-from labd.rescore.accuracy_scores import LoggedAnswer, score_mlcommons
+from labd.rescore.accuracy_scores import LoggedAnswer, judge_answers, score_mlcommons
 from labd.rescore.eembc import note_negative
-from labd.rescore.labels import wakewords_s
 from labd.rescore.mlcommons_log import MlcommonsLogFacts
 from labd.rescore.published import PublishedWindow
 from labd.rescore.session_score import Recomputed, ScoredWindow
@@ -127,8 +127,9 @@ def score_accuracy(
     ]
     if not trials:
         answers = [LoggedAnswer(file, results) for file, results in facts.answers]
+    judgement = judge_answers(answers, benchmark, result)
     score_mlcommons(answers, benchmark, result)
-    if not trials and any(found.code == "result-count" for found in result.findings):
+    if not trials and judgement and judgement.standing is DataStanding.PART:
         result.score.clear()  # a log that is cut off holds only a part of the set
     if any(trial.inconsistent for trial in trials):
         count = sum(trial.inconsistent for trial in trials)

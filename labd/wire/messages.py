@@ -26,12 +26,13 @@ from labd.core.jobs import JobSpec, JobState
 from labd.core.model import EnergyMethod, Mode, Priority, Verdict
 from labd.wire.results import IfKnown
 from labd.wire.topics import NAME_PATTERN
-from labd.wire.validation import REMARK_PATTERN, Mistake
+from labd.wire.validation import LABELS_FILE_PATTERN, REMARK_PATTERN, Mistake
 
 DEFAULT_CLIENT = "default"
 MAX_LISTED = 1000
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+LabelsFile = Annotated[str, StringConstraints(pattern=LABELS_FILE_PATTERN)]
 Remark = Annotated[str, StringConstraints(max_length=200, pattern=REMARK_PATTERN)]
 
 
@@ -84,6 +85,9 @@ class Submit(ClientRequest):
         priority: priority class.
         voltage_mv: supply voltage of the DUT, mV; the station's own if absent.
         energy_method: arithmetic of the energy score.
+        labels: labels file of the data set, e.g. ``y_labels_alt.csv``; ``y_labels.csv`` if absent.
+        custom_data: accept a data set other than the benchmark's official one; without it, the
+            verdict on such a data set is invalid.
     """
 
     job: Name
@@ -94,6 +98,8 @@ class Submit(ClientRequest):
     priority: Priority = Priority.NORMAL
     voltage_mv: int | None = Field(default=None, ge=1000, le=5500)
     energy_method: EnergyMethod = EnergyMethod.LABD
+    labels: LabelsFile | None = None
+    custom_data: bool = False
 
     def to_job_spec(self, user: str) -> JobSpec:
         """Return the job as a value of the core."""
@@ -107,6 +113,8 @@ class Submit(ClientRequest):
             priority=self.priority,
             voltage_mv=self.voltage_mv,
             energy_method=self.energy_method,
+            labels=self.labels or "",
+            custom_data=self.custom_data,
         )
 
 
@@ -262,6 +270,7 @@ class JobStatus(LabMessage):
         updated_ns: time of its last change, ns since the epoch.
         waiting: why a queued job does not run yet.
         simulated: whether any of its results is.
+        custom_data: whether any of its results is on other data than the official data set.
         next_seq: number of its next event; a client that received fewer asks for the rest.
         results: of every attempt, by mode.
         pinned: whether its traces are kept whatever the lab's limits.
@@ -283,6 +292,7 @@ class JobStatus(LabMessage):
     updated_ns: int
     waiting: str = ""
     simulated: bool = False
+    custom_data: bool = False
     next_seq: int
     results: tuple[ModeSummary, ...] = ()
     pinned: bool = False

@@ -16,7 +16,7 @@ from typing import Annotated, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, computed_field
 
-from labd.core.model import EnergyMethod, Identity, Mode, Verdict, Window
+from labd.core.model import DataStanding, EnergyMethod, Identity, Mode, Verdict, Window
 
 T = TypeVar("T")
 
@@ -72,6 +72,34 @@ class ClockMapRecord(Record):
     residual_max_s: IfKnown[float] = None
 
 
+class DatasetRecord(Record):
+    """The data set of a mode, how far it is the official one, and what was sent to the DUT.
+
+    Args:
+        folder: of its files, on the host of the station.
+        labels: name of its labels file.
+        labels_sha256: of the labels file.
+        files: inputs that the labels file lists.
+        standing: ``official``: a published list, and the inputs sent are the published ones;
+            ``unverified``: a published list, its inputs could not be compared or are made by each
+            user; ``part``: fewer files than the official set, labelled as there; ``custom``:
+            anything else.
+        text: the standing in words.
+        sent: different inputs that were sent to the DUT.
+        sent_sha256: of their bytes, each input once, in the order of first sending; a file that
+            is cut into windows (ad01) is one input per window.
+    """
+
+    folder: str
+    labels: str
+    labels_sha256: str
+    files: int
+    standing: DataStanding
+    text: str
+    sent: int
+    sent_sha256: str
+
+
 class Provenance(Record):
     """Where a number comes from: firmware, route, supply, instruments, simulated or not.
 
@@ -79,6 +107,7 @@ class Provenance(Record):
         simulated: whether any part is emulated or simulated; never valid as a submission.
         dut: the name that the DUT answers with, and ``(simulated)`` if it is.
         route: ``dut`` (its own port) or ``io`` (through the I/O manager).
+        model: the model string that the DUT answers with.
         firmware: image that labd flashed; empty when it did not flash.
         firmware_sha256: of that image.
         voltage_mv: supply voltage; ``None`` when the station does not supply the DUT.
@@ -87,6 +116,7 @@ class Provenance(Record):
 
     simulated: bool = False
     dut: str = ""
+    model: IfKnown[str] = None
     route: str = ""
     firmware: str = ""
     firmware_sha256: str = ""
@@ -98,8 +128,8 @@ class ResultDetails(Provenance):
     """The evidence of one mode's result; a key of another mode is absent.
 
     Args:
+        dataset: the data set, and the bytes that were sent.
         outputs: accuracy: file of the DUT's outputs.
-        labels_sha256: accuracy: of the data set's labels file.
         target: accuracy: what the benchmark asks for.
         notes: accuracy: why a metric is missing.
         trace: energy: name of the trace.
@@ -108,8 +138,8 @@ class ResultDetails(Provenance):
         findings: what the power monitor's self-check noticed, and that outputs were not checked.
     """
 
+    dataset: IfKnown[DatasetRecord] = None
     outputs: IfKnown[str] = None
-    labels_sha256: IfKnown[str] = None
     target: IfKnown[float] = None
     notes: IfKnown[tuple[str, ...]] = None
     trace: IfKnown[str] = None

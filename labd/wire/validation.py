@@ -18,6 +18,8 @@ from labd.wire.topics import NAME_PATTERN, NAME_RULE
 
 Loc = tuple[int | str, ...]
 
+LABELS_FILE_PATTERN = r"^[A-Za-z0-9_-]{1,60}\.csv$"
+
 REMARK_PATTERN = r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$"
 """Free text that is safe to print in a terminal."""
 
@@ -132,6 +134,7 @@ def _describe_limit(word: str, key: str, unit: str = "") -> Callable[[object, di
 
 _PATTERN_WORDS = {
     NAME_PATTERN: f"is not a name: {NAME_RULE}",
+    LABELS_FILE_PATTERN: "is not the name of a labels file, such as y_labels_alt.csv",
     REMARK_PATTERN: "has control or invisible characters",
 }
 _WORDS: dict[str, Callable[[object, dict[str, Any]], str]] = {

@@ -93,6 +93,8 @@ def to_job_row(job: Job) -> dict[str, Any]:
         "priority": spec.priority,
         "voltage_mv": spec.voltage_mv,
         "energy_method": spec.energy_method,
+        "labels": spec.labels,
+        "custom_data": spec.custom_data,
         "state": job.state,
         "submitted_ns": job.submitted_ns,
         "updated_ns": job.updated_ns,
@@ -116,6 +118,8 @@ def read_job(row: RowMapping) -> Job:
         priority=Priority(row["priority"]),
         voltage_mv=row["voltage_mv"],
         energy_method=EnergyMethod(row["energy_method"]),
+        labels=row["labels"],
+        custom_data=row["custom_data"],
     )
     return Job(
         spec=spec,

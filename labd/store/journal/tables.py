@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 UPGRADES: dict[int, tuple[str, ...]] = {
     1: ("ALTER TABLE job ADD COLUMN energy_method TEXT NOT NULL DEFAULT 'mlcommons'",),
@@ -35,11 +35,15 @@ UPGRADES: dict[int, tuple[str, ...]] = {
             FOREIGN KEY (job, attempt) REFERENCES run (job, attempt))""",
     ),
     3: ("ALTER TABLE schema ADD COLUMN journal TEXT NOT NULL DEFAULT ''",),
+    4: (
+        "ALTER TABLE job ADD COLUMN labels TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE job ADD COLUMN custom_data BOOLEAN NOT NULL DEFAULT FALSE",
+    ),
 }
 """Statements that upgrade a journal from one version to the next; no accepted job is lost.
 
 Version 1 had one energy method, ``mlcommons``; version 2 kept the files of every run; version 3
-had no id.
+had no id; version 4 did not judge data sets.
 """
 
 metadata = MetaData()
@@ -65,6 +69,8 @@ job = Table(
     Column("priority", Text, nullable=False),
     Column("voltage_mv", Integer),
     Column("energy_method", Text, nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("custom_data", Boolean, nullable=False),
     Column("state", Text, nullable=False),
     Column("submitted_ns", BigInteger, nullable=False),
     Column("updated_ns", BigInteger, nullable=False),

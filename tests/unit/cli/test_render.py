@@ -128,6 +128,25 @@ def test_a_job_is_shown_whole_on_100_columns(
     assert (second[1], second[-1]) == ("2", "no")
 
 
+def test_accuracy_is_shown_with_its_auc_and_its_data(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = {"inputs": 360.0, "top1_pct": 97.8, "auc": 0.9991, "auc_eembc": 0.9987}
+    data = {"folder": "/sets/kws01", "labels": "y_labels.csv", "labels_sha256": "0" * 64}
+    data |= {"files": 360, "standing": "part", "text": "360 files, the official set holds 1000"}
+    data |= {"sent": 360, "sent_sha256": "0123456789abcdef" * 4}
+    result = {"mode": "accuracy", "verdict": "invalid", "score": score}
+    whole = result | {"details": {"dataset": data}}
+    text = shown(capsys, monkeypatch, job({}, custom_data=True), event("result", whole))
+    assert "accuracy: top-1 97.8 %, AUC 0.999, AUC 1.00 by eembc, 360 inputs" in text
+    assert "pass, custom data" in text
+    joined = " ".join(text.split())
+    assert (
+        "data: part: 360 files, the official set holds 1000; 360 inputs sent, SHA-256 "
+        "0123456789abcdef…" in joined
+    )
+
+
 def test_files_that_are_there_are_not_called_removed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

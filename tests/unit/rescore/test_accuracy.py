@@ -30,8 +30,7 @@ def test_a_log_cut_off_gives_no_score_of_a_part(tmp_path: Path) -> None:
     assert found.score == {}
     assert found.agrees is None
     assert "499 of 1000 inferences" in text_of(found, "file-damaged")
-    texts = [finding.text for finding in found.findings if finding.code == "result-count"]
-    assert texts[-1].startswith("499 files have results, the set holds 1000")
+    assert text_of(found, "unofficial").startswith("499 files, the official set holds 1000")
     assert "top1_pct 87.5" in text_of(found, "not-recomputed")
     assert not is_sound(found)
 
@@ -43,7 +42,7 @@ def test_a_whole_log_of_a_part_of_the_set_is_reported(tmp_path: Path) -> None:
     log.write_text('00002.000 parser: Command "bload'.join([head, *rest[:800]]) + made.STOP)
     found = score(folder)
     assert found.score["top1_pct"] == pytest.approx(100 - 12_500 / 800)
-    assert text_of(found, "result-count").startswith("800 files have results, the set holds 1000")
+    assert text_of(found, "unofficial").startswith("800 files, the official set holds 1000")
     assert not is_sound(found)
 
 
@@ -79,7 +78,7 @@ def test_fewer_trials_than_files_are_reported(tmp_path: Path) -> None:
     trials = picture_trials(40, [0.75, 0.25])
     text = ["0726.0 ulp-mlperf: Top 1% = 100.0"]
     found = score(made.write_mlcommons(tmp_path, trials, text, model="vww01"))
-    assert "40 files have results, the set holds 1000 or 1985" in text_of(found, "result-count")
+    assert "40 files, the official set holds 1000 or 1985" in text_of(found, "unofficial")
     assert not is_sound(found)
 
 

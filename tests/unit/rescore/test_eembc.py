@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from labd.core.model import Mode
+from labd.core.official_labels import label_of
 from labd.rescore import SessionFiles, SessionScore, find_tasks, is_sound, rescore_folder
-from labd.rescore.labels import label_of
 from tests.unit.rescore import made_folders as made
 
 

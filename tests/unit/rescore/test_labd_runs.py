@@ -12,6 +12,7 @@ import pytest
 
 from labd.core.model import (
     ClockCheck,
+    DataStanding,
     Edge,
     EnergyMethod,
     Identity,
@@ -26,7 +27,8 @@ from labd.core.windows import energies_by_method
 from labd.daemon.run_recorder import RunEvidence
 from labd.rescore import SessionScore, find_tasks, is_sound, rescore_folder
 from labd.store.traces.writer import TraceFile
-from labd.wire.results import ModeResult
+from labd.wire.results import DatasetRecord, ModeResult, ResultDetails
+from tests.unit.rescore.made_folders import KWS_FILES, KWS_LABELS
 
 FORMAT = StreamFormat(1000.0, 5e-4, 100.0, "energy")
 CHECK = ClockCheck("none", None, 0.0)
@@ -165,9 +167,9 @@ async def test_results_are_kept_beside_the_evidence(tmp_path: Path) -> None:
     windows = write_trace(tmp_path)
     shorter = [replace(window, runtime_s=9.0, throughput_ips=100 / 9) for window in windows]
     with (tmp_path / "accuracy-outputs.csv").open("w", newline="") as file:
-        for n in range(1000):
-            outputs = [0.9 if c == n % 12 else 0.01 for c in range(12)]
-            csv.writer(file).writerow([f"tst_{n:06d}_X_{n % 12}.bin", n % 12, *outputs])
+        for name, label in zip(KWS_FILES, KWS_LABELS, strict=True):
+            outputs = [0.9 if c == label else 0.01 for c in range(12)]
+            csv.writer(file).writerow([name, label, *outputs])
     evidence = RunEvidence(tmp_path)
     for mode, score, measured in (
         (Mode.ACCURACY, {"top1_pct": 99.0, "auc": 1.0}, ()),
@@ -254,3 +256,39 @@ def test_an_energy_window_that_does_not_count_is_left_out(tmp_path: Path) -> Non
     found = scores(tmp_path)[Mode.ENERGY]
     assert codes(found) == ["window-left-out", "window-count"]
     assert len(found.windows) == len(windows) - 1
+
+
+@pytest.mark.parametrize(
+    ("count", "sent", "text"),
+    [
+        (1000, "", ""),
+        (1000, "0" * 64, "but the inputs are not the published ones"),
+        (500, "0" * 64, "500 files, the official set holds 1000: this is a part"),
+    ],
+)
+async def test_data_are_judged_as_the_daemon_judges_them(
+    tmp_path: Path, count: int, sent: str, text: str
+) -> None:
+    with (tmp_path / "accuracy-outputs.csv").open("w", newline="") as file:
+        for name, label in list(zip(KWS_FILES, KWS_LABELS, strict=True))[:count]:
+            csv.writer(file).writerow([name, label, *(float(c == label) for c in range(12))])
+    record = DatasetRecord(
+        folder="/sets/kws01",
+        labels="y_labels.csv",
+        labels_sha256="0" * 64,
+        files=count,
+        standing=DataStanding.CUSTOM,
+        text="",
+        sent=count,
+        sent_sha256=sent,
+    )
+    details = ResultDetails(dataset=record)
+    result = ModeResult(
+        mode=Mode.ACCURACY, verdict=Verdict.PASS, score={"top1_pct": 100.0}, details=details
+    )
+    await RunEvidence(tmp_path).write_result_copy("job", "kws01", result)
+    found = scores(tmp_path)[Mode.ACCURACY]
+    assert found.score["top1_pct"] == 100.0
+    texts = [each.text for each in found.findings if each.code == "unofficial"]
+    assert [text in each for each in texts] == ([True] if text else [])
+    assert is_sound(found) is not bool(text)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from labd.core.model import Mode
+from labd.core.official_labels import wakewords_s
 from labd.rescore import SessionScore, find_tasks, rescore_folder
-from labd.rescore.labels import wakewords_s
 from tests.unit.rescore import made_folders as made
 
 SAMPLES = [1e-5] * 1_000 + [3e-5] * 12_000 + [1e-5] * 500

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ from labd.store.journal.attempts import pin_job
 from labd.store.journal.journal import Journal
 
 SPEC = JobSpec("j1", "ann", "kws01", tuple(Mode))
+
+
+def _drop_data_columns(raw: sqlite3.Connection) -> None:
+    """Take a journal back to version 4, which did not judge data sets."""
+    raw.execute("ALTER TABLE job DROP COLUMN labels")
+    raw.execute("ALTER TABLE job DROP COLUMN custom_data")
 
 
 def test_commits_are_durable(url: str, tmp_path: Path) -> None:
@@ -37,7 +44,7 @@ def test_a_newer_labds_journal_is_left_alone(url: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
         raw.execute("UPDATE schema SET version = 99")
     raw.close()
-    with pytest.raises(ConfigError, match="has schema version 99, this labd knows 4") as caught:
+    with pytest.raises(ConfigError, match="has schema version 99, this labd knows 5") as caught:
         Journal(url)
     assert caught.value.code == "journal-version"
 
@@ -115,6 +122,24 @@ def test_a_journal_from_before_pins_gets_them(url: str, tmp_path: Path) -> None:
     assert snapshot is not None
     assert (snapshot.pinned, snapshot.removed) == (True, ())
     journal.close()
+
+
+def test_a_journal_from_before_data_sets_were_judged(url: str, tmp_path: Path) -> None:
+    journal = Journal(url)
+    journal.submit_job(replace(SPEC, labels="y_labels_alt.csv", custom_data=True), 1)
+    kept = journal.find_job("j1")
+    journal.close()
+    assert kept is not None
+    assert (kept.spec.labels, kept.spec.custom_data) == ("y_labels_alt.csv", True)
+    with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
+        _drop_data_columns(raw)
+        raw.execute("UPDATE schema SET version = 4")
+    raw.close()
+    journal = Journal(url)
+    job = journal.find_job("j1")
+    journal.close()
+    assert job is not None
+    assert job.spec == SPEC
 
 
 def test_what_is_no_database(url: str, tmp_path: Path) -> None:

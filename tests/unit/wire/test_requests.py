@@ -95,7 +95,7 @@ def test_every_mistake_at_once_each_with_its_place() -> None:
     )
     keys = (
         "v, client, request, expires_ns, job, benchmark, modes, station, firmware, priority, "
-        "voltage_mv, energy_method"
+        "voltage_mv, energy_method, labels, custom_data"
     )
     assert sorted(lines(error)) == [
         "benchmark: is missing",
@@ -131,6 +131,8 @@ def test_a_missing_job_id_says_what_it_is_for() -> None:
         ({"benchmark": "kws\x0001"}, r"benchmark: 'kws\x0001' is not a name"),
         ({"benchmark": None}, "benchmark: null is not a string"),
         ({"job": "j" * 65}, "is not a name"),
+        ({"labels": "../y_labels.csv"}, "labels: '../y_labels.csv' is not"),
+        ({"custom_data": 1}, "custom_data: 1 is not true or false"),
         ({"client": "a/b"}, "client: 'a/b' is not a name"),
     ],
 )

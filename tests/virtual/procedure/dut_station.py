@@ -66,7 +66,7 @@ async def performance_run(
     """Open the station with the DUT, prepared for performance, and a data set of zeros."""
     dut.results = (0.0,) * 11 + (1.0,)
     suite = find_benchmark("kws01")
-    dataset = find_dataset([make_kws01_set(folder, inputs)], suite)
+    dataset = find_dataset([make_kws01_set(folder, inputs)], suite, (Mode.PERFORMANCE,))
     async with plugged(dut) as uart:
         parts = Parts(dut=SerialDut(SerialDutConfig(port=uart.path)))
         async with StationBench(STATION, JobSetup("kws01", (), BAUD), parts) as bench:

@@ -24,7 +24,7 @@ from labd.core.errors import JobError
 from labd.core.model import Build, EnergyMethod, Mode, Verdict, Window
 from labd.core.suite import find_benchmark
 from labd.daemon.run_recorder import RunEvidence
-from labd.procedure import batch as batch_module
+from labd.procedure import dataset as dataset_module
 from labd.procedure import edges_from_counter as by_counter
 from labd.procedure.dataset import Dataset, find_dataset
 from labd.procedure.energy import measure_energy
@@ -103,9 +103,9 @@ def dataset(tmp_path: Path) -> Dataset:
     folder = tmp_path / "sets" / "kws01"
     folder.mkdir(parents=True)
     for number in range(2):
-        (folder / f"tst_{number}.bin").write_bytes(bytes(490))
+        (folder / f"tst_{number}.bin").write_bytes(bytes([number]) * 490)
     (folder / "y_labels.csv").write_text("".join(f"tst_{n}.bin,12,11\n" for n in range(2)))
-    return find_dataset([tmp_path / "sets"], find_benchmark("kws01"))
+    return find_dataset([tmp_path / "sets"], find_benchmark("kws01"), (Mode.ENERGY,))
 
 
 @asynccontextmanager
@@ -144,7 +144,7 @@ def short_run(monkeypatch: pytest.MonkeyPatch) -> None:
     They are not repeated for it.
     """
     monkeypatch.setattr(window_plan, "is_too_short", lambda _: False)
-    monkeypatch.setattr(batch_module, "WINDOWS", 2)
+    monkeypatch.setattr(dataset_module, "WINDOWS", 2)
     monkeypatch.setattr(by_counter.CounterEdges, "planned_window_s", WINDOW_S)
     monkeypatch.setattr(StationBench, "is_simulated", property(lambda _: False))
 

@@ -15,18 +15,24 @@ _AD = re.compile(r"(normal|anomaly)_")
 
 def label_of(benchmark: str, file: str) -> int | None:
     """Return the class of an official input file by its name; ``None`` if unknown."""
-    stem = re.split(r"[\\/]", file)[-1].removesuffix(".bin")
+    stem = input_name(benchmark, file)
     if benchmark == "kws01":
         found = _KWS.fullmatch(stem)
         return int(found[1]) if found else None
     if benchmark == "ad01":
         kind = _AD.match(stem)
         return int(kind[1] == "anomaly") if kind else None
-    if benchmark == "vww01":
-        stem = stem.removeprefix("COCO_val2014_").lstrip("0")
-    elif benchmark == "ic01":
+    if benchmark == "ic01":
         stem = _CIFAR_NUMBER.sub("", stem)
     return _label_tables().get(benchmark, {}).get(stem)
+
+
+def input_name(benchmark: str, file: str) -> str:
+    """Return the name that identifies an input file, without folder, ending and padding."""
+    stem = re.split(r"[\\/]", file.strip())[-1].removesuffix(".bin")
+    if benchmark == "vww01":
+        return stem.removeprefix("COCO_val2014_").lstrip("0")
+    return stem
 
 
 def wakewords_s() -> tuple[tuple[float, float], ...]:
@@ -36,7 +42,9 @@ def wakewords_s() -> tuple[tuple[float, float], ...]:
 
 @lru_cache(maxsize=1)
 def _labels_toml() -> dict[str, Any]:
-    return tomllib.loads(files(__package__ or "").joinpath("labels.toml").read_text("utf-8"))
+    return tomllib.loads(
+        files(__package__ or "").joinpath("official_labels.toml").read_text("utf-8")
+    )
 
 
 @lru_cache(maxsize=1)
