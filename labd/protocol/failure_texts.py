@@ -8,7 +8,7 @@ right input as information. There are two strengths:
 * :func:`errors_in`: errors of the protocol and the wordings of the published harness. They count
   wherever the DUT sends them.
 * :func:`failures_in`: these, and any wording of a failure. It judges replies to ``infer`` and
-  ``db`` only; elsewhere, in a boot banner for instance, other text is chatter.
+  ``db`` only; elsewhere, in a boot banner for instance, other text is information.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ _FAILS = re.compile(
     r"|\bno (?:valid |new |more )?(?:input|data|model|interrupt|ack|result)s?\b"
     r"(?=\s*(?:$|[.!;,]|from|received|loaded|found|available|yet))"
 )
-# A failure only of one of these: "input truncated", but "log truncated" is chatter.
+# A failure only of one of these: "input truncated", but "log truncated" is information.
 _SUBJECT = (
     r"\b(?:inputs?|outputs?|infer\w*|invoke\w*|invocation|models?|networks?|graph|tensors?|arena"
     r"|buff(?:er)?s?|db|data|results?|samples?|dsp|npu|accelerator|interrupts?|dma|memory|ack"

@@ -54,7 +54,7 @@ def score_performance(session: EembcSession) -> Recomputed:
         runtime_s = ((laps[1] - laps[0]) % COUNTER_MODULUS) / 1e6
         result.windows.append(ScoredWindow.from_runtime(number, inference.inferences, runtime_s))
         _check_clock(number, runtime_s, inference, result)
-    _note_odd(session, result)
+    note_device_findings(session, result)
     return result
 
 
@@ -79,7 +79,7 @@ def score_energy(
         if text:
             code = "lost-stamp" if len(stamps_s) < expected else "extra-stamp"
             result.findings.insert(0, Finding(code, text))
-        _note_odd(session, result)
+        note_device_findings(session, result)
     return results
 
 
@@ -147,7 +147,7 @@ def score_accuracy(session: EembcSession, benchmark: str | None) -> Recomputed:
         result.add_finding("result-count", text)
     judge_answers(answers, benchmark, result)
     score_eembc(answers, benchmark, result)
-    _note_odd(session, result)
+    note_device_findings(session, result)
     return result
 
 
@@ -289,7 +289,8 @@ def _note_laps(session: EembcSession, result: Recomputed) -> None:
             result.add_finding(code, text)
 
 
-def _note_odd(session: EembcSession, result: Recomputed) -> None:
+def note_device_findings(session: EembcSession, result: Recomputed) -> None:
+    """Report what the DUT and the power monitor said or did wrong."""
     _note_laps(session, result)
     if session.errors:
         text = f"the device reported {len(session.errors)} errors, the first: {session.errors[0]}"

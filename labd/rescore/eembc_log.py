@@ -10,7 +10,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from labd.protocol.failure_texts import errors_in_text, failures_in_text
 from labd.protocol.infer_reply import parse_results
+from labd.protocol.lines import text_before_ready
+from labd.protocol.relay import split_relayed
 
 _PREFIX = re.compile(r"\s*(\d{1,9}\.\d{3}) ([\w-]{1,20}): ?")
 _COMMAND = re.compile(r"(?:io |dut )?infer (\d{1,9})")
@@ -23,7 +26,6 @@ _TOKEN = re.compile(
     r"|results-\[(?P<results>[^\]]*)(?P<closed>\])?|model-\[(?P<model>[^\]]*)\]"
     r"|session-start-id\[(?P<session>[^\]]*)\]|(?P<stop>sequencer-stop|session-stop-id)|regfile-fn\[(?P<file>[^\]]*)\]"
     r"|\[Dropped (?P<dropped>\d{1,12}) packets out of (?P<packets>\d{1,12}))"
-    r"|(?<![a-z])e-\[(?P<error>[^\]]*)"
 )
 _RUNNER_SOURCES = ("parser", "sequencer", "session", "ulp-mlperf", "ulp-ml")
 
@@ -83,6 +85,7 @@ class EembcLogReader:
         self._commanded: float | None = None
         self._count: int | None = None
         self._open = False
+        self._answering = False
 
     def feed(self, line: str, *, cut: bool = False) -> None:
         """Read one line; a line without a prefix continues the previous one.
@@ -94,12 +97,23 @@ class EembcLogReader:
             line = line[prefix.end() :]
         if self._source in _RUNNER_SOURCES or not self._source:
             self._feed_runner(line)
-        if self._source != "sequencer" and ("m-" in line or "e-[" in line):
+        elif line:
+            self._judge_text(line)
+        if self._source != "sequencer" and "m-" in line:
             self._feed_tokens(line, len(line) if cut else None)
 
     @property
     def _current_session(self) -> EembcSession:
         return self.sessions[-1]
+
+    def _judge_text(self, line: str) -> None:
+        """Keep what a device reports as wrong: in any wording within a reply to ``infer``."""
+        own, relayed = split_relayed(line)
+        text = own if relayed is None else relayed
+        in_reply = self._answering and (relayed is not None or self._source == "dut")
+        self._current_session.errors += (failures_in_text if in_reply else errors_in_text)(text)
+        if in_reply and text_before_ready(text) is not None:
+            self._answering = False
 
     def _feed_runner(self, line: str) -> None:
         if "bload" in line and (load := _LOAD.search(line)):
@@ -110,6 +124,7 @@ class EembcLogReader:
             self._current_session.loads += self._source != "sequencer"
         elif "infer" in line and (command := _COMMAND.search(line)):
             self._commanded, self._count = self._now, int(command[1])
+            self._answering = True
         elif "timestamp" in line and _SYNC.search(line):
             self._current_session.sync_s = self._now
         elif found := _CONFIG.search(line):
@@ -138,6 +153,7 @@ class EembcLogReader:
     def _start_session(self, name: str) -> None:
         self.sessions.append(EembcSession(name))
         self._file, self._commanded, self._count, self._open = "", None, None, False
+        self._answering = False
 
     def _feed_device(self, kind: str, found: re.Match[str], owner: str) -> None:
         session = self._current_session
@@ -155,6 +171,7 @@ class EembcLogReader:
                 Inference(count, self._file, self._commanded, start_s=self._now)
             )
             self._commanded, self._count, self._open = None, None, True
+            self._answering = True
         elif kind == "done" and self._open:
             session.inferences[-1].done_s = self._now
             session.inferences[-1].finished = True
@@ -163,8 +180,6 @@ class EembcLogReader:
             self._take_results(found)
         elif kind == "model":
             session.model = found["model"]
-        elif kind == "error":
-            session.errors.append(found["error"])
 
     def _take_results(self, found: re.Match[str]) -> None:
         inferences = self._current_session.inferences

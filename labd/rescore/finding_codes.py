@@ -8,7 +8,7 @@ FINDINGS = {
     "benchmark-differs": "the path names another benchmark than the session ran",
     "clock-disagrees": "a window's length does not fit the runner's clock: samples or timestamps "
     "are lost, or the DUT's clock is off",
-    "device-error": "the DUT reported errors (e-[…])",
+    "device-error": "the DUT reported errors: e-[…], or in words within a reply to infer",
     "dropped-packets": "the power monitor dropped packets",
     "edges-shifted": "duty-cycle edges paired by position do not belong together",
     "edges-unpaired": "duty-cycle starts and stops cannot be paired",

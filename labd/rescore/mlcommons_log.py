@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from labd.protocol.duty_cycle import TICK_S
+from labd.protocol.failure_texts import errors_in_text
 from labd.protocol.infer_reply import parse_results
 from labd.protocol.words import DUTY_STARTS, DUTY_STOPS, READY
 
@@ -14,7 +15,6 @@ _RUN = re.compile(r"Running inference with \d{1,9}/(\d{1,9}) ")
 _RESULTS = re.compile(r"m-results    : \[([^\]]*)\]")
 _MODEL = re.compile(r"Device model retrieved: (\w+)")
 _LIST = re.compile(r"\[(\d{1,12}(?:, \d{1,12})*)\]")
-_DEVICE_ERROR = re.compile(r"(?<![a-z])e-\[([^\]]*)")
 _ERROR = re.compile(r"ERROR:? (.*)")
 _NUMBERS = re.compile(r"(?:RX:)?(?:\s*\d{1,12},)*\s*(?:\d{1,12}\s*)?(?:m-ready)?")
 
@@ -76,10 +76,10 @@ class MlcommonsLogReader:
             facts.model = found[1]
         elif "Power Edition Output" in line or "amples:" in line:
             facts.energy = True
+        elif errors := errors_in_text(line):
+            facts.device_errors += errors
         elif found := _ERROR.search(line):
             facts.errors.append(found[1].strip())
-        elif found := _DEVICE_ERROR.search(line):
-            facts.device_errors.append(found[1])
 
     def _take_answer(self, text: str) -> None:
         try:

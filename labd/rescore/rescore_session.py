@@ -178,6 +178,8 @@ def _score_trace(content: SessionContent, session: EembcSession) -> list[Recompu
     notes = [Finding("file-damaged", damage) for damage in dict.fromkeys(filter(None, damages))]
     times = read.stamps_s if read else times or eembc.logged_stamps(session)
     results = eembc.score_energy(session, times, read) if times else [Recomputed()]
+    if not times:
+        eembc.note_device_findings(session, results[0])
     if times and read is None:
         text = "without a trace only the length of the windows can be recomputed"
         notes.insert(0, Finding("trace-missing", text))

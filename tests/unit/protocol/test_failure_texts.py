@@ -1,4 +1,4 @@
-"""Which texts of a DUT report a failure, and which are chatter.
+"""Which texts of a DUT report a failure, and which are information.
 
 The published ones come from the sources and logs of all rounds; the place names the round and the
 submitter. The others word the same facts as another firmware might.
@@ -106,7 +106,7 @@ OTHER_FAILURES = [
     "ASSERT: model.c:42",
 ]
 
-PUBLISHED_CHATTER = {
+PUBLISHED_INFORMATION = {
     "infer 1 0%Input db has 490 elemented, expected 490": "log, v1.2 Qualcomm",
     "Input db has 27648 elements, expected 27648": "v1.2 bosch",
     "got ack from dsp": "log, v1.2 syntiant",
@@ -138,7 +138,7 @@ PUBLISHED_CHATTER = {
     "WDT interrupts! count: 3": "v0.5 PengChengLaboratory",
 }
 
-OTHER_CHATTER = [
+OTHER_INFORMATION = [
     "core-[0] clock 98 MHz",
     "m-profile-[ULPMark]",
     "m-some-vendor-mode-[y]",
@@ -187,8 +187,8 @@ def test_a_failure_in_any_wording_is_found(text: str) -> None:
     assert failures_in_text(text)
 
 
-@pytest.mark.parametrize("text", [*PUBLISHED_CHATTER, *OTHER_CHATTER])
-def test_chatter_is_no_failure(text: str) -> None:
+@pytest.mark.parametrize("text", [*PUBLISHED_INFORMATION, *OTHER_INFORMATION])
+def test_information_is_no_failure(text: str) -> None:
     assert not failures_in_text(text)
 
 

@@ -273,6 +273,59 @@ def test_a_device_error_is_reported_but_not_the_runners(tmp_path: Path) -> None:
     assert codes(score(folder)) == ["device-error"]
 
 
+def insert_text(folder: Path, before: str, text: str) -> None:
+    """Insert a line of the DUT before each line with a word."""
+    log = folder / "log.txt"
+    lines: list[str] = []
+    for line in log.read_text().splitlines():
+        lines += [f"00010.000 dut: {text}", line] if before in line else [line]
+    log.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Input db has 489 elements, expected 490",
+        "infer 120 1%Input db has 489 elemented, expected 490",
+        "Invoke failed",
+        "calculate result error: output size != input size",
+        "inference skipped",
+    ],
+)
+@pytest.mark.parametrize("before", ["m-infer-start", "m-infer-done"])
+def test_a_failure_within_a_reply_is_a_device_error(text: str, before: str, tmp_path: Path) -> None:
+    folder = made.write_performance(tmp_path)
+    insert_text(folder, before, text)
+    found = score(folder)
+    assert codes(found) == ["device-error"]
+    assert found.findings[0].text.startswith("the device reported 5 errors, the first: ")
+
+
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [
+        ("m-infer-start", "Input db has 490 elements, expected 490"),
+        ("m-infer-start", "core-[0] clock 98 MHz"),
+        ("m-infer-done", "0 errors"),
+        ("m-lap-us-500", "Error loading DNN failed: *unknown*"),  # a boot text
+    ],
+)
+def test_information_is_no_device_error(before: str, text: str, tmp_path: Path) -> None:
+    folder = made.write_performance(tmp_path)
+    insert_text(folder, before, text)
+    assert codes(score(folder)) == []
+
+
+def test_a_device_error_is_reported_without_a_trace_too(tmp_path: Path) -> None:
+    folder = made.write_energy(tmp_path)
+    insert_text(folder, "m-infer-done", "Type error")
+    (folder / "trace1-timestamps.json").unlink()
+    (folder / "trace1-energy.bin").unlink()
+    found = score(folder)
+    assert found.windows == []
+    assert "device-error" in codes(found)
+
+
 # ---- energy ------------------------------------------------------------------------------
 
 

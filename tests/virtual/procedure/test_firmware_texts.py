@@ -1,4 +1,4 @@
-"""What odd firmware prints decides: honest chatter leaves the numbers, a reported failure none."""
+"""What odd firmware prints decides: information leaves the numbers, a reported failure none."""
 
 from __future__ import annotations
 
