@@ -38,19 +38,24 @@ class BackgroundTasks:
         self._tasks.append(await self._stack.enter_async_context(_run_beside_body(work)))
 
     async def start_restarted_process(
-        self, run: Callable[[asyncio.Event], Awaitable[None]], restart_s: float
+        self,
+        run: Callable[[asyncio.Event], Awaitable[None]],
+        restart_s: float,
+        *,
+        fatal: type[LabdError] = LabdError,
     ) -> asyncio.Event:
         """Run a process until the stack closes; restart it whenever it ends.
 
         Args:
             run: starts the process, sets the event once it works, and waits for its end.
             restart_s: pause before a restart.
+            fatal: errors that end the daemon if they come before the event is set.
 
         Returns:
-            the event; a failure before it is set ends the daemon.
+            the event.
         """
         started = asyncio.Event()
-        await self.start_task(_run_and_restart(run, started, restart_s))
+        await self.start_task(_run_and_restart(run, started, restart_s, fatal))
         return started
 
     async def wait_unless_stopped(self, wanted: Awaitable[Any]) -> None:
@@ -86,13 +91,16 @@ def stop_on_signals() -> asyncio.Event:
 
 
 async def _run_and_restart(
-    run: Callable[[asyncio.Event], Awaitable[None]], started: asyncio.Event, restart_s: float
+    run: Callable[[asyncio.Event], Awaitable[None]],
+    started: asyncio.Event,
+    restart_s: float,
+    fatal: type[LabdError],
 ) -> None:
     while True:
         try:
             await run(started)
         except (LabdError, OSError) as error:
-            if not started.is_set():
+            if not started.is_set() and isinstance(error, (fatal, OSError)):
                 raise
             log.warning("process-restarts", error=str(error))
         await asyncio.sleep(restart_s)

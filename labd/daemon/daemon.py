@@ -15,7 +15,7 @@ import structlog
 
 from drivers.base.registry import Registry
 from labd import __version__
-from labd.core.errors import LabdError
+from labd.core.errors import ConfigError, LabdError
 from labd.daemon.background_tasks import BackgroundTasks, StopRequestedError, stop_on_signals
 from labd.daemon.dispatcher import Dispatcher
 from labd.daemon.emulated_benches import EmulatedBench, describe_emulated_station
@@ -128,7 +128,10 @@ class Daemon:
         url = await self._start_broker(tasks)
         claimant = await stack.enter_async_context(
             open_claimant(
-                url, self._topics, self._status.daemon_status("online"), take_over=take_over
+                url,
+                self._topics,
+                self._status.daemon_status("online"),
+                take_over=take_over or self._config.broker.url is None,
             )
         )
         claiming = asyncio.create_task(claimant.claim())
@@ -164,7 +167,9 @@ class Daemon:
                 recheck = self._supervisors[station.name].request_check
                 bench = EmulatedBench(self._config.bench_directory, emulated, recheck)
                 started.append(
-                    await tasks.start_restarted_process(bench.run_process, BENCH_RESTART_S)
+                    await tasks.start_restarted_process(
+                        bench.run_process, BENCH_RESTART_S, fatal=ConfigError
+                    )
                 )
         for each in started:
             await tasks.wait_unless_stopped(each.wait())

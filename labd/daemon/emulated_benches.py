@@ -52,7 +52,7 @@ class EmulatedBench:
 
         Raises:
             ConfigError: it refused to start; its own message went to standard error.
-            InfraError: it was not ready in time, or it ended.
+            InfraError: it was not ready in time, was killed, or ended.
         """
         process = await asyncio.create_subprocess_exec(
             *self._command,
@@ -81,6 +81,9 @@ class EmulatedBench:
             raise InfraError("bench-slow", what) from None
         if not ports:
             status = await process.wait()
+            if status < 0:
+                what = f"the emulated bench was killed by signal {-status} before it was ready"
+                raise InfraError("bench-killed", what)
             raise ConfigError(
                 "bench-start",
                 f"the emulated bench ended with status {status} before it was ready",

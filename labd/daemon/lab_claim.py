@@ -131,8 +131,7 @@ class LabClaimant:
 
     def _find_rival(self) -> LabClaim | None:
         """Return the daemon that this one gives way to."""
-        claims = sorted(self._received.values(), key=_precedence)
-        first = next((claim for claim in claims if claim.holds), claims[0] if claims else None)
+        first = min(self._received.values(), key=_precedence, default=None)
         return first if first and _precedence(first) < _precedence(self._own) else None
 
     def _find_strangers(self) -> list[DaemonStatus]:

@@ -101,7 +101,7 @@ async def test_the_second_daemon_ends_and_every_job_runs_once(
         for number, job in enumerate(jobs):
             if number in {0, 2}:
                 second.start(host=hosts[1])
-            await client.ask("submit", job=job, benchmark="digits01", modes=["accuracy"])
+            await client.send_request("submit", job=job, benchmark="digits01", modes=["accuracy"])
             if number in {1, 3}:
                 line = await refused(second)
                 assert f"another labd serves lab {LAB!r}" in line
@@ -109,7 +109,7 @@ async def test_the_second_daemon_ends_and_every_job_runs_once(
                 assert hosts[0] in line
                 assert str(first.folder / "state") in line
         streams = {job: await finished(client, job) for job in jobs}
-        assert [station.station for station in await client.stations()] == ["v-a"]
+        assert [station.station for station in await client.list_stations()] == ["v-a"]
     for job, events in streams.items():
         assert [event.type for event in events].count(EventType.STARTED) == 1
         assert events[-1].data.verdict == "pass"
@@ -175,9 +175,9 @@ async def test_a_daemon_that_hung_gives_way_and_keeps_its_job(make: Callable[[st
     first.start()
     await first.ready()
     async with first.client() as client:
-        await client.ask("submit", job="j", benchmark="digits01")
+        await client.send_request("submit", job="j", benchmark="digits01")
         async with asyncio.timeout(120):
-            async for event in client.follow("j"):
+            async for event in client.follow_events("j"):
                 if event.type is EventType.PROGRESS:
                     break
     assert first.process is not None
@@ -193,5 +193,5 @@ async def test_a_daemon_that_hung_gives_way_and_keeps_its_job(make: Callable[[st
     job = journal.find_job("j")
     journal.close()
     assert job is not None
-    assert (job.state, job.reason) == ("queued", "labd was stopped")
+    assert (job.state, job.verdict, job.attempt) == ("queued", None, 1)
     assert second.labctl("stations").returncode == 0
