@@ -190,13 +190,13 @@ class BenchProcess:
 StartBench = Callable[..., BenchProcess]
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[StartBench]:
+@contextlib.contextmanager
+def _benches_in(folder: Path) -> Iterator[StartBench]:
     """Starts benches: ``bench({"name": …, …}, mode="pace", control=True)``; ends them after."""
     running: list[BenchProcess] = []
 
     def start(*stations: dict[str, Any], mode: str = "pace", control: bool = True) -> BenchProcess:
-        directory = tmp_path / f"bench{len(running)}"
+        directory = folder / f"bench{len(running)}"
         running.append(BenchProcess(directory, *stations, mode=mode, control=control))
         return running[-1]
 
@@ -206,13 +206,27 @@ def bench(tmp_path: Path) -> Iterator[StartBench]:
 
 
 @pytest.fixture
+def bench(tmp_path: Path) -> Iterator[StartBench]:
+    """Starts benches of one test."""
+    with _benches_in(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shared_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartBench]:
+    """Starts benches of one module, for tests that leave them as they were."""
+    with _benches_in(tmp_path_factory.mktemp("shared")) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
 def performance() -> dict[str, Any]:
     """A USB-powered board with the performance build."""
     image = str(PREBUILT / "digits01-performance.elf")
     return {"name": "virtual-1", "parts": ["dut"], "image": image, "seed": 1}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def energy() -> dict[str, Any]:
     """A complete station with the energy build."""
     image = str(PREBUILT / "digits01-energy.elf")

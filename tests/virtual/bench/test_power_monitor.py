@@ -18,6 +18,12 @@ def station(bench: Any, energy: Any) -> Any:
     return process.hosts["virtual-1"]
 
 
+@pytest.fixture(scope="module")
+def shared_station(shared_bench: Any, energy: Any) -> Any:
+    """For tests that leave it without an acquisition, with the output off."""
+    return shared_bench(energy).hosts["virtual-1"]
+
+
 def _values(stream: bytes) -> list[float]:
     return [
         float(f"{digits.decode()}e{power.decode()}") for digits, power in SAMPLE.findall(stream)
@@ -56,16 +62,17 @@ def test_standalone_it_takes_no_commands(station: Any) -> None:
         *("pwr maybe", "targrst 2", "currthres 60m", 'lcd 1 "seventeen letters"', "stop", "fly"),
     ],
 )
-def test_refuses_what_it_cannot_do(station: Any, command: str) -> None:
-    station.monitor("htc")
-    assert station.monitor(command).startswith(f"error {command}\r\nError detail: ")
+def test_refuses_what_it_cannot_do(shared_station: Any, command: str) -> None:
+    shared_station.monitor("htc")
+    assert shared_station.monitor(command).startswith(f"error {command}\r\nError detail: ")
 
 
 @pytest.mark.parametrize("number", ["3", "3000m", "3000-3", "3+0", "3.0"])
-def test_takes_numbers_in_every_notation(station: Any, number: str) -> None:
-    station.monitor("htc")
-    assert station.monitor(f"volt {number}") == f"ack volt {number}"
-    assert station.monitor("volt get") == "ack volt get 3000-03"
+def test_takes_numbers_in_every_notation(shared_station: Any, number: str) -> None:
+    shared_station.monitor("htc")
+    shared_station.monitor("volt 3300m")
+    assert shared_station.monitor(f"volt {number}") == f"ack volt {number}"
+    assert shared_station.monitor("volt get") == "ack volt get 3000-03"
 
 
 @pytest.mark.parametrize(
@@ -75,11 +82,16 @@ def test_takes_numbers_in_every_notation(station: Any, number: str) -> None:
         *(("20k", "500m", True), ("20k", "1", False), ("50k", "1m", False)),
     ],
 )
-def test_limits_of_the_line(station: Any, frequency: str, time_s: str, *, allowed: bool) -> None:
+def test_limits_of_the_line(
+    shared_station: Any, frequency: str, time_s: str, *, allowed: bool
+) -> None:
     for command in ("htc", f"freq {frequency}", f"acqtime {time_s}", "pwr off"):
-        station.monitor(command)
-    answer = station.monitor("start")
+        shared_station.monitor(command)
+    answer = shared_station.monitor("start")
     assert answer.startswith("ack start" if allowed else "error start")
+    if allowed:
+        shared_station.power.send(b"stop\r\n")
+        shared_station.power.until(rb"Acquisition completed\r\n\r\n")
 
 
 def test_supplies_the_board_and_cuts_it_off(station: Any) -> None:
