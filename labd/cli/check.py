@@ -15,6 +15,7 @@ from labd.cli.render import StationCheck, make_check_table, show_table
 from labd.cli.terminal import print_line
 from labd.core.model import Mode
 from labd.core.schedule import missing_for_mode
+from labd.daemon.emulated_benches import describe_emulated_station
 from labd.station.config import SEE_TIMESTAMPS, LabConfig, StationConfig, load_config
 
 
@@ -28,6 +29,9 @@ def check_command(config: Path, as_json: bool) -> None:
     warnings), 2 it has mistakes, each of which is listed with its line.
     """
     lab = load_config(config, Registry.from_entry_points())
+    for station in lab.stations:
+        if station.emulated is not None:
+            describe_emulated_station(lab, station)
     stations = [_check_station(station) for station in lab.stations]
     warnings = list(_lab_warnings(lab))
     if as_json:

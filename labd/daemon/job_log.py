@@ -16,15 +16,20 @@ import structlog
 
 from labd.core.errors import InfraError, LabdBug, TransportError
 from labd.core.jobs import Job, JobSpec, JobState
-from labd.core.model import DataStanding, Verdict
-from labd.core.suite import SUITE
+from labd.core.model import Verdict
+from labd.daemon.job_status import format_job_status
 from labd.mqtt.link import MqttLink
 from labd.store.journal.async_journal import AsyncJournal
 from labd.store.journal.attempts import pin_job, record_removal, unpin_job
 from labd.store.journal.journal import Journal
-from labd.store.journal.rows import Accepted, AttemptOutcome, Change, Duplicate, Snapshot
+from labd.store.journal.rows import (
+    Accepted,
+    AttemptOutcome,
+    Change,
+    Duplicate,
+)
 from labd.wire.job_events import EventData, EventType
-from labd.wire.messages import JobStatus, ModeSummary
+from labd.wire.messages import JobOrder, JobStatus, ListJobs
 from labd.wire.results import ModeResult
 from labd.wire.topics import Topics
 
@@ -73,6 +78,7 @@ class JobLog:
         self._outbox: asyncio.Queue[Change | OutgoingMessage | str] = asyncio.Queue()
         self._unpublished: Counter[str] = Counter()
         self._waiting: dict[str, str] = {}
+        self._positions: dict[str, int] = {}
         self._queue_changes = asyncio.Lock()
         journal.on_change = self._queue_change
 
@@ -149,9 +155,10 @@ class JobLog:
         return removable
 
     def set_waiting_reasons(self, waiting: dict[str, str]) -> set[str]:
-        """Store why each job waits; return the jobs for which that changed."""
+        """Store why each job waits, in the order of the queue; return those where it changed."""
         changed = {job for job in waiting if self._waiting.get(job) != waiting[job]}
         self._waiting = dict(waiting)
+        self._positions = {job: place for place, job in enumerate(waiting, 1)}
         return changed
 
     # ---- queries -------------------------------------------------------------------------
@@ -173,17 +180,20 @@ class JobLog:
             raise LabdBug("no-such-job", f"job {job} is missing in the journal")
         return found
 
-    async def newest_job_statuses(
-        self, states: Iterable[JobState] | None, user: str | None, limit: int
-    ) -> list[JobStatus]:
-        """Return the newest ``limit`` jobs as their retained messages, oldest first."""
-        found = await self._journal(Journal.newest_snapshots, states, user, limit)
-        return [self._format_job_status(snapshot) for snapshot in found]
+    async def list_job_statuses(self, request: ListJobs) -> tuple[list[JobStatus], int]:
+        """Return the jobs that a request lists, and how many match it."""
+        newest = request.order is JobOrder.NEWEST
+        query = Journal.newest_snapshots if newest else Journal.scheduled_snapshots
+        states, user = request.states, request.user
+        found = await self._journal(query, states, user, request.limit, request.skip)
+        total = await self._journal(Journal.count_jobs, states, user)
+        statuses = [format_job_status(each, self._waiting) for each in found]
+        return [self._with_position(each) for each in statuses], total
 
     async def job_status(self, job: str) -> JobStatus | None:
-        """Return one job as its retained message."""
-        found = await self._journal(Journal.find_snapshot, job)
-        return None if found is None else self._format_job_status(found)
+        """Return one job's status, with its position in the queue."""
+        found = await self._retained_job_status(job)
+        return None if found is None else self._with_position(found)
 
     # ---- outbox --------------------------------------------------------------------------
 
@@ -198,9 +208,8 @@ class JobLog:
 
     async def queue_recent_job_states(self) -> None:
         """Publish the retained states of the :data:`RETAINED_JOBS` newest jobs again."""
-        self.queue_job_states(
-            s.job for s in await self.newest_job_statuses(None, None, RETAINED_JOBS)
-        )
+        newest = await self._journal(Journal.list_jobs, None, None, RETAINED_JOBS)
+        self.queue_job_states(job.spec.job for job in newest)
 
     async def publish_outbox(self, link: MqttLink) -> None:
         """Publish the outbox until cancelled."""
@@ -253,7 +262,7 @@ class JobLog:
 
     async def _publish_job_state(self, link: MqttLink, job: str) -> None:
         try:
-            status = await self.job_status(job)
+            status = await self._retained_job_status(job)
         except InfraError as error:
             log.warning("state-not-published", job=job, error=str(error))
             return
@@ -262,48 +271,16 @@ class JobLog:
                 link, self._topics.job_topic(job), status.to_json_bytes(), retain=True
             )
 
-    def _format_job_status(self, snapshot: Snapshot) -> JobStatus:
-        job = snapshot.job
-        return JobStatus(
-            job=job.spec.job,
-            user=job.spec.user,
-            benchmark=job.spec.benchmark,
-            modes=job.spec.modes,
-            priority=job.spec.priority,
-            state=job.state,
-            verdict=job.verdict,
-            reason=job.reason,
-            station=job.station,
-            attempt=job.attempt,
-            cancel_requested=job.cancel_requested,
-            submitted_ns=job.submitted_ns,
-            updated_ns=job.updated_ns,
-            waiting=self._waiting.get(job.spec.job, "") if job.state is JobState.QUEUED else "",
-            simulated=any(each.result.details.simulated for each in snapshot.results),
-            custom_data=_has_custom_data(snapshot),
-            next_seq=snapshot.next_seq,
-            results=tuple(
-                ModeSummary(
-                    mode=each.result.mode,
-                    attempt=each.attempt,
-                    verdict=each.result.verdict,
-                    reasons=each.result.reasons,
-                    score=each.result.score,
-                    method=each.result.details.method,
-                )
-                for each in snapshot.results
-            ),
-            pinned=snapshot.pinned,
-            removed=snapshot.removed,
-        )
+    async def _retained_job_status(self, job: str) -> JobStatus | None:
+        """Return one job as its retained message."""
+        found = await self._journal(Journal.find_snapshot, job)
+        return None if found is None else format_job_status(found, self._waiting)
 
-
-def _has_custom_data(snapshot: Snapshot) -> bool:
-    """Return whether a result of an official benchmark is on other data than its data set."""
-    entry = SUITE.get(snapshot.job.spec.benchmark)
-    datasets = (each.result.details.dataset for each in snapshot.results)
-    standings = {dataset.standing for dataset in datasets if dataset is not None}
-    return bool(entry and entry.official and standings & {DataStanding.PART, DataStanding.CUSTOM})
+    def _with_position(self, status: JobStatus) -> JobStatus:
+        """Add the position of a queued job, which changes too often for a retained message."""
+        if status.state is not JobState.QUEUED:
+            return status
+        return status.model_copy(update={"position": self._positions.get(status.job)})
 
 
 async def _publish_until_accepted(

@@ -168,12 +168,11 @@ class RequestHandler:
 
     async def _list_jobs(self, request: ListJobs) -> Reply:
         if request.job is not None:
-            found = [await self._require_job_status(request.job)]
+            found, total = [await self._require_job_status(request.job)], 1
         else:
-            found = await self.job_log.newest_job_statuses(
-                request.states, request.user, request.limit
-            )
-        return _success_reply("", result=[status.model_dump(mode="json") for status in found])
+            found, total = await self.job_log.list_job_statuses(request)
+        reply = _success_reply("", result=[status.model_dump(mode="json") for status in found])
+        return reply.model_copy(update={"total": total})
 
     async def _require_job_status(self, job: str) -> JobStatus:
         status = await self.job_log.job_status(job)

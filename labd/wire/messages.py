@@ -7,6 +7,7 @@ gain keys within one version, so a client ignores those it does not know.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Literal
 
@@ -141,20 +142,35 @@ class Unpin(ClientRequest):
     job: Name
 
 
+class JobOrder(StrEnum):
+    """Order of a list of jobs."""
+
+    NEWEST = "newest"
+    SCHEDULE = "schedule"
+
+
 class ListJobs(ClientRequest):
-    """List one job, or the newest jobs, oldest first; the result is a list of :class:`JobStatus`.
+    """List one job, or several; the result is a list of :class:`JobStatus`.
+
+    The reply's ``total`` counts the jobs in these states and of this user.
 
     Args:
         job: only this job.
         states: only jobs in these states.
         user: only jobs of this user.
-        limit: how many of the newest.
+        limit: how many of them.
+        order: ``newest``: the newest ones, oldest first; ``schedule``: those that run, then those
+            that are queued, in the order in which they are scheduled, then those that have
+            ended, the last one first.
+        skip: leave out the first ones of this order (of ``newest``: the newest).
     """
 
     job: Name | None = None
     states: tuple[JobState, ...] | None = None
     user: Name | None = None
     limit: int = Field(default=100, ge=1, le=MAX_LISTED)
+    order: JobOrder = JobOrder.NEWEST
+    skip: int = Field(default=0, ge=0, le=2**31)
 
 
 class ListStations(ClientRequest):
@@ -219,6 +235,7 @@ class Reply(LabMessage):
         text: for people.
         errors: every mistake of a refused request.
         result: what the request asks for.
+        total: of ``jobs``: how many jobs match, listed or not.
     """
 
     ok: bool
@@ -229,6 +246,7 @@ class Reply(LabMessage):
     text: str = ""
     errors: tuple[Mistake, ...] = ()
     result: JsonValue = None
+    total: IfKnown[int] = None
 
 
 class ModeSummary(LabMessage):
@@ -262,17 +280,24 @@ class JobStatus(LabMessage):
         priority: priority class.
         state: in its life cycle.
         verdict: how it ended.
-        reason: why it did not pass, or was queued again.
+        reason: why it did not pass, was queued again, or is being cancelled.
+        wanted_station: where it must run; empty if any suitable station will do.
+        firmware: name of the firmware to flash; empty for the benchmark's own.
+        voltage_mv: supply voltage asked for, mV; ``None`` for the station's own.
+        energy_method: arithmetic of the energy score.
         station: where it runs, or ran last.
         attempt: number of the current or last attempt; 0 before the first.
         cancel_requested: whether it is being cancelled.
         submitted_ns: wall clock, ns since the epoch.
         updated_ns: time of its last change, ns since the epoch.
         waiting: why a queued job does not run yet.
+        position: place of a queued job among those that wait, from 1, when the reply was made;
+            absent in the retained message.
         simulated: whether any of its results is.
         custom_data: whether any of its results is on other data than the official data set.
         next_seq: number of its next event; a client that received fewer asks for the rest.
-        results: of every attempt, by mode.
+        results: of the running or last attempt, by mode.
+        broken_off: results of earlier attempts, which do not count.
         pinned: whether its traces are kept whatever the lab's limits.
         removed: attempts whose traces were removed.
     """
@@ -285,16 +310,22 @@ class JobStatus(LabMessage):
     state: JobState
     verdict: Verdict | None = None
     reason: str = ""
+    wanted_station: str = ""
+    firmware: str = ""
+    voltage_mv: int | None = None
+    energy_method: EnergyMethod = EnergyMethod.LABD
     station: str = ""
     attempt: int = 0
     cancel_requested: bool = False
     submitted_ns: int
     updated_ns: int
     waiting: str = ""
+    position: IfKnown[int] = None
     simulated: bool = False
     custom_data: bool = False
     next_seq: int
     results: tuple[ModeSummary, ...] = ()
+    broken_off: tuple[ModeSummary, ...] = ()
     pinned: bool = False
     removed: tuple[int, ...] = ()
 

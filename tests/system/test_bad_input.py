@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from labd.mqtt.link import MqttLink
 from labd.wire.messages import REQUESTS
 from labd.wire.topics import Topics
-from tests.system.lab import LAB, HandBench, Lab
+from tests.system.lab import LAB, ONE_EMULATED, HandBench, Lab
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -193,6 +195,23 @@ def test_a_broken_stations_toml_is_refused_with_its_lines(
     for word in expected:
         assert word in log
     assert "Traceback" not in log
+
+
+def test_check_and_serve_report_a_missing_firmware_alike(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(ONE_EMULATED.replace("seed = 1", "firmware = 'nix'").format(mode="freeze"))
+    lab.start()
+    assert lab.process is not None
+    status = lab.process.wait(timeout=30)
+    checked = subprocess.run(
+        [sys.executable, "-m", "labd.cli.labd", "check", "--config", str(lab.config)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (status, checked.returncode) == (2, 2)
+    assert "station v1: emulated.firmware: no nix.elf in" in checked.stderr
+    assert checked.stderr.strip() in lab.log.read_text()
 
 
 async def test_ports_that_are_not_there_make_a_bad_station(make_lab: Callable[..., Lab]) -> None:

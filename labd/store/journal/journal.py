@@ -28,6 +28,7 @@ from labd.store.journal.rows import (
 )
 from labd.store.journal.statements import (
     append_event,
+    count_jobs_query,
     end_run,
     find_job,
     finish_job,
@@ -36,6 +37,7 @@ from labd.store.journal.statements import (
     newest_jobs_query,
     read_snapshots,
     require_job,
+    scheduled_jobs_query,
 )
 from labd.wire.job_events import (
     Event,
@@ -122,7 +124,7 @@ class Journal:
             why = f"cancelled by {user}" + (f": {reason}" if reason else "")
             if job.state is JobState.QUEUED:
                 return finish_job(connection, job, next_seq, Verdict.CANCELLED, why, now_ns)
-            asked = replace(job, cancel_requested=True, updated_ns=now_ns)
+            asked = replace(job, cancel_requested=True, reason=why, updated_ns=now_ns)
             return append_event(connection, asked, next_seq, Note(text=why))
 
     # ---- steps ---------------------------------------------------------------------------
@@ -248,12 +250,30 @@ class Journal:
         states: Iterable[JobState] | None = None,
         user: str | None = None,
         limit: int | None = None,
+        skip: int = 0,
     ) -> list[Snapshot]:
         """Return jobs as :meth:`list_jobs` does, with their results and next event numbers."""
-        query = newest_jobs_query(states, user, limit)
+        query = newest_jobs_query(states, user, limit).offset(skip)
         with transaction(self._engine) as connection:
             rows = connection.execute(query).mappings().all()
             return read_snapshots(connection, rows[::-1])
+
+    def scheduled_snapshots(
+        self,
+        states: Iterable[JobState] | None = None,
+        user: str | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> list[Snapshot]:
+        """Return jobs that run, then queued ones as they are scheduled, then the last ended."""
+        query = scheduled_jobs_query(states, user).limit(limit).offset(skip)
+        with transaction(self._engine) as connection:
+            return read_snapshots(connection, connection.execute(query).mappings().all())
+
+    def count_jobs(self, states: Iterable[JobState] | None = None, user: str | None = None) -> int:
+        """Return the number of jobs in these states and of this user."""
+        with transaction(self._engine) as connection:
+            return connection.execute(count_jobs_query(states, user)).scalar_one()
 
     def find_snapshot(self, job_id: str) -> Snapshot | None:
         """Return one job with its results and next event number, or ``None``."""

@@ -6,11 +6,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, RowMapping, Select, Table, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    RowMapping,
+    Select,
+    Table,
+    case,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from labd.core.errors import LabdBug
 from labd.core.jobs import Job, JobState, JobStep, advance_job
-from labd.core.model import Verdict
+from labd.core.model import Priority, Verdict
 from labd.store.journal import tables
 from labd.store.journal.database import to_json_values
 from labd.store.journal.rows import (
@@ -93,7 +104,9 @@ def append_event(
 def finish_job(
     connection: Connection, job: Job, seq: int, verdict: Verdict, reason: str, now_ns: int
 ) -> Change:
-    """End a job and its current attempt."""
+    """End a job and its current attempt; a cancelled one keeps who asked for it and why."""
+    if verdict is Verdict.CANCELLED and job.cancel_requested:
+        reason = job.reason or reason
     step = _ENDING.get(verdict, JobStep.FINISH)
     after = advance_job(job, step, now_ns, verdict=verdict, reason=reason)
     end_run(connection, job, verdict, reason, now_ns)
@@ -123,11 +136,38 @@ def newest_jobs_query(
     """Select the newest ``limit`` jobs in these states and of this user, newest first."""
     column = tables.job.c
     query = select(tables.job).order_by(column.submitted_ns.desc(), column.number.desc())
+    return _where_state_and_user(query, states, user).limit(limit)
+
+
+def scheduled_jobs_query(states: Iterable[JobState] | None, user: str | None) -> Select[Any]:
+    """Select jobs that run, then queued ones as they are scheduled, then the last ended.
+
+    Queued jobs are scheduled as :func:`labd.core.schedule.plan_assignments` takes them.
+    """
+    column = tables.job.c
+    queued, done = column.state == JobState.QUEUED, column.state == JobState.DONE
+    ranks = {priority.value: rank for rank, priority in enumerate(Priority)}
+    query = select(tables.job).order_by(
+        case((queued, 1), (done, 2), else_=0),
+        case((queued, case(ranks, value=column.priority)), else_=0),
+        case((done, -column.updated_ns), else_=column.submitted_ns),
+        column.number,
+    )
+    return _where_state_and_user(query, states, user)
+
+
+def count_jobs_query(states: Iterable[JobState] | None, user: str | None) -> Select[Any]:
+    """Count the jobs in these states and of this user."""
+    query = select(func.count()).select_from(tables.job)
+    return _where_state_and_user(query, states, user)
+
+
+def _where_state_and_user(
+    query: Select[Any], states: Iterable[JobState] | None, user: str | None
+) -> Select[Any]:
     if states is not None:
-        query = query.where(column.state.in_(list(states)))
-    if user is not None:
-        query = query.where(column.user == user)
-    return query.limit(limit)
+        query = query.where(tables.job.c.state.in_(list(states)))
+    return query if user is None else query.where(tables.job.c.user == user)
 
 
 def read_results(connection: Connection, job_ids: Sequence[str]) -> list[AttemptResult]:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from labd.core.errors import JobError, LabdBug
 from labd.core.jobs import Job, JobSpec, JobState
 from labd.core.model import ClockCheck, Mode, Priority, Verdict, Window
+from labd.core.schedule import plan_assignments
 from labd.store.journal import tables
 from labd.store.journal.attempts import read_attempts
 from labd.store.journal.journal import Journal
@@ -134,6 +135,19 @@ def test_a_job_given_up_is_not_tried_again(journal: Journal) -> None:
     change = journal.requeue_job("j1", "station lost", 5)
     assert change.job.verdict is Verdict.CANCELLED
     assert open_runs(journal) == []
+
+
+def test_a_cancelled_job_keeps_who_asked_and_why(journal: Journal) -> None:
+    for job, station in (("ends", "s1"), ("breaks", "s2")):
+        running(journal, job, station)
+        asked = journal.cancel_job(job, "ann", 4, "wrong board")
+        assert asked.job.reason == "cancelled by ann: wrong board"
+    ended = journal.finish_job("ends", Verdict.CANCELLED, "cancelled while it ran", 5)
+    broken = journal.requeue_job("breaks", "labd was restarted", 5)
+    for change in (ended, broken):
+        (event,) = change.events
+        assert isinstance(event.data, Finished)
+        assert change.job.reason == event.data.reason == "cancelled by ann: wrong board"
 
 
 def test_cancelling_again_is_harmless(journal: Journal) -> None:
@@ -325,3 +339,37 @@ def test_only_the_benchs_faults_are_counted(journal: Journal) -> None:
     journal.start_attempt("j1", 7)
     journal.requeue_job("j1", "labd was stopped", 8, AttemptOutcome.INTERRUPTED)
     assert journal.count_faults("j1") == 1
+
+
+def test_the_schedule_lists_what_runs_then_what_is_next_then_what_ended_last(
+    journal: Journal,
+) -> None:
+    for now, (job, priority) in enumerate(
+        [
+            ("night", Priority.OVERNIGHT),
+            ("first", Priority.NORMAL),
+            ("second", Priority.NORMAL),
+            ("now", Priority.INTERACTIVE),
+            ("ended-late", Priority.NORMAL),
+            ("ended-early", Priority.NORMAL),
+            ("runs", Priority.OVERNIGHT),
+        ]
+    ):
+        user = "bob" if job == "second" else "ann"
+        journal.submit_job(replace(SPEC, job=job, user=user, priority=priority), now)
+    for now, job in enumerate(["ended-early", "ended-late", "runs"], 20):
+        journal.lease_job(job, "s1", now)
+        journal.start_attempt(job, now)
+        if job != "runs":
+            journal.finish_job(job, Verdict.PASS, "", now)
+    listed = [each.job.spec.job for each in journal.scheduled_snapshots()]
+    queued = ["now", "first", "second", "night"]
+    assert listed == ["runs", *queued, "ended-late", "ended-early"]
+    page = journal.scheduled_snapshots([JobState.QUEUED], None, 2, 1)
+    assert [each.job.spec.job for each in page] == ["first", "second"]
+    mine = journal.scheduled_snapshots([JobState.QUEUED], "ann")
+    assert [each.job.spec.job for each in mine] == ["now", "first", "night"]
+    planned = plan_assignments(journal.list_jobs([JobState.QUEUED]), [])
+    assert list(planned.waiting) == queued
+    assert journal.count_jobs() == 7
+    assert journal.count_jobs([JobState.QUEUED], "ann") == 3
