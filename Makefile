@@ -41,10 +41,11 @@ docs: $(STAMP)  ## Build the documentation into build/docs
 bench: $(STAMP)  ## Measure speed beside plain Python references
 	@for file in benchmarks/*.py; do $(RUN)python $$file || exit 1; done
 
-# With MODEL=path.tflite NAME=kws01 it builds a model's images into build/firmware instead.
+# With MODEL=path.tflite NAME=kws01 it builds a model's images into build/firmware instead; options
+# of firmware/tools/build.py go into FLAGS, for example FLAGS="--input uint8".
 firmware: $(STAMP)  ## Rebuild the images of digits01
 ifdef MODEL
-	@$(RUN)python firmware/tools/build.py --model $(MODEL) --name $(NAME) $(FLAGS)
+	@$(RUN)python firmware/tools/build.py --model "$(MODEL)" --name "$(NAME)" $(FLAGS)
 else
 	@$(RUN)python firmware/tools/build.py $(FLAGS)
 endif

@@ -6,7 +6,7 @@ generates from it.
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tflite import (
     TensorType,
 )
 
+from fixed_point import INT8_MAX, INT8_MIN
 from graph import (
     Activation,
     Add,
@@ -111,9 +112,9 @@ class _Reader:
     def _operator(self, code: int, table: Any) -> Operator | None:
         """Convert an operator; return None for a reshape, which changes the shape only."""
         inputs = _numbers(table.InputsAsNumpy())
-        output = _numbers(table.OutputsAsNumpy())[0]
+        output = _operand(_numbers(table.OutputsAsNumpy()), 0, "output")
         if code == BuiltinOperator.RESHAPE:
-            self._reshape(inputs[0], output)
+            self._reshape(_operand(inputs, 0, "input"), output)
             return None
         builders = {
             BuiltinOperator.ADD: (AddOptions, self._add),
@@ -139,6 +140,17 @@ class _Reader:
             )
         if not raw.scales or not all(scale > 0 for scale in raw.scales):
             raise ConversionError(f"tensor {raw.name!r} has no quantisation scale")
+        if len(raw.zero_points) != len(raw.scales):
+            raise ConversionError(
+                f"tensor {raw.name!r} has {len(raw.scales)} scales and {len(raw.zero_points)} zero "
+                "points; convert the model again"
+            )
+        outside = [point for point in raw.zero_points if not INT8_MIN <= point <= INT8_MAX]
+        if outside:
+            raise ConversionError(
+                f"tensor {raw.name!r} has the zero point {outside[0]}, which is no int8; "
+                "convert the model again, with int8 inputs and outputs"
+            )
         return raw
 
     def _activation(self, index: int) -> Tensor:
@@ -160,6 +172,17 @@ class _Reader:
             raise ConversionError(f"tensor {self._raw[index].name!r} is read before it is written")
         return self._activations[index]
 
+    def _input(self, operands: tuple[int, ...], position: int) -> Tensor:
+        """Return the activation that an operator reads as one of its operands."""
+        index = _operand(operands, position, "input")
+        raw = self._raw[index]
+        if index not in self._activations and raw.data:
+            raise ConversionError(
+                f"operand {raw.name!r} is a constant, but the kernels compute with activations "
+                "here; fold it into the weights or the bias of another operator"
+            )
+        return self._known(index)
+
     def _reshape(self, source: int, target: int) -> None:
         before, raw = self._known(source), self._quantised(target)
         after = Tensor(raw.shape, raw.scales[0], raw.zero_points[0], storage=before.storage)
@@ -172,7 +195,7 @@ class _Reader:
         self._activations[target] = after
 
     def _weights(self, inputs: tuple[int, ...], output_axis: int) -> Weights:
-        raw = self._quantised(inputs[1])
+        raw = self._quantised(_operand(inputs, 1, "weights"))
         if any(raw.zero_points):
             raise ConversionError(f"weights {raw.name!r} have a zero point")
         values = _values(raw, "b")
@@ -194,7 +217,7 @@ class _Reader:
     # ---- operators
 
     def _conv(self, inputs: tuple[int, ...], output: int, options: Any) -> Operator:
-        source, target = self._known(inputs[0]), self._activation(output)
+        source, target = self._input(inputs, 0), self._activation(output)
         weights = self._weights(inputs, output_axis=0)
         _require_shape("weights", weights.shape, (target.shape[-1], None, None, source.shape[-1]))
         _require_no_dilation(options)
@@ -202,7 +225,7 @@ class _Reader:
         return Conv(source, target, weights, window, _activation(options))
 
     def _depthwise_conv(self, inputs: tuple[int, ...], output: int, options: Any) -> Operator:
-        source, target = self._known(inputs[0]), self._activation(output)
+        source, target = self._input(inputs, 0), self._activation(output)
         weights = self._weights(inputs, output_axis=-1)
         if source.shape[-1] != target.shape[-1]:
             raise ConversionError("a depth multiplier other than 1 is not supported")
@@ -213,30 +236,55 @@ class _Reader:
         return Conv(source, target, weights, window, activation, depthwise=True)
 
     def _fully_connected(self, inputs: tuple[int, ...], output: int, options: Any) -> Operator:
-        source, target = self._known(inputs[0]), self._activation(output)
+        source, target = self._input(inputs, 0), self._activation(output)
         weights = self._weights(inputs, output_axis=0)
         _require_shape("weights", weights.shape, (target.size, source.size))
-        if len(weights.scales) != 1:
-            raise ConversionError("one scale per output channel is not supported")
+        if len(weights.scales) > 1:
+            return _as_convolution(source, target, weights, _activation(options))
         return FullyConnected(source, target, weights, _activation(options))
 
     def _average_pool(self, inputs: tuple[int, ...], output: int, options: Any) -> Operator:
-        source, target = self._known(inputs[0]), self._activation(output)
+        source, target = self._input(inputs, 0), self._activation(output)
         if (source.scale, source.zero_point) != (target.scale, target.zero_point):
             raise ConversionError("input and output differ in quantisation")
         window = _window(options, options.FilterHeight(), options.FilterWidth())
         return AveragePool(source, target, window, _activation(options))
 
     def _add(self, inputs: tuple[int, ...], output: int, options: Any) -> Operator:
-        one, other = self._known(inputs[0]), self._known(inputs[1])
+        one = self._input(inputs, 0)
+        other = self._input(inputs, 1)
         target = self._activation(output)
         if not one.shape == other.shape == target.shape:
             raise ConversionError(f"shapes {one.shape} and {other.shape} would need broadcasting")
         return Add(one, other, target, _activation(options))
 
     def _softmax(self, inputs: tuple[int, ...], output: int, options: Any) -> Operator:
-        source, target = self._known(inputs[0]), self._activation(output)
+        source, target = self._input(inputs, 0), self._activation(output)
         return Softmax(source, target, float(options.Beta()))
+
+
+def _operand(operands: tuple[int, ...], position: int, what: str) -> int:
+    """Return an operand's tensor; TensorFlow Lite marks an absent one with -1."""
+    if position >= len(operands) or operands[position] < 0:
+        raise ConversionError(f"operand {position} ({what}) is absent, but it is required")
+    return operands[position]
+
+
+def _as_convolution(
+    source: Tensor, target: Tensor, weights: Weights, activation: Activation
+) -> Conv:
+    """Return a fully connected layer with a scale per output as a convolution of one pixel.
+
+    The arithmetic is the same, and the kernels' convolution has a factor per channel.
+    """
+    outputs, inputs = weights.shape
+    return Conv(
+        replace(source, shape=(1, 1, 1, inputs)),
+        replace(target, shape=(1, 1, 1, outputs)),
+        replace(weights, shape=(outputs, 1, 1, inputs)),
+        Window(1, 1, 1, 1, same=False),
+        activation,
+    )
 
 
 def _numbers(vector: np.ndarray | int) -> tuple:

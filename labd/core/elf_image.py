@@ -18,6 +18,8 @@ def load_segments(elf: bytes) -> list[tuple[int, bytes]]:
     Raises:
         ValueError: it is another file, or damaged; the text states why.
     """
+    if elf.startswith(b":"):
+        raise ValueError("it is an Intel HEX file; an ELF file is needed")
     if not elf.startswith(_MAGIC):
         raise ValueError("it is not a 32-bit little-endian ELF file")
     if len(elf) < _HEADER.size:

@@ -30,7 +30,8 @@ def parse_image(data: bytes) -> FlashContents:
     Raises:
         ImageError: not loadable, or its vector table cannot start a Cortex-M4.
     """
-    image = _parse_elf(data) if data.startswith(b"\x7fELF") else FlashContents(((0, data),))
+    named = data.startswith((b"\x7fELF", b":"))  # ELF, or Intel HEX, which is refused
+    image = _parse_elf(data) if named else FlashContents(((0, data),))
     for offset, segment in image.segments:
         if not 0 <= offset <= FLASH_SIZE - len(segment):
             raise ImageError(f"{len(segment)} bytes at {FLASH_BASE + offset:#x} are outside flash")

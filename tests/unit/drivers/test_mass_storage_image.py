@@ -39,6 +39,7 @@ def test_segments_are_laid_out_by_load_address_with_erased_holes() -> None:
     ("image", "why"),
     [
         (b"", "not a 32-bit"),
+        (b":020000040800F2\r\n", "Intel HEX file; an ELF file is needed"),
         (b"\x7fELF\x02\x01\x01" + bytes(60), "not a 32-bit"),
         (elf((FLASH, b"x"), machine=243), "not an ARM executable"),
         (elf((FLASH, b"x"), kind=1), "not an ARM executable"),

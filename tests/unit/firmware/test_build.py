@@ -3,6 +3,7 @@
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,38 @@ def test_a_model_that_fills_the_memory_is_refused(
         capsys, "--model", str(path), "--name", "huge", "--input", "int8", "--out", str(tmp_path)
     )
     assert "RAM" in error or "arena leaves no room" in error
+
+
+def test_a_variant_is_named_after_its_benchmark() -> None:
+    for name in ("kws01-mine", "kws01_pruned"):
+        assert benchmark_for(name, 490, None, "tensor") == benchmark_for(
+            "kws01", 490, None, "tensor"
+        )
+    for name in ("kws01x", "mykws01", "kws"):
+        with pytest.raises(UnknownBenchmarkError, match="nor named after one"):
+            benchmark_for(name, 490, None, "tensor")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("sww01", "a protocol of its own"), ("ic02", "does not run it yet"), ("ic02-a", "re-scores")],
+)
+def test_benchmarks_that_labd_does_not_run_are_named(name: str, reason: str) -> None:
+    with pytest.raises(UnknownBenchmarkError, match=reason):
+        benchmark_for(name, 3072, "uint8", "tensor")
+
+
+def test_make_takes_paths_with_blanks_and_options(tmp_path: Path) -> None:
+    folder = tmp_path / "my models"
+    folder.mkdir()
+    model = folder / "five inputs.tflite"
+    model.write_bytes(Path(made_model(tmp_path)).read_bytes())
+    venv = Path(sys.executable).parents[1]
+    command = ["make", "firmware", f"VENV={venv}", "-o", f"{venv}/.installed"]
+    asked = [*command, f"MODEL={model}", "NAME=mine", f"FLAGS=--input int8 --out '{folder}/out'"]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "out" / "nucleo-l4r5zi" / "mine-performance.elf").is_file()
 
 
 def test_protocol_sizes() -> None:

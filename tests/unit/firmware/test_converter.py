@@ -64,6 +64,13 @@ def model(**changes: object) -> Damage:
     return damage
 
 
+def operands(*inputs: int) -> Damage:
+    def damage(spec: ModelSpec) -> None:
+        spec.operators[0].inputs = inputs
+
+    return damage
+
+
 FC, CONV, POOL, ADD, SOFTMAX = (
     tflite.fully_connected, tflite.conv, tflite.average_pool, tflite.add, tflite.softmax,
 )  # fmt: skip
@@ -79,7 +86,13 @@ REFUSALS = [
     (FC, tensor(0, scales=(1.0, 2.0)), "activation 'in' has more than one scale"),
     (FC, tensor(0, shape=(2, 3)), r"shape \(2, 3\); a batch of 1"),
     (FC, tensor(2, zero_point=3), "weights 'weights' have a zero point"),
-    (FC, tensor(2, scales=(1.0, 2.0)), "one scale per output channel is not supported"),
+    (FC, tensor(2, scales=(1.0, 2.0, 3.0)), "weights 'weights' have 3 scales"),
+    (FC, operands(-1, 2, 3), r"\(FULLY_CONNECTED\): operand 0 \(input\) is absent"),
+    (FC, operands(0, -1, 3), r"\(FULLY_CONNECTED\): operand 1 \(weights\) is absent"),
+    (FC, operands(0), r"\(FULLY_CONNECTED\): operand 1 \(weights\) is absent"),
+    (ADD, operands(0, -1), r"\(ADD\): operand 1 \(input\) is absent"),
+    (FC, tensor(0, zero_point=128), "tensor 'in' has the zero point 128, which is no int8"),
+    (FC, tensor(1, zero_point=-129), "tensor 'out' has the zero point -129, which is no int8"),
     (CONV, tensor(2, scales=(1.0, 2.0, 3.0)), "weights 'weights' have 3 scales"),
     (FC, tensor(2, data=b"123"), r"'weights' is no constant of shape \(2, 3\)"),
     (FC, tensor(2, shape=(0, 2**31 - 1), data=b""), "'weights' is no constant"),
@@ -117,6 +130,15 @@ def test_what_the_kernels_cannot_run_is_refused(
     with pytest.raises(ConversionError, match=reason) as refusal:
         convert(written(tmp_path, spec), "made")
     assert "made.tflite: " in str(refusal.value)
+
+
+def test_a_constant_operand_of_an_addition_is_refused_as_one(tmp_path: Path) -> None:
+    spec = tflite.add()
+    spec.tensors.append(TensorSpec((1, 4), name="offset", data=bytes(4)))
+    spec.operators[0].inputs = (0, 2)
+    reason = r"operator 0 \(ADD\): operand 'offset' is a constant, .*; fold it into"
+    with pytest.raises(ConversionError, match=reason):
+        convert(written(tmp_path, spec), "made")
 
 
 def test_a_depth_multiplier_is_refused(tmp_path: Path) -> None:
@@ -266,6 +288,35 @@ def test_bias_may_be_absent(tmp_path: Path) -> None:
     spec.operators[0].inputs = (0, 2)
     model_on_host = built(tmp_path, written(tmp_path, spec), dsp=False)
     assert model_on_host.run(np.array([2, 0, 0])).tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("variant", ["portable", "smlad"])
+@pytest.mark.parametrize("activation", [0, 1, 3])
+def test_one_scale_per_output_agrees_with_tflite_micro_to_the_bit(
+    tmp_path: Path, activation: int, variant: str
+) -> None:
+    """What converters make of a fully connected layer since TensorFlow 2.17."""
+    runtime = pytest.importorskip("tflite_micro.python.tflite_micro.runtime")
+    generator = np.random.default_rng(7)
+    spec = tflite.fully_connected(inputs=37, outputs=9)
+    spec.tensors[0].scales, spec.tensors[0].zero_point = (0.037,), -11
+    spec.tensors[1].scales, spec.tensors[1].zero_point = (0.29,), 5
+    spec.tensors[2].data = generator.integers(-127, 128, (9, 37)).astype(np.int8).tobytes()
+    spec.tensors[2].scales = tuple(float(x) for x in generator.uniform(0.001, 0.02, 9))
+    spec.tensors[3].data = generator.integers(-3000, 3000, 9).astype("<i4").tobytes()
+    spec.operators[0].options = {0: Scalar("b", activation)}
+    path = written(tmp_path, spec)
+    golden = runtime.Interpreter.from_file(str(path))
+    ours = built(tmp_path, path, dsp=variant == "smlad")
+    outputs = set()
+    for _ in range(200):
+        values = generator.integers(-128, 128, (1, 37)).astype(np.int8)
+        golden.set_input(values, 0)
+        golden.invoke()
+        expected = golden.get_output(0).ravel()
+        np.testing.assert_array_equal(ours.run(values), expected)
+        outputs |= set(expected.tolist())
+    assert len(outputs) > 15
 
 
 official = pytest.mark.skipif(

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 INT8, INT32 = 9, 2
+OPTIONS_TYPES = {0: 11, 1: 5, 3: 1, 4: 2, 9: 8, 22: 17, 25: 9}
+"""Number of an operator's options in the union BuiltinOptions, by its code."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class ModelSpec:
                     0: Scalar("I", codes.index(spec.code)),
                     1: Vector("i", spec.inputs),
                     2: Vector("i", [spec.output]),
+                    3: Scalar("B", OPTIONS_TYPES.get(spec.code, 0)),
                     4: dict(spec.options),
                 }
                 for spec in self.operators
@@ -148,7 +151,7 @@ class ModelSpec:
 
 def fully_connected(inputs: int = 3, outputs: int = 2) -> ModelSpec:
     """in 0 -> out 1, weights 2, bias 3."""
-    weights = bytes(range(inputs * outputs))
+    weights = bytes(value % 128 for value in range(inputs * outputs))
     return ModelSpec(
         tensors=[
             TensorSpec((1, inputs), name="in"),

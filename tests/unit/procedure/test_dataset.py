@@ -197,3 +197,9 @@ def test_the_built_in_set_is_complete() -> None:
 def test_an_unknown_benchmark_lists_the_known_ones() -> None:
     with pytest.raises(JobError, match="use one of ad01, digits01, ic01, kws01, vww01"):
         find_benchmark("kws1")
+
+
+@pytest.mark.parametrize("name", ["sww01", "ic02"])
+def test_an_official_benchmark_that_labd_does_not_run_is_named(name: str) -> None:
+    with pytest.raises(JobError, match=r"labd re-scores .* but does not run it"):
+        find_benchmark(name)

@@ -138,6 +138,11 @@ def test_off_draws_nothing_and_receives_nothing() -> None:
     assert board.ledger.current_na == 0
 
 
+def test_an_intel_hex_file_is_refused_as_one() -> None:
+    with pytest.raises(ImageError, match="it is an Intel HEX file"):
+        parse_image(b":020000040800F2\r\n" * 20)
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"\0" * 7, struct.pack("<II", 0x2000_1000, 0x0800_0008), b"\x7fELF\x01\x01"]
 )
