@@ -1,12 +1,12 @@
 """Replay every published reply to ``infer`` through labd's reply parser.
 
-Takes checked-out results repositories (github.com/mlcommons/tiny_results_v0.5 to v1.3), or any
-folder above them, and reads every log of the EEMBC runner below. A reply may be refused only
-because the line damaged it; a refusal that blames the firmware is listed and makes the exit
-status 1. Logs of the MLCommons runner hold no replies but the numbers parsed from them; those are
-read as results.
+python -m tests.campaigns.replay_replies FOLDER...
 
-    python tests/campaigns/replay_replies.py tiny_results_v1.1 tiny_results_v1.2
+The folders are checked-out results repositories (github.com/mlcommons/tiny_results_v0.5 to v1.3),
+or any above or below them. Every log of the EEMBC runner is read and cut into replies, which pass
+the same functions as in the drivers. A reply may be refused for two reasons: the line damaged it,
+or the DUT itself reports a failure in it. Any other refusal makes the exit status 1. Logs of the
+MLCommons runner hold no replies, but the outputs that it read from them; these are parsed alone.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ PREFIX = re.compile(rb"\s*\d{1,9}\.\d{3} ([\w-]{1,20}): ?")
 COMMAND = re.compile(rb'Command "(?:io |dut )*infer (\d{1,9})(?: (\d{1,9}))?')
 PRINTED = re.compile(rb"m-results    : \[([^\]]*)\]")
 DEFAULT_WARMUPS = 10
+REFUSED = "blamed on the firmware"
 MAX_LINES = 200
 """Longer replies are a log whose ``m-ready`` is lost."""
 
@@ -90,9 +91,10 @@ def judge(reply: PublishedReply) -> tuple[str, str]:
     try:
         parse_infer(lines, reply.iterations, reply.warmups)
     except InfraError as error:
-        return "damaged by the line", error.what
+        return "damaged on the line", error.what
     except DutError as error:
-        return "blamed on the firmware", error.what
+        reports = error.code == "infer-refused"
+        return "in which the DUT reports a failure" if reports else REFUSED, error.what
     return "accepted", ""
 
 
@@ -112,7 +114,7 @@ def main(folders: list[str]) -> int:
             counts["numbers in logs of the MLCommons runner"] += 1
     for kind, count in sorted(counts.items()):
         sys.stdout.write(f"{count:8} {kind}\n")
-    return int(counts["blamed on the firmware"] > 0)
+    return int(counts[REFUSED] > 0)
 
 
 if __name__ == "__main__":

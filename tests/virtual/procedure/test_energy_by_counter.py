@@ -183,6 +183,30 @@ async def test_a_mark_lost_at_the_end_leaves_the_windows_their_numbers(
     assert "sync mark at the end of the run failed" in str(result.details.findings)
 
 
+async def test_a_window_whose_reply_the_line_damaged_is_repeated(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    dut = TimedDut()
+    replies = 0
+
+    def damage_second_reply(line: str) -> str:
+        nonlocal replies
+        replies += line == "m-infer-done"
+        if replies != 2:  # the first is the mark at the beginning
+            return line
+        return {"m-infer-done": "m-infer-done\x02\x10PI[0.9]"}.get(
+            line, "" if line.startswith("m-results") else line
+        )
+
+    dut.reword_line = damage_second_reply
+    async with session(dut, dataset, tmp_path / "run") as (running, monitor):
+        result = await measure_energy(running, monitor, 1 / INFERENCE_S)
+    for window, batch in zip(result.windows, dut.batches[2:4], strict=True):
+        assert window.energy_uj is not None
+        assert window.runtime_s == pytest.approx(batch[1] - batch[0], abs=0.02)
+        assert abs(window.energy_uj - exact_uj(batch)) < (window.energy_uncertainty_uj or 0.0)
+
+
 async def test_without_a_counter_there_is_no_energy(dataset: Dataset, tmp_path: Path) -> None:
     async with session(TimedDut(), dataset, tmp_path / "run", timed=False) as (running, monitor):
         with pytest.raises(JobError, match="no input for the DUT's timestamps") as caught:
