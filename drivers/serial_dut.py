@@ -140,7 +140,7 @@ class SerialDut:
 
     def __init__(self, config: SerialDutConfig) -> None:
         self.config = config
-        self._link = Link(config.port, FIRST_BAUD, "serial-dut")
+        self._link = Link(config.port, FIRST_BAUD, "serial-dut", is_dialogue=True)
         self._channel: DirectChannel | None = None
 
     async def open(self) -> Identity:
@@ -164,7 +164,7 @@ class SerialDut:
             return
         was_open = self._link.is_open
         await self.close()
-        self._link = Link(self.config.port, baud, "serial-dut")
+        self._link = Link(self.config.port, baud, "serial-dut", is_dialogue=True)
         if was_open:
             await self.open()
 

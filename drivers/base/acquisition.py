@@ -10,7 +10,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -115,6 +115,11 @@ class BackgroundAcquisition(ABC):
     def edges_seen(self) -> int:
         """Timestamps received so far, confirmed or not."""
         return self._counts.edges_seen
+
+    @property
+    def event_counts(self) -> Mapping[str, int]:
+        """See :class:`drivers.base.interfaces.Acquisition`; a driver with counters overrides it."""
+        return {}
 
     @property
     def is_running(self) -> bool:

@@ -9,7 +9,7 @@ library exception is translated into :mod:`labd.core.errors`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -242,6 +242,14 @@ class Acquisition(Protocol):
         """Timestamps received so far, confirmed or not, including those dropped later.
 
         A timestamp is a falling edge of the format's ``timestamp_line``.
+        """
+        ...
+
+    @property
+    def event_counts(self) -> Mapping[str, int]:
+        """What the driver counted beside the stream, by name: evidence of how well it ran.
+
+        Samples, gaps and edges are counted by the consumer.
         """
         ...
 

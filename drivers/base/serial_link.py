@@ -17,6 +17,7 @@ from pathlib import Path
 import serialx
 
 from labd.aio.host_time import host_time_ns
+from labd.aio.transcript import PortTranscript, open_port_transcript
 from labd.aio.wire_log import PortLog, open_port_log
 from labd.core.errors import DeadlineExceeded, LabdBug, TransportError, Where
 from labd.protocol.lines import QUOTE, format_quote
@@ -43,8 +44,9 @@ class Chunk:
 class _ReceiveBuffer(asyncio.Protocol):
     """Holds received bytes, pauses the port above the high-water mark, records its loss."""
 
-    def __init__(self, wire: PortLog | None) -> None:
+    def __init__(self, wire: PortLog | None, transcript: PortTranscript | None) -> None:
         self.wire = wire
+        self.transcript = transcript
         self.chunks: deque[Chunk] = deque()
         self.lost = False
         self.reason = ""
@@ -61,9 +63,12 @@ class _ReceiveBuffer(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self.chunks.append(Chunk(bytes(data), host_time_ns()))
+        chunk = Chunk(bytes(data), host_time_ns())
+        self.chunks.append(chunk)
         if self.wire:
             self.wire.log_received(data)
+        if self.transcript:
+            self.transcript.add_received(chunk.data, chunk.t_ns)
         self._size += len(data)
         if self._size > HIGH_WATER and not self._paused and self._transport:
             self._paused = True
@@ -109,11 +114,14 @@ class Link:
         port: device path or ``socket://host:port``.
         baud: bits per second; ignored by a socket or a pseudo-terminal.
         device: the driver's name, for error texts.
+        is_dialogue: what it carries belongs into the transcript of a run.
     """
 
-    def __init__(self, port: str, baud: int, device: str) -> None:
+    def __init__(self, port: str, baud: int, device: str, *, is_dialogue: bool = False) -> None:
         self.port = port
         self.baud = baud
+        self._device = device
+        self._is_dialogue = is_dialogue
         self.where = Where(device=f"{device} at {port}")
         self._inbox: _ReceiveBuffer | None = None
         self._transport: serialx.BaseSerialTransport | None = None
@@ -133,7 +141,8 @@ class Link:
         if self._transport:
             raise LabdBug("link-open-twice", "this link is already open", where=self.where)
         loop = asyncio.get_running_loop()
-        inbox = _ReceiveBuffer(open_port_log(self.port))
+        transcript = open_port_transcript(self._device) if self._is_dialogue else None
+        inbox = _ReceiveBuffer(open_port_log(self.port), transcript)
         try:
             async with asyncio.timeout(OPEN_DEADLINE_S):
                 self._transport, _ = await serialx.create_serial_connection(
@@ -147,6 +156,8 @@ class Link:
         log.debug("%s opened at %d baud", self.where.device, self.baud)
         if inbox.wire:
             inbox.wire.log_note(f"opened at {self.baud} baud")
+        if transcript:
+            transcript.add_note(f"opened {self.port} at {self.baud} baud")
 
     async def close(self) -> None:
         """Free the port; safe to call twice, and when the device is gone.
@@ -161,6 +172,8 @@ class Link:
         log.debug("%s closed", self.where.device)
         if inbox and inbox.wire:
             inbox.wire.log_note("closed")
+        if inbox and inbox.transcript:
+            inbox.transcript.add_note("closed")
         try:
             async with asyncio.timeout(CLOSE_DEADLINE_S):
                 try:
@@ -190,6 +203,8 @@ class Link:
             transport.write(data)
             if inbox.wire:
                 inbox.wire.log_sent(data)
+            if inbox.transcript:
+                inbox.transcript.add_sent(data)
             async with asyncio.timeout(deadline_s):
                 await inbox.wait_writable()
         except TimeoutError as exc:

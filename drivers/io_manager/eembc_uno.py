@@ -180,7 +180,7 @@ class EembcIoManager:
     def __init__(self, config: EembcIoManagerConfig) -> None:
         self.config = config
         self._identity: Identity | None = None
-        self._link = Link(config.port, BAUD, "eembc-io-manager")
+        self._link = Link(config.port, BAUD, "eembc-io-manager", is_dialogue=True)
         self._laps = LapLog()
         self._reader = LapReader(self._link, self._laps)
         self._channel: EembcChannel | None = None

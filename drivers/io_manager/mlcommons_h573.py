@@ -176,7 +176,7 @@ class MlcommonsInterface:
 
     def __init__(self, config: MlcommonsInterfaceConfig) -> None:
         self.config = config
-        self._link = Link(config.port, BAUD, "mlcommons-interface")
+        self._link = Link(config.port, BAUD, "mlcommons-interface", is_dialogue=True)
         self._reader = LineReader(self._link)
         self._channel: MlcommonsChannel | None = None
         self._name = ""  # as last answered

@@ -76,6 +76,15 @@ class JoulescopeAcquisition(BackgroundAcquisition):
         self._all_off = False
 
     @property
+    def event_counts(self) -> dict[str, int]:
+        """The instrument's own samples, those lost, and messages this host was too slow for."""
+        return {
+            "instrument_samples": self.aligner.total_samples,
+            "lost_instrument_samples": self.aligner.lost_samples,
+            "dropped_messages": self.inbox.dropped,
+        }
+
+    @property
     def _is_idle(self) -> bool:
         return self._all_off or not self._begun
 

@@ -53,6 +53,16 @@ class Lpm01aAcquisition(BackgroundAcquisition):
         return self._check.notes.to_findings()
 
     @property
+    def event_counts(self) -> dict[str, int]:
+        """Time stamps received, the fullest transmit buffer, and messages beside the samples."""
+        notes = self._check.notes
+        return {
+            "time_stamps": self._check.stamps,
+            "worst_buffer_percent": notes.worst_load,
+            "messages": len(notes.texts),
+        }
+
+    @property
     def _is_idle(self) -> bool:
         refused = bool(self._check.fault) and not self._check.started
         return refused or self._check.completed

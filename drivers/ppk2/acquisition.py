@@ -46,6 +46,11 @@ class Ppk2Acquisition(BackgroundAcquisition):
         return self._decoder.possibly_missing
 
     @property
+    def event_counts(self) -> dict[str, int]:
+        """Samples that may be missing without a sign."""
+        return {"possibly_missing_samples": self.possibly_missing}
+
+    @property
     def _is_idle(self) -> bool:
         return self._silent or not self._started
 

@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from labd.cli.render_energy import OWN_METHOD, format_energy_score
+from labd.cli.render_evidence import format_evidence, format_kept_files
 from labd.cli.terminal import make_console, print_line, styled
-from labd.core.model import ClockCheck, Identity, Mode, Verdict, Window
+from labd.core.model import ClockCheck, Mode, Verdict, Window
 from labd.core.retention import DAY_NS, RunFiles
 from labd.wire.job_events import (
     Event,
@@ -31,7 +32,7 @@ from labd.wire.job_events import (
     WindowEvent,
 )
 from labd.wire.messages import JobStatus, ModeSummary, StationStatus
-from labd.wire.results import ClockMapRecord, DatasetRecord, MeasuredWindow, ModeVerdict
+from labd.wire.results import MeasuredWindow, ModeVerdict
 
 VERDICT_STYLE = {
     Verdict.PASS: "green",
@@ -168,13 +169,18 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
             console.print(styled(line, "magenta"))
     _print_accuracy(console, results)
     _show_energy(console, windows, results)
+    is_removed = status.attempt in status.removed
+    for line in format_kept_files(status.job, status.attempt, results, removed=is_removed):
+        console.print(styled(line))
     if status.pinned:
         console.print("traces: pinned")
     if status.removed:
         which = ", ".join(map(str, status.removed))
         console.print(f"traces removed to make room: attempt {which}")
     for result in results:
-        _show_evidence(console, result, removed=status.attempt in status.removed)
+        console.print(styled(result.mode, "bold"))
+        for line in format_evidence(result, removed=is_removed):
+            console.print(styled(f"  {line}"))
 
 
 def _final_windows(events: Sequence[Event]) -> list[MeasuredWindow]:
@@ -348,44 +354,6 @@ def _show_energy(
                 console.print(styled(f"{'        ' if number else 'energy: '}{line}"))
 
 
-def _show_evidence(console: Console, result: ModeVerdict, *, removed: bool) -> None:
-    console.print(styled(result.mode, "bold"))
-    for key, value in result.details:
-        match key, value:
-            case "instruments", dict():
-                lines = [
-                    f"{part}: {_format_identity(who)}"
-                    for part, who in result.details.instruments.items()
-                ]
-            case "dataset", DatasetRecord() as dataset:
-                lines = [f"data: {_format_dataset(dataset)}"]
-            case "clocks", tuple():
-                lines = [
-                    f"clock: {_format_clock_map(each)}" for each in result.details.clocks or ()
-                ]
-            case "trace", str() if removed:
-                lines = [f"trace: {value} (removed)"]
-            case _:
-                lines = [f"{key}: {value}"] if value not in (None, "", (), []) else []
-        for line in lines:
-            console.print(styled(f"  {line}"))
-
-
-def _format_dataset(dataset: DatasetRecord) -> str:
-    """Format a data set in one line."""
-    return (
-        f"{dataset.standing}: {dataset.text}; {dataset.sent} inputs sent, "
-        f"SHA-256 {dataset.sent_sha256[:16]}…"
-    )
-
-
-def _format_identity(identity: Identity) -> str:
-    """Format the identity of a part in one line."""
-    firmware = identity.firmware and f"firmware {identity.firmware}"
-    words = [identity.kind, identity.name, identity.serial, firmware]
-    return " ".join(filter(None, words)) + (", simulated" if identity.simulated else "")
-
-
 def _format_clock_check(check: ClockCheck) -> str:
     return check.clock if check.seconds is None else f"{check.clock} {check.seconds:.6f}"
 
@@ -395,17 +363,6 @@ def _format_energy_uncertainty(window: Window) -> str:
     if window.energy_uncertainty_uj is None or not window.inferences:
         return ""
     return f"{window.energy_uncertainty_uj / window.inferences:.4f}"
-
-
-def _format_clock_map(clock: ClockMapRecord) -> str:
-    """Format a clock map in one line."""
-    text = (
-        f"{clock.a} to {clock.b}: {clock.rate_ppm:+.2f} ± {clock.rate_error_ppm:.2f} ppm, "
-        f"known to {clock.offset_error_s * 1e6:.0f} µs over {clock.tied_s:.1f} s"
-    )
-    if clock.pairs is None or clock.residual_rms_s is None:
-        return text
-    return f"{text}, {clock.pairs} marks, residual rms {clock.residual_rms_s * 1e6:.0f} µs"
 
 
 def _format_state(job: JobStatus) -> Text:

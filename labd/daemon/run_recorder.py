@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from labd.aio.blocking_io import run_disk_io
+from labd.aio.transcript import recorded_in
 from labd.core.model import Identity, Mode, StreamFormat, Window
 from labd.daemon.job_log import JobLog
+from labd.daemon.run_logs import TRANSCRIPT, RunLogs
 from labd.daemon.trace_writer import FileTrace, open_trace
 from labd.procedure.mode_run import OutputRow
+from labd.protocol.infer_reply import InferReply
 from labd.store.state_directory import write_json
 from labd.wire.frames import FrameMaker
 from labd.wire.job_events import EventData, Note, Phase, Progress
 from labd.wire.results import MeasuredWindow, ModeResult, ResultFile
 
 OUTPUTS = "accuracy-outputs.csv"
+INFERENCES = "accuracy-inferences.csv.gz"
 
 PROGRESS_INTERVAL_S = 0.5
 """Least time between two progress events; the last step is always reported."""
@@ -80,6 +85,12 @@ class RunEvidence:
         folder: of the files; created with the first.
         attempt: of the job.
         send: publishes a frame for live plots; returns at once.
+
+    Attributes:
+        folder: ``traces/<job>/<attempt>``, below the lab's state directory.
+        transcript_file: name of the transcript of the serial lines.
+        inferences_file: name of the log of accuracy mode's inferences: file, window of the file,
+            host times of start and end in ns, the DUT's counter at both, outputs.
     """
 
     def __init__(
@@ -89,6 +100,21 @@ class RunEvidence:
         self._attempt = attempt
         self._send = send or _discard_frame
         self._traces = 0
+        self._logs = RunLogs(folder)
+        self.folder = "/".join(folder.parts[-3:])
+        self.transcript_file = TRANSCRIPT
+        self.inferences_file = INFERENCES
+
+    @asynccontextmanager
+    async def recording(self) -> AsyncGenerator[None]:
+        """Write the run's logs while the body runs; ports that it opens are transcribed.
+
+        Raises:
+            InfraError: a disk operation failed.
+        """
+        async with self._logs:
+            with recorded_in(self._logs.transcript):
+                yield
 
     @asynccontextmanager
     async def open_trace(
@@ -100,6 +126,18 @@ class RunEvidence:
         path = self._folder / name
         async with open_trace(path, stream_format, instrument, frames, self._send) as trace:
             yield trace
+
+    def log_inference(self, file: str, window: int, reply: InferReply) -> None:
+        """Append an inference of accuracy mode to its log.
+
+        Raises:
+            InfraError: writing the logs failed before.
+        """
+        laps = reply.laps_us or ("", "")
+        values = (file, window, reply.start_ns, reply.done_ns, *laps, *reply.results)
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(values)
+        self._logs.append(INFERENCES, line.getvalue())
 
     async def write_outputs(self, rows: Sequence[OutputRow]) -> str:
         """Write the DUT's outputs as CSV (file, label, outputs) and return the file's name."""

@@ -31,6 +31,7 @@ async def measure_accuracy(run: ModeRun) -> ModeResult:
     score, notes = await asyncio.to_thread(_compute_metrics, outputs, labels, run.benchmark)
     details = ResultDetails(
         outputs=kept,
+        inferences=run.evidence.inferences_file,
         target=run.benchmark.target,
         notes=tuple(notes),
     )
@@ -47,6 +48,7 @@ async def _mean_output(run: ModeRun, row: Row) -> tuple[float, ...]:
     for number, data in enumerate(run.dataset.iter_inputs(row)):
         await load_input(run, data, row.file, number)
         reply = await repeat_if_damaged(run, lambda: dut.run_inferences(1, 0, PROBE_DEADLINE_S))
+        run.evidence.log_inference(row.file, number + 1, reply)
         check_outputs(reply, run.benchmark, row.file)
         outputs.append(reply.results)
     return tuple(sum(column) / len(column) for column in zip(*outputs, strict=True))

@@ -41,6 +41,10 @@ EDGE_DEADLINE_S = 10.0
 """… but no longer than this."""
 
 
+COUNTED = ("confirmed_samples", "lost_samples", "gaps", "confirmed_timestamps", "time_marks")
+"""What is counted of the confirmed stream."""
+
+
 @dataclass(frozen=True, slots=True)
 class Position:
     """What had been received at one moment."""
@@ -72,6 +76,7 @@ class Capture:
         self._items: deque[StreamItem] = deque()
         self.marks: list[TimeMark] = []
         self._writer: TraceWriter | None = None
+        self._counts = dict.fromkeys(COUNTED, 0)
         self.quiet_samples = math.ceil(QUIET_S * stream_format.sample_rate_hz)
         self.closed_through = 0
         self.collector: asyncio.Task[None] | None = None
@@ -179,6 +184,7 @@ class Capture:
         self._writer = writer
         end = 0
         async for item in self._acquisition:
+            self._count(item)
             if isinstance(item, TimeMark):
                 self.marks += [item] if item.clock == "host" else []
             else:
@@ -188,6 +194,28 @@ class Capture:
             if writer is not None:
                 await writer.write_items([item])
         self.closed_through = end
+
+    @property
+    def event_counts(self) -> dict[str, int]:
+        """What was received, confirmed and lost, and the driver's own counters."""
+        received = {
+            "received_samples": self.received_samples,
+            "received_timestamps": self.edges_seen,
+        }
+        return received | self._counts | dict(self._acquisition.event_counts)
+
+    def _count(self, item: StreamItem) -> None:
+        match item:
+            case Samples():
+                self._counts["confirmed_samples"] += len(item)
+            case Gap():
+                self._counts["gaps"] += 1
+                self._counts["lost_samples"] += item.count
+            case Edge():
+                is_timestamp = item.line == self.format.timestamp_line and not item.rising
+                self._counts["confirmed_timestamps"] += is_timestamp
+            case TimeMark():
+                self._counts["time_marks"] += 1
 
     async def _has_progress(self, still_s: float) -> bool:
         """Return whether anything comes within this time; a failed stream raises its fault."""

@@ -76,6 +76,7 @@ async def measure_energy(
         trace=capture.name,
         method=run.method,
         clocks=tuple(to_clock_map_record(each) for each in source.clocks),
+        monitor_counts=capture.event_counts,
         findings=(*late, *(finding.text for finding in findings)),
     )
     problems = (*source.plan.problems, *source.problems, *serious)

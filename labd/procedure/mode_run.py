@@ -10,6 +10,7 @@ from typing import Protocol
 from labd.core.model import EnergyMethod, Identity, Mode, StreamFormat, StreamItem, Verdict, Window
 from labd.core.suite import Benchmark
 from labd.procedure.dataset import Dataset, SentInputs
+from labd.protocol.infer_reply import InferReply
 from labd.station.open_station import Ready, StationBench
 from labd.wire.results import ModeResult, ResultDetails
 
@@ -56,12 +57,26 @@ class OutputRow:
 
 
 class EvidenceWriter(Protocol):
-    """Writes the evidence of one run."""
+    """Writes the evidence of one run.
+
+    Attributes:
+        folder: where the lab keeps it.
+        transcript_file: name of the transcript of the serial lines.
+        inferences_file: name of the log of accuracy mode's inferences.
+    """
+
+    folder: str
+    transcript_file: str
+    inferences_file: str
 
     def open_trace(
         self, name: str, stream_format: StreamFormat, instrument: Identity
     ) -> AbstractAsyncContextManager[TraceWriter]:
         """Open a trace; leaving the context completes it in any case."""
+        ...
+
+    def log_inference(self, file: str, window: int, reply: InferReply) -> None:
+        """Append an inference of accuracy mode, on a window of an input file, to its log."""
         ...
 
     async def write_outputs(self, rows: Sequence[OutputRow]) -> str:

@@ -42,7 +42,7 @@ async def run_benchmark(
         run = ModeRun(bench, ready, spec.energy_method, entry, dataset, report, evidence)
         result = await _measure_mode(mode, run, throughput)
         throughput = result.score.get("median_throughput_ips", throughput)
-        details = result.details.model_copy(update=dict(provenance_of_run(bench, ready)))
+        details = result.details.model_copy(update=dict(provenance_of_run(run)))
         result = result.model_copy(update={"details": details})
         yield add_dataset_record(result, run, custom_data=spec.custom_data)
 
@@ -56,7 +56,9 @@ def add_dataset_record(result: ModeResult, run: ModeRun, *, custom_data: bool) -
         custom_data: whether the job accepts a data set of its own.
     """
     dataset, sent = run.dataset, run.sent
-    judgement = judge_bytes(dataset.judgement, result.mode, sent.sha256)
+    judgement = dataset.judgement
+    if result.mode is Mode.ACCURACY or sent.count >= len(dataset.window_rows):
+        judgement = judge_bytes(judgement, result.mode, sent.sha256)  # else it ended early
     record = DatasetRecord(
         folder=str(dataset.folder),
         labels=dataset.labels,
@@ -85,8 +87,9 @@ def combine_verdicts(results: list[ModeResult]) -> Verdict:
     return Verdict.PASS
 
 
-def provenance_of_run(bench: StationBench, ready: Ready) -> Provenance:
+def provenance_of_run(run: ModeRun) -> Provenance:
     """Return the provenance of this run's numbers."""
+    bench, ready, evidence = run.bench, run.ready, run.evidence
     name = ready.profile.name
     if bench.is_dut_simulated(ready.route) and SIMULATED not in name:
         name = f"{name} ({SIMULATED})"
@@ -99,6 +102,9 @@ def provenance_of_run(bench: StationBench, ready: Ready) -> Provenance:
         firmware_sha256=ready.firmware_sha256,
         voltage_mv=ready.voltage_mv,
         instruments=bench.identities,
+        profile=ready.profile.profile,
+        folder=evidence.folder,
+        transcript=evidence.transcript_file,
     )
 
 

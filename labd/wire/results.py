@@ -112,6 +112,9 @@ class Provenance(Record):
         firmware_sha256: of that image.
         voltage_mv: supply voltage; ``None`` when the station does not supply the DUT.
         instruments: identity of each part, by dut, io, power, flasher.
+        profile: what the DUT answers as its profile.
+        folder: of the run's files, below the state directory of the daemon's lab.
+        transcript: file of the serial lines' transcript.
     """
 
     simulated: bool = False
@@ -122,6 +125,9 @@ class Provenance(Record):
     firmware_sha256: str = ""
     voltage_mv: int | None = None
     instruments: dict[str, Identity] = {}
+    profile: IfKnown[str] = None
+    folder: IfKnown[str] = None
+    transcript: IfKnown[str] = None
 
 
 class ResultDetails(Provenance):
@@ -130,22 +136,26 @@ class ResultDetails(Provenance):
     Args:
         dataset: the data set, and the bytes that were sent.
         outputs: accuracy: file of the DUT's outputs.
+        inferences: accuracy: file of the laps and outputs of every inference.
         target: accuracy: what the benchmark asks for.
         notes: accuracy: why a metric is missing.
         trace: energy: name of the trace.
         method: energy: the arithmetic that the score follows.
         clocks: energy: maps between the clocks of the run.
         findings: what the power monitor's self-check noticed, and that outputs were not checked.
+        monitor_counts: energy: what the power monitor's acquisition counted.
     """
 
     dataset: IfKnown[DatasetRecord] = None
     outputs: IfKnown[str] = None
+    inferences: IfKnown[str] = None
     target: IfKnown[float] = None
     notes: IfKnown[tuple[str, ...]] = None
     trace: IfKnown[str] = None
     method: IfKnown[EnergyMethod] = None
     clocks: IfKnown[tuple[ClockMapRecord, ...]] = None
     findings: IfKnown[tuple[str, ...]] = None
+    monitor_counts: IfKnown[dict[str, int]] = None
 
 
 class ModeVerdict(BaseModel):

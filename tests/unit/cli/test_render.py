@@ -174,3 +174,35 @@ def test_a_window_that_does_not_count_is_marked_and_shown_in_its_last_form(
     line = tables.format_event_line(events[0])
     assert line.endswith(f" — not counted: {reason} — {too_short}")
     assert "INVALID" not in line
+
+
+def test_what_is_kept_and_where_takes_a_few_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flashed = {"model": "kws01", "firmware": "kws01-performance.elf", "firmware_sha256": "a1b2"}
+    kept = {"folder": "traces/j1/1", "transcript": "transcript.txt.gz"}
+    outputs = {"outputs": "accuracy-outputs.csv", "inferences": "accuracy-inferences.csv.gz"}
+    counts = {"trace": "energy", "monitor_counts": {"lost_samples": 0, "gaps": 0}}
+    unknown = {"model": "kws01", "dut": "board 7", "profile": "Tiny V0.1"}
+    details = {"accuracy": flashed | kept | outputs, "energy": unknown | kept | counts}
+    events = [
+        event("result", {"mode": mode, "verdict": "pass", "score": {}, "details": each})
+        for mode, each in details.items()
+    ]
+    lines = shown(capsys, monkeypatch, job(SCORE), *events).splitlines()
+    first = lines.index("measured: model kws01, firmware kws01-performance.elf, SHA-256 a1b2")
+    assert [line.rstrip() for line in lines[first + 1 : first + 6]] == [
+        "measured: model kws01, firmware not flashed by labd, the board reports: board 7 Tiny V0.1",
+        (
+            "files: transcript.txt.gz, accuracy-outputs.csv, accuracy-inferences.csv.gz, "
+            "result-accuracy.json,"
+        ),
+        "energy.sigmf-data, result-energy.json",
+        "       in traces/j1/1 of the daemon's state directory",
+        "accuracy",
+    ]
+    assert "  power monitor: 0 lost samples, 0 gaps" in lines
+    failed = shown(capsys, monkeypatch, job(SCORE))
+    assert "files: what the attempt wrote until it ended" in failed
+    removed = shown(capsys, monkeypatch, job(SCORE, removed=(1,)), *events)
+    assert "files: removed from traces/j1/1; scores, windows and events are kept" in removed

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from labd.aio.transcript import open_port_transcript
 from labd.core.errors import InfraError, JobError
 from labd.core.jobs import JobSpec
 from labd.core.model import Identity, Mode, Samples, StreamFormat, Verdict
 from labd.core.retention import DAY_NS, RetentionLimits
 from labd.daemon import trace_cleanup as module
 from labd.daemon.job_log import JobLog
+from labd.daemon.run_logs import TRANSCRIPT
+from labd.daemon.run_recorder import RunEvidence
 from labd.daemon.trace_cleanup import TraceCleanup
 from labd.store.journal.async_journal import AsyncJournal
 from labd.store.journal.journal import Journal
@@ -85,6 +88,27 @@ async def test_old_runs_are_removed_and_their_jobs_list_them(place: Place) -> No
     assert status.verdict is Verdict.PASS
     assert (await place.job_log.job_status("young")).removed == ()  # type: ignore[union-attr]
     assert await place.clean_up(RetentionLimits(days=15)) == []
+
+
+async def test_logs_are_counted_removed_and_pinned_like_traces(place: Place) -> None:
+    for day, job in enumerate(("a", "b")):
+        await place.job_log.submit_job(JobSpec(job, "ann", "digits01", (Mode.ACCURACY,)))
+        await place.job_log.lease_job(job, "v1")
+        await place.job_log.start_attempt(job)
+        place.day = day
+        async with RunEvidence(place.traces / job / "1").recording():
+            port = open_port_transcript("serial-dut")
+            assert port is not None
+            port.add_sent(b"name%")
+        await place.job_log.finish_job(job, Verdict.FAIL, "")
+    sizes = [run.size_bytes for run in find_runs(place.traces)]
+    logs = [(place.traces / job / "1" / TRANSCRIPT).stat().st_size for job in "ab"]
+    assert sizes == logs
+    await place.job_log.pin_files("a", "ann")
+    place.day = 100
+    assert await place.clean_up(RetentionLimits(days=1)) == ["b/1"]
+    assert place.there() == ["a/1"]
+    assert not (place.traces / "b").exists()
 
 
 async def test_the_oldest_go_until_the_rest_fits(place: Place) -> None:

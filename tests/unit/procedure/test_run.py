@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -10,7 +11,7 @@ import pytest
 
 from labd.core.model import DataStanding, EnergyMethod, Mode, Verdict
 from labd.core.suite import find_benchmark
-from labd.procedure.dataset import find_dataset
+from labd.procedure.dataset import SentInputs, find_dataset
 from labd.procedure.mode_run import EvidenceWriter, ModeRun, Reporter
 from labd.procedure.run import add_dataset_record
 from labd.station.open_station import Ready, StationBench
@@ -78,6 +79,18 @@ def test_other_bytes_under_the_official_names_are_no_pass(tmp_path: Path, mode: 
     found = add_dataset_record(result, run, custom_data=False)
     assert found.verdict is Verdict.INVALID
     assert "the inputs are not the published ones" in found.reasons[0]
+
+
+def test_the_bytes_of_a_mode_that_ended_early_are_not_judged(tmp_path: Path) -> None:
+    run = replace(run_of(tmp_path, 1000), sent=SentInputs())
+    row = run.dataset.window_rows[0]
+    run.sent.add(run.dataset.read_file(row), row.file, 0)
+    ended = RESULT.model_copy(update={"mode": Mode.PERFORMANCE, "verdict": Verdict.INVALID})
+    found = add_dataset_record(ended, run, custom_data=False)
+    assert not any("not the published ones" in reason for reason in found.reasons)
+    assert found.details.dataset is not None
+    assert found.details.dataset.standing is DataStanding.UNVERIFIED
+    assert found.details.dataset.sent == 1
 
 
 def test_a_benchmark_without_official_data_passes_on_its_own(tmp_path: Path) -> None:

@@ -49,30 +49,40 @@ class SilentReporter:
         self.windows.append(window)
 
 
-def make_kws01_set(folder: Path, inputs: int = 5) -> Path:
-    """Write a data set whose inputs differ in their first byte; return the folder of sets."""
+def make_kws01_set(folder: Path, inputs: int = 5, windows: int = 1) -> Path:
+    """Write a data set whose inputs differ in their first byte; return the folder of sets.
+
+    Each file holds ``windows`` inputs, of which each is 10 bytes further.
+    """
+    cut = ",490,10" if windows > 1 else ""
     home = folder / "sets" / "kws01"
     home.mkdir(parents=True)
     for number in range(inputs):
-        (home / f"tst_{number}.bin").write_bytes(bytes([number]) + bytes(489))
-    (home / "y_labels.csv").write_text("".join(f"tst_{n}.bin,12,11\n" for n in range(inputs)))
+        size = 490 + 10 * (windows - 1)
+        (home / f"tst_{number}.bin").write_bytes(bytes([number]) + bytes(size - 1))
+    rows = [f"tst_{number}.bin,12,11{cut}\n" for number in range(inputs)]
+    (home / "y_labels.csv").write_text("".join(rows))
     return folder / "sets"
 
 
 @asynccontextmanager
-async def performance_run(
-    dut: SimulatedDut, folder: Path, inputs: int = 5
+async def dut_run(
+    dut: SimulatedDut,
+    folder: Path,
+    inputs: int = 5,
+    windows: int = 1,
+    mode: Mode = Mode.PERFORMANCE,
 ) -> AsyncGenerator[tuple[ModeRun, SilentReporter]]:
-    """Open the station with the DUT, prepared for performance, and a data set of zeros."""
+    """Open the station with the DUT in its performance build, and a data set of zeros."""
     dut.results = (0.0,) * 11 + (1.0,)
     suite = find_benchmark("kws01")
-    dataset = find_dataset([make_kws01_set(folder, inputs)], suite, (Mode.PERFORMANCE,))
-    async with plugged(dut) as uart:
+    dataset = find_dataset([make_kws01_set(folder, inputs, windows)], suite, (mode,))
+    evidence = RunEvidence(folder / "run")
+    async with plugged(dut) as uart, evidence.recording():
         parts = Parts(dut=SerialDut(SerialDutConfig(port=uart.path)))
         async with StationBench(STATION, JobSetup("kws01", (), BAUD), parts) as bench:
             ready = await bench.prepare_dut(Build.PERFORMANCE)
             reporter = SilentReporter()
-            evidence = RunEvidence(folder / "run")
             yield (
                 ModeRun(bench, ready, EnergyMethod.LABD, suite, dataset, reporter, evidence),
                 reporter,
