@@ -112,3 +112,14 @@ def find_benchmark(name: str) -> Benchmark:
             f"use one of {', '.join(sorted(SUITE))}",
         )
     return found
+
+
+def is_model_of(model: str, benchmark_name: str) -> bool:
+    """Return whether a model string names a benchmark or a variant of it.
+
+    A variant goes on with a character that is no letter or digit: ``kws01-mine``,
+    ``ic01_pruned``, ``ad01.v2``. Upper and lower case are the same.
+    """
+    model, name = model.strip().lower(), benchmark_name.lower()
+    rest = model.removeprefix(name)
+    return model.startswith(name) and not rest[:1].isalnum()

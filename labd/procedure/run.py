@@ -8,7 +8,7 @@ from labd.core.errors import JobError, LabdBug
 from labd.core.jobs import JobSpec
 from labd.core.model import BUILD_FOR, Mode, Verdict
 from labd.core.official_sets import judge_bytes, unofficial_reason
-from labd.core.suite import Benchmark, find_benchmark
+from labd.core.suite import Benchmark, find_benchmark, is_model_of
 from labd.procedure.accuracy import measure_accuracy
 from labd.procedure.dataset import Dataset
 from labd.procedure.energy import measure_energy
@@ -38,7 +38,7 @@ async def run_benchmark(
         if ready is None or ready.build is not BUILD_FOR[mode]:
             await report.report_phase(mode, "prepare")
             ready = await bench.prepare_dut(BUILD_FOR[mode])
-            _check_model(ready, entry)
+            check_model(ready.profile.model, entry, ready.firmware)
         run = ModeRun(bench, ready, spec.energy_method, entry, dataset, report, evidence)
         result = await _measure_mode(mode, run, throughput)
         throughput = result.score.get("median_throughput_ips", throughput)
@@ -121,11 +121,25 @@ async def _measure_mode(mode: Mode, run: ModeRun, throughput: float | None) -> M
             return await measure_energy(run, monitor, throughput)
 
 
-def _check_model(ready: Ready, entry: Benchmark) -> None:
-    if ready.profile.model != entry.name:
-        raise JobError(
-            "wrong-model",
-            f"the board runs {ready.profile.model or 'an unknown model'}, "
-            f"the job needs {entry.name}",
-            "flash that benchmark's firmware, or give the station a flasher",
-        )
+def check_model(model: str, entry: Benchmark, image: str) -> None:
+    """Check that the board runs the job's benchmark, or a variant of it.
+
+    Args:
+        model: the model string that the DUT answers with.
+        entry: the job's benchmark.
+        image: name of the file that labd flashed; empty if it did not flash.
+
+    Raises:
+        JobError: the board runs another model.
+    """
+    if is_model_of(model, entry.name):
+        return
+    named = f"the model {model!r}" if model else "a model without a name"
+    needs = f"the job needs {entry.name} or a variant of it, such as {entry.name}-mine"
+    if image:
+        what = f"{image}, which labd flashed, holds {named}; {needs}"
+        remedy = "change the image's model string (m-model-[…]), or submit its own benchmark"
+    else:
+        what = f"the board runs {named}; {needs}"
+        remedy = "flash that benchmark's firmware, or give the station a flasher"
+    raise JobError("wrong-model", what, remedy)

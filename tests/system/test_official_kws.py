@@ -6,12 +6,16 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from labd.core.errors import LabdError
+from labd.wire.job_events import Event
+from labd.wire.results import ModeVerdict
 from tests.system.lab import REPO, Lab, finished
 
 SHARED = Path(os.environ.get("LABD_SHARED", REPO / ".." / "shared")).resolve()
@@ -23,17 +27,62 @@ needs_official = pytest.mark.skipif(
 )
 
 
-def build(folder: Path) -> None:
+def build(folder: Path, name: str = "kws01") -> None:
     """Convert and build as the README says."""
     subprocess.run(
         [
             *(sys.executable, REPO / "firmware" / "tools" / "build.py"),
-            *("--model", MODEL, "--name", "kws01", "--out", folder / "firmware"),
+            *("--model", MODEL, "--name", name, "--out", folder / "firmware"),
         ],
         check=True,
         capture_output=True,
         timeout=120,
     )
+
+
+def dataset_of(events: Sequence[Event]) -> dict[str, Any]:
+    """The data set of the last result."""
+    [*_, data] = [event.data for event in events if isinstance(event.data, ModeVerdict)]
+    return data.model_dump(mode="json")["details"]["dataset"]
+
+
+def make_part(folder: Path, files: int) -> None:
+    """The first files of the official set, twice: as the whole list, and as a list of their own."""
+    home = folder / "kws01"
+    home.mkdir(parents=True)
+    lines = (SETS / "kws01" / "y_labels.csv").read_text().splitlines(keepends=True)
+    (home / "y_labels.csv").write_text("".join(lines))
+    (home / "part.csv").write_text("".join(lines[:files]))
+    for line in lines[:files]:
+        name = line.split(",")[0]
+        (home / name).write_bytes((SETS / "kws01" / name).read_bytes())
+
+
+@needs_official
+@pytest.mark.timeout(300)
+async def test_an_own_variant_runs_on_a_part_of_the_set_and_is_never_official(
+    make_lab: Callable[..., Lab], tmp_path: Path
+) -> None:
+    make_part(tmp_path / "sets", 12)
+    lab = make_lab(datasets=[tmp_path / "sets"])
+    build(lab.folder, "kws01-mine")
+    lab.start()
+    await lab.ready()
+    asked = {"benchmark": "kws01", "modes": ["accuracy"], "firmware": "kws01-mine"}
+    async with lab.client() as client:
+        with pytest.raises(LabdError, match="988 of 1000 inputs are missing in"):
+            await client.send_request("submit", job="whole", **asked)
+        await client.send_request("submit", job="part", labels="part.csv", **asked)
+        events = await finished(client, "part", 100)
+        assert events[-1].data.verdict == "invalid"
+        assert "12 files, the official set holds 1000" in events[-1].data.reason
+        await client.send_request("submit", job="own", labels="part.csv", custom_data=True, **asked)
+        events = await finished(client, "own", 100)
+        status = await client.find_job("own")
+    assert (events[-1].data.verdict, status.custom_data) == ("pass", True)
+    assert dataset_of(events)["standing"] == "part"
+    details = [e.data for e in events if isinstance(e.data, ModeVerdict)][-1].details
+    assert (details.model, details.firmware) == ("kws01-mine", "kws01-mine-performance.elf")
 
 
 @needs_official
@@ -53,6 +102,9 @@ async def test_the_complete_official_set_is_read_as_tflite_micro_reads_it(
     [result] = status.results
     assert events[-1].data.verdict == "pass"
     assert result.score["inputs"] == 1000
+    data = dataset_of(events)
+    assert (data["standing"], data["sent"]) == ("official", 1000)
+    assert data["text"].endswith("all inputs as published")
     assert round(result.score["top1_pct"] * 10) == 901
     golden = runtime.Interpreter.from_file(str(MODEL))
     outputs = lab.folder / "state" / "traces" / "kws" / "1" / "accuracy-outputs.csv"

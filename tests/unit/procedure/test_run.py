@@ -9,11 +9,12 @@ from typing import cast
 
 import pytest
 
+from labd.core.errors import JobError
 from labd.core.model import DataStanding, EnergyMethod, Mode, Verdict
 from labd.core.suite import find_benchmark
 from labd.procedure.dataset import SentInputs, find_dataset
 from labd.procedure.mode_run import EvidenceWriter, ModeRun, Reporter
-from labd.procedure.run import add_dataset_record
+from labd.procedure.run import add_dataset_record, check_model
 from labd.station.open_station import Ready, StationBench
 from labd.wire.results import ModeResult
 from tests.unit.rescore.made_folders import KWS_FILES, KWS_LABELS
@@ -96,3 +97,19 @@ def test_the_bytes_of_a_mode_that_ended_early_are_not_judged(tmp_path: Path) -> 
 def test_a_benchmark_without_official_data_passes_on_its_own(tmp_path: Path) -> None:
     found = add_dataset_record(RESULT, run_of(tmp_path, 20, "digits01"), custom_data=False)
     assert found.verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("model", ["kws01", "KWS01", "kws01-mine", "kws01_pruned", " kws01.v2 "])
+def test_a_variant_of_a_model_runs_its_benchmark(model: str) -> None:
+    check_model(model, find_benchmark("kws01"), "")
+
+
+@pytest.mark.parametrize("model", ["ic01", "kws010", "kws01b", "kws0", "mykws01", ""])
+def test_another_model_is_refused_by_who_put_it_there(model: str) -> None:
+    entry = find_benchmark("kws01")
+    with pytest.raises(JobError, match=r"the board runs .*; the job needs kws01 or") as caught:
+        check_model(model, entry, "")
+    assert "flash that benchmark's firmware" in caught.value.remedy
+    with pytest.raises(JobError, match=r"mine-energy.elf, which labd flashed, holds") as caught:
+        check_model(model, entry, "mine-energy.elf")
+    assert "change the image's model string" in caught.value.remedy
