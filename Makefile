@@ -16,6 +16,8 @@ help:  ## List the targets
 # Most tests wait for a board or a deadline rather than for the processor: two per processor.
 JOBS ?= $(shell echo $$((2 * $$(nproc))))
 
+# The tests start hundreds of Python processes: each would compile labd again without its caches.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(STAMP)  ## Run the tests; TESTS=tests/unit for a part of them
 	@$(RUN)python -m pytest -n $(JOBS) --maxschedchunk 1 $(TESTS)
 

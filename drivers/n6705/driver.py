@@ -113,6 +113,7 @@ class N6705:
             quantity="current",
             voltage_v=None if self.config.measure_voltage else set_v,
             timestamp_line=LINE if self.config.sees_timestamps else "",
+            delivery_interval_s=self._poll_s,
         )
 
     @property

@@ -95,6 +95,7 @@ class Otii:
             clock_tolerance_ppm=CRYSTAL_PPM,  # unpublished
             quantity="current",
             timestamp_line=self.config.timestamp_line,
+            delivery_interval_s=self._poll_s,
         )
 
     @property

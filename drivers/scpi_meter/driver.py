@@ -142,6 +142,7 @@ class ScpiMeter:
             clock_tolerance_ppm=self.config.clock_ppm,
             quantity=self.config.quantity,
             voltage_v=self._voltage_mv / 1000 if current and self._voltage_mv else None,
+            delivery_interval_s=self.config.poll_s,
         )
 
     @property

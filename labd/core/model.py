@@ -204,6 +204,8 @@ class StreamFormat:
         voltage_v: set voltage, if it is used in place of a measured one.
         timestamp_line: the digital line of the DUT's timestamp pin (falling edges are
             timestamps); empty for an instrument without digital inputs.
+        delivery_interval_s: longest time between two deliveries to the driver; zero for an
+            instrument that sends each sample at once.
     """
 
     sample_rate_hz: float
@@ -212,6 +214,7 @@ class StreamFormat:
     quantity: str
     voltage_v: float | None = None
     timestamp_line: str = ""
+    delivery_interval_s: float = 0.0
 
 
 # ---- what a run finds ------------------------------------------------------------------

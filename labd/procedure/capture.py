@@ -26,7 +26,8 @@ QUIET_S = 0.02
 DRAIN_DEADLINE_S = 5.0
 
 STILL_S = 0.3
-"""When nothing comes for this long, every sample taken so far has been received."""
+"""When nothing comes for this long beyond two of the instrument's intervals, every sample taken
+so far has been received."""
 
 CONFIRM_DEADLINE_S = 15.0
 """Longest wait for the confirmation of a window's samples; a PPK2 takes 6 s under host load."""
@@ -78,6 +79,8 @@ class Capture:
         self._writer: TraceWriter | None = None
         self._counts = dict.fromkeys(COUNTED, 0)
         self.quiet_samples = math.ceil(QUIET_S * stream_format.sample_rate_hz)
+        interval_s = max(stream_format.delivery_interval_s, 1 / stream_format.sample_rate_hz)
+        self._still_s = STILL_S + 2 * interval_s
         self.closed_through = 0
         self.collector: asyncio.Task[None] | None = None
 
@@ -106,7 +109,7 @@ class Capture:
                     f"the monitor's trigger input was not quiet for {QUIET_DEADLINE_S:g} s",
                     "is it open, or on another pin than the DUT's timestamp (D7)?",
                 )
-            if not await self._has_progress(STILL_S):
+            if not await self._has_progress(self._still_s):
                 break
             if self.edges_seen != start.edges_seen:
                 start = self._current_position()
@@ -141,10 +144,7 @@ class Capture:
             await self.collector
 
     def recording_of(self, start: int, stop: int) -> Recording:
-        """Return the confirmed stream of the samples [start, stop].
-
-        It holds whole runs, and so also what ends at ``start`` or begins at ``stop``.
-        """
+        """Return the confirmed stream of the samples [start, stop), in whole runs."""
         return assemble_recording(
             self.format, [item for item in self._items if _overlaps_range(item, start, stop)]
         )
@@ -265,4 +265,5 @@ def _end_index(item: StreamItem) -> float:
 
 
 def _overlaps_range(item: StreamItem, start: int, stop: int) -> bool:
-    return item.index <= stop and start <= _end_index(item)
+    """Whether an item has a sample or an edge in [start, stop)."""
+    return item.index < stop and (start <= item.index or start < _end_index(item))

@@ -20,7 +20,7 @@ from labd.procedure.mode_run import ModeRun
 
 @dataclass(frozen=True, slots=True)
 class MeasuredBatch:
-    """A batch, its timing, and the sample range [start, stop] that holds its edges."""
+    """A batch, its timing, and the sample range [start, stop) that holds its edges."""
 
     batch: Batch
     timing: BatchTiming

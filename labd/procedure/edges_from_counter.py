@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 from drivers.base.interfaces import PowerMonitor
 from labd.core.errors import InstrumentError, JobError, MeasurementInvalid
@@ -83,9 +84,13 @@ class CounterEdges(EdgeSource):
     async def add_batch(self, capture: Capture, measured: MeasuredBatch) -> None:
         """Add a batch; keep only the samples around it.
 
+        Positions from the counter are uncertain: the range has a sample, and so the run of
+        samples that holds it, of margin at both ends.
+
         Its window is evaluated at the end of the run; the plan takes its length by the counter.
         """
         self.read_idle_power(capture, measured.start - capture.quiet_samples, measured.start)
+        measured = replace(measured, start=measured.start - 1, stop=measured.stop + 1)
         self._measured.append(measured)
         seconds = check_by_best_clock(self.run, measured.timing).seconds
         if seconds is not None:

@@ -44,9 +44,8 @@ class MonitorEdges(EdgeSource):
             await capture.stop_acquisition()
             edges = capture.timestamp_edges(start.received, stop)
         for gap in capture.recording_of(start.received, stop).gaps:
-            if gap.index < stop:  # the recording also holds what begins at its end
-                what = f"{reply.command}: samples of the probe were lost: {gap.reason}"
-                raise InstrumentError("samples-lost", what)
+            what = f"{reply.command}: samples of the probe were lost: {gap.reason}"
+            raise InstrumentError("samples-lost", what)
         if len(edges) != 2:  # noqa: PLR2004 - start and stop
             raise _edge_count_error(reply.command, len(edges), 2)
         return (edges[1].index - edges[0].index) / monitor.stream_format.sample_rate_hz

@@ -13,7 +13,7 @@ import pytest
 from drivers.lpm01a.driver import Lpm01a, Lpm01aConfig
 from drivers.serial_dut import SerialDut, SerialDutConfig
 from labd.core import windows
-from labd.core.model import Build, EnergyMethod, TimeBase
+from labd.core.model import Build, EnergyMethod, Mode, TimeBase
 from labd.core.suite import find_benchmark
 from labd.daemon.run_recorder import RunEvidence
 from labd.procedure.dataset import find_dataset
@@ -55,7 +55,7 @@ async def energy_run(
     dut.on_pulse = pulse
     dut.results = (0.0,) * 11 + (1.0,)
     suite = find_benchmark("kws01")
-    dataset = find_dataset([make_kws01_set(folder)], suite)
+    dataset = find_dataset([make_kws01_set(folder)], suite, [Mode.ENERGY])
     station = replace(STATION, time_base=TimeBase.HOST)
     streaming = asyncio.create_task(monitor.stream_by_wall_clock())
     try:
