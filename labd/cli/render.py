@@ -98,11 +98,14 @@ def make_results_table(jobs: Sequence[JobStatus]) -> Table:
 
 def make_stations_table(stations: Sequence[StationStatus]) -> Table:
     """Tabulate stations with their parts and health."""
-    table = _make_table("station", "board", "health", "activity", "job", "parts", "bench", "why")
+    heads = ("station", "board", "firmware", "health", "activity", "job", "parts", "bench", "why")
+    table = _make_table(*heads)
     for station in stations:
+        held = station.firmware
         table.add_row(
             station.station,
             station.board,
+            f"{held.model} ({held.build})" if held else "",
             styled(station.health, HEALTH_STYLE[station.health]),
             station.activity,
             station.job,

@@ -10,9 +10,28 @@ from dataclasses import dataclass
 
 from labd.core.health import Activity, Health
 from labd.core.jobs import Job, JobSpec, JobState
-from labd.core.model import Mode, Part, Priority
+from labd.core.model import BUILD_FOR, Build, Mode, Part, Priority
 
 _CLASSES = tuple(Priority)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldFirmware:
+    """Firmware on a board that labd does not flash, as its last health check found it.
+
+    Args:
+        model: that it reports, e.g. ``kws01``.
+        build: how it marks time.
+        profile: version of the harness that it reports.
+    """
+
+    model: str
+    build: Build
+    profile: str = ""
+
+    def __str__(self) -> str:
+        """Format it for people."""
+        return f"{self.model} ({self.build} build)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +42,7 @@ class StationView:
         why: findings of its last health check.
         sees_timestamps: its power monitor, or a wire to its I/O manager, shows the start and
             the end of a batch; otherwise every energy window would be invalid.
+        holds: firmware of a board that labd cannot flash; ``None`` until a check has found it.
     """
 
     name: str
@@ -31,6 +51,7 @@ class StationView:
     activity: Activity
     why: str = ""
     sees_timestamps: bool = True
+    holds: HeldFirmware | None = None
 
     @property
     def is_free(self) -> bool:
@@ -48,10 +69,17 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Assignments, and the reason why each other queued job waits, by job id."""
+    """What to start now.
+
+    Args:
+        assignments: jobs to start.
+        waiting: the reason why each other queued job waits, by job id.
+        wrong_firmware: stations that a waiting job needs but for the firmware on their board.
+    """
 
     assignments: tuple[Assignment, ...]
     waiting: dict[str, str]
+    wrong_firmware: frozenset[str] = frozenset()
 
 
 def missing_for_mode(mode: Mode, parts: frozenset[Part], *, sees_timestamps: bool) -> str:
@@ -69,11 +97,40 @@ def why_station_unsuitable(spec: JobSpec, station: StationView) -> str:
     """Return why a station can never run a job; empty if it can."""
     if spec.station and spec.station != station.name:
         return f"the job asks for station {spec.station}"
+    if Part.FLASHER not in station.parts:
+        if spec.firmware:
+            return f"labd cannot flash its board with {spec.firmware}"
+        if len(_needed_builds(spec)) > 1:
+            return (
+                "labd cannot flash its board, and the job needs the performance and the energy "
+                "build; submit them as two jobs"
+            )
     lacks = (
         missing_for_mode(mode, station.parts, sees_timestamps=station.sees_timestamps)
         for mode in spec.modes
     )
     return next(filter(None, lacks), "")
+
+
+def why_wrong_firmware(spec: JobSpec, station: StationView) -> str:
+    """Return why the firmware on a board that labd cannot flash does not suit a job."""
+    held = station.holds
+    if held is None or (held.model == spec.benchmark and {held.build} == _needed_builds(spec)):
+        return ""
+    return f"holds {held}, and labd cannot flash it"
+
+
+def can_start(spec: JobSpec, station: StationView) -> bool:
+    """Return whether a station can start a job now."""
+    return (
+        station.is_free
+        and not why_station_unsuitable(spec, station)
+        and not why_wrong_firmware(spec, station)
+    )
+
+
+def _needed_builds(spec: JobSpec) -> set[Build]:
+    return {BUILD_FOR[mode] for mode in spec.modes}
 
 
 def why_no_station(spec: JobSpec, stations: Sequence[StationView]) -> str:
@@ -107,17 +164,25 @@ def plan_assignments(jobs: Iterable[Job], stations: Sequence[StationView]) -> Sc
     free = {station.name: station for station in stations if station.is_free}
     assignments: list[Assignment] = []
     waiting: dict[str, str] = {}
+    wrong_firmware: set[str] = set()
     queued = [job for job in jobs if job.state is JobState.QUEUED]
     for job in sorted(queued, key=lambda job: _CLASSES.index(job.spec.priority)):
-        choice = next(
-            (name for name, s in free.items() if not why_station_unsuitable(job.spec, s)), None
-        )
+        choice = next((name for name, s in free.items() if can_start(job.spec, s)), None)
         if choice is None:
             waiting[job.spec.job] = _why_waiting(job.spec, stations)
+            wrong_firmware |= _stations_of_wrong_firmware(job.spec, stations)
         else:
             del free[choice]
             assignments.append(Assignment(job.spec.job, choice))
-    return Schedule(tuple(assignments), waiting)
+    return Schedule(tuple(assignments), waiting, frozenset(wrong_firmware))
+
+
+def _stations_of_wrong_firmware(spec: JobSpec, stations: Sequence[StationView]) -> set[str]:
+    """Return the stations that a job could use with another firmware; empty if it has others."""
+    suitable = [station for station in stations if not why_station_unsuitable(spec, station)]
+    if all(why_wrong_firmware(spec, station) for station in suitable):
+        return {station.name for station in suitable}
+    return set()
 
 
 def _why_waiting(spec: JobSpec, stations: Sequence[StationView]) -> str:
@@ -125,8 +190,11 @@ def _why_waiting(spec: JobSpec, stations: Sequence[StationView]) -> str:
     if verdict:
         return verdict
     suitable = [station for station in stations if not why_station_unsuitable(spec, station)]
-    states = "; ".join(f"{station.name} {_station_obstacle(station)}" for station in suitable)
-    return f"waiting for a station: {states}"
+    obstacles = (
+        f"{station.name} {why_wrong_firmware(spec, station) or _station_obstacle(station)}"
+        for station in suitable
+    )
+    return f"waiting for a station: {'; '.join(obstacles)}"
 
 
 def _station_obstacle(station: StationView) -> str:

@@ -164,7 +164,8 @@ class Daemon:
         for station in self._config.stations:
             if station.emulated is not None:
                 emulated = describe_emulated_station(self._config, station)
-                recheck = self._supervisors[station.name].request_check
+                check = self._supervisors[station.name].request_check
+                recheck = partial(check, "its bench was restarted")
                 bench = EmulatedBench(self._config.bench_directory, emulated, recheck)
                 started.append(
                     await tasks.start_restarted_process(

@@ -10,7 +10,7 @@ import structlog
 
 from labd.core.errors import InfraError
 from labd.core.jobs import JobSpec, JobState
-from labd.core.schedule import StationView, plan_assignments
+from labd.core.schedule import StationView, can_start, plan_assignments
 from labd.daemon.job_log import JobLog
 from labd.daemon.recovery import requeue_abandoned_jobs
 from labd.daemon.supervisor import Supervisor
@@ -86,12 +86,16 @@ class Dispatcher:
             except Exception as error:  # the top of one assignment: it must not end the lab
                 log.exception("labd-bug", job=assignment.job)
                 await self._set_job_aside(assignment.job, repr(error))
+        for name, supervisor in self._supervisors.items():
+            supervisor.set_firmware_wanted(wanted=name in planned.wrong_firmware)
         changed = self._job_log.set_waiting_reasons(planned.waiting | self._set_aside)
         self._job_log.queue_job_states(sorted(changed))
 
     async def _assign_job(self, spec: JobSpec, supervisor: Supervisor) -> None:
         """Lease the job and hand it over; queue it again if the station changed meanwhile."""
-        if not supervisor.can_take(spec):  # it changed while an earlier job was leased
+        if not can_start(
+            spec, supervisor.scheduling_view()
+        ):  # it changed while an earlier job was leased
             return
         if not await self._job_log.lease_job(spec.job, supervisor.name):
             return

@@ -11,7 +11,7 @@ import structlog
 from labd.core.errors import LabdError
 from labd.daemon.job_log import JobLog
 from labd.daemon.supervisor import Supervisor
-from labd.wire.messages import DaemonStatus, PartIdentity, StationStatus
+from labd.wire.messages import BoardFirmware, DaemonStatus, PartIdentity, StationStatus
 from labd.wire.topics import Topics
 
 log = structlog.get_logger(__name__)
@@ -89,5 +89,6 @@ class StatusPublisher:
             identities={
                 part: PartIdentity(**asdict(who)) for part, who in supervisor.identities.items()
             },
+            firmware=supervisor.holds and BoardFirmware(**asdict(supervisor.holds)),
             updated_ns=self._now_ns(),
         )

@@ -23,7 +23,7 @@ from labd.core.errors import (
 from labd.core.health import Activity, Health, HealthStep, next_health
 from labd.core.jobs import MAX_FAULTS, Job, JobSpec
 from labd.core.model import Identity, Verdict
-from labd.core.schedule import StationView, why_station_unsuitable
+from labd.core.schedule import HeldFirmware, StationView, can_start
 from labd.daemon.job_log import JobLog
 from labd.daemon.run_recorder import RunEvidence, RunReporter
 from labd.daemon.station_runner import StationRunner
@@ -34,6 +34,10 @@ from labd.store.journal.rows import AttemptOutcome
 from labd.wire.results import ModeResult
 
 log = structlog.get_logger(__name__)
+
+
+WRONG_FIRMWARE = {"wrong-model", "wrong-build"}
+"""Errors of a board that runs another firmware than the job needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +88,15 @@ class Supervisor:
     job: str = ""
     identities: dict[str, Identity] = field(default_factory=dict[str, Identity])
     simulated: bool = False
+    holds: HeldFirmware | None = None
     _assigned: JobSpec | None = None
     _attempt: asyncio.Task[Ending] | None = None
     _cancelling: bool = False
-    _check_requested: bool = False
+    _check_reason: str = ""
+    _firmware_wanted: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _pause_s: float = 0.0
+    _reread_pause_s: float = 0.0
 
     @property
     def name(self) -> str:
@@ -105,12 +112,8 @@ class Supervisor:
             self.activity,
             self.why,
             self.station.sees_timestamps,
+            self.holds,
         )
-
-    def can_take(self, spec: JobSpec) -> bool:
-        """Return whether the station can start this job now."""
-        view = self.scheduling_view()
-        return view.is_free and not why_station_unsuitable(spec, view)
 
     def assign_job(self, spec: JobSpec) -> bool:
         """Give the station a job that the journal has leased to it.
@@ -118,7 +121,7 @@ class Supervisor:
         Returns:
             False, without effect, if it cannot start the job any more.
         """
-        if not self.can_take(spec):
+        if not can_start(spec, self.scheduling_view()):
             return False
         self.job, self._assigned = spec.job, spec
         self._update_state(activity=Activity.LEASED)
@@ -134,12 +137,21 @@ class Supervisor:
             self._attempt.cancel()
         return True
 
-    def request_check(self) -> None:
+    def request_check(self, why: str) -> None:
         """Check the station as soon as it is free, whatever its health."""
-        self._check_requested = True
+        self._check_reason = why
         if self.scheduling_view().is_free:
-            self._set_faulty("its bench was restarted")
+            self._set_faulty(why)
         self._changed.set()
+
+    def set_firmware_wanted(self, *, wanted: bool) -> None:
+        """State whether a waiting job needs another firmware on the board.
+
+        labd cannot flash it, but somebody may: it is read again at once, then with growing pauses.
+        """
+        if wanted != self._firmware_wanted:
+            self._firmware_wanted, self._reread_pause_s = wanted, 0.0
+            self._changed.set()
 
     async def check_and_run_jobs(self) -> None:
         """Check the station and run its jobs until cancelled, then close the station."""
@@ -162,14 +174,20 @@ class Supervisor:
         spec = await self._wait_for_job()
         if spec is not None:
             await self._run_job(spec)
-        if self._check_requested and self.health is Health.GOOD:
-            self._set_faulty("its bench was restarted")
+        if self._check_reason and self.health is Health.GOOD:
+            self._set_faulty(self._check_reason)
 
     async def _wait_for_job(self) -> JobSpec | None:
         """Wait for a job, or until the station is to be checked."""
         while self._assigned is None and self.health is Health.GOOD:
             self._changed.clear()
-            await self._changed.wait()
+            try:
+                async with asyncio.timeout(self._reread_pause_s if self._firmware_wanted else None):
+                    await self._changed.wait()
+            except TimeoutError:
+                pause_s = max(2 * self._reread_pause_s, self.recheck_s)
+                self._reread_pause_s = min(pause_s, self.recheck_max_s)
+                self.request_check("a job waits for another firmware on its board")
         spec, self._assigned = self._assigned, None
         return spec
 
@@ -177,7 +195,7 @@ class Supervisor:
         """Wait before the next check, or for the request of one."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._pause_s or self.recheck_s):
-                while not self._check_requested:
+                while not self._check_reason:
                     self._changed.clear()
                     await self._changed.wait()
         self._pause_s = min(2 * (self._pause_s or self.recheck_s), self.recheck_max_s)
@@ -186,7 +204,7 @@ class Supervisor:
 
     async def _check_health(self) -> None:
         """Open the station and let the health check decide."""
-        self._check_requested = False
+        self._check_reason = ""
         self._update_state(activity=Activity.CHECKING)
         passed, why = False, "the check was interrupted"
         try:
@@ -208,6 +226,7 @@ class Supervisor:
         async with self.runner.create_bench(None) as bench:
             self.identities, self.simulated = bench.identities, bench.is_simulated
             findings = await self.runner.check_health(bench)
+            self.holds = bench.held_firmware
         texts = [f"{f.text} ({f.remedy})" if f.remedy else f.text for f in findings]
         return not any(finding.serious for finding in findings), "; ".join(texts)
 
@@ -240,6 +259,8 @@ class Supervisor:
             async with asyncio.timeout(self.attempt_deadline_s):
                 return await self._run_modes(job)
         except (JobError, MeasurementInvalid) as error:
+            if self.holds is not None and error.code in WRONG_FIRMWARE:
+                self._check_reason = "its board holds another firmware than at its last check"
             return Ending(Verdict.INVALID, str(error))
         except DutError as error:
             return Ending(Verdict.FAIL, str(error))

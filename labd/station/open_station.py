@@ -30,6 +30,7 @@ from labd.core.errors import (
     Where,
 )
 from labd.core.model import Build, Finding, Identity, Part, TimeBase
+from labd.core.schedule import HeldFirmware
 from labd.protocol.replies import DutProfile
 from labd.station.config import StationConfig
 from labd.station.dut import Dut
@@ -126,6 +127,7 @@ class StationBench:
         self._parts = parts
         self._voltage_mv = setup.voltage_mv or station.voltage_mv
         self._identities: dict[str, Identity] = {}
+        self._held_firmware: HeldFirmware | None = None
 
     async def __aenter__(self) -> Self:
         """Open every part and switch the DUT off.
@@ -246,12 +248,17 @@ class StationBench:
         return Ready(dut, profile, build, route, name, sha256, voltage)
 
     @property
+    def held_firmware(self) -> HeldFirmware | None:
+        """Firmware that was found on a board that labd does not flash."""
+        return self._held_firmware
+
+    @property
     def can_flash(self) -> bool:
         """Whether labd flashes this station's board."""
         return self._parts.flasher is not None
 
     async def identify_any_build(self) -> DutProfile:
-        """Supply the DUT and identify it, whichever build it runs.
+        """Supply the DUT and identify it, whichever build it runs; see :attr:`held_firmware`.
 
         Raises:
             InfraError: it does not answer.
@@ -266,9 +273,14 @@ class StationBench:
                 dut = Dut(channel)
                 if self._monitor_supplies_dut:
                     await dut.wait_for_boot(BOOT_DEADLINE_S)
-                return await dut.identify(IDENTIFY_DEADLINE_S)
+                profile = await dut.identify(IDENTIFY_DEADLINE_S)
+                if not self.can_flash:
+                    observed, _ = await dut.observe_build()
+                    self._held_firmware = HeldFirmware(profile.model, observed, profile.profile)
             except (DeadlineExceeded, DutError, ConfigError) as error:
                 refusals.append(error)
+            else:
+                return profile
             await self._set_supply(None)
         raise refusals[0]
 

@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from labd.core.health import Activity, Health
 from labd.core.jobs import JobSpec, JobState
-from labd.core.model import EnergyMethod, Mode, Priority, Verdict
+from labd.core.model import Build, EnergyMethod, Mode, Priority, Verdict
 from labd.wire.results import IfKnown
 from labd.wire.topics import NAME_PATTERN
 from labd.wire.validation import LABELS_FILE_PATTERN, REMARK_PATTERN, Mistake
@@ -348,6 +348,20 @@ class PartIdentity(LabMessage):
     simulated: bool = False
 
 
+class BoardFirmware(LabMessage):
+    """Firmware on a board that labd does not flash, as its last health check found it.
+
+    Args:
+        model: that it reports.
+        build: how it marks time.
+        profile: version of the harness that it reports.
+    """
+
+    model: str
+    build: Build
+    profile: str = ""
+
+
 class StationStatus(LabMessage):
     """Retained: the state of a station.
 
@@ -362,6 +376,7 @@ class StationStatus(LabMessage):
         parts: the driver's name of each part, by dut, io, power, flasher.
         simulated: whether any part is simulated.
         identities: identity that each part reports, by part.
+        firmware: on the board, if labd does not flash it; it decides which jobs run there.
         updated_ns: time of its last change, ns since the epoch.
     """
 
@@ -375,6 +390,7 @@ class StationStatus(LabMessage):
     parts: dict[str, str] = {}
     simulated: bool = False
     identities: dict[str, PartIdentity] = {}
+    firmware: BoardFirmware | None = None
     updated_ns: int
 
 

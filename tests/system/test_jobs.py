@@ -127,6 +127,40 @@ async def test_a_station_for_energy_alone_is_found_fit_and_measures(
     assert (status.verdict, status.reason) == ("pass", "")
 
 
+async def test_a_board_that_labd_cannot_flash_gets_the_jobs_of_its_firmware(
+    make_lab: Callable[..., Lab], hand_bench: HandBench
+) -> None:
+    """An energy job waits for the performance board until somebody flashes the energy build."""
+    ports = hand_bench.station("dut", "io", "power")
+    lab = make_lab(ports)
+    lab.start()
+    await lab.ready()
+    async with lab.client() as client:
+        [station] = await client.list_stations()
+        assert station.firmware is not None
+        assert (station.firmware.model, station.firmware.build) == ("digits01", "performance")
+        await client.send_request("submit", job="e", benchmark="digits01", modes=["energy"])
+        await client.send_request("submit", job="a", benchmark="digits01", modes=["accuracy"])
+        assert (await finished(client, "a"))[-1].data.verdict == "pass"
+        waiting = await client.find_job("e")
+        assert (waiting.state, waiting.attempt) == ("queued", 0)
+        assert "h1 holds digits01 (performance build), and labd cannot flash it" in waiting.waiting
+    listed = lab.labctl("stations", "--json").stdout
+    assert json.loads(listed)[0]["firmware"]["profile"]
+    hand_bench.stop()
+    image = PREBUILT / "nucleo-l4r5zi" / "digits01-energy.elf"
+    flashed = HandBench(hand_bench.directory.parent, image=str(image))
+    flashed.start()
+    try:
+        async with lab.client() as client:
+            assert (await finished(client, "e"))[-1].data.verdict == "pass"
+            [station] = await client.list_stations()
+            assert station.firmware is not None
+            assert station.firmware.build == "energy"
+    finally:
+        flashed.stop()
+
+
 async def test_two_jobs_run_at_once_and_the_third_waits(make_lab: Callable[..., Lab]) -> None:
     two = "".join(
         f'[[station]]\nname = "v{n}"\nboard = "nucleo-l4r5zi"\nemulated = {{ seed = {n} }}\n'

@@ -1,12 +1,20 @@
 """plan(): by class, then oldest first; one job per station; a reason for each that waits."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from labd.core.health import Activity, Health
 from labd.core.jobs import Job, JobSpec, JobState
-from labd.core.model import Mode, Part, Priority
-from labd.core.schedule import StationView, plan_assignments, why_no_station, why_station_unsuitable
+from labd.core.model import Build, Mode, Part, Priority
+from labd.core.schedule import (
+    HeldFirmware,
+    StationView,
+    plan_assignments,
+    why_no_station,
+    why_station_unsuitable,
+)
 
 ALL = frozenset(Part)
 NO_POWER = frozenset({Part.DUT, Part.FLASHER})
@@ -32,8 +40,9 @@ def station(
     why: str = "",
     *,
     sees_timestamps: bool = True,
+    holds: HeldFirmware | None = None,
 ) -> StationView:
-    return StationView(name, parts, health, activity, why, sees_timestamps)
+    return StationView(name, parts, health, activity, why, sees_timestamps, holds)
 
 
 def test_the_oldest_job_goes_first() -> None:
@@ -178,3 +187,43 @@ def test_no_job_takes_a_station_from_one_that_goes_first(
             first = (order.index(waiter.priority), numbers[name])
             if first < (order.index(taker.priority), numbers[assignment.job]):
                 assert why_station_unsuitable(waiter, by_name[assignment.station])
+
+
+UNFLASHED = ALL - {Part.FLASHER}
+PERFORMANCE = HeldFirmware("digits01", Build.PERFORMANCE)
+OTHER = HeldFirmware("ic01", Build.PERFORMANCE)
+
+
+def test_a_job_goes_to_the_board_that_holds_its_firmware() -> None:
+    stations = [station("s1", UNFLASHED, holds=OTHER), station("s2", UNFLASHED, holds=PERFORMANCE)]
+    planned = plan_assignments([job("j")], stations)
+    assert [(a.job, a.station) for a in planned.assignments] == [("j", "s2")]
+    assert planned.wrong_firmware == frozenset()
+
+
+def test_a_job_waits_for_its_firmware_and_says_what_the_boards_hold() -> None:
+    stations = [station("s1", UNFLASHED, holds=OTHER), station("s2", NO_POWER - {Part.FLASHER})]
+    planned = plan_assignments([job("e", Mode.ENERGY), job("a", station="s1")], stations)
+    assert planned.assignments == ()
+    text = "waiting for a station: s1 holds ic01 (performance build), and labd cannot flash it"
+    assert planned.waiting == {"e": text, "a": text}
+    assert planned.wrong_firmware == {"s1"}
+
+
+def test_a_board_that_labd_flashes_is_not_restricted() -> None:
+    planned = plan_assignments([job("j", Mode.ACCURACY, Mode.ENERGY)], [station("s1")])
+    assert [a.job for a in planned.assignments] == ["j"]
+
+
+def test_a_board_that_no_check_has_identified_may_get_any_job() -> None:
+    planned = plan_assignments([job("j")], [station("s1", UNFLASHED)])
+    assert [a.job for a in planned.assignments] == ["j"]
+
+
+def test_both_builds_or_a_named_firmware_need_a_flasher() -> None:
+    both = job("b", Mode.ACCURACY, Mode.ENERGY).spec
+    named = replace(job("n").spec, firmware="digits01-mine")
+    stations = [station("s1", UNFLASHED)]
+    assert "submit them as two jobs" in why_no_station(both, stations)
+    assert "labd cannot flash its board with digits01-mine" in why_no_station(named, stations)
+    assert why_no_station(both, [*stations, station("s2")]) == ""

@@ -13,6 +13,7 @@ from drivers.base.registry import PartConfig
 from labd.core.health import Activity, Health
 from labd.core.jobs import JobSpec
 from labd.core.model import Finding, Mode, Part, Verdict
+from labd.core.schedule import HeldFirmware
 from labd.daemon.job_log import JobLog
 from labd.daemon.run_recorder import RunEvidence
 from labd.daemon.supervisor import Supervisor
@@ -28,6 +29,7 @@ Step = Callable[[], Awaitable[None]]
 class ScriptedBench:
     identities: dict[str, Any] = {}  # noqa: RUF012
     is_simulated = True
+    held_firmware: HeldFirmware | None = None
 
 
 class ScriptedRunner:
@@ -39,6 +41,7 @@ class ScriptedRunner:
         self.run_step: Step | None = None
         self.close_step: Step | None = None
         self.check_step: Step | None = None
+        self.bench = ScriptedBench()
         self.findings: list[Finding] = []
         self.opened = 0
         self.closed = 0
@@ -47,7 +50,7 @@ class ScriptedRunner:
     async def create_bench(self, spec: JobSpec | None) -> AsyncIterator[Any]:
         self.opened += 1
         try:
-            yield ScriptedBench()
+            yield self.bench
         finally:
             if spec is not None and self.close_step is not None:
                 self.closing.set()

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from labd.core.errors import InfraError, LabdBug
+from labd.core.errors import InfraError, JobError, LabdBug
 from labd.core.health import Activity, Health
 from labd.core.jobs import Job, JobSpec
-from labd.core.model import Finding, Mode
+from labd.core.model import Build, Finding, Mode
+from labd.core.schedule import HeldFirmware
 from labd.daemon.dispatcher import Dispatcher
 from labd.daemon.job_log import JobLog
 from labd.daemon.recovery import requeue_abandoned_jobs
@@ -129,7 +130,7 @@ async def test_a_check_that_starts_while_a_job_is_leased_sends_it_back(
     await gate.reached.wait()
     checked = asyncio.Event()
     stage.runner.check_step = checked.wait  # type: ignore[assignment]
-    stage.supervisor.request_check()
+    stage.supervisor.request_check("its bench was restarted")
     await floor.until(lambda: stage.supervisor.activity is Activity.CHECKING)
     gate.opened.set()
     await floor.until_state("j1", "queued")
@@ -151,7 +152,7 @@ async def test_a_check_that_fails_meanwhile_leaves_the_job_in_the_queue(
     await floor.submit("j1")
     await gate.reached.wait()
     stage.runner.findings = [Finding("x", "no answer")]
-    stage.supervisor.request_check()
+    stage.supervisor.request_check("its bench was restarted")
     await floor.until(lambda: stage.supervisor.health is Health.BAD)
     gate.opened.set()
     async with asyncio.timeout(5):
@@ -160,7 +161,7 @@ async def test_a_check_that_fails_meanwhile_leaves_the_job_in_the_queue(
     assert (status.state, status.station) == ("queued", "")
     assert "s1 is bad (no answer)" in status.waiting
     stage.runner.findings = []
-    stage.supervisor.request_check()
+    stage.supervisor.request_check("its bench was restarted")
     [job] = await floor.until_done("j1")
     assert (job.verdict, job.attempt) == ("pass", 1)
 
@@ -181,7 +182,7 @@ async def test_a_refused_assignment_is_queued_again_once_the_journal_can(
     await gate.reached.wait()
     stage, checked = floor.stages["s1"], asyncio.Event()
     stage.runner.check_step = checked.wait  # type: ignore[assignment]
-    stage.supervisor.request_check()
+    stage.supervisor.request_check("its bench was restarted")
     gate.opened.set()
     await floor.until_state("j1", "queued")
     checked.set()
@@ -354,3 +355,37 @@ async def test_a_message_that_cannot_be_published_does_not_stop_the_others(
     assert await job_log.wait_until_published(5)
     publishing.cancel()
     assert published == ["fine"]
+
+
+async def test_a_board_is_read_again_for_a_job_that_needs_another_firmware(floor: Floor) -> None:
+    stage = floor.stages["s1"]
+    stage.supervisor.recheck_s = 0.02
+    stage.runner.bench.held_firmware = HeldFirmware("ic01", Build.PERFORMANCE)
+    stage.supervisor.request_check("its bench was restarted")
+    await floor.until(lambda: stage.supervisor.holds is not None)
+    await floor.submit("j1")
+    checks = stage.runner.opened
+    await floor.until(lambda: stage.runner.opened >= checks + 3)
+    status = await floor.job_log.job_status("j1")
+    assert status is not None
+    assert "s1 holds ic01 (performance build), and labd cannot flash it" in status.waiting
+    stage.runner.bench.held_firmware = HeldFirmware("digits01", Build.PERFORMANCE)
+    [job] = await floor.until_done("j1")
+    assert (job.verdict, job.attempt) == ("pass", 1)
+    checks = stage.runner.opened
+    await asyncio.sleep(0.1)
+    assert stage.runner.opened == checks
+
+
+async def test_a_board_that_changed_since_its_check_is_read_again(floor: Floor) -> None:
+    stage = floor.stages["s1"]
+    stage.runner.bench.held_firmware = HeldFirmware("digits01", Build.PERFORMANCE)
+    stage.supervisor.request_check("its bench was restarted")
+    await floor.until(lambda: stage.supervisor.holds is not None)
+    stage.runner.run_step = failing(JobError("wrong-model", "the board runs ic01"))
+    stage.runner.bench.held_firmware = HeldFirmware("ic01", Build.PERFORMANCE)
+    await floor.submit("j1", "j2")
+    [job] = await floor.until_done("j1")
+    assert job.verdict == "invalid"
+    await floor.until(lambda: stage.supervisor.holds == stage.runner.bench.held_firmware)
+    assert (await floor.job_log.require_job("j2")).state == "queued"

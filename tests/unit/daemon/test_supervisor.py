@@ -184,12 +184,12 @@ async def test_a_check_that_finds_a_defect_or_breaks_is_bad(stage: Stage) -> Non
             await asyncio.sleep(0.01)
     assert stage.supervisor.why == "3 of 10 right (replace it)"
     stage.runner.findings = []
-    stage.supervisor.request_check()
+    stage.supervisor.request_check("asked for")
     async with asyncio.timeout(5):
         while stage.supervisor.health is not Health.GOOD:
             await asyncio.sleep(0.01)
     stage.runner.check_health = failing_check  # type: ignore[method-assign]
-    stage.supervisor.request_check()
+    stage.supervisor.request_check("asked for")
     async with asyncio.timeout(5):
         while stage.supervisor.health is not Health.BAD:
             await asyncio.sleep(0.01)
