@@ -7,6 +7,8 @@ submitter. The others word the same facts as another firmware might.
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from labd.protocol.failure_texts import errors_in, errors_in_text, failures_in_text
 from labd.protocol.lines import Line
@@ -179,6 +181,7 @@ OTHER_INFORMATION = [
     "infer time: 155587 us",
     "progress 10/70",
     "status 0",
+    "running with default input scale 0.5",
 ]
 
 
@@ -207,6 +210,15 @@ def test_information_is_no_failure(text: str) -> None:
 )
 def test_an_error_is_quoted_without_its_mark(text: str, errors: list[str]) -> None:
     assert errors_in([Line(text, 0)]) == errors
+
+
+@given(st.text(alphabet="e-[]%=!:. 0129inputexpcdbfaorl\x1b\n", max_size=300))
+def test_any_text_is_judged(text: str) -> None:
+    assert set(errors_in_text(text)) <= set(failures_in_text(text))
+
+
+def test_a_number_of_any_length_is_judged() -> None:
+    assert not failures_in_text(f"buffer {'9' * 5000}, expected 4")
 
 
 @pytest.mark.parametrize("text", ["[wifi] link failed", "Error loading DNN failed: *unknown*"])
