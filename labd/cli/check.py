@@ -11,7 +11,8 @@ import click
 
 from drivers.base.registry import Registry
 from labd.cli.options import config_option, json_option
-from labd.cli.render import StationCheck, make_check_table, show_table
+from labd.cli.render import show_table
+from labd.cli.tables import StationCheck, make_check_table
 from labd.cli.terminal import print_line
 from labd.core.model import Mode
 from labd.core.schedule import missing_for_mode

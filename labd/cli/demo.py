@@ -15,7 +15,8 @@ from click.core import ParameterSource
 
 from drivers.base.registry import Registry
 from labd.cli.options import config_option
-from labd.cli.render import latest_summary, make_results_table, show_reasons, show_table
+from labd.cli.render import show_table
+from labd.cli.tables import latest_summary, make_results_table
 from labd.cli.terminal import print_line
 from labd.cli.watch import follow_jobs
 from labd.client.lab_client import LabClient
@@ -83,7 +84,6 @@ async def _run_demonstration(config: Path, lab: str, directory: Path) -> bool:
         finally:
             await _stop_daemon(daemon)
     show_table(make_results_table(ended))
-    show_reasons(ended)
     _plot_first_energy_trace(ended, directory)
     return all(status.verdict is Verdict.PASS for status in ended)
 

@@ -15,7 +15,7 @@ from labd.wire.topics import to_topic_level
 COMMANDS = {
     "cancel": "Cancel a JOB of your own, queued or running.",
     "events": "Print the numbered events of a JOB.",
-    "jobs": "List jobs, oldest first.",
+    "jobs": "List the jobs that run, then those that are next, then those that ended last.",
     "pin": "Keep the traces of a JOB of your own, whatever the lab's limits.",
     "show": "Show the scores, windows and evidence of a JOB.",
     "stations": "List the stations with their health and activity.",

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pydantic import BaseModel
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from labd.cli.listing import GAP, Listing, format_note
 from labd.cli.render_energy import OWN_METHOD, format_energy_score
 from labd.cli.render_evidence import format_evidence, format_kept_files
+from labd.cli.tables import make_results_table, make_windows_table
 from labd.cli.terminal import make_console, print_line, styled
-from labd.core.model import ClockCheck, Mode, Verdict, Window
-from labd.core.retention import DAY_NS, RunFiles
+from labd.core.local_time import format_local_time
+from labd.core.model import Mode, Window
 from labd.wire.job_events import (
     Event,
     Finished,
@@ -31,27 +28,16 @@ from labd.wire.job_events import (
     Started,
     WindowEvent,
 )
-from labd.wire.messages import JobStatus, ModeSummary, StationStatus
+from labd.wire.messages import JobStatus
 from labd.wire.results import MeasuredWindow, ModeVerdict
 
-VERDICT_STYLE = {
-    Verdict.PASS: "green",
-    Verdict.FAIL: "red",
-    Verdict.INVALID: "magenta",
-    Verdict.INFRA: "yellow",
-    Verdict.CANCELLED: "dim",
-    Verdict.EXPIRED: "dim",
-}
-HEALTH_STYLE = {"good": "green", "unknown": "yellow", "bad": "red", "maintenance": "blue"}
 
-
-def show_table(table: Table, empty: str = "") -> None:
+def show_table(table: Listing, empty: str = "") -> None:
     """Print a table, or ``empty`` instead of one without rows."""
     console = make_console()
-    if empty and not table.row_count:
-        console.print(empty)
-    else:
-        console.print(table)
+    lines = table.format_lines(console.width) if table.row_count else [styled(empty)]
+    for line in lines:
+        console.print(line, soft_wrap=True)
 
 
 def print_models(models: Sequence[BaseModel]) -> None:
@@ -59,115 +45,16 @@ def print_models(models: Sequence[BaseModel]) -> None:
     print_line(json.dumps([model.model_dump(mode="json") for model in models], indent=2))
 
 
-def make_jobs_table(jobs: Sequence[JobStatus]) -> Table:
-    """Tabulate jobs with their states, and why queued ones wait."""
-    table = _make_table("job", "user", "benchmark", "modes", "state", "station", "submitted", "why")
-    for job in jobs:
-        table.add_row(
-            job.job,
-            job.user,
-            job.benchmark,
-            " ".join(job.modes),
-            _format_state(job),
-            job.station,
-            _format_local_time(job.submitted_ns),
-            job.waiting or job.reason,
-        )
-    return table
-
-
-def make_results_table(jobs: Sequence[JobStatus]) -> Table:
-    """Tabulate scores and verdicts of jobs."""
-    table = _make_table("job", "user", "benchmark", "station")
-    for column in ("accuracy", "inf/s", "µJ/inf"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("bench", no_wrap=True)
-    for job in jobs:
-        table.add_row(
-            job.job,
-            job.user,
-            job.benchmark,
-            job.station,
-            *(format_mode_score(latest_summary(job, mode)) for mode in Mode),
-            _format_state(job),
-            "simulated" if job.simulated else "real" if job.results else "",
-        )
-    return table
-
-
-def make_stations_table(stations: Sequence[StationStatus]) -> Table:
-    """Tabulate stations with their parts and health."""
-    heads = ("station", "board", "firmware", "health", "activity", "job", "parts", "bench", "why")
-    table = _make_table(*heads)
-    for station in stations:
-        held = station.firmware
-        table.add_row(
-            station.station,
-            station.board,
-            f"{held.model} ({held.build})" if held else "",
-            styled(station.health, HEALTH_STYLE[station.health]),
-            station.activity,
-            station.job,
-            " ".join(station.parts),
-            "simulated" if station.simulated else "real",
-            station.why,
-        )
-    return table
-
-
-@dataclass(frozen=True, slots=True)
-class StationCheck:
-    """A station as stations.toml describes it.
-
-    Args:
-        station: its name.
-        board: its DUT.
-        emulated: whether labd emulates it.
-        voltage_mv: supply of the DUT.
-        parts: the driver's name of each part.
-        modes: for each mode, why the station cannot run it; empty if it can.
-        warnings: of this station.
-    """
-
-    station: str
-    board: str
-    emulated: bool
-    voltage_mv: int
-    parts: dict[str, str]
-    modes: dict[str, str]
-    warnings: list[str]
-
-
-def make_check_table(stations: Sequence[StationCheck]) -> Table:
-    """Tabulate stations as stations.toml describes them, with the modes they can run."""
-    table = _make_table("station", "board", "bench", "mV", "parts", "modes", "cannot run")
-    for station in stations:
-        lacking = [f"{mode}: {why}" for mode, why in station.modes.items() if why]
-        table.add_row(
-            station.station,
-            station.board,
-            "emulated" if station.emulated else "real",
-            str(station.voltage_mv),
-            "\n".join(f"{part}: {driver}" for part, driver in station.parts.items()),
-            "\n".join(mode for mode, why in station.modes.items() if not why),
-            styled("\n".join(lacking), "yellow"),
-        )
-    return table
-
-
 def show_job(status: JobStatus, events: Sequence[Event]) -> None:
     """Print one job in full: state, scores, windows and evidence of the last attempt."""
     console = make_console()
     show_table(make_results_table([status]))
-    show_reasons([status])
-    if status.waiting:
-        console.print(f"waiting: {status.waiting}")
     last = [event for event in events if event.attempt == status.attempt]
     windows = _final_windows(last)
     results = [event.data for event in last if isinstance(event, ResultEvent)]
     if windows:
-        console.print(make_windows_table(windows))
+        console.print()
+        show_table(make_windows_table(windows))
         for line in format_window_problems(windows):
             console.print(styled(line, "magenta"))
     _print_accuracy(console, results)
@@ -183,7 +70,8 @@ def show_job(status: JobStatus, events: Sequence[Event]) -> None:
     for result in results:
         console.print(styled(result.mode, "bold"))
         for line in format_evidence(result, removed=is_removed):
-            console.print(styled(f"  {line}"))
+            for part in format_note(line, console.width, style="", indent=GAP):
+                console.print(part, soft_wrap=True)
 
 
 def _final_windows(events: Sequence[Event]) -> list[MeasuredWindow]:
@@ -194,49 +82,6 @@ def _final_windows(events: Sequence[Event]) -> list[MeasuredWindow]:
         if isinstance(event, WindowEvent)
     }
     return list(found.values())
-
-
-def make_runs_table(runs: Sequence[tuple[RunFiles, str]], now_ns: int) -> Table:
-    """Tabulate runs with files, each with the reason for its removal, or ``""``."""
-    table = _make_table("job", "attempt")
-    for column in ("MB", "days old"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("kept because")
-    table.add_column("will be removed because")
-    for run, goes in runs:
-        table.add_row(
-            run.job,
-            str(run.attempt),
-            f"{run.size_bytes / 1e6:.3f}",
-            f"{(now_ns - run.ended_ns) / DAY_NS:.2f}",
-            run.protected,
-            styled(goes, "yellow"),
-        )
-    return table
-
-
-def make_windows_table(windows: Sequence[MeasuredWindow]) -> Table:
-    """Tabulate windows, valid or not, with the clock that checked them."""
-    table = _make_table("mode", "#")
-    for column in ("inf", "seconds", "inf/s", "µJ/inf", "±", "idle mW"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("second clock, s")
-    table.add_column("valid")
-    for window in windows:
-        energy, idle_uw = window.energy_per_inference_uj, window.idle_power_uw
-        table.add_row(
-            window.mode,
-            str(window.number),
-            str(window.inferences),
-            f"{window.runtime_s:.6f}",
-            f"{window.throughput_ips:.3f}",
-            "" if energy is None else f"{energy:.4f}",
-            _format_energy_uncertainty(window),
-            "" if idle_uw is None else f"{idle_uw / 1000:.3f}",
-            _format_clock_check(window.check),
-            _format_validity(window),
-        )
-    return table
 
 
 def format_window_problems(windows: Sequence[MeasuredWindow]) -> list[str]:
@@ -252,48 +97,9 @@ def _not_counted_notes(window: Window) -> list[str]:
     return [] if window.is_counted else [f"not counted: {window.not_counted}"]
 
 
-def _format_validity(window: Window) -> Text:
-    if not window.is_counted:
-        return styled("not counted", "yellow")
-    return styled("yes") if window.valid else styled("no", "magenta")
-
-
-def show_reasons(jobs: Sequence[JobStatus]) -> None:
-    """Print why jobs did not pass."""
-    console = make_console()
-    for job in jobs:
-        if job.reason and job.verdict is not Verdict.PASS:
-            console.print(styled(f"{job.job}: {job.reason}"))
-
-
-def latest_summary(job: JobStatus, mode: Mode) -> ModeSummary | None:
-    """Return a mode's summary of the last attempt, if there is one."""
-    found = [r for r in job.results if r.mode is mode and r.attempt == job.attempt]
-    return found[-1] if found else None
-
-
-def format_mode_score(summary: ModeSummary | None) -> str:
-    """Format the main score of a mode, marked if it is invalid."""
-    if summary is None:
-        return "–"
-    score = summary.score
-    text = "–"
-    if "top1_pct" in score:
-        text = f"{score['top1_pct']:.1f} %"
-    elif "median_throughput_ips" in score:
-        text = f"{score['median_throughput_ips']:.3f}"
-    elif "median_energy_uj" in score:
-        text = f"{score['median_energy_uj']:.3f}"
-        method = summary.method or OWN_METHOD
-        text += "" if method is OWN_METHOD else f" by {method}"
-    elif "auc" in score:
-        text = f"AUC {score['auc']:.3f}"
-    return f"{text} ({summary.verdict})" if summary.verdict is Verdict.INVALID else text
-
-
 def format_event_line(event: Event) -> str:
     """Format an event in one line."""
-    when, text = _format_local_time(event.t_ns), format_event_data(event)
+    when, text = format_local_time(event.t_ns), format_event_data(event)
     return f"{event.seq:5d} {when} {event.type:9} {text}".rstrip()
 
 
@@ -355,33 +161,3 @@ def _show_energy(
             lines = format_energy_score(result.score, measured, result.details.method or OWN_METHOD)
             for number, line in enumerate(lines):
                 console.print(styled(f"{'        ' if number else 'energy: '}{line}"))
-
-
-def _format_clock_check(check: ClockCheck) -> str:
-    return check.clock if check.seconds is None else f"{check.clock} {check.seconds:.6f}"
-
-
-def _format_energy_uncertainty(window: Window) -> str:
-    """Format the uncertainty of a window's energy per inference, from that of its edges."""
-    if window.energy_uncertainty_uj is None or not window.inferences:
-        return ""
-    return f"{window.energy_uncertainty_uj / window.inferences:.4f}"
-
-
-def _format_state(job: JobStatus) -> Text:
-    if job.verdict is None:
-        return styled(job.state)
-    text = f"{job.verdict}, custom data" if job.custom_data else job.verdict
-    return styled(text, VERDICT_STYLE[job.verdict])
-
-
-def _format_local_time(t_ns: int) -> str:
-    moment = dt.datetime.fromtimestamp(t_ns / 1e9).astimezone()
-    return moment.strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _make_table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table

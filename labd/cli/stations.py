@@ -6,7 +6,8 @@ import click
 
 from labd.cli.lab_command import with_client
 from labd.cli.options import json_option
-from labd.cli.render import make_stations_table, print_models, show_table
+from labd.cli.render import print_models, show_table
+from labd.cli.tables import make_stations_table
 from labd.client.lab_client import LabClient
 
 

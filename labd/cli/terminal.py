@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import TextColumn
 from rich.segment import Segment
 from rich.style import StyleType
 from rich.text import Text
@@ -50,11 +49,6 @@ def make_console(*, stderr: bool = False) -> PlainConsole:
 def styled(text: str, style: StyleType = "") -> Text:
     """Return text of one style, with control characters made visible."""
     return Text(make_visible(text, keep="\n"), style)
-
-
-def text_column(template: str) -> TextColumn:
-    """Return a column of a progress display."""
-    return TextColumn(template, markup=False)
 
 
 def print_line(text: str, *, err: bool = False, end: str = "\n") -> None:

@@ -13,7 +13,8 @@ import click
 
 from drivers.base.registry import Registry
 from labd.cli.options import config_option, json_option
-from labd.cli.render import make_runs_table, show_table
+from labd.cli.render import show_table
+from labd.cli.tables import make_runs_table
 from labd.cli.terminal import print_line
 from labd.core.errors import ConfigError
 from labd.core.retention import RetentionLimits, RunFiles, plan_removals

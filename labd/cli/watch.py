@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID
 
+from labd.cli.job_bars import JobBars
 from labd.cli.lab_command import with_client
 from labd.cli.options import json_option
-from labd.cli.render import format_event_data, make_results_table, show_reasons, show_table
-from labd.cli.terminal import make_console, print_line, text_column
+from labd.cli.render import format_event_data, show_table
+from labd.cli.tables import make_results_table
+from labd.cli.terminal import make_console, print_line
 from labd.client.lab_client import LabClient
-from labd.core.errors import first_fault
-from labd.wire.job_events import (
-    Event,
-    FinishedEvent,
-    PhaseEvent,
-    ProgressEvent,
-    QueuedEvent,
-    RequeuedEvent,
-)
+from labd.core.errors import TransportError, first_fault
+from labd.wire.job_events import Event, ProgressEvent
 from labd.wire.messages import JobStatus
 
 VERDICT_STATUS = {"pass": 0, "fail": 1, "invalid": 3, "infra": 4, "cancelled": 5, "expired": 6}
 """Exit status by verdict."""
+
+REFRESH_S = 3.0
+"""Interval at which the position of a waiting job is asked for."""
 
 
 @click.command("watch")
@@ -45,7 +43,6 @@ async def watch_jobs(client: LabClient, jobs: list[str], *, as_json: bool) -> in
     ended = await follow_jobs(client, jobs, as_json=as_json)
     if not as_json:
         show_table(make_results_table(ended))
-        show_reasons(ended)
     return max(VERDICT_STATUS[status.verdict or "infra"] for status in ended)
 
 
@@ -57,33 +54,38 @@ async def follow_jobs(client: LabClient, jobs: list[str], *, as_json: bool) -> l
         )
     else:
         console = make_console()
+        job_width = max(map(len, jobs))
         if console.is_terminal:
             await _follow_with_bars(client, jobs, console)
         else:
             await _follow_jobs_concurrently(
-                client, jobs, lambda event: _print_event(console, event)
+                client, jobs, lambda event: _print_event(console, event, job_width)
             )
     return [await client.find_job(job) for job in jobs]
 
 
 async def _follow_with_bars(client: LabClient, jobs: list[str], console: Console) -> None:
-    columns = (
-        text_column("{task.fields[job]}"),
-        text_column("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        text_column("{task.fields[unit]}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        bars: dict[str, TaskID] = {
-            job: progress.add_task("waiting", job=job, unit="", total=None) for job in jobs
-        }
+    job_width = max(map(len, jobs))
+    with JobBars(jobs, console) as bars:
 
         def show_event(event: Event) -> None:
-            _update_bar(progress, bars[event.job], event)
-            _print_event(progress.console, event)
+            bars.update(event)
+            _print_event(console, event, job_width)
 
-        await _follow_jobs_concurrently(client, jobs, show_event)
+        refreshing = asyncio.create_task(_refresh_waiting_jobs(client, bars))
+        try:
+            await _follow_jobs_concurrently(client, jobs, show_event)
+        finally:
+            refreshing.cancel()
+
+
+async def _refresh_waiting_jobs(client: LabClient, bars: JobBars) -> None:
+    """Show the position of waiting jobs and why they wait, until cancelled."""
+    while True:
+        for job in bars.waiting_jobs():
+            with suppress(TransportError):  # the broker or the lab is away for now
+                bars.show_waiting(await client.find_job(job))
+        await asyncio.sleep(REFRESH_S)
 
 
 async def _follow_jobs_concurrently(
@@ -101,22 +103,7 @@ async def _follow_jobs_concurrently(
         raise first_fault(group) from group
 
 
-def _print_event(console: Console, event: Event) -> None:
+def _print_event(console: Console, event: Event, job_width: int) -> None:
     if not isinstance(event, ProgressEvent):  # it moves the bar
-        line = f"{event.job:24} {event.type:9} {format_event_data(event)}"
+        line = f"{event.job:{job_width}}  {event.type:9} {format_event_data(event)}"
         console.print(line.rstrip(), soft_wrap=True)
-
-
-def _update_bar(progress: Progress, bar: TaskID, event: Event) -> None:
-    match event:
-        case ProgressEvent(data=step):
-            progress.update(bar, completed=step.done, total=step.total, unit=step.unit)
-        case PhaseEvent(data=phase):
-            text = f"{event.station} {phase.mode} {phase.phase}"
-            progress.update(bar, description=text, completed=0, total=None, unit="")
-        case FinishedEvent(data=end):
-            progress.update(bar, description=end.verdict, completed=1, total=1, unit="")
-        case QueuedEvent() | RequeuedEvent():
-            progress.update(bar, description="waiting", completed=0, total=None, unit="")
-        case _:
-            return

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from labd.core.errors import JobError, TransportError, Where
+from labd.core.jobs import JobState
+from labd.core.local_time import format_local_time
 from labd.mqtt.inbox import Inbox
 from labd.mqtt.link import MqttLink
 from labd.wire.job_events import EVENT, Event, FinishedEvent
-from labd.wire.messages import DaemonStatus, JobStatus, Reply, StationStatus
+from labd.wire.messages import (
+    MAX_LISTED,
+    DaemonStatus,
+    JobOrder,
+    JobStatus,
+    Reply,
+    StationStatus,
+)
 from labd.wire.topics import Kind, Topics
 
 if TYPE_CHECKING:
@@ -37,6 +46,19 @@ PATIENCE_S = 120.0
 
 SILENCE_S = 10.0
 """Without an event for this long, events are requested: one may have been missed."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Jobs, and how many there are of their kind, listed or not."""
+
+    jobs: tuple[JobStatus, ...]
+    total: int
+
+    @property
+    def is_part(self) -> bool:
+        """Whether there are more jobs than these."""
+        return len(self.jobs) < self.total
 
 
 class LabClient:
@@ -123,6 +145,28 @@ class LabClient:
         """Return jobs, oldest first."""
         reply = await self.send_request("jobs", **fields)
         return [JobStatus.model_validate(one) for one in _result_list(reply)]
+
+    async def list_schedule(
+        self, states: Sequence[JobState], user: str | None, limit: int | None
+    ) -> JobPage:
+        """Return jobs that run, then queued ones as they are scheduled, then the last ended.
+
+        Args:
+            states: only jobs in these states.
+            user: only jobs of this user.
+            limit: how many at most; ``None`` for all.
+        """
+        jobs: dict[str, JobStatus] = {}
+        skip = 0
+        while True:
+            most = MAX_LISTED if limit is None else min(limit - skip, MAX_LISTED)
+            keys: dict[str, Any] = {"states": states, "user": user, "order": JobOrder.SCHEDULE}
+            reply = await self.send_request("jobs", limit=most, skip=skip, **keys)
+            listed = [JobStatus.model_validate(one) for one in _result_list(reply)]
+            jobs |= {each.job: each for each in listed}  # the queue may move between two requests
+            skip += len(listed)
+            if len(listed) < most or skip == limit:
+                return JobPage(tuple(jobs.values()), reply.total or len(jobs))
 
     async def find_job(self, job: str) -> JobStatus:
         """Return one job.
@@ -226,10 +270,9 @@ class LabClient:
                 f"{self._topics.reply_topic(self.user, self._name)}"
             )
         if job is not None:
-            until = dt.datetime.fromtimestamp(expires_ns / 1e9).astimezone()
             remedy += (
-                f"; the request may still take effect until {until:%Y-%m-%d %H:%M:%S}; it is safe "
-                f"to send it again for job {job}"
+                f"; the request may still take effect until {format_local_time(expires_ns)}; "
+                f"it is safe to send it again for job {job}"
             )
         return TransportError("no-answer", what, remedy, Where(job=job or ""))
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from labd.cli import render as tables
-from labd.cli import terminal
+from labd.cli import render, tables, terminal
 from labd.cli.render_energy import format_energy_score
 from labd.core.model import EnergyMethod
 from labd.wire.job_events import EVENT, Event
@@ -77,7 +76,7 @@ def shown(
 ) -> str:
     """What a person sees on 100 columns."""
     monkeypatch.setattr(terminal, "PIPE_WIDTH", 100)
-    tables.show_job(status, events)
+    render.show_job(status, events)
     return capsys.readouterr().out
 
 
@@ -171,7 +170,7 @@ def test_a_window_that_does_not_count_is_marked_and_shown_in_its_last_form(
     assert f"performance window 1: {too_short}" in text
     assert f"performance window 1: not counted: {reason}" in text
     assert "performance window 2: not counted: measured again as window 3" in text
-    line = tables.format_event_line(events[0])
+    line = render.format_event_line(events[0])
     assert line.endswith(f" — not counted: {reason} — {too_short}")
     assert "INVALID" not in line
 
