@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from drivers.serial_dut import SerialDut, SerialDutConfig
@@ -72,15 +73,17 @@ async def dut_run(
     inputs: int = 5,
     windows: int = 1,
     mode: Mode = Mode.PERFORMANCE,
+    time_base: TimeBase = TimeBase.VIRTUAL,
 ) -> AsyncGenerator[tuple[ModeRun, SilentReporter]]:
     """Open the station with the DUT in its performance build, and a data set of zeros."""
     dut.results = (0.0,) * 11 + (1.0,)
     suite = find_benchmark("kws01")
     dataset = find_dataset([make_kws01_set(folder, inputs, windows)], suite, (mode,))
     evidence = RunEvidence(folder / "run")
+    station = replace(STATION, time_base=time_base)
     async with plugged(dut) as uart, evidence.recording():
         parts = Parts(dut=SerialDut(SerialDutConfig(port=uart.path)))
-        async with StationBench(STATION, JobSetup("kws01", (), BAUD), parts) as bench:
+        async with StationBench(station, JobSetup("kws01", (), BAUD), parts) as bench:
             ready = await bench.prepare_dut(Build.PERFORMANCE)
             reporter = SilentReporter()
             yield (

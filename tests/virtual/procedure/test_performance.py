@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from labd.core.errors import DutError, MeasurementInvalid
+from labd.core.model import ClockCheck, TimeBase
 from labd.core.suite import MAX_INFERENCES
+from labd.procedure import performance
 from labd.procedure.performance import measure_performance
 from labd.simulation.instruments.reference_dut import KNOWN_FIRMWARES, SimulatedDut
-from labd.simulation.virtual_time import PS_PER_US
+from labd.simulation.virtual_time import PS_PER_US, LoopAgenda
 from tests.virtual.procedure.dut_station import dut_run
 
 
@@ -54,6 +56,36 @@ async def test_a_timer_that_stands_still_is_named_with_the_command(tmp_path: Pat
         with pytest.raises(DutError, match="infer 2147483647 1: no time passed") as caught:
             await measure_performance(run)
     assert "its timer does not run, or its inference is empty" in caught.value.remedy
+
+
+class MillisecondDut(SimulatedDut):
+    """Counts milliseconds where microseconds are asked for."""
+
+    @property
+    def now_us(self) -> int:
+        return super().now_us // 1000
+
+
+async def test_a_counter_in_another_unit_is_found_by_the_hosts_clock(tmp_path: Path) -> None:
+    dut = MillisecondDut(agenda=LoopAgenda(real_time=True))
+    async with dut_run(dut, tmp_path, time_base=TimeBase.HOST) as (run, _):
+        with pytest.raises(DutError, match=r"infer 10 1: 1\d{3} µs by the DUT's timestamps, 1\."):
+            await measure_performance(run)
+    assert [each for each in dut.commands if each.startswith("infer")] == ["infer 10 1"] * 2
+
+
+async def test_one_delay_of_the_host_is_not_blamed_on_the_counter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter([5.0])
+    late = ClockCheck("host", 5.0, 0.15)
+    on_time = ClockCheck("host", None, 0.0)
+    monkeypatch.setattr(
+        performance, "check_by_host_clock", lambda *_: late if next(seconds, 0) else on_time
+    )
+    async with dut_run(SimulatedDut(), tmp_path) as (run, _):
+        result = await measure_performance(run)
+    assert result.verdict == "pass"
 
 
 async def test_the_shortest_inference_that_the_protocol_can_time_is_timed(tmp_path: Path) -> None:
