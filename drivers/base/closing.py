@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from labd.core.errors import DeadlineExceeded, LabdError, Where
+from labd.core.errors import DeadlineExceeded, LabdError, TransportError, Where
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,9 @@ async def close_in_steps(
             remedy = "see that its output is off; power-cycle the instrument"
             faults.append(DeadlineExceeded("no-answer", text, remedy, where))
         except LabdError as fault:
-            log.warning("%s: %s failed: %s", where.device, what, fault.what)
+            # of a lost port the attempt, or the next check, reports the reason
+            level = logging.DEBUG if isinstance(fault, TransportError) else logging.WARNING
+            log.log(level, "%s: %s failed: %s", where.device, what, fault.what)
             faults.append(fault)
 
     try:

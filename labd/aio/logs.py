@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import structlog
@@ -60,8 +62,20 @@ def set_up_logging(*, as_json: bool, verbose: bool) -> None:
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda ended: _log_uncaught(
+        ended.exc_type, ended.exc_value, ended.exc_traceback
+    )
     for package in PACKAGES:
         logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None
+) -> None:
+    """Log the error that ends the process or a thread like every other line."""
+    info = (kind, error or kind(), traceback)
+    logging.getLogger("labd").critical("labd-bug", exc_info=info)
 
 
 def _make_values_visible(_: object, __: str, event: EventDict) -> EventDict:

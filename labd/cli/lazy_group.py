@@ -29,6 +29,12 @@ class _MistakeError(click.ClickException):
     exit_code = 2
 
 
+def exit_status_of(error: LabdError) -> int:
+    """Return the exit status of a command that an error ends."""
+    kind = _MistakeError if isinstance(error, ConfigError) else click.ClickException
+    return kind.exit_code
+
+
 class LazyGroup(click.Group):
     """A group whose command ``name`` is ``<name>_command`` of the module ``labd.cli.<name>``.
 

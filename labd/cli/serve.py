@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,7 @@ import structlog
 from drivers.base.registry import Registry
 from labd.aio.logs import set_up_logging
 from labd.aio.wire_log import log_wires_to
+from labd.cli.lazy_group import exit_status_of
 from labd.cli.options import config_option, wire_log_option
 from labd.core.errors import LabdError, first_fault
 from labd.daemon.daemon import serve_lab
@@ -61,17 +64,30 @@ def serve_command(
 ) -> None:
     """Serve the lab described in stations.toml until SIGTERM."""
     set_up_logging(as_json=log_json, verbose=verbose)
-    registry = Registry.from_entry_points()
-    lab = load_config(config, registry, state=state, port=port)
-    lab = replace(lab, datasets=(*(each.absolute() for each in datasets), *lab.datasets))
-    try:
+    with _fatal_error_logged(as_json=log_json):
+        registry = Registry.from_entry_points()
+        lab = load_config(config, registry, state=state, port=port)
+        lab = replace(lab, datasets=(*(each.absolute() for each in datasets), *lab.datasets))
         with log_wires_to(wire_log):
             announce = partial(_log_ready, lab.name)
             asyncio.run(serve_lab(lab, registry, announce, take_over=take_over))
-    except ExceptionGroup as group:
-        fault = first_fault(group)
-        known = isinstance(fault, LabdError)
-        raise (fault if known else click.ClickException(str(fault))) from group
+
+
+@contextmanager
+def _fatal_error_logged(*, as_json: bool) -> Generator[None]:
+    """Let the error that ends the daemon be the last line of a log in JSON."""
+    try:
+        try:
+            yield
+        except ExceptionGroup as group:
+            fault = first_fault(group)
+            known = isinstance(fault, LabdError)
+            raise (fault if known else click.ClickException(str(fault))) from group
+    except LabdError as error:
+        if not as_json:
+            raise
+        log.critical("serve-failed", code=error.code, error=str(error))
+        raise SystemExit(exit_status_of(error)) from error
 
 
 def _log_ready(lab: str, url: str) -> None:

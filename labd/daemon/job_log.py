@@ -28,7 +28,15 @@ from labd.store.journal.rows import (
     Change,
     Duplicate,
 )
-from labd.wire.job_events import EventData, EventType
+from labd.wire.job_events import (
+    Event,
+    EventData,
+    EventType,
+    Finished,
+    Queued,
+    Requeued,
+    Started,
+)
 from labd.wire.messages import JobOrder, JobStatus, ListJobs
 from labd.wire.results import ModeResult
 from labd.wire.topics import Topics
@@ -241,6 +249,8 @@ class JobLog:
         return True
 
     def _queue_change(self, change: Change) -> None:
+        for event in change.events:
+            _log_step(change.job, event)
         only_progress = all(event.type is EventType.PROGRESS for event in change.events)
         if only_progress and self._outbox.qsize() > MAX_QUEUED:
             return  # clients ask for missing events by number
@@ -281,6 +291,27 @@ class JobLog:
         if status.state is not JobState.QUEUED:
             return status
         return status.model_copy(update={"position": self._positions.get(status.job)})
+
+
+def _log_step(job: Job, event: Event) -> None:
+    """Log a job's acceptance, the start and the end of each attempt, and the verdict."""
+    spec, data = job.spec, event.data
+    match data:
+        case Queued():
+            modes = " ".join(spec.modes)
+            log.info(
+                "job-accepted", job=spec.job, user=spec.user, benchmark=spec.benchmark, modes=modes
+            )
+        case Started():
+            log.info("job-started", job=spec.job, station=event.station, attempt=event.attempt)
+        case Requeued(reason=reason):
+            log.warning("job-requeued", job=spec.job, station=event.station, reason=reason)
+        case Finished(verdict=verdict, reason=reason):
+            log.info(
+                "job-ended", job=spec.job, verdict=verdict, station=event.station, reason=reason
+            )
+        case _:
+            return
 
 
 async def _publish_until_accepted(

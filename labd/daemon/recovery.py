@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import structlog
-
 from labd.core.jobs import MAX_ATTEMPTS
 from labd.core.model import Verdict
 from labd.daemon.job_log import JobLog
 from labd.store.journal.journal import Journal
 from labd.store.journal.rows import AttemptOutcome
-
-log = structlog.get_logger(__name__)
 
 
 async def requeue_abandoned_jobs(
@@ -32,7 +28,6 @@ async def requeue_abandoned_jobs(
     abandoned = [job for job in busy if job.spec.job not in held]
     for job in abandoned:
         reason = f"{cause} while it was {job.state} on {job.station}"
-        log.info("job-recovered", job=job.spec.job, reason=reason)
         if job.attempt < MAX_ATTEMPTS or job.cancel_requested:
             await job_log.requeue_job(job.spec.job, reason, AttemptOutcome.INTERRUPTED)
         else:

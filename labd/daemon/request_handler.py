@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from pydantic import JsonValue
@@ -54,6 +54,7 @@ class RequestHandler:
         dispatcher: schedules and cancels jobs.
         status: of the stations.
         now_ns: wall clock, ns since the epoch.
+        cleared_topics: of retained requests whose clearing has not come back yet.
     """
 
     config: LabConfig
@@ -62,6 +63,7 @@ class RequestHandler:
     dispatcher: Dispatcher
     status: StatusPublisher
     now_ns: Callable[[], int] = time.time_ns
+    cleared_topics: set[str] = field(default_factory=set[str])
 
     async def serve_requests(self, inbox: Inbox) -> None:
         """Answer requests one after the other until cancelled."""
@@ -73,8 +75,7 @@ class RequestHandler:
 
     async def answer_message(self, message: ReceivedMessage) -> None:
         """Answer one request; a malformed one gets an error reply."""
-        if message.retained:
-            log.warning("retained-request-ignored", topic=message.topic)
+        if self._clear_retained_request(message):
             return
         try:
             topic = self.topics.parse_topic(message.topic)
@@ -85,6 +86,23 @@ class RequestHandler:
         self.job_log.queue_message(
             self.topics.reply_topic(topic.user, client), reply.to_json_bytes(), retain=False
         )
+
+    def _clear_retained_request(self, message: ReceivedMessage) -> bool:
+        """Clear a retained request, which would come again at every connect, without an answer.
+
+        Returns:
+            whether the message is one, or the empty message that clears one.
+        """
+        if message.retained:
+            if message.topic not in self.cleared_topics:
+                log.warning("retained-request-cleared", topic=message.topic)
+            self.cleared_topics.add(message.topic)
+            self.job_log.queue_message(message.topic, b"", retain=True)
+            return True
+        if not message.payload and message.topic in self.cleared_topics:
+            self.cleared_topics.discard(message.topic)
+            return True
+        return False
 
     async def _reply_to_payload(self, user: str, verb: str, payload: bytes) -> tuple[str, Reply]:
         """Return the client to answer, and its reply."""

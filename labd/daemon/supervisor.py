@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -96,6 +97,7 @@ class Supervisor:
     _firmware_wanted: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _pause_s: float = 0.0
+    _logged_check: tuple[HealthStep, str] | None = None
     _reread_pause_s: float = 0.0
 
     @property
@@ -216,10 +218,17 @@ class Supervisor:
             why = f"a defect of labd: {error!r}"
         finally:
             step = HealthStep.CHECK_PASSED if passed else HealthStep.CHECK_FAILED
-            log.info("station-checked", station=self.name, step=step, why=why)
+            self._log_check(step, why)
             self._update_state(
                 health=next_health(self.health, step), why=why, activity=Activity.IDLE
             )
+
+    def _log_check(self, step: HealthStep, why: str) -> None:
+        """Log a check that found something new; the repeated checks of a bad station do not."""
+        is_new = (step, why) != self._logged_check
+        self._logged_check = (step, why)
+        level = logging.INFO if is_new else logging.DEBUG
+        log.log(level, "station-checked", station=self.name, step=step, why=why)
 
     async def _run_health_check(self) -> tuple[bool, str]:
         """Return whether the station may serve, and its findings as text."""

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Self
 
+from labd.aio.line_limit import LineLimit
 from labd.core.errors import ConfigError, TransportError
 
 MAX_MESSAGES = 10_000
@@ -40,6 +41,7 @@ class Inbox:
     ) -> None:
         self.topic_filter = topic_filter
         self.dropped = 0
+        self.drop_lines = LineLimit()
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._waiting: deque[ReceivedMessage] = deque()

@@ -283,9 +283,7 @@ class MqttLink:
             message = ReceivedMessage(arrived.topic.value, arrived.payload, arrived.retain)
             for inbox in self._inboxes:
                 if arrived.topic.matches(inbox.topic_filter) and not inbox.put_or_drop(message):
-                    log.warning(
-                        "%s: reader too slow, %d dropped", inbox.topic_filter, inbox.dropped
-                    )
+                    _log_drop(inbox)
 
     def _connect_error(self, failure: Exception) -> TransportError:
         if isinstance(failure, aiomqtt.MqttCodeError):
@@ -321,6 +319,13 @@ class _Connection:
             raise aiomqtt.MqttError("the connection was lost")
         finally:
             task.cancel()
+
+
+def _log_drop(inbox: Inbox) -> None:
+    """Log dropped messages: a line each would fill the disk."""
+    if number := inbox.drop_lines.count():
+        what = "%s: messages arrive faster than they are read: %d dropped, %d since the start"
+        log.warning(what, inbox.topic_filter, number, inbox.dropped)
 
 
 def _check_subscription_granted(topic_filter: str, codes: Sequence[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import logging
 import os
 import select
 import signal
@@ -27,6 +28,8 @@ from labd.simulation.mcu.image import FlashContents, ImageError, parse_image
 from labd.simulation.station_thread import StationThread
 from labd.wire.emulation import EmulatedStation
 from labd.wire.validation import to_mistake
+
+log = logging.getLogger("labd.simulation")
 
 
 def parse_station(text: str) -> EmulatedStation:
@@ -153,24 +156,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         configs = [parse_station(text) for text in arguments.station]
         images = [parse_image(config.image.read_bytes()) for config in configs]
     except (ValueError, OSError, ImageError) as error:
-        sys.stderr.write(f"--station: {error}\n")
-        return 2
+        return _refuse(f"--station: {error}")
     if len({config.name for config in configs}) != len(configs):
-        sys.stderr.write("--station: two stations have the same name\n")
-        return 2
+        return _refuse("--station: two stations have the same name")
     with ExitStack() as stack:
         try:
             for config in configs:
                 stack.enter_context(_lock_station_directory(arguments.directory, config.name))
         except OSError as error:
-            sys.stderr.write(f"--directory: {error}; is another bench running there?\n")
-            return 2
+            return _refuse(f"--directory: {error}; is another bench running there?")
         try:
             stack.enter_context(log_wires_to(arguments.wire_log))
         except ConfigError as error:
-            sys.stderr.write(f"{error}\n")
-            return 2
+            return _refuse(str(error))
         return BenchProcess(configs, images, arguments.directory).run(control=arguments.control)
+
+
+def _refuse(why: str) -> int:
+    """Log why the process cannot start, and return its exit status."""
+    log.error("%s", why)
+    return 2
 
 
 @contextmanager

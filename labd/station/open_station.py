@@ -27,6 +27,7 @@ from labd.core.errors import (
     InfraError,
     JobError,
     LabdError,
+    TransportError,
     Where,
 )
 from labd.core.model import Build, Finding, Identity, Part, TimeBase
@@ -371,9 +372,14 @@ class StationBench:
         for part, driver in reversed(self._parts.in_opening_order()):
             try:
                 await self._with_deadline(driver.close(), CLOSE_DEADLINE_S, f"closing {part}")
-            except Exception as error:  # the other parts must be closed all the same
-                log.exception("close-failed", station=self._station.name, part=part)
+            except TransportError as error:  # the attempt, or the next check, reports the reason
                 failures.append(f"closing {part}: {error}")
+            except LabdError as error:
+                log.warning("close-failed", station=self._station.name, part=part, error=str(error))
+                failures.append(f"closing {part}: {error}")
+            except Exception as error:  # a defect: the other parts must be closed all the same
+                log.exception("labd-bug", station=self._station.name, part=part)
+                failures.append(f"closing {part}: {error!r}")
         return failures
 
     async def _with_deadline(self, work: Awaitable[T], deadline_s: float, doing: str) -> T:

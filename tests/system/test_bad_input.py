@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from labd.mqtt.broker import EmbeddedBroker
 from labd.mqtt.link import MqttLink
 from labd.wire.messages import REQUESTS
 from labd.wire.topics import Topics
@@ -73,6 +74,35 @@ async def test_every_command_topic_survives_hostile_payloads(make_lab: Callable[
     async with lab.client("mallory") as client:
         assert await client.list_jobs() == []
     assert lab.stop() == 0
+
+
+async def test_a_retained_request_is_cleared_and_logged_once(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab()
+    topic = TOPICS.command_topic("mallory", "submit")
+    hostile = b'{"job": "again", "benchmark": "digits01", "modes": ["accuracy"]}'
+    async with (
+        EmbeddedBroker(lab.folder / "state" / "broker", lab.port),
+        MqttLink(lab.url, "mallory") as link,
+    ):
+        await link.publish_message(topic, hostile, retain=True)
+    for _ in range(2):
+        lab.start()
+        await lab.ready()
+        async with (
+            MqttLink(lab.url, "late") as link,
+            link.subscribe(topic) as late,
+            link.subscribe(TOPICS.reply_topic("mallory", "default")) as replies,
+        ):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await anext(late)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await anext(replies)
+        async with lab.client("mallory") as client:
+            assert await client.list_jobs() == []
+        assert lab.stop() == 0
+    assert lab.log.read_text().count("retained-request-cleared") == 1
 
 
 async def test_every_mistake_is_named_with_its_place(make_lab: Callable[..., Lab]) -> None:
