@@ -157,7 +157,7 @@ class Link:
         if inbox.wire:
             inbox.wire.log_note(f"opened at {self.baud} baud")
         if transcript:
-            transcript.add_note(f"opened {self.port} at {self.baud} baud")
+            transcript.add_opening(self.port, self.baud)
 
     async def close(self) -> None:
         """Free the port; safe to call twice, and when the device is gone.

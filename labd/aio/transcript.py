@@ -2,6 +2,7 @@ r"""Transcript of a run's serial lines: what was sent and received, with the hos
 
 One line of text per line of a port::
 
+    48211090012344 serial-dut # opened /dev/ttyACM0 at 115200 baud, UTC 2026-07-24T09:14:02.1+00:00
     48211093347120 serial-dut > name%
     48211096120077 serial-dut < m-name-dut-[unspecified]\r\n
     48211096540210 serial-dut # closed
@@ -20,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 
 from labd.aio.host_time import host_time_ns
 
@@ -39,7 +41,7 @@ class Transcript:
         self._waiting: list[Entry] = []
         self._is_open = True
 
-    def add(self, entry: Entry) -> None:
+    def add_entry(self, entry: Entry) -> None:
         """Append an entry; ignored once the transcript is closed."""
         if self._is_open:
             self._waiting.append(entry)
@@ -48,7 +50,7 @@ class Transcript:
         """Ignore further entries, which nothing writes any more."""
         self._is_open = False
 
-    def take(self) -> list[Entry]:
+    def take_entries(self) -> list[Entry]:
         """Remove and return the entries that wait."""
         entries, self._waiting = self._waiting, []
         return entries
@@ -82,6 +84,11 @@ class PortTranscript:
         if len(self._partial) >= MAX_LINE_BYTES:
             self._end_partial_line()
 
+    def add_opening(self, port: str, baud: int) -> None:
+        """Add that the port was opened, with the time by UTC beside the host's clock."""
+        utc = datetime.now(UTC).isoformat(timespec="microseconds")
+        self.add_note(f"opened {port} at {baud} baud, UTC {utc}")
+
     def add_note(self, text: str) -> None:
         """Add what happened to the port itself."""
         self._end_partial_line()
@@ -93,7 +100,7 @@ class PortTranscript:
             self._add(self._partial_ns, FROM_DEVICE, partial)
 
     def _add(self, t_ns: int, direction: str, data: bytes) -> None:
-        self._transcript.add((t_ns, self._device, direction, data))
+        self._transcript.add_entry((t_ns, self._device, direction, data))
 
 
 def format_entries(entries: list[Entry]) -> str:

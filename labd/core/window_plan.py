@@ -56,7 +56,7 @@ class WindowPlan:
         self.inferences = 0
         self.problems: list[str] = []
 
-    def begin(self, inference_s: float) -> None:
+    def choose_inferences(self, inference_s: float) -> None:
         """Choose N by the seconds per inference.
 
         Raises:
@@ -65,19 +65,19 @@ class WindowPlan:
         self.inferences = inferences_for_window(1, inference_s, self._planned_s)
 
     @property
-    def windows(self) -> list[Window]:
+    def all_windows(self) -> list[Window]:
         """All windows in the order of measuring, counted or not."""
-        return [self._marked(number) for number in sorted(self._measured)]
+        return [self._with_mark(number) for number in sorted(self._measured)]
 
     @property
-    def counted(self) -> list[Window]:
+    def counted_windows(self) -> list[Window]:
         """The windows that score and verdict rest on."""
-        return [window for window in self.windows if window.is_counted]
+        return [window for window in self.all_windows if window.is_counted]
 
     @property
-    def done(self) -> int:
+    def finished_inputs(self) -> int:
         """Number of inputs with a batch that counts so far."""
-        return len(self._counting())
+        return len(self._counted_batches())
 
     def next_batch(self) -> Batch | None:
         """Return the next batch; ``None`` when the mode is complete or the plan abandoned."""
@@ -88,7 +88,7 @@ class WindowPlan:
         self._batches.append(_PlannedBatch(slot, batch))
         return batch
 
-    def add(self, window: Window) -> list[Window]:
+    def add_window(self, window: Window) -> list[Window]:
         """Add the window of a batch, or its final form; return every window that changed."""
         number = window.number
         is_final_form = number in self._measured
@@ -96,10 +96,10 @@ class WindowPlan:
         replaced: list[int] = []
         if not is_final_form:
             if is_too_short(window):
-                self._repeat(window)
+                self._request_repeat(window)
             else:
                 replaced = self._replace_earlier(window)
-        return [self._marked(each) for each in (*replaced, number)]
+        return [self._with_mark(each) for each in (*replaced, number)]
 
     def _next_slot(self) -> int | None:
         """Return the first input from the last one on that has no counted batch.
@@ -109,14 +109,14 @@ class WindowPlan:
         """
         latest = self._batches[-1].slot if self._batches else 0
         order = [*range(latest, len(self._files)), *range(latest)]
-        counting = self._counting()
+        counting = self._counted_batches()
         wanted = [slot for slot in order if slot not in counting]
-        seeks_one_n = self._seeks_one_n and self._repeats < MAX_MODE_REPEATS
-        if not wanted and seeks_one_n and all(window.valid for window in self.counted):
+        seeks_one_n = self._seeks_one_n and self._repeat_count < MAX_MODE_REPEATS
+        if not wanted and seeks_one_n and all(window.valid for window in self.counted_windows):
             wanted = [s for s in order if counting[s].batch.inferences < self.inferences]
         return wanted[0] if wanted else None
 
-    def _counting(self) -> dict[int, _PlannedBatch]:
+    def _counted_batches(self) -> dict[int, _PlannedBatch]:
         """Return the latest batch of each input, without those that do not count."""
         return {
             planned.slot: planned
@@ -125,13 +125,13 @@ class WindowPlan:
         }
 
     @property
-    def _repeats(self) -> int:
+    def _repeat_count(self) -> int:
         return len(self._batches) - len({planned.slot for planned in self._batches})
 
-    def _marked(self, number: int) -> Window:
+    def _with_mark(self, number: int) -> Window:
         return replace(self._measured[number], not_counted=self._not_counted.get(number, ""))
 
-    def _earlier(self, window: Window) -> list[Window]:
+    def _earlier_windows_of_input(self, window: Window) -> list[Window]:
         """Return the windows of the same input that were measured before."""
         slot = self._batches[window.number - 1].slot
         return [
@@ -140,10 +140,10 @@ class WindowPlan:
             if planned.slot == slot and planned.batch.number in self._measured
         ]
 
-    def _repeat(self, window: Window) -> None:
+    def _request_repeat(self, window: Window) -> None:
         """Raise N and do not count this window, unless the repeats are used up."""
-        earlier = self._earlier(window)
-        if len(earlier) >= MAX_WINDOW_REPEATS or self._repeats >= MAX_MODE_REPEATS:
+        earlier = self._earlier_windows_of_input(window)
+        if len(earlier) >= MAX_WINDOW_REPEATS or self._repeat_count >= MAX_MODE_REPEATS:
             self._give_up(window, earlier)
             return
         try:
@@ -157,16 +157,18 @@ class WindowPlan:
 
     def _give_up(self, window: Window, earlier: Sequence[Window]) -> None:
         """End the repeats: keep the earlier window that counts, or abandon the plan."""
-        counted = [each.number for each in earlier if self._counts(each)]
+        counted = [each.number for each in earlier if self._is_counted(each)]
         if counted:
             self._seeks_one_n = False
             self._not_counted[window.number] = f"too short: window {counted[0]} counts instead"
         else:
-            self.problems.append(_attempts_text([*earlier, window], self._repeats))
+            self.problems.append(_attempts_text([*earlier, window], self._repeat_count))
 
     def _replace_earlier(self, window: Window) -> list[int]:
         """Do not count an earlier window of this input, which had fewer inferences."""
-        replaced = [each.number for each in self._earlier(window) if self._counts(each)]
+        replaced = [
+            each.number for each in self._earlier_windows_of_input(window) if self._is_counted(each)
+        ]
         for number in replaced:
             self._not_counted[number] = (
                 f"measured again as window {window.number}, for {window.inferences} inferences in "
@@ -174,7 +176,7 @@ class WindowPlan:
             )
         return replaced
 
-    def _counts(self, window: Window) -> bool:
+    def _is_counted(self, window: Window) -> bool:
         return window.number not in self._not_counted
 
 

@@ -77,7 +77,7 @@ class RunLogs:
         if isinstance(failure, LabdError):
             log.warning("run-logs-cut-short", folder=str(self._folder), error=str(failure))
 
-    def append(self, name: str, text: str) -> None:
+    def append_text(self, name: str, text: str) -> None:
         """Append text to a log; it is written within :data:`FLUSH_S`.
 
         Raises:
@@ -98,21 +98,21 @@ class RunLogs:
                 await self._write_collected()
         finally:
             self.transcript.close()
-            await run_disk_io(self._close)
+            await run_disk_io(self._close_logs)
 
     async def _write_collected(self) -> None:
         texts, self._texts = self._texts, defaultdict(list)
-        if entries := self.transcript.take():
+        if entries := self.transcript.take_entries():
             texts[TRANSCRIPT].append(format_entries(entries))
         if texts:
-            await run_disk_io(self._write, texts)
+            await run_disk_io(self._write_texts, texts)
 
-    def _write(self, texts: Mapping[str, list[str]]) -> None:
+    def _write_texts(self, texts: Mapping[str, list[str]]) -> None:
         for name, pieces in texts.items():
             if name not in self._logs:
                 self._logs[name] = CompressedLog(self._folder / name)
             self._logs[name].write("".join(pieces))
 
-    def _close(self) -> None:
+    def _close_logs(self) -> None:
         for each in self._logs.values():
             each.close()

@@ -106,7 +106,7 @@ class RunEvidence:
         self.inferences_file = INFERENCES
 
     @asynccontextmanager
-    async def recording(self) -> AsyncGenerator[None]:
+    async def record_run(self) -> AsyncGenerator[None]:
         """Write the run's logs while the body runs; ports that it opens are transcribed.
 
         Raises:
@@ -137,7 +137,7 @@ class RunEvidence:
         values = (file, window, reply.start_ns, reply.done_ns, *laps, *reply.results)
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(values)
-        self._logs.append(INFERENCES, line.getvalue())
+        self._logs.append_text(INFERENCES, line.getvalue())
 
     async def write_outputs(self, rows: Sequence[OutputRow]) -> str:
         """Write the DUT's outputs as CSV (file, label, outputs) and return the file's name."""

@@ -288,7 +288,7 @@ class Supervisor:
         evidence = self.make_evidence_writer(spec.job, job.attempt)
         results: list[ModeResult] = []
         try:
-            async with evidence.recording(), self.runner.create_bench(spec) as bench:
+            async with evidence.record_run(), self.runner.create_bench(spec) as bench:
                 self.identities, self.simulated = bench.identities, bench.is_simulated
                 async for result in self.runner.run_job(bench, spec, reporter, evidence):
                     results.append(result)

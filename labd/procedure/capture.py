@@ -184,7 +184,7 @@ class Capture:
         self._writer = writer
         end = 0
         async for item in self._acquisition:
-            self._count(item)
+            self._count_item(item)
             if isinstance(item, TimeMark):
                 self.marks += [item] if item.clock == "host" else []
             else:
@@ -204,7 +204,7 @@ class Capture:
         }
         return received | self._counts | dict(self._acquisition.event_counts)
 
-    def _count(self, item: StreamItem) -> None:
+    def _count_item(self, item: StreamItem) -> None:
         match item:
             case Samples():
                 self._counts["confirmed_samples"] += len(item)

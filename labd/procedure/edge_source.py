@@ -101,7 +101,7 @@ class EdgeSource(ABC):
             edge_uncertainty_s=edge_uncertainty_s,
         )
         window = replace(window, outputs=measured.timing.reply.results)
-        for changed in self.plan.add(window):
+        for changed in self.plan.add_window(window):
             await self.run.report.report_window(Mode.ENERGY, changed)
 
 

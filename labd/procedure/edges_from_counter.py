@@ -95,7 +95,7 @@ class CounterEdges(EdgeSource):
         seconds = check_by_best_clock(self.run, measured.timing).seconds
         if seconds is not None:
             check = check_by_host_clock(self.run, measured.timing.reply)
-            self.plan.add(performance_window(measured.batch, round(seconds * 1e6), check))
+            self.plan.add_window(performance_window(measured.batch, round(seconds * 1e6), check))
         capture.drop_before(measured.stop, self.pending_ranges)
 
     async def evaluate_remaining(self, capture: Capture) -> None:

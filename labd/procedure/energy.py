@@ -55,8 +55,8 @@ async def measure_energy(
     await run.report.report_phase(Mode.ENERGY, "probe")
     await load_row(run, rows[0])
     await clear_interval_log(run)
-    inference_s = await _inference_s(source, monitor, throughput_ips)
-    source.plan.begin(inference_s)
+    inference_s = await _estimate_inference_s(source, monitor, throughput_ips)
+    source.plan.choose_inferences(inference_s)
     await run.report.report_phase(Mode.ENERGY, "windows")
     async with start_capture(run, monitor, "energy") as capture:
         await source.make_sync_mark(capture)
@@ -67,8 +67,8 @@ async def measure_energy(
         await capture.stop_acquisition()
         findings = await _monitor_findings(run)
         await source.evaluate_remaining(capture)
-        await capture.annotate_windows(source.plan.windows)
-    score = _median_scores(source.plan.counted)
+        await capture.annotate_windows(source.plan.all_windows)
+    score = _median_scores(source.plan.counted_windows)
     if source.idle_uw:
         score["idle_power_uw"] = statistics.fmean(source.idle_uw)
     serious = [f"power monitor: {finding.text}" for finding in findings if finding.serious]
@@ -80,7 +80,7 @@ async def measure_energy(
         findings=(*late, *(finding.text for finding in findings)),
     )
     problems = (*source.plan.problems, *source.problems, *serious)
-    return result_from_windows(Mode.ENERGY, source.plan.windows, score, problems, details)
+    return result_from_windows(Mode.ENERGY, source.plan.all_windows, score, problems, details)
 
 
 async def _measure_windows(
@@ -91,8 +91,8 @@ async def _measure_windows(
     while (batch := source.plan.next_batch()) is not None:
         row = by_file[batch.input_file]
         await _measure_batch(run, source, capture, batch, row, inference_s)
-        await capture.annotate_windows(source.plan.windows)
-        await run.report.report_progress(source.plan.done, len(rows), "windows")
+        await capture.annotate_windows(source.plan.all_windows)
+        await run.report.report_progress(source.plan.finished_inputs, len(rows), "windows")
 
 
 async def _monitor_findings(run: ModeRun) -> list[Finding]:
@@ -112,7 +112,7 @@ async def _error_of_optional(work: Awaitable[None], what: str) -> list[str]:
     return []
 
 
-async def _inference_s(
+async def _estimate_inference_s(
     source: EdgeSource, monitor: PowerMonitor, throughput_ips: float | None
 ) -> float:
     """Return the seconds per inference: by performance mode, otherwise by probes."""

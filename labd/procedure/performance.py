@@ -41,17 +41,17 @@ async def measure_performance(run: ModeRun) -> ModeResult:
 
     inference_s = await measure_inference_s(lambda inferences: _probe_runtime_s(run, inferences))
     plan = WindowPlan([row.file for row in rows], PLANNED_WINDOW_S)
-    plan.begin(inference_s)
+    plan.choose_inferences(inference_s)
     await clear_interval_log(run)
     await report.report_phase(Mode.PERFORMANCE, "windows")
     by_file = {row.file: row for row in rows}
     while (batch := plan.next_batch()) is not None:
         await load_row(run, by_file[batch.input_file])
-        for window in plan.add(await _measure_window(run, batch, inference_s)):
+        for window in plan.add_window(await _measure_window(run, batch, inference_s)):
             await report.report_window(Mode.PERFORMANCE, window)
-        await report.report_progress(plan.done, len(rows), "windows")
-    score = {"median_throughput_ips": median_throughput_ips(plan.counted)}
-    return result_from_windows(Mode.PERFORMANCE, plan.windows, score, plan.problems)
+        await report.report_progress(plan.finished_inputs, len(rows), "windows")
+    score = {"median_throughput_ips": median_throughput_ips(plan.counted_windows)}
+    return result_from_windows(Mode.PERFORMANCE, plan.all_windows, score, plan.problems)
 
 
 async def _probe_runtime_s(run: ModeRun, inferences: int) -> float:

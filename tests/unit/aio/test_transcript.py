@@ -23,7 +23,7 @@ def made() -> tuple[Transcript, PortTranscript]:
 
 
 def shape(transcript: Transcript) -> list[tuple[str, bytes]]:
-    return [(direction, data) for _, _, direction, data in transcript.take()]
+    return [(direction, data) for _, _, direction, data in transcript.take_entries()]
 
 
 def test_a_line_has_the_time_at_which_its_end_arrived() -> None:
@@ -31,12 +31,12 @@ def test_a_line_has_the_time_at_which_its_end_arrived() -> None:
     port.add_received(b"m-re", 10)
     port.add_received(b"ady\r\nm-name", 20)
     port.add_received(b"-x\r\n\r\n", 30)
-    assert transcript.take() == [
+    assert transcript.take_entries() == [
         (20, "dut", "<", b"m-ready\r\n"),
         (30, "dut", "<", b"m-name-x\r\n"),
         (30, "dut", "<", b"\r\n"),
     ]
-    assert transcript.take() == []
+    assert transcript.take_entries() == []
 
 
 def test_what_is_sent_interrupts_an_unfinished_line() -> None:
@@ -66,7 +66,7 @@ def test_however_the_bytes_come_none_is_lost(pieces: list[bytes]) -> None:
     for number, piece in enumerate(pieces):
         port.add_received(piece, number)
     port.add_note("closed")
-    entries = transcript.take()[:-1]
+    entries = transcript.take_entries()[:-1]
     assert b"".join(data for *_, data in entries) == b"".join(pieces)
     assert all(data.count(b"\n") <= 1 for *_, data in entries)
 
@@ -75,14 +75,14 @@ def test_a_line_without_end_is_cut() -> None:
     transcript, port = made()
     for number in range(3):
         port.add_received(b"x" * MAX_LINE_BYTES, number)
-    assert [len(data) for *_, data in transcript.take()] == [MAX_LINE_BYTES] * 3
+    assert [len(data) for *_, data in transcript.take_entries()] == [MAX_LINE_BYTES] * 3
 
 
 def test_nothing_is_kept_once_nothing_writes_it() -> None:
     transcript, port = made()
     transcript.close()
     port.add_sent(b"name%")
-    assert transcript.take() == []
+    assert transcript.take_entries() == []
 
 
 async def test_two_runs_at_once_have_their_own_transcripts() -> None:
@@ -100,5 +100,8 @@ async def test_two_runs_at_once_have_their_own_transcripts() -> None:
         port.add_sent(b"%")
 
     await asyncio.gather(run(0), run(1))
-    assert [[entry[1] for entry in each.take()] for each in transcripts] == [["dut0"], ["dut1"]]
+    assert [[entry[1] for entry in each.take_entries()] for each in transcripts] == [
+        ["dut0"],
+        ["dut1"],
+    ]
     assert open_port_transcript("dut") is None

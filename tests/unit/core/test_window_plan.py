@@ -32,14 +32,14 @@ def measure(plan: WindowPlan, speed: Speed, check: ClockCheck = NO_CLOCK) -> lis
     reported: dict[int, Window] = {}
     while (batch := plan.next_batch()) is not None:
         window = performance_window(batch, round(batch.inferences * speed(batch) * 1e6), check)
-        reported |= {each.number: each for each in plan.add(window)}
-    assert [each for each in plan.windows if each.number in reported] == list(reported.values())
-    return plan.windows
+        reported |= {each.number: each for each in plan.add_window(window)}
+    assert [each for each in plan.all_windows if each.number in reported] == list(reported.values())
+    return plan.all_windows
 
 
 def planned(inference_s: float) -> WindowPlan:
     plan = WindowPlan(FILES, 10.5)
-    plan.begin(inference_s)
+    plan.choose_inferences(inference_s)
     return plan
 
 
@@ -47,9 +47,9 @@ def test_windows_that_are_long_enough_are_measured_once() -> None:
     plan = planned(0.1)
     windows = measure(plan, lambda _: 0.1)
     assert [window.input_file for window in windows] == FILES
-    assert plan.counted == windows
+    assert plan.counted_windows == windows
     assert {window.inferences for window in windows} == {105}
-    assert plan.done == 5
+    assert plan.finished_inputs == 5
 
 
 def test_a_window_that_is_too_short_is_kept_and_repeated_with_more() -> None:
@@ -59,7 +59,7 @@ def test_a_window_that_is_too_short_is_kept_and_repeated_with_more() -> None:
     assert short.problems == ("lasts 9.870000 s, less than 10 s",)
     assert [window.input_file for window in rest] == FILES
     assert {window.inferences for window in rest} == {112}  # 10.5 s / 94 ms
-    assert plan.counted == rest
+    assert plan.counted_windows == rest
     assert all(window.valid for window in rest)
 
 
@@ -71,7 +71,7 @@ def test_all_counted_windows_have_one_n_in_the_end() -> None:
         *((1, "a", 105), (2, "b", 105), (3, "c", 105)),
         *((4, "c", 117), (5, "d", 117), (6, "e", 117), (7, "a", 117), (8, "b", 117)),
     ]
-    assert [window.number for window in plan.counted] == [4, 5, 6, 7, 8]
+    assert [window.number for window in plan.counted_windows] == [4, 5, 6, 7, 8]
     again = "measured again as window 7, for 117 inferences in every counted window"
     assert windows[0].not_counted == again
     assert windows[0].valid
@@ -82,7 +82,7 @@ def test_each_input_faster_than_the_one_before_is_within_the_repeats_of_a_mode()
     plan = planned(0.1)
     windows = measure(plan, lambda batch: 0.1 * 0.93 ** FILES.index(batch.input_file))
     assert plan.problems == []
-    assert len({window.inferences for window in plan.counted}) == 1
+    assert len({window.inferences for window in plan.counted_windows}) == 1
     assert len(windows) <= 5 + MAX_MODE_REPEATS
 
 
@@ -108,9 +108,9 @@ def test_an_earlier_window_counts_if_its_repeat_for_one_n_stays_too_short() -> N
         ),
     )
     assert plan.problems == []
-    assert sorted(window.input_file for window in plan.counted) == FILES
-    assert all(window.valid for window in plan.counted)
-    assert plan.counted[0].number == 1
+    assert sorted(window.input_file for window in plan.counted_windows) == FILES
+    assert all(window.valid for window in plan.counted_windows)
+    assert plan.counted_windows[0].number == 1
     assert windows[-1].not_counted == "too short: window 1 counts instead"
 
 
@@ -128,12 +128,12 @@ def test_a_window_with_another_fault_counts_and_nothing_removes_it() -> None:
     off = ClockCheck("host", 20.0, 0.1)
     batch = plan.next_batch()
     assert batch is not None
-    plan.add(performance_window(batch, 9_900_000, off))
+    plan.add_window(performance_window(batch, 9_900_000, off))
     windows = measure(plan, lambda batch: 0.09 if batch.input_file == "c" else 0.1)
     assert [window.input_file for window in windows] == ["a", "b", "c", "c", "d", "e"]
     assert windows[0].is_counted
     assert not windows[0].valid
-    assert [window.inferences for window in plan.counted] == [105, 105, 117, 117, 117]
+    assert [window.inferences for window in plan.counted_windows] == [105, 105, 117, 117, 117]
 
 
 def test_a_window_that_is_known_late_is_repeated_late() -> None:
@@ -141,11 +141,11 @@ def test_a_window_that_is_known_late_is_repeated_late() -> None:
     first, second = plan.next_batch(), plan.next_batch()
     assert first is not None
     assert second is not None
-    plan.add(performance_window(first, 9_900_000, NO_CLOCK))
-    plan.add(performance_window(second, 9_900_000, NO_CLOCK))
+    plan.add_window(performance_window(first, 9_900_000, NO_CLOCK))
+    plan.add_window(performance_window(second, 9_900_000, NO_CLOCK))
     windows = measure(plan, lambda _: 0.095)
     assert [window.input_file for window in windows] == ["a", "b", "b", "c", "d", "e", "a"]
-    assert [window.number for window in plan.counted] == [3, 4, 5, 6, 7]
+    assert [window.number for window in plan.counted_windows] == [3, 4, 5, 6, 7]
     assert plan.problems == []
 
 
@@ -154,10 +154,10 @@ def test_the_final_form_of_a_window_keeps_its_mark() -> None:
     first = plan.next_batch()
     assert first is not None
     preliminary = performance_window(first, 9_900_000, NO_CLOCK)
-    [short] = plan.add(preliminary)
+    [short] = plan.add_window(preliminary)
     final = replace(preliminary, energy_uj=1.0)
-    assert plan.add(final) == [replace(final, not_counted=short.not_counted)]
-    assert plan.windows[0].energy_uj == 1.0
+    assert plan.add_window(final) == [replace(final, not_counted=short.not_counted)]
+    assert plan.all_windows[0].energy_uj == 1.0
 
 
 def test_a_window_left_out_without_a_reason_is_recognised() -> None:
@@ -175,7 +175,7 @@ def test_however_the_speed_changes_the_plan_ends(speeds: list[float]) -> None:
     plan = planned(0.1)
     windows = measure(plan, lambda batch: speeds[batch.number - 1])
     assert len(windows) <= 5 + MAX_MODE_REPEATS
-    counted = plan.counted
+    counted = plan.counted_windows
     assert len({window.input_file for window in counted}) == len(counted)
     if not plan.problems:
         assert sorted(window.input_file for window in counted) == FILES

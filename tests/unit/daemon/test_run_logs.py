@@ -29,7 +29,7 @@ async def test_text_reaches_the_disk_while_the_run_goes(tmp_path: Path) -> None:
     async with RunLogs(tmp_path / "1") as logs:
         port = PortTranscript(logs.transcript, "dut")
         port.add_sent(b"name%")
-        logs.append("other.csv.gz", "a,b\n")
+        logs.append_text("other.csv.gz", "a,b\n")
         async with asyncio.timeout(5):
             while not (tmp_path / "1" / "other.csv.gz").exists():
                 await asyncio.sleep(0.01)
@@ -51,12 +51,12 @@ async def test_a_cancelled_run_closes_its_logs(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with RunLogs(tmp_path) as logs:
-            logs.append("log.gz", "before\n")
+            logs.append_text("log.gz", "before\n")
             begun.set()
             try:
                 await asyncio.Event().wait()
             finally:
-                logs.append("log.gz", "while closing\n")
+                logs.append_text("log.gz", "while closing\n")
 
     task = asyncio.create_task(run())
     await begun.wait()
@@ -68,14 +68,14 @@ async def test_a_cancelled_run_closes_its_logs(tmp_path: Path) -> None:
 
 async def fail(logs: RunLogs) -> None:
     async with logs:
-        logs.append("log.gz", "text\n")
+        logs.append_text("log.gz", "text\n")
         raise DutError("x", "crashed")
 
 
 async def write_until_refused(logs: RunLogs, lines: int) -> None:
     async with logs:
         for _ in range(lines):
-            logs.append("log.gz", "text\n")
+            logs.append_text("log.gz", "text\n")
             await asyncio.sleep(0.01)
         if lines > 1:
             raise AssertionError("nothing said that the disk is full")

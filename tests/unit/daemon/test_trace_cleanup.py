@@ -96,7 +96,7 @@ async def test_logs_are_counted_removed_and_pinned_like_traces(place: Place) -> 
         await place.job_log.lease_job(job, "v1")
         await place.job_log.start_attempt(job)
         place.day = day
-        async with RunEvidence(place.traces / job / "1").recording():
+        async with RunEvidence(place.traces / job / "1").record_run():
             port = open_port_transcript("serial-dut")
             assert port is not None
             port.add_sent(b"name%")

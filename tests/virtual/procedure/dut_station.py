@@ -67,7 +67,7 @@ def make_kws01_set(folder: Path, inputs: int = 5, windows: int = 1) -> Path:
 
 
 @asynccontextmanager
-async def dut_run(
+async def open_dut_run(
     dut: SimulatedDut,
     folder: Path,
     inputs: int = 5,
@@ -81,7 +81,7 @@ async def dut_run(
     dataset = find_dataset([make_kws01_set(folder, inputs, windows)], suite, (mode,))
     evidence = RunEvidence(folder / "run")
     station = replace(STATION, time_base=time_base)
-    async with plugged(dut) as uart, evidence.recording():
+    async with plugged(dut) as uart, evidence.record_run():
         parts = Parts(dut=SerialDut(SerialDutConfig(port=uart.path)))
         async with StationBench(station, JobSetup("kws01", (), BAUD), parts) as bench:
             ready = await bench.prepare_dut(Build.PERFORMANCE)

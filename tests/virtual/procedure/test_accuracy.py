@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+from datetime import UTC, datetime
 from pathlib import Path
 
 from labd.core.model import Mode
@@ -11,7 +12,7 @@ from labd.daemon.run_recorder import RunEvidence
 from labd.procedure.accuracy import measure_accuracy
 from labd.procedure.run import provenance_of_run
 from labd.simulation.instruments.reference_dut import SimulatedDut
-from tests.virtual.procedure.dut_station import dut_run
+from tests.virtual.procedure.dut_station import open_dut_run
 
 
 def read_lines(path: Path) -> list[str]:
@@ -20,7 +21,7 @@ def read_lines(path: Path) -> list[str]:
 
 async def test_every_inference_of_every_window_is_kept(tmp_path: Path) -> None:
     dut = SimulatedDut(random_results=True)
-    async with dut_run(dut, tmp_path, inputs=3, windows=2, mode=Mode.ACCURACY) as (run, _):
+    async with open_dut_run(dut, tmp_path, inputs=3, windows=2, mode=Mode.ACCURACY) as (run, _):
         result = await measure_accuracy(run)
         assert isinstance(run.evidence, RunEvidence)
     assert result.details.inferences == "accuracy-inferences.csv.gz"
@@ -42,7 +43,7 @@ async def test_every_inference_of_every_window_is_kept(tmp_path: Path) -> None:
 
 async def test_the_transcript_has_both_directions_of_the_whole_dialogue(tmp_path: Path) -> None:
     dut = SimulatedDut()
-    async with dut_run(dut, tmp_path, inputs=2, mode=Mode.ACCURACY) as (run, _):
+    async with open_dut_run(dut, tmp_path, inputs=2, mode=Mode.ACCURACY) as (run, _):
         await measure_accuracy(run)
         provenance = provenance_of_run(run)
     assert (provenance.model, provenance.dut) == ("kws01", run.ready.profile.name)
@@ -60,7 +61,7 @@ async def test_the_transcript_has_both_directions_of_the_whole_dialogue(tmp_path
     received = [text for _, _, direction, text in fields if direction == "<"]
     assert received.count(r"m-load-done\r\n") == 2
     assert received[-2] == rf"m-results-[{'0.000,' * 11}1.000]\r\n"
-    assert [text.split()[0] for _, _, direction, text in fields if direction == "#"] == [
-        "opened",
-        "closed",
-    ]
+    opened, closed = (text for _, _, direction, text in fields if direction == "#")
+    at = datetime.fromisoformat(opened.partition(" at 115200 baud, UTC ")[2])
+    assert abs((datetime.now(UTC) - at).total_seconds()) < 60
+    assert closed == "closed"

@@ -14,7 +14,7 @@ from labd.procedure.performance import measure_performance
 from labd.protocol.replies import REPLY_DAMAGED
 from labd.simulation.instruments.reference_dut import KNOWN_FIRMWARES, SimulatedDut
 from tests.unit.protocol.test_failure_texts import OTHER_FAILURES, PUBLISHED_FAILURES
-from tests.virtual.procedure.dut_station import dut_run
+from tests.virtual.procedure.dut_station import open_dut_run
 
 Rewording = Callable[[str], str]
 
@@ -99,7 +99,7 @@ async def measure_with(reword: Rewording, folder: Path) -> tuple[str, tuple[str,
     """Run performance mode; return its verdict, its findings, and the notes reported."""
     dut = SimulatedDut()
     dut.reword_line = reword
-    async with dut_run(dut, folder) as (run, reporter):
+    async with open_dut_run(dut, folder) as (run, reporter):
         result = await measure_performance(run)
     expected_ips = 1e6 / dut.us_per_inference
     assert result.score["median_throughput_ips"] == pytest.approx(expected_ips, rel=1e-6)
@@ -115,7 +115,7 @@ async def test_an_odd_but_honest_firmware_gets_its_number(habit: str, tmp_path: 
 
 @pytest.mark.parametrize("quirks", KNOWN_FIRMWARES)
 async def test_a_published_firmware_gets_its_number(quirks: str, tmp_path: Path) -> None:
-    async with dut_run(SimulatedDut(KNOWN_FIRMWARES[quirks]), tmp_path) as (run, _):
+    async with open_dut_run(SimulatedDut(KNOWN_FIRMWARES[quirks]), tmp_path) as (run, _):
         assert (await measure_performance(run)).verdict == "pass"
 
 
@@ -139,7 +139,7 @@ async def test_an_error_after_the_end_of_a_reply_is_not_lost(tmp_path: Path) -> 
         return f"{line}\r\ne-[Invoke failed]" if line == "m-ready" else line
 
     dut = SimulatedDut()
-    async with dut_run(dut, tmp_path) as (run, _):
+    async with open_dut_run(dut, tmp_path) as (run, _):
         dut.reword_line = reword
         with pytest.raises(DutError, match="the DUT sent: Invoke failed"):
             await measure_performance(run)
@@ -182,6 +182,6 @@ async def test_a_reply_that_is_whole_and_always_wrong_is_the_firmwares(tmp_path:
 async def test_accuracy_needs_outputs(tmp_path: Path) -> None:
     dut = SimulatedDut()
     dut.reword_line = numbers_as(lambda _: "", "")
-    async with dut_run(dut, tmp_path) as (run, _):
+    async with open_dut_run(dut, tmp_path) as (run, _):
         with pytest.raises(DutError, match="accuracy is judged by its outputs"):
             await measure_accuracy(run)

@@ -13,7 +13,7 @@ from labd.procedure import performance
 from labd.procedure.performance import measure_performance
 from labd.simulation.instruments.reference_dut import KNOWN_FIRMWARES, SimulatedDut
 from labd.simulation.virtual_time import PS_PER_US, LoopAgenda
-from tests.virtual.procedure.dut_station import dut_run
+from tests.virtual.procedure.dut_station import open_dut_run
 
 
 def fast_dut(batch_us: int, inference_ps: int) -> SimulatedDut:
@@ -43,7 +43,7 @@ async def test_an_inference_that_is_too_short_for_the_protocol_is_named(
     tmp_path: Path, batch_us: int, inference_ps: int, said: str
 ) -> None:
     dut = fast_dut(batch_us, inference_ps)
-    async with dut_run(dut, tmp_path) as (run, _):
+    async with open_dut_run(dut, tmp_path) as (run, _):
         with pytest.raises(MeasurementInvalid, match=said) as caught:
             await measure_performance(run)
     assert f"limit {MAX_INFERENCES}" in str(caught.value)
@@ -52,7 +52,7 @@ async def test_an_inference_that_is_too_short_for_the_protocol_is_named(
 
 
 async def test_a_timer_that_stands_still_is_named_with_the_command(tmp_path: Path) -> None:
-    async with dut_run(fast_dut(0, 0), tmp_path) as (run, _):
+    async with open_dut_run(fast_dut(0, 0), tmp_path) as (run, _):
         with pytest.raises(DutError, match="infer 2147483647 1: no time passed") as caught:
             await measure_performance(run)
     assert "its timer does not run, or its inference is empty" in caught.value.remedy
@@ -68,7 +68,7 @@ class MillisecondDut(SimulatedDut):
 
 async def test_a_counter_in_another_unit_is_found_by_the_hosts_clock(tmp_path: Path) -> None:
     dut = MillisecondDut(agenda=LoopAgenda(real_time=True))
-    async with dut_run(dut, tmp_path, time_base=TimeBase.HOST) as (run, _):
+    async with open_dut_run(dut, tmp_path, time_base=TimeBase.HOST) as (run, _):
         with pytest.raises(DutError, match=r"infer 10 1: 1\d{3} µs by the DUT's timestamps, 1\."):
             await measure_performance(run)
     assert [each for each in dut.commands if each.startswith("infer")] == ["infer 10 1"] * 2
@@ -83,14 +83,14 @@ async def test_one_delay_of_the_host_is_not_blamed_on_the_counter(
     monkeypatch.setattr(
         performance, "check_by_host_clock", lambda *_: late if next(seconds, 0) else on_time
     )
-    async with dut_run(SimulatedDut(), tmp_path) as (run, _):
+    async with open_dut_run(SimulatedDut(), tmp_path) as (run, _):
         result = await measure_performance(run)
     assert result.verdict == "pass"
 
 
 async def test_the_shortest_inference_that_the_protocol_can_time_is_timed(tmp_path: Path) -> None:
     dut = fast_dut(0, 4900)
-    async with dut_run(dut, tmp_path) as (run, _):
+    async with open_dut_run(dut, tmp_path) as (run, _):
         result = await measure_performance(run)
     assert result.verdict == "pass"
     assert 0.99 * MAX_INFERENCES < largest_batch(dut) <= MAX_INFERENCES
@@ -108,7 +108,7 @@ def speeding_dut(fast_us: int, *, from_inferences: int) -> SimulatedDut:
 async def test_a_dut_that_is_faster_in_windows_than_in_the_probe_gets_its_number(
     tmp_path: Path,
 ) -> None:
-    async with dut_run(speeding_dut(94_500, from_inferences=50), tmp_path) as (run, seen):
+    async with open_dut_run(speeding_dut(94_500, from_inferences=50), tmp_path) as (run, seen):
         result = await measure_performance(run)
     assert (result.verdict, result.reasons) == ("pass", ())
     short, *counted = result.windows
@@ -126,7 +126,7 @@ async def test_one_fast_input_gives_every_window_its_n_and_each_change_is_report
 ) -> None:
     dut = SimulatedDut()
     dut.batch_ps = lambda number: number * (90_000 if dut.input[0] == 2 else 100_000) * PS_PER_US
-    async with dut_run(dut, tmp_path) as (run, seen):
+    async with open_dut_run(dut, tmp_path) as (run, seen):
         result = await measure_performance(run)
     assert result.verdict == "pass"
     counted = [window for window in result.windows if window.is_counted]
@@ -144,7 +144,7 @@ async def test_a_dut_that_is_never_slow_enough_ends_early_and_says_what_was_trie
     dut.batch_ps = lambda number: (
         number * 100_000 * PS_PER_US if number < 50 else 9_950_000 * PS_PER_US
     )
-    async with dut_run(dut, tmp_path) as (run, _):
+    async with open_dut_run(dut, tmp_path) as (run, _):
         result = await measure_performance(run)
     assert result.verdict == "invalid"
     assert len(result.windows) == 4
@@ -154,7 +154,7 @@ async def test_a_dut_that_is_never_slow_enough_ends_early_and_says_what_was_trie
 
 async def test_a_window_keeps_its_laps_and_outputs(tmp_path: Path) -> None:
     dut = SimulatedDut(KNOWN_FIRMWARES["wrapping-laps"])
-    async with dut_run(dut, tmp_path) as (run, _):
+    async with open_dut_run(dut, tmp_path) as (run, _):
         result = await measure_performance(run)
     for window in result.windows:
         assert window.outputs == dut.results
