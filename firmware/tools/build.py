@@ -65,7 +65,7 @@ def build(
     firmware: Path = FIRMWARE,
 ) -> list[Path]:
     """Build `<out>/<board>/<name>-performance.elf` and `-energy.elf`. Raises ToolchainError."""
-    elves = []
+    elves: list[Path] = []
     for mode, energy, baud in (
         ("performance", 0, benchmark.performance_baud),
         ("energy", 1, ENERGY_BAUD),

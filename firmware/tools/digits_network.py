@@ -149,7 +149,8 @@ def forward(weights: Layers, images: Array) -> Activations:
     depthwise = relu(weighted_taps(depthwise_patches, weights.depthwise) + weights.depthwise_bias)
     pointwise = relu(exact_product(depthwise, weights.pointwise) + weights.pointwise_bias)
     blocks = pointwise.reshape(count, POOLED_SIDE, POOL, POOLED_SIDE, POOL, CHANNELS)
-    pooled = sum(blocks[:, :, y, :, x] for y in range(POOL) for x in range(POOL)) / POOL**2
+    corners = (blocks[:, :, y, :, x] for y in range(POOL) for x in range(POOL))
+    pooled = np.asarray(sum(corners)) / POOL**2
     logits = exact_product(pooled.reshape(count, -1), weights.dense) + weights.dense_bias
     return Activations(patches, conv, depthwise_patches, depthwise, pointwise, pooled, logits)
 

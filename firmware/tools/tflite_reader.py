@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tflite import (
     AddOptions,
     BuiltinOperator,
@@ -72,7 +71,8 @@ def read_tflite(path: Path, name: str) -> Graph:
     if data[4:8] != FILE_IDENTIFIER:
         raise ConversionError(f"{path}: not a .tflite file (no {FILE_IDENTIFIER.decode()} mark)")
     try:
-        return _Reader(Model.GetRootAs(data)).graph(name)
+        model: Any = Model.GetRootAs(data)  # pyright: ignore[reportUnknownMemberType]
+        return _Reader(model).graph(name)
     except (IndexError, TypeError, ValueError, struct.error) as error:  # raised by flatbuffers
         raise ConversionError(f"{path}: damaged .tflite file: {error}") from error
     except ConversionError as error:
@@ -96,7 +96,7 @@ class _Reader:
         if len(inputs) != 1 or len(outputs) != 1:
             raise ConversionError(f"has {len(inputs)} inputs and {len(outputs)} outputs, not one")
         first = self._activation(inputs[0])
-        operators = []
+        operators: list[Operator] = []
         for index in range(self._main.OperatorsLength()):
             table = self._main.Operators(index)
             code = self._codes[table.OpcodeIndex()]
@@ -202,8 +202,8 @@ class _Reader:
         outputs = raw.shape[output_axis]
         if len(raw.scales) not in (1, outputs):
             raise ConversionError(f"weights {raw.name!r} have {len(raw.scales)} scales")
-        has_bias = len(inputs) > 2 and inputs[2] >= 0  # noqa: PLR2004
-        bias = self._bias(inputs[2]) if has_bias else (0,) * outputs
+        present = [index for index in inputs[2:3] if index >= 0]
+        bias = self._bias(present[0]) if present else (0,) * outputs
         if len(bias) != outputs:
             raise ConversionError(f"{len(bias)} bias values for {outputs} outputs")
         return Weights(raw.shape, values, bias, raw.scales)
@@ -287,8 +287,8 @@ def _as_convolution(
     )
 
 
-def _numbers(vector: np.ndarray | int) -> tuple:
-    """Return a vector as numbers; `tflite` gives 0 for an absent one."""
+def _numbers(vector: Any) -> tuple[Any, ...]:
+    """Return a NumPy vector as numbers; `tflite` gives 0 for an absent one."""
     return () if isinstance(vector, int) else tuple(vector.tolist())
 
 

@@ -29,7 +29,7 @@ def convert(model: Path, name: str) -> tuple[Graph, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path, help="int8 .tflite file")
     parser.add_argument("--name", required=True, help="the benchmark's name, e.g. kws01")
     parser.add_argument("--out", type=Path, required=True, help="C file to write")

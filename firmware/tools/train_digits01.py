@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ class Images:
 
 def load_images() -> Images:
     """Return all 1797 images, their 17 grey levels scaled to a byte."""
-    digits = load_digits()
+    digits = cast("Any", load_digits())
     levels = digits.data.astype(np.int64)
     pixels = (levels * WHITE + GREY_LEVELS // 2) // GREY_LEVELS
     return Images(pixels.astype(np.uint8), digits.target.astype(np.int64))
@@ -79,7 +80,8 @@ def model_text(training: Images) -> str:
 
 def dataset_files(test: Images) -> dict[str, bytes]:
     """Return the files of the accuracy set, in the official format, by name."""
-    files, rows = {}, []
+    files: dict[str, bytes] = {}
+    rows: list[str] = []
     for index, (pixels, label) in enumerate(zip(test.pixels, test.labels, strict=True)):
         name = f"tst_{index:06}_{CLASS_NAMES[label]}_{label}.bin"
         files[name] = pixels.tobytes()

@@ -249,7 +249,7 @@ def _judge_other(
         return DataJudgement(DataStanding.CUSTOM, text)
     unknown = [each.file for each in files if label_of(benchmark, each.file) is None]
     if unknown:
-        text = f"{head}: {len(unknown)} are not in the official set, the first: {unknown[0]}"
+        text = f"{head}: {len(unknown)} are not in the official set, the first: {unknown[0] or '?'}"
         return DataJudgement(DataStanding.CUSTOM, text)
     if len(files) < sizes[-1] and len(files) not in sizes:
         return DataJudgement(DataStanding.PART, f"{head}: this is a part of the official set")
