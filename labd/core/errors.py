@@ -73,9 +73,14 @@ class DutError(LabdError):
 
 
 class InfraError(LabdError):
-    """The bench failed; the same job may pass elsewhere or later."""
+    """The bench failed; the same job may pass elsewhere or later.
+
+    ``dut_suspected`` is set where the firmware under test may have caused it, see
+    :mod:`labd.core.blame`.
+    """
 
     blame = "bench"
+    dut_suspected = False
 
 
 class TransportError(InfraError):

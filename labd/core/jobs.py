@@ -54,9 +54,6 @@ TRANSITIONS: dict[tuple[JobState, JobStep], JobState] = {
 
 FIXED_VERDICT = {JobStep.CANCEL: Verdict.CANCELLED, JobStep.EXPIRE: Verdict.EXPIRED}
 
-MAX_FAULTS = 3
-"""Attempts that may end with a bench fault; the last one becomes the verdict."""
-
 MAX_ATTEMPTS = 20
 """Attempts that may be started at all, since a job might crash labd itself."""
 

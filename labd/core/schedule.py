@@ -5,8 +5,9 @@ Jobs are taken by priority class, within a class in the order in which they were
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from labd.core.health import Activity, Health
 from labd.core.jobs import Job, JobSpec, JobState
@@ -150,12 +151,18 @@ def why_no_station(spec: JobSpec, stations: Sequence[StationView]) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
 
-def plan_assignments(jobs: Iterable[Job], stations: Sequence[StationView]) -> Schedule:
+def plan_assignments(
+    jobs: Iterable[Job],
+    stations: Sequence[StationView],
+    fault_stations: Mapping[str, set[str]] = MappingProxyType({}),
+) -> Schedule:
     """Assign queued jobs to free stations, by priority class, then oldest first.
 
     Args:
         jobs: in the order in which they were accepted.
         stations: every station of this daemon.
+        fault_stations: where attempts at a job ended with a fault, by job; it goes to another good
+            station first, if one suits it.
 
     Returns:
         at most one job per station and one station per job, and a reason for each job left
@@ -167,14 +174,35 @@ def plan_assignments(jobs: Iterable[Job], stations: Sequence[StationView]) -> Sc
     wrong_firmware: set[str] = set()
     queued = [job for job in jobs if job.state is JobState.QUEUED]
     for job in sorted(queued, key=lambda job: _CLASSES.index(job.spec.priority)):
-        choice = next((name for name, s in free.items() if can_start(job.spec, s)), None)
+        avoided = _stations_to_avoid(job.spec, stations, fault_stations.get(job.spec.job, set()))
+        choices = (name for name, s in free.items() if can_start(job.spec, s))
+        choice = next((name for name in choices if name not in avoided), None)
         if choice is None:
-            waiting[job.spec.job] = _why_waiting(job.spec, stations)
+            waiting[job.spec.job] = _why_waiting(job.spec, stations, avoided)
             wrong_firmware |= _stations_of_wrong_firmware(job.spec, stations)
         else:
             del free[choice]
             assignments.append(Assignment(job.spec.job, choice))
     return Schedule(tuple(assignments), waiting, frozenset(wrong_firmware))
+
+
+def has_alternative(spec: JobSpec, station: str, stations: Iterable[StationView]) -> bool:
+    """Return whether a job could run on another station than this one, now or later."""
+    return any(
+        other.name != station
+        and other.health is not Health.BAD
+        and not why_station_unsuitable(spec, other)
+        and not why_wrong_firmware(spec, other)
+        for other in stations
+    )
+
+
+def _stations_to_avoid(
+    spec: JobSpec, stations: Sequence[StationView], faulted: set[str]
+) -> set[str]:
+    """Return the stations where a job failed, while another one could run it."""
+    others = [station for station in stations if station.name not in faulted]
+    return faulted if faulted and has_alternative(spec, "", others) else set()
 
 
 def _stations_of_wrong_firmware(spec: JobSpec, stations: Sequence[StationView]) -> set[str]:
@@ -185,19 +213,21 @@ def _stations_of_wrong_firmware(spec: JobSpec, stations: Sequence[StationView]) 
     return set()
 
 
-def _why_waiting(spec: JobSpec, stations: Sequence[StationView]) -> str:
+def _why_waiting(spec: JobSpec, stations: Sequence[StationView], avoided: set[str]) -> str:
     verdict = why_no_station(spec, stations)
     if verdict:
         return verdict
     suitable = [station for station in stations if not why_station_unsuitable(spec, station)]
     obstacles = (
-        f"{station.name} {why_wrong_firmware(spec, station) or _station_obstacle(station)}"
+        f"{station.name} {why_wrong_firmware(spec, station) or _station_obstacle(station, avoided)}"
         for station in suitable
     )
     return f"waiting for a station: {'; '.join(obstacles)}"
 
 
-def _station_obstacle(station: StationView) -> str:
+def _station_obstacle(station: StationView, avoided: set[str]) -> str:
+    if station.name in avoided:
+        return "had a fault with this job, which goes elsewhere first"
     if station.health is not Health.GOOD:
         return f"is {station.health}" + (f" ({station.why})" if station.why else "")
     if station.activity is Activity.IDLE:

@@ -16,6 +16,8 @@ import structlog
 from drivers.base.registry import Registry
 from labd import __version__
 from labd.core.errors import ConfigError, LabdError
+from labd.core.jobs import JobSpec
+from labd.core.schedule import has_alternative
 from labd.daemon.background_tasks import BackgroundTasks, StopRequestedError, stop_on_signals
 from labd.daemon.dispatcher import Dispatcher
 from labd.daemon.emulated_benches import EmulatedBench, describe_emulated_station
@@ -221,12 +223,21 @@ class Daemon:
     def _make_supervisor(self, station: StationConfig) -> Supervisor:
         runner = StationRunner(self._config, station, self._registry)
         return Supervisor(
-            station, runner, self._job_log, self._make_evidence_writer, self._on_station_change
+            station,
+            runner,
+            self._job_log,
+            self._make_evidence_writer,
+            self._has_alternative,
+            self._on_station_change,
         )
 
     def _make_evidence_writer(self, job: str, attempt: int) -> RunEvidence:
         send = partial(self._frames.queue_frame, self._topics.trace_topic(job))
         return RunEvidence(self._state.traces_of_attempt(job, attempt), attempt, send)
+
+    def _has_alternative(self, spec: JobSpec, station: str) -> bool:
+        """Return whether a job could run on another station than this one."""
+        return has_alternative(spec, station, self._dispatcher.station_views())
 
     def _on_station_change(self, supervisor: Supervisor) -> None:
         self._status.publish_station(supervisor)

@@ -75,8 +75,11 @@ class Dispatcher:
         queued = await self._job_log.query_journal(Journal.list_jobs, [JobState.QUEUED])
         specs = {job.spec.job: job.spec for job in queued}
         self._set_aside = {job: why for job, why in self._set_aside.items() if job in specs}
+        fault_stations = await self._job_log.query_journal(Journal.fault_stations)
         planned = plan_assignments(
-            [job for job in queued if job.spec.job not in self._set_aside], self.station_views()
+            [job for job in queued if job.spec.job not in self._set_aside],
+            self.station_views(),
+            fault_stations,
         )
         for assignment in planned.assignments:
             try:

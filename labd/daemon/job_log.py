@@ -128,9 +128,11 @@ class JobLog:
         """Start an attempt."""
         return (await self._journal(Journal.start_attempt, job, self._now_ns())).job
 
-    async def requeue_job(self, job: str, reason: str, outcome: AttemptOutcome) -> None:
+    async def requeue_job(
+        self, job: str, reason: str, outcome: AttemptOutcome, dut_fault: str = ""
+    ) -> None:
         """Put a job back into the queue; see :meth:`Journal.requeue_job`."""
-        await self._journal(Journal.requeue_job, job, reason, self._now_ns(), outcome)
+        await self._journal(Journal.requeue_job, job, reason, self._now_ns(), outcome, dut_fault)
 
     async def finish_job(self, job: str, verdict: Verdict, reason: str) -> None:
         """End a job with a verdict."""

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 import structlog
 
@@ -22,16 +21,15 @@ from labd.core.errors import (
     MeasurementInvalid,
 )
 from labd.core.health import Activity, Health, HealthStep, next_health
-from labd.core.jobs import MAX_FAULTS, Job, JobSpec
+from labd.core.jobs import Job, JobSpec
 from labd.core.model import Identity, Verdict
 from labd.core.schedule import HeldFirmware, StationView, can_start
+from labd.daemon.attempt_ending import Ending, ending_of_failed_start, write_ending
 from labd.daemon.job_log import JobLog
 from labd.daemon.run_recorder import RunEvidence, RunReporter
 from labd.daemon.station_runner import StationRunner
 from labd.procedure.run import combine_verdicts
 from labd.station.config import StationConfig
-from labd.store.journal.journal import Journal
-from labd.store.journal.rows import AttemptOutcome
 from labd.wire.results import ModeResult
 
 log = structlog.get_logger(__name__)
@@ -39,22 +37,6 @@ log = structlog.get_logger(__name__)
 
 WRONG_FIRMWARE = {"wrong-model", "wrong-build"}
 """Errors of a board that runs another firmware than the job needs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How an attempt ended; ``retry`` if the job deserves another one."""
-
-    verdict: Verdict
-    reason: str
-    retry: bool = False
-
-
-def _ending_of_failed_start(error: BaseException) -> Ending:
-    """Return the ending of an attempt that was not recorded as started."""
-    if isinstance(error, InfraError):
-        return Ending(Verdict.INFRA, str(error), retry=True)
-    return Ending(Verdict.INFRA, f"a defect of labd: {error!r}")
 
 
 @dataclass(slots=True)
@@ -66,7 +48,8 @@ class Supervisor:
         runner: opens, checks and uses it.
         job_log: where every step of a job is committed.
         evidence: makes the writer of an attempt's files, by job and attempt.
-        changed: called after every change of health or activity.
+        has_alternative: whether a job could run on another station than the named one.
+        on_change: called after every change of health or activity.
         recheck_s: pause after a failed check; it doubles with every further one.
         recheck_max_s: longest pause between two checks.
         attempt_deadline_s: limit of one attempt. The slowest official data set takes 30 h at
@@ -78,6 +61,7 @@ class Supervisor:
     runner: StationRunner
     job_log: JobLog
     make_evidence_writer: Callable[[str, int], RunEvidence]
+    has_alternative: Callable[[JobSpec, str], bool]
     on_change: Callable[[Supervisor], None]
     recheck_s: float = 30.0
     recheck_max_s: float = 600.0
@@ -204,24 +188,26 @@ class Supervisor:
 
     # ---- health check --------------------------------------------------------------------
 
-    async def _check_health(self) -> None:
+    async def _check_health(self, afterwards: Activity = Activity.IDLE) -> None:
         """Open the station and let the health check decide."""
         self._check_reason = ""
         self._update_state(activity=Activity.CHECKING)
-        passed, why = False, "the check was interrupted"
+        passed: bool | None = None
+        why = "its check was interrupted"
         try:
             passed, why = await self._run_health_check()
         except LabdError as error:
-            why = str(error)
+            passed, why = False, str(error)
         except Exception as error:  # the top of the check: one station must not end the lab
             log.exception("labd-bug", station=self.name)
-            why = f"a defect of labd: {error!r}"
+            passed, why = False, f"a defect of labd: {error!r}"
         finally:
-            step = HealthStep.CHECK_PASSED if passed else HealthStep.CHECK_FAILED
-            self._log_check(step, why)
-            self._update_state(
-                health=next_health(self.health, step), why=why, activity=Activity.IDLE
-            )
+            health = self.health
+            if passed is not None:
+                step = HealthStep.CHECK_PASSED if passed else HealthStep.CHECK_FAILED
+                self._log_check(step, why)
+                health = next_health(health, step)
+            self._update_state(health=health, why=why, activity=afterwards)
 
     def _log_check(self, step: HealthStep, why: str) -> None:
         """Log a check that found something new; the repeated checks of a bad station do not."""
@@ -250,7 +236,10 @@ class Supervisor:
             self._attempt.cancel()
         stopped = await wait_shielded(self._attempt, cancel_task=True)
         ending = self._ending_of_attempt(self._attempt, stopped=stopped)
-        writing = asyncio.create_task(self._write_ending(spec.job, ending))
+        alternative = self.has_alternative(spec, self.name)
+        writing = asyncio.create_task(
+            write_ending(self.job_log, spec, ending, alternative=alternative)
+        )
         stopped |= await wait_shielded(writing)
         self.job, self._cancelling, self._attempt = "", False, None
         self._update_state(activity=Activity.IDLE)
@@ -274,12 +263,26 @@ class Supervisor:
         except DutError as error:
             return Ending(Verdict.FAIL, str(error))
         except (InfraError, ConfigError, TimeoutError) as error:
-            self._set_faulty(str(error) or "the attempt exceeded its deadline")
-            return Ending(Verdict.INFRA, self.why, retry=True)
+            reason = str(error) or "the attempt exceeded its deadline"
+            self._set_faulty(reason)
+            return Ending(
+                Verdict.INFRA, reason, retry=True, dut_fault=await self._confirm_dut_fault(error)
+            )
         except Exception as error:  # the top of a job's task: a defect must end the job too
             log.exception("labd-bug", job=spec.job, station=self.name)
             self._set_faulty(f"a defect of labd: {error!r}")
             return Ending(Verdict.INFRA, self.why)
+
+    async def _confirm_dut_fault(self, error: Exception) -> str:
+        """Check the station after a fault that the firmware may have caused.
+
+        Returns:
+            the fault's code if the station passed, which leaves the firmware to blame.
+        """
+        if not isinstance(error, InfraError) or not error.dut_suspected:
+            return ""
+        await self._check_health(afterwards=Activity.RUNNING)
+        return error.code if self.health is Health.GOOD else ""
 
     async def _run_modes(self, job: Job) -> Ending:
         """Open the station, run every mode and store its result."""
@@ -306,36 +309,13 @@ class Supervisor:
         ending: Ending | None = None
         if not attempt.cancelled():
             error = attempt.exception()
-            ending = _ending_of_failed_start(error) if error else attempt.result()
+            ending = ending_of_failed_start(error) if error else attempt.result()
         if ending is None or ending.retry:
             if self._cancelling:
                 return Ending(Verdict.CANCELLED, "cancelled while it ran")
             if stopped:
                 return None
         return ending or Ending(Verdict.INFRA, "the attempt was interrupted", retry=True)
-
-    async def _write_ending(self, job: str, ending: Ending | None) -> None:
-        """Write the ending; repeat until the journal accepts it."""
-        try:
-            await self.job_log.repeat_until_stored(
-                partial(self._write_ending_once, job, ending), job
-            )
-        except Exception:  # a defect: the job must end all the same
-            log.exception("labd-bug", job=job, station=self.name)
-            reason = "a defect of labd, which its log describes"
-            finish = partial(self.job_log.finish_job, job, Verdict.INFRA, reason)
-            await self.job_log.repeat_until_stored(finish, job)
-
-    async def _write_ending_once(self, job: str, ending: Ending | None) -> None:
-        if ending is None:
-            await self.job_log.requeue_job(job, "labd was stopped", AttemptOutcome.INTERRUPTED)
-        elif (
-            ending.retry
-            and await self.job_log.query_journal(Journal.count_faults, job) + 1 < MAX_FAULTS
-        ):
-            await self.job_log.requeue_job(job, ending.reason, AttemptOutcome.FAULT)
-        else:
-            await self.job_log.finish_job(job, ending.verdict, ending.reason)
 
     # ---- state ---------------------------------------------------------------------------
 

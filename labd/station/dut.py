@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 from drivers.base.interfaces import RELAY_DAMAGED, CommandChannel
-from labd.core.errors import QUOTED_COMMAND, InfraError, LabdBug, LabdError, quoting_command
+from labd.core.errors import (
+    QUOTED_COMMAND,
+    DeadlineExceeded,
+    InfraError,
+    LabdBug,
+    LabdError,
+    quoting_command,
+)
 from labd.core.model import Build
 from labd.protocol.failure_texts import errors_in, failures_in
 from labd.protocol.infer_reply import InferReply, parse_infer
@@ -44,7 +52,8 @@ class Dut:
 
     async def wait_for_boot(self, deadline_s: float) -> list[Line]:
         """Wait for the boot prologue and keep the build that it announces."""
-        lines = await self._channel.wait_boot(deadline_s)
+        with _suspecting_dut():
+            lines = await self._channel.wait_boot(deadline_s)
         self._build = build_in(lines)
         return lines
 
@@ -54,7 +63,8 @@ class Dut:
         Raises:
             DutError: it answers without a name or a model.
         """
-        await self._channel.resynchronise(deadline_s)
+        with _suspecting_dut():
+            await self._channel.resynchronise(deadline_s)
         named = await self._run_accepted_command("name", deadline_s)
         profiled = await self._run_accepted_command("profile", deadline_s)
         with quoting_command("name, profile"):
@@ -100,7 +110,8 @@ class Dut:
             if failure is None:
                 return LoadReply(len(data), tuple(f.what for f in failures))
             failures.append(failure)
-        raise failures[-1]
+        with _suspecting_dut():
+            raise failures[-1]
 
     async def run_inferences(self, iterations: int, warmups: int, deadline_s: float) -> InferReply:
         """Run the model on the loaded input.
@@ -122,7 +133,7 @@ class Dut:
         return lines
 
     async def _run_command(self, command: str, deadline_s: float) -> list[Line]:
-        with quoting_command(command):
+        with quoting_command(command), _suspecting_dut():
             return await self._channel.run_command(command, deadline_s)
 
     async def _attempt_load(self, data: bytes) -> LabdError | None:
@@ -148,6 +159,19 @@ class Dut:
                 where = f"{load}, line {number} of {len(commands)}, {command[:QUOTED_COMMAND]}"
                 return _load_fault(where, failures, lines)
         return None
+
+
+_DUT_FAULTS = {"dut-restarted", "load-damaged"}
+
+
+@contextmanager
+def _suspecting_dut() -> Generator[None]:
+    """Mark the errors of the body that the firmware may have caused."""
+    try:
+        yield
+    except InfraError as error:
+        error.dut_suspected = isinstance(error, DeadlineExceeded) or error.code in _DUT_FAULTS
+        raise
 
 
 _LOST_BYTES = (

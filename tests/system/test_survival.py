@@ -144,6 +144,29 @@ async def test_a_board_that_hangs_is_an_infra_fault_and_tried_again(
     assert events[-1].data.verdict == "pass"
 
 
+async def test_a_firmware_that_hangs_wherever_it_runs_is_a_fail(
+    make_lab: Callable[..., Lab], hand_bench: HandBench
+) -> None:
+    """The station classifies its known images right after each hang."""
+    lab = make_lab(hand_bench.station())
+    lab.start()
+    await lab.ready()
+    async with lab.client() as client:
+        await client.send_request("submit", job="b2", benchmark="digits01", modes=["accuracy"])
+        hung = 0
+        async with asyncio.timeout(200):
+            async for event in client.follow_events("b2"):
+                if event.type is EventType.PROGRESS and event.attempt > hung:
+                    hand_bench.order(fault="hang")
+                    hung = event.attempt
+        status = await client.find_job("b2")
+        [station] = await client.list_stations()
+    assert (status.verdict, hung) == ("fail", 2)
+    assert "attempt 1 on h1" in status.reason
+    assert "attempt 2 on h1" in status.reason
+    assert station.health == "good"
+
+
 async def test_a_lost_edge_is_never_a_number(
     make_lab: Callable[..., Lab], hand_bench: HandBench
 ) -> None:

@@ -7,11 +7,13 @@ agree at any moment, also after a power failure.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import Engine, insert, select
 
+from labd.core.blame import Fault
 from labd.core.errors import JobError, LabdBug
 from labd.core.jobs import Job, JobSpec, JobState, JobStep, advance_job
 from labd.core.model import Verdict
@@ -153,7 +155,12 @@ class Journal:
             return append_event(connection, after, next_seq, Started())
 
     def requeue_job(
-        self, job_id: str, reason: str, now_ns: int, outcome: AttemptOutcome = AttemptOutcome.FAULT
+        self,
+        job_id: str,
+        reason: str,
+        now_ns: int,
+        outcome: AttemptOutcome = AttemptOutcome.FAULT,
+        dut_fault: str = "",
     ) -> Change:
         """Queue a leased or running job again; one that was cancelled ends instead.
 
@@ -162,6 +169,7 @@ class Journal:
             reason: why, for people.
             now_ns: wall clock.
             outcome: of the attempt: a fault of the bench, or an interruption.
+            dut_fault: see :class:`labd.core.blame.Fault`.
 
         Raises:
             LabdBug: it is neither leased nor running.
@@ -171,7 +179,7 @@ class Journal:
             if job.cancel_requested:
                 return finish_job(connection, job, next_seq, Verdict.CANCELLED, reason, now_ns)
             after = advance_job(job, JobStep.REQUEUE, now_ns, reason=reason)
-            end_run(connection, job, outcome, reason, now_ns)
+            end_run(connection, job, outcome, reason, now_ns, dut_fault=dut_fault)
             data = Requeued(reason=reason)
             return append_event(connection, after, next_seq, data, station=job.station)
 
@@ -286,14 +294,29 @@ class Journal:
         """Return the leased and running jobs: those to recover after a restart."""
         return self.list_jobs(_BUSY)
 
-    def count_faults(self, job_id: str) -> int:
-        """Return how many attempts at a job ended by a fault of the bench."""
+    def list_faults(self, job_id: str) -> list[Fault]:
+        """Return the attempts at a job that ended with a fault, in order."""
         column = tables.run.c
-        query = select(func.count()).where(
+        query = select(column.attempt, column.station, column.dut_fault, column.reason).where(
             column.job == job_id, column.outcome == AttemptOutcome.FAULT
         )
         with transaction(self._engine) as connection:
-            return connection.execute(query).scalar_one()
+            rows = connection.execute(query.order_by(column.attempt))
+            return [Fault(row.attempt, row.station, row.dut_fault, row.reason) for row in rows]
+
+    def fault_stations(self) -> dict[str, set[str]]:
+        """Return where attempts at the queued jobs ended with a fault, by job."""
+        run = tables.run.c
+        query = (
+            select(run.job, run.station)
+            .join(tables.job, tables.job.c.job == run.job)
+            .where(tables.job.c.state == JobState.QUEUED, run.outcome == AttemptOutcome.FAULT)
+        )
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        with transaction(self._engine) as connection:
+            for job, station in connection.execute(query):
+                found[job].add(station)
+        return found
 
     def list_events(self, job_id: str, from_seq: int = 0, limit: int | None = None) -> list[Event]:
         """Return a job's events from number ``from_seq`` on, in order."""

@@ -116,17 +116,25 @@ def finish_job(
 def insert_run(connection: Connection, job: Job) -> None:
     """Insert an attempt that begins."""
     row = {"job": job.spec.job, "attempt": job.attempt, "station": job.station}
-    row |= {"started_ns": job.updated_ns, "outcome": "", "reason": ""}
+    row |= {"started_ns": job.updated_ns, "outcome": "", "reason": "", "dut_fault": ""}
     connection.execute(insert(tables.run).values(row))
 
 
-def end_run(connection: Connection, job: Job, outcome: str, reason: str, now_ns: int) -> None:
+def end_run(
+    connection: Connection,
+    job: Job,
+    outcome: str,
+    reason: str,
+    now_ns: int,
+    *,
+    dut_fault: str = "",
+) -> None:
     """End a job's current attempt, if there is one."""
     column = tables.run.c
     connection.execute(
         update(tables.run)
         .where(column.job == job.spec.job, column.ended_ns.is_(None))
-        .values(ended_ns=now_ns, outcome=outcome, reason=reason)
+        .values(ended_ns=now_ns, outcome=outcome, reason=reason, dut_fault=dut_fault)
     )
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 UPGRADES: dict[int, tuple[str, ...]] = {
     1: ("ALTER TABLE job ADD COLUMN energy_method TEXT NOT NULL DEFAULT 'mlcommons'",),
@@ -39,11 +39,12 @@ UPGRADES: dict[int, tuple[str, ...]] = {
         "ALTER TABLE job ADD COLUMN labels TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE job ADD COLUMN custom_data BOOLEAN NOT NULL DEFAULT FALSE",
     ),
+    5: ("ALTER TABLE run ADD COLUMN dut_fault TEXT NOT NULL DEFAULT ''",),
 }
 """Statements that upgrade a journal from one version to the next; no accepted job is lost.
 
 Version 1 had one energy method, ``mlcommons``; version 2 kept the files of every run; version 3
-had no id; version 4 did not judge data sets.
+had no id; version 4 did not judge data sets; version 5 did not tell whose fault a fault is.
 """
 
 metadata = MetaData()
@@ -103,6 +104,7 @@ run = Table(
     Column("ended_ns", BigInteger),
     Column("outcome", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("dut_fault", Text, nullable=False),
 )
 
 event = Table(

@@ -227,3 +227,29 @@ def test_both_builds_or_a_named_firmware_need_a_flasher() -> None:
     assert "submit them as two jobs" in why_no_station(both, stations)
     assert "labd cannot flash its board with digits01-mine" in why_no_station(named, stations)
     assert why_no_station(both, [*stations, station("s2")]) == ""
+
+
+def test_a_job_that_failed_on_a_station_goes_to_another_one_first() -> None:
+    two = [station("s1"), station("s2")]
+    planned = plan_assignments([job("j")], two, {"j": {"s1"}})
+    assert [a.station for a in planned.assignments] == ["s2"]
+
+
+def test_it_waits_for_a_busy_one_and_leaves_the_first_to_others() -> None:
+    two = [station("s1"), station("s2", activity=Activity.RUNNING)]
+    planned = plan_assignments([job("j"), job("k")], two, {"j": {"s1"}})
+    assert [(a.job, a.station) for a in planned.assignments] == [("k", "s1")]
+    assert planned.waiting == {
+        "j": "waiting for a station: s1 had a fault with this job, which goes elsewhere first; "
+        "s2 is running"
+    }
+
+
+def test_it_comes_back_when_no_other_one_suits_or_all_had_faults() -> None:
+    for two, faulted in (
+        ([station("s1"), station("s2", health=Health.BAD)], {"s1"}),
+        ([station("s1"), station("s2", NO_POWER)], {"s1"}),
+        ([station("s1"), station("s2")], {"s1", "s2"}),
+    ):
+        planned = plan_assignments([job("j", Mode.ENERGY)], two, {"j": faulted})
+        assert [a.station for a in planned.assignments] == ["s1"]

@@ -75,6 +75,7 @@ class Stage:
     def __init__(self, job_log: JobLog, folder: Path, name: str = "s1") -> None:
         self.job_log = job_log
         self.changed: Callable[[], None] = lambda: None
+        self.alternative = False
         self.runner = ScriptedRunner()
         self.supervisor = Supervisor(
             station=StationConfig(
@@ -92,6 +93,7 @@ class Stage:
             make_evidence_writer=lambda job, attempt: RunEvidence(
                 folder / job / str(attempt), attempt, lambda _frame: None
             ),
+            has_alternative=lambda _spec, _name: self.alternative,
             on_change=lambda _: self.changed(),
             defect_pause_s=0.01,
         )

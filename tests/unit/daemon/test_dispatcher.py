@@ -141,7 +141,7 @@ async def test_a_check_that_starts_while_a_job_is_leased_sends_it_back(
     types = await floor.types("j1")
     assert types[:3] == [EventType.QUEUED, EventType.LEASED, EventType.REQUEUED]
     assert types.count(EventType.STARTED) == 1
-    assert await floor.job_log.query_journal(Journal.count_faults, "j1") == 0
+    assert await floor.job_log.query_journal(Journal.list_faults, "j1") == []
 
 
 async def test_a_check_that_fails_meanwhile_leaves_the_job_in_the_queue(

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from labd.core.errors import DutError, InfraError, JobError
+from labd.core.blame import MAX_FAULTS
+from labd.core.errors import DeadlineExceeded, DutError, InfraError, JobError
 from labd.core.health import Health
-from labd.core.jobs import MAX_FAULTS
 from labd.core.model import Finding, Verdict
 from labd.daemon.job_log import JobLog
 from labd.store.journal.async_journal import AsyncJournal
@@ -75,6 +75,78 @@ async def test_a_fault_of_the_bench_is_retried_and_then_reported(
     assert await stage.ended() == ("done", "infra")
 
 
+def silent_dut(code: str = "no-answer") -> InfraError:
+    error = DeadlineExceeded(code, "infer 1 0: no answer within 5 s")
+    error.dut_suspected = True
+    return error
+
+
+async def test_a_dut_that_hangs_twice_on_a_station_that_passes_its_check_fails(
+    stage: Stage, task: asyncio.Task[None]
+) -> None:
+    stage.runner.run_step = failing(silent_dut())
+    await stage.assign()
+    assert await stage.ended() == ("queued", "")
+    assert stage.supervisor.health is Health.GOOD  # the check came before the ending
+    await stage.again()
+    assert await stage.ended() == ("done", "fail")
+    reason = (await stage.job_log.require_job("j1")).reason
+    assert "attempt 1 on s1: infer 1 0: no answer within 5 s; attempt 2 on s1: infer" in reason
+
+
+async def test_a_dut_that_hangs_goes_to_another_station_before_it_fails(
+    stage: Stage, task: asyncio.Task[None]
+) -> None:
+    stage.alternative = True
+    stage.runner.run_step = failing(silent_dut())
+    await stage.assign()
+    await stage.ended()
+    await stage.again()
+    assert await stage.ended() == ("queued", "")
+    faults = await stage.job_log.query_journal(Journal.list_faults, "j1")
+    assert [(fault.attempt, fault.dut_fault) for fault in faults] == [
+        (1, "no-answer"),
+        (2, "no-answer"),
+    ]
+
+
+async def test_a_station_that_fails_its_check_after_the_fault_keeps_the_blame(
+    stage: Stage, task: asyncio.Task[None]
+) -> None:
+    stage.runner.run_step = failing(silent_dut())
+    await stage.assign()
+    stage.runner.findings = [Finding("x", "the board is broken")]
+    assert await stage.ended() == ("queued", "")
+    assert stage.supervisor.health is Health.BAD
+    [fault] = await stage.job_log.query_journal(Journal.list_faults, "j1")
+    assert fault.dut_fault == ""
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_a_job_may_be_cancelled_or_stopped_while_the_fault_is_looked_into(
+    stage: Stage, task: asyncio.Task[None], *, cancelled: bool
+) -> None:
+    checking = asyncio.Event()
+
+    async def check() -> None:
+        if stage.supervisor.job:
+            checking.set()
+            await forever()
+
+    stage.runner.run_step, stage.runner.check_step = failing(silent_dut()), check
+    await stage.assign()
+    await checking.wait()
+    if cancelled:
+        await stage.job_log.cancel_job("j1", "alice", "")
+        assert stage.supervisor.cancel_attempt("j1")
+        assert await stage.ended() == ("done", "cancelled")
+    else:
+        await stopped(task)
+        assert await stage.ended() == ("queued", "")
+        assert await stage.job_log.query_journal(Journal.list_faults, "j1") == []
+    assert stage.runner.opened == stage.runner.closed
+
+
 async def test_a_defect_of_labd_ends_the_job_and_is_named(
     stage: Stage, task: asyncio.Task[None]
 ) -> None:
@@ -100,7 +172,7 @@ async def test_a_stop_while_running_requeues(stage: Stage, task: asyncio.Task[No
     await stage.runner.running.wait()
     await stopped(task)
     assert await stage.ended() == ("queued", "")
-    assert await stage.job_log.query_journal(Journal.count_faults, "j1") == 0
+    assert await stage.job_log.query_journal(Journal.list_faults, "j1") == []
     assert stage.runner.opened == stage.runner.closed
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, inspect
 
+from labd.core.blame import Fault
 from labd.core.errors import ConfigError, InfraError
 from labd.core.jobs import JobSpec
 from labd.core.model import EnergyMethod, Mode
@@ -19,12 +20,6 @@ from labd.store.journal.attempts import pin_job
 from labd.store.journal.journal import Journal
 
 SPEC = JobSpec("j1", "ann", "kws01", tuple(Mode))
-
-
-def _drop_data_columns(raw: sqlite3.Connection) -> None:
-    """Take a journal back to version 4, which did not judge data sets."""
-    raw.execute("ALTER TABLE job DROP COLUMN labels")
-    raw.execute("ALTER TABLE job DROP COLUMN custom_data")
 
 
 def test_commits_are_durable(url: str, tmp_path: Path) -> None:
@@ -44,7 +39,7 @@ def test_a_newer_labds_journal_is_left_alone(url: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
         raw.execute("UPDATE schema SET version = 99")
     raw.close()
-    with pytest.raises(ConfigError, match="has schema version 99, this labd knows 5") as caught:
+    with pytest.raises(ConfigError, match="has schema version 99, this labd knows 6") as caught:
         Journal(url)
     assert caught.value.code == "journal-version"
 
@@ -66,7 +61,7 @@ def test_an_older_journal_is_brought_up_to_date_and_keeps_its_jobs(
     states = {job.spec.job: job.state for job in journal.list_jobs()}
     assert states == {"done": "done", "retried": "queued", "running": "running", "queued": "queued"}
     assert [event.type for event in journal.list_events("retried")][-1] == "requeued"
-    assert journal.count_faults("retried") == 1
+    assert journal.list_faults("retried") == [Fault(1, "s1", "", "no answer within 5 s")]
     snapshot = journal.find_snapshot("done")
     assert snapshot is not None
     assert (snapshot.pinned, snapshot.results[0].result.score["top1_pct"]) == (True, 98.5)
@@ -131,15 +126,13 @@ def test_a_journal_from_before_data_sets_were_judged(url: str, tmp_path: Path) -
     journal.close()
     assert kept is not None
     assert (kept.spec.labels, kept.spec.custom_data) == ("y_labels_alt.csv", True)
-    with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
-        _drop_data_columns(raw)
-        raw.execute("UPDATE schema SET version = 4")
-    raw.close()
-    journal = Journal(url)
-    job = journal.find_job("j1")
+    with closing(make_journal_v3(tmp_path / "old.sqlite3")):
+        pass
+    journal = Journal(f"sqlite:///{tmp_path / 'old.sqlite3'}")
+    job = journal.find_job("queued")
     journal.close()
     assert job is not None
-    assert job.spec == SPEC
+    assert (job.spec.labels, job.spec.custom_data) == ("", False)
 
 
 def test_what_is_no_database(url: str, tmp_path: Path) -> None:
