@@ -30,9 +30,15 @@ def make_identity(
         firmware: firmware version.
         address: port, VISA backend or library through which it was opened.
     """
+    name, serial, firmware = (_without_surrogates(text) for text in (name, serial, firmware))
     simulated = (
         any(SIMULATED in text.lower() for text in (name, serial, firmware, address))
         or address.endswith(VISA_SIMULATION)
         or os.path.realpath(address).startswith(PSEUDO_TERMINALS)
     )
     return Identity(kind, name, serial, firmware, simulated)
+
+
+def _without_surrogates(text: str) -> str:
+    """Replace unpaired surrogates, which JSON may carry but UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")

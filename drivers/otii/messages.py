@@ -57,6 +57,8 @@ class MessageSplitter:
 def _parse_message(line: bytes) -> Message | InvalidLine:
     try:
         parsed: object = json.loads(line)
+        if rb"\ud" in line.lower():  # an escaped surrogate; UTF-8 cannot carry an unpaired one
+            json.dumps(parsed, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
         parsed = None
     if isinstance(parsed, dict):

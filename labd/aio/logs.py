@@ -9,15 +9,16 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from traceback import format_exception
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import structlog
 
 from labd.core.visible_text import make_visible
 
 if TYPE_CHECKING:
-    from structlog.typing import EventDict, Processor
+    from structlog.typing import EventDict, ExcInfo, Processor
 
 PACKAGES = ("labd", "drivers")
 
@@ -42,7 +43,11 @@ def set_up_logging(*, as_json: bool, verbose: bool) -> None:
     renderers: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=_write_traceback
+            )
+        ]
     )
     structlog.configure(
         processors=[
@@ -76,6 +81,12 @@ def _log_uncaught(
     """Log the error that ends the process or a thread like every other line."""
     info = (kind, error or kind(), traceback)
     logging.getLogger("labd").critical("labd-bug", exc_info=info)
+
+
+def _write_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
+    """Write a traceback without local variables, which hold passwords, and without controls."""
+    text = "".join(format_exception(*exc_info))
+    stream.write("\n" + make_visible(text.rstrip(), keep="\n"))
 
 
 def _make_values_visible(_: object, __: str, event: EventDict) -> EventDict:

@@ -332,4 +332,7 @@ class Supervisor:
         self.health = health or self.health
         self.activity = activity or self.activity
         self.why = self.why if why is None else why
-        self.on_change(self)
+        try:
+            self.on_change(self)
+        except Exception:  # a state that cannot be published must not stop the station
+            log.exception("labd-bug", station=self.name)

@@ -96,6 +96,33 @@ def test_a_log_record_stays_on_its_line(
         assert "\\u000aforged" in line
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_traceback_shows_no_local_variable_and_no_control_character(
+    capsys: pytest.CaptureFixture[str], *, as_json: bool
+) -> None:
+    def fail(url: str) -> None:
+        raise ValueError(f"{HOSTILE} {len(url)}")
+
+    secret = "hunter2"[::-1]
+
+    root = logging.getLogger()
+    before = root.handlers[:]
+    try:
+        set_up_logging(as_json=as_json, verbose=False)
+        try:
+            fail(f"mqtt://labd:{secret}@broker")
+        except ValueError:
+            structlog.get_logger("labd.test").exception("labd-bug")
+            logging.getLogger("labd.test").exception("labd-bug")
+    finally:
+        root.handlers[:] = before
+    output = capsys.readouterr().err
+    assert output.count("Traceback") == 2
+    assert secret not in output
+    assert "\x1b[2J" not in output
+    assert "u001b[2J" in output
+
+
 def test_commands_print_through_one_module() -> None:
     """A module that prints by itself would show foreign text as it is."""
     folder = Path(labd.cli.__file__).parent

@@ -156,6 +156,17 @@ async def test_a_defect_of_labd_ends_the_job_and_is_named(
     assert (await stage.job_log.require_job("j1")).reason == "a defect of labd: KeyError('oops')"
 
 
+async def test_a_state_that_cannot_be_published_does_not_stop_the_station(
+    stage: Stage, task: asyncio.Task[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise UnicodeError("surrogates not allowed")
+
+    monkeypatch.setattr(stage.supervisor, "on_change", fail)
+    await stage.assign()
+    assert await stage.ended() == ("done", "pass")
+
+
 async def test_cancelling_ends_cancelled(stage: Stage, task: asyncio.Task[None]) -> None:
     stage.runner.run_step = forever
     await stage.assign()

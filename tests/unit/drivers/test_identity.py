@@ -43,3 +43,8 @@ def test_a_link_to_a_pseudo_terminal_shows_a_simulation(tmp_path: Path) -> None:
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+def test_a_name_that_utf8_cannot_carry_is_made_readable() -> None:
+    identity = make_identity("otii", "Otii\ud800 Arc", "\udcff")
+    assert (identity.name, identity.serial) == ("Otii? Arc", "?")

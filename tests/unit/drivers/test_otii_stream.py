@@ -50,6 +50,14 @@ def test_any_chunking_gives_the_same_messages(parts: list[bytes], cuts: list[int
     assert len(received) == sum(bool(part.strip()) for part in parts)
 
 
+def test_a_text_that_utf8_cannot_carry_is_no_message() -> None:
+    line = rb'{"type": "response", "data": {"name": "\ud800"}}'
+    [received] = MessageSplitter().feed(line + b"\n")
+    assert received == InvalidLine(line.decode())
+    [received] = MessageSplitter().feed(line.replace(rb"\ud800", rb"\ud83d\ude00") + b"\n")
+    assert received["data"] == {"name": "\U0001f600"}  # type: ignore[index]
+
+
 def test_a_line_that_is_no_object_ends_at_its_line_feed() -> None:
     received = MessageSplitter().feed(b"nonsense\r\n[1]\r\n" + MESSAGES[0])
     assert received[:2] == [InvalidLine("nonsense"), InvalidLine("[1]")]
