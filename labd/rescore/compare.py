@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -266,6 +267,20 @@ def window_findings(
         text = f"{len(every)} windows instead of {expected}{source}"
         findings.append(Finding("window-count", text))
     return findings
+
+
+def input_findings(files: Sequence[str]) -> list[Finding]:
+    """Report inputs that more than one window ran on; the rules ask for five different ones.
+
+    Args:
+        files: input of each window, empty where it is unknown.
+    """
+    counts = Counter(file for file in files if file)
+    repeated = [file for file, count in counts.items() if count > 1]
+    if not repeated:
+        return []
+    text = f"{len(files)} windows ran on {len(counts)} inputs; repeated: {', '.join(repeated[:3])}"
+    return [Finding("repeated-input", text)]
 
 
 def limit_findings(

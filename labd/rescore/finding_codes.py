@@ -28,6 +28,7 @@ FINDINGS = {
     "negative-score": "results hold negative values",
     "no-session": "the folder holds no session of a known runner",
     "not-recomputed": "an official number that was published and cannot be recomputed, and why",
+    "repeated-input": "windows ran on the same input; the rules ask for five different ones",
     "result-count": "loaded inputs and logged results differ in number",
     "results-damaged": "logged results are no numbers, or too few",
     "runner-error": "the runner marked trials as failed",

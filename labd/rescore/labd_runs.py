@@ -18,15 +18,17 @@ import numpy as np
 from pydantic import ValidationError
 
 from labd.core.errors import ConfigError, MeasurementInvalid
-from labd.core.model import EnergyMethod, Finding, Mode, Window
+from labd.core.model import DataStanding, EnergyMethod, Finding, Mode, Window
 from labd.core.recording import Recording
 from labd.core.runner_arithmetic import WindowEnergy
+from labd.core.suite import SUITE
 from labd.core.window_plan import is_rightly_left_out
 from labd.core.windows import energies_by_method
 from labd.protocol.words import COUNTER_MODULUS
 from labd.rescore.accuracy_scores import LoggedAnswer, judge_answers, score_mlcommons
 from labd.rescore.compare import (
     compare_with_published,
+    input_findings,
     limit_findings,
     official_keys,
     score_windows,
@@ -71,6 +73,8 @@ def score_labd_run(files: SessionFiles) -> list[SessionScore]:
         if raw is None and result is None and not findings:
             continue
         raw = raw or Recomputed()
+        if result and mode is not Mode.ACCURACY:
+            raw.findings += _data_findings(result)
         scores.append(_compare_mode(files.folder, benchmark, mode, raw, published, findings))
     return scores
 
@@ -102,6 +106,17 @@ def _compare_mode(
         comparison.agrees_on(official) if published.score else comparison.agrees,
         found,
     )
+
+
+def _data_findings(result: ResultFile) -> list[Finding]:
+    """Report data of timed windows that are not the official set, or not five different inputs."""
+    counted = [window.input_file for window in result.windows if window.is_counted]
+    findings = input_findings(counted)
+    entry, dataset = SUITE.get(result.benchmark), result.details.dataset
+    official = {DataStanding.OFFICIAL, DataStanding.UNVERIFIED}
+    if entry and entry.official and dataset and dataset.standing not in official:
+        findings.append(Finding("unofficial", dataset.text))
+    return findings
 
 
 def _read_result(files: SessionFiles, mode: Mode) -> tuple[ResultFile | None, list[Finding]]:

@@ -56,7 +56,7 @@ def write_trace(folder: Path, *, complete: bool = True) -> list[Window]:
             windows.append(
                 Window(
                     number,
-                    "a.bin",
+                    f"{number}.bin",
                     100,
                     energy.runtime_s,
                     100 / energy.runtime_s,
@@ -212,7 +212,7 @@ def lapped(number: int, inferences: int, runtime_us: int, **more: object) -> Win
     start_us = 2**32 - 1000
     laps_us = (start_us, (start_us + runtime_us) % 2**32)
     window = Window(
-        number, "a.bin", inferences, runtime_us / 1e6, 1e6 * inferences / runtime_us, CHECK
+        number, f"{number}.bin", inferences, runtime_us / 1e6, 1e6 * inferences / runtime_us, CHECK
     )
     return replace(window, laps_us=laps_us, **more)
 
@@ -292,3 +292,37 @@ async def test_data_are_judged_as_the_daemon_judges_them(
     texts = [each.text for each in found.findings if each.code == "unofficial"]
     assert [text in each for each in texts] == ([True] if text else [])
     assert is_sound(found) is not bool(text)
+
+
+async def test_windows_on_one_input_are_reported(tmp_path: Path) -> None:
+    windows = [lapped(n, 107, 10_600_000) for n in range(1, 6)]
+    windows[3:] = [
+        replace(each, input_file=windows[n].input_file) for n, each in enumerate(windows[3:])
+    ]
+    found = await write_performance(tmp_path, *windows)
+    assert codes(found) == ["repeated-input"]
+    text = "5 windows ran on 3 inputs; repeated: 1.bin, 2.bin"
+    assert found.findings[0].text == text
+
+
+async def test_timed_windows_on_other_data_are_reported(tmp_path: Path) -> None:
+    record = DatasetRecord(
+        folder="/sets/kws01",
+        labels="y_labels.csv",
+        labels_sha256="0" * 64,
+        files=100,
+        standing=DataStanding.PART,
+        text="100 files, the official set holds 1000",
+        sent=5,
+        sent_sha256="0" * 64,
+    )
+    result = ModeResult(
+        mode=Mode.PERFORMANCE,
+        verdict=Verdict.PASS,
+        score={"median_throughput_ips": 107 / 10.6},
+        windows=tuple(lapped(n, 107, 10_600_000) for n in range(1, 6)),
+        details=ResultDetails(dataset=record),
+    )
+    for benchmark, expected in (("kws01", ["unofficial"]), ("digits01", [])):
+        await RunEvidence(tmp_path).write_result_copy("job", benchmark, result)
+        assert codes(scores(tmp_path)[Mode.PERFORMANCE]) == expected
