@@ -368,6 +368,9 @@ async def test_a_stalled_event_loop_gets_a_gap_and_a_finding(fake: SimulatedJoul
         items = await all_of(acquisition)
         (finding,) = await monitor.self_check()
     assert "this host was too slow for" in finding.text
+    counts = acquisition.event_counts
+    assert counts["dropped_messages"] > 0
+    assert 0 < counts["lost_instrument_samples"] < counts["instrument_samples"]
     power = power_of(items)
     known = ~np.isnan(power)
     assert not known.all()

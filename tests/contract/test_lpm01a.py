@@ -607,6 +607,9 @@ async def test_a_binary_overrun_says_how_full_the_buffer_was(fake: SimulatedLpm0
             InstrumentError, match="overrun; its transmit buffer was up to 97 % full"
         ):
             await overrun()
+        counts = acquisition.event_counts
+        assert (counts["worst_buffer_percent"], counts["messages"]) == (97, 0)
+        assert counts["time_stamps"] >= 3
         fake.error = ""
         found = [finding.code for finding in await monitor.self_check()]
         assert found == ["transmit-buffer"]

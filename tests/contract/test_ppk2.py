@@ -227,6 +227,7 @@ async def test_a_host_that_reads_late_is_a_finding(
         assert await monitor.self_check() == []
         monkeypatch.setattr(StreamDecoder, "possibly_missing", missing)
         (finding,) = await monitor.self_check()
+        assert acquisition.event_counts == {"possibly_missing_samples": missing}
     assert finding.code == "ppk2-late-host"
     assert f"{missing} samples" in finding.text
     assert finding.serious == serious
