@@ -60,7 +60,7 @@ def make_kws01_set(folder: Path, inputs: int = 5, windows: int = 1) -> Path:
     home.mkdir(parents=True)
     for number in range(inputs):
         size = 490 + 10 * (windows - 1)
-        (home / f"tst_{number}.bin").write_bytes(bytes([number]) + bytes(size - 1))
+        (home / f"tst_{number}.bin").write_bytes(bytes([number % 256]) + bytes(size - 1))
     rows = [f"tst_{number}.bin,12,11{cut}\n" for number in range(inputs)]
     (home / "y_labels.csv").write_text("".join(rows))
     return folder / "sets"
