@@ -36,6 +36,7 @@ from labd.rescore.compare import (
     window_findings,
 )
 from labd.rescore.eembc import note_negative
+from labd.rescore.logged_inferences import compare_with_inferences
 from labd.rescore.published import Printed, Published, PublishedWindow
 from labd.rescore.session_files import SessionFiles
 from labd.rescore.session_score import (
@@ -178,6 +179,7 @@ def _score_outputs(path: Path, benchmark: str | None, result: ResultFile | None)
     if lines.damage or odd or not answers:
         text = lines.damage or f"{odd} of {odd + len(answers)} rows hold no outputs"
         raw.add_finding("file-damaged", f"{path.name}: {text}")
+    compare_with_inferences(path.with_name("accuracy-inferences.csv.gz"), answers, raw)
     dataset = result.details.dataset if result else None
     judge_answers(answers, benchmark, raw, dataset.sent_sha256 if dataset else "")
     score_mlcommons(answers, benchmark, raw)

@@ -26,6 +26,7 @@ from labd.core.recording import Recording
 from labd.core.windows import energies_by_method
 from labd.daemon.run_recorder import RunEvidence
 from labd.rescore import SessionScore, find_tasks, is_sound, rescore_folder
+from labd.store.compressed_log import CompressedLog
 from labd.store.traces.writer import TraceFile
 from labd.wire.results import DatasetRecord, ModeResult, ResultDetails
 from tests.unit.rescore.made_folders import KWS_FILES, KWS_LABELS
@@ -326,3 +327,31 @@ async def test_timed_windows_on_other_data_are_reported(tmp_path: Path) -> None:
     for benchmark, expected in (("kws01", ["unofficial"]), ("digits01", [])):
         await RunEvidence(tmp_path).write_result_copy("job", benchmark, result)
         assert codes(scores(tmp_path)[Mode.PERFORMANCE]) == expected
+
+
+def write_accuracy(folder: Path, outputs: str, *inferences: str) -> SessionScore:
+    log = CompressedLog(folder / "accuracy-inferences.csv.gz")
+    log.write("".join(f"{row}\n" for row in inferences))
+    log.close()
+    (folder / "accuracy-outputs.csv").write_text(outputs)
+    return scores(folder)[Mode.ACCURACY]
+
+
+def test_outputs_are_compared_with_the_log_of_the_inferences(tmp_path: Path) -> None:
+    log = ("a.bin,1,10,20,100,200,0.25", "a.bin,2,30,40,300,400,0.5", "b.bin,1,50,60,,,1.0")
+    whole = write_accuracy(tmp_path / "1", "a.bin,0,0.375\nb.bin,1,1.0\n", *log)
+    assert "outputs-altered" not in codes(whole)
+    altered = write_accuracy(tmp_path / "2", "a.bin,0,0.376\nb.bin,1,1.0\n", *log)
+    [text] = [each.text for each in altered.findings if each.code == "outputs-altered"]
+    assert text.startswith("1 of 2 outputs are not the means of the inferences")
+    assert text.endswith("the first: a.bin")
+    assert not is_sound(altered)
+    added = write_accuracy(tmp_path / "3", "a.bin,0,0.375\nb.bin,1,1.0\nc.bin,1,1.0\n", *log)
+    assert "outputs-altered" in codes(added)
+
+
+def test_a_damaged_log_of_inferences_is_a_finding(tmp_path: Path) -> None:
+    damaged = write_accuracy(tmp_path / "1", "a.bin,0,0.375\n", "a.bin,1,10,20,100,200,x")
+    assert "file-damaged" in codes(damaged)
+    (tmp_path / "1" / "accuracy-inferences.csv.gz").write_text("plain")
+    assert "file-damaged" in codes(scores(tmp_path / "1")[Mode.ACCURACY])
