@@ -55,7 +55,7 @@ def _exit_status(work: Coroutine[Any, Any, int]) -> int:
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
-        print_line("labctl: interrupted; the job still runs (labctl cancel ends it)", err=True)
+        print_line("labctl: interrupted", err=True)
         return INTERRUPTED_STATUS
     except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

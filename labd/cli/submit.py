@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from labd.cli.lab_command import send_and_print_request, with_client
 from labd.cli.options import json_option, keep_option
+from labd.cli.terminal import print_line
 from labd.cli.watch import watch_jobs
 from labd.client.lab_client import LabClient
 from labd.core.model import EnergyMethod, Mode, Priority
@@ -80,7 +82,12 @@ async def submit_command(
     """Queue a job for BENCHMARK, for example digits01 or kws01."""
     job = job or f"{benchmark[:40]}-{secrets.token_hex(4)}"
     fields |= {"job": job, "benchmark": benchmark}
-    if not watch:
-        return await send_and_print_request(client, "submit", as_json=as_json, **fields)
-    await client.send_request("submit", **fields)
+    try:
+        if not watch:
+            return await send_and_print_request(client, "submit", as_json=as_json, **fields)
+        await client.send_request("submit", **fields)
+    except asyncio.CancelledError:  # Ctrl-C
+        what = f"job {job} may be queued all the same"
+        print_line(f"labctl: {what} (labctl cancel {job})", err=True)
+        raise
     return await watch_jobs(client, [job], as_json=as_json)

@@ -40,7 +40,12 @@ async def watch_jobs(client: LabClient, jobs: list[str], *, as_json: bool) -> in
     """Follow jobs to their ends, show their results and return the worst verdict's exit status."""
     for job in jobs:
         await client.find_job(job)
-    ended = await follow_jobs(client, jobs, as_json=as_json)
+    try:
+        ended = await follow_jobs(client, jobs, as_json=as_json)
+    except asyncio.CancelledError:  # Ctrl-C
+        going_on = " ".join(jobs)
+        print_line(f"labctl: {going_on} not cancelled; follow: labctl watch {going_on}", err=True)
+        raise
     if not as_json:
         show_table(make_results_table(ended))
     return max(VERDICT_STATUS[status.verdict or "infra"] for status in ended)

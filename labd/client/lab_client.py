@@ -7,9 +7,12 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import ValidationError
 
 from labd.core.errors import JobError, TransportError, Where
 from labd.core.jobs import JobState
@@ -188,11 +191,11 @@ class LabClient:
         """Return the events of a job so far, from number ``from_seq`` on."""
         events: list[Event] = []
         while True:
-            reply = await self.send_request("events", job=job, from_seq=from_seq + len(events))
-            page = [EVENT.validate_python(one) for one in _result_list(reply)]
+            page = _result_list(await self.send_request("events", job=job, from_seq=from_seq))
             if not page:
                 return events
-            events += page
+            events += filter(None, map(_parse_event, page))
+            from_seq = int(page[-1]["seq"]) + 1
 
     async def follow_events(self, job: str) -> AsyncIterator[Event]:
         """Yield every event of a job, each once and in order, until it has finished."""
@@ -285,8 +288,9 @@ class LabClient:
                 asyncio.timeout(STATUS_DEADLINE_S),
             ):
                 async for message in inbox:
-                    found = DaemonStatus.model_validate_json(message.payload)
-                    if found.state == "online":
+                    with suppress(ValidationError):  # cleared, or of another program
+                        found = DaemonStatus.model_validate_json(message.payload)
+                    if found is not None and found.state == "online":
                         break
         except TimeoutError:  # the broker reports no end of the retained messages
             return found
@@ -296,7 +300,10 @@ class LabClient:
         async with self._link.subscribe(self._topics.reply_topic(self.user, self._name)) as inbox:
             listening.set()
             async for message in inbox:
-                reply = Reply.model_validate_json(message.payload)
+                try:
+                    reply = Reply.model_validate_json(message.payload)
+                except ValidationError:  # not of this lab: the request is repeated
+                    continue
                 answer = self._waiting.get(reply.request or "")
                 if answer is not None and not answer.done():
                     answer.set_result(reply)
@@ -309,7 +316,15 @@ async def _next_event(inbox: Inbox) -> Event | None:
             message = await anext(inbox)
     except TimeoutError:
         return None
-    return EVENT.validate_json(message.payload)
+    return _parse_event(message.payload)
+
+
+def _parse_event(data: object) -> Event | None:
+    """Return an event; ``None`` for a type that only a newer labd knows."""
+    try:
+        return EVENT.validate_json(data) if isinstance(data, bytes) else EVENT.validate_python(data)
+    except ValidationError:
+        return None
 
 
 def _result_list(reply: Reply) -> list[Any]:

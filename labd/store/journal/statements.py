@@ -143,7 +143,7 @@ def newest_jobs_query(
 ) -> Select[Any]:
     """Select the newest ``limit`` jobs in these states and of this user, newest first."""
     column = tables.job.c
-    query = select(tables.job).order_by(column.submitted_ns.desc(), column.number.desc())
+    query = select(tables.job).order_by(column.number.desc())
     return _where_state_and_user(query, states, user).limit(limit)
 
 
@@ -158,7 +158,7 @@ def scheduled_jobs_query(states: Iterable[JobState] | None, user: str | None) ->
     query = select(tables.job).order_by(
         case((queued, 1), (done, 2), else_=0),
         case((queued, case(ranks, value=column.priority)), else_=0),
-        case((done, -column.updated_ns), else_=column.submitted_ns),
+        case((done, -column.updated_ns), else_=column.number),  # not the clock, which may step
         column.number,
     )
     return _where_state_and_user(query, states, user)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -76,6 +78,15 @@ class Site:
                 continue
             return
         raise AssertionError(self.log.read_text())
+
+    def start_labctl(self, user: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start labctl as a user of the broker."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "labd.cli.labctl", "--broker", self.url(user), *arguments],
+            env={key: value for key, value in os.environ.items() if "LABD_" not in key},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def labctl(self, user: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run labctl as a user of the broker."""
@@ -156,6 +167,12 @@ async def test_a_request_of_yesterday_has_no_effect(site: Site) -> None:
         r"job digits01-[0-9a-f]{8}: the daemon of lab 'lab' .* is offline", away.stderr
     )
     assert re.search(r"safe to send it again for job digits01-[0-9a-f]{8}\)", away.stderr)
+    waiting = site.start_labctl("alice", "submit", "digits01", "--modes", "accuracy")
+    await asyncio.sleep(2.0)
+    waiting.send_signal(signal.SIGINT)
+    _, errors = waiting.communicate(timeout=30)
+    assert waiting.returncode == 130
+    assert re.search(r"job (digits01-\S+) may be queued all the same \(labctl cancel \1\)", errors)
     old = {"client": "c", "request": "r", "job": "old", "benchmark": "digits01"}
     old["expires_ns"] = time.time_ns() - 1  # type: ignore[assignment]
     link = MqttLink(site.url("alice"), "alice-bare")

@@ -291,12 +291,14 @@ def test_results_belong_to_the_running_attempt(journal: Journal) -> None:
 # ---- questions ---------------------------------------------------------------------------
 
 
-def test_jobs_come_oldest_first_and_the_limit_keeps_the_newest(journal: Journal) -> None:
-    for job, now in (("c", 5), ("a", 5), ("b", 1)):
+def test_jobs_come_as_accepted_whatever_the_clock_and_the_limit_keeps_the_newest(
+    journal: Journal,
+) -> None:
+    for job, now in (("c", 5), ("a", 5), ("b", 1)):  # the clock stepped back
         journal.submit_job(replace(SPEC, job=job), now)
-    assert [job.spec.job for job in journal.list_jobs()] == ["b", "c", "a"]
-    assert [job.spec.job for job in journal.list_jobs(limit=2)] == ["c", "a"]
-    assert [each.job.spec.job for each in journal.newest_snapshots(limit=2)] == ["c", "a"]
+    assert [job.spec.job for job in journal.list_jobs()] == ["c", "a", "b"]
+    assert [job.spec.job for job in journal.list_jobs(limit=2)] == ["a", "b"]
+    assert [each.job.spec.job for each in journal.newest_snapshots(limit=2)] == ["a", "b"]
 
 
 def test_jobs_by_state_and_user(journal: Journal) -> None:
