@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from labd.core.errors import LabdBug
-from labd.core.model import EnergyMethod, Mode, Priority, Verdict
+from labd.core.model import Build, EnergyMethod, Mode, Priority, Verdict
 
 
 class JobState(StrEnum):
@@ -87,6 +87,23 @@ class JobSpec:
     energy_method: EnergyMethod = EnergyMethod.LABD
     labels: str = ""
     custom_data: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FixedImage:
+    """A firmware image as it was when a job was accepted.
+
+    Args:
+        board: that it is for.
+        build: how it marks time.
+        name: of its file.
+        sha256: of its bytes.
+    """
+
+    board: str
+    build: Build
+    name: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from labd.core.schedule import has_alternative
 from labd.daemon.background_tasks import BackgroundTasks, StopRequestedError, stop_on_signals
 from labd.daemon.dispatcher import Dispatcher
 from labd.daemon.emulated_benches import EmulatedBench, describe_emulated_station
+from labd.daemon.job_firmware import JobFirmware
 from labd.daemon.job_log import JobLog
 from labd.daemon.lab_claim import LabClaimant, new_instance, open_claimant
 from labd.daemon.recovery import requeue_abandoned_jobs
@@ -35,6 +36,7 @@ from labd.mqtt.broker import EmbeddedBroker
 from labd.mqtt.inbox import Inbox
 from labd.mqtt.link import MqttLink, Will
 from labd.station.config import LabConfig, StationConfig
+from labd.store.firmware_store import FirmwareStore
 from labd.store.journal.async_journal import AsyncJournal
 from labd.store.journal.journal import Journal
 from labd.store.state_directory import StateDirectory
@@ -105,6 +107,8 @@ class Daemon:
         self._state = state
         self._topics = Topics(config.name)
         self._job_log = JobLog(self._topics, journal, time.time_ns)
+        self._store = FirmwareStore(state.firmware_directory)
+        self._firmware = JobFirmware(config, self._job_log, self._store)
         self._frames = LiveFrames()
         self._supervisors = {each.name: self._make_supervisor(each) for each in config.stations}
         self._dispatcher = Dispatcher(self._job_log, self._supervisors)
@@ -112,7 +116,7 @@ class Daemon:
             status, self._topics, self._job_log, self._supervisors, time.time_ns
         )
         self._requests = RequestHandler(
-            config, self._topics, self._job_log, self._dispatcher, self._status
+            config, self._topics, self._job_log, self._firmware, self._dispatcher, self._status
         )
         self._cleanup = TraceCleanup(
             self._job_log, state.traces_directory, config.keep, time.time_ns
@@ -145,6 +149,7 @@ class Daemon:
         await stack.enter_async_context(self._publish_outbox_and_frames(link, tasks))
         stack.push_async_callback(self._requeue_leased_jobs)
         await tasks.start_task(self._cleanup.clean_up_periodically())
+        await tasks.start_task(self._firmware.sweep_periodically())
         await tasks.start_task(self._serve_requests_and_stations(inbox))
         self._status.publish_daemon("online")
         self._dispatcher.request_planning()
@@ -221,7 +226,7 @@ class Daemon:
                 group.create_task(supervisor.check_and_run_jobs(), name=supervisor.name)
 
     def _make_supervisor(self, station: StationConfig) -> Supervisor:
-        runner = StationRunner(self._config, station, self._registry)
+        runner = StationRunner(self._config, station, self._registry, self._store)
         return Supervisor(
             station,
             runner,

@@ -15,7 +15,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import structlog
 
 from labd.core.errors import InfraError, LabdBug, TransportError
-from labd.core.jobs import Job, JobSpec, JobState
+from labd.core.jobs import FixedImage, Job, JobSpec, JobState
 from labd.core.model import Verdict
 from labd.daemon.job_status import format_job_status
 from labd.mqtt.link import MqttLink
@@ -107,9 +107,11 @@ class JobLog:
             else:
                 return
 
-    async def submit_job(self, spec: JobSpec) -> Accepted | Duplicate:
+    async def submit_job(
+        self, spec: JobSpec, images: Iterable[FixedImage] = ()
+    ) -> Accepted | Duplicate:
         """Queue a job; see :meth:`Journal.submit_job`."""
-        return await self._journal(Journal.submit_job, spec, self._now_ns())
+        return await self._journal(Journal.submit_job, spec, self._now_ns(), images)
 
     async def cancel_job(self, job: str, user: str, reason: str) -> Change:
         """Cancel a job; see :meth:`Journal.cancel_job`."""

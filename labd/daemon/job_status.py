@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from labd.core.jobs import JobState
 from labd.core.model import DataStanding
 from labd.core.suite import SUITE
 from labd.store.journal.rows import AttemptResult, Snapshot
-from labd.wire.messages import JobStatus, ModeSummary
+from labd.wire.messages import JobImage, JobStatus, ModeSummary
 
 
 def format_job_status(snapshot: Snapshot, waiting: Mapping[str, str]) -> JobStatus:
@@ -46,6 +47,7 @@ def format_job_status(snapshot: Snapshot, waiting: Mapping[str, str]) -> JobStat
         broken_off=tuple(map(_summarise_result, broken_off)),
         pinned=snapshot.pinned,
         removed=snapshot.removed,
+        images=tuple(JobImage(**asdict(image)) for image in snapshot.images),
     )
 
 

@@ -12,16 +12,15 @@ from pydantic import JsonValue
 
 from labd.core.errors import JobError, LabdBug, LabdError
 from labd.core.jobs import JobSpec
-from labd.core.model import BUILD_FOR
-from labd.core.schedule import StationView, why_no_station, why_station_unsuitable
+from labd.core.schedule import StationView, why_no_station
 from labd.core.suite import find_benchmark
 from labd.daemon.dispatcher import Dispatcher
+from labd.daemon.job_firmware import JobFirmware
 from labd.daemon.job_log import JobLog
 from labd.daemon.status_publisher import StatusPublisher
 from labd.mqtt.inbox import Inbox, ReceivedMessage
 from labd.procedure.dataset import LABELS, find_dataset
 from labd.station.config import LabConfig
-from labd.station.firmware_images import find_image
 from labd.store.journal.journal import Journal
 from labd.store.journal.rows import Duplicate
 from labd.wire.messages import (
@@ -51,6 +50,7 @@ class RequestHandler:
         config: the lab.
         topics: of the lab.
         job_log: holds the jobs; its outbox carries the replies.
+        firmware: accepts jobs with their firmware.
         dispatcher: schedules and cancels jobs.
         status: of the stations.
         now_ns: wall clock, ns since the epoch.
@@ -60,6 +60,7 @@ class RequestHandler:
     config: LabConfig
     topics: Topics
     job_log: JobLog
+    firmware: JobFirmware
     dispatcher: Dispatcher
     status: StatusPublisher
     now_ns: Callable[[], int] = time.time_ns
@@ -160,7 +161,7 @@ class RequestHandler:
         if await self.job_log.query_journal(Journal.find_job, spec.job) is None:
             views = self.dispatcher.station_views()
             await asyncio.to_thread(check_feasible, spec, views, self.config)
-        change = await self.job_log.submit_job(spec)
+        change = await self.firmware.accept_job(spec, self.dispatcher.station_views())
         self.dispatcher.request_planning()
         if isinstance(change, Duplicate):
             state = change.job.verdict or change.job.state
@@ -222,36 +223,11 @@ def check_feasible(spec: JobSpec, views: Sequence[StationView], config: LabConfi
     """Refuse a job that no station can ever run.
 
     Raises:
-        JobError: unknown benchmark or station, a missing or damaged data set, no suitable
-            station, or no firmware image for the boards that would be flashed.
+        JobError: unknown benchmark or station, a missing or damaged data set, or no suitable
+            station.
     """
     entry = find_benchmark(spec.benchmark)
     reason = why_no_station(spec, views)
     if reason:
         raise JobError("no-station", f"no station can run this job: {reason}")
     find_dataset(config.datasets, entry, spec.modes, spec.labels or LABELS)
-    check_firmware(spec, views, config)
-
-
-def check_firmware(spec: JobSpec, views: Sequence[StationView], config: LabConfig) -> None:
-    """Check that at least one suitable station has its images.
-
-    Raises:
-        JobError: every suitable station has a flasher, and none has its images.
-    """
-    suitable = {view.name for view in views if not why_station_unsuitable(spec, view)}
-    missing: JobError | None = None
-    for station in config.stations:
-        if station.name not in suitable:
-            continue
-        try:
-            if station.flasher is not None:
-                for build in sorted({BUILD_FOR[mode] for mode in spec.modes}):
-                    name = spec.firmware or spec.benchmark
-                    find_image(config.firmware, station.board, name, build)
-        except JobError as error:
-            missing = error
-        else:
-            return
-    if missing is not None:
-        raise missing

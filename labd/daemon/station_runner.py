@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from drivers.base.registry import DUT_PORTS, FLASHERS, IO_MANAGERS, POWER_MONITORS, Registry
-from labd.core.jobs import JobSpec
+from labd.core.jobs import FixedImage, JobSpec
 from labd.core.model import Build, Finding, Part
 from labd.core.suite import ENERGY_BAUD, find_benchmark
 from labd.daemon.run_recorder import RunEvidence, RunReporter
@@ -15,7 +15,9 @@ from labd.procedure.dataset import LABELS, find_dataset
 from labd.procedure.health_check import KNOWN, check_station
 from labd.procedure.run import run_benchmark
 from labd.station.config import SEE_TIMESTAMPS, LabConfig, StationConfig
+from labd.station.firmware_images import FirmwareImage
 from labd.station.open_station import JobSetup, Parts, StationBench
+from labd.store.firmware_store import FirmwareStore
 from labd.wire.results import ModeResult
 
 
@@ -26,15 +28,24 @@ class StationRunner:
         lab: names the folders of firmware and data sets.
         station: its configuration.
         registry: the installed drivers.
+        store: keeps the firmware of jobs.
     """
 
-    def __init__(self, lab: LabConfig, station: StationConfig, registry: Registry) -> None:
+    def __init__(
+        self, lab: LabConfig, station: StationConfig, registry: Registry, store: FirmwareStore
+    ) -> None:
         self._lab = lab
         self._station = station
         self._registry = registry
+        self._store = store
 
-    def create_bench(self, spec: JobSpec | None) -> AbstractAsyncContextManager[StationBench]:
-        """Return the station with new drivers, not open yet, for a job or (``None``) a check."""
+    def create_bench(
+        self, spec: JobSpec | None, images: Sequence[FixedImage] = ()
+    ) -> AbstractAsyncContextManager[StationBench]:
+        """Return the station with new drivers, not open yet, for a job or (``None``) a check.
+
+        ``images`` are those that the job was accepted with.
+        """
         setup = JobSetup(
             firmware=(spec.firmware or spec.benchmark) if spec else KNOWN,
             folders=self._lab.firmware,
@@ -43,6 +54,11 @@ class StationRunner:
                 Build.ENERGY: ENERGY_BAUD,
             },
             voltage_mv=spec.voltage_mv if spec else None,
+            images={
+                image.build: FirmwareImage(self._store.path(image.sha256), image.sha256, image.name)
+                for image in images
+                if image.board == self._station.board
+            },
         )
         return StationBench(self._station, setup, self._create_drivers())
 

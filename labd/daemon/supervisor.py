@@ -30,6 +30,7 @@ from labd.daemon.run_recorder import RunEvidence, RunReporter
 from labd.daemon.station_runner import StationRunner
 from labd.procedure.run import combine_verdicts
 from labd.station.config import StationConfig
+from labd.store.journal.journal import Journal
 from labd.wire.results import ModeResult
 
 log = structlog.get_logger(__name__)
@@ -289,9 +290,10 @@ class Supervisor:
         spec = job.spec
         reporter = RunReporter(self.job_log, spec.job, job.attempt, time.monotonic)
         evidence = self.make_evidence_writer(spec.job, job.attempt)
+        images = await self.job_log.query_journal(Journal.list_images, spec.job)
         results: list[ModeResult] = []
         try:
-            async with evidence.record_run(), self.runner.create_bench(spec) as bench:
+            async with evidence.record_run(), self.runner.create_bench(spec, images) as bench:
                 self.identities, self.simulated = bench.identities, bench.is_simulated
                 async for result in self.runner.run_job(bench, spec, reporter, evidence):
                     results.append(result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -80,12 +80,14 @@ class JobSetup:
         folders: where images are searched, in order.
         baud: speed of the reference firmware's UART, by build; a station may override it.
         voltage_mv: supply of the DUT; ``None`` for the station's own.
+        images: images that were fixed before; others are searched in ``folders``.
     """
 
     firmware: str
     folders: Sequence[Path]
     baud: Mapping[Build, int]
     voltage_mv: int | None = None
+    images: Mapping[Build, FirmwareImage] = field(default_factory=dict[Build, FirmwareImage])
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +247,7 @@ class StationBench:
         seen, signs = await dut.observe_build()
         if seen is not build:
             raise self._wrong_build_error(seen, build, image, signs)
-        name, sha256 = (image.path.name, image.sha256) if image else ("", "")
+        name, sha256 = (image.name, image.sha256) if image else ("", "")
         return Ready(dut, profile, build, route, name, sha256, voltage)
 
     @property
@@ -325,12 +327,13 @@ class StationBench:
         if flasher is None:
             await self._set_supply(None)
             return None
-        image = await asyncio.to_thread(
+        image = setup.images.get(build) or await asyncio.to_thread(
             find_image, setup.folders, self._station.board, setup.firmware, build
         )
+        await asyncio.to_thread(image.verify)
         await self._set_supply(self._voltage_mv)
         await self._with_deadline(
-            flasher.flash(image.path), FLASH_DEADLINE_S, f"flashing {image.path}"
+            flasher.flash(image.path), FLASH_DEADLINE_S, f"flashing {image.name}"
         )
         await self._set_supply(None)
         return image
@@ -364,7 +367,7 @@ class StationBench:
         if image is None:
             what = f"the board runs the {seen} build, this mode needs the {wanted} build ({signs})"
             return JobError("wrong-build", what, "flash it, or give the station a flasher", where)
-        what = f"{image.path} marks time as the {seen} build does ({signs})"
+        what = f"{image.name} marks time as the {seen} build does ({signs})"
         return DutError("wrong-build", what, f"build it as {wanted}", where)
 
     async def _close_all_parts(self) -> list[str]:

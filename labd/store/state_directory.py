@@ -25,6 +25,7 @@ class StateDirectory:
         labd.sqlite3         the journal
         traces/<job>/<attempt>/
         broker/              the embedded broker's files
+        firmware/            images of accepted jobs, by SHA-256
 
     Args:
         root: absolute path; created when the lock is taken.
@@ -46,6 +47,11 @@ class StateDirectory:
     def broker_directory(self) -> Path:
         """The embedded broker's files."""
         return self.root / "broker"
+
+    @property
+    def firmware_directory(self) -> Path:
+        """Copies of the images of accepted jobs."""
+        return self.root / "firmware"
 
     @property
     def traces_directory(self) -> Path:

@@ -269,6 +269,22 @@ class ModeSummary(LabMessage):
     method: IfKnown[EnergyMethod] = None
 
 
+class JobImage(LabMessage):
+    """A firmware image as it was when its job was accepted; the job runs these bytes.
+
+    Args:
+        board: that it is for.
+        build: how it marks time.
+        name: of its file.
+        sha256: of its bytes.
+    """
+
+    board: str
+    build: Build
+    name: str
+    sha256: str
+
+
 class JobStatus(LabMessage):
     """Retained: the state of a job.
 
@@ -300,6 +316,7 @@ class JobStatus(LabMessage):
         broken_off: results of earlier attempts, which do not count.
         pinned: whether its traces are kept whatever the lab's limits.
         removed: attempts whose traces were removed.
+        images: firmware for the boards that labd flashes.
     """
 
     job: str
@@ -328,6 +345,7 @@ class JobStatus(LabMessage):
     broken_off: tuple[ModeSummary, ...] = ()
     pinned: bool = False
     removed: tuple[int, ...] = ()
+    images: tuple[JobImage, ...] = ()
 
 
 class PartIdentity(LabMessage):

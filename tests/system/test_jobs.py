@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -159,6 +160,32 @@ async def test_a_board_that_labd_cannot_flash_gets_the_jobs_of_its_firmware(
             assert station.firmware.build == "energy"
     finally:
         flashed.stop()
+
+
+async def test_a_waiting_job_keeps_the_firmware_of_its_acceptance(
+    make_lab: Callable[..., Lab],
+) -> None:
+    lab = make_lab()
+    original = (PREBUILT / "nucleo-l4r5zi" / "digits01-performance.elf").read_bytes()
+    mine = lab.folder / "firmware" / "nucleo-l4r5zi" / "mine-performance.elf"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(original)
+    lab.start()
+    await lab.ready()
+    asked = {"benchmark": "digits01", "modes": ["accuracy"], "firmware": "mine"}
+    async with lab.client() as client:
+        for job in ("k1", "k2"):
+            await client.send_request("submit", job=job, **asked)
+        mine.write_bytes(original[:5000])
+        await client.send_request("submit", job="k3", **asked)
+        endings = {job: (await finished(client, job))[-1].data for job in ("k1", "k2", "k3")}
+        status = await client.find_job("k2")
+        events = await client.list_events("k2")
+    assert [endings[job].verdict for job in ("k1", "k2")] == ["pass", "pass"]
+    assert endings["k3"].verdict != "pass"
+    sha256 = hashlib.sha256(original).hexdigest()
+    assert [image.sha256 for image in status.images] == [sha256]
+    assert sha256 in str([event.data for event in events if event.type == "result"])
 
 
 async def test_two_jobs_run_at_once_and_the_third_waits(make_lab: Callable[..., Lab]) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, insert, select
 
 from labd.core.blame import Fault
 from labd.core.errors import JobError, LabdBug
-from labd.core.jobs import Job, JobSpec, JobState, JobStep, advance_job
+from labd.core.jobs import FixedImage, Job, JobSpec, JobState, JobStep, advance_job
 from labd.core.model import Verdict
 from labd.store.journal import tables
 from labd.store.journal.database import open_engine, to_json_values, transaction
@@ -34,9 +34,11 @@ from labd.store.journal.statements import (
     end_run,
     find_job,
     finish_job,
+    insert_images,
     insert_job,
     insert_run,
     newest_jobs_query,
+    read_images,
     read_snapshots,
     require_job,
     scheduled_jobs_query,
@@ -85,8 +87,10 @@ class Journal:
 
     # ---- requests ------------------------------------------------------------------------
 
-    def submit_job(self, spec: JobSpec, now_ns: int) -> Accepted | Duplicate:
-        """Queue a job; the same request of the same user again changes nothing.
+    def submit_job(
+        self, spec: JobSpec, now_ns: int, images: Iterable[FixedImage] = ()
+    ) -> Accepted | Duplicate:
+        """Queue a job with its firmware; the same request of the same user changes nothing.
 
         Raises:
             JobError: ``job-exists``: the id belongs to another request or another user's job.
@@ -96,6 +100,7 @@ class Journal:
             if known is None:
                 queued = Job(spec, JobState.QUEUED, now_ns, now_ns)
                 change = insert_job(connection, queued)
+                insert_images(connection, spec.job, images)
                 return Accepted(change.job, change.events, change.next_seq)
             job, next_seq = known
             if job.spec == spec:
@@ -317,6 +322,20 @@ class Journal:
             for job, station in connection.execute(query):
                 found[job].add(station)
         return found
+
+    def list_images(self, job_id: str) -> list[FixedImage]:
+        """Return the firmware that a job was accepted with."""
+        with transaction(self._engine) as connection:
+            return read_images(connection, [job_id])[job_id]
+
+    def needed_images(self) -> set[str]:
+        """Return the SHA-256 of every image that a job needs which has not ended."""
+        query = select(tables.image.c.sha256).join(
+            tables.job, tables.job.c.job == tables.image.c.job
+        )
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query.where(tables.job.c.state != JobState.DONE))
+            return {row.sha256 for row in rows}
 
     def list_events(self, job_id: str, from_seq: int = 0, limit: int | None = None) -> list[Event]:
         """Return a job's events from number ``from_seq`` on, in order."""

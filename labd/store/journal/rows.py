@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import RowMapping
 
 from labd.core.errors import InfraError
-from labd.core.jobs import Job, JobSpec, JobState
+from labd.core.jobs import FixedImage, Job, JobSpec, JobState
 from labd.core.model import EnergyMethod, Mode, Priority, Verdict
 from labd.wire.job_events import EVENT, Event
 from labd.wire.results import ModeResult
@@ -71,6 +71,7 @@ class Snapshot:
         results: of every attempt, in the order they were recorded.
         pinned: whether its files are kept whatever the limits.
         removed: attempts whose files were removed to make room.
+        images: the firmware that it was accepted with.
     """
 
     job: Job
@@ -78,6 +79,7 @@ class Snapshot:
     results: tuple[AttemptResult, ...]
     pinned: bool = False
     removed: tuple[int, ...] = ()
+    images: tuple[FixedImage, ...] = ()
 
 
 def to_job_row(job: Job) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import (
@@ -20,8 +21,8 @@ from sqlalchemy import (
 )
 
 from labd.core.errors import LabdBug
-from labd.core.jobs import Job, JobState, JobStep, advance_job
-from labd.core.model import Priority, Verdict
+from labd.core.jobs import FixedImage, Job, JobState, JobStep, advance_job
+from labd.core.model import Build, Priority, Verdict
 from labd.store.journal import tables
 from labd.store.journal.database import to_json_values
 from labd.store.journal.rows import (
@@ -63,6 +64,23 @@ def insert_job(connection: Connection, job: Job) -> Change:
     spec = job.spec
     data = Queued(user=spec.user, benchmark=spec.benchmark, modes=spec.modes)
     return append_event(connection, job, 0, data)
+
+
+def insert_images(connection: Connection, job_id: str, images: Iterable[FixedImage]) -> None:
+    """Insert the firmware of a new job."""
+    for image in images:
+        connection.execute(insert(tables.image).values({"job": job_id, **asdict(image)}))
+
+
+def read_images(
+    connection: Connection, job_ids: Sequence[str]
+) -> defaultdict[str, list[FixedImage]]:
+    """Return the firmware of these jobs, by job."""
+    found: defaultdict[str, list[FixedImage]] = defaultdict(list)
+    for row in _select_rows_of_jobs(connection, tables.image, job_ids):
+        image = FixedImage(row.board, Build(row.build), row.name, row.sha256)
+        found[row.job].append(image)
+    return found
 
 
 def append_event(
@@ -196,6 +214,7 @@ def read_snapshots(connection: Connection, rows: Sequence[RowMapping]) -> list[S
     for result in read_results(connection, job_ids):
         by_job[result.job].append(result)
     pinned = {row.job for row in _select_rows_of_jobs(connection, tables.pin, job_ids)}
+    images = read_images(connection, job_ids)
     removed: defaultdict[str, list[int]] = defaultdict(list)
     for row in _select_rows_of_jobs(connection, tables.removed, job_ids):
         removed[row.job].append(row.attempt)
@@ -206,6 +225,7 @@ def read_snapshots(connection: Connection, rows: Sequence[RowMapping]) -> list[S
             results=tuple(by_job[row["job"]]),
             pinned=row["job"] in pinned,
             removed=tuple(sorted(removed[row["job"]])),
+            images=tuple(images[row["job"]]),
         )
         for row in rows
     ]

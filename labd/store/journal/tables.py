@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 UPGRADES: dict[int, tuple[str, ...]] = {
     1: ("ALTER TABLE job ADD COLUMN energy_method TEXT NOT NULL DEFAULT 'mlcommons'",),
@@ -40,11 +40,17 @@ UPGRADES: dict[int, tuple[str, ...]] = {
         "ALTER TABLE job ADD COLUMN custom_data BOOLEAN NOT NULL DEFAULT FALSE",
     ),
     5: ("ALTER TABLE run ADD COLUMN dut_fault TEXT NOT NULL DEFAULT ''",),
+    6: (
+        """CREATE TABLE image (
+            job TEXT NOT NULL REFERENCES job (job), board TEXT NOT NULL, build TEXT NOT NULL,
+            name TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (job, board, build))""",
+    ),
 }
 """Statements that upgrade a journal from one version to the next; no accepted job is lost.
 
 Version 1 had one energy method, ``mlcommons``; version 2 kept the files of every run; version 3
-had no id; version 4 did not judge data sets; version 5 did not tell whose fault a fault is.
+had no id; version 4 did not judge data sets; version 5 did not tell whose fault a fault is;
+version 6 read a job's firmware when it ran.
 """
 
 metadata = MetaData()
@@ -150,3 +156,14 @@ removed = Table(
     ForeignKeyConstraint(["job", "attempt"], ["run.job", "run.attempt"]),
 )
 """Runs whose files were removed to make room; written before the removal."""
+
+image = Table(
+    "image",
+    metadata,
+    Column("job", Text, ForeignKey("job.job"), primary_key=True),
+    Column("board", Text, primary_key=True),
+    Column("build", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+)
+"""The firmware of a job, fixed when the job was accepted."""

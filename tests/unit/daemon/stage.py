@@ -47,7 +47,7 @@ class ScriptedRunner:
         self.closed = 0
 
     @asynccontextmanager
-    async def create_bench(self, spec: JobSpec | None) -> AsyncIterator[Any]:
+    async def create_bench(self, spec: JobSpec | None, _images: Any = ()) -> AsyncIterator[Any]:
         self.opened += 1
         try:
             yield self.bench

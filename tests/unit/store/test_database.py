@@ -39,7 +39,7 @@ def test_a_newer_labds_journal_is_left_alone(url: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
         raw.execute("UPDATE schema SET version = 99")
     raw.close()
-    with pytest.raises(ConfigError, match="has schema version 99, this labd knows 6") as caught:
+    with pytest.raises(ConfigError, match="has schema version 99, this labd knows 7") as caught:
         Journal(url)
     assert caught.value.code == "journal-version"
 
