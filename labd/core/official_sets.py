@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 from labd.core.model import DataStanding, Mode
 from labd.core.official_labels import input_name, label_of
+from labd.core.suite import Benchmark
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +197,15 @@ def judge_bytes(judgement: DataJudgement, mode: Mode, sha256: str) -> DataJudgem
     return replace(judgement, text=text)
 
 
-def unofficial_reason(judgement: DataJudgement, *, custom_data: bool) -> str:
-    """Return why a result of an official benchmark may not stand; empty if it may.
+def unofficial_reason(benchmark: Benchmark, judgement: DataJudgement, *, custom_data: bool) -> str:
+    """Return why a result may not stand because of its data; empty if it may.
 
     Args:
-        judgement: of its data set.
+        benchmark: whose data set it is; one that is not official may have any.
+        judgement: of the data set.
         custom_data: whether the job asked for a data set of its own.
     """
-    if judgement.is_official or custom_data:
+    if not benchmark.official or judgement.is_official or custom_data:
         return ""
     return f"unofficial data set: {judgement.text}; --custom-data accepts it as a custom one"
 

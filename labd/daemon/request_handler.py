@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from labd.core.errors import JobError, LabdBug, LabdError
 from labd.core.jobs import JobSpec
+from labd.core.official_sets import unofficial_reason
 from labd.core.schedule import StationView, why_no_station
 from labd.core.suite import find_benchmark
 from labd.daemon.dispatcher import Dispatcher
@@ -158,16 +159,17 @@ class RequestHandler:
                 return await self._replay_events(request)
 
     async def _submit_job(self, spec: JobSpec) -> Reply:
+        warning = ""
         if await self.job_log.query_journal(Journal.find_job, spec.job) is None:
             views = self.dispatcher.station_views()
-            await asyncio.to_thread(check_feasible, spec, views, self.config)
+            warning = await asyncio.to_thread(check_feasible, spec, views, self.config)
         change = await self.firmware.accept_job(spec, self.dispatcher.station_views())
         self.dispatcher.request_planning()
         if isinstance(change, Duplicate):
             state = change.job.verdict or change.job.state
             text = f"this job was submitted before; it is {state}"
             return _success_reply(text, spec.job, code="duplicate")
-        return _success_reply("queued", spec.job)
+        return _success_reply(f"queued; {warning}" if warning else "queued", spec.job)
 
     async def _cancel_job(self, user: str, request: Cancel) -> Reply:
         await self.job_log.cancel_job(request.job, user, request.reason)
@@ -219,8 +221,8 @@ def _error_reply(error: LabdError, job: str = "") -> Reply:
     return Reply(ok=False, request=None, verb="", job=job, code=error.code, text=str(error))
 
 
-def check_feasible(spec: JobSpec, views: Sequence[StationView], config: LabConfig) -> None:
-    """Refuse a job that no station can ever run.
+def check_feasible(spec: JobSpec, views: Sequence[StationView], config: LabConfig) -> str:
+    """Refuse a job that no station can ever run; return why it cannot pass, or ``""``.
 
     Raises:
         JobError: unknown benchmark or station, a missing or damaged data set, or no suitable
@@ -230,4 +232,5 @@ def check_feasible(spec: JobSpec, views: Sequence[StationView], config: LabConfi
     reason = why_no_station(spec, views)
     if reason:
         raise JobError("no-station", f"no station can run this job: {reason}")
-    find_dataset(config.datasets, entry, spec.modes, spec.labels or LABELS)
+    dataset = find_dataset(config.datasets, entry, spec.modes, spec.labels or LABELS)
+    return unofficial_reason(entry, dataset.judgement, custom_data=spec.custom_data)

@@ -34,6 +34,8 @@ async def run_benchmark(
     entry = find_benchmark(spec.benchmark)
     ready: Ready | None = None
     throughput: float | None = None
+    if reason := unofficial_reason(entry, dataset.judgement, custom_data=spec.custom_data):
+        await report.report_note("the verdict will be invalid", (reason,))
     for mode in spec.modes:
         if ready is None or ready.build is not BUILD_FOR[mode]:
             await report.report_phase(mode, "prepare")
@@ -71,8 +73,8 @@ def add_dataset_record(result: ModeResult, run: ModeRun, *, custom_data: bool) -
     )
     details = result.details.model_copy(update={"dataset": record})
     result = result.model_copy(update={"details": details})
-    reason = unofficial_reason(judgement, custom_data=custom_data)
-    if not run.benchmark.official or not reason:
+    reason = unofficial_reason(run.benchmark, judgement, custom_data=custom_data)
+    if not reason:
         return result
     invalid = {"verdict": Verdict.INVALID, "reasons": (*result.reasons, reason)}
     return result.model_copy(update=invalid)

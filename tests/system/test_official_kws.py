@@ -72,9 +72,12 @@ async def test_an_own_variant_runs_on_a_part_of_the_set_and_is_never_official(
     async with lab.client() as client:
         with pytest.raises(LabdError, match="988 of 1000 inputs are missing in"):
             await client.send_request("submit", job="whole", **asked)
-        await client.send_request("submit", job="part", labels="part.csv", **asked)
+        reply = await client.send_request("submit", job="part", labels="part.csv", **asked)
+        assert "queued; unofficial data set: 12 files, the official set holds 1000" in reply.text
         events = await finished(client, "part", 100)
         assert events[-1].data.verdict == "invalid"
+        notes = [event.data.text for event in events if event.type == "note"]
+        assert "the verdict will be invalid" in notes
         assert "12 files, the official set holds 1000" in events[-1].data.reason
         await client.send_request("submit", job="own", labels="part.csv", custom_data=True, **asked)
         events = await finished(client, "own", 100)

@@ -30,7 +30,7 @@ def test_the_official_list_is_recognised_until_its_bytes_are_known() -> None:
     found = judge_files("kws01", KWS)
     assert (found.standing, found.is_official) == (DataStanding.UNVERIFIED, True)
     assert found.text == "official list of 1000 files (mlcommons/tiny), bytes not compared"
-    assert unofficial_reason(found, custom_data=False) == ""
+    assert unofficial_reason(SUITE["kws01"], found, custom_data=False) == ""
 
 
 def test_the_order_of_a_list_does_not_change_its_standing_but_its_bytes() -> None:
@@ -74,9 +74,10 @@ def test_any_other_list_is_never_official(
     found = judge_files("kws01", files)
     assert (found.standing, found.is_official) == (standing, False)
     assert text in found.text
-    reason = unofficial_reason(found, custom_data=False)
+    reason = unofficial_reason(SUITE["kws01"], found, custom_data=False)
     assert reason.startswith("unofficial data set: ")
-    assert unofficial_reason(found, custom_data=True) == ""
+    assert unofficial_reason(SUITE["kws01"], found, custom_data=True) == ""
+    assert unofficial_reason(SUITE["digits01"], found, custom_data=False) == ""
 
 
 def test_the_published_bytes_make_it_official() -> None:
