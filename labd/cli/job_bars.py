@@ -46,6 +46,7 @@ class JobBars:
             job: self._progress.add_task(WAITING, job=job, unit="", total=0) for job in jobs
         }
         self._waiting = set(jobs)
+        self._outage = self._progress.add_task("", job="", unit="", total=0, visible=False)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -68,6 +69,10 @@ class JobBars:
         if status.job in self._waiting and status.state is JobState.QUEUED:
             why = f": {status.waiting}" if status.waiting else ""
             self._describe(status.job, f"{format_queue_position(status)}{why}")
+
+    def show_outage(self, outage: str) -> None:
+        """Show what is waited for, below the jobs; empty for nothing."""
+        self._progress.update(self._outage, description=outage, visible=bool(outage))
 
     def update(self, event: Event) -> None:
         """Show an event."""
@@ -102,7 +107,7 @@ class _JobLine(ProgressColumn):
         self._console = console
 
     def render(self, task: Task) -> Text:
-        line = styled(f"{task.fields['job']}  {task.description}")
+        line = styled(f"{task.fields['job']}  {task.description}".strip())
         if task.total:
             line.append(f"  {task.completed:.0f}/{task.total:.0f} {task.fields['unit']}  ")
             width = min(BAR_WIDTH, self._console.width - line.cell_len)

@@ -61,4 +61,11 @@ keep_option = click.option(
     show_default=True,
     help="If no daemon answers, let the broker keep the request this long, e.g. 2h.",
 )
+patience_option = click.option(
+    "--patience",
+    "patience_s",
+    type=Duration(),
+    metavar="TIME",
+    help="Give up if broker or lab are away for longer, e.g. 30m.  [default: wait for ever]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")

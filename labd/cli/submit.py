@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from labd.cli.lab_command import send_and_print_request, with_client
-from labd.cli.options import json_option, keep_option
+from labd.cli.options import json_option, keep_option, patience_option
 from labd.cli.terminal import print_line
 from labd.cli.watch import watch_jobs
 from labd.client.lab_client import LabClient
@@ -68,6 +68,7 @@ def _check_job_id(_context: click.Context, _option: click.Parameter, job: str | 
     help="Accept a data set other than the official one; without it, the verdict is invalid.",
 )
 @click.option("--watch", is_flag=True, help="Follow until the job ends; exit with its verdict.")
+@patience_option
 @keep_option
 @json_option
 @with_client
@@ -76,6 +77,7 @@ async def submit_command(
     benchmark: str,
     job: str | None,
     watch: bool,
+    patience_s: float | None,
     as_json: bool,
     **fields: Any,
 ) -> int:
@@ -90,4 +92,5 @@ async def submit_command(
         what = f"job {job} may be queued all the same"
         print_line(f"labctl: {what} (labctl cancel {job})", err=True)
         raise
+    client.patience_s = patience_s
     return await watch_jobs(client, [job], as_json=as_json)

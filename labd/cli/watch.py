@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
 
 import click
 from rich.console import Console
 
 from labd.cli.job_bars import JobBars
 from labd.cli.lab_command import with_client
-from labd.cli.options import json_option
+from labd.cli.options import json_option, patience_option
 from labd.cli.render import format_event_data, show_table
 from labd.cli.tables import make_results_table
 from labd.cli.terminal import make_console, print_line
@@ -26,13 +28,22 @@ VERDICT_STATUS = {"pass": 0, "fail": 1, "invalid": 3, "infra": 4, "cancelled": 5
 REFRESH_S = 3.0
 """Interval at which the position of a waiting job is asked for."""
 
+OUTAGE_POLL_S = 0.5
+
 
 @click.command("watch")
 @click.argument("jobs", nargs=-1, required=True)
+@patience_option
 @json_option
 @with_client
-async def watch_command(client: LabClient, jobs: tuple[str, ...], as_json: bool) -> int:
-    """Follow JOBS until they end; exit with the worst verdict."""
+async def watch_command(
+    client: LabClient, jobs: tuple[str, ...], patience_s: float | None, as_json: bool
+) -> int:
+    """Follow JOBS until they end; exit with the worst verdict.
+
+    While the broker or the lab is away, nothing is lost: it waits until they are back.
+    """
+    client.patience_s = patience_s
     return await watch_jobs(client, list(jobs), as_json=as_json)
 
 
@@ -53,20 +64,27 @@ async def watch_jobs(client: LabClient, jobs: list[str], *, as_json: bool) -> in
 
 async def follow_jobs(client: LabClient, jobs: list[str], *, as_json: bool) -> list[JobStatus]:
     """Show the events of jobs until all have ended, and return their final states."""
+    console = make_console()
+    job_width = max(map(len, jobs))
     if as_json:
-        await _follow_jobs_concurrently(
-            client, jobs, lambda event: print_line(event.model_dump_json())
-        )
+        await _follow_with_lines(client, jobs, lambda event: print_line(event.model_dump_json()))
+    elif console.is_terminal:
+        await _follow_with_bars(client, jobs, console)
     else:
-        console = make_console()
-        job_width = max(map(len, jobs))
-        if console.is_terminal:
-            await _follow_with_bars(client, jobs, console)
-        else:
-            await _follow_jobs_concurrently(
-                client, jobs, lambda event: _print_event(console, event, job_width)
-            )
-    return [await client.find_job(job) for job in jobs]
+        await _follow_with_lines(
+            client, jobs, lambda event: _print_event(console, event, job_width)
+        )
+    return [await client.wait_out_outages(partial(client.find_job, job)) for job in jobs]
+
+
+async def _follow_with_lines(
+    client: LabClient, jobs: list[str], show: Callable[[Event], None]
+) -> None:
+    def print_outage(outage: str) -> None:
+        print_line(f"labctl: {outage or 'the lab answers again'}", err=True)
+
+    async with _running(_report_outages(client, print_outage)):
+        await _follow_jobs_concurrently(client, jobs, show)
 
 
 async def _follow_with_bars(client: LabClient, jobs: list[str], console: Console) -> None:
@@ -77,11 +95,33 @@ async def _follow_with_bars(client: LabClient, jobs: list[str], console: Console
             bars.update(event)
             _print_event(console, event, job_width)
 
-        refreshing = asyncio.create_task(_refresh_waiting_jobs(client, bars))
-        try:
+        async with (
+            _running(_refresh_waiting_jobs(client, bars)),
+            _running(_report_outages(client, bars.show_outage)),
+        ):
             await _follow_jobs_concurrently(client, jobs, show_event)
-        finally:
-            refreshing.cancel()
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+    """Run work beside the body, until the body ends."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def _report_outages(client: LabClient, report: Callable[[str], None]) -> None:
+    """Report each outage and its end, until cancelled."""
+    reported = ""
+    while True:
+        outage = client.describe_outage()
+        if outage != reported:
+            report(outage)
+            reported = outage
+        await asyncio.sleep(OUTAGE_POLL_S)
 
 
 async def _refresh_waiting_jobs(client: LabClient, bars: JobBars) -> None:

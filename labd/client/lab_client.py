@@ -6,11 +6,12 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -33,6 +34,8 @@ from labd.wire.topics import Kind, Topics
 if TYPE_CHECKING:
     from labd.wire.frames import Frame
 
+T = TypeVar("T")
+
 REPEAT_S = 2.0
 """Interval between repetitions of a request; requests are idempotent."""
 
@@ -43,9 +46,6 @@ answer deadline by more than two clocks synchronised by NTP differ."""
 
 STATUS_DEADLINE_S = 2.0
 """How long the broker may take to deliver the daemon's retained status."""
-
-PATIENCE_S = 120.0
-"""How long a lab may be unreachable while its jobs are followed."""
 
 SILENCE_S = 10.0
 """Without an event for this long, events are requested: one may have been missed."""
@@ -71,18 +71,22 @@ class LabClient:
         broker: ``mqtt://[user:password@]host:port``.
         lab: the lab's name.
         user: of the requests; the broker's access list may restrict it.
+        patience_s: how long the broker or the lab may be away while jobs are followed; ``None``:
+            for ever.
 
     Raises:
         TransportError: the broker or the lab did not answer.
         JobError: the lab refused a request; the text is the lab's.
     """
 
-    def __init__(self, broker: str, lab: str, user: str) -> None:
+    def __init__(self, broker: str, lab: str, user: str, patience_s: float | None = None) -> None:
         self._name = f"labctl-{secrets.token_hex(6)}"
         self._link = MqttLink(broker, self._name)
         self._topics = Topics(lab)
         self.user = user
         self._lab = lab
+        self.patience_s = patience_s
+        self._unanswered_ns: int | None = None
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
         self._reader: asyncio.Task[None] | None = None
 
@@ -198,10 +202,14 @@ class LabClient:
             from_seq = int(page[-1]["seq"]) + 1
 
     async def follow_events(self, job: str) -> AsyncIterator[Event]:
-        """Yield every event of a job, each once and in order, until it has finished."""
+        """Yield every event of a job, each once and in order, until it has finished.
+
+        Raises:
+            TransportError: the broker or the lab was away for longer than ``patience_s``.
+        """
         async with self._link.subscribe(self._topics.event_topic(job)) as inbox:
             expected = 0
-            events = await self._list_events_with_patience(job, expected)
+            events = await self.wait_out_outages(partial(self.list_events, job))
             while True:
                 for event in events:
                     expected = event.seq + 1
@@ -210,7 +218,7 @@ class LabClient:
                         return
                 live = await _next_event(inbox)
                 if live is None or live.seq > expected:
-                    events = await self._list_events_with_patience(job, expected)
+                    events = await self.wait_out_outages(partial(self.list_events, job, expected))
                 else:
                     events = [live] if live.seq == expected else []
 
@@ -225,15 +233,32 @@ class LabClient:
             async for message in inbox:
                 yield decode_frame(message.payload)
 
-    async def _list_events_with_patience(self, job: str, from_seq: int) -> list[Event]:
-        """Return a job's events; wait for a lab that is being restarted."""
-        deadline = time.monotonic() + PATIENCE_S
+    async def wait_out_outages(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask the lab, again and again while the broker or the lab is away.
+
+        Raises:
+            TransportError: it was away for longer than ``patience_s``.
+        """
+        started_ns, started = time.time_ns(), time.monotonic()
         while True:
             try:
-                return await self.list_events(job, from_seq)
+                found = await ask()
             except TransportError:
-                if time.monotonic() > deadline:
+                away_s = time.monotonic() - started
+                if self.patience_s is not None and away_s >= self.patience_s:
                     raise
+                self._unanswered_ns = self._unanswered_ns or started_ns
+            else:
+                self._unanswered_ns = None
+                return found
+
+    def describe_outage(self) -> str:
+        """Say what is waited for and since when; empty while broker and lab answer."""
+        if self._link.lost_ns is not None:
+            return f"waiting for the broker since {format_local_time(self._link.lost_ns)}"
+        if self._unanswered_ns is not None:
+            return f"waiting for the lab since {format_local_time(self._unanswered_ns)}"
+        return ""
 
     async def _repeat_until_answered(
         self, topic: str, payload: bytes, answer: asyncio.Future[Reply]

@@ -145,6 +145,7 @@ class Daemon:
         await self._start_benches(tasks)
         await tasks.wait_unless_stopped(claiming)
         link, inbox = await stack.enter_async_context(self._connect_to_broker(url, claimant))
+        await self._job_log.queue_unpublished_events()
         await requeue_abandoned_jobs(self._job_log, "labd was restarted")
         await stack.enter_async_context(self._publish_outbox_and_frames(link, tasks))
         stack.push_async_callback(self._requeue_leased_jobs)
@@ -202,6 +203,7 @@ class Daemon:
     ) -> AsyncGenerator[None]:
         """Publish the outbox; on exit publish "offline" and flush the outbox."""
         await tasks.start_task(self._job_log.publish_outbox(link))
+        await tasks.start_task(self._job_log.record_published_events())
         await tasks.start_task(self._frames.publish_frames(link))
         try:
             yield
@@ -209,6 +211,7 @@ class Daemon:
             self._status.publish_daemon("offline")
             if not await self._job_log.wait_until_published(FLUSH_DEADLINE_S):
                 log.warning("outbox-not-flushed", deadline_s=FLUSH_DEADLINE_S)
+            await self._job_log.record_published_now()
 
     async def _requeue_leased_jobs(self) -> None:
         """Queue the jobs again that were leased but not started when the daemon was stopped."""

@@ -22,6 +22,7 @@ from labd.mqtt.link import MqttLink
 from labd.store.journal.async_journal import AsyncJournal
 from labd.store.journal.attempts import pin_job, record_removal, unpin_job
 from labd.store.journal.journal import Journal
+from labd.store.journal.publication import read_unpublished, record_published
 from labd.store.journal.rows import (
     Accepted,
     AttemptOutcome,
@@ -43,11 +44,16 @@ from labd.wire.topics import Topics
 
 log = structlog.get_logger(__name__)
 
+OPEN_STATES = [state for state in JobState if state is not JobState.DONE]
+
 RETAINED_JOBS = 200
-"""Number of jobs whose retained states are published again after the broker was away."""
+"""Number of ended jobs whose retained states are published again after the broker was away."""
 
 MAX_QUEUED = 10_000
 """With more messages than this in the outbox, progress events are not queued any more."""
+
+MARK_INTERVAL_S = 1.0
+"""Interval at which the journal records which events have been published."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,6 +91,7 @@ class JobLog:
         self._retry_s = retry_s
         self._outbox: asyncio.Queue[Change | OutgoingMessage | str] = asyncio.Queue()
         self._unpublished: Counter[str] = Counter()
+        self._published: dict[str, int] = {}
         self._waiting: dict[str, str] = {}
         self._positions: dict[str, int] = {}
         self._queue_changes = asyncio.Lock()
@@ -219,9 +226,19 @@ class JobLog:
             self._outbox.put_nowait(job)
 
     async def queue_recent_job_states(self) -> None:
-        """Publish the retained states of the :data:`RETAINED_JOBS` newest jobs again."""
-        newest = await self._journal(Journal.list_jobs, None, None, RETAINED_JOBS)
-        self.queue_job_states(job.spec.job for job in newest)
+        """Publish the retained states of all open jobs again, and of the newest ended ones."""
+        ended = await self._journal(Journal.list_jobs, [JobState.DONE], None, RETAINED_JOBS)
+        waiting_or_busy = await self._journal(Journal.list_jobs, OPEN_STATES)
+        self.queue_job_states(job.spec.job for job in (*ended, *waiting_or_busy))
+
+    async def queue_unpublished_events(self) -> None:
+        """Publish what an earlier daemon committed and may not have published.
+
+        Some of it may have been published: an event may arrive twice.
+        """
+        for change in await self._journal(read_unpublished):
+            self._unpublished[change.job.spec.job] += 1
+            self._outbox.put_nowait(change)
 
     async def publish_outbox(self, link: MqttLink) -> None:
         """Publish the outbox until cancelled."""
@@ -242,6 +259,23 @@ class JobLog:
                 await self._publish_change(link, item)
             case str():
                 await self._publish_job_state(link, item)
+
+    async def record_published_events(self) -> None:
+        """Record periodically which events have been published, until cancelled."""
+        while True:
+            await asyncio.sleep(MARK_INTERVAL_S)
+            await self.record_published_now()
+
+    async def record_published_now(self) -> None:
+        """Record which events have been published."""
+        marks, self._published = self._published, {}
+        if not marks:
+            return
+        try:
+            await self._journal(record_published, marks)
+        except InfraError as error:
+            log.warning("journal-failed", error=str(error))
+            self._published = marks | self._published
 
     async def wait_until_published(self, deadline_s: float) -> bool:
         """Wait until the outbox is empty; return False after the deadline."""
@@ -268,6 +302,7 @@ class JobLog:
             await _publish_until_accepted(
                 link, self._topics.event_topic(job), event.to_json_bytes(), retain=False
             )
+        self._published[job] = change.next_seq
         self._unpublished[job] -= 1
         if self._unpublished[job]:
             return

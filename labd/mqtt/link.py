@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 import socket
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class MqttLink:
         will: last will.
         persistent: the broker keeps QoS 1 messages for this id while it is disconnected.
 
+    ``lost_ns`` is when the connection was lost, ns since the epoch, while there is none.
     ``before_reconnect`` runs before every connect but the first; it raises ConfigError to give the
     client id up, which ends the link. Callbacks in ``on_connect`` run after every connect, also
     the first, once the subscriptions are restored; they may publish.
@@ -83,6 +85,7 @@ class MqttLink:
         self._connected = asyncio.Event()
         self._connects = 0
         self._connecting_task: asyncio.Task[None] | None = None
+        self.lost_ns: int | None = None
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -245,6 +248,7 @@ class MqttLink:
                     await client.subscribe(topic_filter, qos=1)
                 self._connects += 1
                 self._connected.set()
+                self.lost_ns = None
                 for callback in self.on_connect:
                     await callback()
                 if not first.done():
@@ -252,6 +256,8 @@ class MqttLink:
         except* (aiomqtt.MqttError, TransportError) as errors:
             failure = first_fault(errors)
         finally:
+            if self._connected.is_set():
+                self.lost_ns = time.time_ns()
             self._connected.clear()
             if self._connection is not None:
                 self._connection.fail_exchanges()

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 UPGRADES: dict[int, tuple[str, ...]] = {
     1: ("ALTER TABLE job ADD COLUMN energy_method TEXT NOT NULL DEFAULT 'mlcommons'",),
@@ -45,12 +45,17 @@ UPGRADES: dict[int, tuple[str, ...]] = {
             job TEXT NOT NULL REFERENCES job (job), board TEXT NOT NULL, build TEXT NOT NULL,
             name TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (job, board, build))""",
     ),
+    7: (
+        "ALTER TABLE job ADD COLUMN published_seq INTEGER NOT NULL DEFAULT 0",
+        "UPDATE job SET published_seq = next_seq",
+    ),
 }
 """Statements that upgrade a journal from one version to the next; no accepted job is lost.
 
 Version 1 had one energy method, ``mlcommons``; version 2 kept the files of every run; version 3
 had no id; version 4 did not judge data sets; version 5 did not tell whose fault a fault is;
-version 6 read a job's firmware when it ran.
+version 6 read a job's firmware when it ran; version 7 did not record what was
+published.
 """
 
 metadata = MetaData()
@@ -87,7 +92,9 @@ job = Table(
     Column("reason", Text, nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
     Column("next_seq", Integer, nullable=False),
+    Column("published_seq", Integer, nullable=False, default=0),
 )
+"""Events below ``published_seq`` are known to have been published; a second behind at most."""
 
 Index("job_by_state", job.c.state, job.c.submitted_ns)
 

@@ -9,7 +9,7 @@ import pytest
 
 from labd.core.jobs import JobSpec
 from labd.core.model import EnergyMethod, Mode, Verdict
-from labd.daemon.job_log import JobLog
+from labd.daemon.job_log import RETAINED_JOBS, JobLog
 from labd.store.journal.async_journal import AsyncJournal
 from labd.store.journal.rows import AttemptOutcome
 from labd.wire.messages import JobStatus, ListJobs
@@ -85,3 +85,17 @@ async def test_queued_jobs_have_a_position(job_log: JobLog) -> None:
     listed, total = await job_log.list_job_statuses(ListJobs(limit=2))
     assert ([each.job for each in listed], total) == (["j2", "j3"], 3)
     assert [each.position for each in listed] == [None, 1]
+
+
+async def test_open_jobs_are_published_again_however_many_ended_since(job_log: JobLog) -> None:
+    await job_log.submit_job(SPEC)
+    ended = [f"e{number}" for number in range(RETAINED_JOBS + 5)]
+    for job in ended:
+        await job_log.submit_job(JobSpec(job, "ann", "digits01", (Mode.ACCURACY,)))
+        await job_log.cancel_job(job, "ann", "")
+    while not job_log._outbox.empty():
+        job_log._outbox.get_nowait()
+    await job_log.queue_recent_job_states()
+    queued = [job_log._outbox.get_nowait() for _ in range(job_log._outbox.qsize())]
+    assert set(queued) == {"j1", *ended[5:]}
+    assert len(queued) == RETAINED_JOBS + 1

@@ -18,6 +18,7 @@ from labd.core.jobs import JobSpec
 from labd.core.model import EnergyMethod, Mode
 from labd.store.journal.attempts import pin_job
 from labd.store.journal.journal import Journal
+from labd.store.journal.publication import read_unpublished
 
 SPEC = JobSpec("j1", "ann", "kws01", tuple(Mode))
 
@@ -39,7 +40,7 @@ def test_a_newer_labds_journal_is_left_alone(url: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
         raw.execute("UPDATE schema SET version = 99")
     raw.close()
-    with pytest.raises(ConfigError, match="has schema version 99, this labd knows 7") as caught:
+    with pytest.raises(ConfigError, match="has schema version 99, this labd knows 8") as caught:
         Journal(url)
     assert caught.value.code == "journal-version"
 
@@ -62,6 +63,7 @@ def test_an_older_journal_is_brought_up_to_date_and_keeps_its_jobs(
     assert states == {"done": "done", "retried": "queued", "running": "running", "queued": "queued"}
     assert [event.type for event in journal.list_events("retried")][-1] == "requeued"
     assert journal.list_faults("retried") == [Fault(1, "s1", "", "no answer within 5 s")]
+    assert read_unpublished(journal) == []  # an older labd published what it committed
     snapshot = journal.find_snapshot("done")
     assert snapshot is not None
     assert (snapshot.pinned, snapshot.results[0].result.score["top1_pct"]) == (True, 98.5)

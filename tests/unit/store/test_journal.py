@@ -14,6 +14,7 @@ from labd.core.schedule import plan_assignments
 from labd.store.journal import tables
 from labd.store.journal.attempts import read_attempts
 from labd.store.journal.journal import Journal
+from labd.store.journal.publication import read_unpublished, record_published
 from labd.store.journal.rows import Accepted, AttemptOutcome, Change, Duplicate
 from labd.wire.job_events import EventType, Finished, Phase, Progress, Queued
 from labd.wire.results import MeasuredWindow, ModeResult
@@ -375,3 +376,16 @@ def test_the_schedule_lists_what_runs_then_what_is_next_then_what_ended_last(
     assert list(planned.waiting) == queued
     assert journal.count_jobs() == 7
     assert journal.count_jobs([JobState.QUEUED], "ann") == 3
+
+
+def test_events_that_are_not_known_to_be_published_come_back(journal: Journal) -> None:
+    running(journal)
+    running(journal, "j2", "s2")
+    record_published(journal, {"j1": 1, "j2": 3})
+    [change] = read_unpublished(journal)
+    assert (change.job.spec.job, change.next_seq) == ("j1", 3)
+    assert [event.type for event in change.events] == ["leased", "started"]
+    journal.finish_job("j2", Verdict.PASS, "", 9)
+    assert [each.job.spec.job for each in read_unpublished(journal)] == ["j1", "j2"]
+    record_published(journal, {"j1": 3, "j2": 4})
+    assert read_unpublished(journal) == []
