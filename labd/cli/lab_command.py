@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -52,6 +53,8 @@ async def send_and_print_request(
 
 def _exit_status(work: Coroutine[Any, Any, int]) -> int:
     """Run a command; print an error as one line and return its exit status."""
+    # an outage is shown by the command; a warning of the link would be printed into the middle
+    logging.getLogger("labd").addHandler(logging.NullHandler())
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:

@@ -116,12 +116,16 @@ async def _running(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
 async def _report_outages(client: LabClient, report: Callable[[str], None]) -> None:
     """Report each outage and its end, until cancelled."""
     reported = ""
-    while True:
-        outage = client.describe_outage()
-        if outage != reported:
-            report(outage)
-            reported = outage
-        await asyncio.sleep(OUTAGE_POLL_S)
+    try:
+        while True:
+            outage = client.describe_outage()
+            if outage != reported:
+                report(outage)
+                reported = outage
+            await asyncio.sleep(OUTAGE_POLL_S)
+    finally:
+        if reported and not client.describe_outage():
+            report("")
 
 
 async def _refresh_waiting_jobs(client: LabClient, bars: JobBars) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import time
@@ -19,6 +20,7 @@ from labd.core.errors import ConfigError, LabdError
 from labd.core.jobs import JobSpec
 from labd.core.schedule import has_alternative
 from labd.daemon.background_tasks import BackgroundTasks, StopRequestedError, stop_on_signals
+from labd.daemon.broker_access import Probe, check_broker_access
 from labd.daemon.dispatcher import Dispatcher
 from labd.daemon.emulated_benches import EmulatedBench, describe_emulated_station
 from labd.daemon.job_firmware import JobFirmware
@@ -44,6 +46,9 @@ from labd.wire.messages import DaemonStatus
 from labd.wire.topics import Kind, Topics, to_topic_level
 
 log = structlog.get_logger(__name__)
+
+DAEMON_USER = "labd"
+"""User of the daemon's own messages when it checks its rights on the broker."""
 
 FLUSH_DEADLINE_S = 5.0
 BROKER_RESTART_S = 1.0
@@ -154,6 +159,9 @@ class Daemon:
         await tasks.start_task(self._serve_requests_and_stations(inbox))
         self._status.publish_daemon("online")
         self._dispatcher.request_planning()
+        await tasks.wait_unless_stopped(
+            check_broker_access(link, self._topics.lab, self._access_probes())
+        )
         ready(url)
         await tasks.wait_unless_stopped(asyncio.Event().wait())
 
@@ -212,6 +220,41 @@ class Daemon:
             if not await self._job_log.wait_until_published(FLUSH_DEADLINE_S):
                 log.warning("outbox-not-flushed", deadline_s=FLUSH_DEADLINE_S)
             await self._job_log.record_published_now()
+
+    def _access_probes(self) -> list[Probe]:
+        """Return messages of every kind that the daemon cannot do without.
+
+        Their user is the daemon itself, which nobody waits for.
+        """
+        topics, status = self._topics, self._status.daemon_status("online")
+        request = {"client": status.instance, "request": status.instance}
+        reply_topic = topics.reply_topic(DAEMON_USER, f"{status.instance}-probe")
+        return [
+            Probe(
+                "requests",
+                topics.command_topic(DAEMON_USER, "stations"),
+                topics.subscription_filter(Kind.COMMAND),
+                json.dumps(request).encode(),
+            ),
+            Probe("replies", reply_topic, reply_topic, b"{}"),
+            Probe(
+                "daemon state",
+                topics.daemon_topic(status.host),
+                topics.subscription_filter(Kind.DAEMON),
+                status.to_json_bytes(),
+                retain=True,
+            ),
+            *(
+                Probe(
+                    "station state",
+                    topics.station_topic(station.station),
+                    topics.station_topic(station.station),
+                    station.to_json_bytes(),
+                    retain=True,
+                )
+                for station in self._status.station_statuses()[:1]
+            ),
+        ]
 
     async def _requeue_leased_jobs(self) -> None:
         """Queue the jobs again that were leased but not started when the daemon was stopped."""

@@ -245,7 +245,8 @@ class MqttLink:
                 self._connection = _Connection(client)
                 group.create_task(self._sort_into_inboxes(client), name="mqtt receive")
                 for topic_filter in {inbox.topic_filter for inbox in self._inboxes}:
-                    await client.subscribe(topic_filter, qos=1)
+                    codes = await client.subscribe(topic_filter, qos=1)
+                    _check_subscription_granted(topic_filter, codes)
                 self._connects += 1
                 self._connected.set()
                 self.lost_ns = None
@@ -292,6 +293,8 @@ class MqttLink:
                     _log_drop(inbox)
 
     def _connect_error(self, failure: Exception) -> TransportError:
+        if isinstance(failure, TransportError):
+            return failure
         if isinstance(failure, aiomqtt.MqttCodeError):
             what = f"the broker at {self.address} refuses {self._client_id}: {failure}"
             return TransportError("broker-refused", what, "check user and password in its URL")

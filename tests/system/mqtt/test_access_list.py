@@ -25,6 +25,13 @@ from tests.system.lab import REPO
 from .conftest import MOSQUITTO, free_port, mosquitto
 
 PASSWORDS = {"labd": "pa/ss@labd", "alice": "alice-secret", "bob": "bob-secret"}
+PASSWORDS |= {name: f"{name}-secret" for name in ("guest", "writer", "reader")}
+WEAK = """
+user writer
+topic write labd/#
+user reader
+topic read labd/#
+"""
 STATIONS = """
 [lab]
 name = "lab"
@@ -113,7 +120,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     recipe = re.search(r"```\n(# mosquitto\.conf: .*?)```", document, re.DOTALL)
     assert recipe is not None
     rules, passwords = tmp_path / "acl", tmp_path / "passwords"
-    rules.write_text(recipe[1])
+    rules.write_text(recipe[1] + WEAK)
     passwords.touch()
     for file in (rules, passwords):
         file.chmod(0o600)
@@ -192,3 +199,18 @@ def test_a_broker_without_the_lab_is_named(site: Site) -> None:
     asked = site.labctl("alice", "--lab", "elsewhere", "jobs")
     assert asked.returncode == 7
     assert "the broker knows no daemon of it" in asked.stderr
+
+
+@pytest.mark.parametrize("user", ["guest", "writer", "reader"])
+def test_a_daemon_without_rights_ends_before_it_is_ready(site: Site, user: str) -> None:
+    daemon = site.serve(user)
+    assert daemon.wait(60) == 2
+    log = site.log.read_text()
+    assert "does not return what labd publishes to" in log
+    assert "labd/lab/u/labd/do/stations (requests)" in log
+    assert re.search(r"labd/lab/u/labd/re/\w+-probe \(replies\)", log)
+    may_read_states = user == "writer"  # by the patterns for everybody
+    assert ("labd/lab/station/s1 (station state)" in log) is not may_read_states
+    assert f"let user {user} read and write labd/lab/#" in log
+    assert " ready " not in log
+    assert "Traceback" not in log

@@ -132,4 +132,5 @@ async def test_watch_waits_for_the_broker_as_long_as_the_user_does(
     assert patient.returncode == 0, told
     assert "labctl: waiting for the broker since 20" in told
     assert "labctl: the lab answers again" in told
+    assert all(line.startswith("labctl: ") for line in told.splitlines())
     assert "finished  pass" in out
