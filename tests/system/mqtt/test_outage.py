@@ -128,9 +128,9 @@ async def test_watch_waits_for_the_broker_as_long_as_the_user_does(
     assert impatient.returncode == 7
     assert "did not answer within" in complaint
     await away.start()
-    out, told = await asyncio.to_thread(patient.communicate, timeout=90)
-    assert patient.returncode == 0, told
-    assert "labctl: waiting for the broker since 20" in told
-    assert "labctl: the lab answers again" in told
-    assert all(line.startswith("labctl: ") for line in told.splitlines())
+    out, reported = await asyncio.to_thread(patient.communicate, timeout=90)
+    assert patient.returncode == 0, reported
+    assert "labctl: waiting for the broker since 20" in reported
+    assert "labctl: the lab answers again" in reported
+    assert all(line.startswith("labctl: ") for line in reported.splitlines())
     assert "finished  pass" in out
