@@ -143,3 +143,18 @@ def test_an_unknown_command_is_refused() -> None:
     done = CliRunner().invoke(labd.main, ["serv"])
     assert done.exit_code == 2
     assert "serv" in done.output
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [(program, name) for program in (labd, labctl) for name in ("", *program.main.summaries)],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_every_command_prints_its_help(program: ModuleType, name: str) -> None:
+    done = CliRunner().invoke(program.main, [*filter(None, [name]), "--help"])
+    assert done.exit_code == 0, done.output
+    first = " ".join(done.output.split())
+    summary = program.main.summaries.get(name, "Commands:")
+    assert f"Usage: main {name}".rstrip() in first
+    assert summary in first
+    assert "--help" in done.output
