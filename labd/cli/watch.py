@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import click
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.console import Console
 from labd.cli.job_bars import JobBars
 from labd.cli.lab_command import with_client
 from labd.cli.options import json_option, patience_option
+from labd.cli.outages import print_outage, report_outages, running_beside
 from labd.cli.render import format_event_data, show_table
 from labd.cli.tables import make_results_table
 from labd.cli.terminal import make_console, print_line
@@ -27,8 +27,6 @@ VERDICT_STATUS = {"pass": 0, "fail": 1, "invalid": 3, "infra": 4, "cancelled": 5
 
 REFRESH_S = 3.0
 """Interval at which the position of a waiting job is asked for."""
-
-OUTAGE_POLL_S = 0.5
 
 
 @click.command("watch")
@@ -80,10 +78,7 @@ async def follow_jobs(client: LabClient, jobs: list[str], *, as_json: bool) -> l
 async def _follow_with_lines(
     client: LabClient, jobs: list[str], show: Callable[[Event], None]
 ) -> None:
-    def print_outage(outage: str) -> None:
-        print_line(f"labctl: {outage or 'the lab answers again'}", err=True)
-
-    async with _running(_report_outages(client, print_outage)):
+    async with running_beside(report_outages(client, print_outage)):
         await _follow_jobs_concurrently(client, jobs, show)
 
 
@@ -96,36 +91,10 @@ async def _follow_with_bars(client: LabClient, jobs: list[str], console: Console
             _print_event(console, event, job_width)
 
         async with (
-            _running(_refresh_waiting_jobs(client, bars)),
-            _running(_report_outages(client, bars.show_outage)),
+            running_beside(_refresh_waiting_jobs(client, bars)),
+            running_beside(report_outages(client, bars.show_outage)),
         ):
             await _follow_jobs_concurrently(client, jobs, show_event)
-
-
-@asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
-    """Run work beside the body, until the body ends."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-
-
-async def _report_outages(client: LabClient, report: Callable[[str], None]) -> None:
-    """Report each outage and its end, until cancelled."""
-    reported = ""
-    try:
-        while True:
-            outage = client.describe_outage()
-            if outage != reported:
-                report(outage)
-                reported = outage
-            await asyncio.sleep(OUTAGE_POLL_S)
-    finally:
-        if reported and not client.describe_outage():
-            report("")
 
 
 async def _refresh_waiting_jobs(client: LabClient, bars: JobBars) -> None:

@@ -236,7 +236,12 @@ class JobLog:
 
         Some of it may have been published: an event may arrive twice.
         """
-        for change in await self._journal(read_unpublished):
+        try:
+            unpublished = await self._journal(read_unpublished)
+        except InfraError as error:  # an event of another version: clients can still ask for it
+            log.warning("events-not-published", error=str(error))
+            return
+        for change in unpublished:
             self._unpublished[change.job.spec.job] += 1
             self._outbox.put_nowait(change)
 
