@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 
 from labd.core.model import DataStanding, Mode
 from labd.core.official_labels import input_name, label_of
-from labd.core.suite import Benchmark
+from labd.core.suite import SUITE, Benchmark
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,13 @@ class LabelledFile:
         file: its name.
         label: its class; ``None`` if unknown.
         inputs: that it is cut into; ``None`` if unknown.
+        classes: that its label is one of; ``None`` if unknown.
     """
 
     file: str
     label: int | None
     inputs: int | None = 1
+    classes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +163,8 @@ def judge_files(benchmark: str, files: Sequence[LabelledFile]) -> DataJudgement:
     known = [each for each in OFFICIAL_SETS if each.benchmark == benchmark]
     if not known:
         return DataJudgement(DataStanding.CUSTOM, f"{benchmark} has no official data set")
-    if repeated := _repeated_files(benchmark, files):
-        return DataJudgement(DataStanding.CUSTOM, repeated)
+    if wrong := _wrong_classes(benchmark, files) or _repeated_files(benchmark, files):
+        return DataJudgement(DataStanding.CUSTOM, wrong)
     lines = [f"{input_name(benchmark, each.file)},{each.label}\n" for each in files]
     rows_sha256, order_sha256 = _sha256(sorted(lines)), _sha256(lines)
     for each in known:
@@ -256,6 +258,18 @@ def _judge_other(
     if len(files) < sizes[-1] and len(files) not in sizes:
         return DataJudgement(DataStanding.PART, f"{head}: this is a part of the official set")
     return DataJudgement(DataStanding.CUSTOM, f"{head}: this is not the official set")
+
+
+def _wrong_classes(benchmark: str, files: Sequence[LabelledFile]) -> str:
+    """Return which files have another number of classes, as a sentence; empty if none has."""
+    expected = SUITE[benchmark].classes
+    odd = [each for each in files if each.classes not in {None, expected}]
+    if not odd:
+        return ""
+    return (
+        f"{len(odd)} of {len(files)} files are labelled with {odd[0].classes} classes, "
+        f"{benchmark} has {expected}"
+    )
 
 
 def _repeated_files(benchmark: str, files: Sequence[LabelledFile]) -> str:

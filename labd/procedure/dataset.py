@@ -134,7 +134,7 @@ def _load_dataset(labels: Path, benchmark: Benchmark, modes: Sequence[Mode]) -> 
     needed = rows if Mode.ACCURACY in modes else rows[:WINDOWS]
     inputs = _count_inputs(folder, needed)
     timed = any(mode is not Mode.ACCURACY for mode in modes)
-    files = [LabelledFile(row.file, row.label, inputs.get(row.file)) for row in rows]
+    files = [LabelledFile(row.file, row.label, inputs.get(row.file), row.classes) for row in rows]
     return Dataset(
         folder,
         labels.name,

@@ -37,12 +37,14 @@ class LoggedAnswer:
         outputs: as logged.
         label: if the session has it.
         inputs: that the outputs are the mean of; ``None`` if unknown.
+        classes: that the label is one of, if the session has it.
     """
 
     file: str
     outputs: tuple[float, ...]
     label: int | None = None
     inputs: int | None = 1
+    classes: int | None = None
 
 
 def judge_answers(
@@ -75,7 +77,7 @@ def judge_answers(
 
 def _labelled_files(answers: Sequence[LoggedAnswer], entry: Benchmark) -> list[LabelledFile]:
     """Return the files that were run; of anomaly detection, each has one answer per window."""
-    files = [LabelledFile(a.file, _class_of(a, entry.name), a.inputs) for a in answers]
+    files = [LabelledFile(a.file, _class_of(a, entry.name), a.inputs, a.classes) for a in answers]
     if entry.metric is not Metric.AUC or None in {a.inputs for a in answers}:
         return files
     counts = Counter(each.file for each in files)

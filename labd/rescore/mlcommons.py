@@ -34,6 +34,7 @@ class Trial:
 
     file: str = ""
     label: int | None = None
+    classes: int | None = None
     iterations: int | None = None
     elapsed_us: int | None = None
     wrapped: bool = False
@@ -123,7 +124,9 @@ def score_accuracy(
     """Recompute top-1 and AUC from the outputs in results.json or in the log."""
     result = Recomputed()
     answers = [
-        LoggedAnswer(t.file, t.results, t.label) for t in trials if t.results and not t.error
+        LoggedAnswer(t.file, t.results, t.label, classes=t.classes)
+        for t in trials
+        if t.results and not t.error
     ]
     if not trials:
         answers = [LoggedAnswer(file, results) for file, results in facts.answers]
@@ -245,6 +248,7 @@ def _parse_trial(element: dict[str, Any]) -> Trial:
     return Trial(
         file=str(element.get("file") or infer.get("wav_file") or ""),
         label=_parse_whole(element.get("class")),
+        classes=_parse_whole(element.get("classes")),
         iterations=_parse_whole(infer.get("iterations")),
         elapsed_us=None if elapsed is None else elapsed % COUNTER_MODULUS,
         wrapped=elapsed is not None and elapsed < 0,

@@ -50,6 +50,11 @@ def test_a_list_is_recognised_by_the_files_of_a_log() -> None:
     [
         (KWS[:500], DataStanding.PART, "500 files, the official set holds 1000: this is a part"),
         (KWS[:1], DataStanding.PART, "1 files, the official set holds 1000: this is a part"),
+        (
+            [replace(each, classes=10) for each in KWS],
+            DataStanding.CUSTOM,
+            "1000 of 1000 files are labelled with 10 classes, kws01 has 12",
+        ),
         ([*KWS, KWS[0]], DataStanding.CUSTOM, "1 of 1001 files occur more than once, the first"),
         (
             [*KWS[:999], replace(KWS[999], label=3)],

@@ -100,3 +100,23 @@ def test_wake_words_of_several_recordings_are_reported(tmp_path: Path) -> None:
     trial = made.trial(mode="p", infer={"wav_file": "long_wav.wav", "detections": [70, 900]})
     found = score(made.write_mlcommons(tmp_path, [trial, trial], [], "sww01"))
     assert text_of(found, "result-count").startswith("2 recordings, the set holds one")
+
+
+@pytest.mark.parametrize(("classes", "official"), [("12", True), ("10", False)])
+def test_a_wrong_number_of_classes_is_reported(
+    tmp_path: Path, classes: str, *, official: bool
+) -> None:
+    trials = [
+        made.trial(
+            mode="a",
+            file=file,
+            classes=classes,
+            infer={"results": [float(c == label) for c in range(12)]},
+            **{"class": str(label)},
+        )
+        for file, label in zip(made.KWS_FILES, made.KWS_LABELS, strict=True)
+    ]
+    text = ["0726.0 ulp-mlperf: Top 1% = 100.0"]
+    found = score(made.write_mlcommons(tmp_path, trials, text, model="kws01"))
+    assert found.score["top1_pct"] == 100.0
+    assert ("unofficial" not in [finding.code for finding in found.findings]) is official
