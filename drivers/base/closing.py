@@ -29,7 +29,7 @@ async def close_in_steps(
 
     ::
 
-        async with closing(self._where, CLOSE_STEP_S, self._link.close) as step:
+        async with close_in_steps(self._where, CLOSE_STEP_S, self._link.close) as step:
             await step("switching the DUT off", self._switch_off())
             await step("stopping the acquisition", self._stop())
 

@@ -241,7 +241,7 @@ class StampCheck:
         return min(error_ms, self._wrap_ms - error_ms) <= STAMP_TOLERANCE_MS
 
     def _is_past(self, now_ms: int) -> bool:
-        """Whether a stamp is older than the last confirmed one: a piece of stream came twice."""
+        """Whether a stamp is older than the last confirmed one: part of the stream came again."""
         return (now_ms - self._anchor[1]) % self._wrap_ms > self._wrap_ms // 2
 
     def _index_at(self, now_ms: int) -> int:

@@ -74,7 +74,7 @@ class N6705:
             await self._session.ask("*OPC?")
             plan = await self._make_plan()
             self._elog = ElogSettings(self._session, plan)
-            if any(await self._session.ask_switches(f"OUTP? {plan.slot_list}", len(plan.models))):
+            if any(await self._session.ask_states(f"OUTP? {plan.slot_list}", len(plan.models))):
                 raise self._session.mismatch_error("all outputs off after *RST", "one that is on")
             await self._set_up_outputs(plan)
             self._period_s = await self._elog.set_up(self.config.period_s)
@@ -146,7 +146,7 @@ class N6705:
             raise self._session.mismatch_error(f"{volts:g} V", f"{read_v.tolist()} V")
         await self._session.run_commands(f"OUTP ON,{plan.output_list}")
         if not all(
-            await self._session.ask_switches(f"OUTP? {plan.output_list}", len(plan.supplying))
+            await self._session.ask_states(f"OUTP? {plan.output_list}", len(plan.supplying))
         ):
             raise self._session.mismatch_error("the outputs on", "one that is off")
         self._voltage_mv = voltage_mv
@@ -249,7 +249,7 @@ class N6705:
             return
         plan = self._elog.plan
         await self._session.run_commands(f"OUTP OFF,{plan.output_list}")
-        if any(await self._session.ask_switches(f"OUTP? {plan.output_list}", len(plan.supplying))):
+        if any(await self._session.ask_states(f"OUTP? {plan.output_list}", len(plan.supplying))):
             raise self._session.mismatch_error("the outputs off", "one that is on")
 
     def _require_open(self) -> ElogSettings:

@@ -139,7 +139,7 @@ class ElogSettings:
         found: dict[str, set[int]] = {}
         for name in FUNCTIONS:
             query = f"SENS:ELOG:FUNC:{name}? {self.plan.slot_list}"
-            states = await self.session.ask_switches(query, len(models))
+            states = await self.session.ask_states(query, len(models))
             found[name] = {slot for slot, on in zip(models, states, strict=True) if on}
         return found
 
@@ -250,7 +250,7 @@ class ElogAcquisition(PolledAcquisition):
         )
         await asyncio.sleep(self._arm_s)
 
-    async def _start_log(self) -> None:
+    async def _send_start_commands(self) -> None:
         await self._session.run_commands(f"TRIG:ELOG {self._plan.logged_channels}")
 
     async def _fetch_records(self) -> tuple[Records, bool]:

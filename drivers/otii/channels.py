@@ -217,7 +217,7 @@ class RecordingLengthCheck:
             self._quickest = self._last
         return self._close_cell(after_ns) if after_ns >= self._cell_end_ns else ""
 
-    def confirm_total(self, total: int, now_ns: int) -> None:
+    def accept_final_total(self, total: int, now_ns: int) -> None:
         """Confirm the total of a recording that has ended, if its last poll was not late."""
         if self._last is not None and not self._is_late(self._last[0], now_ns):
             self.confirmed = total

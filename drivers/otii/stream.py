@@ -150,7 +150,7 @@ class OtiiStream:
         self._volts.mark_complete()
         if self._length is None:
             return []
-        self._length.confirm_total(self._current.end_position, now_ns)
+        self._length.accept_final_total(self._current.end_position, now_ns)
         by_times = self._runs[-1].end_position if self._runs else self._released
         return self._release_until(min(self._length.confirmed, by_times))
 

@@ -36,7 +36,7 @@ class WordMeaning:
 
 
 class Converter:
-    """Converts confirmed words in batches, whose bounds do not show in the values."""
+    """Converts confirmed words in batches; the batch size does not affect the values."""
 
     def __init__(self, meaning: WordMeaning) -> None:
         self._meaning = meaning

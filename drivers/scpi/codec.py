@@ -170,7 +170,7 @@ def parse_error(answer: str) -> str:
     return answer if int(found[1]) else ""
 
 
-def parse_switches(answer: str) -> list[bool]:
+def parse_on_off(answer: str) -> list[bool]:
     """Return the on/off states in a response such as ``1,0,0,0``.
 
     Raises:

@@ -60,7 +60,7 @@ class PolledAcquisition(BackgroundAcquisition):
         """Make the log ready to start."""
 
     @abstractmethod
-    async def _start_log(self) -> None:
+    async def _send_start_commands(self) -> None:
         """Start the log; return when the instrument has confirmed it."""
 
     @abstractmethod
@@ -90,7 +90,7 @@ class PolledAcquisition(BackgroundAcquisition):
         self._touched = True
         await self._prepare_log()
         before_ns = self._clock()
-        await self._start_log()
+        await self._send_start_commands()
         self._records.clock.note_start(Moment(before_ns, self._clock()))
         self._started.set()
 

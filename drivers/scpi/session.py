@@ -19,7 +19,7 @@ from drivers.scpi.codec import (
     ScpiDamage,
     ScpiText,
     parse_error,
-    parse_switches,
+    parse_on_off,
     parse_values,
 )
 from drivers.scpi.resource import create_port
@@ -128,11 +128,11 @@ class ScpiSession:
             raise self.mismatch_error(f"{count} numbers to '{query}'", format_quote(answer))
         return numbers
 
-    async def ask_switches(self, query: str, count: int) -> list[bool]:
+    async def ask_states(self, query: str, count: int) -> list[bool]:
         """Send a query and return the on/off states that answer it, ``count`` of them."""
         answer = await self.ask(query)
         try:
-            states = parse_switches(answer)
+            states = parse_on_off(answer)
         except ValueError:
             states = []
         if len(states) != count:

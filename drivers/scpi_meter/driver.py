@@ -60,7 +60,7 @@ class ScpiMeterAcquisition(PolledAcquisition):
         if self._unfinished:
             await self._stop_log()
 
-    async def _start_log(self) -> None:
+    async def _send_start_commands(self) -> None:
         await self._session.run_commands(
             *(fill_placeholders(c, self._values) for c in self._config.start)
         )

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from labd.core.health import Activity, Health
 from labd.core.jobs import Job, JobSpec, JobState
 from labd.core.model import BUILD_FOR, Build, Mode, Part, Priority
+from labd.core.suite import is_model_of
 
 _CLASSES = tuple(Priority)
 
@@ -98,25 +99,28 @@ def why_station_unsuitable(spec: JobSpec, station: StationView) -> str:
     """Return why a station can never run a job; empty if it can."""
     if spec.station and spec.station != station.name:
         return f"the job asks for station {spec.station}"
-    if Part.FLASHER not in station.parts:
-        if spec.firmware:
-            return f"labd cannot flash its board with {spec.firmware}"
-        if len(_needed_builds(spec)) > 1:
-            return (
-                "labd cannot flash its board, and the job needs the performance and the energy "
-                "build; submit them as two jobs"
-            )
-    lacks = (
-        missing_for_mode(mode, station.parts, sees_timestamps=station.sees_timestamps)
-        for mode in spec.modes
-    )
-    return next(filter(None, lacks), "")
+    for mode in spec.modes:
+        lack = missing_for_mode(mode, station.parts, sees_timestamps=station.sees_timestamps)
+        if lack:
+            return lack
+    if Part.FLASHER in station.parts:
+        return ""
+    if spec.firmware:
+        return f"labd cannot flash its board with {spec.firmware}"
+    if len(_needed_builds(spec)) > 1:
+        return (
+            "labd cannot flash its board, and the job needs the performance and the energy "
+            "build; submit them as two jobs"
+        )
+    return ""
 
 
 def why_wrong_firmware(spec: JobSpec, station: StationView) -> str:
     """Return why the firmware on a board that labd cannot flash does not suit a job."""
     held = station.holds
-    if held is None or (held.model == spec.benchmark and {held.build} == _needed_builds(spec)):
+    if held is None:
+        return ""
+    if is_model_of(held.model, spec.benchmark) and {held.build} == _needed_builds(spec):
         return ""
     return f"holds {held}, and labd cannot flash it"
 

@@ -185,7 +185,7 @@ class JobLog:
     async def query_journal(
         self, query: Callable[Concatenate[Journal, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run a query of the journal, e.g. ``read(Journal.jobs, states)``."""
+        """Run a query of the journal, e.g. ``query_journal(Journal.list_jobs, states)``."""
         return await self._journal(query, *args, **kwargs)
 
     async def require_job(self, job: str) -> Job:

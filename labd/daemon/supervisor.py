@@ -48,7 +48,7 @@ class Supervisor:
         station: its configuration.
         runner: opens, checks and uses it.
         job_log: where every step of a job is committed.
-        evidence: makes the writer of an attempt's files, by job and attempt.
+        make_evidence_writer: makes the writer of an attempt's files, by job and attempt.
         has_alternative: whether a job could run on another station than the named one.
         on_change: called after every change of health or activity.
         recheck_s: pause after a failed check; it doubles with every further one.

@@ -76,7 +76,7 @@ class FileTrace:
         self._writer = asyncio.create_task(self._write_until_finished(), name="trace writer")
 
     async def write_items(self, items: Sequence[StreamItem]) -> None:
-        """Append stream items, in order; they are written a moment later.
+        """Append stream items, in order; they are written within :data:`GATHER_S`.
 
         Raises:
             InfraError: writing these or earlier ones failed.

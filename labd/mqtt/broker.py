@@ -59,7 +59,7 @@ class EmbeddedBroker:
 
         async with EmbeddedBroker(state.broker, 1883) as broker:
             ...                                     # MqttLink(broker.url, ...)
-            await broker.wait()                     # raises when it ends
+            await broker.wait_until_ended()         # raises when it ends
 
     Args:
         directory: its files; only one broker at a time may use it (see the daemon's lock).

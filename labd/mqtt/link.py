@@ -53,7 +53,7 @@ class MqttLink:
     ::
 
         async with MqttLink(url, "labctl-1") as link, link.subscribe("labd/lab/job/+") as inbox:
-            await link.publish(topic, payload)
+            await link.publish_message(topic, payload)
             async for message in inbox: ...
 
     Args:

@@ -131,8 +131,8 @@ def pair_windows(raw: Recomputed, published: Published) -> tuple[list[Pair], lis
     """Pair recomputed with published windows; return the pairs and the published ones left.
 
     They are paired by number if the raw data hold as many windows, damaged ones included, as
-    were published. A log with fewer windows than the result text is aligned in order, so that
-    most digits agree, then most numbers.
+    were published. A log with fewer windows than the result text is aligned in order, maximising
+    the digits that agree, then the number of pairs.
     """
     windows, theirs = raw.windows, published.windows
     attempted = len(windows) + len(raw.damaged)

@@ -1,8 +1,8 @@
 """Session folders and the kinds of their files.
 
 Names changed between the rounds: ``results.txt``, ``accuracy_results.txt``, ``postproc.txt``;
-``log.txt``, ``performance_log.txt``; ``script.async``, ``performance_script.txt``; ``energy/``
-was ``power/`` and once ``enegy/``. Any file may be gzipped.
+``log.txt``, ``performance_log.txt``; ``script.async``, ``performance_script.txt``; older rounds
+name ``energy/`` ``power/``, one submission ``enegy/``. Any file may be gzipped.
 """
 
 from __future__ import annotations

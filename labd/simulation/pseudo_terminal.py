@@ -16,7 +16,7 @@ class PseudoTerminal:
 
     Attributes:
         path: what a host opens.
-        fileno: descriptor of the device's end, which does not block.
+        fileno: non-blocking descriptor of the device's end.
     """
 
     def __init__(self) -> None:

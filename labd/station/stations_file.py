@@ -140,7 +140,7 @@ def check_stations_file(document: dict[str, Any], registry: Registry, base: Path
     for number, table in enumerate(_raw_stations(document)):
         checked.mistakes += _check_station(number, table)
         checked.mistakes += _check_board(number, table, _boards_with_images(document, base))
-        monitor = checked.parts[number].get(Part.POWER) or _emulated_monitor(table, registry)
+        monitor = checked.parts[number].get(Part.POWER) or _emulated_monitor_part(table, registry)
         checked.mistakes += _check_voltage(number, table, monitor)
     checked.mistakes += _check_unique(document, checked.parts)
     return checked
@@ -261,7 +261,7 @@ def _check_station(number: int, table: Mapping[str, Any]) -> Mistakes:
         yield _placed_mistake(("station", number, "processing_wire"), text)
 
 
-def _emulated_monitor(table: Mapping[str, Any], registry: Registry) -> PartConfig | None:
+def _emulated_monitor_part(table: Mapping[str, Any], registry: Registry) -> PartConfig | None:
     """Return the power monitor of an emulated station whose table is valid."""
     try:
         emulated = Emulation.model_validate(table.get("emulated"))

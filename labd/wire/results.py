@@ -51,7 +51,7 @@ class ClockMapRecord(Record):
         rate_ppm: rate of B relative to A, minus 1.
         rate_error_ppm: uncertainty of the rate.
         tied_s: time from the first mark to the last.
-        doubtful: marks of which any one, left out, ends a contradiction; 0 if they agree.
+        doubtful: marks without any one of which the others agree; 0 if all agree.
         pairs: marks that the map rests on.
         residual_rms_s: root mean square of the marks' distances from the map.
         residual_max_s: largest of these distances.

@@ -205,7 +205,9 @@ async def test_a_kws01_job_runs_on_a_fake_board(
         await lab.ready()
         async with lab.client() as client:
             modes = ["accuracy", "performance"]
-            await client.send_request("submit", job="k", benchmark="kws01", modes=modes)
+            await client.send_request(
+                "submit", job="k", benchmark="kws01", modes=modes, custom_data=True
+            )
             await finished(client, "k", 160)
             job = await client.find_job("k")
         assert lab.stop() == 0

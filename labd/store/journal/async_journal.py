@@ -26,7 +26,7 @@ class AsyncJournal:
     ::
 
         async with AsyncJournal(url, on_change=outbox.put_nowait) as journal:
-            change = await journal(Journal.submit, spec, now_ns)
+            change = await journal(Journal.submit_job, spec, now_ns)
 
     Args:
         url: as :class:`Journal`'s.

@@ -31,7 +31,7 @@ from labd.store.journal.rows import (
 from labd.store.journal.statements import (
     append_event,
     count_jobs_query,
-    end_run,
+    end_attempt_row,
     find_job,
     finish_job,
     insert_images,
@@ -184,7 +184,7 @@ class Journal:
             if job.cancel_requested:
                 return finish_job(connection, job, next_seq, Verdict.CANCELLED, reason, now_ns)
             after = advance_job(job, JobStep.REQUEUE, now_ns, reason=reason)
-            end_run(connection, job, outcome, reason, now_ns, dut_fault=dut_fault)
+            end_attempt_row(connection, job, outcome, reason, now_ns, dut_fault=dut_fault)
             data = Requeued(reason=reason)
             return append_event(connection, after, next_seq, data, station=job.station)
 

@@ -127,7 +127,7 @@ def finish_job(
         reason = job.reason or reason
     step = _ENDING.get(verdict, JobStep.FINISH)
     after = advance_job(job, step, now_ns, verdict=verdict, reason=reason)
-    end_run(connection, job, verdict, reason, now_ns)
+    end_attempt_row(connection, job, verdict, reason, now_ns)
     return append_event(connection, after, seq, Finished(verdict=verdict, reason=reason))
 
 
@@ -138,7 +138,7 @@ def insert_run(connection: Connection, job: Job) -> None:
     connection.execute(insert(tables.run).values(row))
 
 
-def end_run(
+def end_attempt_row(
     connection: Connection,
     job: Job,
     outcome: str,

@@ -253,3 +253,9 @@ def test_it_comes_back_when_no_other_one_suits_or_all_had_faults() -> None:
     ):
         planned = plan_assignments([job("j", Mode.ENERGY)], two, {"j": faulted})
         assert [a.station for a in planned.assignments] == ["s1"]
+
+
+def test_a_board_with_a_variant_of_the_benchmark_gets_its_jobs() -> None:
+    held = HeldFirmware(f"{PERFORMANCE.model}-pruned", Build.PERFORMANCE)
+    planned = plan_assignments([job("j")], [station("s1", UNFLASHED, holds=held)])
+    assert [a.station for a in planned.assignments] == ["s1"]

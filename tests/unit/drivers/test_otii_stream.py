@@ -338,11 +338,11 @@ def test_a_stalled_server_that_catches_up_loses_nothing() -> None:
 def test_a_tail_that_is_behind_is_not_confirmed() -> None:
     check = RecordingLengthCheck(RATE, 0)
     polls(check, 6.5, lost=400)
-    check.confirm_total(6_100, 7 * SECOND_NS)
+    check.accept_final_total(6_100, 7 * SECOND_NS)
     assert check.confirmed <= 5000
     complete = RecordingLengthCheck(RATE, 0)
     polls(complete, 6.5)
-    complete.confirm_total(6_500, 7 * SECOND_NS)
+    complete.accept_final_total(6_500, 7 * SECOND_NS)
     assert complete.confirmed == 6_500
 
 

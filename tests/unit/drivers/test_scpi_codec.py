@@ -17,7 +17,7 @@ from drivers.scpi.codec import (
     ScpiReply,
     ScpiText,
     parse_error,
-    parse_switches,
+    parse_on_off,
     parse_values,
 )
 
@@ -176,10 +176,10 @@ def test_an_error_is_returned_as_received() -> None:
 
 
 def test_switches_are_read_in_every_spelling() -> None:
-    assert parse_switches("1,0, +1 ,off,ON") == [True, False, True, False, True]
+    assert parse_on_off("1,0, +1 ,off,ON") == [True, False, True, False, True]
     for answer in ("", "1,2", "1;0", "-1"):
         with pytest.raises(ValueError, match=f"^{answer}$"):
-            parse_switches(answer)
+            parse_on_off(answer)
 
 
 @pytest.mark.parametrize("order", ["big", "little"])

@@ -171,7 +171,7 @@ class SimulatedPpk2:
         return None
 
     def next_time_stamp_ps(self, not_before_ps: int) -> int:
-        """Return 1 s later while it measures: it has no time stamps, an LPM01A's take 1 s."""
+        """Return 1 s later while it measures: a PPK2 sends no time stamps."""
         return not_before_ps + (PS_PER_S if self.is_acquiring else 0)
 
     def advance_to(self, now_ps: int, waiting: int = 0) -> None:
