@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from labd.cli.lab_command import send_and_print_request, with_client
-from labd.cli.options import json_option, keep_option, patience_option
+from labd.cli.options import Duration, json_option, keep_option, patience_option
 from labd.cli.terminal import print_line
 from labd.cli.watch import watch_jobs
 from labd.client.lab_client import LabClient
@@ -66,6 +66,14 @@ def _check_job_id(_context: click.Context, _option: click.Parameter, job: str | 
     is_flag=True,
     default=None,
     help="Accept a data set other than the official one; without it, the verdict is invalid.",
+)
+@click.option(
+    "--expires",
+    "expire_after_s",
+    type=Duration(),
+    metavar="TIME",
+    help="End the job if it has not started after this time in the queue, e.g. 2h.  "
+    "[default: expire_after_days of the lab]",
 )
 @click.option("--watch", is_flag=True, help="Follow until the job ends; exit with its verdict.")
 @patience_option

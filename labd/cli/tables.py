@@ -28,7 +28,7 @@ VERDICT_STYLE = {
 _SCORES = tuple(Column(title, right=True) for title in ("accuracy", "inf/s", "µJ/inf"))
 """Columns of the scores, in the order of :class:`Mode`."""
 
-HEALTH_STYLE = {"good": "green", "unknown": "yellow", "bad": "red", "maintenance": "blue"}
+HEALTH_STYLE = {"good": "green", "unknown": "yellow", "bad": "red"}
 
 
 def make_jobs_table(jobs: Sequence[JobStatus]) -> Listing:

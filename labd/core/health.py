@@ -17,7 +17,6 @@ class Health(StrEnum):
     GOOD = "good"
     UNKNOWN = "unknown"
     BAD = "bad"
-    MAINTENANCE = "maintenance"
 
 
 class Activity(StrEnum):
@@ -26,7 +25,6 @@ class Activity(StrEnum):
     IDLE = "idle"
     LEASED = "leased"
     RUNNING = "running"
-    RESERVED = "reserved"
     CHECKING = "checking"
 
 
@@ -36,8 +34,6 @@ class HealthStep(StrEnum):
     CHECK_PASSED = "check-passed"
     CHECK_FAILED = "check-failed"
     FAULT = "fault"
-    RETIRE = "retire"
-    RETURN = "return"
 
 
 HEALTH: dict[tuple[Health, HealthStep], Health] = {
@@ -49,10 +45,6 @@ HEALTH: dict[tuple[Health, HealthStep], Health] = {
     (Health.GOOD, HealthStep.CHECK_FAILED): Health.BAD,
     (Health.GOOD, HealthStep.FAULT): Health.UNKNOWN,
     (Health.UNKNOWN, HealthStep.FAULT): Health.UNKNOWN,
-    (Health.GOOD, HealthStep.RETIRE): Health.MAINTENANCE,
-    (Health.UNKNOWN, HealthStep.RETIRE): Health.MAINTENANCE,
-    (Health.BAD, HealthStep.RETIRE): Health.MAINTENANCE,
-    (Health.MAINTENANCE, HealthStep.RETURN): Health.UNKNOWN,
 }
 
 

@@ -5,7 +5,8 @@ nothing::
 
     queued → leased → running → done(verdict)
     leased | running → queued          (infra fault with retries left, or the daemon died)
-    any but done → done                (cancelled, expired)
+    any but done → done                (cancelled)
+    queued → done                      (expired)
 """
 
 from __future__ import annotations
@@ -48,8 +49,6 @@ TRANSITIONS: dict[tuple[JobState, JobStep], JobState] = {
     (JobState.LEASED, JobStep.CANCEL): JobState.DONE,
     (JobState.RUNNING, JobStep.CANCEL): JobState.DONE,
     (JobState.QUEUED, JobStep.EXPIRE): JobState.DONE,
-    (JobState.LEASED, JobStep.EXPIRE): JobState.DONE,
-    (JobState.RUNNING, JobStep.EXPIRE): JobState.DONE,
 }
 
 FIXED_VERDICT = {JobStep.CANCEL: Verdict.CANCELLED, JobStep.EXPIRE: Verdict.EXPIRED}
@@ -74,6 +73,7 @@ class JobSpec:
         energy_method: arithmetic of the energy score.
         labels: labels file of the data set; empty means ``y_labels.csv``.
         custom_data: whether a data set other than the official one may pass.
+        expire_after_s: longest time in the queue; ``None`` means the lab's limit.
     """
 
     job: str
@@ -87,6 +87,7 @@ class JobSpec:
     energy_method: EnergyMethod = EnergyMethod.LABD
     labels: str = ""
     custom_data: bool = False
+    expire_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,8 @@ class Job:
     """A job and its state.
 
     ``attempt`` counts the attempts started so far, ``station`` is that of the current or last
-    one, ``reason`` states why the job waits or did not pass.
+    one, ``reason`` states why the job waits or did not pass. While a job is queued,
+    ``updated_ns`` is when it came into the queue.
     """
 
     spec: JobSpec

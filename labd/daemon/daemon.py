@@ -26,6 +26,7 @@ from labd.daemon.emulated_benches import EmulatedBench, describe_emulated_statio
 from labd.daemon.job_firmware import JobFirmware
 from labd.daemon.job_log import JobLog
 from labd.daemon.lab_claim import LabClaimant, new_instance, open_claimant
+from labd.daemon.queue_expiry import QueueExpiry
 from labd.daemon.recovery import requeue_abandoned_jobs
 from labd.daemon.request_handler import RequestHandler
 from labd.daemon.run_recorder import RunEvidence
@@ -156,6 +157,8 @@ class Daemon:
         stack.push_async_callback(self._requeue_leased_jobs)
         await tasks.start_task(self._cleanup.clean_up_periodically())
         await tasks.start_task(self._firmware.sweep_periodically())
+        expiry = QueueExpiry(self._job_log, self._config.expire_after_s, time.time_ns)
+        await tasks.start_task(expiry.expire_periodically())
         await tasks.start_task(self._serve_requests_and_stations(inbox))
         self._status.publish_daemon("online")
         self._dispatcher.request_planning()

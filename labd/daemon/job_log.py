@@ -125,6 +125,17 @@ class JobLog:
         async with self._queue_changes:
             return await self._journal(Journal.cancel_job, job, user, self._now_ns(), reason)
 
+    async def expire_job(self, job: Job, reason: str) -> None:
+        """End a queued job that waited too long, unless it has left the queue meanwhile."""
+        async with self._queue_changes:
+            now = await self.require_job(job.spec.job)
+            if now == job:
+                await self.finish_job(job.spec.job, Verdict.EXPIRED, reason)
+
+    def waiting_reason(self, job: str) -> str:
+        """Return why a queued job waits; empty before the first plan."""
+        return self._waiting.get(job, "")
+
     async def lease_job(self, job: str, station: str) -> bool:
         """Lease a job to a station; return False if it is no longer queued."""
         async with self._queue_changes:

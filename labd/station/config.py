@@ -100,6 +100,7 @@ class LabConfig:
         state: directory of the journal, the traces and the embedded broker's files.
         firmware: folders of images, in search order.
         datasets: folders of data sets, in search order.
+        expire_after_s: longest time in the queue of a job that states none.
         broker: its URL, or the port of the embedded broker.
         keep: limits of the files kept per run.
         stations: in the order of the file.
@@ -110,6 +111,7 @@ class LabConfig:
     state: Path
     firmware: tuple[Path, ...]
     datasets: tuple[Path, ...]
+    expire_after_s: float
     broker: BrokerTable
     keep: RetentionLimits
     stations: tuple[StationConfig, ...]
@@ -246,6 +248,7 @@ def _resolve_lab(path: Path, file: StationsFile, parts: list[dict[Part, PartConf
         state=base / file.lab.state,
         firmware=(*(base / folder for folder in file.lab.firmware), bundled("firmware")),
         datasets=(*(base / folder for folder in file.lab.datasets), bundled("datasets")),
+        expire_after_s=file.lab.expire_after_days * 86400,
         broker=file.broker,
         keep=_retention_limits(file.traces),
         stations=tuple(map(_resolve_station, file.station, parts)),

@@ -36,6 +36,7 @@ class LabTable(_Table):
     state: Text = "var"
     firmware: list[Text] = ["build/firmware"]
     datasets: list[Text] = []
+    expire_after_days: float = Field(default=7.0, gt=0, le=3650)
 
 
 class BrokerTable(_Table):

@@ -89,6 +89,7 @@ class Submit(ClientRequest):
         labels: labels file of the data set, e.g. ``y_labels_alt.csv``; ``y_labels.csv`` if absent.
         custom_data: accept a data set other than the benchmark's official one; without it, the
             verdict on such a data set is invalid.
+        expire_after_s: longest time in the queue, s; the lab's ``expire_after_days`` if absent.
     """
 
     job: Name
@@ -101,6 +102,7 @@ class Submit(ClientRequest):
     energy_method: EnergyMethod = EnergyMethod.LABD
     labels: LabelsFile | None = None
     custom_data: bool = False
+    expire_after_s: float | None = Field(default=None, ge=1, le=315_360_000)
 
     def to_job_spec(self, user: str) -> JobSpec:
         """Return the job as a value of the core."""
@@ -116,6 +118,7 @@ class Submit(ClientRequest):
             energy_method=self.energy_method,
             labels=self.labels or "",
             custom_data=self.custom_data,
+            expire_after_s=self.expire_after_s,
         )
 
 

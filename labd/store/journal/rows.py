@@ -97,6 +97,7 @@ def to_job_row(job: Job) -> dict[str, Any]:
         "energy_method": spec.energy_method,
         "labels": spec.labels,
         "custom_data": spec.custom_data,
+        "expire_after_s": spec.expire_after_s,
         "state": job.state,
         "submitted_ns": job.submitted_ns,
         "updated_ns": job.updated_ns,
@@ -122,6 +123,7 @@ def read_job(row: RowMapping) -> Job:
         energy_method=EnergyMethod(row["energy_method"]),
         labels=row["labels"],
         custom_data=row["custom_data"],
+        expire_after_s=row["expire_after_s"],
     )
     return Job(
         spec=spec,

@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -21,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 UPGRADES: dict[int, tuple[str, ...]] = {
     1: ("ALTER TABLE job ADD COLUMN energy_method TEXT NOT NULL DEFAULT 'mlcommons'",),
@@ -49,13 +50,14 @@ UPGRADES: dict[int, tuple[str, ...]] = {
         "ALTER TABLE job ADD COLUMN published_seq INTEGER NOT NULL DEFAULT 0",
         "UPDATE job SET published_seq = next_seq",
     ),
+    8: ("ALTER TABLE job ADD COLUMN expire_after_s FLOAT",),
 }
 """Statements that upgrade a journal from one version to the next; no accepted job is lost.
 
 Version 1 had one energy method, ``mlcommons``; version 2 kept the files of every run; version 3
 had no id; version 4 did not judge data sets; version 5 did not tell whose fault a fault is;
-version 6 read a job's firmware when it ran; version 7 did not record what was
-published.
+version 6 read a job's firmware when it ran; version 7 did not record what was published; in
+version 8 no job expired.
 """
 
 metadata = MetaData()
@@ -83,6 +85,7 @@ job = Table(
     Column("energy_method", Text, nullable=False),
     Column("labels", Text, nullable=False),
     Column("custom_data", Boolean, nullable=False),
+    Column("expire_after_s", Float),
     Column("state", Text, nullable=False),
     Column("submitted_ns", BigInteger, nullable=False),
     Column("updated_ns", BigInteger, nullable=False),

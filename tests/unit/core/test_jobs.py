@@ -69,7 +69,7 @@ def test_an_ending_has_a_verdict_and_nothing_else_has() -> None:
     [(JobStep.CANCEL, Verdict.CANCELLED), (JobStep.EXPIRE, Verdict.EXPIRED)],
 )
 def test_cancelling_and_expiring_have_their_own_verdicts(step: JobStep, verdict: Verdict) -> None:
-    assert take(job_in(JobState.RUNNING), step).verdict is verdict
+    assert take(job_in(JobState.QUEUED), step).verdict is verdict
 
 
 @given(st.lists(st.sampled_from(list(JobStep)), max_size=30))

@@ -198,7 +198,7 @@ driver = "serial-dut"
     ]
     text = "\n".join(found)
     for expected in (
-        "did you mean name? (known: name, state, firmware, datasets)",
+        "did you mean name? (known: name, state, firmware, datasets, expire_after_days)",
         "3 is not a string",
         "'a b' is not a name",
         "did you mean nucleo-l4r5zi?",

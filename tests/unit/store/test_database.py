@@ -40,7 +40,7 @@ def test_a_newer_labds_journal_is_left_alone(url: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "labd.sqlite3") as raw:
         raw.execute("UPDATE schema SET version = 99")
     raw.close()
-    with pytest.raises(ConfigError, match="has schema version 99, this labd knows 8") as caught:
+    with pytest.raises(ConfigError, match="has schema version 99, this labd knows 9") as caught:
         Journal(url)
     assert caught.value.code == "journal-version"
 

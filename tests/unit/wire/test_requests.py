@@ -95,7 +95,7 @@ def test_every_mistake_at_once_each_with_its_place() -> None:
     )
     keys = (
         "v, client, request, expires_ns, job, benchmark, modes, station, firmware, priority, "
-        "voltage_mv, energy_method, labels, custom_data"
+        "voltage_mv, energy_method, labels, custom_data, expire_after_s"
     )
     assert sorted(lines(error)) == [
         "benchmark: is missing",
