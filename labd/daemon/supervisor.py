@@ -56,6 +56,7 @@ class Supervisor:
         attempt_deadline_s: limit of one attempt. The slowest official data set takes 30 h at
             9600 baud.
         defect_pause_s: pause after a defect of labd.
+        stop_grace_s: how long the journal may refuse an attempt's ending while labd stops.
     """
 
     station: StationConfig
@@ -68,6 +69,7 @@ class Supervisor:
     recheck_max_s: float = 600.0
     attempt_deadline_s: float = 48 * 3600.0
     defect_pause_s: float = 1.0
+    stop_grace_s: float = 10.0
     health: Health = Health.UNKNOWN
     activity: Activity = Activity.IDLE
     why: str = "not checked yet"
@@ -241,9 +243,11 @@ class Supervisor:
         writing = asyncio.create_task(
             write_ending(self.job_log, spec, ending, alternative=alternative)
         )
-        stopped |= await wait_shielded(writing)
+        stopped = await wait_shielded(writing, cancelled=stopped, grace_s=self.stop_grace_s)
         self.job, self._cancelling, self._attempt = "", False, None
         self._update_state(activity=Activity.IDLE)
+        if writing.cancelled():  # the next start finds the attempt open and queues the job again
+            log.warning("ending-not-stored", job=spec.job, station=self.name)
         writing.result()
         if stopped:
             raise asyncio.CancelledError

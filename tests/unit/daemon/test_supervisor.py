@@ -233,6 +233,23 @@ async def test_a_stop_while_the_ending_is_written_loses_nothing(
     assert await stage.ended() == ("done", "pass")
 
 
+async def test_a_journal_that_refuses_for_good_does_not_keep_labd_from_ending(
+    stage: Stage, task: asyncio.Task[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise InfraError("journal-full", "the disk is full")
+
+    monkeypatch.setattr(stage.job_log, "finish_job", full)
+    monkeypatch.setattr(stage.job_log, "requeue_job", full)
+    stage.supervisor.stop_grace_s = 0.2
+    stage.runner.run_step = forever
+    await stage.assign()
+    await stage.runner.running.wait()
+    await stopped(task)
+    job = await stage.job_log.require_job("j1")
+    assert (job.state, job.verdict) == ("running", None)  # the next start queues it again
+
+
 async def test_a_journal_that_fails_for_a_while_is_waited_for(
     stage: Stage, task: asyncio.Task[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
