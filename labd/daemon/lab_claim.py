@@ -5,7 +5,8 @@ and delivers each request once. A broker that sees the id a second time disconne
 client; so a daemon asks, over a connection of its own, before every connect:
 
 1. A daemon that holds the lab answers; the newcomer ends with an error that names it.
-2. Of several that ask at the same time, the one that was started first goes on.
+2. Of several that ask at the same time, one that held the lab until its connection was lost goes
+   on, else the one that was started first, by the clocks of their hosts.
 3. The retained daemon states show whose journal holds the lab's jobs. With another journal
    those jobs are unknown, so the daemon ends, unless it is ordered to take the lab over.
 """
@@ -59,7 +60,7 @@ class LabClaimant:
             since_ns=status.since_ns,
         )
         self._take_over = take_over
-        self._holds = False
+        self._holds = self._held = False
         self._received: dict[str, LabClaim] = {}
         self._recorded: dict[str, DaemonStatus] = {}
         self._changed = asyncio.Event()
@@ -74,7 +75,7 @@ class LabClaimant:
                 in another journal.
             TransportError: the broker is away.
         """
-        self._holds = False
+        self._held, self._holds = self._held or self._holds, False
         self._received.clear()
         for _ in range(ASKS):
             await self._publish_claim(asks=True)
@@ -116,7 +117,7 @@ class LabClaimant:
                 await self._clear_records(only_offline=True)
 
     async def _publish_claim(self, *, asks: bool) -> None:
-        claim = self._own.model_copy(update={"asks": asks, "holds": self._holds})
+        claim = self._own.model_copy(update=self._standing | {"asks": asks})
         await self._link.publish_message(
             self._topics.claim_topic(claim.instance), claim.to_json_bytes()
         )
@@ -132,7 +133,12 @@ class LabClaimant:
     def _find_rival(self) -> LabClaim | None:
         """Return the daemon that this one gives way to."""
         first = min(self._received.values(), key=_precedence, default=None)
-        return first if first and _precedence(first) < _precedence(self._own) else None
+        own = self._own.model_copy(update=self._standing)
+        return first if first and _precedence(first) < _precedence(own) else None
+
+    @property
+    def _standing(self) -> dict[str, bool]:
+        return {"holds": self._holds, "held": self._held}
 
     def _find_strangers(self) -> list[DaemonStatus]:
         """Return the recorded daemons that have another journal."""
@@ -198,6 +204,6 @@ def new_instance() -> str:
     return secrets.token_hex(8)
 
 
-def _precedence(claim: LabClaim) -> tuple[bool, int, str]:
+def _precedence(claim: LabClaim) -> tuple[bool, bool, int, str]:
     """Return the order of claims: the first one gets the lab."""
-    return (not claim.holds, claim.since_ns, claim.instance)
+    return (not claim.holds, not claim.held, claim.since_ns, claim.instance)

@@ -442,12 +442,14 @@ class DaemonStatus(LabMessage):
 class LabClaim(LabMessage):
     """A daemon's claim to its lab, published before it connects; other daemons answer with theirs.
 
-    A daemon that holds the lab goes first, then the one that was started first.
+    A daemon that holds the lab goes first, then one that held it until its connection was lost,
+    then the one that was started first.
 
     Args:
         instance: id of this life of the process.
         asks: whether it asks for answers.
         holds: whether it holds the lab.
+        held: whether it held the lab before and asks again.
         host: where it runs.
         pid: its process on that host.
         state_directory: that holds its journal, on that host.
@@ -458,6 +460,7 @@ class LabClaim(LabMessage):
     instance: Name
     asks: bool
     holds: bool
+    held: bool = False
     host: str
     pid: int
     state_directory: str
