@@ -53,8 +53,8 @@ async def send_and_print_request(
 
 def _exit_status(work: Coroutine[Any, Any, int]) -> int:
     """Run a command; print an error as one line and return its exit status."""
-    # an outage is shown by the command; a warning of the link would be printed into the middle
-    logging.getLogger("labd").addHandler(logging.NullHandler())
+    # an outage is shown by the command; warnings of the link would be printed into the middle
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -52,3 +54,17 @@ async def test_a_refusal_is_no_outage() -> None:
 
     with pytest.raises(JobError):
         await client(None).wait_out_outages(refuse)
+
+
+def test_warnings_of_libraries_are_not_printed_into_the_output_of_a_command() -> None:
+    """Without any handler Python prints them on standard error."""
+    code = (
+        "import logging, sys; from labd.cli.labctl import main\n"
+        "try: main(['--broker', 'mqtt://127.0.0.1:1', 'jobs'])\n"
+        "except SystemExit: logging.getLogger('mqtt').error('failed to receive')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    [line] = done.stderr.splitlines()
+    assert line.startswith("labctl: no broker at mqtt://127.0.0.1:1")
