@@ -45,6 +45,7 @@ class StationView:
         sees_timestamps: its power monitor, or a wire to its I/O manager, shows the start and
             the end of a batch; otherwise every energy window would be invalid.
         holds: firmware of a board that labd cannot flash; ``None`` until a check has found it.
+        board: that its firmware images are for.
     """
 
     name: str
@@ -54,6 +55,7 @@ class StationView:
     why: str = ""
     sees_timestamps: bool = True
     holds: HeldFirmware | None = None
+    board: str = ""
 
     @property
     def is_free(self) -> bool:
@@ -159,6 +161,7 @@ def plan_assignments(
     jobs: Iterable[Job],
     stations: Sequence[StationView],
     fault_stations: Mapping[str, set[str]] = MappingProxyType({}),
+    image_boards: Mapping[str, set[str]] = MappingProxyType({}),
 ) -> Schedule:
     """Assign queued jobs to free stations, by priority class, then oldest first.
 
@@ -167,6 +170,8 @@ def plan_assignments(
         stations: every station of this daemon.
         fault_stations: where attempts at a job ended with a fault, by job; it goes to another good
             station first, if one suits it.
+        image_boards: boards that a job was accepted with images for, by job; it is flashed on no
+            other board. A job that is not listed may run on any.
 
     Returns:
         at most one job per station and one station per job, and a reason for each job left
@@ -178,12 +183,13 @@ def plan_assignments(
     wrong_firmware: set[str] = set()
     queued = [job for job in jobs if job.state is JobState.QUEUED]
     for job in sorted(queued, key=lambda job: _CLASSES.index(job.spec.priority)):
-        avoided = _stations_to_avoid(job.spec, stations, fault_stations.get(job.spec.job, set()))
-        choices = (name for name, s in free.items() if can_start(job.spec, s))
+        usable = _stations_with_image(stations, image_boards.get(job.spec.job))
+        avoided = _stations_to_avoid(job.spec, usable, fault_stations.get(job.spec.job, set()))
+        choices = (s.name for s in usable if s.name in free and can_start(job.spec, s))
         choice = next((name for name in choices if name not in avoided), None)
         if choice is None:
-            waiting[job.spec.job] = _why_waiting(job.spec, stations, avoided)
-            wrong_firmware |= _stations_of_wrong_firmware(job.spec, stations)
+            waiting[job.spec.job] = _why_waiting(job.spec, usable, avoided)
+            wrong_firmware |= _stations_of_wrong_firmware(job.spec, usable)
         else:
             del free[choice]
             assignments.append(Assignment(job.spec.job, choice))
@@ -199,6 +205,15 @@ def has_alternative(spec: JobSpec, station: str, stations: Iterable[StationView]
         and not why_wrong_firmware(spec, other)
         for other in stations
     )
+
+
+def _stations_with_image(
+    stations: Sequence[StationView], boards: set[str] | None
+) -> Sequence[StationView]:
+    """Return the stations that need no image, or for whose board there is one."""
+    if boards is None:
+        return stations
+    return [s for s in stations if Part.FLASHER not in s.parts or s.board in boards]
 
 
 def _stations_to_avoid(
@@ -218,6 +233,8 @@ def _stations_of_wrong_firmware(spec: JobSpec, stations: Sequence[StationView]) 
 
 
 def _why_waiting(spec: JobSpec, stations: Sequence[StationView], avoided: set[str]) -> str:
+    if not stations:
+        return "the lab has no station with a board that the job has firmware for"
     verdict = why_no_station(spec, stations)
     if verdict:
         return verdict

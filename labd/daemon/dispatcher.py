@@ -80,6 +80,7 @@ class Dispatcher:
             [job for job in queued if job.spec.job not in self._set_aside],
             self.station_views(),
             fault_stations,
+            await self._job_log.query_journal(Journal.image_boards),
         )
         for assignment in planned.assignments:
             try:

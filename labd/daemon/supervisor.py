@@ -102,6 +102,7 @@ class Supervisor:
             self.why,
             self.station.sees_timestamps,
             self.holds,
+            self.station.board,
         )
 
     def assign_job(self, spec: JobSpec) -> bool:

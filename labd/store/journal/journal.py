@@ -328,6 +328,20 @@ class Journal:
         with transaction(self._engine) as connection:
             return read_images(connection, [job_id])[job_id]
 
+    def image_boards(self) -> dict[str, set[str]]:
+        """Return the boards that the queued jobs were accepted with images for, by job."""
+        image = tables.image.c
+        query = (
+            select(image.job, image.board)
+            .join(tables.job, tables.job.c.job == image.job)
+            .where(tables.job.c.state == JobState.QUEUED)
+        )
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        with transaction(self._engine) as connection:
+            for job, board in connection.execute(query):
+                found[job].add(board)
+        return found
+
     def needed_images(self) -> set[str]:
         """Return the SHA-256 of every image that a job needs which has not ended."""
         query = select(tables.image.c.sha256).join(

@@ -259,3 +259,26 @@ def test_a_board_with_a_variant_of_the_benchmark_gets_its_jobs() -> None:
     held = HeldFirmware(f"{PERFORMANCE.model}-pruned", Build.PERFORMANCE)
     planned = plan_assignments([job("j")], [station("s1", UNFLASHED, holds=held)])
     assert [a.station for a in planned.assignments] == ["s1"]
+
+
+def test_a_job_goes_to_no_board_that_it_has_no_image_for() -> None:
+    stations = [replace(station("s1"), board="a"), replace(station("s2"), board="b")]
+    planned = plan_assignments([job("j"), job("k")], stations, {}, {"j": {"b"}, "k": {"b"}})
+    assert [(each.job, each.station) for each in planned.assignments] == [("j", "s2")]
+    assert planned.waiting == {"k": "waiting for a station: s2 is taken by a job that goes first"}
+    gone = plan_assignments([job("j")], stations[:1], {}, {"j": {"b"}})
+    assert gone.waiting == {
+        "j": "the lab has no station with a board that the job has firmware for"
+    }
+
+
+def test_a_job_retries_where_it_failed_if_the_other_board_has_no_image() -> None:
+    stations = [replace(station("s1"), board="a"), replace(station("s2"), board="b")]
+    planned = plan_assignments([job("j")], stations, {"j": {"s1"}}, {"j": {"a"}})
+    assert [(each.job, each.station) for each in planned.assignments] == [("j", "s1")]
+
+
+def test_a_board_that_labd_cannot_flash_needs_no_image() -> None:
+    stations = [replace(station("s1", UNFLASHED, holds=PERFORMANCE), board="a")]
+    planned = plan_assignments([job("j")], stations, {}, {"j": {"b"}})
+    assert [(each.job, each.station) for each in planned.assignments] == [("j", "s1")]

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select
 
 from labd.core.errors import JobError, LabdBug
-from labd.core.jobs import Job, JobSpec, JobState
-from labd.core.model import ClockCheck, Mode, Priority, Verdict, Window
+from labd.core.jobs import FixedImage, Job, JobSpec, JobState
+from labd.core.model import Build, ClockCheck, Mode, Priority, Verdict, Window
 from labd.core.schedule import plan_assignments
 from labd.store.journal import tables
 from labd.store.journal.attempts import read_attempts
@@ -389,3 +389,12 @@ def test_events_that_are_not_known_to_be_published_come_back(journal: Journal) -
     assert [each.job.spec.job for each in read_unpublished(journal)] == ["j1", "j2"]
     record_published(journal, {"j1": 3, "j2": 4})
     assert read_unpublished(journal) == []
+
+
+def test_the_boards_that_queued_jobs_have_images_for(journal: Journal) -> None:
+    images = [FixedImage("b1", build, "x.elf", "0" * 64) for build in Build]
+    journal.submit_job(replace(SPEC, job="two"), 1, [*images, replace(images[0], board="b2")])
+    journal.submit_job(replace(SPEC, job="none"), 2)
+    journal.submit_job(replace(SPEC, job="leased"), 3, images)
+    journal.lease_job("leased", "s1", 4)
+    assert journal.image_boards() == {"two": {"b1", "b2"}}
