@@ -81,6 +81,22 @@ class BackgroundTasks:
             stopping.cancel()
 
 
+async def log_failure(work: Awaitable[Any], *, event: str, what: str) -> None:
+    """Do one step of a background task; log what fails, since the lab works on without it.
+
+    Args:
+        work: the step.
+        event: log event of an expected error.
+        what: names the step in the log of a defect.
+    """
+    try:
+        await work
+    except LabdError as error:
+        log.warning(event, error=str(error))
+    except Exception:  # the top of the task: the lab works on without it
+        log.exception("labd-bug", what=what)
+
+
 def stop_on_signals() -> asyncio.Event:
     """Return an event that SIGTERM and SIGINT set."""
     stop = asyncio.Event()

@@ -97,9 +97,7 @@ class Dispatcher:
 
     async def _assign_job(self, spec: JobSpec, supervisor: Supervisor) -> None:
         """Lease the job and hand it over; queue it again if the station changed meanwhile."""
-        if not can_start(
-            spec, supervisor.scheduling_view()
-        ):  # it changed while an earlier job was leased
+        if not can_start(spec, supervisor.scheduling_view()):  # changed during an earlier lease
             return
         if not await self._job_log.lease_job(spec.job, supervisor.name):
             return

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import structlog
 
-from labd.core.errors import JobError, LabdError
+from labd.core.errors import JobError
 from labd.core.jobs import FixedImage, JobSpec
 from labd.core.model import BUILD_FOR
 from labd.core.schedule import StationView, why_station_unsuitable
+from labd.daemon.background_tasks import log_failure
 from labd.daemon.job_log import JobLog
 from labd.station.config import LabConfig, StationConfig
 from labd.station.firmware_images import find_image
@@ -57,12 +58,7 @@ class JobFirmware:
     async def sweep_periodically(self) -> None:
         """Sweep at the start and once per interval, until cancelled; log what fails."""
         while True:
-            try:
-                await self.sweep()
-            except LabdError as error:
-                log.warning("sweep-failed", error=str(error))
-            except Exception:  # the top of the task: the lab works on without it
-                log.exception("labd-bug", what="firmware sweep")
+            await log_failure(self.sweep(), event="sweep-failed", what="firmware sweep")
             await asyncio.sleep(self._sweep_s)
 
     async def sweep(self) -> None:

@@ -117,7 +117,7 @@ class LabClaimant:
                 await self._clear_records(only_offline=True)
 
     async def _publish_claim(self, *, asks: bool) -> None:
-        claim = self._own.model_copy(update=self._standing | {"asks": asks})
+        claim = self._present_claim(asks=asks)
         await self._link.publish_message(
             self._topics.claim_topic(claim.instance), claim.to_json_bytes()
         )
@@ -133,12 +133,12 @@ class LabClaimant:
     def _find_rival(self) -> LabClaim | None:
         """Return the daemon that this one gives way to."""
         first = min(self._received.values(), key=_precedence, default=None)
-        own = self._own.model_copy(update=self._standing)
+        own = self._present_claim(asks=True)
         return first if first and _precedence(first) < _precedence(own) else None
 
-    @property
-    def _standing(self) -> dict[str, bool]:
-        return {"holds": self._holds, "held": self._held}
+    def _present_claim(self, *, asks: bool) -> LabClaim:
+        standing = {"asks": asks, "holds": self._holds, "held": self._held}
+        return self._own.model_copy(update=standing)
 
     def _find_strangers(self) -> list[DaemonStatus]:
         """Return the recorded daemons that have another journal."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import structlog
 
-from labd.core.errors import LabdError
 from labd.core.jobs import Job, JobState
+from labd.daemon.background_tasks import log_failure
 from labd.daemon.job_log import JobLog
 from labd.store.journal.journal import Journal
 
@@ -41,12 +41,7 @@ class QueueExpiry:
         """Expire jobs once per interval, until cancelled; log what fails."""
         while True:
             await asyncio.sleep(self._interval_s)  # the first plan gives the reasons to wait
-            try:
-                await self.expire_jobs()
-            except LabdError as error:
-                log.warning("expiry-failed", error=str(error))
-            except Exception:  # the top of the task: the lab works on without it
-                log.exception("labd-bug", what="queue expiry")
+            await log_failure(self.expire_jobs(), event="expiry-failed", what="queue expiry")
 
     async def expire_jobs(self) -> None:
         """End every job that has been in the queue for too long.

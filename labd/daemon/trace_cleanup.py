@@ -8,15 +8,16 @@ the job's state lists the attempts whose files were removed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from labd.aio.blocking_io import run_disk_io
 from labd.core.errors import LabdError
 from labd.core.retention import RetentionLimits, RunFiles, plan_removals
+from labd.daemon.background_tasks import log_failure
 from labd.daemon.job_log import JobLog
 from labd.store.journal.attempts import read_attempts
 from labd.store.run_files import delete_interrupted_removals, find_runs, remove_run, unsealed_traces
@@ -52,9 +53,9 @@ class TraceCleanup:
 
     async def clean_up_periodically(self) -> None:
         """Clean up at the start and once per interval, until cancelled; log what fails."""
-        await self._log_failure(self.seal_open_traces())
+        await _log_failure(self.seal_open_traces())
         while True:
-            await self._log_failure(self.remove_old_runs())
+            await _log_failure(self.remove_old_runs())
             await asyncio.sleep(self._interval_s)
 
     async def seal_open_traces(self) -> None:
@@ -99,10 +100,5 @@ class TraceCleanup:
         )
         return True
 
-    async def _log_failure(self, work: Coroutine[Any, Any, Any]) -> None:
-        try:
-            await work
-        except LabdError as error:
-            log.warning("cleanup-failed", error=str(error))
-        except Exception:  # the top of the task: the lab works on without it
-            log.exception("labd-bug", what="trace cleanup")
+
+_log_failure = partial(log_failure, event="cleanup-failed", what="trace cleanup")

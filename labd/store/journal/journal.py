@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, Select, insert, select
 
 from labd.core.blame import Fault
 from labd.core.errors import JobError, LabdBug
@@ -266,10 +267,7 @@ class Journal:
         skip: int = 0,
     ) -> list[Snapshot]:
         """Return jobs as :meth:`list_jobs` does, with their results and next event numbers."""
-        query = newest_jobs_query(states, user, limit).offset(skip)
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query).mappings().all()
-            return read_snapshots(connection, rows[::-1])
+        return self._select_snapshots(newest_jobs_query(states, user, limit).offset(skip))[::-1]
 
     def scheduled_snapshots(
         self,
@@ -279,9 +277,7 @@ class Journal:
         skip: int = 0,
     ) -> list[Snapshot]:
         """Return jobs that run, then queued ones as they are scheduled, then the last ended."""
-        query = scheduled_jobs_query(states, user).limit(limit).offset(skip)
-        with transaction(self._engine) as connection:
-            return read_snapshots(connection, connection.execute(query).mappings().all())
+        return self._select_snapshots(scheduled_jobs_query(states, user).limit(limit).offset(skip))
 
     def count_jobs(self, states: Iterable[JobState] | None = None, user: str | None = None) -> int:
         """Return the number of jobs in these states and of this user."""
@@ -290,9 +286,7 @@ class Journal:
 
     def find_snapshot(self, job_id: str) -> Snapshot | None:
         """Return one job with its results and next event number, or ``None``."""
-        query = select(tables.job).where(tables.job.c.job == job_id)
-        with transaction(self._engine) as connection:
-            found = read_snapshots(connection, connection.execute(query).mappings().all())
+        found = self._select_snapshots(select(tables.job).where(tables.job.c.job == job_id))
         return found[0] if found else None
 
     def busy_jobs(self) -> list[Job]:
@@ -358,3 +352,7 @@ class Journal:
         query = query.order_by(column.seq).limit(limit)
         with transaction(self._engine) as connection:
             return [read_event(row) for row in connection.execute(query).mappings()]
+
+    def _select_snapshots(self, query: Select[Any]) -> list[Snapshot]:
+        with transaction(self._engine) as connection:
+            return read_snapshots(connection, connection.execute(query).mappings().all())
