@@ -91,21 +91,20 @@ class Site:
         return subprocess.Popen(
             [sys.executable, "-m", "labd.cli.labctl", "--broker", self.url(user), *arguments],
             env={key: value for key, value in os.environ.items() if "LABD_" not in key},
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
     def labctl(self, user: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run labctl as a user of the broker."""
-        environment = {key: value for key, value in os.environ.items() if "LABD_" not in key}
-        return subprocess.run(
-            [sys.executable, "-m", "labd.cli.labctl", "--broker", self.url(user), *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        with self.start_labctl(user, *arguments) as process:
+            try:
+                output, errors = process.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 def write_passwords(file: Path) -> None:

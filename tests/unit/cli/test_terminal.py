@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,18 +78,23 @@ def test_a_line_is_harmless(capsys: pytest.CaptureFixture[str]) -> None:
     assert output.err == f"two\nlines {VISIBLE}\n"
 
 
+@pytest.fixture
+def root_handlers() -> Iterator[None]:
+    """Restore the handlers that logging is set up with."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    yield
+    root.handlers[:] = before
+
+
+@pytest.mark.usefixtures("root_handlers")
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_log_record_stays_on_its_line(
     capsys: pytest.CaptureFixture[str], *, as_json: bool
 ) -> None:
-    root = logging.getLogger()
-    before = root.handlers[:]
-    try:
-        set_up_logging(as_json=as_json, verbose=False)
-        logging.getLogger("labd.test").warning("from the DUT: %s", f"{HOSTILE}\nforged")
-        structlog.get_logger("labd.test").warning("dut-text", text=f"{HOSTILE}\nforged")
-    finally:
-        root.handlers[:] = before
+    set_up_logging(as_json=as_json, verbose=False)
+    logging.getLogger("labd.test").warning("from the DUT: %s", f"{HOSTILE}\nforged")
+    structlog.get_logger("labd.test").warning("dut-text", text=f"{HOSTILE}\nforged")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     for line in lines:
@@ -96,6 +102,7 @@ def test_a_log_record_stays_on_its_line(
         assert "\\u000aforged" in line
 
 
+@pytest.mark.usefixtures("root_handlers")
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_traceback_shows_no_local_variable_and_no_control_character(
     capsys: pytest.CaptureFixture[str], *, as_json: bool
@@ -104,18 +111,12 @@ def test_a_traceback_shows_no_local_variable_and_no_control_character(
         raise ValueError(f"{HOSTILE} {len(url)}")
 
     secret = "hunter2"[::-1]
-
-    root = logging.getLogger()
-    before = root.handlers[:]
+    set_up_logging(as_json=as_json, verbose=False)
     try:
-        set_up_logging(as_json=as_json, verbose=False)
-        try:
-            fail(f"mqtt://labd:{secret}@broker")
-        except ValueError:
-            structlog.get_logger("labd.test").exception("labd-bug")
-            logging.getLogger("labd.test").exception("labd-bug")
-    finally:
-        root.handlers[:] = before
+        fail(f"mqtt://labd:{secret}@broker")
+    except ValueError:
+        structlog.get_logger("labd.test").exception("labd-bug")
+        logging.getLogger("labd.test").exception("labd-bug")
     output = capsys.readouterr().err
     assert output.count("Traceback") == 2
     assert secret not in output

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -14,31 +15,20 @@ from drivers.n6705.config import N6705Config
 from drivers.n6705.driver import N6705
 from drivers.serial_dut import SerialDut, SerialDutConfig
 from labd.core.errors import JobError
-from labd.core.model import Build
+from labd.core.model import Build, TimeBase
 from labd.protocol.words import TIMESTAMP_MODE
 from labd.simulation.instrument_cable import TcpCable
 from labd.simulation.instruments.eembc_uno import SimulatedEembcUno
 from labd.simulation.instruments.n6705 import SimulatedN6705
 from labd.simulation.instruments.reference_dut import SimulatedDut
-from labd.station.config import StationConfig
 from labd.station.open_station import BOOT_DEADLINE_S, JobSetup, Parts, StationBench
 from tests.contract.case import plugged
-
-BAUD = {Build.PERFORMANCE: 115200, Build.ENERGY: 9600}
+from tests.virtual.procedure.dut_station import BAUD, STATION
 
 
 @asynccontextmanager
 async def opened(parts: Parts) -> AsyncGenerator[StationBench]:
-    station = StationConfig(
-        name="s",
-        board="b",
-        parts={},
-        voltage_mv=3000,
-        off_s=0.0,
-        processing_wire=False,
-        baud={},
-        emulated=None,
-    )
+    station = replace(STATION, time_base=TimeBase.HOST)
     async with StationBench(station, JobSetup("kws01", (), BAUD), parts) as bench:
         yield bench
 
